@@ -1,0 +1,190 @@
+/* support/io.c: see io.h. The order in io_commit (flush, fsync, rename, fsync of the folder) is
+ * what makes a power cut leave either the old file or the new one. */
+#include "support/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static Status cannot(const char *what, const char *path)
+{
+	const char *advice = "";
+	if (errno == ENOENT)
+		advice = "; check the path";
+	else if (errno == EACCES || errno == EPERM)
+		advice = "; check its permissions";
+	else if (errno == ENOSPC || errno == EDQUOT)
+		advice = "; free some space on that disk";
+	return FAIL(STATUS_IO, "cannot %s %s: %s%s", what, path, strerror(errno), advice);
+}
+
+Status io_read(Arena *a, const char *path, Str *text)
+{
+	FILE *f = fopen(path, "rb");
+	if (!f)
+		return cannot("open", path);
+	struct stat st;
+	if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
+		fclose(f);
+		errno = EISDIR;
+		return cannot("read", path);
+	}
+	Buf b = { .arena = a };
+	char chunk[1 << 16];
+	size_t n;
+	while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+		buf_put(&b, (Str){ chunk, n });
+	bool failed = ferror(f);
+	int why = errno;
+	fclose(f);
+	errno = why;
+	if (failed)
+		return cannot("read", path);
+	*text = buf_str(&b);
+	return OK;
+}
+
+Status io_map(const char *path, Mapping *out)
+{
+	*out = (Mapping){ 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return cannot("open", path);
+	struct stat st;
+	if (fstat(fd, &st) != 0 || S_ISDIR(st.st_mode)) {
+		if (S_ISDIR(st.st_mode))
+			errno = EISDIR;
+		Status s = cannot("read", path);
+		close(fd);
+		return s;
+	}
+	if (st.st_size > 0) {
+		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (p == MAP_FAILED) {
+			Status s = cannot("map", path);
+			close(fd);
+			return s;
+		}
+		out->bytes = (Blob){ p, (size_t)st.st_size };
+	}
+	close(fd);
+	return OK;
+}
+
+void io_unmap(Mapping *m)
+{
+	if (m->bytes.n)
+		munmap((void *)(uintptr_t)m->bytes.p, m->bytes.n);
+	*m = (Mapping){ 0 };
+}
+
+Status io_create(const char *path, AtomicFile *out)
+{
+	*out = (AtomicFile){ 0 };
+	if (strlen(path) >= sizeof out->path)
+		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
+	strcpy(out->path, path);
+	snprintf(out->temporary, sizeof out->temporary, "%s.tmp.%ld", path, (long)getpid());
+	out->file = fopen(out->temporary, "wbe");
+	if (!out->file)
+		return cannot("create", out->temporary);
+	return OK;
+}
+
+static Status sync_folder_of(const char *path)
+{
+	char copy[4096];
+	snprintf(copy, sizeof copy, "%s", path);
+	const char *folder = dirname(copy);
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return cannot("open", folder);
+	/* some file systems cannot sync a folder, and say EINVAL: nothing more can be done there */
+	Status s = fsync(fd) != 0 && errno != EINVAL ? cannot("sync", folder) : OK;
+	close(fd);
+	return s;
+}
+
+Status io_commit(AtomicFile *f)
+{
+	Status s = OK;
+	if (ferror(f->file) || fflush(f->file) != 0)
+		s = cannot("write", f->temporary);
+	else if (fsync(fileno(f->file)) != 0)
+		s = cannot("sync", f->temporary);
+	if (fclose(f->file) != 0 && !s)
+		s = cannot("close", f->temporary);
+	f->file = NULL;
+	if (!s && rename(f->temporary, f->path) != 0)
+		s = cannot("rename", f->temporary);
+	if (s) {
+		unlink(f->temporary);
+		return s;
+	}
+	return sync_folder_of(f->path);
+}
+
+void io_abandon(AtomicFile *f)
+{
+	if (!f->file)
+		return;
+	fclose(f->file);
+	f->file = NULL;
+	unlink(f->temporary);
+}
+
+Status io_write(const char *path, Blob bytes)
+{
+	AtomicFile f;
+	TRY(io_create(path, &f));
+	if (bytes.n)
+		fwrite(bytes.p, 1, bytes.n, f.file);
+	return io_commit(&f);
+}
+
+Status io_make_folder(const char *path)
+{
+	char copy[4096];
+	if (strlen(path) >= sizeof copy)
+		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
+	strcpy(copy, path);
+	for (char *p = copy + 1;; p++) {
+		if (*p != '/' && *p != 0)
+			continue;
+		char was = *p;
+		*p = 0;
+		if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+			return cannot("create", copy);
+		if (!was)
+			break;
+		*p = was;
+	}
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		errno = ENOTDIR;
+		return cannot("create", path);
+	}
+	return OK;
+}
+
+bool io_exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+Status io_cache_folder(Arena *a, const char **out)
+{
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	if (base && *base)
+		*out = arena_printf(a, "%s/plinth", base);
+	else if (home && *home)
+		*out = arena_printf(a, "%s/.cache/plinth", home);
+	else
+		*out = "/tmp/plinth-cache";
+	return io_make_folder(*out);
+}

@@ -1,0 +1,38 @@
+/* support/io.h: files. Reads are whole or mapped; writes are atomic: a file appears complete under
+ * its name or not at all, whatever happens in between. Paths are as the user gave them. */
+#ifndef PL_IO_H
+#define PL_IO_H
+#include "support/status.h"
+#include "support/str.h"
+
+/* The whole file in `a`, with a terminating zero that is not counted in text->n. */
+PL_MUST_USE Status io_read(Arena *a, const char *path, Str *text);
+
+/* A file mapped read-only; `bytes` is valid until io_unmap. An empty file maps to n = 0. */
+typedef struct Mapping {
+	Blob bytes;
+} Mapping;
+PL_MUST_USE Status io_map(const char *path, Mapping *out);
+void io_unmap(Mapping *m);
+
+/* A file being written: to a temporary beside `path`, which io_commit syncs and renames onto it
+ * (and then syncs the folder); io_abandon removes it. Errors are sticky: a failed write makes the
+ * commit fail, so only the commit needs looking at. */
+typedef struct AtomicFile {
+	FILE *file; /* fwrite and fprintf go here; offset and size are its own */
+	char path[4096], temporary[4200];
+} AtomicFile;
+PL_MUST_USE Status io_create(const char *path, AtomicFile *out);
+PL_MUST_USE Status io_commit(AtomicFile *f);
+void io_abandon(AtomicFile *f);
+
+/* io_create, one write, io_commit. */
+PL_MUST_USE Status io_write(const char *path, Blob bytes);
+
+/* Makes a folder and those above it; one that exists is fine. */
+PL_MUST_USE Status io_make_folder(const char *path);
+bool io_exists(const char *path);
+/* $XDG_CACHE_HOME/plinth or ~/.cache/plinth, made if missing. */
+PL_MUST_USE Status io_cache_folder(Arena *a, const char **out);
+
+#endif

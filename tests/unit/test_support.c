@@ -1,0 +1,141 @@
+/* Units of support/: arenas, text, maps, diagnostics, files. */
+#include "support/diag.h"
+#include "support/io.h"
+#include "support/map.h"
+#include "support/vec.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static void arena_releases_to_a_mark(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	int *first = NEWN(&a, int, 10);
+	first[9] = 7;
+	ArenaMark m = arena_mark(&a);
+	for (int i = 0; i < 1000; i++) {
+		u64 *p = NEWN(&a, u64, 100);
+		assert_int_equal((uintptr_t)p % 8, 0);
+		assert_int_equal(p[99], 0);
+		p[99] = 1;
+	}
+	arena_release(&a, m);
+	assert_int_equal(first[9], 7);
+	assert_int_equal(a.used, 10 * sizeof(int));
+	assert_true(a.peak >= 800000);
+	assert_int_equal(NEWN(&a, u64, 4)[3], 0);
+	arena_free(&a);
+}
+
+static void text_is_interned_once(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	Interner in = { .arena = &a };
+	const char *x = intern_printf(&in, "h.%d.attn", 3);
+	for (int i = 0; i < 500; i++)
+		intern_printf(&in, "h.%d.attn", i);
+	assert_ptr_equal(x, intern(&in, STR("h.3.attn")));
+	assert_int_equal(in.n, 500);
+	arena_free(&a);
+}
+
+static void distances_and_patterns(void **state)
+{
+	(void)state;
+	assert_int_equal(edit_distance(STR("layers"), STR("layer")), 1);
+	assert_int_equal(edit_distance(STR("haeds"), STR("heads")), 1);
+	assert_int_equal(edit_distance(STR(""), STR("abc")), 3);
+	assert_true(path_match(STR("*.bias"), STR("ln_f.bias")));
+	assert_false(path_match(STR("*.bias"), STR("h.0.ln_1.bias")));
+	assert_true(path_match(STR("**.bias"), STR("h.0.ln_1.bias")));
+	assert_true(path_match(STR("**.{q,v}_proj"), STR("model.layers.0.self_attn.v_proj")));
+	assert_false(path_match(STR("**.{q,v}_proj"), STR("model.layers.0.self_attn.k_proj")));
+	assert_true(path_match(STR("*"), STR("")));
+}
+
+static void map_keeps_insertion_order(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	Map m = { .arena = &a };
+	for (u64 i = 0; i < 1000; i++)
+		map_put(&m, i * 7919 % 1000, i);
+	map_put(&m, 0, 5);
+	assert_int_equal(m.n, 1000);
+	assert_int_equal(*map_get(&m, 0), 5);
+	assert_int_equal(m.entry[1].key, 7919 % 1000);
+	assert_null(map_get(&m, 1000));
+	arena_free(&a);
+}
+
+static void messages_show_line_and_caret(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	Diag d = { .arena = &a };
+	u16 f = diag_source(&d, "m.plinth", STR("one\ntwo words\n"));
+	diag_error(&d, E0000, (Loc){ 2, 5, 5, f }, "unknown name '%s'", "words");
+	diag_note(&d, (Loc){ 1, 1, 3, f }, "declared here");
+	diag_error(&d, E0000, (Loc){ 2, 5, 5, f }, "the same place again");
+	diag_note(&d, (Loc){ 0 }, "so this note is dropped too");
+	assert_int_equal(d.nerror, 1);
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+	diag_print(&d, to, false);
+	fclose(to);
+	assert_string_equal(text, "m.plinth:2:5: error[E0000]: unknown name 'words'\n"
+				  "    2 | two words\n      |     ^~~~~\n"
+				  "m.plinth:1:1: note: declared here\n    1 | one\n      | ^~~\n");
+	free(text);
+	arena_free(&a);
+}
+
+static void writes_are_whole_or_absent(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	const char *path = arena_printf(&a, "%s/x/y/file", folder);
+	assert_null(io_make_folder(arena_printf(&a, "%s/x/y", folder)));
+	assert_null(io_write(path, (Blob){ (const u8 *)"hello", 5 }));
+	AtomicFile f;
+	assert_null(io_create(path, &f));
+	fputs("half", f.file);
+	io_abandon(&f);
+	Str text;
+	assert_null(io_read(&a, path, &text));
+	assert_true(str_equal(text, STR("hello")));
+	Mapping m;
+	assert_null(io_map(path, &m));
+	assert_int_equal(m.bytes.n, 5);
+	io_unmap(&m);
+	Status s = io_read(&a, folder, &text);
+	assert_non_null(s);
+	assert_int_equal(status_exit(s), 2);
+	assert_non_null(io_read(&a, "/nonexistent/file", &text));
+	unlink(path);
+	rmdir(arena_printf(&a, "%s/x/y", folder));
+	rmdir(arena_printf(&a, "%s/x", folder));
+	rmdir(folder);
+	arena_free(&a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(arena_releases_to_a_mark),
+		cmocka_unit_test(text_is_interned_once),
+		cmocka_unit_test(distances_and_patterns),
+		cmocka_unit_test(map_keeps_insertion_order),
+		cmocka_unit_test(messages_show_line_and_caret),
+		cmocka_unit_test(writes_are_whole_or_absent),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
