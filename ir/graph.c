@@ -1,0 +1,72 @@
+/* ir/graph.c: programs and graphs as containers; see graph.h. Nodes are made in build.c. */
+#include "ir/graph.h"
+
+const char *const buffer_kind_name[BUFFER_KINDS] = {
+	[BUFFER_PARAMETER] = "parameter", [BUFFER_STATE] = "state",
+	[BUFFER_GRADIENT] = "gradient",   [BUFFER_COUNTER] = "counter",
+	[BUFFER_CACHE] = "cache",
+};
+
+Graph *graph_new(Arena *arena, Ir *ir, const char *name)
+{
+	Graph *g = NEW(arena, Graph);
+	g->arena = arena;
+	g->ir = ir;
+	g->name = intern_z(&ir->names, name);
+	g->shared.arena = arena;
+	VEC_PUSH(arena, &g->value, (Value){ .node = NONE });
+	return g;
+}
+
+void graph_result(Graph *g, const char *name, u32 buffer, Val value)
+{
+	VEC_PUSH(g->arena, &g->result, (Result){ intern_z(&g->ir->names, name), buffer, value });
+}
+
+Program *program_new(Arena *arena, Ir *ir, const char *name)
+{
+	Program *p = NEW(arena, Program);
+	p->arena = arena;
+	p->ir = ir;
+	p->name = intern_z(&ir->names, name);
+	return p;
+}
+
+u32 program_find_buffer(const Program *p, const char *name)
+{
+	for (u32 i = 0; i < p->buffer.n; i++)
+		if (p->buffer.v[i].name == name)
+			return i;
+	return NONE;
+}
+
+u32 program_buffer(Program *p, Buffer b)
+{
+	b.name = intern_z(&p->ir->names, b.name);
+	b.scope = b.scope ? intern_z(&p->ir->names, b.scope) : intern_z(&p->ir->names, "");
+	if (!b.axis)
+		b.axis = NEWN(p->arena, Axis, b.type->rank + 1);
+	VEC_PUSH(p->arena, &p->buffer, b);
+	return p->buffer.n - 1;
+}
+
+Graph *program_entry(Program *p, const char *name)
+{
+	Graph *g = graph_new(p->arena, p->ir, name);
+	VEC_PUSH(p->arena, &p->entry, g);
+	return g;
+}
+
+Graph *program_find_entry(const Program *p, Str name)
+{
+	for (u32 i = 0; i < p->entry.n; i++)
+		if (str_equal(str_of(p->entry.v[i]->name), name))
+			return p->entry.v[i];
+	return NULL;
+}
+
+void graph_set_axis(Graph *g, Val v, const Axis *axis)
+{
+	Value *value = &g->value.v[v.i];
+	value->axis = COPYN(g->arena, Axis, axis, value->type->rank);
+}
