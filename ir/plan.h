@@ -1,0 +1,66 @@
+/* ir/plan.h: what one run does: kernels, memory and the order of launches. The last IR; it becomes a
+ * package (codegen/package.h).
+ *
+ * Memory is one arena per device, laid out at compile time: persistent buffers first, then what the
+ * entries need for a while. Entries run one at a time, so their transients share the same bytes: the
+ * arena's size is the persistent bytes plus the largest transient of any entry. */
+#ifndef PL_PLAN_H
+#define PL_PLAN_H
+#include "ir/kernel.h"
+#include "ir/target.h"
+
+typedef enum MemoryKind {
+	MEMORY_PERSISTENT, /* a buffer of the program */
+	MEMORY_INPUT,      /* given by the entry's caller, copied into the arena before the launch */
+	MEMORY_RESULT,     /* read by the caller after the entry */
+	MEMORY_TRANSIENT,  /* an intermediate */
+	MEMORY_WORKSPACE   /* of one launch */
+} MemoryKind;
+
+typedef struct PlanBuffer {
+	MemoryKind kind;
+	const char *name;
+	u32 persistent;   /* index into Program.buffer, or NONE */
+	const Type *type; /* NULL for a workspace */
+	u64 bytes;
+	u64 offset;       /* in the arena; set by memplan */
+	u32 first, last;  /* steps between which it is alive, both included */
+	u32 root;         /* the buffer whose memory this one takes over (in place), or NONE */
+	Loc loc;
+	const char *scope;
+} PlanBuffer;
+
+typedef struct Step {
+	u32 kernel;       /* index into Plan.kernel */
+	const u32 *slot;  /* PlanBuffer of each slot */
+	u32 workspace;    /* PlanBuffer, or NONE */
+} Step;
+
+typedef struct EntryPlan {
+	const char *name;
+	VEC(PlanBuffer) buffer;
+	VEC(Step) step;
+	/* name, buffer: what the caller gives and takes */
+	VEC(u32) input, result;
+	u64 transient_bytes; /* the most alive at once, as laid out */
+	u64 lower_bound;     /* the largest sum of sizes alive at one step: no layout can be smaller */
+} EntryPlan;
+
+typedef struct Plan {
+	Arena *arena;
+	Ir *ir;
+	const Program *program;
+	const TargetInfo *target;
+	VEC(Kernel *) kernel;
+	VEC(EntryPlan *) entry;
+	u64 *persistent_offset; /* of each Program.buffer */
+	u64 persistent_bytes, arena_bytes;
+	u64 thread_scratch;     /* bytes that each thread brings, outside the arena of values */
+} Plan;
+
+enum { MEMORY_ALIGN = 64 };
+
+void plan_print(const Plan *p, FILE *to);
+bool plan_verify(const Plan *p, Diag *d);
+
+#endif

@@ -1,0 +1,27 @@
+/* ir/target.h: what passes may ask of a target: a table that the target fills. Nothing here says how. */
+#ifndef PL_TARGET_H
+#define PL_TARGET_H
+#include "ir/kernel.h"
+
+/* What a launch needs besides its slots, and how it divides: a kernel runs in phases, one after the
+ * other, each a number of independent tasks. */
+enum { KERNEL_PHASES = 64 };
+typedef struct LaunchNeeds {
+	u64 workspace;      /* bytes shared by all threads of the launch, from the plan's arena */
+	u64 thread_scratch; /* bytes of each thread */
+	u32 nphase;
+	i64 tasks[KERNEL_PHASES];
+} LaunchNeeds;
+
+typedef struct TargetInfo {
+	const char *name; /* "cpu", "cuda", "null" */
+	/* Can it run this kernel? NULL, or why not in one sentence. */
+	const char *(*refuses)(const struct TargetInfo *t, const Kernel *k);
+	LaunchNeeds (*needs)(const struct TargetInfo *t, const Kernel *k);
+	/* Peak FLOPs a second by operand dtype and memory bandwidth in bytes a second, for costs; 0 is
+	 * unknown. */
+	f64 flops[DTYPES], bandwidth;
+	const void *self; /* the target's own */
+} TargetInfo;
+
+#endif
