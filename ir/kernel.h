@@ -195,8 +195,9 @@ void kernel_eval(const Kernel *k, f64 *const *slot);
 /* Equal for kernels that one piece of code can serve with different numbers. */
 u64 kernel_shape_hash(const Kernel *k);
 /* Extents of all dimensions, then for every access in order of instructions (then `scatter`): offset,
- * the strides of dimensions 0..ndim-1, the dynamic strides. Written to `number` if it is not NULL. The
- * count. The position of an access's numbers is kernel_access_number(). */
+ * the strides of dimensions 0..ndim-1, the dynamic strides, and after a K_random's access its key.
+ * Written to `number` if it is not NULL. The count. The position of an access's numbers is
+ * kernel_access_number(). */
 u32 kernel_numbers(const Kernel *k, i64 *number);
 u32 kernel_access_number(const Kernel *k, const Access *a);
 
