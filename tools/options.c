@@ -1,0 +1,199 @@
+/* tools/options.c: the command line as a table. See options.h. */
+#include "tools/options.h"
+#include "support/str.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const Option help_option = { "help", 'h', OPTION_FLAG, NULL, NULL, "print this and stop" };
+
+static const Option *by_name(const Command *c, Str name)
+{
+	for (u32 i = 0; i < c->noption; i++)
+		if (str_equal(str_of(c->option[i].name), name))
+			return &c->option[i];
+	return str_equal(name, STR("help")) ? &help_option : NULL;
+}
+
+static const Option *by_letter(const Command *c, char letter)
+{
+	for (u32 i = 0; i < c->noption; i++)
+		if (c->option[i].letter == letter)
+			return &c->option[i];
+	return letter == help_option.letter ? &help_option : NULL;
+}
+
+/* The nearest option's name, or NULL when none is near enough to be what was meant. */
+static const char *nearest(const Command *c, Str name)
+{
+	const char *best = NULL;
+	u32 least = (u32)MAX(name.n / 3, (size_t)1) + 1;
+	for (u32 i = 0; i <= c->noption; i++) {
+		const char *known = i < c->noption ? c->option[i].name : help_option.name;
+		u32 d = edit_distance(name, str_of(known));
+		if (d < least) {
+			least = d;
+			best = known;
+		}
+	}
+	return best;
+}
+
+/* Digits with single underscores between them, as in the language. */
+static bool read_int(const char *text, i64 *out)
+{
+	char digits[32];
+	size_t n = 0;
+	for (const char *p = text; *p; p++) {
+		if (*p == '_' && p > text && p[-1] != '_' && p[1])
+			continue;
+		if (n + 1 == sizeof digits)
+			return false;
+		digits[n++] = *p;
+	}
+	digits[n] = 0;
+	char *end;
+	errno = 0;
+	*out = strtoll(digits, &end, 10);
+	return n && !*end && !errno && strchr("+-0123456789", digits[0]);
+}
+
+static bool read_real(const char *text, f64 *out)
+{
+	char *end;
+	errno = 0;
+	*out = strtod(text, &end);
+	return *text && !*end && !(errno && *out != 0) && !strchr(" \t\n", text[0]);
+}
+
+/* False, with a message, when the text is not what the option takes. */
+static bool store(const Command *c, const Option *o, const char *value, int argc)
+{
+	TextList *list = o->to;
+	switch (o->kind) {
+	case OPTION_FLAG:
+		*(bool *)o->to = true;
+		return true;
+	case OPTION_TEXT:
+		*(const char **)o->to = value;
+		return true;
+	case OPTION_LIST:
+		if (!list->v) {
+			list->v = calloc((size_t)argc, sizeof *list->v);
+			if (!list->v)
+				NEVER("no memory for the command line");
+		}
+		list->v[list->n++] = value;
+		return true;
+	case OPTION_INT:
+		if (read_int(value, o->to))
+			return true;
+		verb_misused(c->name, "--%s takes a whole number, not '%s'", o->name, value);
+		return false;
+	case OPTION_REAL:
+		if (read_real(value, o->to))
+			return true;
+		verb_misused(c->name, "--%s takes a number, not '%s'", o->name, value);
+		return false;
+	}
+	NEVER("an option of no kind");
+}
+
+bool options_parse(const Command *c, int argc, char **argv, char ***operand, int *noperand,
+		   int *status)
+{
+	int n = 0;
+	bool only_operands = false;
+	*status = 1;
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i], *value = NULL;
+		const Option *o;
+		if (only_operands || word[0] != '-' || !word[1]) {
+			argv[1 + n++] = argv[i];
+			continue;
+		}
+		if (!strcmp(word, "--")) {
+			only_operands = true;
+			continue;
+		}
+		if (word[1] == '-') {
+			const char *equals = strchr(word, '=');
+			Str name = { word + 2, equals ? (size_t)(equals - word - 2) : strlen(word + 2) };
+			o = by_name(c, name);
+			if (!o) {
+				const char *near = nearest(c, name);
+				verb_misused(c->name, "there is no option --%.*s%s%s%s", STR_ARG(name),
+					     near ? "; did you mean --" : "", near ? near : "",
+					     near ? "?" : "");
+				return false;
+			}
+			value = equals ? equals + 1 : NULL;
+		} else {
+			o = by_letter(c, word[1]);
+			if (!o) {
+				verb_misused(c->name, "there is no option -%c", word[1]);
+				return false;
+			}
+			value = word[2] ? word + 2 : NULL;
+		}
+		if (o == &help_option) {
+			options_help(c, stdout);
+			*status = 0;
+			return false;
+		}
+		if (o->kind == OPTION_FLAG && value) {
+			verb_misused(c->name, "--%s takes no value", o->name);
+			return false;
+		}
+		if (o->kind != OPTION_FLAG && !value && ++i == argc) {
+			verb_misused(c->name, "--%s needs a value: --%s %s", o->name, o->name,
+				     o->argument);
+			return false;
+		}
+		if (!store(c, o, o->kind == OPTION_FLAG || value ? value : argv[i], argc))
+			return false;
+	}
+	if (n < c->least || (c->most >= 0 && n > c->most)) {
+		if (n < c->least)
+			verb_misused(c->name, "too few arguments; usage: plinth %s %s", c->name,
+				     c->operands);
+		else
+			verb_misused(c->name, "what is '%s' for? usage: plinth %s %s",
+				     argv[1 + c->most], c->name, c->operands ? c->operands : "");
+		return false;
+	}
+	*operand = argv + 1;
+	*noperand = n;
+	*status = 0;
+	return true;
+}
+
+static int head_width(const Option *o)
+{
+	return (int)(strlen(o->name) + (o->argument ? strlen(o->argument) + 1 : 0));
+}
+
+static void option_help(const Option *o, int width, FILE *to)
+{
+	if (o->letter)
+		fprintf(to, "  -%c, ", o->letter);
+	else
+		fputs("      ", to);
+	fprintf(to, "--%s%s%s%*s  %s\n", o->name, o->argument ? " " : "",
+		o->argument ? o->argument : "", width - head_width(o), "", o->help);
+}
+
+void options_help(const Command *c, FILE *to)
+{
+	fprintf(to, "usage: plinth %s [OPTION...]%s%s\n\n%s\n\noptions:\n", c->name,
+		c->operands ? " " : "", c->operands ? c->operands : "", c->about);
+	int width = head_width(&help_option);
+	for (u32 i = 0; i < c->noption; i++)
+		width = MAX(width, head_width(&c->option[i]));
+	for (u32 i = 0; i < c->noption; i++)
+		option_help(&c->option[i], width, to);
+	option_help(&help_option, width, to);
+	fprintf(to, "\nexample:\n%s\n", c->example);
+}

@@ -1,0 +1,48 @@
+/* tools/options.h: reading a verb's command line from a table, and printing its help from the same
+ * table. `--name value`, `--name=value`, `-n value` and `-nvalue` are the same; options and
+ * operands may be mixed; `--` ends the options; `-` alone is an operand. Every verb has --help. */
+#ifndef PL_OPTIONS_H
+#define PL_OPTIONS_H
+#include "support/base.h"
+
+typedef enum OptionKind {
+	OPTION_FLAG, /* bool: no argument, sets true */
+	OPTION_TEXT, /* const char *: the last one given wins */
+	OPTION_LIST, /* TextList: may be given several times */
+	OPTION_INT,  /* i64: digits with 1_000 allowed */
+	OPTION_REAL  /* f64 */
+} OptionKind;
+
+typedef struct TextList {
+	const char **v; /* points into memory of the command line's size, kept until the end */
+	int n;
+} TextList;
+
+typedef struct Option {
+	const char *name;     /* "output" for --output */
+	char letter;          /* 'o' for -o, or 0 */
+	OptionKind kind;
+	void *to;             /* where the value goes; keeps what it has when not given */
+	const char *argument; /* its name in the help, "FILE"; NULL for a flag */
+	const char *help;     /* one line, no full stop */
+} Option;
+
+typedef struct Command {
+	const char *name;     /* the verb */
+	const char *operands; /* in the usage line: "FILE..." or "[CODE]"; NULL when it takes none */
+	int least, most;      /* how many operands; most < 0: no limit */
+	const char *about;    /* what it does: whole sentences, lines of at most 80 columns */
+	const char *example;  /* lines of "plinth ..." with what they do */
+	const Option *option;
+	u32 noption;
+} Command;
+
+/* Fills the options' targets and moves the operands to the front of `operand`, with argv[0] taken
+ * out. True: go on (*status is 0). False: return *status: 0 after --help was printed, 1 after a
+ * mistake was told on stderr. */
+bool options_parse(const Command *c, int argc, char **argv, char ***operand, int *noperand,
+		   int *status);
+
+void options_help(const Command *c, FILE *to);
+
+#endif
