@@ -2,6 +2,7 @@
  * what makes a power cut leave either the old file or the new one. */
 #include "support/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -11,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static Status cannot(const char *what, const char *path)
+Status io_cannot(const char *what, const char *path)
 {
 	const char *advice = "";
 	if (errno == ENOENT)
@@ -27,12 +28,12 @@ Status io_read(Arena *a, const char *path, Str *text)
 {
 	FILE *f = fopen(path, "rb");
 	if (!f)
-		return cannot("open", path);
+		return io_cannot("open", path);
 	struct stat st;
 	if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
 		fclose(f);
 		errno = EISDIR;
-		return cannot("read", path);
+		return io_cannot("read", path);
 	}
 	Buf b = { .arena = a };
 	char chunk[1 << 16];
@@ -44,7 +45,7 @@ Status io_read(Arena *a, const char *path, Str *text)
 	fclose(f);
 	errno = why;
 	if (failed)
-		return cannot("read", path);
+		return io_cannot("read", path);
 	*text = buf_str(&b);
 	return OK;
 }
@@ -54,19 +55,19 @@ Status io_map(const char *path, Mapping *out)
 	*out = (Mapping){ 0 };
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return cannot("open", path);
+		return io_cannot("open", path);
 	struct stat st;
 	if (fstat(fd, &st) != 0 || S_ISDIR(st.st_mode)) {
 		if (S_ISDIR(st.st_mode))
 			errno = EISDIR;
-		Status s = cannot("read", path);
+		Status s = io_cannot("read", path);
 		close(fd);
 		return s;
 	}
 	if (st.st_size > 0) {
 		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (p == MAP_FAILED) {
-			Status s = cannot("map", path);
+			Status s = io_cannot("map", path);
 			close(fd);
 			return s;
 		}
@@ -92,20 +93,17 @@ Status io_create(const char *path, AtomicFile *out)
 	snprintf(out->temporary, sizeof out->temporary, "%s.tmp.%ld", path, (long)getpid());
 	out->file = fopen(out->temporary, "wbe");
 	if (!out->file)
-		return cannot("create", out->temporary);
+		return io_cannot("create", out->temporary);
 	return OK;
 }
 
-static Status sync_folder_of(const char *path)
+Status io_sync_folder(const char *folder)
 {
-	char copy[4096];
-	snprintf(copy, sizeof copy, "%s", path);
-	const char *folder = dirname(copy);
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return cannot("open", folder);
+		return io_cannot("open", folder);
 	/* some file systems cannot sync a folder, and say EINVAL: nothing more can be done there */
-	Status s = fsync(fd) != 0 && errno != EINVAL ? cannot("sync", folder) : OK;
+	Status s = fsync(fd) != 0 && errno != EINVAL ? io_cannot("sync", folder) : OK;
 	close(fd);
 	return s;
 }
@@ -114,19 +112,21 @@ Status io_commit(AtomicFile *f)
 {
 	Status s = OK;
 	if (ferror(f->file) || fflush(f->file) != 0)
-		s = cannot("write", f->temporary);
+		s = io_cannot("write", f->temporary);
 	else if (fsync(fileno(f->file)) != 0)
-		s = cannot("sync", f->temporary);
+		s = io_cannot("sync", f->temporary);
 	if (fclose(f->file) != 0 && !s)
-		s = cannot("close", f->temporary);
+		s = io_cannot("close", f->temporary);
 	f->file = NULL;
 	if (!s && rename(f->temporary, f->path) != 0)
-		s = cannot("rename", f->temporary);
+		s = io_cannot("rename", f->temporary);
 	if (s) {
 		unlink(f->temporary);
 		return s;
 	}
-	return sync_folder_of(f->path);
+	char copy[sizeof f->path];
+	strcpy(copy, f->path);
+	return io_sync_folder(dirname(copy));
 }
 
 void io_abandon(AtomicFile *f)
@@ -159,7 +159,7 @@ Status io_make_folder(const char *path)
 		char was = *p;
 		*p = 0;
 		if (mkdir(copy, 0777) != 0 && errno != EEXIST)
-			return cannot("create", copy);
+			return io_cannot("create", copy);
 		if (!was)
 			break;
 		*p = was;
@@ -167,9 +167,42 @@ Status io_make_folder(const char *path)
 	struct stat st;
 	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
 		errno = ENOTDIR;
-		return cannot("create", path);
+		return io_cannot("create", path);
 	}
 	return OK;
+}
+
+Status io_remove_folder(const char *path)
+{
+	DIR *d = opendir(path);
+	if (!d)
+		return errno == ENOENT ? OK : io_cannot("open", path);
+	Status s = OK;
+	while (!s) {
+		errno = 0;
+		const struct dirent *e = readdir(d);
+		if (!e) {
+			if (errno)
+				s = io_cannot("read", path);
+			break;
+		}
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		char inner[4096];
+		struct stat st;
+		if ((size_t)snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= sizeof inner)
+			s = FAIL(STATUS_IO, "cannot remove %.80s...: the path is too long", path);
+		else if (lstat(inner, &st) != 0)
+			s = io_cannot("read", inner);
+		else if (S_ISDIR(st.st_mode))
+			s = io_remove_folder(inner);
+		else if (unlink(inner) != 0)
+			s = io_cannot("remove", inner);
+	}
+	closedir(d);
+	if (!s && rmdir(path) != 0)
+		s = io_cannot("remove", path);
+	return s;
 }
 
 bool io_exists(const char *path)

@@ -5,6 +5,9 @@
 #include "support/status.h"
 #include "support/str.h"
 
+/* The failure that errno tells: "cannot <what> <path>: <why>; <what to do>". */
+PL_MUST_USE Status io_cannot(const char *what, const char *path);
+
 /* The whole file in `a`, with a terminating zero that is not counted in text->n. */
 PL_MUST_USE Status io_read(Arena *a, const char *path, Str *text);
 
@@ -31,6 +34,10 @@ PL_MUST_USE Status io_write(const char *path, Blob bytes);
 
 /* Makes a folder and those above it; one that exists is fine. */
 PL_MUST_USE Status io_make_folder(const char *path);
+/* Makes what was renamed or created in a folder survive a power cut. */
+PL_MUST_USE Status io_sync_folder(const char *path);
+/* Removes a folder with all it holds, following no links; one that is not there is fine. */
+PL_MUST_USE Status io_remove_folder(const char *path);
 bool io_exists(const char *path);
 /* $XDG_CACHE_HOME/plinth or ~/.cache/plinth, made if missing. */
 PL_MUST_USE Status io_cache_folder(Arena *a, const char **out);

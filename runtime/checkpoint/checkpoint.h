@@ -1,0 +1,51 @@
+/* runtime/checkpoint/checkpoint.h: what a training run needs to go on as if it had never stopped.
+ *
+ *     run/step-000500/model.safetensors       parameters under their published names
+ *     run/step-000500/optimizer.safetensors   everything else that persists: "m/<path>", counters
+ *     run/step-000500/state.json              step, seed, loader, program, tuning; hash of the above
+ *     run/latest                              "step-000500": the one to resume from
+ *
+ * A save writes a folder under a temporary name (".tmp." is in it), syncs it, renames it, and then
+ * replaces `latest`, so that at every moment `latest` names a whole checkpoint or there is none. The
+ * hash of each tensor is in its file's metadata; state.json holds the hash of each file's header and
+ * of itself, and so stands for every byte. */
+#ifndef PL_CHECKPOINT_H
+#define PL_CHECKPOINT_H
+#include "runtime/checkpoint/state.h"
+#include "support/diag.h"
+
+typedef struct CheckpointSave {
+	const char *run; /* the run's folder; made if missing */
+	CheckpointState state;
+	const NamedBuffer *parameter, *other;
+	u32 nparameter, nother;
+	u32 keep; /* how many of the newest to keep, at least 1; 0 keeps all */
+} CheckpointSave;
+
+/* Saves state.step; a checkpoint of the same step is replaced in one exchange. When it fails, the
+ * checkpoints that were there are there still, and `latest` names the one it named before (or the
+ * new one, whole, when only what comes after its renaming failed). */
+PL_MUST_USE Status checkpoint_save(const CheckpointSave *s);
+
+/* One that is open: `state` and both files, their sizes and headers checked against state.json. */
+typedef struct Checkpoint {
+	const char *path;
+	CheckpointState state;
+	Safetensors model, optimizer;
+} Checkpoint;
+
+/* Opens a checkpoint's folder, or the latest of a run's folder. On failure nothing is open. */
+PL_MUST_USE Status checkpoint_open(Arena *a, const char *path, Checkpoint *out);
+void checkpoint_close(Checkpoint *c);
+
+/* Restores every buffer, or none: names, dtypes and shapes must be exactly those of the checkpoint
+ * (E0901 in `d`, as in weights.h), and every hash must hold. */
+PL_MUST_USE Status checkpoint_load(const Checkpoint *c, const NamedBuffer *parameter, u32 nparameter,
+				   const NamedBuffer *other, u32 nother, Diag *d);
+
+/* Is `path` a folder with a `latest` in it? */
+bool checkpoint_is_run(const char *path);
+/* The checkpoint's folder that a path of either kind means. */
+PL_MUST_USE Status checkpoint_resolve(Arena *a, const char *path, const char **out);
+
+#endif

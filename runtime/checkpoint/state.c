@@ -1,0 +1,166 @@
+/* runtime/checkpoint/state.c: see state.h. */
+#include "runtime/checkpoint/state.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OWN_HASH "xxh3-128"
+enum { FORMAT = 1 };
+
+const char *const checkpoint_file_name[CHECKPOINT_FILES] = { "model.safetensors",
+							     "optimizer.safetensors" };
+
+static int put_text(const char *text, size_t n, void *buf)
+{
+	buf_put(buf, (Str){ text, n });
+	return 0;
+}
+
+/* The hash of everything but the hash: of the compact form with sorted keys. */
+static void own_hash(json_t *root, char out[SAFE_HASH_TEXT])
+{
+	Arena tmp = ARENA("state");
+	Buf b = { .arena = &tmp };
+	json_t *rest = json_copy(root);
+	json_object_del(rest, OWN_HASH);
+	json_dump_callback(rest, put_text, &b, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(rest);
+	safe_hash((Blob){ (const u8 *)b.text, b.n }, out);
+	arena_free(&tmp);
+}
+
+Status state_write(const char *path, const CheckpointState *state,
+		   const SafeWritten written[CHECKPOINT_FILES])
+{
+	json_error_t e;
+	json_t *loader = state->loader ? json_loads(state->loader, JSON_DECODE_ANY, &e) : json_null();
+	if (!loader)
+		return FAIL(STATUS_INPUT, "cannot write %s: the loader's position is no JSON: %s", path,
+			    e.text);
+	Arena tmp = ARENA("state_write");
+	json_t *tuning = json_object(), *files = json_object();
+	for (u32 i = 0; i < state->ntuning; i++)
+		json_object_set_new(tuning, state->tuning[i].key, json_string(state->tuning[i].value));
+	for (u32 i = 0; i < CHECKPOINT_FILES; i++)
+		json_object_set_new(files, checkpoint_file_name[i],
+				    json_pack("{s:I, s:s}", "bytes", (json_int_t)written[i].bytes,
+					      "header", written[i].header_hash));
+	json_t *root = json_pack(
+		"{s:i, s:s, s:I, s:s, s:s, s:I, s:o, s:o, s:o}", "format", FORMAT, "plinth",
+		PLINTH_VERSION, "step", (json_int_t)state->step, "seed",
+		arena_printf(&tmp, "%llu", (unsigned long long)state->seed), "program",
+		state->program ? state->program : "", "metrics_bytes",
+		(json_int_t)state->metrics_bytes, "loader", loader, "tuning", tuning, "files", files);
+	Status s = OK;
+	if (!root || json_object_size(tuning) != state->ntuning) {
+		s = FAIL(STATUS_INPUT, "cannot write %s: a text in it is not UTF-8, or there twice", path);
+	} else {
+		char hash[SAFE_HASH_TEXT];
+		own_hash(root, hash);
+		json_object_set_new(root, OWN_HASH, json_string(hash));
+		Buf b = { .arena = &tmp };
+		json_dump_callback(root, put_text, &b, JSON_INDENT(2));
+		buf_char(&b, '\n');
+		s = io_write(path, (Blob){ (const u8 *)b.text, b.n });
+	}
+	json_decref(root);
+	arena_free(&tmp);
+	return s;
+}
+
+static const char *text_at(Arena *a, const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return text ? arena_strn(a, str_of(text)) : NULL;
+}
+
+static bool count_at(const json_t *object, const char *key, u64 *out)
+{
+	const json_t *v = json_object_get(object, key);
+	*out = (u64)json_integer_value(v);
+	return json_is_integer(v) && json_integer_value(v) >= 0;
+}
+
+static Status read_root(Arena *a, const char *path, json_t *root, CheckpointRecord *out)
+{
+	u64 format;
+	if (!count_at(root, "format", &format))
+		return FAIL(STATUS_INPUT, "%s: has no \"format\": it is not a checkpoint's state", path);
+	if (format != FORMAT)
+		return FAIL(STATUS_INPUT,
+			    "%s: is of format %llu, and this Plinth (" PLINTH_VERSION ") reads format %d",
+			    path, (unsigned long long)format, FORMAT);
+	char hash[SAFE_HASH_TEXT];
+	own_hash(root, hash);
+	const char *stated = json_string_value(json_object_get(root, OWN_HASH));
+	if (!stated || strcmp(stated, hash) != 0)
+		return FAIL(STATUS_INPUT, "%s: is damaged or was edited: its hash is %s, not as stated", path,
+			    hash);
+
+	CheckpointState *st = &out->state;
+	st->program = text_at(a, root, "program");
+	st->version = text_at(a, root, "plinth");
+	const char *seed = text_at(a, root, "seed");
+	const json_t *loader = json_object_get(root, "loader");
+	const json_t *files = json_object_get(root, "files");
+	json_t *tuning = json_object_get(root, "tuning");
+	bool whole = count_at(root, "step", &st->step) &&
+		     count_at(root, "metrics_bytes", &st->metrics_bytes) && st->program &&
+		     st->version && seed && loader && json_is_object(tuning);
+	for (u32 i = 0; i < CHECKPOINT_FILES && whole; i++) {
+		CheckpointFile *f = &out->file[i];
+		const json_t *entry = json_object_get(files, checkpoint_file_name[i]);
+		f->name = checkpoint_file_name[i];
+		f->header_hash = text_at(a, entry, "header");
+		whole = count_at(entry, "bytes", &f->bytes) && f->header_hash;
+	}
+	if (!whole)
+		return FAIL(STATUS_INPUT, "%s: lacks an entry that a checkpoint's state has", path);
+	st->seed = strtoull(seed, NULL, 10);
+	if (!json_is_null(loader)) {
+		Buf b = { .arena = a };
+		json_dump_callback(loader, put_text, &b, JSON_COMPACT | JSON_ENCODE_ANY);
+		st->loader = b.text;
+	}
+	TextPair *pair = NEWN(a, TextPair, json_object_size(tuning));
+	for (void *i = json_object_iter(tuning); i; i = json_object_iter_next(tuning, i)) {
+		const char *key = json_object_iter_key(i), *value = text_at(a, tuning, key);
+		if (!value)
+			return FAIL(STATUS_INPUT, "%s: a tuning choice is not a string", path);
+		pair[st->ntuning++] = (TextPair){ arena_strn(a, str_of(key)), value };
+	}
+	st->tuning = pair;
+	return OK;
+}
+
+Status state_read(Arena *a, const char *folder, CheckpointRecord *out)
+{
+	*out = (CheckpointRecord){ 0 };
+	const char *path = arena_printf(a, "%s/" CHECKPOINT_STATE, folder);
+	Str text;
+	TRY(io_read(a, path, &text));
+	json_error_t e;
+	json_t *root = json_loadb(text.s, text.n, JSON_REJECT_DUPLICATES, &e);
+	Status s = root ? read_root(a, path, root, out) :
+			  FAIL(STATUS_INPUT, "%s:%d:%d: no JSON: %s", path, e.line, e.column,
+			       safe_quoted(a, str_of(e.text)));
+	json_decref(root);
+	return s;
+}
+
+Status state_check_file(const CheckpointFile *recorded, const Safetensors *s)
+{
+	const SafeFile *f = &s->file[0];
+	if (f->bytes.n != recorded->bytes)
+		return FAIL(STATUS_INPUT, "%s: has %zu bytes, and %llu when it was saved", f->path,
+			    f->bytes.n, (unsigned long long)recorded->bytes);
+	char hash[SAFE_HASH_TEXT];
+	safe_hash((Blob){ f->bytes.p, f->header }, hash);
+	if (strcmp(hash, recorded->header_hash) != 0)
+		return FAIL(STATUS_INPUT,
+			    "%s: its header (bytes 0 to %llu) is damaged, or the file is of another "
+			    "checkpoint: its hash is %s, not %s as saved",
+			    f->path, (unsigned long long)f->header, hash, recorded->header_hash);
+	return OK;
+}
