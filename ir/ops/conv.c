@@ -1,0 +1,374 @@
+/* ir/ops/conv.c: two-dimensional convolution, pooling and upsampling of x[B, C, H, W].
+ *
+ * A convolution is a sum over kernel positions of products of a strided slice of the padded input
+ * with that position's weights; pools combine the same slices. So they need no primitive, and
+ * derivatives, cost and code follow from slices, pads and dots. Kernel extents are bound when these
+ * are expanded; sizes of images may stay symbolic. */
+#include "ir/ops/composite.h"
+
+#include <math.h>
+
+/* What a window op does to the two image dimensions: [0] height, [1] width. */
+typedef struct Window {
+	Dim out[2];
+	i64 size[2], stride[2], padding[2], dilation[2]; /* size: once bound */
+} Window;
+
+/* An attribute that is one or two numbers, or absent: `otherwise`. */
+static i64 pair_of(ints a, u32 i, i64 otherwise)
+{
+	return a.n == 0 ? otherwise : a.v[a.n == 1 ? 0 : i];
+}
+
+static bool need_pair(InferCx *cx, ints a, const char *what, i64 least)
+{
+	bool good = a.n <= 2;
+	for (u32 i = 0; good && i < a.n; i++)
+		good = a.v[i] >= least;
+	return good || infer_fail(cx, "%s: %s is one number or two (height, width), at least %lld",
+				  op_info[cx->op].name, what, (long long)least);
+}
+
+/* floor((in + 2 padding - dilation (size - 1) - 1) / stride) + 1. The symbolic part must be a
+ * multiple of the stride, as a dimension asserts of itself when it is bound; the constant part is
+ * rounded here. */
+static Dim window_extent(Ir *ir, Dim in, Dim size, i64 stride, i64 padding, i64 dilation)
+{
+	Dim one = dim_number(ir, 1);
+	Dim reach = dim_mul(ir, dim_number(ir, dilation), dim_sub(ir, size, one));
+	Dim room = dim_sub(ir, dim_add(ir, in, dim_number(ir, 2 * padding - 1)), reach);
+	i64 constant = 0;
+	for (u32 i = 0; i < room->n; i++) {
+		if (room->term[i].n == 0) {
+			if (room->term[i].den != 1)
+				return NULL;
+			constant = room->term[i].num;
+		}
+	}
+	Dim symbolic = dim_sub(ir, room, dim_number(ir, constant));
+	i64 whole = constant / stride - (constant % stride < 0);
+	Dim out = dim_add(ir, dim_div(ir, symbolic, dim_number(ir, stride)),
+			  dim_number(ir, whole + 1));
+	i64 n;
+	return dim_is_number(out, &n) && n < 1 ? NULL : out;
+}
+
+/* Fills w->out, or says why not. */
+static bool infer_window(InferCx *cx, Window *w, const Dim size[2])
+{
+	const Type *x = infer_type(cx, 0);
+	for (u32 i = 0; i < 2; i++) {
+		w->out[i] = window_extent(cx->ir, x->dim[2 + i], size[i], w->stride[i], w->padding[i],
+					  w->dilation[i]);
+		if (!w->out[i])
+			return infer_fail(cx,
+					  "%s: a window of %s (stride %lld, padding %lld, dilation "
+					  "%lld) does not fit the %s %s of x %s; pad x, or choose a "
+					  "%s that the stride divides",
+					  op_info[cx->op].name, dim_text(cx, size[i]),
+					  (long long)w->stride[i], (long long)w->padding[i],
+					  (long long)w->dilation[i], i ? "width" : "height",
+					  dim_text(cx, x->dim[2 + i]), shape_text(cx, 0),
+					  i ? "width" : "height");
+	}
+	return true;
+}
+
+/* Fills w->out where infer_window did before. */
+static void find_extents(Builder *b, Window *w, Val x)
+{
+	const Type *t = val_type(b->g, x);
+	for (u32 i = 0; i < 2; i++)
+		w->out[i] = window_extent(b->g->ir, t->dim[2 + i], dim_number(b->g->ir, w->size[i]),
+					  w->stride[i], w->padding[i], w->dilation[i]);
+}
+
+/* x with its image dimensions padded by `value`. */
+static Val padded(Builder *b, Val x, const Window *w, f64 value)
+{
+	if (w->padding[0] == 0 && w->padding[1] == 0)
+		return x;
+	Ir *ir = b->g->ir;
+	Dim zero = dim_number(ir, 0);
+	Dim around[4] = { zero, zero, dim_number(ir, w->padding[0]), dim_number(ir, w->padding[1]) };
+	return BA(b, pad, (x), .low = { 4, around }, .high = { 4, around }, .value = value);
+}
+
+/* What the kernel position (i, j) sees of padded x, for every output position: [B, C, H', W']. */
+static Val seen_at(Builder *b, Val x, const Window *w, i64 i, i64 j)
+{
+	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, x);
+	Dim zero = dim_number(ir, 0);
+	Dim start[4] = { zero, zero, dim_number(ir, i * w->dilation[0]),
+			 dim_number(ir, j * w->dilation[1]) };
+	Dim size[4] = { t->dim[0], t->dim[1], w->out[0], w->out[1] };
+	i64 step[4] = { 1, 1, w->stride[0], w->stride[1] };
+	return BA(b, slice, (x), .start = { 4, start }, .size = { 4, size }, .step = { 4, step });
+}
+
+/* ---- conv2d ---- */
+
+static Window conv_window(const conv2d_attr *a)
+{
+	Window w = { 0 };
+	for (u32 i = 0; i < 2; i++) {
+		w.stride[i] = pair_of(a->stride, i, 1);
+		w.padding[i] = pair_of(a->padding, i, 0);
+		w.dilation[i] = pair_of(a->dilation, i, 1);
+	}
+	return w;
+}
+
+static bool conv2d_infer(InferCx *cx)
+{
+	const conv2d_attr *a = cx->attr;
+	const Type *x = infer_type(cx, 0), *k = infer_type(cx, 1);
+	Ir *ir = cx->ir;
+	if (!need_float(cx, 0, "x") || !need_float(cx, 1, "w") || !need_rank(cx, 0, "x", 4) ||
+	    !need_rank(cx, 1, "w", 4) || !need_pair(cx, a->stride, "stride", 1) ||
+	    !need_pair(cx, a->padding, "padding", 0) || !need_pair(cx, a->dilation, "dilation", 1))
+		return false;
+	if (x->dtype != k->dtype)
+		return infer_fail(cx, "conv2d: x %s and w %s must have one element type",
+				  shape_text(cx, 0), shape_text(cx, 1));
+	if (a->groups < 1)
+		return infer_fail(cx, "conv2d: groups must be at least 1, not %lld",
+				  (long long)a->groups);
+	Dim groups = dim_number(ir, a->groups);
+	if (dim_mul(ir, k->dim[1], groups) != x->dim[1])
+		return infer_fail(cx,
+				  "conv2d: w %s takes %s channels in each of %lld groups, and x %s "
+				  "has %s",
+				  shape_text(cx, 1), dim_text(cx, k->dim[1]), (long long)a->groups,
+				  shape_text(cx, 0), dim_text(cx, x->dim[1]));
+	if (!dim_whole(ir, k->dim[0], groups))
+		return infer_fail(cx, "conv2d: %lld groups do not divide the %s channels w %s makes",
+				  (long long)a->groups, dim_text(cx, k->dim[0]), shape_text(cx, 1));
+	Window w = conv_window(a);
+	if (!infer_window(cx, &w, &k->dim[2]))
+		return false;
+	if (a->groups == 1)
+		same_axis(cx, 0, 1, 1, 1);
+	const Axis *ax = infer_axis(cx, 0);
+	Axis axis[4] = { ax[0], infer_axis(cx, 1)[0] };
+	for (u32 i = 0; i < 2; i++) /* an image axis stays itself where its extent does */
+		axis[2 + i] = w.out[i] == x->dim[2 + i] ? ax[2 + i] : (Axis){ 0 };
+	return result_is(cx, 0, compute_dtype(x->dtype), 4,
+			 (Dim[]){ x->dim[0], k->dim[0], w.out[0], w.out[1] }, axis);
+}
+
+/* The weights of kernel position (i, j): [O, C / groups]. */
+static Val weights_at(Builder *b, Val weight, i64 i, i64 j)
+{
+	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, weight);
+	Dim zero = dim_number(ir, 0), one = dim_number(ir, 1);
+	Dim start[4] = { zero, zero, dim_number(ir, i), dim_number(ir, j) };
+	Dim size[4] = { t->dim[0], t->dim[1], one, one };
+	Val v = BA(b, slice, (weight), .start = { 4, start }, .size = { 4, size },
+		   .step = { 4, (i64[]){ 1, 1, 1, 1 } });
+	return BA(b, reshape, (v), .shape = { 2, t->dim });
+}
+
+static void conv2d_expand(Builder *b, const Node *n, Val *out)
+{
+	const conv2d_attr *a = ATTR(n, conv2d);
+	Ir *ir = b->g->ir;
+	const Type *k = val_type(b->g, n->in[1]);
+	Dim batch = val_type(b->g, n->in[0])->dim[0];
+	Window w = conv_window(a);
+	w.size[0] = type_extent(k, 2);
+	w.size[1] = type_extent(k, 3);
+	find_extents(b, &w, n->in[0]);
+	Val x = padded(b, n->in[0], &w, 0), total = { 0 };
+	Dim g = dim_number(ir, a->groups);
+	Dim xg[5] = { batch, g, k->dim[1], w.out[0], w.out[1] };
+	Dim shape[4] = { batch, k->dim[0], w.out[0], w.out[1] };
+	Dim kg[3] = { g, dim_div(ir, k->dim[0], g), k->dim[1] };
+	bool plain = a->groups == 1;
+	const char *spec =
+		intern_z(&ir->names, plain ? "bchw,oc->bohw" : "bgchw,goc->bgohw");
+	for (i64 i = 0; i < w.size[0]; i++) {
+		for (i64 j = 0; j < w.size[1]; j++) {
+			Val xs = seen_at(b, x, &w, i, j), ks = weights_at(b, n->in[1], i, j);
+			if (!plain) {
+				xs = BA(b, reshape, (xs), .shape = { 5, xg });
+				ks = BA(b, reshape, (ks), .shape = { 3, kg });
+			}
+			Val term = BA(b, dot, (xs, ks), .spec = spec);
+			total = total.i ? B(b, add, total, term) : term;
+		}
+	}
+	out[0] = plain ? total : BA(b, reshape, (total), .shape = { 4, shape });
+}
+
+/* Along the image a window mixes both sides; along channels of the result, x mixes unless grouped,
+ * and w has one row each. */
+static Along conv2d_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)n;
+	if (in == 1)
+		return d == 1 ? ALONG_POINTWISE : ALONG_NOT_THERE;
+	return d == 0 ? ALONG_POINTWISE : d == 1 ? ALONG_NOT_THERE : ALONG_MIXING;
+}
+
+const OpDef def_conv2d = { .infer = conv2d_infer, .expand = conv2d_expand, .along = conv2d_along };
+
+/* ---- pools ---- */
+
+/* The two pools have the same attributes in the same order. */
+_Static_assert(sizeof(max_pool2d_attr) == sizeof(avg_pool2d_attr) &&
+		       offsetof(max_pool2d_attr, padding) == offsetof(avg_pool2d_attr, padding) &&
+		       offsetof(max_pool2d_attr, stride) == offsetof(avg_pool2d_attr, stride),
+	       "pools share an attribute struct");
+
+static Window pool_window(const max_pool2d_attr *a)
+{
+	Window w = { .dilation = { 1, 1 } };
+	for (u32 i = 0; i < 2; i++) {
+		w.size[i] = pair_of(a->size, i, 1);
+		w.stride[i] = pair_of(a->stride, i, w.size[i]); /* absent: windows side by side */
+		w.padding[i] = pair_of(a->padding, i, 0);
+	}
+	return w;
+}
+
+static bool pool_infer(InferCx *cx)
+{
+	const max_pool2d_attr *a = cx->attr;
+	const Type *x = infer_type(cx, 0);
+	if (!need_float(cx, 0, "x") || !need_rank(cx, 0, "x", 4) ||
+	    !need_pair(cx, a->size, "size", 1) || !need_pair(cx, a->stride, "stride", 1) ||
+	    !need_pair(cx, a->padding, "padding", 0))
+		return false;
+	Window w = pool_window(a);
+	for (u32 i = 0; i < 2; i++)
+		if (2 * w.padding[i] > w.size[i])
+			return infer_fail(cx, "%s: a padding of %lld is more than half a window of %lld",
+					  op_info[cx->op].name, (long long)w.padding[i],
+					  (long long)w.size[i]);
+	Dim size[2] = { dim_number(cx->ir, w.size[0]), dim_number(cx->ir, w.size[1]) };
+	if (!infer_window(cx, &w, size))
+		return false;
+	const Axis *ax = infer_axis(cx, 0);
+	Axis axis[4] = { ax[0], ax[1] };
+	for (u32 i = 0; i < 2; i++)
+		axis[2 + i] = w.out[i] == x->dim[2 + i] ? ax[2 + i] : (Axis){ 0 };
+	return result_is(cx, 0, x->dtype, 4, (Dim[]){ x->dim[0], x->dim[1], w.out[0], w.out[1] },
+			 axis);
+}
+
+static Window bound_pool(Builder *b, const Node *n)
+{
+	Window w = pool_window(n->attr);
+	find_extents(b, &w, n->in[0]);
+	return w;
+}
+
+static Along image_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)n, (void)in;
+	return d < 2 ? ALONG_POINTWISE : ALONG_MIXING;
+}
+
+static void max_pool2d_expand(Builder *b, const Node *n, Val *out)
+{
+	Window w = bound_pool(b, n);
+	Val x = padded(b, n->in[0], &w, -INFINITY), most = { 0 };
+	for (i64 i = 0; i < w.size[0]; i++) {
+		for (i64 j = 0; j < w.size[1]; j++) {
+			Val s = seen_at(b, x, &w, i, j);
+			most = most.i ? B(b, max, most, s) : s;
+		}
+	}
+	out[0] = most;
+}
+
+/* dy of a node's derivative towards its first operand. */
+static Val pull_back(Builder *b, Val result, Val dy)
+{
+	const Node n = *val_node(b->g, result);
+	Val din[1] = { { 0 } };
+	op_info[n.op].def->vjp(b, &n, &dy, din);
+	return din[0];
+}
+
+/* The first of equal elements, row by row in the window, gets all of dy. */
+static void max_pool2d_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	Window w = bound_pool(b, n);
+	Val x = padded(b, n->in[0], &w, -INFINITY), y = n->out, free = { 0 }, dx = { 0 };
+	for (i64 i = 0; i < w.size[0]; i++) {
+		for (i64 j = 0; j < w.size[1]; j++) {
+			Val s = seen_at(b, x, &w, i, j);
+			Val here = B(b, eq, s, y);
+			Val mine = free.i ? B(b, and, here, free) : here;
+			Val others = B(b, not, here);
+			free = free.i ? B(b, and, free, others) : others;
+			Val dy = where_or_zero(b, mine, dout[0]);
+			if (s.i != x.i) /* a window of one element is x itself */
+				dy = pull_back(b, s, dy);
+			dx = dx.i ? B(b, add, dx, dy) : dy;
+		}
+	}
+	din[0] = x.i == n->in[0].i ? dx : pull_back(b, x, dx);
+}
+
+const OpDef def_max_pool2d = { .infer = pool_infer, .expand = max_pool2d_expand,
+			       .vjp = max_pool2d_vjp, .along = image_along };
+
+static void avg_pool2d_expand(Builder *b, const Node *n, Val *out)
+{
+	Window w = bound_pool(b, n);
+	Val x = padded(b, widened(b, n->in[0]), &w, 0), total = { 0 };
+	for (i64 i = 0; i < w.size[0]; i++) {
+		for (i64 j = 0; j < w.size[1]; j++) {
+			Val s = seen_at(b, x, &w, i, j);
+			total = total.i ? B(b, add, total, s) : s;
+		}
+	}
+	Val count = make_full_like(b, total, (f64)(w.size[0] * w.size[1]));
+	out[0] = make_cast(b, B(b, div, total, count), val_type(b->g, n->in[0])->dtype);
+}
+
+const OpDef def_avg_pool2d = { .infer = pool_infer, .expand = avg_pool2d_expand,
+			       .along = image_along };
+
+/* ---- upsample2d ---- */
+
+static bool upsample2d_infer(InferCx *cx)
+{
+	i64 factor = ((const upsample2d_attr *)cx->attr)->factor;
+	if (!need_rank(cx, 0, "x", 4))
+		return false;
+	if (factor < 1)
+		return infer_fail(cx, "upsample2d: the factor must be at least 1, not %lld",
+				  (long long)factor);
+	const Type *x = infer_type(cx, 0);
+	const Axis *ax = infer_axis(cx, 0);
+	Dim f = dim_number(cx->ir, factor);
+	Axis axis[4] = { ax[0], ax[1] };
+	if (factor == 1)
+		axis[2] = ax[2], axis[3] = ax[3];
+	return result_is(cx, 0, x->dtype, 4,
+			 (Dim[]){ x->dim[0], x->dim[1], dim_mul(cx->ir, x->dim[2], f),
+				  dim_mul(cx->ir, x->dim[3], f) },
+			 axis);
+}
+
+static void upsample2d_expand(Builder *b, const Node *n, Val *out)
+{
+	const Type *x = val_type(b->g, n->in[0]);
+	Ir *ir = b->g->ir;
+	Dim f = dim_number(ir, ATTR(n, upsample2d)->factor);
+	Dim shape[4] = { x->dim[0], x->dim[1], dim_mul(ir, x->dim[2], f),
+			 dim_mul(ir, x->dim[3], f) };
+	Dim spread[6] = { x->dim[0], x->dim[1], x->dim[2], f, x->dim[3], f };
+	Val v = BA(b, broadcast, (n->in[0]), .shape = { 6, spread },
+		   .dims = { 4, (i64[]){ 0, 1, 2, 4 } });
+	out[0] = BA(b, reshape, (v), .shape = { 4, shape });
+}
+
+const OpDef def_upsample2d = { .infer = upsample2d_infer, .expand = upsample2d_expand,
+			       .along = image_along };
