@@ -1,0 +1,404 @@
+/* codegen/cpu/compile.c: from modules being built to objects and loaded code; see llvm.h.
+ *
+ * A unit is built, hashed as bitcode, looked up in the cache, and only when missing optimized and
+ * turned into an object. Each thread has its own context and target machine: LLVM's are not shared.
+ * Vectors are explicit in what is emitted, so a short list of passes does as well as LLVM's -O3 in a
+ * third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
+ * simplification). */
+#include "codegen/cpu/llvm.h"
+
+#include <llvm-c/Analysis.h>
+#include <llvm-c/BitWriter.h>
+#include <llvm-c/LLJIT.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/TargetMachine.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_THREADS 64
+/* instcombine as a name alone would end the process if it needed a second round */
+#define PASSES                                                                                \
+	"function(sroa,early-cse<memssa>,loop-mssa(licm),loop-unroll,"                        \
+	"instcombine<no-verify-fixpoint>,early-cse,adce)"
+
+struct CpuCompiler {
+	CpuMachine machine;
+	CpuOptions options;
+	LLVMTargetRef target;
+	LLVMTargetMachineRef target_machine[MAX_THREADS];
+	CpuTimes times;
+	pthread_mutex_t lock; /* of times */
+};
+
+static f64 now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+static void initialize(void)
+{
+	LLVMInitializeNativeTarget();
+	LLVMInitializeNativeAsmPrinter();
+	LLVMInitializeNativeAsmParser();
+}
+
+Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, initialize);
+	CpuMachine machine;
+	TRY(cpu_machine(options->cpu, &machine));
+	LLVMTargetRef target;
+	char *why = NULL;
+	if (LLVMGetTargetFromTriple(machine.triple, &target, &why)) {
+		Status s = FAIL(STATUS_UNSUPPORTED, "this LLVM makes no code for %s: %s",
+				machine.triple, why);
+		LLVMDisposeMessage(why);
+		return s;
+	}
+	CpuCompiler *c = calloc(1, sizeof *c);
+	if (!c)
+		return FAIL(STATUS_MEMORY, "no memory for the compiler");
+	c->machine = machine;
+	c->options = *options;
+	c->target = target;
+	if (!c->options.threads)
+		c->options.threads = machine.cores;
+	c->options.threads = MIN(c->options.threads, MAX_THREADS);
+	if (!c->options.passes)
+		c->options.passes = PASSES;
+	pthread_mutex_init(&c->lock, NULL);
+	*out = c;
+	return OK;
+}
+
+void cpu_compiler_destroy(CpuCompiler *c)
+{
+	if (!c)
+		return;
+	for (u32 i = 0; i < MAX_THREADS; i++)
+		if (c->target_machine[i])
+			LLVMDisposeTargetMachine(c->target_machine[i]);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+const CpuMachine *cpu_compiler_machine(const CpuCompiler *c)
+{
+	return &c->machine;
+}
+
+CpuTimes cpu_compiler_times(const CpuCompiler *c)
+{
+	return c->times;
+}
+
+static LLVMTargetMachineRef target_machine(CpuCompiler *c, u32 thread)
+{
+	if (!c->target_machine[thread])
+		c->target_machine[thread] = LLVMCreateTargetMachine(
+			c->target, c->machine.triple, c->machine.name, c->machine.features,
+			c->options.quick ? LLVMCodeGenLevelNone : LLVMCodeGenLevelAggressive,
+			LLVMRelocPIC, LLVMCodeModelDefault);
+	assert(c->target_machine[thread]);
+	return c->target_machine[thread];
+}
+
+/* ---- one unit ---- */
+
+static void build(CpuCompiler *c, u32 thread, const CpuUnit *unit, bool names, CpuModule *m)
+{
+	LLVMContextRef x = LLVMContextCreate();
+	LLVMContextSetDiscardValueNames(x, !names);
+	*m = (CpuModule){
+		.machine = &c->machine,
+		.context = x,
+		/* the unit's name is not content: an equal unit of another name is the same code */
+		.module = LLVMModuleCreateWithNameInContext("plinth", x),
+		.builder = LLVMCreateBuilderInContext(x),
+		.none = LLVMVoidTypeInContext(x),
+		.i1 = LLVMInt1TypeInContext(x),
+		.i8 = LLVMInt8TypeInContext(x),
+		.i16 = LLVMInt16TypeInContext(x),
+		.i32 = LLVMInt32TypeInContext(x),
+		.i64 = LLVMInt64TypeInContext(x),
+		.f16 = LLVMHalfTypeInContext(x),
+		.f32 = LLVMFloatTypeInContext(x),
+		.f64 = LLVMDoubleTypeInContext(x),
+		.pointer = LLVMPointerTypeInContext(x, 0),
+	};
+	LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(target_machine(c, thread));
+	LLVMSetTarget(m->module, c->machine.triple);
+	LLVMSetModuleDataLayout(m->module, layout);
+	LLVMDisposeTargetData(layout);
+	unit->emit(m, unit->argument);
+	assert(!m->function && "a function was begun and not ended");
+#ifndef NDEBUG
+	char *why = NULL;
+	if (LLVMVerifyModule(m->module, LLVMReturnStatusAction, &why)) {
+		char *text = LLVMPrintModuleToString(m->module);
+		fprintf(stderr, "%s\n%s: %s\n", text, unit->name, why);
+		NEVER("the emitted module is not valid");
+	}
+	LLVMDisposeMessage(why);
+#endif
+}
+
+static void drop(CpuModule *m)
+{
+	LLVMDisposeBuilder(m->builder);
+	LLVMDisposeModule(m->module);
+	LLVMContextDispose(m->context);
+}
+
+static void optimize(CpuCompiler *c, u32 thread, CpuModule *m)
+{
+	LLVMPassBuilderOptionsRef o = LLVMCreatePassBuilderOptions();
+	LLVMErrorRef e = LLVMRunPasses(m->module, c->options.passes, target_machine(c, thread), o);
+	LLVMDisposePassBuilderOptions(o);
+	if (e) {
+		char *why = LLVMGetErrorMessage(e);
+		fprintf(stderr, "%s: %s\n", c->options.passes, why);
+		NEVER("the list of LLVM passes is not valid");
+	}
+}
+
+static LLVMMemoryBufferRef generate(CpuCompiler *c, u32 thread, CpuModule *m,
+				    LLVMCodeGenFileType type)
+{
+	LLVMMemoryBufferRef buffer = NULL;
+	char *why = NULL;
+	if (LLVMTargetMachineEmitToMemoryBuffer(target_machine(c, thread), m->module, type, &why,
+						&buffer)) {
+		fprintf(stderr, "%s\n", why);
+		NEVER("LLVM makes no code of a valid module");
+	}
+	return buffer;
+}
+
+static CacheKey key_of(const CpuCompiler *c, const CpuModule *m)
+{
+	LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(m->module);
+	unsigned major, minor, patch;
+	LLVMGetVersion(&major, &minor, &patch);
+	u32 rest[] = { 1 /* of this format */, major, minor, patch, c->options.quick };
+	const CpuMachine *cpu = &c->machine;
+	Blob piece[] = {
+		{ (const u8 *)LLVMGetBufferStart(bitcode), LLVMGetBufferSize(bitcode) },
+		{ (const u8 *)cpu->name, strlen(cpu->name) },
+		{ (const u8 *)cpu->features, strlen(cpu->features) },
+		{ (const u8 *)cpu->triple, strlen(cpu->triple) },
+		{ (const u8 *)c->options.passes, strlen(c->options.passes) },
+		{ (const u8 *)rest, sizeof rest },
+	};
+	CacheKey key = cache_key(piece, COUNT(piece));
+	LLVMDisposeMemoryBuffer(bitcode);
+	return key;
+}
+
+/* The object comes back malloc'ed: arenas are not for several threads. */
+static Blob compile(CpuCompiler *c, u32 thread, CpuUnit *unit)
+{
+	CpuTimes t = { 0 };
+	f64 start = now(), next;
+	CpuModule m;
+	build(c, thread, unit, false, &m);
+	t.emit = (next = now()) - start;
+	start = next;
+
+	CacheKey key = { 0 };
+	Blob object = { 0 };
+	unit->cached = false;
+	if (c->options.cache) {
+		key = key_of(c, &m);
+		unit->cached = cache_get(c->options.cache, key, &object);
+		t.lookup = (next = now()) - start;
+		start = next;
+	}
+	if (!unit->cached) {
+		optimize(c, thread, &m);
+		t.optimize = (next = now()) - start;
+		start = next;
+		LLVMMemoryBufferRef buffer = generate(c, thread, &m, LLVMObjectFile);
+		object.n = LLVMGetBufferSize(buffer);
+		object.p = malloc(object.n);
+		if (!object.p)
+			NEVER("no memory for an object");
+		memcpy((u8 *)(uintptr_t)object.p, LLVMGetBufferStart(buffer), object.n);
+		LLVMDisposeMemoryBuffer(buffer);
+		t.generate = (next = now()) - start;
+		start = next;
+		if (c->options.cache) {
+			cache_put(c->options.cache, key, object);
+			t.lookup += now() - start;
+		}
+	}
+	drop(&m);
+
+	pthread_mutex_lock(&c->lock);
+	c->times.emit += t.emit;
+	c->times.lookup += t.lookup;
+	c->times.optimize += t.optimize;
+	c->times.generate += t.generate;
+	c->times.hits += unit->cached;
+	c->times.misses += !unit->cached;
+	pthread_mutex_unlock(&c->lock);
+	return object;
+}
+
+/* ---- many units ---- */
+
+typedef struct Work {
+	CpuCompiler *compiler;
+	CpuUnit *unit;
+	Blob *object;
+	u32 n;
+	atomic_uint next, threads;
+} Work;
+
+static void *worker(void *argument)
+{
+	Work *w = argument;
+	u32 thread = atomic_fetch_add(&w->threads, 1), i;
+	while ((i = atomic_fetch_add(&w->next, 1)) < w->n)
+		w->object[i] = compile(w->compiler, thread, &w->unit[i]);
+	return NULL;
+}
+
+void cpu_compile(CpuCompiler *c, Arena *a, CpuUnit *unit, u32 n)
+{
+	Work w = { .compiler = c, .unit = unit, .object = NEWN(a, Blob, n), .n = n };
+	pthread_t thread[MAX_THREADS];
+	u32 nthread = MIN(c->options.threads, n), started = 0;
+	/* the caller works too; where no thread is to be had, it works alone */
+	while (started + 1 < nthread && pthread_create(&thread[started], NULL, worker, &w) == 0)
+		started++;
+	worker(&w);
+	for (u32 i = 0; i < started; i++)
+		pthread_join(thread[i], NULL);
+	for (u32 i = 0; i < n; i++) {
+		unit[i].object = (Blob){ arena_copy(a, w.object[i].p, 1, w.object[i].n, 16),
+					 w.object[i].n };
+		free((void *)(uintptr_t)w.object[i].p);
+	}
+	if (c->options.cache)
+		cache_trim(c->options.cache);
+}
+
+void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to)
+{
+	CpuModule m;
+	build(c, 0, unit, true, &m);
+	if (what != CPU_IR)
+		optimize(c, 0, &m);
+	if (what == CPU_ASSEMBLY) {
+		LLVMMemoryBufferRef text = generate(c, 0, &m, LLVMAssemblyFile);
+		fwrite(LLVMGetBufferStart(text), 1, LLVMGetBufferSize(text), to);
+		LLVMDisposeMemoryBuffer(text);
+	} else {
+		char *text = LLVMPrintModuleToString(m.module);
+		fputs(text, to);
+		LLVMDisposeMessage(text);
+	}
+	drop(&m);
+}
+
+/* ---- running ---- */
+
+/* What emitters call by name, and what LLVM makes calls of by itself: copies, and on CPUs without
+ * the instruction fma and rounding. */
+#define HOST_FUNCTIONS(F)                                                                         \
+	F(exp) F(exp2) F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt) \
+	F(fma) F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod)                  \
+	F(fmaf) F(floorf) F(ceilf) F(truncf) F(rintf) F(nearbyintf) F(roundevenf) F(sqrtf)          \
+	F(memcpy) F(memmove) F(memset)
+
+#define NAME(f) #f,
+const char *const cpu_symbols[] = { HOST_FUNCTIONS(NAME) NULL };
+#undef NAME
+
+struct CpuProgram {
+	LLVMOrcLLJITRef jit;
+};
+
+static Status failed(const char *what, LLVMErrorRef e)
+{
+	char *why = LLVMGetErrorMessage(e);
+	Status s = FAIL(STATUS_DEVICE, "%s: %s", what, why);
+	LLVMDisposeErrorMessage(why);
+	return s;
+}
+
+static LLVMErrorRef define_symbols(LLVMOrcLLJITRef jit)
+{
+#define ADDRESS(f) (LLVMOrcExecutorAddress)(uintptr_t)f,
+	const LLVMOrcExecutorAddress address[] = { HOST_FUNCTIONS(ADDRESS) };
+#undef ADDRESS
+	LLVMOrcCSymbolMapPair pair[COUNT(address)];
+	for (u32 i = 0; i < COUNT(address); i++)
+		pair[i] = (LLVMOrcCSymbolMapPair){
+			LLVMOrcLLJITMangleAndIntern(jit, cpu_symbols[i]),
+			{ address[i],
+			  { LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable,
+			    0 } }
+		};
+	return LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(jit),
+				     LLVMOrcAbsoluteSymbols(pair, COUNT(pair)));
+}
+
+Status cpu_program_load(const CpuMachine *machine, const Blob *object, u32 n, CpuProgram **out)
+{
+	if (!machine->runs_here)
+		return FAIL(STATUS_UNSUPPORTED,
+			    "code for %s cannot run on this CPU; compile for the host, or run it "
+			    "elsewhere",
+			    machine->name);
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, initialize);
+	LLVMOrcLLJITRef jit;
+	LLVMErrorRef e = LLVMOrcCreateLLJIT(&jit, NULL);
+	if (e)
+		return failed("cannot load compiled code", e);
+	e = define_symbols(jit);
+	for (u32 i = 0; i < n && !e; i++) {
+		LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy(
+			(const char *)object[i].p, object[i].n, "object");
+		e = LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), copy);
+	}
+	CpuProgram *p = e ? NULL : calloc(1, sizeof *p);
+	if (!p) {
+		Status s = e ? failed("cannot load compiled code", e)
+			     : FAIL(STATUS_MEMORY, "no memory to load compiled code");
+		LLVMConsumeError(LLVMOrcDisposeLLJIT(jit));
+		return s;
+	}
+	p->jit = jit;
+	*out = p;
+	return OK;
+}
+
+void *cpu_program_find(CpuProgram *p, const char *name)
+{
+	LLVMOrcExecutorAddress at = 0;
+	LLVMErrorRef e = LLVMOrcLLJITLookup(p->jit, &at, name);
+	if (e) {
+		LLVMConsumeError(e);
+		return NULL;
+	}
+	return (void *)(uintptr_t)at;
+}
+
+void cpu_program_unload(CpuProgram *p)
+{
+	if (!p)
+		return;
+	LLVMConsumeError(LLVMOrcDisposeLLJIT(p->jit));
+	free(p);
+}

@@ -1,0 +1,30 @@
+/* codegen/cpu/machine.h: which CPU code is made for: LLVM's name and features for it, and the few
+ * facts the emitters decide by. The host is detected; another one may be named, so that AVX2 code
+ * can be made and tested on an AVX-512 machine, or packages for elsewhere. */
+#ifndef PL_CPU_MACHINE_H
+#define PL_CPU_MACHINE_H
+#include "support/status.h"
+#include "support/str.h"
+
+typedef struct CpuMachine {
+	char name[64];       /* LLVM's name: "skylake-avx512" */
+	char features[4096]; /* LLVM's: "+avx2,-avx512f,..."; empty says all that the name has */
+	char triple[128];
+	u32 lanes;      /* f32 lanes of the widest vector worth using: 16, 8 or 4 */
+	u32 registers;  /* vector registers: 32 or 16 */
+	bool has_fma;   /* else fma is a call, right but slow */
+	bool has_f16;   /* conversion of f16 in hardware */
+	bool has_bf16;  /* dot product of bf16 pairs (vdpbf16ps) */
+	bool has_vnni;  /* dot product of int8 quadruples */
+	bool runs_here; /* the host can run its code */
+	u32 cores;      /* usable by this process, of the host */
+	size_t line;    /* bytes of a cache line */
+	size_t l1, l2;  /* data caches of one core, bytes; 0: unknown */
+	size_t l3;      /* the last level, shared */
+} CpuMachine;
+
+/* `name` is NULL or "host" for the host, else LLVM's name of a CPU, which features to add or leave
+ * out may follow: "haswell", "x86-64", "sapphirerapids,-avx512bf16". */
+PL_MUST_USE Status cpu_machine(const char *name, CpuMachine *out);
+
+#endif

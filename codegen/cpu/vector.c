@@ -1,0 +1,657 @@
+/* codegen/cpu/vector.c: memory, arithmetic, comparison and conversion; see vector.h. What goes
+ * across lanes is in vector_lanes.c, functions in vector_math.c, random numbers in vector_random.c.
+ *
+ * bf16 is rounded by integer arithmetic: the x86 instruction for it takes denormals as zeros, and
+ * would make the result depend on the CPU. */
+#include "codegen/cpu/vector.h"
+
+#include <math.h>
+
+#define B s->m->builder
+
+/* ---- types and constants ---- */
+
+static LLVMTypeRef wide(const Simd *s, LLVMTypeRef scalar)
+{
+	return s->lanes == 1 ? scalar : LLVMVectorType(scalar, s->lanes);
+}
+
+LLVMTypeRef simd_scalar_type(const Simd *s, DType d)
+{
+	switch (d) {
+	case DT_b1: return s->m->i1;
+	case DT_u8:
+	case DT_i8: return s->m->i8;
+	case DT_u32:
+	case DT_i32: return s->m->i32;
+	case DT_i64: return s->m->i64;
+	case DT_f64: return s->m->f64;
+	case DT_f16:
+	case DT_bf16:
+	case DT_f32: return s->m->f32;
+	default: NEVER("no such dtype");
+	}
+}
+
+LLVMTypeRef simd_type(const Simd *s, DType d)
+{
+	return wide(s, simd_scalar_type(s, d));
+}
+
+LLVMTypeRef simd_memory_type(const Simd *s, DType d)
+{
+	return d == DT_b1			? s->m->i8
+	       : d == DT_bf16 || d == DT_f16 ? s->m->i16
+					       : simd_scalar_type(s, d);
+}
+
+/* The constant in every lane. */
+static LLVMValueRef repeat(const Simd *s, LLVMValueRef constant)
+{
+	if (s->lanes == 1)
+		return constant;
+	LLVMValueRef lane[64];
+	assert(s->lanes <= COUNT(lane));
+	for (u32 i = 0; i < s->lanes; i++)
+		lane[i] = constant;
+	return LLVMConstVector(lane, s->lanes);
+}
+
+LLVMValueRef simd_constant(const Simd *s, DType d, f64 x)
+{
+	x = dtype_round(d, x);
+	LLVMValueRef c;
+	if (d == DT_f64)
+		c = cpu_f64(s->m, x);
+	else if (dtype_is_float(d))
+		c = cpu_f32(s->m, (f32)x);
+	else
+		c = LLVMConstInt(simd_scalar_type(s, d),
+				 dtype_info[d].kind == KIND_U ? (u64)x : (u64)(i64)x, false);
+	return repeat(s, c);
+}
+
+LLVMValueRef simd_f32(const Simd *s, f32 x)
+{
+	return repeat(s, cpu_f32(s->m, x));
+}
+
+LLVMValueRef simd_i32(const Simd *s, i64 x)
+{
+	return repeat(s, cpu_i32(s->m, x));
+}
+
+LLVMValueRef simd_i64(const Simd *s, i64 x)
+{
+	return repeat(s, cpu_i64(s->m, x));
+}
+
+LLVMValueRef simd_iota(const Simd *s, DType d)
+{
+	LLVMTypeRef type = simd_scalar_type(s, d);
+	LLVMValueRef lane[64];
+	for (u32 i = 0; i < s->lanes; i++)
+		lane[i] = LLVMConstInt(type, i, false);
+	return s->lanes == 1 ? lane[0] : LLVMConstVector(lane, s->lanes);
+}
+
+LLVMValueRef simd_splat(const Simd *s, LLVMValueRef scalar)
+{
+	if (s->lanes == 1)
+		return scalar;
+	if (LLVMIsConstant(scalar))
+		return repeat(s, scalar);
+	LLVMTypeRef type = wide(s, LLVMTypeOf(scalar));
+	LLVMValueRef one = LLVMBuildInsertElement(B, LLVMGetPoison(type), scalar,
+						  cpu_i32(s->m, 0), "");
+	LLVMTypeRef mask = LLVMVectorType(s->m->i32, s->lanes);
+	return LLVMBuildShuffleVector(B, one, LLVMGetPoison(type), LLVMConstNull(mask), "");
+}
+
+LLVMValueRef simd_lane(const Simd *s, LLVMValueRef x, u32 i)
+{
+	return s->lanes == 1 ? x : LLVMBuildExtractElement(B, x, cpu_i32(s->m, i), "");
+}
+
+static LLVMTypeRef scalar_of(LLVMValueRef x)
+{
+	LLVMTypeRef type = LLVMTypeOf(x);
+	return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetElementType(type) : type;
+}
+
+static bool is_float(LLVMValueRef x)
+{
+	LLVMTypeKind kind = LLVMGetTypeKind(scalar_of(x));
+	return kind == LLVMFloatTypeKind || kind == LLVMDoubleTypeKind;
+}
+
+/* A call of an intrinsic overloaded on the type of its arguments, which are of one type. */
+static LLVMValueRef call(const Simd *s, const char *name, u32 n, LLVMValueRef *argument)
+{
+	LLVMTypeRef type = LLVMTypeOf(argument[0]);
+	return cpu_intrinsic(s->m, name, 1, &type, n, argument);
+}
+
+/* ---- memory ---- */
+
+/* Memory's form of a register and back. */
+static LLVMValueRef widen(const Simd *s, DType d, LLVMValueRef x)
+{
+	switch (d) {
+	case DT_b1:
+		return LLVMBuildICmp(B, LLVMIntNE, x, LLVMConstNull(LLVMTypeOf(x)), "");
+	case DT_bf16: return simd_from_bf16(s, x);
+	case DT_f16: return simd_from_f16(s, x);
+	default: return x;
+	}
+}
+
+static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
+{
+	switch (d) {
+	case DT_b1: return LLVMBuildZExt(B, x, wide(s, s->m->i8), "");
+	case DT_bf16: return simd_to_bf16(s, x);
+	case DT_f16: return simd_to_f16(s, x);
+	default: return x;
+	}
+}
+
+static u32 alignment(DType d, u32 align)
+{
+	return align ? align : dtype_info[d].bytes;
+}
+
+static LLVMValueRef load(const Simd *s, DType d, LLVMTypeRef type, LLVMValueRef at, u32 align)
+{
+	LLVMValueRef x = LLVMBuildLoad2(B, type, at, "");
+	LLVMSetAlignment(x, alignment(d, align));
+	return x;
+}
+
+LLVMValueRef simd_load(const Simd *s, DType d, LLVMValueRef at, u32 align)
+{
+	return widen(s, d, load(s, d, wide(s, simd_memory_type(s, d)), at, align));
+}
+
+static LLVMValueRef store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
+{
+	LLVMValueRef i = LLVMBuildStore(B, narrow(s, d, x), at);
+	LLVMSetAlignment(i, alignment(d, align));
+	return i;
+}
+
+void simd_store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
+{
+	store(s, d, x, at, align);
+}
+
+void simd_store_stream(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
+{
+	LLVMContextRef c = s->m->context;
+	LLVMMetadataRef one = LLVMValueAsMetadata(cpu_i32(s->m, 1));
+	LLVMSetMetadata(store(s, d, x, at, align), LLVMGetMDKindIDInContext(c, "nontemporal", 11),
+			LLVMMetadataAsValue(c, LLVMMDNodeInContext2(c, &one, 1)));
+}
+
+void simd_store_fence(const Simd *s)
+{
+	LLVMBuildFence(B, LLVMAtomicOrderingSequentiallyConsistent, false, "");
+}
+
+LLVMValueRef simd_mask(const Simd *s, LLVMValueRef count)
+{
+	CpuModule *m = s->m;
+	if (s->lanes == 1)
+		return cpu_less(m, cpu_i64(m, 0), count);
+	/* in i32, the width of what it will mask */
+	LLVMValueRef zero = cpu_i64(m, 0), n = cpu_min(m, count, cpu_i64(m, s->lanes));
+	n = LLVMBuildSelect(B, cpu_less(m, n, zero), zero, n, "");
+	n = simd_splat(s, LLVMBuildTrunc(B, n, m->i32, ""));
+	return LLVMBuildICmp(B, LLVMIntSLT, simd_iota(s, DT_i32), n, "");
+}
+
+LLVMValueRef simd_load_masked(const Simd *s, DType d, LLVMValueRef at, u32 align,
+			      LLVMValueRef mask)
+{
+	CpuModule *m = s->m;
+	LLVMTypeRef type = wide(s, simd_memory_type(s, d));
+	LLVMValueRef zero = LLVMConstNull(type);
+	if (s->lanes == 1) {
+		CpuIf on;
+		cpu_if_begin(m, &on, mask, 50);
+		LLVMValueRef x = load(s, d, type, at, align);
+		cpu_if_end(m, &on, 1, &x, &zero);
+		return widen(s, d, on.value[0]);
+	}
+	LLVMTypeRef overload[] = { type, m->pointer };
+	LLVMValueRef argument[] = { at, cpu_i32(m, alignment(d, align)), mask, zero };
+	return widen(s, d, cpu_intrinsic(m, "llvm.masked.load", 2, overload, 4, argument));
+}
+
+void simd_store_masked(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align,
+		       LLVMValueRef mask)
+{
+	CpuModule *m = s->m;
+	if (s->lanes == 1) {
+		CpuIf on;
+		cpu_if_begin(m, &on, mask, 50);
+		store(s, d, x, at, align);
+		cpu_if_end(m, &on, 0, NULL, NULL);
+		return;
+	}
+	x = narrow(s, d, x);
+	LLVMTypeRef overload[] = { LLVMTypeOf(x), m->pointer };
+	LLVMValueRef argument[] = { x, at, cpu_i32(m, alignment(d, align)), mask };
+	cpu_intrinsic(m, "llvm.masked.store", 2, overload, 4, argument);
+}
+
+static LLVMValueRef addresses(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef index)
+{
+	/* not "in bounds": a lane that is off may point anywhere */
+	return LLVMBuildGEP2(B, simd_memory_type(s, d), at, &index, 1, "");
+}
+
+LLVMValueRef simd_gather(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef index,
+			 LLVMValueRef mask)
+{
+	CpuModule *m = s->m;
+	LLVMTypeRef type = wide(s, simd_memory_type(s, d));
+	LLVMValueRef each = addresses(s, d, at, index);
+	if (s->lanes == 1)
+		return mask ? simd_load_masked(s, d, each, 0, mask) : simd_load(s, d, each, 0);
+	LLVMTypeRef overload[] = { type, LLVMTypeOf(each) };
+	LLVMValueRef argument[] = { each, cpu_i32(m, dtype_info[d].bytes),
+				    mask ? mask : repeat(s, cpu_i1(m, true)),
+				    LLVMConstNull(type) };
+	return widen(s, d, cpu_intrinsic(m, "llvm.masked.gather", 2, overload, 4, argument));
+}
+
+void simd_scatter(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, LLVMValueRef index,
+		  LLVMValueRef mask)
+{
+	CpuModule *m = s->m;
+	LLVMValueRef each = addresses(s, d, at, index);
+	if (s->lanes == 1) {
+		if (mask)
+			simd_store_masked(s, d, x, each, 0, mask);
+		else
+			simd_store(s, d, x, each, 0);
+		return;
+	}
+	x = narrow(s, d, x);
+	LLVMTypeRef overload[] = { LLVMTypeOf(x), LLVMTypeOf(each) };
+	LLVMValueRef argument[] = { x, each, cpu_i32(m, dtype_info[d].bytes),
+				    mask ? mask : repeat(s, cpu_i1(m, true)) };
+	cpu_intrinsic(m, "llvm.masked.scatter", 2, overload, 4, argument);
+}
+
+static LLVMValueRef steps(const Simd *s, LLVMValueRef stride)
+{
+	return LLVMBuildMul(B, simd_iota(s, DT_i64), simd_splat(s, stride), "");
+}
+
+LLVMValueRef simd_load_strided(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef stride,
+			       LLVMValueRef mask)
+{
+	return simd_gather(s, d, at, steps(s, stride), mask);
+}
+
+void simd_store_strided(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at,
+			LLVMValueRef stride, LLVMValueRef mask)
+{
+	simd_scatter(s, d, x, at, steps(s, stride), mask);
+}
+
+LLVMValueRef simd_load_splat(const Simd *s, DType d, LLVMValueRef at)
+{
+	Simd one = { s->m, 1 };
+	return simd_splat(s, simd_load(&one, d, at, 0));
+}
+
+void simd_prefetch(const Simd *s, LLVMValueRef at, u32 level, bool write)
+{
+	CpuModule *m = s->m;
+	LLVMValueRef argument[] = { at, cpu_i32(m, write), cpu_i32(m, 4 - level), cpu_i32(m, 1) };
+	cpu_intrinsic(m, "llvm.prefetch", 1, &m->pointer, 4, argument);
+}
+
+/* ---- arithmetic ---- */
+
+LLVMValueRef simd_add(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return is_float(a) ? LLVMBuildFAdd(B, a, b, "") : LLVMBuildAdd(B, a, b, "");
+}
+
+LLVMValueRef simd_sub(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return is_float(a) ? LLVMBuildFSub(B, a, b, "") : LLVMBuildSub(B, a, b, "");
+}
+
+LLVMValueRef simd_mul(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return is_float(a) ? LLVMBuildFMul(B, a, b, "") : LLVMBuildMul(B, a, b, "");
+}
+
+LLVMValueRef simd_neg(const Simd *s, LLVMValueRef a)
+{
+	return is_float(a) ? LLVMBuildFNeg(B, a, "") : LLVMBuildNeg(B, a, "");
+}
+
+LLVMValueRef simd_fma(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c)
+{
+	return call(s, "llvm.fma", 3, (LLVMValueRef[]){ a, b, c });
+}
+
+LLVMValueRef simd_multiply_add(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c)
+{
+	return s->m->machine->has_fma ? simd_fma(s, a, b, c) : simd_add(s, simd_mul(s, a, b), c);
+}
+
+/* A divisor that does not trap: 1 in place of 0, and of -1 below the smallest a, where the quotient
+ * wraps to the same. */
+static LLVMValueRef safe_divisor(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b,
+				 LLVMValueRef *is_zero)
+{
+	LLVMTypeRef type = LLVMTypeOf(b);
+	LLVMValueRef one = repeat(s, LLVMConstInt(scalar_of(b), 1, false));
+	LLVMValueRef unsafe = *is_zero = simd_eq(s, b, LLVMConstNull(type));
+	if (dtype_info[d].kind == KIND_I) {
+		u64 least = (u64)1 << (8 * dtype_info[d].bytes - 1);
+		LLVMValueRef smallest = repeat(s, LLVMConstInt(scalar_of(b), least, false));
+		unsafe = simd_or(s, unsafe,
+				 simd_and(s, simd_eq(s, a, smallest),
+					  simd_eq(s, b, LLVMConstAllOnes(type))));
+	}
+	return simd_select(s, unsafe, one, b);
+}
+
+/* The remainder and the divisor differ in sign: the quotient was rounded up. */
+static LLVMValueRef rounded_up(const Simd *s, LLVMValueRef remainder, LLVMValueRef b)
+{
+	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(b));
+	LLVMValueRef differ = LLVMBuildICmp(B, LLVMIntSLT, simd_xor(s, remainder, b), zero, "");
+	return simd_and(s, simd_ne(s, remainder, zero), differ);
+}
+
+LLVMValueRef simd_floordiv(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(b));
+	if (dtype_is_float(d))
+		return simd_select(s, simd_eq(s, b, zero), zero,
+				   simd_floor(s, LLVMBuildFDiv(B, a, b, "")));
+	LLVMValueRef is_zero, safe = safe_divisor(s, d, a, b, &is_zero), q;
+	if (dtype_info[d].kind == KIND_I) {
+		q = LLVMBuildSDiv(B, a, safe, "");
+		LLVMValueRef up = rounded_up(s, simd_sub(s, a, simd_mul(s, q, safe)), safe);
+		q = simd_add(s, q, LLVMBuildSExt(B, up, LLVMTypeOf(q), ""));
+	} else {
+		q = LLVMBuildUDiv(B, a, safe, "");
+	}
+	return simd_select(s, is_zero, zero, q);
+}
+
+LLVMValueRef simd_mod(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(b));
+	if (dtype_is_float(d)) {
+		LLVMValueRef q = simd_floor(s, LLVMBuildFDiv(B, a, b, ""));
+		return simd_select(s, simd_eq(s, b, zero), zero,
+				   simd_sub(s, a, simd_mul(s, b, q)));
+	}
+	LLVMValueRef is_zero, safe = safe_divisor(s, d, a, b, &is_zero), r;
+	if (dtype_info[d].kind == KIND_I) {
+		r = LLVMBuildSRem(B, a, safe, "");
+		r = simd_select(s, rounded_up(s, r, safe), simd_add(s, r, safe), r);
+	} else {
+		r = LLVMBuildURem(B, a, safe, "");
+	}
+	return simd_select(s, is_zero, zero, r);
+}
+
+LLVMValueRef simd_div(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	return dtype_is_float(d) ? LLVMBuildFDiv(B, a, b, "") : simd_floordiv(s, d, a, b);
+}
+
+LLVMValueRef simd_abs(const Simd *s, DType d, LLVMValueRef a)
+{
+	if (dtype_is_float(d))
+		return call(s, "llvm.fabs", 1, &a);
+	if (dtype_info[d].kind != KIND_I)
+		return a;
+	return call(s, "llvm.abs", 2, (LLVMValueRef[]){ a, cpu_i1(s->m, false) });
+}
+
+LLVMValueRef simd_sign(const Simd *s, DType d, LLVMValueRef a)
+{
+	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(a)), one = simd_constant(s, d, 1);
+	LLVMValueRef positive = simd_select(s, simd_lt(s, d, zero, a), one, zero);
+	if (dtype_info[d].kind == KIND_U || dtype_info[d].kind == KIND_B)
+		return positive;
+	return simd_select(s, simd_lt(s, d, a, zero), simd_constant(s, d, -1), positive);
+}
+
+LLVMValueRef simd_max_fast(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return simd_select(s, LLVMBuildFCmp(B, LLVMRealOGT, a, b, ""), a, b);
+}
+
+LLVMValueRef simd_min_fast(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return simd_select(s, LLVMBuildFCmp(B, LLVMRealOLT, a, b, ""), a, b);
+}
+
+LLVMValueRef simd_max(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	if (!dtype_is_float(d))
+		return simd_select(s, simd_lt(s, d, b, a), a, b);
+	return simd_select(s, simd_ne(s, a, a), a, simd_max_fast(s, a, b));
+}
+
+LLVMValueRef simd_min(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	if (!dtype_is_float(d))
+		return simd_select(s, simd_lt(s, d, a, b), a, b);
+	return simd_select(s, simd_ne(s, a, a), a, simd_min_fast(s, a, b));
+}
+
+/* ---- comparison and selection ---- */
+
+LLVMValueRef simd_lt(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	if (dtype_is_float(d))
+		return LLVMBuildFCmp(B, LLVMRealOLT, a, b, "");
+	return LLVMBuildICmp(B, dtype_info[d].kind == KIND_I ? LLVMIntSLT : LLVMIntULT, a, b, "");
+}
+
+LLVMValueRef simd_le(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
+{
+	if (dtype_is_float(d))
+		return LLVMBuildFCmp(B, LLVMRealOLE, a, b, "");
+	return LLVMBuildICmp(B, dtype_info[d].kind == KIND_I ? LLVMIntSLE : LLVMIntULE, a, b, "");
+}
+
+LLVMValueRef simd_eq(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return is_float(a) ? LLVMBuildFCmp(B, LLVMRealOEQ, a, b, "")
+			   : LLVMBuildICmp(B, LLVMIntEQ, a, b, "");
+}
+
+LLVMValueRef simd_ne(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return is_float(a) ? LLVMBuildFCmp(B, LLVMRealUNE, a, b, "")
+			   : LLVMBuildICmp(B, LLVMIntNE, a, b, "");
+}
+
+LLVMValueRef simd_and(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return LLVMBuildAnd(B, a, b, "");
+}
+
+LLVMValueRef simd_or(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return LLVMBuildOr(B, a, b, "");
+}
+
+LLVMValueRef simd_xor(const Simd *s, LLVMValueRef a, LLVMValueRef b)
+{
+	return LLVMBuildXor(B, a, b, "");
+}
+
+LLVMValueRef simd_not(const Simd *s, LLVMValueRef a)
+{
+	return LLVMBuildNot(B, a, "");
+}
+
+LLVMValueRef simd_select(const Simd *s, LLVMValueRef mask, LLVMValueRef a, LLVMValueRef b)
+{
+	return LLVMBuildSelect(B, mask, a, b, "");
+}
+
+LLVMValueRef simd_any(const Simd *s, LLVMValueRef mask)
+{
+	return s->lanes == 1 ? mask : call(s, "llvm.vector.reduce.or", 1, &mask);
+}
+
+/* ---- conversion ---- */
+
+LLVMValueRef simd_bits(const Simd *s, DType to, LLVMValueRef x)
+{
+	return LLVMBuildBitCast(B, x, simd_type(s, to), "");
+}
+
+static LLVMValueRef shift_left(const Simd *s, LLVMValueRef x, u32 by)
+{
+	return LLVMBuildShl(B, x, simd_i32(s, by), "");
+}
+
+static LLVMValueRef shift_right(const Simd *s, LLVMValueRef x, u32 by)
+{
+	return LLVMBuildLShr(B, x, simd_i32(s, by), "");
+}
+
+LLVMValueRef simd_from_bf16(const Simd *s, LLVMValueRef bits)
+{
+	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	return simd_bits(s, DT_f32, shift_left(s, x, 16));
+}
+
+LLVMValueRef simd_to_bf16(const Simd *s, LLVMValueRef x)
+{
+	LLVMValueRef bits = simd_bits(s, DT_i32, x);
+	/* half of the last place kept, less one when that place is even: ties go to even */
+	LLVMValueRef odd = simd_and(s, shift_right(s, bits, 16), simd_i32(s, 1));
+	LLVMValueRef half = simd_add(s, odd, simd_i32(s, 0x7fff));
+	LLVMValueRef rounded = simd_add(s, bits, half);
+	/* which would carry some NaNs into infinity */
+	LLVMValueRef quiet = simd_or(s, bits, simd_i32(s, 0x400000));
+	rounded = simd_select(s, simd_ne(s, x, x), quiet, rounded);
+	return LLVMBuildTrunc(B, shift_right(s, rounded, 16), wide(s, s->m->i16), "");
+}
+
+LLVMValueRef simd_from_f16(const Simd *s, LLVMValueRef bits)
+{
+	LLVMTypeRef half = wide(s, s->m->f16), f32 = wide(s, s->m->f32);
+	if (s->m->machine->has_f16)
+		return LLVMBuildFPExt(B, LLVMBuildBitCast(B, bits, half, ""), f32, "");
+	/* the exponent is moved into place and scaled by a product, which also takes denormals */
+	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	LLVMValueRef sign = shift_left(s, simd_and(s, x, simd_i32(s, 0x8000)), 16);
+	LLVMValueRef size = shift_left(s, simd_and(s, x, simd_i32(s, 0x7fff)), 13);
+	LLVMValueRef finite = simd_mul(s, simd_bits(s, DT_f32, size), simd_f32(s, 0x1p112f));
+	LLVMValueRef special = simd_or(s, size, simd_i32(s, 0x7f800000));
+	LLVMValueRef nan = simd_lt(s, DT_i32, simd_i32(s, 0x7c00 << 13), size);
+	special = simd_select(s, nan, simd_or(s, special, simd_i32(s, 0x400000)), special);
+	size = simd_select(s, simd_lt(s, DT_i32, size, simd_i32(s, 0x7c00 << 13)),
+			   simd_bits(s, DT_i32, finite), special);
+	return simd_bits(s, DT_f32, simd_or(s, sign, size));
+}
+
+LLVMValueRef simd_to_f16(const Simd *s, LLVMValueRef x)
+{
+	LLVMTypeRef half = wide(s, s->m->f16), i16 = wide(s, s->m->i16);
+	if (s->m->machine->has_f16)
+		return LLVMBuildBitCast(B, LLVMBuildFPTrunc(B, x, half, ""), i16, "");
+	LLVMValueRef bits = simd_bits(s, DT_i32, x);
+	LLVMValueRef sign = shift_right(s, simd_and(s, bits, simd_i32(s, 0x80000000)), 16);
+	LLVMValueRef size = simd_and(s, bits, simd_i32(s, 0x7fffffff));
+	/* normal results: the exponent moved, and ties to even as for bf16 */
+	LLVMValueRef odd = simd_and(s, shift_right(s, size, 13), simd_i32(s, 1));
+	LLVMValueRef normal = simd_add(s, size, simd_add(s, odd, simd_i32(s, 0xfff)));
+	normal = shift_right(s, simd_sub(s, normal, simd_i32(s, 112 << 23)), 13);
+	/* denormal ones: a sum whose last place is theirs lets the adder round */
+	LLVMValueRef sum = simd_add(s, simd_bits(s, DT_f32, size), simd_f32(s, 0.5f));
+	LLVMValueRef small = simd_sub(s, simd_bits(s, DT_i32, sum), simd_i32(s, 0x3f000000));
+	LLVMValueRef is_small = simd_lt(s, DT_i32, size, simd_i32(s, 113 << 23));
+	/* 65520 and above are infinite */
+	LLVMValueRef is_large = simd_le(s, DT_i32, simd_i32(s, 0x477ff000), size);
+	LLVMValueRef is_nan = simd_lt(s, DT_i32, simd_i32(s, 0x7f800000), size);
+	LLVMValueRef nan = simd_or(s, simd_and(s, shift_right(s, size, 13), simd_i32(s, 0x3ff)),
+				   simd_i32(s, 0x7e00));
+	size = simd_select(s, is_small, small, normal);
+	size = simd_select(s, is_large, simd_i32(s, 0x7c00), size);
+	size = simd_select(s, is_nan, nan, size);
+	return LLVMBuildTrunc(B, simd_or(s, sign, size), i16, "");
+}
+
+/* f64 to f32, rounded to odd: what is rounded again to a narrower type then comes out as if it had
+ * been rounded once (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008). */
+static LLVMValueRef round_to_odd(const Simd *s, LLVMValueRef x)
+{
+	LLVMValueRef y = LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
+	LLVMValueRef back = LLVMBuildFPExt(B, y, LLVMTypeOf(x), "");
+	LLVMValueRef inexact = LLVMBuildFCmp(B, LLVMRealONE, back, x, "");
+	LLVMValueRef away =
+		simd_lt(s, DT_f64, simd_abs(s, DT_f64, x), simd_abs(s, DT_f64, back));
+	LLVMTypeRef i32 = wide(s, s->m->i32);
+	LLVMValueRef bits = simd_bits(s, DT_i32, y);
+	bits = simd_add(s, bits, LLVMBuildSExt(B, away, i32, ""));
+	bits = simd_or(s, bits, LLVMBuildZExt(B, inexact, i32, ""));
+	return simd_bits(s, DT_f32, bits);
+}
+
+/* f32 or f64 registers to those of a float type. */
+static LLVMValueRef round_to(const Simd *s, DType to, LLVMValueRef x)
+{
+	bool narrow = to == DT_bf16 || to == DT_f16, was_f64 = scalar_of(x) == s->m->f64;
+	if (to == DT_f64)
+		return was_f64 ? x : LLVMBuildFPExt(B, x, wide(s, s->m->f64), "");
+	if (was_f64)
+		x = narrow ? round_to_odd(s, x) : LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
+	return to == DT_bf16  ? simd_from_bf16(s, simd_to_bf16(s, x))
+	       : to == DT_f16 ? simd_from_f16(s, simd_to_f16(s, x))
+			      : x;
+}
+
+LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x)
+{
+	LLVMTypeRef type = simd_type(s, to);
+	bool to_float = dtype_is_float(to);
+	if (from == to)
+		return x;
+	if (to == DT_b1)
+		return simd_ne(s, x, LLVMConstNull(LLVMTypeOf(x)));
+	if (dtype_is_float(from)) {
+		if (to_float)
+			return round_to(s, to, x);
+		/* through 64 bits, so that what is out of range wraps as it does for integers */
+		LLVMTypeRef overload[] = { wide(s, s->m->i64), LLVMTypeOf(x) };
+		x = cpu_intrinsic(s->m, "llvm.fptosi.sat", 2, overload, 1, &x);
+		return to == DT_i64 ? x : LLVMBuildTrunc(B, x, type, "");
+	}
+	bool is_signed = dtype_info[from].kind == KIND_I;
+	if (to_float) {
+		/* an integer of 32 bits is exact in f64, one of 8 also in f32 */
+		LLVMTypeRef via = to == DT_f32 || dtype_info[from].bytes == 1 ? s->m->f32
+									      : s->m->f64;
+		via = wide(s, via);
+		x = is_signed ? LLVMBuildSIToFP(B, x, via, "") : LLVMBuildUIToFP(B, x, via, "");
+		return round_to(s, to, x);
+	}
+	u32 bits = from == DT_b1 ? 1 : 8 * dtype_info[from].bytes, want = 8 * dtype_info[to].bytes;
+	if (bits > want)
+		return LLVMBuildTrunc(B, x, type, "");
+	if (bits == want)
+		return x;
+	return is_signed ? LLVMBuildSExt(B, x, type, "") : LLVMBuildZExt(B, x, type, "");
+}
