@@ -57,6 +57,45 @@ static void unify_lists(Ir *ir, const Axis *x, u32 nx, const Axis *y, u32 ny)
 	}
 }
 
+static u64 hash_leaves(const Axis *leaf, u32 n)
+{
+	return hash_bytes(HASH_SEED, leaf, n * sizeof *leaf);
+}
+
+/* The leaves of all factors. */
+static u32 all_leaves(const Ir *ir, const Axis *factor, u32 n, Axis *leaf, u32 most)
+{
+	u32 nleaf = 0;
+	for (u32 i = 0; i < n; i++)
+		nleaf += axis_leaves(ir, factor[i], leaf + nleaf, most - nleaf);
+	return nleaf;
+}
+
+Axis axis_product(Ir *ir, const Axis *factor, u32 n)
+{
+	Axis leaf[64], known[64];
+	Dim size = dim_number(ir, 1);
+	for (u32 i = 0; i < n; i++) {
+		if (!factor[i].id)
+			return (Axis){ 0 };
+		size = dim_mul(ir, size, ir->axis.v[axis_find(ir, factor[i]).id].size);
+	}
+	if (n == 1)
+		return factor[0];
+	u32 nleaf = all_leaves(ir, factor, n, leaf, COUNT(leaf));
+	const u64 *found = map_get(&ir->products, hash_leaves(leaf, nleaf));
+	if (found) {
+		/* what was learnt since may have given it other leaves */
+		Axis a = axis_find(ir, (Axis){ (u32)*found });
+		if (axis_leaves(ir, a, known, COUNT(known)) == nleaf &&
+		    memcmp(leaf, known, nleaf * sizeof *leaf) == 0)
+			return a;
+	}
+	Axis a = axis_new(ir, NULL, size, (Loc){ 0 });
+	axis_set_factors(ir, a, factor, n);
+	return a;
+}
+
 bool axis_set_factors(Ir *ir, Axis a, const Axis *factor, u32 n)
 {
 	a = axis_find(ir, a);
@@ -82,6 +121,9 @@ bool axis_set_factors(Ir *ir, Axis a, const Axis *factor, u32 n)
 	}
 	c->factor = COPYN(ir->arena, Axis, factor, n);
 	c->nfactor = n;
+	Axis leaf[64];
+	u32 nleaf = all_leaves(ir, factor, n, leaf, COUNT(leaf));
+	map_put(&ir->products, hash_leaves(leaf, nleaf), a.id);
 	return true;
 }
 

@@ -63,7 +63,7 @@ Ir *ir_new(Arena *arena, Diag *diag)
 	Ir *ir = NEW(arena, Ir);
 	ir->arena = arena;
 	ir->diag = diag;
-	ir->names.arena = ir->dims.arena = ir->types.arena = arena;
+	ir->names.arena = ir->dims.arena = ir->types.arena = ir->products.arena = arena;
 	VEC_PUSH(arena, &ir->axis, (AxisClass){ 0 });
 	return ir;
 }

@@ -98,6 +98,7 @@ typedef struct Ir {
 	VEC(const Type *) type;
 	VEC(u32) dim_next, type_next; /* chains of equal hashes */
 	VEC(AxisClass) axis;          /* [0] is unused */
+	Map products;                 /* hash of a class's factors -> the class; see axis_product */
 } Ir;
 
 /* An empty context in `arena`; messages go to `diag`. */
@@ -137,6 +138,9 @@ void axis_name(Ir *ir, Axis a, const char *name);
 /* `a` is the product of these classes; where `a` already is a product, the factors are unified
  * pairwise where sizes allow. False (nothing changed) where sizes cannot agree. */
 bool axis_set_factors(Ir *ir, Axis a, const Axis *factor, u32 n);
+/* The class that is the product of these, in order: one made before where there is one. A single
+ * class gives itself; 0 where any of them is 0. */
+Axis axis_product(Ir *ir, const Axis *factor, u32 n);
 /* Makes both one class, names and factors merged. Either may be 0 (nothing happens). False (nothing
  * changed) where their sizes differ. */
 bool axis_unify(Ir *ir, Axis a, Axis b);

@@ -1,0 +1,842 @@
+/* ir/ops/move.c: the ops that move elements and compute nothing: broadcast, reshape, transpose,
+ * slice, split, pad, concat. Two of one kind fold to one; one of a constant folds to a constant.
+ *
+ * Axis classes pass through; reshape regroups them (see reshape_axes). */
+#include "ir/ops/help.h"
+#include "ir/sample.h"
+
+static Axis first_class(Axis a, Axis b)
+{
+	return a.id ? a : b;
+}
+
+static bool is_one(Dim d)
+{
+	i64 n;
+	return dim_is_number(d, &n) && n == 1;
+}
+
+static bool is_zero(Dim d)
+{
+	return d->n == 0;
+}
+
+/* The same constant in the shape of the result, when the operand is one; {0} otherwise. */
+static Val fold_full(Builder *b, const Node *n, dims shape)
+{
+	const Node *full = made_by(b->g, n->in[0], OP_full);
+	if (!full)
+		return (Val){ 0 };
+	return make_full(b, ATTR(full, full)->value, ATTR(full, full)->dtype, shape);
+}
+
+/* ---- broadcast ---- */
+
+static bool broadcast_infer(InferCx *cx)
+{
+	const broadcast_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	if (a->shape.n > MAX_RANK)
+		return infer_fail(cx, "broadcast: %u dimensions, and %d is the most", a->shape.n, MAX_RANK);
+	if (a->dims.n != t->rank)
+		return infer_fail(cx, "broadcast names %u dimensions for the %u of %s", a->dims.n,
+				  t->rank, infer_text(cx, 0));
+	for (u32 i = 0; i < t->rank; i++) {
+		i64 to = a->dims.v[i];
+		if (to < 0 || to >= a->shape.n || (i && to <= a->dims.v[i - 1]))
+			return infer_fail(cx, "broadcast: dims must ascend within the result's %u dimensions",
+					  a->shape.n);
+		if (a->shape.v[to] != t->dim[i])
+			return infer_fail(cx, "broadcast: %s does not fit %s at dimension %lld",
+					  infer_text(cx, 0),
+					  infer_dims_text(cx, a->shape.n, a->shape.v), (long long)to);
+		cx->axis[0][to] = infer_axis(cx, 0)[i];
+	}
+	infer_result(cx, 0, type_make(cx->ir, t->dtype, a->shape.n, a->shape.v));
+	return true;
+}
+
+static Val broadcast_fold(Builder *b, const Node *n)
+{
+	const broadcast_attr *a = ATTR(n, broadcast);
+	if (a->dims.n == a->shape.n)
+		return n->in[0]; /* dims ascend: each in its place */
+	const Node *inner = made_by(b->g, n->in[0], OP_broadcast);
+	if (inner) {
+		const broadcast_attr *i = ATTR(inner, broadcast);
+		i64 map[MAX_RANK];
+		for (u32 d = 0; d < i->dims.n; d++)
+			map[d] = a->dims.v[i->dims.v[d]];
+		return BA(b, broadcast, (inner->in[0]), .shape = a->shape, .dims = { i->dims.n, map });
+	}
+	return fold_full(b, n, a->shape);
+}
+
+static void broadcast_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	const broadcast_attr *a = ATTR(n, broadcast);
+	i64 axes[MAX_RANK];
+	u32 naxes = 0, i = 0;
+	for (u32 d = 0; d < a->shape.n; d++) {
+		if (i < a->dims.n && a->dims.v[i] == d)
+			i++;
+		else
+			axes[naxes++] = d;
+	}
+	din[0] = naxes ? BA(b, sum, (dout[0]), .axes = { naxes, axes }) : dout[0];
+}
+
+static void broadcast_eval(EvalCx *cx)
+{
+	const broadcast_attr *a = ATTR(cx->node, broadcast);
+	i64 from[MAX_RANK], stride[MAX_RANK] = { 0 };
+	tensor_strides(cx->in[0], from);
+	for (u32 i = 0; i < a->dims.n; i++)
+		stride[a->dims.v[i]] = from[i];
+	copy_strided(&cx->out[0], cx->in[0]->data, 0, stride);
+}
+
+static Along broadcast_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)in;
+	const broadcast_attr *a = ATTR(n, broadcast);
+	for (u32 i = 0; i < a->dims.n; i++)
+		if (a->dims.v[i] == d)
+			return ALONG_POINTWISE;
+	return ALONG_NOT_THERE;
+}
+
+static Val broadcast_sample(Random *r, Builder *b)
+{
+	Dim shape[MAX_RANK], dim[MAX_RANK];
+	i64 map[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 4, shape), n = 0;
+	for (u32 d = 0; d < rank; d++)
+		if (random_chance(r, 0.5)) {
+			dim[n] = shape[d];
+			map[n++] = d;
+		}
+	Val x = sample_real(r, b, random_float(r), n, dim);
+	return BA(b, broadcast, (x), .shape = { rank, shape }, .dims = { n, map });
+}
+
+const OpDef def_broadcast = { .infer = broadcast_infer, .fold = broadcast_fold,
+			      .vjp = broadcast_vjp,	.cost = cost_movement,
+			      .eval = broadcast_eval,	.along = broadcast_along,
+			      .sample = broadcast_sample };
+
+/* ---- reshape ---- */
+
+/* Two lists of sizes with one product, walked together: each step finds the shortest runs x0..x1 and
+ * y0..y1 of equal product. Sizes of 1 on one side alone are passed over. */
+typedef struct Regroup {
+	Ir *ir;
+	const Dim *x, *y;
+	u32 nx, ny, x0, x1, y0, y1;
+} Regroup;
+
+/* Is the run on the left the one to lengthen? */
+static bool left_is_shorter(Ir *ir, Dim p, Dim q)
+{
+	i64 a, b;
+	if (dim_is_number(p, &a) && dim_is_number(q, &b))
+		return a < b;
+	return !dim_div(ir, p, q);
+}
+
+static bool next_group(Regroup *w)
+{
+	w->x0 = w->x1;
+	w->y0 = w->y1;
+	for (;;) {
+		bool x_one = w->x0 < w->nx && is_one(w->x[w->x0]);
+		bool y_one = w->y0 < w->ny && is_one(w->y[w->y0]);
+		if (x_one == y_one)
+			break;
+		w->x0 += x_one;
+		w->y0 += y_one;
+	}
+	w->x1 = w->x0;
+	w->y1 = w->y0;
+	if (w->x0 == w->nx || w->y0 == w->ny)
+		return false;
+	Dim p = w->x[w->x1++], q = w->y[w->y1++];
+	while (p != q) {
+		bool left = w->y1 == w->ny || (w->x1 < w->nx && left_is_shorter(w->ir, p, q));
+		if (left ? w->x1 == w->nx : w->y1 == w->ny)
+			return false;
+		if (left)
+			p = dim_mul(w->ir, p, w->x[w->x1++]);
+		else
+			q = dim_mul(w->ir, q, w->y[w->y1++]);
+	}
+	return true;
+}
+
+/* One class is spread over several dimensions: it becomes their product. */
+static void split_class(Ir *ir, Axis whole, const Dim *dim, Axis *out, u32 n)
+{
+	Axis part[MAX_RANK];
+	u32 nparts = 0;
+	for (u32 d = 0; d < n; d++)
+		if (!is_one(dim[d]))
+			part[nparts++] = out[d] = axis_new(ir, NULL, dim[d], ir->axis.v[whole.id].loc);
+	if (nparts > 1)
+		axis_set_factors(ir, whole, part, nparts);
+}
+
+/* A group of dimensions regroups: the leaves of the classes are dealt to the new dimensions. */
+static void deal_leaves(Ir *ir, const Dim *in, const Axis *class, u32 nin, const Dim *out,
+			Axis *to, u32 nout)
+{
+	Axis leaf[64];
+	Dim size[64];
+	u32 n = 0;
+	for (u32 i = 0; i < nin; i++) {
+		if (!class[i].id) {
+			if (is_one(in[i]))
+				continue;
+			leaf[n] = (Axis){ 0 };
+			size[n++] = in[i];
+			continue;
+		}
+		u32 first = n;
+		n += axis_leaves(ir, class[i], leaf + n, (u32)COUNT(leaf) - 1 - n);
+		for (u32 k = first; k < n; k++)
+			size[k] = ir->axis.v[leaf[k].id].size;
+	}
+	for (Regroup w = { .ir = ir, .x = size, .nx = n, .y = out, .ny = nout }; next_group(&w);) {
+		u32 nx = w.x1 - w.x0, ny = w.y1 - w.y0;
+		if (ny == 1)
+			to[w.y0] = axis_product(ir, leaf + w.x0, nx);
+		else if (nx == 1 && leaf[w.x0].id)
+			split_class(ir, leaf[w.x0], out + w.y0, to + w.y0, ny);
+	}
+}
+
+/* [D] to [three, H, K] gives each of them a factor of D's class (which becomes a product if it was
+ * none); [B, T] to [N] gives N the class (B T); a dimension that stays keeps its class. */
+static void reshape_axes(Ir *ir, const Type *in, const Axis *class, const Type *out, Axis *to)
+{
+	Regroup w = { .ir = ir, .x = in->dim, .nx = in->rank, .y = out->dim, .ny = out->rank };
+	while (next_group(&w)) {
+		u32 nx = w.x1 - w.x0, ny = w.y1 - w.y0;
+		if (nx == 1 && ny == 1)
+			to[w.y0] = class[w.x0];
+		else
+			deal_leaves(ir, in->dim + w.x0, class + w.x0, nx, out->dim + w.y0, to + w.y0, ny);
+	}
+}
+
+static bool reshape_infer(InferCx *cx)
+{
+	const reshape_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	if (a->shape.n > MAX_RANK)
+		return infer_fail(cx, "reshape: %u dimensions, and %d is the most", a->shape.n, MAX_RANK);
+	const Type *out = type_make(cx->ir, t->dtype, a->shape.n, a->shape.v);
+	if (type_count(cx->ir, t) != type_count(cx->ir, out))
+		return infer_fail(cx, "reshape: %s and %s have different numbers of elements",
+				  infer_text(cx, 0), infer_dims_text(cx, a->shape.n, a->shape.v));
+	infer_result(cx, 0, out);
+	reshape_axes(cx->ir, t, infer_axis(cx, 0), out, cx->axis[0]);
+	return true;
+}
+
+static Val reshape_fold(Builder *b, const Node *n)
+{
+	const Type *t = val_type(b->g, n->in[0]);
+	dims shape = ATTR(n, reshape)->shape;
+	if (type_make(b->g->ir, t->dtype, shape.n, shape.v) == t)
+		return n->in[0];
+	const Node *inner = made_by(b->g, n->in[0], OP_reshape);
+	if (inner)
+		return BA(b, reshape, (inner->in[0]), .shape = shape);
+	return fold_full(b, n, shape);
+}
+
+static void reshape_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	const Type *t = val_type(b->g, n->in[0]);
+	din[0] = BA(b, reshape, (dout[0]), .shape = { t->rank, t->dim });
+}
+
+static void reshape_eval(EvalCx *cx)
+{
+	for (i64 i = 0; i < cx->out[0].n; i++)
+		cx->out[0].data[i] = cx->in[0]->data[i];
+}
+
+/* A dimension that stays is pointwise; one that is made of others, or a part, mixes. */
+static Along reshape_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)in;
+	const Type *x = val_type(g, n->in[0]), *y = val_type(g, n->out);
+	Regroup w = { .ir = g->ir, .x = x->dim, .nx = x->rank, .y = y->dim, .ny = y->rank };
+	while (next_group(&w))
+		if (d >= w.y0 && d < w.y1)
+			return w.x1 - w.x0 == 1 && w.y1 - w.y0 == 1 ? ALONG_POINTWISE : ALONG_MIXING;
+	return is_one(y->dim[d]) ? ALONG_NOT_THERE : ALONG_MIXING;
+}
+
+static Val reshape_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK], to[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 4, dim), n = 0;
+	for (u32 d = 0; d < rank; d++) {
+		if (n && random_chance(r, 0.4))
+			to[n - 1] = dim_mul(b->g->ir, to[n - 1], dim[d]);
+		else
+			to[n++] = dim[d];
+		if (random_chance(r, 0.2))
+			to[n++] = dim_number(b->g->ir, 1);
+	}
+	Val x = random_chance(r, 0.5) ? sample_real(r, b, DT_f32, rank, dim)
+				      : sample_real(r, b, DT_f64, n, to);
+	bool forward = val_type(b->g, x)->dtype == DT_f32;
+	return BA(b, reshape, (x), .shape = { forward ? n : rank, forward ? to : dim });
+}
+
+const OpDef def_reshape = { .infer = reshape_infer, .fold = reshape_fold, .vjp = reshape_vjp,
+			    .cost = cost_movement,  .eval = reshape_eval, .along = reshape_along,
+			    .sample = reshape_sample };
+
+/* ---- transpose ---- */
+
+static bool transpose_infer(InferCx *cx)
+{
+	const transpose_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	Dim dim[MAX_RANK];
+	u32 mask;
+	if (a->perm.n != t->rank)
+		return infer_fail(cx, "transpose names %u dimensions for the %u of %s", a->perm.n, t->rank,
+				  infer_text(cx, 0));
+	if (!infer_axes(cx, a->perm, 0, &mask))
+		return false;
+	for (u32 d = 0; d < t->rank; d++) {
+		dim[d] = t->dim[a->perm.v[d]];
+		cx->axis[0][d] = infer_axis(cx, 0)[a->perm.v[d]];
+	}
+	infer_result(cx, 0, type_make(cx->ir, t->dtype, t->rank, dim));
+	return true;
+}
+
+static Val transpose_fold(Builder *b, const Node *n)
+{
+	ints perm = ATTR(n, transpose)->perm;
+	bool identity = true;
+	for (u32 d = 0; d < perm.n; d++)
+		identity &= perm.v[d] == d;
+	if (identity)
+		return n->in[0];
+	const Node *inner = made_by(b->g, n->in[0], OP_transpose);
+	if (inner) {
+		i64 both[MAX_RANK];
+		for (u32 d = 0; d < perm.n; d++)
+			both[d] = ATTR(inner, transpose)->perm.v[perm.v[d]];
+		return BA(b, transpose, (inner->in[0]), .perm = { perm.n, both });
+	}
+	Dim dim[MAX_RANK];
+	for (u32 d = 0; d < perm.n; d++)
+		dim[d] = dim_of(b->g, n->in[0], (u32)perm.v[d]);
+	return fold_full(b, n, (dims){ perm.n, dim });
+}
+
+static void transpose_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	ints perm = ATTR(n, transpose)->perm;
+	i64 back[MAX_RANK];
+	for (u32 d = 0; d < perm.n; d++)
+		back[perm.v[d]] = d;
+	din[0] = BA(b, transpose, (dout[0]), .perm = { perm.n, back });
+}
+
+static void transpose_eval(EvalCx *cx)
+{
+	ints perm = ATTR(cx->node, transpose)->perm;
+	i64 from[MAX_RANK], stride[MAX_RANK];
+	tensor_strides(cx->in[0], from);
+	for (u32 d = 0; d < perm.n; d++)
+		stride[d] = from[perm.v[d]];
+	copy_strided(&cx->out[0], cx->in[0]->data, 0, stride);
+}
+
+static Val transpose_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	i64 perm[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 4, dim);
+	for (u32 d = 0; d < rank; d++) {
+		i64 k = random_int(r, 0, d);
+		perm[d] = perm[k];
+		perm[k] = d;
+	}
+	Val x = sample_real(r, b, random_float(r), rank, dim);
+	return BA(b, transpose, (x), .perm = { rank, perm });
+}
+
+const OpDef def_transpose = { .infer = transpose_infer, .fold = transpose_fold,
+			      .vjp = transpose_vjp,	.cost = cost_movement,
+			      .eval = transpose_eval,	.along = along_pointwise,
+			      .sample = transpose_sample };
+
+/* ---- slice ---- */
+
+static bool slice_infer(InferCx *cx)
+{
+	const slice_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	if (a->start.n != t->rank || a->size.n != t->rank || a->step.n != t->rank)
+		return infer_fail(cx, "slice needs a start, a size and a step for each dimension of %s",
+				  infer_text(cx, 0));
+	for (u32 d = 0; d < t->rank; d++) {
+		i64 start, size, extent, step = a->step.v[d];
+		if (step == 0)
+			return infer_fail(cx, "slice: the step along dimension %u is 0", d);
+		if (dim_is_number(a->start.v[d], &start) && dim_is_number(a->size.v[d], &size) &&
+		    dim_is_number(t->dim[d], &extent)) {
+			i64 last = start + (size - 1) * step;
+			if (size < 0 || (size > 0 && (start < 0 || start >= extent || last < 0 ||
+						      last >= extent)))
+				return infer_fail(cx, "slice: %lld elements from %lld by %lld leave "
+						      "dimension %u of %s",
+						  (long long)size, (long long)start, (long long)step, d,
+						  infer_text(cx, 0));
+		}
+		if (a->size.v[d] == t->dim[d])
+			cx->axis[0][d] = infer_axis(cx, 0)[d];
+	}
+	infer_result(cx, 0, type_make(cx->ir, t->dtype, t->rank, a->size.v));
+	return true;
+}
+
+/* Does the slice leave dimension d whole and in order? */
+static bool slice_keeps(const slice_attr *a, const Type *t, u32 d)
+{
+	return is_zero(a->start.v[d]) && a->size.v[d] == t->dim[d] && a->step.v[d] == 1;
+}
+
+/* A slice of repetitions is fewer of them. */
+static Val slice_of_broadcast(Builder *b, const slice_attr *a, const Type *t, const Node *repeat)
+{
+	const broadcast_attr *i = ATTR(repeat, broadcast);
+	for (u32 k = 0; k < i->dims.n; k++)
+		if (!slice_keeps(a, t, (u32)i->dims.v[k]))
+			return (Val){ 0 };
+	return BA(b, broadcast, (repeat->in[0]), .shape = a->size, .dims = i->dims);
+}
+
+/* A slice that lies in one of the pieces is a slice of that piece. */
+static Val slice_of_concat(Builder *b, const slice_attr *a, const Node *concat)
+{
+	i64 axis = ATTR(concat, concat)->axis, start, size, from = 0;
+	if (!dim_is_number(a->start.v[axis], &start) || !dim_is_number(a->size.v[axis], &size) ||
+	    a->step.v[axis] != 1)
+		return (Val){ 0 };
+	for (u32 i = 0; i < concat->nin; i++) {
+		i64 extent;
+		if (!dim_is_number(dim_of(b->g, concat->in[i], (u32)axis), &extent))
+			return (Val){ 0 };
+		if (start >= from && start + size <= from + extent) {
+			Dim begin[MAX_RANK];
+			for (u32 d = 0; d < a->start.n; d++)
+				begin[d] = d == axis ? dim_number(b->g->ir, start - from) : a->start.v[d];
+			return BA(b, slice, (concat->in[i]), .start = { a->start.n, begin },
+				  .size = a->size, .step = a->step);
+		}
+		from += extent;
+	}
+	return (Val){ 0 };
+}
+
+static Val slice_fold(Builder *b, const Node *n)
+{
+	const slice_attr *a = ATTR(n, slice);
+	const Type *t = val_type(b->g, n->in[0]);
+	Ir *ir = b->g->ir;
+	bool whole = true;
+	for (u32 d = 0; d < t->rank; d++)
+		whole &= slice_keeps(a, t, d);
+	if (whole)
+		return n->in[0];
+	const Node *from = val_node(b->g, n->in[0]);
+	if (from->op == OP_slice) {
+		const slice_attr *i = ATTR(from, slice);
+		Dim start[MAX_RANK];
+		i64 step[MAX_RANK];
+		for (u32 d = 0; d < t->rank; d++) {
+			Dim skip = dim_mul(ir, a->start.v[d], dim_number(ir, i->step.v[d]));
+			start[d] = dim_add(ir, i->start.v[d], skip);
+			step[d] = a->step.v[d] * i->step.v[d];
+		}
+		return BA(b, slice, (from->in[0]), .start = { t->rank, start }, .size = a->size,
+			  .step = { t->rank, step });
+	}
+	if (from->op == OP_broadcast)
+		return slice_of_broadcast(b, a, t, from);
+	if (from->op == OP_concat)
+		return slice_of_concat(b, a, from);
+	return fold_full(b, n, a->size);
+}
+
+/* start + step * i as indices, for the dimensions whose step is not 1. */
+static Val slice_indices(Builder *b, Dim start, Dim size, i64 step)
+{
+	dims shape = { 1, &size };
+	Val i = BS(b, iota, .axis = 0, .dtype = DT_i32, .shape = shape);
+	Val from = BS(b, extent, .size = { 1, &start }, .dtype = DT_i32);
+	i = B(b, mul, i, make_full(b, (f64)step, DT_i32, shape));
+	return B(b, add, i, make_broadcast(b, from, shape));
+}
+
+/* Zeros around: pad for the dimensions of step 1, scatter_add for the others. */
+static void slice_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	const slice_attr *a = ATTR(n, slice);
+	const Type *t = val_type(b->g, n->in[0]);
+	Ir *ir = b->g->ir;
+	Dim low[MAX_RANK], high[MAX_RANK];
+	Val d = dout[0];
+	for (u32 k = 0; k < t->rank; k++) {
+		low[k] = high[k] = dim_number(ir, 0);
+		if (a->step.v[k] == 1) {
+			low[k] = a->start.v[k];
+			high[k] = dim_sub(ir, dim_sub(ir, t->dim[k], low[k]), a->size.v[k]);
+			continue;
+		}
+		Val at = slice_indices(b, a->start.v[k], a->size.v[k], a->step.v[k]);
+		d = BA(b, scatter_add, (d, at), .axis = k, .size = { 1, &t->dim[k] });
+	}
+	din[0] = BA(b, pad, (d), .low = { t->rank, low }, .high = { t->rank, high }, .value = 0);
+}
+
+static void slice_eval(EvalCx *cx)
+{
+	const slice_attr *a = ATTR(cx->node, slice);
+	i64 stride[MAX_RANK], base = 0;
+	tensor_strides(cx->in[0], stride);
+	for (u32 d = 0; d < cx->in[0]->rank; d++) {
+		i64 start;
+		if (!dim_is_number(a->start.v[d], &start))
+			NEVER("a slice was evaluated before sizes were bound");
+		base += start * stride[d];
+		stride[d] *= a->step.v[d];
+	}
+	copy_strided(&cx->out[0], cx->in[0]->data, base, stride);
+}
+
+static Cost slice_cost(const Graph *g, const Node *n)
+{
+	return (Cost){ 0, 2 * (f64)type_bytes(val_type(g, n->out)) };
+}
+
+static Along slice_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)in;
+	return slice_keeps(ATTR(n, slice), val_type(g, n->in[0]), d) ? ALONG_POINTWISE : ALONG_MIXING;
+}
+
+static Val slice_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK], start[MAX_RANK], size[MAX_RANK];
+	i64 step[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 3, dim);
+	Val x = sample_real(r, b, random_float(r), rank, dim);
+	for (u32 d = 0; d < rank; d++) {
+		i64 extent = type_extent(val_type(b->g, x), d), from = random_int(r, 0, extent - 1);
+		step[d] = random_int(r, 1, 2) * (random_chance(r, 0.3) ? -1 : 1);
+		i64 room = step[d] > 0 ? (extent - 1 - from) / step[d] : from / -step[d];
+		start[d] = dim_number(b->g->ir, from);
+		size[d] = dim_number(b->g->ir, random_int(r, 1, room + 1));
+	}
+	return BA(b, slice, (x), .start = { rank, start }, .size = { rank, size },
+		  .step = { rank, step });
+}
+
+const OpDef def_slice = { .infer = slice_infer, .fold = slice_fold,   .vjp = slice_vjp,
+			  .cost = slice_cost,	.eval = slice_eval,   .along = slice_along,
+			  .sample = slice_sample };
+
+/* ---- split ---- */
+
+static bool split_infer(InferCx *cx)
+{
+	const split_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	if (!infer_has_axis(cx, a->axis, 0))
+		return false;
+	if (a->sizes.n == 0)
+		return infer_fail(cx, "split needs at least one size");
+	Dim total = dim_number(cx->ir, 0), dim[MAX_RANK];
+	for (u32 i = 0; i < a->sizes.n; i++)
+		total = dim_add(cx->ir, total, a->sizes.v[i]);
+	if (total != t->dim[a->axis])
+		return infer_fail(cx, "split: the sizes %s do not add up to dimension %lld of %s",
+				  infer_dims_text(cx, a->sizes.n, a->sizes.v), (long long)a->axis,
+				  infer_text(cx, 0));
+	for (u32 d = 0; d < t->rank; d++)
+		dim[d] = t->dim[d];
+	for (u32 i = 0; i < a->sizes.n; i++) {
+		i64 size;
+		if (dim_is_number(a->sizes.v[i], &size) && size < 0)
+			return infer_fail(cx, "split: size %lld is negative", (long long)size);
+		dim[a->axis] = a->sizes.v[i];
+		infer_result(cx, i, type_make(cx->ir, t->dtype, t->rank, dim));
+		for (u32 d = 0; d < t->rank; d++)
+			if (dim[d] == t->dim[d])
+				cx->axis[i][d] = infer_axis(cx, 0)[d];
+	}
+	return true;
+}
+
+static Val split_fold(Builder *b, const Node *n)
+{
+	(void)b;
+	return n->in[0]; /* asked only where there is one piece: the whole */
+}
+
+static void split_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	Val *piece = NEWN(b->g->arena, Val, n->nout);
+	for (u32 i = 0; i < n->nout; i++)
+		piece[i] = dout[i].i ? dout[i]
+				     : make_zeros(b, val_type(b->g, (Val){ n->out.i + i }));
+	din[0] = build(b, OP_concat, piece, n->nout, 0,
+		       &(concat_attr){ .axis = ATTR(n, split)->axis });
+}
+
+static void split_eval(EvalCx *cx)
+{
+	i64 axis = ATTR(cx->node, split)->axis, stride[MAX_RANK], base = 0;
+	tensor_strides(cx->in[0], stride);
+	for (u32 i = 0; i < cx->node->nout; i++) {
+		copy_strided(&cx->out[i], cx->in[0]->data, base, stride);
+		base += cx->out[i].dim[axis] * stride[axis];
+	}
+}
+
+static Along split_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)in;
+	return d == ATTR(n, split)->axis ? ALONG_MIXING : ALONG_POINTWISE;
+}
+
+static Val split_sample(Random *r, Builder *b)
+{
+	Ir *ir = b->g->ir;
+	Dim dim[MAX_RANK], size[3];
+	u32 rank = random_shape(r, b, 1, 3, dim), n = (u32)random_int(r, 2, 3);
+	i64 axis = random_int(r, 0, rank - 1);
+	dim[axis] = dim_number(ir, 0);
+	for (u32 i = 0; i < n; i++) {
+		size[i] = random_extent(r, b);
+		dim[axis] = dim_add(ir, dim[axis], size[i]);
+	}
+	Val x = sample_real(r, b, random_float(r), rank, dim);
+	return BA(b, split, (x), .axis = axis, .sizes = { n, size });
+}
+
+const OpDef def_split = { .infer = split_infer, .fold = split_fold,   .vjp = split_vjp,
+			  .cost = cost_movement, .eval = split_eval,  .along = split_along,
+			  .sample = split_sample };
+
+/* ---- pad ---- */
+
+static bool pad_infer(InferCx *cx)
+{
+	const pad_attr *a = cx->attr;
+	const Type *t = infer_type(cx, 0);
+	Dim dim[MAX_RANK];
+	if (a->low.n != t->rank || a->high.n != t->rank)
+		return infer_fail(cx, "pad needs a low and a high width for each dimension of %s",
+				  infer_text(cx, 0));
+	if (!dtype_is_float(t->dtype) && dtype_round(t->dtype, a->value) != a->value)
+		return infer_fail(cx, "pad: %g is not a value of %s", a->value, infer_text(cx, 0));
+	for (u32 d = 0; d < t->rank; d++) {
+		i64 low, high;
+		if ((dim_is_number(a->low.v[d], &low) && low < 0) ||
+		    (dim_is_number(a->high.v[d], &high) && high < 0))
+			return infer_fail(cx, "pad: a width along dimension %u is negative", d);
+		dim[d] = dim_add(cx->ir, dim_add(cx->ir, a->low.v[d], t->dim[d]), a->high.v[d]);
+		if (dim[d] == t->dim[d])
+			cx->axis[0][d] = infer_axis(cx, 0)[d];
+	}
+	infer_result(cx, 0, type_make(cx->ir, t->dtype, t->rank, dim));
+	return true;
+}
+
+static bool pad_keeps(const pad_attr *a, u32 d)
+{
+	return is_zero(a->low.v[d]) && is_zero(a->high.v[d]);
+}
+
+static Val pad_fold(Builder *b, const Node *n)
+{
+	const pad_attr *a = ATTR(n, pad);
+	const Type *t = val_type(b->g, n->in[0]);
+	bool whole = true;
+	for (u32 d = 0; d < t->rank; d++)
+		whole &= pad_keeps(a, d);
+	if (whole)
+		return n->in[0];
+	if (is_number(b->g, n->in[0], dtype_round(t->dtype, a->value))) {
+		Ir *ir = b->g->ir;
+		Dim dim[MAX_RANK];
+		for (u32 d = 0; d < t->rank; d++)
+			dim[d] = dim_add(ir, dim_add(ir, a->low.v[d], t->dim[d]), a->high.v[d]);
+		return make_full(b, a->value, t->dtype, (dims){ t->rank, dim });
+	}
+	return (Val){ 0 };
+}
+
+static void pad_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	const Type *t = val_type(b->g, n->in[0]);
+	i64 step[MAX_RANK];
+	for (u32 d = 0; d < t->rank; d++)
+		step[d] = 1;
+	din[0] = BA(b, slice, (dout[0]), .start = ATTR(n, pad)->low, .size = { t->rank, t->dim },
+		    .step = { t->rank, step });
+}
+
+static void pad_eval(EvalCx *cx)
+{
+	const pad_attr *a = ATTR(cx->node, pad);
+	const Tensor *x = cx->in[0];
+	Tensor *y = &cx->out[0];
+	i64 stride[MAX_RANK], base = 0, index[MAX_RANK] = { 0 };
+	tensor_strides(y, stride);
+	for (i64 i = 0; i < y->n; i++)
+		y->data[i] = a->value;
+	for (u32 d = 0; d < y->rank; d++) {
+		i64 low;
+		if (!dim_is_number(a->low.v[d], &low))
+			NEVER("a pad was evaluated before sizes were bound");
+		base += low * stride[d];
+	}
+	for (i64 i = 0; i < x->n; i++) {
+		i64 at = base;
+		for (u32 d = 0; d < x->rank; d++)
+			at += index[d] * stride[d];
+		y->data[at] = x->data[i];
+		for (u32 d = x->rank; d-- > 0 && ++index[d] == x->dim[d];)
+			index[d] = 0;
+	}
+}
+
+static Along pad_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)in;
+	return pad_keeps(ATTR(n, pad), d) ? ALONG_POINTWISE : ALONG_MIXING;
+}
+
+static Val pad_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK], low[MAX_RANK], high[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 3, dim);
+	for (u32 d = 0; d < rank; d++) {
+		low[d] = dim_number(b->g->ir, random_int(r, 0, 2));
+		high[d] = dim_number(b->g->ir, random_int(r, 0, 2));
+	}
+	Val x = sample_real(r, b, random_float(r), rank, dim);
+	return BA(b, pad, (x), .low = { rank, low }, .high = { rank, high }, .value = 0.5);
+}
+
+const OpDef def_pad = { .infer = pad_infer,    .fold = pad_fold, .vjp = pad_vjp,
+			.cost = cost_movement, .eval = pad_eval, .along = pad_along,
+			.sample = pad_sample };
+
+/* ---- concat ---- */
+
+static bool concat_infer(InferCx *cx)
+{
+	i64 axis = ((const concat_attr *)cx->attr)->axis;
+	if (cx->nin == 0)
+		return infer_fail(cx, "concat needs at least one operand");
+	const Type *t = infer_type(cx, 0);
+	if (!infer_has_axis(cx, axis, 0))
+		return false;
+	Dim dim[MAX_RANK], total = dim_number(cx->ir, 0);
+	for (u32 i = 0; i < cx->nin; i++) {
+		const Type *u = infer_type(cx, i);
+		bool fits = u->dtype == t->dtype && u->rank == t->rank;
+		for (u32 d = 0; fits && d < t->rank; d++)
+			fits = d == axis || u->dim[d] == t->dim[d];
+		if (!fits)
+			return infer_fail(cx, "concat: %s and %s differ beyond axis %lld",
+					  infer_text(cx, 0), infer_text(cx, i), (long long)axis);
+		total = dim_add(cx->ir, total, u->dim[axis]);
+	}
+	for (u32 d = 0; d < t->rank; d++) {
+		dim[d] = d == axis ? total : t->dim[d];
+		for (u32 i = 0; i < cx->nin; i++)
+			if (infer_type(cx, i)->dim[d] == dim[d])
+				cx->axis[0][d] = first_class(cx->axis[0][d], infer_axis(cx, i)[d]);
+	}
+	infer_result(cx, 0, type_make(cx->ir, t->dtype, t->rank, dim));
+	return true;
+}
+
+/* One operand is the result; all pieces of a split, in order, are what was split. */
+static Val concat_fold(Builder *b, const Node *n)
+{
+	if (n->nin == 1)
+		return n->in[0];
+	const Node *split = made_by(b->g, n->in[0], OP_split);
+	if (!split || split->nout != n->nin || ATTR(split, split)->axis != ATTR(n, concat)->axis)
+		return (Val){ 0 };
+	for (u32 i = 0; i < n->nin; i++)
+		if (n->in[i].i != split->out.i + i)
+			return (Val){ 0 };
+	return split->in[0];
+}
+
+static void concat_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	i64 axis = ATTR(n, concat)->axis;
+	Dim *size = NEWN(b->g->arena, Dim, n->nin);
+	for (u32 i = 0; i < n->nin; i++)
+		size[i] = dim_of(b->g, n->in[i], (u32)axis);
+	Val piece = BA(b, split, (dout[0]), .axis = axis, .sizes = { n->nin, size });
+	for (u32 i = 0; i < n->nin; i++)
+		din[i] = (Val){ piece.i + i };
+}
+
+static void concat_eval(EvalCx *cx)
+{
+	i64 axis = ATTR(cx->node, concat)->axis, at = 0;
+	AxisView to = axis_view(&cx->out[0], axis);
+	for (u32 i = 0; i < cx->node->nin; i++) {
+		i64 run = cx->in[i]->dim[axis] * to.inner;
+		for (i64 o = 0; o < to.outer; o++)
+			for (i64 k = 0; k < run; k++)
+				cx->out[0].data[o * to.extent * to.inner + at + k] =
+					cx->in[i]->data[o * run + k];
+		at += run;
+	}
+}
+
+static Along concat_along(const Graph *g, const Node *n, u32 in, u32 d)
+{
+	(void)g, (void)in;
+	return d == ATTR(n, concat)->axis ? ALONG_MIXING : ALONG_POINTWISE;
+}
+
+static Val concat_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 3, dim), n = (u32)random_int(r, 1, 3);
+	i64 axis = random_int(r, 0, rank - 1);
+	DType d = random_float(r);
+	Val in[3];
+	for (u32 i = 0; i < n; i++) {
+		dim[axis] = random_extent(r, b);
+		in[i] = sample_real(r, b, d, rank, dim);
+	}
+	return build(b, OP_concat, in, n, 0, &(concat_attr){ .axis = axis });
+}
+
+const OpDef def_concat = { .infer = concat_infer,  .fold = concat_fold, .vjp = concat_vjp,
+			   .cost = cost_movement,  .eval = concat_eval, .along = concat_along,
+			   .sample = concat_sample };
