@@ -19,7 +19,7 @@
  *              being (G R): kv head g, query head within it. operand: q (BATCH, G, R, M, K),
  *              k (BATCH, G, N, K), v (BATCH, G, N, V), then mask and bias at (BATCH, G, R, M, N) where
  *              present. K_acc 0 is out at (BATCH, G, R, M, V), K_acc 1 the log-sum-exp (BATCH, G, R, M).
- *   ATTENTION_GRAD  the same dimensions; operands q k v [mask] [bias] out lse dout; K_acc 0..2 are dq dk
+ *   ATTENTION_GRAD  the same dimensions; operands q k v [mask] [bias] out lse dout [dlse]; K_acc 0..2 are dq dk
  *              dv (and 3 dbias at (BATCH, G, R, M, N)).
  *   SCATTER    PARALLEL... INDEX VECTOR...: operand[0] the value added at (all), operand[1] the place:
  *              adds to slot 0 at the access `scatter`, in order of INDEX; slot 0 holds what it is added

@@ -1,0 +1,51 @@
+/* passes/fuse.h: which nodes of an entry share a kernel, and which values go through memory.
+ *
+ * Reads a graph whose dimensions are numbers and whose composites are expanded (but for those a target
+ * lowers whole); gives a Grouping beside it. The graph itself does not change: fusion is a decision about
+ * it, which `plinth show --stage=fused` prints, checkpointing asks for costs, and lowering carries out.
+ *
+ * Every node is one of
+ *   source     input, read: in memory already
+ *   free       views, full, iota, random, ...: never computed on their own, but at each use, by indexing
+ *   pointwise  one value from operands at one place: scalar functions, casts, pad, concat, gather
+ *   reduction  over the last axis (ROW) or over others (COLUMN)
+ *   skeleton   matrix multiply, attention, scatter, ...: one per group
+ * Reductions and skeletons are computed once, in their group. A pointwise value is computed in its home
+ * group and, where another group wants it, either stored and loaded, or computed again there from what is
+ * stored (`stored` says which). */
+#ifndef PL_FUSE_H
+#define PL_FUSE_H
+#include "ir/kernel.h"
+
+typedef enum NodeClass { NODE_SOURCE, NODE_FREE, NODE_POINTWISE, NODE_REDUCTION, NODE_SKELETON } NodeClass;
+NodeClass node_class(Op op);
+
+typedef struct Group {
+	KernelClass class;
+	const Type *shape;   /* of the domain: of its pointwise members, or of what its reductions read */
+	ints axes;           /* COLUMN: those reduced */
+	u32 root;            /* its last node in the graph: groups run in the order of their roots */
+	VEC(u32) member;     /* nodes at home here, ascending */
+	VEC(Val) stored;     /* members' values that go to memory, in order */
+	u32 skeleton;        /* its dot, attention, ... node, or NONE */
+	u32 into;            /* merged into that group, or NONE */
+	bool closed;         /* somebody else needs what it computes: nothing more may join */
+	const char *why;     /* why it ended, in words: shown to people */
+	u32 why_node;        /* the node that ended it, or NONE */
+} Group;
+
+typedef struct Grouping {
+	Arena *arena;
+	const Graph *g;
+	VEC(Group) group;
+	u32 *home;           /* [node] group, or NONE for sources and free nodes */
+	bool *stored;        /* [value] */
+	u32 *order;          /* groups that remain, in order of execution */
+	u32 norder;
+} Grouping;
+
+/* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g);
+void grouping_print(const Grouping *f, FILE *to);
+
+#endif

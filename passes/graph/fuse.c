@@ -1,0 +1,570 @@
+/* passes/graph/fuse.c: greedy fusion in one pass over the nodes; see fuse.h.
+ *
+ * Nodes are taken in graph order. One joins the group of an operand while that group is open: nobody
+ * outside has asked for what it computes, so that it may still run later. A use from outside closes a
+ * group. Groups run in the order of their last nodes, which makes every schedule here acyclic without a
+ * search: a value wanted outside belongs to a closed group, whose last node lies before the user.
+ *
+ * When a value of another group is wanted and not stored yet, it is computed again if that is cheap and
+ * needs nothing big that is not stored anyhow (so normalized rows are never written for the sake of their
+ * gain's gradient, nor dropout masks), and else stored by its home group.
+ *
+ * Linear in nodes but for the recomputation search, which is bounded. The idea of one greedy pass over a
+ * topological order is XLA's instruction fusion; recomputing cheap producers, Halide's inlining. */
+#include "passes/fuse.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+NodeClass node_class(Op op)
+{
+	switch (op) {
+	case OP_input:
+	case OP_read: return NODE_SOURCE;
+	case OP_full:
+	case OP_iota:
+	case OP_extent:
+	case OP_random:
+	case OP_stop_gradient:
+	case OP_broadcast:
+	case OP_reshape:
+	case OP_transpose:
+	case OP_slice:
+	case OP_split: return NODE_FREE;
+	case OP_cast:
+	case OP_pad:
+	case OP_concat:
+	case OP_gather:
+	case OP_take_along: return NODE_POINTWISE;
+	case OP_sum:
+	case OP_reduce_max:
+	case OP_reduce_min: return NODE_REDUCTION;
+	case OP_dot:
+	case OP_grouped_dot:
+	case OP_grouped_dot_weights:
+	case OP_attention:
+	case OP_attention_grad:
+	case OP_scatter_add:
+	case OP_scatter_along:
+	case OP_cumsum:
+	case OP_sort: return NODE_SKELETON;
+	default:
+		assert(op_info[op].kind == EW); /* composites and argmax are gone by now */
+		return NODE_POINTWISE;
+	}
+}
+
+static KernelClass skeleton_class(Op op)
+{
+	switch (op) {
+	case OP_dot: return KERNEL_DOT;
+	case OP_grouped_dot: return KERNEL_GROUPED;
+	case OP_grouped_dot_weights: return KERNEL_GROUPED_WEIGHTS;
+	case OP_attention: return KERNEL_ATTENTION;
+	case OP_attention_grad: return KERNEL_ATTENTION_GRAD;
+	case OP_cumsum: return KERNEL_SCAN;
+	case OP_sort: return KERNEL_SORT;
+	default: return KERNEL_SCATTER;
+	}
+}
+
+/* What one evaluation costs, in units of an addition on a vector unit. */
+static u32 effort(Op op)
+{
+	switch (op) {
+	case OP_exp:
+	case OP_log:
+	case OP_sigmoid:
+	case OP_tanh:
+	case OP_erf: return 12;
+	case OP_sin:
+	case OP_cos: return 20;
+	case OP_pow: return 40;
+	case OP_div:
+	case OP_recip:
+	case OP_sqrt:
+	case OP_rsqrt:
+	case OP_mod:
+	case OP_floordiv: return 5;
+	case OP_random: return 20;
+	case OP_gather:
+	case OP_take_along: return 4;
+	case OP_concat:
+	case OP_pad: return 2;
+	default: return 1;
+	}
+}
+
+/* Recomputation is worth it up to this effort; a matrix multiply evaluates its operands while packing,
+ * perhaps more than once. */
+enum { CHEAP = 16, CHEAP_OPERAND = 4, SEARCH = 64 };
+
+typedef struct Fuse {
+	Grouping *f;
+	const Graph *g;
+	Arena *tmp;
+} Fuse;
+
+static u32 group_find(const Grouping *f, u32 i)
+{
+	while (f->group.v[i].into != NONE)
+		i = f->group.v[i].into;
+	return i;
+}
+
+static u32 home_of(const Fuse *x, u32 node)
+{
+	return x->f->home[node] == NONE ? NONE : group_find(x->f, x->f->home[node]);
+}
+
+static bool same_shape(const Type *a, const Type *b)
+{
+	return a->rank == b->rank && memcmp(a->dim, b->dim, a->rank * sizeof *a->dim) == 0;
+}
+
+/* `row` is `full` without its last dimension. */
+static bool row_shape(const Type *row, const Type *full)
+{
+	return row->rank + 1 == full->rank &&
+	       memcmp(row->dim, full->dim, row->rank * sizeof *row->dim) == 0;
+}
+
+static void close_group(Fuse *x, u32 group, u32 by, const char *why)
+{
+	Group *gr = &x->f->group.v[group];
+	if (gr->closed)
+		return;
+	gr->closed = true;
+	gr->why = why;
+	gr->why_node = by;
+}
+
+static void store(Fuse *x, Val v, u32 by)
+{
+	u32 group = home_of(x, x->g->value.v[v.i].node);
+	assert(group != NONE);
+	close_group(x, group, by, "its result is needed by another kernel");
+	if (x->f->stored[v.i])
+		return;
+	x->f->stored[v.i] = true;
+	VEC_PUSH(x->f->arena, &x->f->group.v[group].stored, v);
+}
+
+/* Elements of the value, as an approximate number: only compared. */
+static f64 elements(const Fuse *x, Val v)
+{
+	return (f64)type_elements(val_type(x->g, v));
+}
+
+/* ---- recompute or store ---- */
+
+typedef struct Search {
+	VEC(Val) leaf;      /* small values that would have to be stored */
+	VEC(u32) seen;
+	u32 effort, big, limit;
+	f64 size;           /* of the value searched for */
+	u32 into;           /* the group that wants it */
+} Search;
+
+/* Can `v` be computed at its users from what is (or cheaply can be) stored? Collects what that takes. */
+static bool recompute(Fuse *x, Search *s, Val v)
+{
+	u32 node = x->g->value.v[v.i].node;
+	const Node *n = &x->g->node.v[node];
+	NodeClass class = node_class((Op)n->op);
+	for (u32 i = 0; i < s->seen.n; i++)
+		if (s->seen.v[i] == v.i)
+			return true;
+	if (s->seen.n >= SEARCH)
+		return false;
+	VEC_PUSH(x->tmp, &s->seen, v.i);
+	if (class == NODE_SOURCE || x->f->stored[v.i]) {
+		s->big += elements(x, v) * 8 > s->size;
+		return true;
+	}
+	if (home_of(x, node) == s->into)
+		return true; /* at hand there */
+	if (class != NODE_FREE && elements(x, v) * 32 <= s->size) {
+		VEC_PUSH(x->tmp, &s->leaf, v); /* small: let it be stored */
+		return true;
+	}
+	if (class == NODE_REDUCTION || class == NODE_SKELETON)
+		return false;
+	/* data moved by index is read from memory: its operand must be there */
+	s->effort += class == NODE_FREE && n->op != OP_random ? 0 : effort((Op)n->op);
+	if (s->effort > s->limit)
+		return false;
+	for (u32 i = 0; i < n->nin; i++)
+		if (!recompute(x, s, n->in[i]))
+			return false;
+	return true;
+}
+
+/* Group `into` wants `v`, which is not at home there: makes sure that it can be had. */
+static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
+{
+	u32 node = x->g->value.v[v.i].node;
+	const Node *n = &x->g->node.v[node];
+	NodeClass class = node_class((Op)n->op);
+	u32 home = home_of(x, node);
+	if (class == NODE_SOURCE || x->f->stored[v.i] || (home != NONE && home == into))
+		return;
+	if (class == NODE_FREE) {
+		for (u32 i = 0; i < n->nin; i++)
+			use(x, n->in[i], into, by, limit);
+		return;
+	}
+	if (class == NODE_POINTWISE) {
+		ArenaMark mark = arena_mark(x->tmp);
+		Search s = { .limit = limit, .size = elements(x, v), .into = into };
+		bool can = recompute(x, &s, v) && s.big <= 2;
+		for (u32 i = 0; can && i < s.leaf.n; i++)
+			store(x, s.leaf.v[i], by);
+		arena_release(x->tmp, mark);
+		if (can)
+			return;
+	}
+	store(x, v, by);
+}
+
+/* ---- joining ---- */
+
+static u32 new_group(Fuse *x, KernelClass class, const Type *shape, u32 node)
+{
+	Group gr = { .class = class, .shape = shape, .root = node, .skeleton = NONE, .into = NONE,
+		     .why = "the graph ends", .why_node = NONE };
+	VEC_PUSH(x->f->arena, &x->f->group, gr);
+	return x->f->group.n - 1;
+}
+
+static void join(Fuse *x, u32 group, u32 node)
+{
+	Group *gr = &x->f->group.v[group];
+	x->f->home[node] = group;
+	gr->root = MAX(gr->root, node);
+	VEC_PUSH(x->f->arena, &gr->member, node);
+}
+
+/* How node `n` of a candidate group would see operand value `v`, followed through views: at the very place
+ * where it is computed (SEEN_HERE), at a row's value (SEEN_ROW), or somewhere else. */
+typedef enum Seen { SEEN_NOT, SEEN_HERE, SEEN_ELSEWHERE } Seen;
+
+/* Does `v`, read at the place of a value of shape `at`, lead to members of `group`, and only to the place
+ * where they are computed? */
+static Seen seen_in(Fuse *x, Val v, const Type *at, u32 group)
+{
+	u32 node = x->g->value.v[v.i].node;
+	const Node *n = &x->g->node.v[node];
+	const Type *t = val_type(x->g, v);
+	const Group *gr = &x->f->group.v[group];
+	NodeClass class = node_class((Op)n->op);
+	if (class == NODE_SOURCE)
+		return SEEN_NOT;
+	if (class != NODE_FREE) {
+		if (home_of(x, node) != group)
+			return SEEN_NOT;
+		if (same_shape(t, at))
+			return SEEN_HERE;
+		return SEEN_ELSEWHERE;
+	}
+	if (n->op == OP_broadcast && gr->class == KERNEL_ROW) {
+		/* a row's value, repeated along the row */
+		const Type *from = val_type(x->g, n->in[0]);
+		const ints map = ATTR(n, broadcast)->dims;
+		bool along_row = same_shape(t, at) && row_shape(from, t);
+		for (u32 i = 0; i < map.n; i++)
+			along_row &= map.v[i] == i;
+		if (along_row)
+			return seen_in(x, n->in[0], from, group);
+	}
+	if (n->op == OP_stop_gradient)
+		return seen_in(x, n->in[0], at, group);
+	for (u32 i = 0; i < n->nin; i++)
+		if (seen_in(x, n->in[i], val_type(x->g, n->in[i]), group) != SEEN_NOT)
+			return SEEN_ELSEWHERE;
+	return SEEN_NOT;
+}
+
+/* The open groups that operands lead to, latest first; at most `most`. */
+static void reach(Fuse *x, Val v, u32 *group, u32 *n, u32 most)
+{
+	u32 node = x->g->value.v[v.i].node;
+	const Node *p = &x->g->node.v[node];
+	NodeClass class = node_class((Op)p->op);
+	if (class == NODE_FREE) {
+		for (u32 i = 0; i < p->nin; i++)
+			reach(x, p->in[i], group, n, most);
+		return;
+	}
+	u32 home = home_of(x, node);
+	if (home == NONE || x->f->group.v[home].closed || x->f->stored[v.i])
+		return;
+	for (u32 i = 0; i < *n; i++)
+		if (group[i] == home)
+			return;
+	if (*n < most)
+		group[(*n)++] = home;
+}
+
+/* May pointwise node `n` become a member of `group`? */
+static bool may_join(Fuse *x, const Node *n, u32 group)
+{
+	const Group *gr = &x->f->group.v[group];
+	const Type *t = val_type(x->g, n->out);
+	switch (gr->class) {
+	case KERNEL_MAP:
+	case KERNEL_DOT:
+		if (!same_shape(t, gr->shape))
+			return false;
+		break;
+	case KERNEL_ROW:
+		if (!same_shape(t, gr->shape) && !row_shape(t, gr->shape))
+			return false;
+		break;
+	case KERNEL_COLUMN: {
+		const Node *r = &x->g->node.v[gr->member.v[0]];
+		if (!same_shape(t, val_type(x->g, r->out)))
+			return false;
+		break;
+	}
+	default: return false;
+	}
+	for (u32 i = 0; i < n->nin; i++)
+		if (seen_in(x, n->in[i], t, group) == SEEN_ELSEWHERE)
+			return false;
+	/* what moves data by index must not read the group itself, which `seen_in` cannot tell for gather */
+	if (n->op == OP_gather || n->op == OP_take_along || n->op == OP_pad || n->op == OP_concat)
+		for (u32 i = 0; i < n->nin; i++)
+			if (seen_in(x, n->in[i], t, group) != SEEN_NOT)
+				return false;
+	return true;
+}
+
+/* Both open and over the same domain: one kernel may compute both. */
+static bool may_merge(const Group *a, const Group *b)
+{
+	if (!same_shape(a->shape, b->shape) || a->class == KERNEL_COLUMN || b->class == KERNEL_COLUMN)
+		return false;
+	bool dot = a->class == KERNEL_DOT || b->class == KERNEL_DOT;
+	bool row = a->class == KERNEL_ROW || b->class == KERNEL_ROW;
+	bool both_dot = a->class == KERNEL_DOT && b->class == KERNEL_DOT;
+	return !both_dot && !(dot && row);
+}
+
+static int ascending(const void *a, const void *b)
+{
+	u32 i = *(const u32 *)a, k = *(const u32 *)b;
+	return i < k ? -1 : i > k;
+}
+
+static u32 merge(Fuse *x, u32 a, u32 b)
+{
+	u32 keep = MIN(a, b), gone = MAX(a, b);
+	Group *k = &x->f->group.v[keep], *m = &x->f->group.v[gone];
+	for (u32 i = 0; i < m->member.n; i++)
+		VEC_PUSH(x->f->arena, &k->member, m->member.v[i]);
+	qsort(k->member.v, k->member.n, sizeof *k->member.v, ascending);
+	for (u32 i = 0; i < m->stored.n; i++)
+		VEC_PUSH(x->f->arena, &k->stored, m->stored.v[i]);
+	k->root = MAX(k->root, m->root);
+	if (m->class != KERNEL_MAP)
+		k->class = m->class;
+	if (m->skeleton != NONE)
+		k->skeleton = m->skeleton;
+	m->into = keep;
+	return keep;
+}
+
+static void place_pointwise(Fuse *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	u32 open[16], nopen = 0;
+	for (u32 i = 0; i < n->nin; i++)
+		reach(x, n->in[i], open, &nopen, COUNT(open));
+	/* the latest group first: it has the most that is still at hand */
+	u32 into = NONE;
+	for (u32 k = 0; k < nopen; k++) {
+		if (!may_join(x, n, open[k]))
+			continue;
+		if (into == NONE)
+			into = open[k];
+		else if (may_merge(&x->f->group.v[into], &x->f->group.v[open[k]]))
+			into = merge(x, into, open[k]);
+		else if (x->f->group.v[open[k]].root > x->f->group.v[into].root)
+			into = open[k];
+	}
+	if (into == NONE)
+		into = new_group(x, KERNEL_MAP, val_type(x->g, n->out), node);
+	for (u32 i = 0; i < n->nin; i++)
+		use(x, n->in[i], into, node, CHEAP);
+	join(x, into, node);
+}
+
+static ints axes_of(const Node *n)
+{
+	/* the three reductions share their attributes' layout */
+	return ATTR(n, sum)->axes;
+}
+
+static void place_reduction(Fuse *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	const Type *t = val_type(x->g, n->in[0]);
+	ints axes = axes_of(n);
+	bool row = axes.n == 1 && axes.v[0] == t->rank - 1;
+	u32 into = NONE;
+	if (row) {
+		u32 open[16], nopen = 0;
+		reach(x, n->in[0], open, &nopen, COUNT(open));
+		for (u32 k = 0; k < nopen && into == NONE; k++) {
+			Group *gr = &x->f->group.v[open[k]];
+			bool fits = (gr->class == KERNEL_MAP || gr->class == KERNEL_ROW) &&
+				    same_shape(gr->shape, t);
+			if (!fits)
+				continue;
+			KernelClass was = gr->class;
+			gr->class = KERNEL_ROW; /* seen_in asks for it */
+			if (seen_in(x, n->in[0], t, open[k]) == SEEN_HERE)
+				into = open[k];
+			else
+				gr->class = was;
+		}
+		if (into == NONE)
+			into = new_group(x, KERNEL_ROW, t, node);
+		x->f->group.v[into].class = KERNEL_ROW;
+	} else {
+		/* the column reduction just before, over the same things: one pass for both */
+		for (u32 k = x->f->group.n; k > 0 && into == NONE && k + 4 > x->f->group.n; k--) {
+			const Group *gr = &x->f->group.v[k - 1];
+			bool same = gr->class == KERNEL_COLUMN && gr->into == NONE && !gr->closed &&
+				    same_shape(gr->shape, t) && gr->axes.n == axes.n &&
+				    memcmp(gr->axes.v, axes.v, axes.n * sizeof *axes.v) == 0 &&
+				    x->g->node.v[gr->member.v[0]].scope == n->scope;
+			if (same)
+				into = k - 1;
+		}
+		if (into == NONE) {
+			into = new_group(x, KERNEL_COLUMN, t, node);
+			x->f->group.v[into].axes = axes;
+		}
+	}
+	use(x, n->in[0], into, node, CHEAP);
+	join(x, into, node);
+}
+
+static void place_skeleton(Fuse *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	u32 into = new_group(x, skeleton_class((Op)n->op), val_type(x->g, n->out), node);
+	x->f->group.v[into].skeleton = node;
+	for (u32 i = 0; i < n->nin; i++)
+		use(x, n->in[i], into, node, CHEAP_OPERAND);
+	join(x, into, node);
+	if (n->op != OP_dot)
+		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");
+}
+
+/* ---- results ---- */
+
+/* A result that is a view, a constant or somebody's buffer has no group: one that copies it is made by
+ * lowering (lower.h). Its parts must be at hand. */
+static void place_result(Fuse *x, Val v, u32 last)
+{
+	const Node *n = val_node(x->g, v);
+	NodeClass class = node_class((Op)n->op);
+	if (class == NODE_SOURCE)
+		return;
+	if (class == NODE_FREE) {
+		for (u32 i = 0; i < n->nin; i++)
+			use(x, n->in[i], NONE - 1, last, CHEAP);
+		return;
+	}
+	store(x, v, last);
+}
+
+static bool *live_nodes(Arena *tmp, const Graph *g)
+{
+	bool *live = NEWN(tmp, bool, g->node.n + 1);
+	for (u32 i = 0; i < g->result.n; i++)
+		live[g->value.v[g->result.v[i].value.i].node] = true;
+	for (u32 i = g->node.n; i-- > 0;)
+		for (u32 k = 0; live[i] && k < g->node.v[i].nin; k++)
+			live[g->value.v[g->node.v[i].in[k].i].node] = true;
+	return live;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	u64 i = *(const u64 *)a, k = *(const u64 *)b;
+	return i < k ? -1 : i > k;
+}
+
+/* Groups nobody stores from are dead: what they compute is computed elsewhere again. The others, in the
+ * order of their roots. */
+static void keep_used(Grouping *f, Arena *tmp)
+{
+	u64 *key = NEWN(tmp, u64, f->group.n + 1);
+	for (u32 i = 0; i < f->group.n; i++)
+		if (f->group.v[i].into == NONE && f->group.v[i].stored.n)
+			key[f->norder++] = (u64)f->group.v[i].root << 32 | i;
+	qsort(key, f->norder, sizeof *key, by_key);
+	f->order = NEWN(f->arena, u32, f->norder + 1);
+	for (u32 i = 0; i < f->norder; i++)
+		f->order[i] = (u32)key[i];
+}
+
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
+{
+	Grouping *f = NEW(arena, Grouping);
+	f->arena = arena;
+	f->g = g;
+	f->home = NEWN(arena, u32, g->node.n + 1);
+	f->stored = NEWN(arena, bool, g->value.n + 1);
+	memset(f->home, 0xff, (g->node.n + 1) * sizeof *f->home);
+	Fuse x = { f, g, tmp };
+	bool *live = live_nodes(tmp, g);
+	for (u32 i = 0; i < g->node.n; i++) {
+		if (!live[i])
+			continue;
+		switch (node_class((Op)g->node.v[i].op)) {
+		case NODE_SOURCE:
+		case NODE_FREE: break;
+		case NODE_POINTWISE: place_pointwise(&x, i); break;
+		case NODE_REDUCTION: place_reduction(&x, i); break;
+		case NODE_SKELETON: place_skeleton(&x, i); break;
+		}
+	}
+	for (u32 i = 0; i < g->result.n; i++)
+		place_result(&x, g->result.v[i].value, NONE);
+	keep_used(f, tmp);
+	return f;
+}
+
+/* ---- for people ---- */
+
+void grouping_print(const Grouping *f, FILE *to)
+{
+	Arena tmp = ARENA("print");
+	for (u32 o = 0; o < f->norder; o++) {
+		const Group *gr = &f->group.v[f->order[o]];
+		const Node *root = &f->g->node.v[gr->root];
+		Buf b = { .arena = &tmp };
+		type_print(&b, gr->shape);
+		fprintf(to, "group %u: %s over %.*s  # %s line %u\n", o, kernel_class_name[gr->class],
+			STR_ARG(buf_str(&b)), root->scope, root->loc.line);
+		fputs("  computes", to);
+		for (u32 i = 0; i < gr->member.n; i++) {
+			const Node *n = &f->g->node.v[gr->member.v[i]];
+			fprintf(to, " %%%u=%s", n->out.i, op_info[n->op].name);
+		}
+		fputs("\n  stores", to);
+		for (u32 i = 0; i < gr->stored.n; i++)
+			fprintf(to, " %%%u", gr->stored.v[i].i);
+		fprintf(to, "\n  ends because %s", gr->why);
+		if (gr->why_node != NONE)
+			fprintf(to, " (%s, %s)", op_info[f->g->node.v[gr->why_node].op].name,
+				f->g->node.v[gr->why_node].scope);
+		fputc('\n', to);
+	}
+	arena_free(&tmp);
+}

@@ -1,0 +1,313 @@
+/* passes/lower/finish.c: what is done to every kernel once its body stands. See lower.h.
+ *
+ * A kernel is stated in the dimensions that the model speaks of; neighbours that every access steps
+ * through as one become one, so that a chain over [B, T, D] is one loop and equal chains over other
+ * shapes are the same code. */
+#include "passes/lower/lower.h"
+
+#include <string.h>
+
+/* Every access of a kernel, so that all can be rewritten: instructions', then the scatter's. */
+static u32 all_accesses(Kernel *k, Arena *tmp, Access ***out)
+{
+	Access **a = NEWN(tmp, Access *, k->inst.n + 1);
+	u32 n = 0;
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].access)
+			a[n++] = (Access *)(uintptr_t)k->inst.v[i].access; /* made by this kernel */
+	if (k->scatter)
+		a[n++] = (Access *)(uintptr_t)k->scatter;
+	*out = a;
+	return n;
+}
+
+/* May dimensions d and d + 1 be stepped through as one? */
+static bool mergeable(const Kernel *k, u32 d, Access *const *a, u32 n)
+{
+	DimRole x = k->dim[d].role, y = k->dim[d + 1].role;
+	bool lists = x == DIM_PARALLEL || x == DIM_REDUCE || x == DIM_BATCH || x == DIM_INDEX ||
+		     x == DIM_VECTOR || (k->class == KERNEL_DOT && (x == DIM_M || x == DIM_N || x == DIM_K));
+	if (x != y || !lists)
+		return false;
+	for (u32 i = 0; i < n; i++)
+		if (a[i]->stride[d] != a[i]->stride[d + 1] * k->dim[d + 1].extent)
+			return false;
+	return true;
+}
+
+static void drop_dim(Kernel *k, u32 d, Access *const *a, u32 n)
+{
+	u32 after = k->ndim - d - 1;
+	memmove(k->dim + d, k->dim + d + 1, after * sizeof *k->dim);
+	for (u32 i = 0; i < n; i++) {
+		memmove(a[i]->stride + d, a[i]->stride + d + 1, after * sizeof(i64));
+		a[i]->stride[k->ndim - 1] = 0;
+	}
+	k->ndim--;
+}
+
+/* Roles that a class always has one dimension of, whatever its extent. */
+static bool needed(const Kernel *k, u32 d)
+{
+	DimRole role = k->dim[d].role;
+	if (role == DIM_PARALLEL || role == DIM_REDUCE || role == DIM_BATCH || role == DIM_INDEX) {
+		/* one PARALLEL dimension for a MAP of one element, one REDUCE and INDEX where they are due */
+		bool due = role == DIM_REDUCE || role == DIM_INDEX ||
+			   (role == DIM_PARALLEL && k->class == KERNEL_MAP);
+		u32 same = 0;
+		for (u32 e = 0; e < k->ndim; e++)
+			same += k->dim[e].role == role;
+		return due && same == 1;
+	}
+	if (role == DIM_VECTOR || (k->class == KERNEL_DOT && role != DIM_BATCH)) {
+		u32 same = 0;
+		for (u32 e = 0; e < k->ndim; e++)
+			same += k->dim[e].role == role;
+		return same == 1;
+	}
+	return true;
+}
+
+/* A class whose code expects a dimension gets one of extent 1 where the graph has none (a product of two
+ * vectors has no M). */
+static void supply(Kernel *k, DimRole role, Access *const *a, u32 n)
+{
+	u32 at = k->ndim;
+	for (u32 d = 0; d < k->ndim; d++) {
+		if (k->dim[d].role == role)
+			return;
+		/* before the roles that follow in kernel.h's order */
+		if (at == k->ndim && ((role == DIM_M && (k->dim[d].role == DIM_N || k->dim[d].role == DIM_K)) ||
+				      (role == DIM_N && k->dim[d].role == DIM_K) ||
+				      (role == DIM_REDUCE && k->dim[d].role == DIM_VECTOR) ||
+				      (role == DIM_INDEX && k->dim[d].role == DIM_VECTOR)))
+			at = d;
+	}
+	assert(k->ndim < KERNEL_DIMS);
+	memmove(k->dim + at + 1, k->dim + at, (k->ndim - at) * sizeof *k->dim);
+	k->dim[at] = (KDim){ role, 1, { 0 } };
+	for (u32 i = 0; i < n; i++) {
+		memmove(a[i]->stride + at + 1, a[i]->stride + at, (k->ndim - at) * sizeof(i64));
+		a[i]->stride[at] = 0;
+	}
+	k->ndim++;
+}
+
+static void supply_all(Kernel *k, Access *const *a, u32 n)
+{
+	switch (k->class) {
+	case KERNEL_MAP: supply(k, DIM_PARALLEL, a, n); break;
+	case KERNEL_COLUMN: supply(k, DIM_VECTOR, a, n); break;
+	case KERNEL_SCATTER:
+		supply(k, DIM_VECTOR, a, n);
+		supply(k, DIM_INDEX, a, n);
+		break;
+	case KERNEL_DOT:
+		supply(k, DIM_K, a, n);
+		supply(k, DIM_N, a, n);
+		supply(k, DIM_M, a, n);
+		break;
+	default: break;
+	}
+}
+
+static void coalesce(Kernel *k, Access *const *a, u32 n)
+{
+	for (u32 d = 0; d < k->ndim;) {
+		if (k->dim[d].extent == 1) {
+			for (u32 i = 0; i < n; i++)
+				a[i]->stride[d] = 0;
+			if (!needed(k, d)) {
+				drop_dim(k, d, a, n);
+				continue;
+			}
+		}
+		d++;
+	}
+	for (u32 d = 0; d + 1 < k->ndim;) {
+		if (mergeable(k, d, a, n)) {
+			k->dim[d + 1].extent *= k->dim[d].extent;
+			if (!k->dim[d + 1].axis.id)
+				k->dim[d + 1].axis = k->dim[d].axis;
+			drop_dim(k, d, a, n);
+		} else {
+			d++;
+		}
+	}
+}
+
+/* `depends` was of the old dimensions. */
+static void recompute_depends(Kernel *k)
+{
+	VEC(KInst) old = { k->inst.v, k->inst.n, k->inst.cap };
+	k->inst.v = NULL;
+	k->inst.n = k->inst.cap = 0;
+	VEC_PUSH(k->arena, &k->inst, (KInst){ .op = K_none });
+	KVal *map = NEWN(k->arena, KVal, old.n);
+	Access *scatter = (Access *)(uintptr_t)k->scatter;
+	for (u32 i = 1; i < old.n; i++) {
+		KInst in = old.v[i];
+		for (u32 j = 0; j < COUNT(in.in); j++)
+			in.in[j] = map[in.in[j].i];
+		Access access;
+		if (in.access) {
+			access = *in.access;
+			for (u32 j = 0; j < access.ndynamic; j++)
+				access.dynamic[j].index = map[access.dynamic[j].index.i];
+			in.access = &access;
+		}
+		map[i] = kernel_inst(k, in);
+	}
+	for (u32 i = 0; i < k->noperand; i++)
+		k->operand[i] = map[k->operand[i].i];
+	for (u32 j = 0; scatter && j < scatter->ndynamic; j++)
+		scatter->dynamic[j].index = map[scatter->dynamic[j].index.i];
+}
+
+/* Only what operands, stores and the scatter need stays. */
+static void drop_dead(Kernel *k, Arena *tmp)
+{
+	bool *live = NEWN(tmp, bool, k->inst.n + 1);
+	for (u32 i = 0; i < k->noperand; i++)
+		live[k->operand[i].i] = true;
+	for (u32 j = 0; k->scatter && j < k->scatter->ndynamic; j++)
+		live[k->scatter->dynamic[j].index.i] = true;
+	for (u32 i = k->inst.n; i-- > 1;) {
+		const KInst *in = &k->inst.v[i];
+		live[i] |= in->op == K_store;
+		for (u32 j = 0; live[i] && j < COUNT(in->in); j++)
+			live[in->in[j].i] = true;
+		for (u32 j = 0; live[i] && in->access && j < in->access->ndynamic; j++)
+			live[in->access->dynamic[j].index.i] = true;
+	}
+	/* dead ones become constants nobody uses, and sharing makes them one; then they are skipped */
+	u32 *to = NEWN(tmp, u32, k->inst.n + 1), n = 1;
+	for (u32 i = 1; i < k->inst.n; i++) {
+		if (!live[i])
+			continue;
+		to[i] = n;
+		KInst *in = &k->inst.v[i];
+		for (u32 j = 0; j < COUNT(in->in); j++)
+			in->in[j].i = to[in->in[j].i];
+		Access *a = (Access *)(uintptr_t)in->access;
+		for (u32 j = 0; a && j < a->ndynamic; j++)
+			a->dynamic[j].index.i = to[a->dynamic[j].index.i];
+		k->inst.v[n++] = *in;
+	}
+	k->inst.n = n;
+	for (u32 i = 0; i < k->noperand; i++)
+		k->operand[i].i = to[k->operand[i].i];
+	Access *s = (Access *)(uintptr_t)k->scatter;
+	for (u32 j = 0; s && j < s->ndynamic; j++)
+		s->dynamic[j].index.i = to[s->dynamic[j].index.i];
+}
+
+/* An instruction that operands need: read at another time than it would be at a store's place. */
+static void operand_insts(const Kernel *k, KVal v, bool *mark)
+{
+	if (!v.i || mark[v.i])
+		return;
+	mark[v.i] = true;
+	const KInst *in = &k->inst.v[v.i];
+	for (u32 j = 0; j < COUNT(in->in); j++)
+		operand_insts(k, in->in[j], mark);
+	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
+		operand_insts(k, in->access->dynamic[j].index, mark);
+}
+
+static bool access_like(const Kernel *k, const Access *a, const Access *b)
+{
+	if (a->offset != b->offset || a->ndynamic || b->ndynamic)
+		return false;
+	return memcmp(a->stride, b->stride, k->ndim * sizeof *a->stride) == 0;
+}
+
+/* Writing an element in place is safe where the only reads of it are at the same place of the domain and
+ * the write comes after them: for stores in a later sweep, reads in an earlier one are done. */
+static void find_aliases(Kernel *k, Arena *tmp)
+{
+	bool *by_operand = NEWN(tmp, bool, k->inst.n + 1);
+	for (u32 i = 0; i < k->noperand; i++)
+		operand_insts(k, k->operand[i], by_operand);
+	for (u32 o = 0; o < k->slot.n; o++) {
+		KSlot *out = &k->slot.v[o];
+		if (!out->written || out->read)
+			continue;
+		const Access *store = NULL;
+		u32 stores = 0;
+		for (u32 i = 1; i < k->inst.n; i++)
+			if (k->inst.v[i].op == K_store && k->inst.v[i].access->slot == o) {
+				store = k->inst.v[i].access;
+				stores++;
+			}
+		if (stores != 1)
+			continue;
+		for (u32 s = 0; s < k->slot.n && s < 64; s++) {
+			const KSlot *in = &k->slot.v[s];
+			bool can = in->read && !in->written && in->elements == out->elements &&
+				   dtype_info[in->dtype].bytes == dtype_info[out->dtype].bytes;
+			for (u32 i = 1; can && i < k->inst.n; i++) {
+				const KInst *n = &k->inst.v[i];
+				if (n->op != K_load || n->access->slot != s)
+					continue;
+				can = access_like(k, n->access, store) && !by_operand[i];
+			}
+			if (can)
+				out->may_alias |= (u64)1 << s;
+		}
+	}
+}
+
+static f64 points(const Kernel *k, u32 depends)
+{
+	f64 n = 1;
+	for (u32 d = 0; d < k->ndim; d++)
+		if (depends >> d & 1)
+			n *= (f64)k->dim[d].extent;
+	return n;
+}
+
+static void count(Kernel *k)
+{
+	u32 reduced = 0;
+	for (u32 d = 0; d < k->ndim; d++)
+		if (k->dim[d].role == DIM_ROW || k->dim[d].role == DIM_REDUCE)
+			reduced |= 1u << d;
+	f64 *touched = NEWN(k->arena, f64, k->slot.n + 1);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *n = &k->inst.v[i];
+		if (n->op == K_scalar)
+			k->flops += scalar_info[n->scalar].flops * points(k, n->depends);
+		else if (n->op == K_reduce)
+			k->flops += points(k, n->depends | reduced);
+		if (n->op == K_load || n->op == K_store) {
+			f64 all = (f64)k->slot.v[n->access->slot].elements;
+			f64 mine = MIN(points(k, n->depends | (n->op == K_store ? k->inst.v[n->in[0].i].depends : 0)), all);
+			f64 *t = &touched[n->access->slot];
+			*t = MAX(*t, mine);
+		}
+	}
+	if (k->scatter)
+		touched[k->scatter->slot] = (f64)k->slot.v[k->scatter->slot].elements;
+	for (u32 s = 0; s < k->slot.n; s++) {
+		f64 bytes = touched[s] * dtype_info[k->slot.v[s].dtype].bytes;
+		if (k->slot.v[s].read)
+			k->bytes_read += bytes;
+		if (k->slot.v[s].written)
+			k->bytes_written += bytes;
+	}
+}
+
+void kernel_finish(Kernel *k)
+{
+	Arena tmp = ARENA("kernel_finish");
+	drop_dead(k, &tmp);
+	Access **a;
+	u32 n = all_accesses(k, &tmp, &a);
+	supply_all(k, a, n);
+	coalesce(k, a, n);
+	recompute_depends(k);
+	find_aliases(k, &tmp);
+	count(k);
+	arena_free(&tmp);
+}
