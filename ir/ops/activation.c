@@ -1,6 +1,7 @@
 /* ir/ops/activation.c: elementwise functions made of others. Each has a derivative of its own that
  * recomputes from its operand, so that the backward pass keeps nothing but that operand. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 #include <math.h>
 
@@ -28,6 +29,13 @@ static void vjp_with(Builder *b, const Node *n, const Val *dout, Val *din,
 	din[0] = B(b, mul, widened(b, dout[0]), derivative(b, widened(b, n->in[0])));
 }
 
+static Val sample_any(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 3, dim);
+	return sample_input(r, b, SAMPLE_REAL, random_float(r), rank, dim, -6, 6);
+}
+
 /* ---- square ---- */
 
 static void square_expand(Builder *b, const Node *n, Val *out)
@@ -45,8 +53,13 @@ static void square_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	vjp_with(b, n, dout, din, square_derivative);
 }
 
+static Val square_sample(Random *r, Builder *b)
+{
+	return B(b, square, sample_any(r, b));
+}
+
 const OpDef def_square = { .infer = infer_like, .expand = square_expand, .vjp = square_vjp,
-			   .along = along_pointwise };
+			   .along = along_pointwise, .sample = square_sample };
 
 /* ---- relu: its derivative at 0 is 0 ---- */
 
@@ -61,8 +74,13 @@ static void relu_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[0] = where_or_zero(b, B(b, lt, make_full_like(b, x, 0), x), dout[0]);
 }
 
+static Val relu_sample(Random *r, Builder *b)
+{
+	return B(b, relu, sample_any(r, b));
+}
+
 const OpDef def_relu = { .infer = infer_like, .expand = relu_expand, .vjp = relu_vjp,
-			 .along = along_pointwise };
+			 .along = along_pointwise, .sample = relu_sample };
 
 /* ---- silu ---- */
 
@@ -89,8 +107,13 @@ static void silu_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	vjp_with(b, n, dout, din, silu_derivative);
 }
 
+static Val silu_sample(Random *r, Builder *b)
+{
+	return B(b, silu, sample_any(r, b));
+}
+
 const OpDef def_silu = { .infer = infer_float_like, .expand = silu_expand, .vjp = silu_vjp,
-			 .along = along_pointwise };
+			 .along = along_pointwise, .sample = silu_sample };
 
 /* ---- gelu ---- */
 
@@ -151,8 +174,13 @@ static void gelu_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 		 ATTR(n, gelu)->approximate ? gelu_tanh_derivative : gelu_derivative);
 }
 
+static Val gelu_sample(Random *r, Builder *b)
+{
+	return BA(b, gelu, (sample_any(r, b)), .approximate = random_chance(r, 0.5));
+}
+
 const OpDef def_gelu = { .infer = infer_float_like, .expand = gelu_expand, .vjp = gelu_vjp,
-			 .along = along_pointwise };
+			 .along = along_pointwise, .sample = gelu_sample };
 
 /* ---- softplus ---- */
 
@@ -184,5 +212,10 @@ static void softplus_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	vjp_with(b, n, dout, din, softplus_derivative);
 }
 
+static Val softplus_sample(Random *r, Builder *b)
+{
+	return B(b, softplus, sample_any(r, b));
+}
+
 const OpDef def_softplus = { .infer = infer_float_like, .expand = softplus_expand,
-			     .vjp = softplus_vjp, .along = along_pointwise };
+			     .vjp = softplus_vjp, .along = along_pointwise, .sample = softplus_sample };

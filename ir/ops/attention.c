@@ -9,6 +9,7 @@
  * Narrow operands: scores, softmax and sums are f32; P, dS and dout are rounded to the operands'
  * dtype before a product; all results are f32. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 #include <math.h>
 
@@ -385,9 +386,55 @@ static Along attention_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return !a->causal ? ALONG_MIXING : a->window ? ALONG_WINDOW : ALONG_CAUSAL;
 }
 
+/* An operand that repeats to [.., H, T, S]: lower in rank, or with extents of 1. */
+static Val sample_repeating(Random *r, Builder *b, SampleKind kind, DType dtype, u32 rank,
+			    const Dim *full)
+{
+	Dim dim[MAX_RANK];
+	u32 skip = (u32)random_int(r, 0, rank - 1);
+	for (u32 d = skip; d < rank; d++)
+		dim[d - skip] = random_chance(r, 0.3) ? dim_number(b->g->ir, 1) : full[d];
+	return sample_input(r, b, kind, dtype, rank - skip, dim, kind == SAMPLE_REAL ? -1 : 0, 1);
+}
+
+static Val attention_sample(Random *r, Builder *b)
+{
+	Ir *ir = b->g->ir;
+	attention_attr a = { .causal = random_chance(r, 0.6), .mask = random_chance(r, 0.3),
+			     .bias = random_chance(r, 0.3) };
+	if (a.causal && random_chance(r, 0.4))
+		a.window = random_int(r, 1, 3);
+	if (random_chance(r, 0.4))
+		a.scale = 0.5;
+	DType dtype = random_float(r);
+	Dim q[MAX_RANK], k[MAX_RANK], v[MAX_RANK];
+	u32 lead = random_shape(r, b, 0, 2, q), rank = lead + 3;
+	i64 groups = random_int(r, 1, 2), heads = groups * random_int(r, 1, 2);
+	q[lead] = dim_number(ir, heads);
+	q[lead + 1] = random_extent(r, b);
+	q[lead + 2] = random_extent(r, b);
+	for (u32 d = 0; d < rank; d++)
+		k[d] = q[d];
+	k[lead] = dim_number(ir, groups);
+	if (random_chance(r, 0.5))
+		k[lead + 1] = random_extent(r, b);
+	for (u32 d = 0; d < rank; d++)
+		v[d] = k[d];
+	v[lead + 2] = random_extent(r, b);
+	Val in[5] = { sample_real(r, b, dtype, rank, q), sample_real(r, b, dtype, rank, k),
+		      sample_real(r, b, dtype, rank, v) };
+	u32 n = 3;
+	q[lead + 2] = k[lead + 1]; /* now [.., H, T, S] */
+	if (a.mask)
+		in[n++] = sample_repeating(r, b, SAMPLE_WHOLE, DT_b1, rank, q);
+	if (a.bias)
+		in[n++] = sample_repeating(r, b, SAMPLE_REAL, dtype, rank, q);
+	return build(b, OP_attention, in, n, 0, &a);
+}
+
 const OpDef def_attention = { .infer = attention_infer, .expand = attention_expand,
 			      .vjp = attention_vjp, .cost = attention_cost,
-			      .along = attention_along };
+			      .along = attention_along, .sample = attention_sample };
 
 /* ---- attention_grad ---- */
 
@@ -468,8 +515,21 @@ static Cost attention_grad_cost(const Graph *g, const Node *n)
 	return cost_with(g, n, 2, 2, 2, 2);
 }
 
+static Val attention_grad_sample(Random *r, Builder *b)
+{
+	Val out = attention_sample(r, b);
+	const Node n = *val_node(b->g, out);
+	const Type *t = val_type(b->g, out);
+	Val dout[2] = { sample_real(r, b, t->dtype, t->rank, t->dim) }, din[5] = { { 0 } };
+	if (random_chance(r, 0.3))
+		dout[1] = sample_real(r, b, t->dtype, t->rank - 1u, t->dim);
+	attention_vjp(b, &n, dout, din);
+	return din[0];
+}
+
 const OpDef def_attention_grad = { .infer = attention_grad_infer, .expand = attention_grad_expand,
-				   .cost = attention_grad_cost };
+				   .cost = attention_grad_cost,
+				   .sample = attention_grad_sample };
 
 /* ---- rope ---- */
 
@@ -609,5 +669,18 @@ static Along rope_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return d + 1 == r ? ALONG_MIXING : ALONG_POINTWISE;
 }
 
+static Val rope_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 2, 4, dim);
+	dim[rank - 1] = dim_number(b->g->ir, 2 * random_int(r, 1, 3));
+	DType dtype = random_float(r);
+	Val x = sample_real(r, b, dtype, rank, dim);
+	Val at = random_chance(r, 0.5)
+			 ? sample_input(r, b, SAMPLE_WHOLE, DT_i32, 1, dim + rank - 2, 0, 20)
+			 : sample_real(r, b, dtype, 1, dim + rank - 2);
+	return BA(b, rope, (x, at), .base = 100, .interleaved = random_chance(r, 0.5));
+}
+
 const OpDef def_rope = { .infer = rope_infer, .expand = rope_expand, .vjp = rope_vjp,
-			 .along = rope_along };
+			 .along = rope_along, .sample = rope_sample };

@@ -5,6 +5,7 @@
  * derivatives, cost and code follow from slices, pads and dots. Kernel extents are bound when these
  * are expanded; sizes of images may stay symbolic. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 #include <math.h>
 
@@ -213,7 +214,28 @@ static Along conv2d_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return d == 0 ? ALONG_POINTWISE : d == 1 ? ALONG_NOT_THERE : ALONG_MIXING;
 }
 
-const OpDef def_conv2d = { .infer = conv2d_infer, .expand = conv2d_expand, .along = conv2d_along };
+static ints random_pair(Random *r, Builder *b, i64 low, i64 high)
+{
+	return INTS(b, random_int(r, low, high), random_int(r, low, high));
+}
+
+static Val conv2d_sample(Random *r, Builder *b)
+{
+	Ir *ir = b->g->ir;
+	DType dtype = random_float(r);
+	i64 groups = random_int(r, 1, 2), in = random_int(r, 1, 2), out = groups * random_int(r, 1, 2);
+	Dim x[4] = { random_extent(r, b), dim_number(ir, groups * in),
+		     dim_number(ir, random_int(r, 5, 7)), dim_number(ir, random_int(r, 5, 7)) };
+	Dim w[4] = { dim_number(ir, out), dim_number(ir, in), dim_number(ir, random_int(r, 1, 3)),
+		     dim_number(ir, random_int(r, 1, 3)) };
+	Val a = sample_real(r, b, dtype, 4, x);
+	return BA(b, conv2d, (a, sample_real(r, b, dtype, 4, w)), .stride = random_pair(r, b, 1, 2),
+		  .padding = random_pair(r, b, 0, 2), .dilation = random_pair(r, b, 1, 2),
+		  .groups = groups);
+}
+
+const OpDef def_conv2d = { .infer = conv2d_infer, .expand = conv2d_expand, .along = conv2d_along,
+			   .sample = conv2d_sample };
 
 /* ---- pools ---- */
 
@@ -315,8 +337,23 @@ static void max_pool2d_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[0] = x.i == n->in[0].i ? dx : pull_back(b, x, dx);
 }
 
+static Val sample_image(Random *r, Builder *b)
+{
+	Ir *ir = b->g->ir;
+	Dim x[4] = { random_extent(r, b), random_extent(r, b), dim_number(ir, random_int(r, 4, 6)),
+		     dim_number(ir, random_int(r, 4, 6)) };
+	return sample_real(r, b, random_float(r), 4, x);
+}
+
+static Val max_pool2d_sample(Random *r, Builder *b)
+{
+	return BA(b, max_pool2d, (sample_image(r, b)), .size = random_pair(r, b, 2, 3),
+		  .stride = random_pair(r, b, 1, 2), .padding = random_pair(r, b, 0, 1));
+}
+
 const OpDef def_max_pool2d = { .infer = pool_infer, .expand = max_pool2d_expand,
-			       .vjp = max_pool2d_vjp, .along = image_along };
+			       .vjp = max_pool2d_vjp, .along = image_along,
+			       .sample = max_pool2d_sample };
 
 static void avg_pool2d_expand(Builder *b, const Node *n, Val *out)
 {
@@ -332,8 +369,14 @@ static void avg_pool2d_expand(Builder *b, const Node *n, Val *out)
 	out[0] = make_cast(b, B(b, div, total, count), val_type(b->g, n->in[0])->dtype);
 }
 
+static Val avg_pool2d_sample(Random *r, Builder *b)
+{
+	return BA(b, avg_pool2d, (sample_image(r, b)), .size = random_pair(r, b, 2, 3),
+		  .stride = random_pair(r, b, 1, 2), .padding = random_pair(r, b, 0, 1));
+}
+
 const OpDef def_avg_pool2d = { .infer = pool_infer, .expand = avg_pool2d_expand,
-			       .along = image_along };
+			       .along = image_along, .sample = avg_pool2d_sample };
 
 /* ---- upsample2d ---- */
 
@@ -370,5 +413,10 @@ static void upsample2d_expand(Builder *b, const Node *n, Val *out)
 	out[0] = BA(b, reshape, (v), .shape = { 4, shape });
 }
 
+static Val upsample2d_sample(Random *r, Builder *b)
+{
+	return BA(b, upsample2d, (sample_image(r, b)), .factor = random_int(r, 1, 3));
+}
+
 const OpDef def_upsample2d = { .infer = upsample2d_infer, .expand = upsample2d_expand,
-			       .along = image_along };
+			       .along = image_along, .sample = upsample2d_sample };

@@ -5,6 +5,7 @@
  * is `ignore` adds neither to the sum nor to the count; one outside the vocabulary is a bug of the
  * data that the loader checks. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 static bool need_targets(InferCx *cx)
 {
@@ -86,9 +87,29 @@ static void cross_entropy_vjp(Builder *b, const Node *n, const Val *dout, Val *d
 	}
 }
 
+/* Targets are 0 to V - 1; `ignore` is among them half of the time. */
+static void sample_targets(Random *r, Builder *b, Val *logits, Val *targets, i64 *ignore)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 3, dim);
+	i64 vocab = random_int(r, 2, 6);
+	dim[rank - 1] = dim_number(b->g->ir, vocab);
+	*logits = sample_real(r, b, random_float(r), rank, dim);
+	*targets = sample_input(r, b, SAMPLE_WHOLE, DT_i32, rank - 1, dim, 0, (f64)vocab - 1);
+	*ignore = random_chance(r, 0.5) ? random_int(r, 0, vocab - 1) : -100;
+}
+
+static Val cross_entropy_sample(Random *r, Builder *b)
+{
+	Val logits, targets;
+	i64 ignore;
+	sample_targets(r, b, &logits, &targets, &ignore);
+	return BA(b, cross_entropy, (logits, targets), .ignore = ignore);
+}
+
 /* The sum and count have no axes; asked of result 0 there is nothing along any. */
 const OpDef def_cross_entropy = { .infer = cross_entropy_infer, .expand = cross_entropy_expand,
-				  .vjp = cross_entropy_vjp };
+				  .vjp = cross_entropy_vjp, .sample = cross_entropy_sample };
 
 static bool cross_entropy_grad_infer(InferCx *cx)
 {
@@ -114,8 +135,20 @@ static void cross_entropy_grad_expand(Builder *b, const Node *n, Val *out)
 	out[0] = where_or_zero(b, along_axis(b, keep, logits, last), d);
 }
 
+static Val cross_entropy_grad_sample(Random *r, Builder *b)
+{
+	Val logits, targets;
+	i64 ignore;
+	sample_targets(r, b, &logits, &targets, &ignore);
+	i64 last = val_type(b->g, logits)->rank - 1;
+	Val lse = BA(b, logsumexp, (logits), .axis = last);
+	Val dsum = sample_real(r, b, val_type(b->g, logits)->dtype, 0, NULL);
+	return BA(b, cross_entropy_grad, (logits, targets, lse, dsum), .ignore = ignore);
+}
+
 const OpDef def_cross_entropy_grad = { .infer = cross_entropy_grad_infer,
-				       .expand = cross_entropy_grad_expand };
+				       .expand = cross_entropy_grad_expand,
+				       .sample = cross_entropy_grad_sample };
 
 /* ---- global_norm ---- */
 
@@ -166,5 +199,18 @@ static void global_norm_vjp(Builder *b, const Node *n, const Val *dout, Val *din
 	}
 }
 
+static Val global_norm_sample(Random *r, Builder *b)
+{
+	Val in[3];
+	u32 n = (u32)random_int(r, 1, 3);
+	DType dtype = random_float(r);
+	for (u32 i = 0; i < n; i++) {
+		Dim dim[MAX_RANK];
+		u32 rank = random_shape(r, b, 0, 3, dim);
+		in[i] = sample_real(r, b, dtype, rank, dim);
+	}
+	return build(b, OP_global_norm, in, n, 0, &(global_norm_attr){ 0 });
+}
+
 const OpDef def_global_norm = { .infer = global_norm_infer, .expand = global_norm_expand,
-				.vjp = global_norm_vjp };
+				.vjp = global_norm_vjp, .sample = global_norm_sample };

@@ -6,6 +6,20 @@
  * (rms_norm without the mean(g) term). Statistics are recomputed from x, which costs less than
  * keeping them: the backward kernel reads the row anyway. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
+
+/* Some axes of a random operand, ascending. */
+static Val sample_reduced(Random *r, Builder *b, ints *axes)
+{
+	Dim dim[MAX_RANK];
+	i64 axis[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 3, dim), n = 0;
+	for (u32 d = 0; d < rank; d++)
+		if (random_chance(r, 0.5))
+			axis[n++] = d;
+	*axes = ints_of(b, axis, n);
+	return sample_real(r, b, random_float(r), rank, dim);
+}
 
 /* ---- mean ---- */
 
@@ -39,8 +53,15 @@ static Along along_reduced(const Graph *g, const Node *n, u32 in, u32 d)
 	return ALONG_POINTWISE; /* the axes that mix are not in the result */
 }
 
+static Val mean_sample(Random *r, Builder *b)
+{
+	ints axes;
+	Val x = sample_reduced(r, b, &axes);
+	return BA(b, mean, (x), .axes = axes);
+}
+
 const OpDef def_mean = { .infer = mean_infer, .expand = mean_expand, .vjp = mean_vjp,
-			 .along = along_reduced };
+			 .along = along_reduced, .sample = mean_sample };
 
 /* ---- prod ---- */
 
@@ -92,8 +113,15 @@ static void prod_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[0] = B(b, mul, make_unreduce(b, widened(b, dout[0]), x, axes), rest);
 }
 
+static Val prod_sample(Random *r, Builder *b)
+{
+	ints axes;
+	Val x = sample_reduced(r, b, &axes);
+	return BA(b, prod, (x), .axes = axes);
+}
+
 const OpDef def_prod = { .infer = prod_infer, .expand = prod_expand, .vjp = prod_vjp,
-			 .along = along_reduced };
+			 .along = along_reduced, .sample = prod_sample };
 
 /* ---- what normalizations share ---- */
 
@@ -181,6 +209,19 @@ static ints last_axis(Builder *b, Val x)
 	return INTS(b, val_type(b->g, x)->rank - 1);
 }
 
+/* x[.., D], weight and bias [D], and dy like x. */
+static void sample_norm(Random *r, Builder *b, Val in[4])
+{
+	Dim dim[MAX_RANK];
+	DType dtype = random_float(r);
+	u32 rank = random_shape(r, b, 1, 3, dim);
+	dim[rank - 1] = dim_number(b->g->ir, random_int(r, 2, 6));
+	in[0] = sample_real(r, b, dtype, rank, dim);
+	in[1] = sample_real(r, b, dtype, 1, dim + rank - 1);
+	in[2] = sample_real(r, b, dtype, 1, dim + rank - 1);
+	in[3] = sample_real(r, b, dtype, rank, dim);
+}
+
 /* ---- layer_norm ---- */
 
 static bool layer_norm_infer(InferCx *cx)
@@ -205,8 +246,15 @@ static void layer_norm_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 		din[i] = (Val){ g.i + i };
 }
 
+static Val layer_norm_sample(Random *r, Builder *b)
+{
+	Val in[4];
+	sample_norm(r, b, in);
+	return BA(b, layer_norm, (in[0], in[1], in[2]), .eps = 1e-2);
+}
+
 const OpDef def_layer_norm = { .infer = layer_norm_infer, .expand = layer_norm_expand,
-			       .vjp = layer_norm_vjp, .along = along_but_last };
+			       .vjp = layer_norm_vjp, .along = along_but_last, .sample = layer_norm_sample };
 
 static bool layer_norm_grad_infer(InferCx *cx)
 {
@@ -224,8 +272,15 @@ static void layer_norm_grad_expand(Builder *b, const Node *n, Val *out)
 	out[2] = column_sum(b, dy);
 }
 
+static Val layer_norm_grad_sample(Random *r, Builder *b)
+{
+	Val in[4];
+	sample_norm(r, b, in);
+	return BA(b, layer_norm_grad, (in[0], in[1], in[3]), .eps = 1e-2);
+}
+
 const OpDef def_layer_norm_grad = { .infer = layer_norm_grad_infer,
-				    .expand = layer_norm_grad_expand };
+				    .expand = layer_norm_grad_expand, .sample = layer_norm_grad_sample };
 
 /* ---- rms_norm ---- */
 
@@ -248,8 +303,15 @@ static void rms_norm_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[1] = (Val){ g.i + 1 };
 }
 
+static Val rms_norm_sample(Random *r, Builder *b)
+{
+	Val in[4];
+	sample_norm(r, b, in);
+	return BA(b, rms_norm, (in[0], in[1]), .eps = 1e-2);
+}
+
 const OpDef def_rms_norm = { .infer = rms_norm_infer, .expand = rms_norm_expand,
-			     .vjp = rms_norm_vjp, .along = along_but_last };
+			     .vjp = rms_norm_vjp, .along = along_but_last, .sample = rms_norm_sample };
 
 static bool rms_norm_grad_infer(InferCx *cx)
 {
@@ -266,7 +328,14 @@ static void rms_norm_grad_expand(Builder *b, const Node *n, Val *out)
 	out[1] = column_sum(b, B(b, mul, dy, xhat));
 }
 
-const OpDef def_rms_norm_grad = { .infer = rms_norm_grad_infer, .expand = rms_norm_grad_expand };
+static Val rms_norm_grad_sample(Random *r, Builder *b)
+{
+	Val in[4];
+	sample_norm(r, b, in);
+	return BA(b, rms_norm_grad, (in[0], in[1], in[3]), .eps = 1e-2);
+}
+
+const OpDef def_rms_norm_grad = { .infer = rms_norm_grad_infer, .expand = rms_norm_grad_expand, .sample = rms_norm_grad_sample };
 
 /* ---- group_norm ---- */
 
@@ -357,5 +426,17 @@ static Along group_norm_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return d == 0 ? ALONG_POINTWISE : ALONG_MIXING;
 }
 
+static Val group_norm_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	DType dtype = random_float(r);
+	i64 groups = random_int(r, 1, 3);
+	u32 rank = random_shape(r, b, 2, 4, dim);
+	dim[1] = dim_number(b->g->ir, groups * random_int(r, 2, 3));
+	Val x = sample_real(r, b, dtype, rank, dim), w = sample_real(r, b, dtype, 1, dim + 1);
+	return BA(b, group_norm, (x, w, sample_real(r, b, dtype, 1, dim + 1)), .groups = groups,
+		  .eps = 1e-2);
+}
+
 const OpDef def_group_norm = { .infer = group_norm_infer, .expand = group_norm_expand,
-			       .vjp = group_norm_vjp, .along = group_norm_along };
+			       .vjp = group_norm_vjp, .along = group_norm_along, .sample = group_norm_sample };

@@ -2,6 +2,7 @@
  * seed and step alone, so that a derivative (or a recomputation) draws again instead of keeping a
  * mask: equal draws are one node, and the fused backward kernel makes its own. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 /* ---- dropout ---- */
 
@@ -52,8 +53,25 @@ static Along dropout_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return in == 0 ? ALONG_POINTWISE : ALONG_NOT_THERE;
 }
 
+static void sample_seed(Random *r, Builder *b, Val *seed, Val *step)
+{
+	*seed = sample_input(r, b, SAMPLE_WHOLE, DT_i64, 0, NULL, 0, 1e6);
+	*step = sample_input(r, b, SAMPLE_WHOLE, DT_i64, 0, NULL, 0, 1e6);
+}
+
+static Val dropout_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 3, dim);
+	Val x = sample_real(r, b, random_float(r), rank, dim), seed, step;
+	sample_seed(r, b, &seed, &step);
+	return BA(b, dropout, (x, seed, step), .key = intern_z(&b->g->ir->names, "h.0.drop"),
+		  .rate = 0.1 * (f64)random_int(r, 1, 9));
+}
+
 const OpDef def_dropout = { .infer = dropout_infer, .fold = dropout_fold, .expand = dropout_expand,
-			    .vjp = dropout_vjp, .along = dropout_along };
+			    .vjp = dropout_vjp, .along = dropout_along,
+			    .sample = dropout_sample };
 
 /* ---- random_normal (Box and Muller 1958) ---- */
 
@@ -88,5 +106,15 @@ static Along random_normal_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return ALONG_NOT_THERE;
 }
 
+static Val random_normal_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 0, 3, dim);
+	Val seed, step;
+	sample_seed(r, b, &seed, &step);
+	return BA(b, random_normal, (seed, step), .key = intern_z(&b->g->ir->names, "noise"),
+		  .shape = { rank, dim });
+}
+
 const OpDef def_random_normal = { .infer = random_normal_infer, .expand = random_normal_expand,
-				  .along = random_normal_along };
+				  .along = random_normal_along, .sample = random_normal_sample };

@@ -1,6 +1,7 @@
 /* ir/ops/softmax.c: logsumexp, softmax, log_softmax over one axis. All shift by the row's maximum;
  * a row of -inf alone gives -inf, 0 and -inf, and derivatives of 0: never NaN. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 #include <math.h>
 
@@ -8,6 +9,14 @@ static bool infer_rows(InferCx *cx, i64 axis)
 {
 	return need_float(cx, 0, "the operand") && need_axis(cx, 0, axis) &&
 	       result_like(cx, 0, 0, infer_type(cx, 0)->dtype);
+}
+
+static Val sample_rows(Random *r, Builder *b, i64 *axis)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 3, dim);
+	*axis = random_int(r, 0, rank - 1);
+	return sample_input(r, b, SAMPLE_REAL, random_float(r), rank, dim, -4, 4);
 }
 
 /* ---- logsumexp ---- */
@@ -42,8 +51,15 @@ static Along logsumexp_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return ALONG_POINTWISE; /* the axis that mixes is not in the result */
 }
 
+static Val logsumexp_sample(Random *r, Builder *b)
+{
+	i64 axis;
+	Val x = sample_rows(r, b, &axis);
+	return BA(b, logsumexp, (x), .axis = axis);
+}
+
 const OpDef def_logsumexp = { .infer = logsumexp_infer, .expand = logsumexp_expand,
-			      .vjp = logsumexp_vjp, .along = logsumexp_along };
+			      .vjp = logsumexp_vjp, .along = logsumexp_along, .sample = logsumexp_sample };
 
 /* ---- softmax ---- */
 
@@ -80,8 +96,15 @@ static Along softmax_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return d == ATTR(n, softmax)->axis ? ALONG_MIXING : ALONG_POINTWISE;
 }
 
+static Val softmax_sample(Random *r, Builder *b)
+{
+	i64 axis;
+	Val x = sample_rows(r, b, &axis);
+	return BA(b, softmax, (x), .axis = axis);
+}
+
 const OpDef def_softmax = { .infer = softmax_infer, .expand = softmax_expand, .vjp = softmax_vjp,
-			    .along = softmax_along };
+			    .along = softmax_along, .sample = softmax_sample };
 
 /* ---- log_softmax ---- */
 
@@ -117,5 +140,12 @@ static Along log_softmax_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return d == ATTR(n, log_softmax)->axis ? ALONG_MIXING : ALONG_POINTWISE;
 }
 
+static Val log_softmax_sample(Random *r, Builder *b)
+{
+	i64 axis;
+	Val x = sample_rows(r, b, &axis);
+	return BA(b, log_softmax, (x), .axis = axis);
+}
+
 const OpDef def_log_softmax = { .infer = log_softmax_infer, .expand = log_softmax_expand,
-				.vjp = log_softmax_vjp, .along = log_softmax_along };
+				.vjp = log_softmax_vjp, .along = log_softmax_along, .sample = log_softmax_sample };

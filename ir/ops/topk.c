@@ -1,6 +1,7 @@
 /* ir/ops/topk.c: the k largest of each row, in order; ties go to the lower index (the sort is
  * stable). Its derivative is that of the expansion: a scatter along the row. */
 #include "ir/ops/composite.h"
+#include "ir/sample.h"
 
 static bool top_k_infer(InferCx *cx)
 {
@@ -43,4 +44,15 @@ static void top_k_expand(Builder *b, const Node *n, Val *out)
 			    .size = { t->rank, size }, .step = { t->rank, step });
 }
 
-const OpDef def_top_k = { .infer = top_k_infer, .expand = top_k_expand, .along = along_but_last };
+static Val top_k_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 1, 3, dim);
+	i64 n = random_int(r, 1, 6);
+	dim[rank - 1] = dim_number(b->g->ir, n);
+	return BA(b, top_k, (sample_real(r, b, random_float(r), rank, dim)),
+		  .k = random_int(r, 1, n));
+}
+
+const OpDef def_top_k = { .infer = top_k_infer, .expand = top_k_expand, .along = along_but_last,
+			  .sample = top_k_sample };
