@@ -7,6 +7,12 @@ const char *const buffer_kind_name[BUFFER_KINDS] = {
 	[BUFFER_CACHE] = "cache",
 };
 
+const FactInfo fact_info[FACTS] = {
+#define FACT(name, text) [FACT_##name] = { #name, text },
+#include "ir/facts.def"
+#undef FACT
+};
+
 Graph *graph_new(Arena *arena, Ir *ir, const char *name)
 {
 	Graph *g = NEW(arena, Graph);

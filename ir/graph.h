@@ -77,6 +77,23 @@ typedef struct Buffer {
 	const char *scope;
 } Buffer;
 
+/* What may be claimed of a program: the rows of facts.def. */
+enum {
+#define FACT(name, text) FACT_##name,
+#include "ir/facts.def"
+#undef FACT
+	FACTS
+};
+enum {
+#define FACT(name, text) F_##name = 1 << FACT_##name,
+#include "ir/facts.def"
+#undef FACT
+};
+typedef struct FactInfo {
+	const char *name, *text;
+} FactInfo;
+extern const FactInfo fact_info[FACTS];
+
 typedef struct Program {
 	Arena *arena;
 	Ir *ir;

@@ -12,6 +12,7 @@ enum {
 	T_VIEW = 2,
 	T_NOGRAD = 4,
 	T_RANDOM = 8,
+	T_WHOLE = 16,
 };
 
 typedef enum OpKind { EW, PRIM, COMP } OpKind;

@@ -1,0 +1,102 @@
+/* ir/hash.c: a program's and a graph's identity: structure, types and attributes, by what they say
+ * and never by where they lie, so that a hash names a cache entry in every run. Values count by their
+ * number; places, scopes, axis classes and the names of programs do not count. */
+#include "ir/op.h"
+
+#include <string.h>
+
+static u64 mix(u64 h, u64 x)
+{
+	return hash_bytes(h, &x, sizeof x);
+}
+
+static u64 mix_text(u64 h, const char *text)
+{
+	size_t n = text ? strlen(text) : 0;
+	return hash_bytes(mix(h, text ? n + 1 : 0), text ? text : "", n);
+}
+
+static u64 mix_dim(u64 h, Dim d)
+{
+	h = mix(h, d->n);
+	for (u32 i = 0; i < d->n; i++) {
+		const Monomial *t = &d->term[i];
+		h = mix(mix(mix(h, (u64)t->num), (u64)t->den), t->n);
+		for (u32 k = 0; k < t->n; k++)
+			h = mix_text(h, t->symbol[k]);
+	}
+	return h;
+}
+
+static u64 mix_type(u64 h, const Type *t)
+{
+	h = mix(mix_text(h, dtype_info[t->dtype].name), t->rank);
+	for (u32 d = 0; d < t->rank; d++)
+		h = mix_dim(h, t->dim[d]);
+	return h;
+}
+
+static u64 mix_attr(u64 h, const Node *n)
+{
+	u32 count;
+	const AttrField *f = op_info[n->op].fields(&count);
+	for (u32 i = 0; i < count; i++) {
+		const void *at = (const u8 *)n->attr + f[i].offset;
+		switch (f[i].kind) {
+		case ATTR_i64: h = mix(h, (u64) * (const i64 *)at); break;
+		case ATTR_f64: h = hash_bytes(h, at, sizeof(f64)); break;
+		case ATTR_bool: h = mix(h, *(const bool *)at); break;
+		case ATTR_dtype: h = mix_text(h, dtype_info[*(const DType *)at].name); break;
+		case ATTR_str: h = mix_text(h, *(const str *)at); break;
+		case ATTR_ints: {
+			const ints *l = at;
+			h = mix(h, l->n);
+			for (u32 k = 0; k < l->n; k++)
+				h = mix(h, (u64)l->v[k]);
+			break;
+		}
+		case ATTR_dims: {
+			const dims *l = at;
+			h = mix(h, l->n);
+			for (u32 k = 0; k < l->n; k++)
+				h = mix_dim(h, l->v[k]);
+			break;
+		}
+		}
+	}
+	return h;
+}
+
+u64 graph_hash(const Graph *g)
+{
+	u64 h = mix(HASH_SEED, g->node.n);
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		h = mix(mix(mix_text(h, op_info[n->op].name), n->nin), n->nout);
+		for (u32 k = 0; k < n->nin; k++)
+			h = mix(h, n->in[k].i);
+		h = mix_attr(h, n);
+		for (u32 k = 0; k < n->nout; k++)
+			h = mix_type(h, g->value.v[n->out.i + k].type);
+	}
+	h = mix(h, g->result.n);
+	for (u32 i = 0; i < g->result.n; i++) {
+		const Result *r = &g->result.v[i];
+		h = mix(mix(mix_text(h, r->name), r->buffer), r->value.i);
+	}
+	return h;
+}
+
+u64 program_hash(const Program *p)
+{
+	u64 h = mix(HASH_SEED, p->buffer.n);
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		h = mix_type(mix_text(h, b->name), b->type);
+		h = mix(mix(mix_text(h, buffer_kind_name[b->kind]), b->of), b->frozen);
+	}
+	h = mix(h, p->entry.n);
+	for (u32 i = 0; i < p->entry.n; i++)
+		h = mix(mix_text(h, p->entry.v[i]->name), graph_hash(p->entry.v[i]));
+	return h;
+}
