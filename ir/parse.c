@@ -771,7 +771,7 @@ static bool append(Parser *p, Line *l, Loc loc)
 	u32 nodes = g->node.n;
 	Val v = build_checked(&p->builder, l->op, l->in.v, l->in.n, l->label.n, l->attr, &why);
 	if (!v.i) {
-		diag_error(d, E0706, loc, "%s: %.*s", op_info[l->op].name, STR_ARG(buf_str(&why)));
+		diag_error(d, E0706, loc, "%.*s", STR_ARG(buf_str(&why)));
 		for (u32 i = 0; i < l->in.n && i < 4; i++) {
 			Buf t = { .arena = &p->tmp };
 			type_print(&t, val_type(g, l->in.v[i]));
@@ -970,6 +970,7 @@ static bool entry_statement(Parser *p)
 static bool source_statement(Parser *p)
 {
 	i64 n;
+	skip_space(p);
 	const char *from = p->p;
 	if (!read_integer(p, 0, UINT16_MAX, "the number of a source", &n))
 		return false;

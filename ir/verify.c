@@ -192,7 +192,7 @@ static void check_types(Verifier *v, u32 index, const Graph *bare)
 	cx.axis = arena_push(&v->tmp, sizeof *cx.axis, n->nout, _Alignof(Axis));
 	const char *name = op_info[n->op].name;
 	if (!op_info[n->op].def->infer(&cx)) {
-		fail(v, E0706, loc, "%s: %%%u = %s: %.*s", g->name, n->out.i, name, STR_ARG(buf_str(&why)));
+		fail(v, E0706, loc, "%s: %%%u: %.*s", g->name, n->out.i, STR_ARG(buf_str(&why)));
 	} else {
 		for (u32 i = 0; i < n->nout; i++) {
 			const Type *is = g->value.v[n->out.i + i].type;

@@ -148,8 +148,8 @@ static void print_one(const Diag *d, const Message *m, FILE *to, bool colour)
 	if (m->severity != SEV_NOTE)
 		fprintf(to, "[%s]", error_info[m->code].code);
 	fprintf(to, ": %s\n", m->text);
-	if (!placed)
-		return;
+	if (!placed || !d->source[m->loc.file].text.s)
+		return; /* a source that is known by its path alone */
 	Str line = line_of(&d->source[m->loc.file], m->loc.line);
 	fprintf(to, "%5u | ", m->loc.line);
 	for (size_t i = 0; i < line.n; i++)
