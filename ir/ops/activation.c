@@ -5,15 +5,9 @@
 
 #include <math.h>
 
-static bool infer_like(InferCx *cx)
+static bool infer_same(InferCx *cx)
 {
-	return result_like(cx, 0, 0, infer_type(cx, 0)->dtype);
-}
-
-static Along along_pointwise(const Graph *g, const Node *n, u32 in, u32 d)
-{
-	(void)g, (void)n, (void)in, (void)d;
-	return ALONG_POINTWISE;
+	return infer_like(cx, 0, 0);
 }
 
 /* Computes f(operand) wide and rounds to the operand's type. */
@@ -58,7 +52,7 @@ static Val square_sample(Random *r, Builder *b)
 	return B(b, square, sample_any(r, b));
 }
 
-const OpDef def_square = { .infer = infer_like, .expand = square_expand, .vjp = square_vjp,
+const OpDef def_square = { .infer = infer_same, .expand = square_expand, .vjp = square_vjp,
 			   .along = along_pointwise, .sample = square_sample };
 
 /* ---- relu: its derivative at 0 is 0 ---- */
@@ -79,7 +73,7 @@ static Val relu_sample(Random *r, Builder *b)
 	return B(b, relu, sample_any(r, b));
 }
 
-const OpDef def_relu = { .infer = infer_like, .expand = relu_expand, .vjp = relu_vjp,
+const OpDef def_relu = { .infer = infer_same, .expand = relu_expand, .vjp = relu_vjp,
 			 .along = along_pointwise, .sample = relu_sample };
 
 /* ---- silu ---- */

@@ -65,7 +65,7 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 		return infer_fail(cx,
 				  "%s: q, k and v are [.., heads, positions, width] of one rank, not "
 				  "%s, %s and %s",
-				  name, shape_text(cx, 0), shape_text(cx, 1), shape_text(cx, 2));
+				  name, infer_text(cx, 0), infer_text(cx, 1), infer_text(cx, 2));
 	if (q->dtype != k->dtype || q->dtype != v->dtype)
 		return infer_fail(cx, "%s: q, k and v must have one element type, not %s, %s and %s",
 				  name, dtype_info[q->dtype].name, dtype_info[k->dtype].name,
@@ -75,21 +75,21 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 		if (q->dim[d] != k->dim[d] || q->dim[d] != v->dim[d])
 			return infer_fail(cx,
 					  "%s: the leading dimensions of q %s, k %s and v %s differ",
-					  name, shape_text(cx, 0), shape_text(cx, 1),
-					  shape_text(cx, 2));
+					  name, infer_text(cx, 0), infer_text(cx, 1),
+					  infer_text(cx, 2));
 	if (k->dim[r - 3] != v->dim[r - 3] || k->dim[r - 2] != v->dim[r - 2])
 		return infer_fail(cx, "%s: k %s and v %s differ in heads or positions", name,
-				  shape_text(cx, 1), shape_text(cx, 2));
+				  infer_text(cx, 1), infer_text(cx, 2));
 	if (q->dim[r - 1] != k->dim[r - 1])
-		return infer_fail(cx, "%s: q %s and k %s differ in width", name, shape_text(cx, 0),
-				  shape_text(cx, 1));
+		return infer_fail(cx, "%s: q %s and k %s differ in width", name, infer_text(cx, 0),
+				  infer_text(cx, 1));
 	Shape s = shape_of(cx->ir, q, k, v);
 	if (!s.repeats)
 		return infer_fail(cx, "%s: k has %s heads, which do not divide the %s of q", name,
 				  dim_text(cx, s.groups), dim_text(cx, s.heads));
 	if (!one_head_each(&s) && r == MAX_RANK)
 		return infer_fail(cx, "%s: grouped queries take at most %d dimensions, not %s", name,
-				  MAX_RANK - 1, shape_text(cx, 0));
+				  MAX_RANK - 1, infer_text(cx, 0));
 	if (a->window < 0 || (a->window > 0 && !a->causal))
 		return infer_fail(cx, "%s: a window of %lld must be positive and needs causal = true",
 				  name, (long long)a->window);
@@ -102,7 +102,7 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 			return infer_fail(cx,
 					  "%s: the mask %s is not booleans that repeat to [.., %s, "
 					  "%s, %s] (heads, queries, keys)",
-					  name, shape_text(cx, at), dim_text(cx, s.heads),
+					  name, infer_text(cx, at), dim_text(cx, s.heads),
 					  dim_text(cx, s.queries), dim_text(cx, s.keys));
 		at++;
 	}
@@ -112,7 +112,7 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 			return infer_fail(cx,
 					  "%s: the bias %s is not %s that repeats to [.., %s, %s, %s] "
 					  "(heads, queries, keys)",
-					  name, shape_text(cx, at),
+					  name, infer_text(cx, at),
 					  dtype_info[compute_dtype(q->dtype)].name,
 					  dim_text(cx, s.heads), dim_text(cx, s.queries),
 					  dim_text(cx, s.keys));
@@ -331,13 +331,9 @@ static Cost cost_with(const Graph *g, const Node *n, f64 kdots, f64 vdots, f64 p
 	i64 queries = type_extent(q, r - 2), keys = type_extent(k, r - 2);
 	f64 pairs = rows * attention_pairs(a->causal, a->window, queries, keys);
 	f64 key_width = (f64)type_extent(q, r - 1), value_width = (f64)type_extent(v, r - 1);
-	Cost c = { 0 };
+	Cost c = { .bytes = node_bytes(g, n) };
 	c.flops = pairs * (2 * kdots * key_width + 2 * vdots * value_width + pair + a->bias) +
 		  row * rows * (f64)queries * value_width;
-	for (u32 i = 0; i < n->nin; i++)
-		c.bytes += (f64)type_bytes(val_type(g, n->in[i]));
-	for (u32 i = 0; i < n->nout; i++)
-		c.bytes += (f64)type_bytes(val_type(g, (Val){ n->out.i + i }));
 	return c;
 }
 
@@ -458,7 +454,7 @@ static bool attention_grad_infer(InferCx *cx)
 	for (u32 i = at; i < cx->nin; i++)
 		if (infer_type(cx, i) != want[i - at])
 			return infer_fail(cx, "attention_grad: %s is %s, which does not fit q %s",
-					  name[i - at], shape_text(cx, i), shape_text(cx, 0));
+					  name[i - at], infer_text(cx, i), infer_text(cx, 0));
 	for (u32 i = 0; i < 3; i++)
 		result_like(cx, i, i, wide);
 	return !a->bias || result_like(cx, 3, 3 + a->mask, wide);
@@ -540,16 +536,16 @@ static bool rope_infer(InferCx *cx)
 	if (!need_float(cx, 0, "x"))
 		return false;
 	if (p->dtype != DT_i32 && p->dtype != DT_f32 && p->dtype != DT_i64 && p->dtype != DT_f64)
-		return infer_fail(cx, "rope: positions are i32 or f32, not %s", shape_text(cx, 1));
+		return infer_fail(cx, "rope: positions are i32 or f32, not %s", infer_text(cx, 1));
 	if (x->rank < 2 || p->rank != 1 || p->dim[0] != x->dim[x->rank - 2])
 		return infer_fail(cx, "rope: positions %s do not fit x[.., T, K] of %s",
-				  shape_text(cx, 1), shape_text(cx, 0));
+				  infer_text(cx, 1), infer_text(cx, 0));
 	if (!dim_whole(cx->ir, x->dim[x->rank - 1], dim_number(cx->ir, 2)))
 		return infer_fail(cx, "rope: the last dimension of x %s must be even",
-				  shape_text(cx, 0));
+				  infer_text(cx, 0));
 	if (a->interleaved && x->rank == MAX_RANK)
 		return infer_fail(cx, "rope: interleaved pairs take at most %d dimensions, not %s",
-				  MAX_RANK - 1, shape_text(cx, 0));
+				  MAX_RANK - 1, infer_text(cx, 0));
 	if (!(a->base > 0))
 		return infer_fail(cx, "rope: a base of %g is not positive", a->base);
 	same_axis(cx, 1, 0, 0, x->rank - 2);

@@ -10,15 +10,6 @@ DType compute_dtype(DType d)
 
 /* ---- infer ---- */
 
-const char *shape_text(InferCx *cx, u32 operand)
-{
-	if (!cx->why)
-		return "";
-	Buf t = { .arena = cx->why->arena };
-	type_print(&t, infer_type(cx, operand));
-	return t.text;
-}
-
 const char *dim_text(InferCx *cx, Dim d)
 {
 	if (!cx->why)
@@ -33,7 +24,7 @@ bool need_float(InferCx *cx, u32 operand, const char *what)
 	if (dtype_is_float(infer_type(cx, operand)->dtype))
 		return true;
 	return infer_fail(cx, "%s: %s must be floating point, not %s", op_info[cx->op].name, what,
-			  shape_text(cx, operand));
+			  infer_text(cx, operand));
 }
 
 bool need_integer(InferCx *cx, u32 operand, const char *what)
@@ -42,7 +33,7 @@ bool need_integer(InferCx *cx, u32 operand, const char *what)
 	if (kind == KIND_I || kind == KIND_U)
 		return true;
 	return infer_fail(cx, "%s: %s must be integers, not %s", op_info[cx->op].name, what,
-			  shape_text(cx, operand));
+			  infer_text(cx, operand));
 }
 
 bool need_rank(InferCx *cx, u32 operand, const char *what, u32 rank)
@@ -50,30 +41,7 @@ bool need_rank(InferCx *cx, u32 operand, const char *what, u32 rank)
 	if (infer_type(cx, operand)->rank == rank)
 		return true;
 	return infer_fail(cx, "%s: %s must have %u dimensions, not those of %s", op_info[cx->op].name,
-			  what, rank, shape_text(cx, operand));
-}
-
-bool need_axis(InferCx *cx, u32 operand, i64 axis)
-{
-	if (axis >= 0 && axis < infer_type(cx, operand)->rank)
-		return true;
-	return infer_fail(cx, "%s: %s has no axis %lld", op_info[cx->op].name,
-			  shape_text(cx, operand), (long long)axis);
-}
-
-bool need_axes(InferCx *cx, u32 operand, ints axes)
-{
-	u32 seen = 0;
-	for (u32 i = 0; i < axes.n; i++) {
-		if (!need_axis(cx, operand, axes.v[i]))
-			return false;
-		if (seen >> axes.v[i] & 1)
-			return infer_fail(cx, "%s: axis %lld of %s is named twice",
-					  op_info[cx->op].name, (long long)axes.v[i],
-					  shape_text(cx, operand));
-		seen |= 1u << axes.v[i];
-	}
-	return true;
+			  what, rank, infer_text(cx, operand));
 }
 
 bool result_is(InferCx *cx, u32 i, DType dtype, u32 rank, const Dim *dim, const Axis *axis)
@@ -90,21 +58,21 @@ bool result_like(InferCx *cx, u32 i, u32 operand, DType dtype)
 	return result_is(cx, i, dtype, t->rank, t->dim, infer_axis(cx, operand));
 }
 
-bool result_reduced(InferCx *cx, u32 i, ints axes, DType dtype)
+bool infer_reduced(InferCx *cx, ints axes)
 {
 	const Type *t = infer_type(cx, 0);
 	Dim dim[MAX_RANK];
 	Axis axis[MAX_RANK];
-	u32 n = 0, gone = 0;
-	for (u32 k = 0; k < axes.n; k++)
-		gone |= 1u << axes.v[k];
+	u32 n = 0, gone;
+	if (!need_float(cx, 0, "the operand") || !infer_axes(cx, axes, 0, &gone))
+		return false;
 	for (u32 d = 0; d < t->rank; d++) {
 		if (gone >> d & 1)
 			continue;
 		dim[n] = t->dim[d];
 		axis[n++] = infer_axis(cx, 0)[d];
 	}
-	return result_is(cx, i, dtype, n, dim, axis);
+	return result_is(cx, 0, t->dtype, n, dim, axis);
 }
 
 void same_axis(InferCx *cx, u32 a, u32 d, u32 b, u32 e)

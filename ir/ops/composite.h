@@ -5,7 +5,7 @@
  * anything narrower, f64 for f64) and rounds once, at its result. */
 #ifndef PL_OPS_COMPOSITE_H
 #define PL_OPS_COMPOSITE_H
-#include "ir/op.h"
+#include "ir/ops/help.h"
 
 /* What sums and transcendentals of `d` are computed in: f32, or f64 for f64. */
 DType compute_dtype(DType d);
@@ -16,20 +16,13 @@ DType compute_dtype(DType d);
 bool need_float(InferCx *cx, u32 operand, const char *what);
 bool need_integer(InferCx *cx, u32 operand, const char *what);
 bool need_rank(InferCx *cx, u32 operand, const char *what, u32 rank);
-bool need_axis(InferCx *cx, u32 operand, i64 axis);
-/* `axes` are of the operand, and none twice. */
-bool need_axes(InferCx *cx, u32 operand, ints axes);
-/* The type of an operand in words, in cx->why's arena; "" where nobody is listening. */
-const char *shape_text(InferCx *cx, u32 operand);
-/* "12" or "4*D", likewise. */
+/* "12" or "4*D", or "" when nobody listens: for infer_fail. */
 const char *dim_text(InferCx *cx, Dim d);
 
 /* Result `i` has this type and these classes (axis NULL: none). */
 bool result_is(InferCx *cx, u32 i, DType dtype, u32 rank, const Dim *dim, const Axis *axis);
 /* Result `i` is shaped like an operand. */
 bool result_like(InferCx *cx, u32 i, u32 operand, DType dtype);
-/* Result `i` is operand 0 without `axes`. */
-bool result_reduced(InferCx *cx, u32 i, ints axes, DType dtype);
 /* Dimension `d` of operand `a` and `e` of operand `b` are the same axis. */
 void same_axis(InferCx *cx, u32 a, u32 d, u32 b, u32 e);
 
@@ -39,8 +32,9 @@ bool broadcasts_to(const Type *t, u32 rank, const Dim *dim);
  * NULL. */
 Dim dim_whole(Ir *ir, Dim a, Dim b);
 
-/* infer() of one operand and one result of its type, floating point. */
+/* infer() of one floating-point operand and one result of its type, or that without `axes`. */
 bool infer_float_like(InferCx *cx);
+bool infer_reduced(InferCx *cx, ints axes);
 
 /* ---- expand, vjp ---- */
 

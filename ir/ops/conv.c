@@ -69,7 +69,7 @@ static bool infer_window(InferCx *cx, Window *w, const Dim size[2])
 					  op_info[cx->op].name, dim_text(cx, size[i]),
 					  (long long)w->stride[i], (long long)w->padding[i],
 					  (long long)w->dilation[i], i ? "width" : "height",
-					  dim_text(cx, x->dim[2 + i]), shape_text(cx, 0),
+					  dim_text(cx, x->dim[2 + i]), infer_text(cx, 0),
 					  i ? "width" : "height");
 	}
 	return true;
@@ -132,7 +132,7 @@ static bool conv2d_infer(InferCx *cx)
 		return false;
 	if (x->dtype != k->dtype)
 		return infer_fail(cx, "conv2d: x %s and w %s must have one element type",
-				  shape_text(cx, 0), shape_text(cx, 1));
+				  infer_text(cx, 0), infer_text(cx, 1));
 	if (a->groups < 1)
 		return infer_fail(cx, "conv2d: groups must be at least 1, not %lld",
 				  (long long)a->groups);
@@ -141,11 +141,11 @@ static bool conv2d_infer(InferCx *cx)
 		return infer_fail(cx,
 				  "conv2d: w %s takes %s channels in each of %lld groups, and x %s "
 				  "has %s",
-				  shape_text(cx, 1), dim_text(cx, k->dim[1]), (long long)a->groups,
-				  shape_text(cx, 0), dim_text(cx, x->dim[1]));
+				  infer_text(cx, 1), dim_text(cx, k->dim[1]), (long long)a->groups,
+				  infer_text(cx, 0), dim_text(cx, x->dim[1]));
 	if (!dim_whole(ir, k->dim[0], groups))
 		return infer_fail(cx, "conv2d: %lld groups do not divide the %s channels w %s makes",
-				  (long long)a->groups, dim_text(cx, k->dim[0]), shape_text(cx, 1));
+				  (long long)a->groups, dim_text(cx, k->dim[0]), infer_text(cx, 1));
 	Window w = conv_window(a);
 	if (!infer_window(cx, &w, &k->dim[2]))
 		return false;

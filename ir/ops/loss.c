@@ -22,7 +22,7 @@ static bool need_targets(InferCx *cx)
 		return infer_fail(cx,
 				  "%s: targets %s must be shaped like logits %s without the last "
 				  "dimension",
-				  op_info[cx->op].name, shape_text(cx, 1), shape_text(cx, 0));
+				  op_info[cx->op].name, infer_text(cx, 1), infer_text(cx, 0));
 	for (u32 d = 0; d < targets->rank; d++)
 		same_axis(cx, 0, d, 1, d);
 	return true;
@@ -119,7 +119,7 @@ static bool cross_entropy_grad_infer(InferCx *cx)
 	const Type *targets = infer_type(cx, 1), *lse = infer_type(cx, 2), *dsum = infer_type(cx, 3);
 	if (lse != type_with_dtype(cx->ir, targets, wide) || dsum != type_scalar(cx->ir, wide))
 		return infer_fail(cx, "cross_entropy_grad: lse %s and dsum %s do not fit targets %s",
-				  shape_text(cx, 2), shape_text(cx, 3), shape_text(cx, 1));
+				  infer_text(cx, 2), infer_text(cx, 3), infer_text(cx, 1));
 	return result_like(cx, 0, 0, wide);
 }
 

@@ -25,9 +25,7 @@ static Val sample_reduced(Random *r, Builder *b, ints *axes)
 
 static bool mean_infer(InferCx *cx)
 {
-	const mean_attr *a = cx->attr;
-	return need_float(cx, 0, "the operand") && need_axes(cx, 0, a->axes) &&
-	       result_reduced(cx, 0, a->axes, infer_type(cx, 0)->dtype);
+	return infer_reduced(cx, ((const mean_attr *)cx->attr)->axes);
 }
 
 static void mean_expand(Builder *b, const Node *n, Val *out)
@@ -47,12 +45,6 @@ static void mean_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[0] = make_unreduce(b, share, n->in[0], a->axes);
 }
 
-static Along along_reduced(const Graph *g, const Node *n, u32 in, u32 d)
-{
-	(void)g, (void)n, (void)in, (void)d;
-	return ALONG_POINTWISE; /* the axes that mix are not in the result */
-}
-
 static Val mean_sample(Random *r, Builder *b)
 {
 	ints axes;
@@ -61,15 +53,13 @@ static Val mean_sample(Random *r, Builder *b)
 }
 
 const OpDef def_mean = { .infer = mean_infer, .expand = mean_expand, .vjp = mean_vjp,
-			 .along = along_reduced, .sample = mean_sample };
+			 .along = along_pointwise, .sample = mean_sample };
 
 /* ---- prod ---- */
 
 static bool prod_infer(InferCx *cx)
 {
-	const prod_attr *a = cx->attr;
-	return need_float(cx, 0, "the operand") && need_axes(cx, 0, a->axes) &&
-	       result_reduced(cx, 0, a->axes, infer_type(cx, 0)->dtype);
+	return infer_reduced(cx, ((const prod_attr *)cx->attr)->axes);
 }
 
 /* Of the elements that are not 0: their product; and how many are 0. */
@@ -121,7 +111,7 @@ static Val prod_sample(Random *r, Builder *b)
 }
 
 const OpDef def_prod = { .infer = prod_infer, .expand = prod_expand, .vjp = prod_vjp,
-			 .along = along_reduced, .sample = prod_sample };
+			 .along = along_pointwise, .sample = prod_sample };
 
 /* ---- what normalizations share ---- */
 
@@ -175,8 +165,8 @@ static bool need_norm(InferCx *cx, u32 first, u32 last)
 			return false;
 		if (w->rank != 1 || w->dim[0] != x->dim[x->rank - 1])
 			return infer_fail(cx, "%s: %s %s does not fit the last dimension of x %s",
-					  op_info[cx->op].name, name[i], shape_text(cx, i),
-					  shape_text(cx, 0));
+					  op_info[cx->op].name, name[i], infer_text(cx, i),
+					  infer_text(cx, 0));
 	}
 	for (u32 i = first; i <= last; i++)
 		same_axis(cx, i, 0, 0, x->rank - 1);
@@ -191,7 +181,7 @@ static bool norm_grad_infer(InferCx *cx, u32 sums)
 	const Type *x = infer_type(cx, 0), *dy = infer_type(cx, 2);
 	if (dy->rank != x->rank || type_with_dtype(cx->ir, dy, x->dtype) != x)
 		return infer_fail(cx, "%s: dy %s is not shaped like x %s", op_info[cx->op].name,
-				  shape_text(cx, 2), shape_text(cx, 0));
+				  infer_text(cx, 2), infer_text(cx, 0));
 	DType wide = compute_dtype(x->dtype);
 	for (u32 i = 1; i <= sums; i++)
 		result_like(cx, i, 1, wide);
@@ -349,15 +339,15 @@ static bool group_norm_infer(InferCx *cx)
 			return false;
 	if (x->rank < 2 || x->rank == MAX_RANK)
 		return infer_fail(cx, "group_norm: x is [B, C, ...] with 2 to %d dimensions, not %s",
-				  MAX_RANK - 1, shape_text(cx, 0));
+				  MAX_RANK - 1, infer_text(cx, 0));
 	if (a->groups < 1 || !dim_whole(cx->ir, x->dim[1], dim_number(cx->ir, a->groups)))
 		return infer_fail(cx, "group_norm: %lld groups do not divide the %s channels of x %s",
-				  (long long)a->groups, dim_text(cx, x->dim[1]), shape_text(cx, 0));
+				  (long long)a->groups, dim_text(cx, x->dim[1]), infer_text(cx, 0));
 	for (u32 i = 1; i < 3; i++) {
 		const Type *w = infer_type(cx, i);
 		if (w->rank != 1 || w->dim[0] != x->dim[1])
 			return infer_fail(cx, "group_norm: %s %s does not fit the channels of x %s",
-					  name[i], shape_text(cx, i), shape_text(cx, 0));
+					  name[i], infer_text(cx, i), infer_text(cx, 0));
 	}
 	for (u32 i = 1; i < 3; i++)
 		same_axis(cx, i, 0, 0, 1);

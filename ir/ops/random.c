@@ -12,7 +12,7 @@ static bool need_seed(InferCx *cx, u32 at)
 	for (u32 i = at; i < at + 2; i++)
 		if (infer_type(cx, i) != type_scalar(cx->ir, DT_i64))
 			return infer_fail(cx, "%s: %s must be i64[], not %s", op_info[cx->op].name,
-					  i == at ? "seed" : "step", shape_text(cx, i));
+					  i == at ? "seed" : "step", infer_text(cx, i));
 	return true;
 }
 

@@ -7,8 +7,7 @@
 
 static bool infer_rows(InferCx *cx, i64 axis)
 {
-	return need_float(cx, 0, "the operand") && need_axis(cx, 0, axis) &&
-	       result_like(cx, 0, 0, infer_type(cx, 0)->dtype);
+	return infer_has_axis(cx, axis, 0) && infer_float_like(cx);
 }
 
 static Val sample_rows(Random *r, Builder *b, i64 *axis)
@@ -24,8 +23,7 @@ static Val sample_rows(Random *r, Builder *b, i64 *axis)
 static bool logsumexp_infer(InferCx *cx)
 {
 	i64 axis = ((const logsumexp_attr *)cx->attr)->axis;
-	return need_float(cx, 0, "the operand") && need_axis(cx, 0, axis) &&
-	       result_reduced(cx, 0, (ints){ 1, &axis }, infer_type(cx, 0)->dtype);
+	return infer_reduced(cx, (ints){ 1, &axis });
 }
 
 static void logsumexp_expand(Builder *b, const Node *n, Val *out)
@@ -45,12 +43,6 @@ static void logsumexp_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	din[0] = B(b, mul, dy, B(b, exp, B(b, sub, x, y)));
 }
 
-static Along logsumexp_along(const Graph *g, const Node *n, u32 in, u32 d)
-{
-	(void)g, (void)n, (void)in, (void)d;
-	return ALONG_POINTWISE; /* the axis that mixes is not in the result */
-}
-
 static Val logsumexp_sample(Random *r, Builder *b)
 {
 	i64 axis;
@@ -59,7 +51,7 @@ static Val logsumexp_sample(Random *r, Builder *b)
 }
 
 const OpDef def_logsumexp = { .infer = logsumexp_infer, .expand = logsumexp_expand,
-			      .vjp = logsumexp_vjp, .along = logsumexp_along, .sample = logsumexp_sample };
+			      .vjp = logsumexp_vjp, .along = along_pointwise, .sample = logsumexp_sample };
 
 /* ---- softmax ---- */
 

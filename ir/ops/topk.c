@@ -13,7 +13,7 @@ static bool top_k_infer(InferCx *cx)
 		return infer_fail(cx, "top_k: k must be at least 1, not %lld", (long long)k);
 	if (dim_is_number(t->dim[t->rank - 1], &extent) && k > extent)
 		return infer_fail(cx, "top_k: k = %lld of a last dimension of %lld in %s", (long long)k,
-				  (long long)extent, shape_text(cx, 0));
+				  (long long)extent, infer_text(cx, 0));
 	Dim dim[MAX_RANK];
 	Axis axis[MAX_RANK];
 	for (u32 d = 0; d < t->rank; d++) {
