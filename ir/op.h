@@ -128,7 +128,7 @@ typedef struct OpDef {
 	Cost (*cost)(const Graph *g, const Node *n);
 	/* In f64, slow and plain: the definition of the op. COMP ops may leave it to expand. */
 	void (*eval)(EvalCx *cx);
-	/* Of operand `in` for dimension `d` of result 0. NULL: from the axis classes (see ops.c). */
+	/* Of operand `in` for dimension `d` of result 0. NULL: from the axis classes (see along.h). */
 	Along (*along)(const Graph *g, const Node *n, u32 in, u32 d);
 	/* A random valid use for the tests made from the table: makes its own inputs in b->g. */
 	Val (*sample)(struct Random *r, Builder *b);

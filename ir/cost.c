@@ -1,0 +1,55 @@
+/* ir/cost.c: see cost.h. */
+#include "ir/cost.h"
+#include "ir/expand.h"
+#include "ir/ops/help.h"
+
+static bool is_contraction(Op op)
+{
+	return op == OP_dot || op == OP_grouped_dot || op == OP_grouped_dot_weights;
+}
+
+NodeCost node_cost(const Graph *g, const Node *n)
+{
+	const OpDef *def = op_info[n->op].def;
+	NodeCost total = { .bytes = -1 };
+	if (def->cost) {
+		Cost own = def->cost(g, n);
+		total = (NodeCost){ .flops = own.flops, .bytes = own.bytes };
+		if (is_contraction((Op)n->op))
+			total.matmul_flops = own.flops;
+	}
+	if (node_expands(n)) {
+		Arena tmp = ARENA("cost");
+		NodeCost inside = graph_cost(expansion_of(&tmp, g, n));
+		arena_free(&tmp);
+		if (!def->cost)
+			return (NodeCost){ inside.flops, inside.matmul_flops, node_bytes(g, n) };
+		if (inside.flops > 0)
+			total.matmul_flops = total.flops * (inside.matmul_flops / inside.flops);
+	}
+	if (total.bytes < 0)
+		NEVER("an op with neither cost nor expand");
+	return total;
+}
+
+NodeCost graph_cost(const Graph *g)
+{
+	Arena tmp = ARENA("cost");
+	bool *needed = NEWN(&tmp, bool, g->node.n + 1);
+	NodeCost total = { 0 };
+	for (u32 i = 0; i < g->result.n; i++)
+		needed[g->value.v[g->result.v[i].value.i].node] = true;
+	for (u32 i = g->node.n; i-- > 0;) {
+		const Node *n = &g->node.v[i];
+		if (!needed[i])
+			continue;
+		for (u32 k = 0; k < n->nin; k++)
+			needed[g->value.v[n->in[k].i].node] = true;
+		NodeCost c = node_cost(g, n);
+		total.flops += c.flops;
+		total.matmul_flops += c.matmul_flops;
+		total.bytes += c.bytes;
+	}
+	arena_free(&tmp);
+	return total;
+}

@@ -1,0 +1,38 @@
+/* ir/eval.h: the reference evaluator: the slow, plain definition of what a graph means, against which
+ * passes and targets are tested. Every element is an f64, whatever its type.
+ *
+ * Two modes. Exact: floats are not rounded, but for what `cast` makes f16 or bf16; integers and b1
+ * always are. Rounding: every float result is rounded to its type, as a target that stores it would
+ * (what is inside an op stays exact: a dot accumulates in f64).
+ *
+ * Sizes must be bound. A composite without an eval of its own is evaluated by its expansion. Only
+ * what the asked-for values need is evaluated, and a tensor is dropped after its last use. */
+#ifndef PL_EVAL_H
+#define PL_EVAL_H
+#include "ir/op.h"
+
+typedef struct EvalOptions {
+	bool round;
+} EvalOptions;
+
+/* Zeros of this type. */
+Tensor tensor_new(Arena *a, const Type *t);
+
+/* The nodes that take their value from outside, `input` and `read`, in order: written to `node`
+ * unless that is NULL; how many. */
+u32 graph_sources(const Graph *g, const Node **node);
+
+/* The values `want`, in `a`. source[i] is that of graph_sources' node i. */
+void eval_values(Arena *a, const Graph *g, const Tensor *source, const Val *want, u32 n, Tensor *out,
+		 EvalOptions options);
+
+/* The graph's results, in order. */
+void eval_graph(Arena *a, const Graph *g, const Tensor *source, Tensor *result, EvalOptions options);
+
+/* One entry of a program. `input` are its input nodes' values in order; `buffer` all persistent
+ * buffers, [p->buffer.n]: read as they are, and replaced by the entry's results at the end. `result`
+ * has room for all of the entry's results, in order. */
+void eval_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *input, Tensor *buffer,
+		Tensor *result, EvalOptions options);
+
+#endif
