@@ -25,7 +25,7 @@ const char *const dim_role_name[DIM_ROLES] = {
 	[DIM_K] = "k",               [DIM_V] = "v",     [DIM_INDEX] = "index",
 };
 
-const ScalarInfo scalar_info[SCALARS] = {
+const KScalarInfo kernel_scalar[SCALARS] = {
 #define SAME false
 #define BOOL true
 #define SCALAR(name, nin, result, value, flops) [S_##name] = { #name, nin, result, flops },
@@ -35,7 +35,7 @@ const ScalarInfo scalar_info[SCALARS] = {
 #undef BOOL
 };
 
-f64 scalar_value(Scalar s, f64 a, f64 b, f64 c)
+f64 kernel_scalar_value(Scalar s, f64 a, f64 b, f64 c)
 {
 	(void)b, (void)c;
 	switch (s) {
@@ -173,7 +173,6 @@ static u64 hash_access(u64 h, const Kernel *k, const Access *a)
 {
 	h = hash_bytes(h, &a->slot, sizeof a->slot);
 	for (u32 d = 0; d < k->ndim; d++) {
-		/* a dimension of one element is never stepped along: any stride is the same */
 		u8 c = stride_class(a->stride[d]);
 		h = hash_bytes(h, &c, 1);
 	}
@@ -254,8 +253,12 @@ u32 kernel_numbers(const Kernel *k, i64 *number)
 			n++;
 		}
 	}
-	if (k->scatter)
+	if (k->scatter) {
 		n += access_numbers(k, k->scatter, number ? number + n : NULL);
+		if (number)
+			number[n] = k->slot.v[k->scatter->slot].elements;
+		n++;
+	}
 	return n;
 }
 

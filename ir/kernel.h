@@ -119,15 +119,15 @@ typedef enum Scalar {
 	SCALARS
 } Scalar;
 
-typedef struct ScalarInfo {
+typedef struct KScalarInfo {
 	const char *name;
 	u8 nin;
 	bool is_bool;
 	u8 flops;
-} ScalarInfo;
-extern const ScalarInfo scalar_info[SCALARS];
+} KScalarInfo;
+extern const KScalarInfo kernel_scalar[SCALARS];
 /* The reference value, in f64. */
-f64 scalar_value(Scalar s, f64 a, f64 b, f64 c);
+f64 kernel_scalar_value(Scalar s, f64 a, f64 b, f64 c);
 
 typedef enum Reduce { REDUCE_sum, REDUCE_max, REDUCE_min } Reduce;
 
@@ -195,7 +195,8 @@ void kernel_eval(const Kernel *k, f64 *const *slot);
 /* Equal for kernels that one piece of code can serve with different numbers. */
 u64 kernel_shape_hash(const Kernel *k);
 /* Extents of all dimensions, then for every access in order of instructions (then `scatter`): offset,
- * the strides of dimensions 0..ndim-1, the dynamic strides, and after a K_random's access its key.
+ * the strides of dimensions 0..ndim-1, the dynamic strides; after a K_random's access its key, after
+ * the scatter's the elements of its slot.
  * Written to `number` if it is not NULL. The count. The position of an access's numbers is
  * kernel_access_number(). */
 u32 kernel_numbers(const Kernel *k, i64 *number);

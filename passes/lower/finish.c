@@ -277,7 +277,7 @@ static void count(Kernel *k)
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *n = &k->inst.v[i];
 		if (n->op == K_scalar)
-			k->flops += scalar_info[n->scalar].flops * points(k, n->depends);
+			k->flops += kernel_scalar[n->scalar].flops * points(k, n->depends);
 		else if (n->op == K_reduce)
 			k->flops += points(k, n->depends | reduced);
 		if (n->op == K_load || n->op == K_store) {
