@@ -1,0 +1,71 @@
+/* runtime/metrics.h: what a training step measured, as a line of JSON for tools and as a line of text
+ * for people. Numbers go in, text comes out; who measures them is another's business. */
+#ifndef PL_METRICS_H
+#define PL_METRICS_H
+#include "support/status.h"
+#include "support/str.h"
+
+#include <math.h>
+
+/* Of a real number: it was not measured. It is left out of both lines; NaN and +infinity are shown,
+ * as they are what the step gave. */
+#define METRIC_UNKNOWN (-INFINITY)
+
+typedef struct StepMetrics {
+	u64 step, total;       /* steps done, and to do in all (0: no end is known) */
+	u64 tokens;            /* trained on so far; 0: not a matter of tokens */
+	u64 memory_bytes;      /* of one device, the planned peak; 0: not known */
+	f64 train_loss, validation_loss;
+	f64 gradient_norm;     /* before clipping */
+	f64 learning_rate;
+	f64 step_ms;
+	f64 tokens_per_second; /* of all devices */
+	f64 tflops;            /* model FLOPs of one device in 1e12 per second */
+	f64 mfu;               /* model FLOPs over the datasheet's dense peak, 1 being all of it */
+	f64 peak_share;        /* the same over the peak that was measured here */
+	f64 eta_seconds;
+} StepMetrics;
+
+/* A struct with every real number unknown and every count 0. */
+StepMetrics metrics_none(void);
+/* One JSON object, without a newline. Reals are written with as few digits as give them back; NaN
+ * and infinity, which JSON lacks, as the strings "NaN" and "Infinity". */
+const char *metrics_json(Arena *a, const StepMetrics *m);
+/* One line of text of at most `width` columns (0: any length), without a newline: where there is no
+ * room, the least important numbers are left out. */
+const char *metrics_text(Arena *a, const StepMetrics *m, u32 width);
+
+/* ---- the file: one JSON object a line ---- */
+
+typedef struct MetricsFile {
+	int fd;
+	u64 bytes; /* its length so far */
+	char path[4096];
+} MetricsFile;
+
+/* Opens for appending after the first `keep` bytes; what is behind them is cut off, and so is half a
+ * line. A resume gives the length that the checkpoint recorded, so that no line is there twice; a new
+ * run gives 0, and starts the file anew. A file that is gone or shorter is gone on with as it is. */
+PL_MUST_USE Status metrics_open(const char *path, u64 keep, MetricsFile *out);
+/* Appends a line, in one write. */
+PL_MUST_USE Status metrics_put(MetricsFile *m, const char *json);
+/* Makes what was put last; a checkpoint records `bytes` after this. */
+PL_MUST_USE Status metrics_sync(MetricsFile *m);
+void metrics_close(MetricsFile *m);
+
+/* ---- the progress line ---- */
+
+typedef struct Progress {
+	FILE *to;
+	bool terminal; /* one line that is written over; otherwise plain lines */
+	bool shown;    /* the terminal's cursor stands behind a line */
+	u64 every;     /* in a log: a line each so many steps, and with each validation */
+} Progress;
+
+/* Looks whether `to` is a terminal that can write over a line. */
+Progress progress_to(FILE *to, u64 every);
+void progress_show(Progress *p, const StepMetrics *m);
+/* Before anything else is written to the same place, and at the end: keeps the line and goes below. */
+void progress_break(Progress *p);
+
+#endif
