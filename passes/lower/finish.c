@@ -223,9 +223,12 @@ static bool access_like(const Kernel *k, const Access *a, const Access *b)
 }
 
 /* Writing an element in place is safe where the only reads of it are at the same place of the domain and
- * the write comes after them: for stores in a later sweep, reads in an earlier one are done. */
+ * the write comes after them: in the last sweep over a row, for earlier ones are done by then. */
 static void find_aliases(Kernel *k, Arena *tmp)
 {
+	u32 last_sweep = 0;
+	for (u32 i = 1; i < k->inst.n; i++)
+		last_sweep = MAX(last_sweep, k->inst.v[i].sweep);
 	bool *by_operand = NEWN(tmp, bool, k->inst.n + 1);
 	for (u32 i = 0; i < k->noperand; i++)
 		operand_insts(k, k->operand[i], by_operand);
@@ -234,13 +237,14 @@ static void find_aliases(Kernel *k, Arena *tmp)
 		if (!out->written || out->read)
 			continue;
 		const Access *store = NULL;
-		u32 stores = 0;
+		u32 stores = 0, sweep = 0;
 		for (u32 i = 1; i < k->inst.n; i++)
 			if (k->inst.v[i].op == K_store && k->inst.v[i].access->slot == o) {
 				store = k->inst.v[i].access;
+				sweep = k->inst.v[i].sweep;
 				stores++;
 			}
-		if (stores != 1)
+		if (stores != 1 || sweep < last_sweep)
 			continue;
 		for (u32 s = 0; s < k->slot.n && s < 64; s++) {
 			const KSlot *in = &k->slot.v[s];

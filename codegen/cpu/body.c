@@ -1,0 +1,406 @@
+/* codegen/cpu/body.c: see body.h. */
+#include "codegen/cpu/body.h"
+
+#include <string.h>
+
+typedef LLVMValueRef V;
+
+enum { IN_LANES = 1u << 31 };
+
+void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	*b = (Body){ .m = m, .k = k, .arena = arena, .vector_dim = NONE };
+	b->lanes = (Simd){ m, m->machine->lanes };
+	b->one = (Simd){ m, 1 };
+	const CpuParameter parameter[] = {
+		{ .type = m->pointer, .name = "slot", .readonly = true, .align = 8 },
+		{ .type = m->pointer, .name = "number", .readonly = true, .align = 8 },
+		{ .type = m->pointer, .name = "workspace", .align = 64 },
+		{ .type = m->pointer, .name = "scratch", .noalias = true, .align = 64 },
+		{ .type = m->i64, .name = "phase" },
+		{ .type = m->i64, .name = "begin" },
+		{ .type = m->i64, .name = "end" },
+	};
+	cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, false);
+	b->slots = cpu_parameter(m, 0);
+	b->numbers = cpu_parameter(m, 1);
+	b->workspace = cpu_parameter(m, 2);
+	b->scratch = cpu_parameter(m, 3);
+	b->phase = cpu_parameter(m, 4);
+	b->begin = cpu_parameter(m, 5);
+	b->end = cpu_parameter(m, 6);
+	b->slot = NEWN(arena, V, k->slot.n + 1);
+	for (u32 i = 0; i < k->slot.n; i++)
+		b->slot[i] = LLVMBuildLoad2(m->builder, m->pointer,
+					    cpu_at(m, m->pointer, b->slots, cpu_i64(m, i)), "slot");
+	u32 n = kernel_numbers(k, NULL);
+	b->number = NEWN(arena, V, n + 1);
+	for (u32 i = 0; i < n; i++)
+		b->number[i] = LLVMBuildLoad2(m->builder, m->i64,
+					      cpu_at(m, m->i64, b->numbers, cpu_i64(m, i)), "n");
+	for (u32 d = 0; d < k->ndim; d++) {
+		b->extent[d] = b->number[d];
+		b->coord[d] = cpu_i64(m, 0);
+	}
+	b->scalar = NEWN(arena, V, k->inst.n);
+	b->vector = NEWN(arena, V, k->inst.n);
+}
+
+void body_end(Body *b)
+{
+	cpu_function_end(b->m, NULL);
+}
+
+/* ---- what is known ---- */
+
+static void know(Body *b, u32 i, V value, bool vector)
+{
+	V *to = vector ? &b->vector[i] : &b->scalar[i];
+	assert(!*to);
+	*to = value;
+	VEC_PUSH(b->arena, &b->known, i | (vector ? IN_LANES : 0));
+}
+
+void body_set(Body *b, KVal v, V value, bool vector)
+{
+	know(b, v.i, value, vector);
+}
+
+u32 body_mark(const Body *b)
+{
+	return b->known.n;
+}
+
+void body_release(Body *b, u32 mark)
+{
+	while (b->known.n > mark) {
+		u32 i = b->known.v[--b->known.n];
+		*(i & IN_LANES ? &b->vector[i & ~IN_LANES] : &b->scalar[i]) = NULL;
+	}
+}
+
+bool body_in_lanes(const Body *b, KVal v)
+{
+	return b->vector_dim != NONE && (b->k->inst.v[v.i].depends >> b->vector_dim & 1);
+}
+
+/* ---- addresses ---- */
+
+/* A stride that the shape hash tells apart is a constant of the code. */
+static V stride_value(const Body *b, i64 stride, u32 number)
+{
+	return stride == 0 || stride == 1 ? cpu_i64(b->m, stride) : b->number[number];
+}
+
+/* Element index of an access at the current coordinates; a dynamic part in lanes is left to the caller. */
+static V linear(Body *b, const Access *a)
+{
+	u32 at = kernel_access_number(b->k, a);
+	V sum = b->number[at];
+	/* the vector dimension last: what is before it does not change in the inner loop */
+	for (u32 pass = 0; pass < 2; pass++)
+		for (u32 d = 0; d < b->k->ndim; d++)
+			if (a->stride[d] && (d == b->vector_dim) == (pass == 1))
+				sum = cpu_add(b->m, sum,
+					      cpu_mul(b->m, b->coord[d],
+						      stride_value(b, a->stride[d], at + 1 + d)));
+	for (u32 i = 0; i < a->ndynamic; i++) {
+		KVal v = a->dynamic[i].index;
+		if (body_in_lanes(b, v))
+			continue;
+		V x = simd_convert(&b->one, b->k->inst.v[v.i].dtype, DT_i64, body_scalar(b, v));
+		sum = cpu_add(b->m, sum,
+			      cpu_mul(b->m, x, stride_value(b, a->dynamic[i].stride,
+							    at + 1 + b->k->ndim + i)));
+	}
+	return sum;
+}
+
+LLVMValueRef body_address(Body *b, const Access *a)
+{
+	LLVMTypeRef t = simd_memory_type(&b->one, b->k->slot.v[a->slot].dtype);
+	return cpu_at(b->m, t, b->slot[a->slot], linear(b, a));
+}
+
+/* The parts of an index that change from lane to lane, as i64 lanes; NULL if a single stride does. */
+static V lane_indices(Body *b, const Access *a)
+{
+	bool dynamic = false;
+	for (u32 i = 0; i < a->ndynamic; i++)
+		dynamic |= body_in_lanes(b, a->dynamic[i].index);
+	if (!dynamic)
+		return NULL;
+	u32 at = kernel_access_number(b->k, a);
+	V sum = NULL;
+	if (a->stride[b->vector_dim]) {
+		V stride = stride_value(b, a->stride[b->vector_dim], at + 1 + b->vector_dim);
+		sum = simd_mul(&b->lanes, simd_iota(&b->lanes, DT_i64), simd_splat(&b->lanes, stride));
+	}
+	for (u32 i = 0; i < a->ndynamic; i++) {
+		KVal v = a->dynamic[i].index;
+		if (!body_in_lanes(b, v))
+			continue;
+		V x = simd_convert(&b->lanes, b->k->inst.v[v.i].dtype, DT_i64, body_vector(b, v));
+		V stride = stride_value(b, a->dynamic[i].stride, at + 1 + b->k->ndim + i);
+		x = simd_mul(&b->lanes, x, simd_splat(&b->lanes, stride));
+		sum = sum ? simd_add(&b->lanes, sum, x) : x;
+	}
+	return sum;
+}
+
+/* The lanes in which a load or store happens: the loop's mask and the instruction's own condition. */
+static V lane_mask(Body *b, KVal condition)
+{
+	if (!condition.i)
+		return b->mask;
+	V c = body_vector(b, condition);
+	return b->mask ? simd_and(&b->lanes, c, b->mask) : c;
+}
+
+static V load_lanes(Body *b, const KInst *in)
+{
+	const Access *a = in->access;
+	V at = body_address(b, a), mask = lane_mask(b, in->in[0]), index = lane_indices(b, a);
+	i64 stride = a->stride[b->vector_dim];
+	DType d = in->dtype;
+	if (index)
+		return simd_gather(&b->lanes, d, at, index, mask);
+	if (stride == 0) { /* in lanes by its condition alone */
+		V zero = simd_mul(&b->lanes, simd_iota(&b->lanes, DT_i64), simd_i64(&b->lanes, 0));
+		return simd_gather(&b->lanes, d, at, zero, mask);
+	}
+	if (stride == 1)
+		return mask ? simd_load_masked(&b->lanes, d, at, 0, mask) :
+			      simd_load(&b->lanes, d, at, 0);
+	V by = b->number[kernel_access_number(b->k, a) + 1 + b->vector_dim];
+	return simd_load_strided(&b->lanes, d, at, by, mask);
+}
+
+static V load_one(Body *b, const KInst *in)
+{
+	V at = body_address(b, in->access);
+	if (!in->in[0].i)
+		return simd_load(&b->one, in->dtype, at, 0);
+	return simd_load_masked(&b->one, in->dtype, at, 0, body_scalar(b, in->in[0]));
+}
+
+void body_store(Body *b, u32 inst)
+{
+	const KInst *in = &b->k->inst.v[inst];
+	const Access *a = in->access;
+	DType d = in->dtype;
+	bool lanes = b->vector_dim != NONE && (in->depends >> b->vector_dim & 1);
+	if (!lanes) {
+		V x = body_scalar(b, in->in[0]);
+		if (in->in[1].i)
+			simd_store_masked(&b->one, d, x, body_address(b, a), 0, body_scalar(b, in->in[1]));
+		else
+			simd_store(&b->one, d, x, body_address(b, a), 0);
+		return;
+	}
+	V x = body_vector(b, in->in[0]), mask = lane_mask(b, in->in[1]), index = lane_indices(b, a);
+	V at = body_address(b, a);
+	i64 stride = a->stride[b->vector_dim];
+	if (index)
+		simd_scatter(&b->lanes, d, x, at, index, mask);
+	else if (stride != 1)
+		simd_store_strided(&b->lanes, d, x, at,
+				   stride_value(b, stride, kernel_access_number(b->k, a) + 1 + b->vector_dim),
+				   mask);
+	else if (mask)
+		simd_store_masked(&b->lanes, d, x, at, 0, mask);
+	else
+		simd_store(&b->lanes, d, x, at, 0);
+}
+
+/* ---- instructions ---- */
+
+static bool narrow_float(DType d)
+{
+	return d == DT_bf16 || d == DT_f16;
+}
+
+static V scalar_function(const Simd *s, const KInst *in, DType operand, V x, V y, V z)
+{
+	DType d = operand;
+	bool is_float = dtype_is_float(d);
+	switch ((Scalar)in->scalar) {
+	case S_neg: return simd_neg(s, x);
+	case S_abs: return simd_abs(s, d, x);
+	case S_sign: return simd_sign(s, d, x);
+	case S_exp: return simd_exp(s, x);
+	case S_log: return simd_log(s, x);
+	case S_sqrt: return simd_sqrt(s, x);
+	case S_rsqrt: return simd_rsqrt(s, x);
+	case S_recip: return simd_recip(s, x);
+	case S_sin: return simd_sin(s, x);
+	case S_cos: return simd_cos(s, x);
+	case S_tanh: return simd_tanh(s, x);
+	case S_sigmoid: return simd_sigmoid(s, x);
+	case S_erf: return simd_erf(s, x);
+	case S_floor: return is_float ? simd_floor(s, x) : x;
+	case S_ceil: return is_float ? simd_ceil(s, x) : x;
+	case S_round: return is_float ? simd_round(s, x) : x;
+	case S_not: return simd_convert(s, DT_b1, d, simd_eq(s, x, simd_constant(s, d, 0)));
+	case S_add: return simd_add(s, x, y);
+	case S_sub: return simd_sub(s, x, y);
+	case S_mul: return simd_mul(s, x, y);
+	case S_div: return simd_div(s, d, x, y);
+	case S_floordiv: return simd_floordiv(s, d, x, y);
+	case S_mod: return simd_mod(s, d, x, y);
+	case S_pow: return simd_pow(s, x, y);
+	case S_min: return simd_min(s, d, x, y);
+	case S_max: return simd_max(s, d, x, y);
+	case S_lt: return simd_lt(s, d, x, y);
+	case S_le: return simd_le(s, d, x, y);
+	case S_eq: return simd_eq(s, x, y);
+	case S_ne: return simd_ne(s, x, y);
+	case S_and:
+	case S_or: {
+		V p = d == DT_b1 ? x : simd_ne(s, x, simd_constant(s, d, 0));
+		V q = d == DT_b1 ? y : simd_ne(s, y, simd_constant(s, d, 0));
+		V r = in->scalar == S_and ? simd_and(s, p, q) : simd_or(s, p, q);
+		return d == DT_b1 ? r : simd_convert(s, DT_b1, d, r);
+	}
+	case S_fma: return simd_fma(s, x, y, z);
+	case S_where: return simd_select(s, x, y, z);
+	default: NEVER("a scalar function that the CPU target does not know");
+	}
+}
+
+/* ir/philox.h, for any set of elements: each lane computes its own block and takes its word. */
+static V random_lanes(Body *b, const KInst *in, const Simd *s)
+{
+	const Access *a = in->access;
+	u32 at = kernel_access_number(b->k, a);
+	V key = LLVMBuildXor(b->m->builder, b->number[at + 1 + b->k->ndim + a->ndynamic],
+			     body_scalar(b, in->in[0]), "key");
+	V step = body_scalar(b, in->in[1]);
+	V element = simd_splat(s, linear(b, a));
+	if (s->lanes > 1) {
+		V more = lane_indices(b, a);
+		if (!more)
+			more = simd_mul(s, simd_iota(s, DT_i64),
+					simd_splat(s, stride_value(b, a->stride[b->vector_dim],
+								   at + 1 + b->vector_dim)));
+		element = simd_add(s, element, more);
+	}
+	LLVMBuilderRef B = b->m->builder;
+	V block = LLVMBuildLShr(B, element, simd_i64(s, 2), ""), high = LLVMBuildLShr(B, block, simd_i64(s, 32), "");
+	LLVMTypeRef word = simd_type(s, DT_u32);
+	V step_high = LLVMBuildLShr(B, step, cpu_i64(b->m, 32), "");
+	V key_high = LLVMBuildLShr(B, key, cpu_i64(b->m, 32), "");
+	LLVMTypeRef i32 = b->m->i32;
+	V counter[4] = { LLVMBuildTrunc(B, block, word, ""), LLVMBuildTrunc(B, high, word, ""),
+			 simd_splat(s, LLVMBuildTrunc(B, step, i32, "")),
+			 simd_splat(s, LLVMBuildTrunc(B, step_high, i32, "")) };
+	V keys[2] = { simd_splat(s, LLVMBuildTrunc(B, key, i32, "")),
+		      simd_splat(s, LLVMBuildTrunc(B, key_high, i32, "")) };
+	V out[4];
+	simd_philox(s, counter, keys, out);
+	V which = LLVMBuildTrunc(B, simd_and(s, element, simd_i64(s, 3)), word, "");
+	V draw = out[3];
+	for (u32 w = 3; w-- > 0;)
+		draw = simd_select(s, simd_eq(s, which, simd_i32(s, w)), out[w], draw);
+	return simd_uniform(s, draw);
+}
+
+static V emit(Body *b, KVal v, bool in_lanes)
+{
+	const KInst *in = &b->k->inst.v[v.i];
+	const Simd *s = in_lanes ? &b->lanes : &b->one;
+	DType d = in->dtype;
+	switch (in->op) {
+	case K_const: return simd_constant(s, d, in->imm);
+	case K_index: {
+		u32 at = kernel_access_number(b->k, in->access);
+		V i = simd_splat(s, linear(b, in->access));
+		if (in_lanes)
+			i = simd_add(s, i, simd_mul(s, simd_iota(s, DT_i64),
+						    simd_splat(s, stride_value(b, in->access->stride[b->vector_dim],
+									       at + 1 + b->vector_dim))));
+		return simd_convert(s, DT_i64, d, i);
+	}
+	case K_load: return in_lanes ? load_lanes(b, in) : load_one(b, in);
+	case K_random: return random_lanes(b, in, s);
+	default: break;
+	}
+	V x[3] = { 0 };
+	for (u32 i = 0; i < 3 && in->in[i].i; i++)
+		x[i] = in_lanes ? body_vector(b, in->in[i]) : body_scalar(b, in->in[i]);
+	/* `where` computes in the type of what it chooses */
+	const KInst *first = &b->k->inst.v[in->in[in->op == K_scalar && in->scalar == S_where ? 1 : 0].i];
+	switch (in->op) {
+	case K_cast: return simd_convert(s, first->dtype, d, x[0]);
+	case K_scalar: {
+		V y = scalar_function(s, in, first->dtype, x[0], x[1], x[2]);
+		return narrow_float(d) && in->scalar != S_where ? simd_convert(s, DT_f32, d, y) : y;
+	}
+	case K_reduce: NEVER("a reduction was asked for before its loop");
+	case K_acc: NEVER("an accumulator was asked for that the skeleton did not set");
+	default: NEVER("a kernel instruction that the CPU target does not know");
+	}
+}
+
+LLVMValueRef body_scalar(Body *b, KVal v)
+{
+	if (!b->scalar[v.i]) {
+		assert(!body_in_lanes(b, v));
+		V x = emit(b, v, false);
+		know(b, v.i, x, false);
+	}
+	return b->scalar[v.i];
+}
+
+LLVMValueRef body_vector(Body *b, KVal v)
+{
+	if (!b->vector[v.i]) {
+		V x;
+		if (body_in_lanes(b, v))
+			x = emit(b, v, true);
+		else
+			x = simd_splat(&b->lanes, body_scalar(b, v));
+		if (!b->vector[v.i])
+			know(b, v.i, x, true);
+	}
+	return b->vector[v.i];
+}
+
+void body_hoist(Body *b, u32 dims, const bool *wanted)
+{
+	for (u32 i = 1; i < b->k->inst.n; i++) {
+		const KInst *in = &b->k->inst.v[i];
+		bool ready = in->op != K_store && in->op != K_reduce && in->op != K_acc &&
+			     (in->depends & ~dims) == 0 && (!wanted || wanted[i]);
+		for (u32 j = 0; ready && j < 3; j++)
+			if (in->in[j].i && !b->scalar[in->in[j].i])
+				ready = false;
+		for (u32 j = 0; ready && in->access && j < in->access->ndynamic; j++)
+			if (!b->scalar[in->access->dynamic[j].index.i])
+				ready = false;
+		if (ready && !b->scalar[i])
+			body_scalar(b, (KVal){ i });
+	}
+}
+
+/* ---- the domain ---- */
+
+LLVMValueRef body_product(Body *b, u32 first, u32 last)
+{
+	V n = cpu_i64(b->m, 1);
+	for (u32 d = first; d < last; d++)
+		n = cpu_mul(b->m, n, b->extent[d]);
+	return n;
+}
+
+void body_unflatten(Body *b, u32 first, u32 last, V flat)
+{
+	for (u32 d = last; d-- > first;) {
+		if (d == first) {
+			b->coord[d] = flat;
+		} else {
+			b->coord[d] = cpu_rem(b->m, flat, b->extent[d]);
+			flat = cpu_div(b->m, flat, b->extent[d]);
+		}
+	}
+}

@@ -1,0 +1,62 @@
+/* codegen/cpu/body.h: a kernel's instructions as LLVM code, at a place of its domain that the loops
+ * around set up. All CPU skeletons emit bodies through this.
+ *
+ * The loops set `coord[d]` for each dimension they run over; one dimension may be in vector lanes
+ * (`vector_dim`; its coord is that of lane 0), with `mask` for lanes that are off (NULL: all on).
+ * body_value() emits what an instruction needs, each once, where the builder stands. A value that does
+ * not depend on the vector dimension is a scalar, and is spread when lanes ask for it.
+ *
+ * Values stay known until body_release() forgets those since a mark: what was emitted inside a loop must
+ * be forgotten after it; what was emitted before it is at hand inside. So emitting a value early, at an
+ * outer loop, is hoisting it: body_hoist() does that for all that is ready there. */
+#ifndef PL_CPU_BODY_H
+#define PL_CPU_BODY_H
+#include "codegen/cpu/vector.h"
+#include "ir/kernel.h"
+
+typedef struct Body {
+	CpuModule *m;
+	const Kernel *k;
+	Arena *arena;
+	Simd lanes, one;
+	/* the function's parameters */
+	LLVMValueRef slots, numbers, workspace, scratch, phase, begin, end;
+	LLVMValueRef *slot;      /* address of each slot */
+	LLVMValueRef *number;    /* every number, loaded at entry */
+	LLVMValueRef extent[KERNEL_DIMS];
+	LLVMValueRef coord[KERNEL_DIMS];
+	u32 vector_dim;          /* or NONE */
+	LLVMValueRef mask;       /* or NULL */
+	/* what is known: scalar and vector form of each instruction */
+	LLVMValueRef *scalar, *vector;
+	VEC(u32) known;          /* in order; bit 31 says the vector form */
+} Body;
+
+/* Begins function `name` with the signature KernelFunction, loads slots and numbers. */
+void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name);
+void body_end(Body *b);
+
+/* A value computed by the skeleton: a reduction, an accumulator. `vector`: in lanes. */
+void body_set(Body *b, KVal v, LLVMValueRef value, bool vector);
+LLVMValueRef body_scalar(Body *b, KVal v); /* must not depend on the vector dimension */
+LLVMValueRef body_vector(Body *b, KVal v);
+/* Emits the store instruction `inst`: in lanes where its place depends on the vector dimension. */
+void body_store(Body *b, u32 inst);
+
+u32 body_mark(const Body *b);
+void body_release(Body *b, u32 mark);
+/* Emits every instruction that depends on the dimensions in `dims` alone, needs no reduction that is
+ * not set yet, and is in `wanted` ([inst], NULL: all). */
+void body_hoist(Body *b, u32 dims, const bool *wanted);
+
+/* Does the instruction change from lane to lane? */
+bool body_in_lanes(const Body *b, KVal v);
+/* Address of an access at the current coordinates (lane 0), without dynamic parts that are in lanes. */
+LLVMValueRef body_address(Body *b, const Access *a);
+
+/* Coordinates of dimensions [first, last) from their flattened index, last dimension fastest. */
+void body_unflatten(Body *b, u32 first, u32 last, LLVMValueRef flat);
+/* The product of extents of dimensions [first, last). */
+LLVMValueRef body_product(Body *b, u32 first, u32 last);
+
+#endif

@@ -1,0 +1,33 @@
+/* codegen/cpu/kernels.h: the CPU's code for each class of kernel: what it needs to run and how it is
+ * emitted. One file per family; each keeps both sides together, because the formulas for tasks and
+ * scratch are in both: `needs` in numbers, `emit` in code. */
+#ifndef PL_CPU_KERNELS_H
+#define PL_CPU_KERNELS_H
+#include "codegen/cpu/body.h"
+#include "ir/target.h"
+
+typedef struct CpuKernelClass {
+	LaunchNeeds (*needs)(const CpuMachine *machine, const Kernel *k);
+	/* Emits function `name` (KernelFunction) into `m`. */
+	void (*emit)(CpuModule *m, const Kernel *k, Arena *arena, const char *name);
+	/* NULL, or why it cannot run this one. Optional. */
+	const char *(*refuses)(const CpuMachine *machine, const Kernel *k);
+} CpuKernelClass;
+
+/* By KernelClass; a class without code has emit NULL. */
+extern const CpuKernelClass cpu_kernel_class[KERNEL_CLASSES];
+
+extern const CpuKernelClass cpu_map, cpu_row, cpu_column, cpu_scatter, cpu_scan, cpu_sort, cpu_dot,
+	cpu_attention, cpu_attention_grad, cpu_grouped, cpu_grouped_weights;
+
+/* Elements of work that make a task of a loop kernel: some ten microseconds. */
+enum { TASK_ELEMENTS = 8192 };
+
+/* Reductions in code. */
+LLVMValueRef reduce_identity(const Simd *s, Reduce r, DType d);
+LLVMValueRef reduce_combine(const Simd *s, Reduce r, DType d, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef reduce_lanes(const Simd *s, Reduce r, DType d, LLVMValueRef x);
+/* Elements that do not count are replaced by the identity. */
+LLVMValueRef reduce_masked(const Simd *s, Reduce r, DType d, LLVMValueRef x, LLVMValueRef mask);
+
+#endif

@@ -1,0 +1,339 @@
+/* codegen/cpu/loops.c: MAP and ROW kernels: one dimension in vector lanes, the others flattened into
+ * rows, several rows or a piece of one to a task.
+ *
+ * A row is swept once for stores, and once before for each level of reductions. In a sweep, the body is
+ * emitted for a block of several vectors without masks, each with accumulators of its own, and once more
+ * with a mask for what remains. A value that is costly and wanted in a later sweep is kept in the
+ * thread's scratch (a row long); cheap ones are computed again. */
+#include "codegen/cpu/kernels.h"
+
+#include <string.h>
+
+typedef LLVMValueRef V;
+
+/* ---- reductions ---- */
+
+V reduce_identity(const Simd *s, Reduce r, DType d)
+{
+	if (r == REDUCE_sum)
+		return simd_constant(s, d, 0);
+	f64 most = dtype_is_float(d) ? __builtin_inf() : dtype_info[d].largest;
+	f64 least = dtype_is_float(d) ? -most : dtype_info[d].kind == KIND_I ? -most - 1 : 0;
+	return simd_constant(s, d, r == REDUCE_max ? least : most);
+}
+
+V reduce_combine(const Simd *s, Reduce r, DType d, V a, V b)
+{
+	return r == REDUCE_sum ? simd_add(s, a, b) : r == REDUCE_max ? simd_max(s, d, a, b) : simd_min(s, d, a, b);
+}
+
+V reduce_lanes(const Simd *s, Reduce r, DType d, V x)
+{
+	return r == REDUCE_sum ? simd_reduce_add(s, x) :
+	       r == REDUCE_max ? simd_reduce_max(s, d, x) :
+				 simd_reduce_min(s, d, x);
+}
+
+V reduce_masked(const Simd *s, Reduce r, DType d, V x, V mask)
+{
+	return mask ? simd_select(s, mask, x, reduce_identity(s, r, d)) : x;
+}
+
+/* ---- tasks: the last dimension is a row of n elements, the others P rows ---- */
+
+typedef struct Split {
+	i64 pieces, rows; /* pieces of a row, or rows of a task: one of the two is 1 */
+	i64 tasks;
+} Split;
+
+static Split split_of(i64 rows, i64 n, bool may_cut)
+{
+	Split s = { 1, 1, 0 };
+	n = MAX(n, 1);
+	if (may_cut)
+		s.pieces = (n + TASK_ELEMENTS - 1) / TASK_ELEMENTS;
+	if (s.pieces == 1)
+		s.rows = MAX(1, TASK_ELEMENTS / n);
+	s.tasks = s.pieces * ((rows + s.rows - 1) / s.rows);
+	return s;
+}
+
+static i64 rows_of(const Kernel *k)
+{
+	i64 rows = 1;
+	for (u32 d = 0; d + 1 < k->ndim; d++)
+		rows *= k->dim[d].extent;
+	return rows;
+}
+
+/* The loop over the tasks' rows, with columns [from, to) of each. */
+typedef struct RowLoop {
+	CpuLoop task, row;
+	V from, to;
+} RowLoop;
+
+static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
+{
+	CpuModule *m = b->m;
+	V one = cpu_i64(m, 1), chunk = cpu_i64(m, TASK_ELEMENTS);
+	u32 last = b->k->ndim - 1;
+	V rows = body_product(b, 0, last), n = b->extent[last];
+	/* pieces and rows as split_of has them */
+	V pieces = one, per = LLVMBuildSDiv(m->builder, chunk, n, "");
+	if (may_cut)
+		pieces = cpu_div(m, cpu_add(m, n, cpu_i64(m, TASK_ELEMENTS - 1)), chunk);
+	V few = cpu_less(m, per, one);
+	per = LLVMBuildSelect(m->builder, few, one, per, "rows_per_task");
+	cpu_loop_begin(m, &r->task, b->begin, b->end, one, 0, NULL);
+	V piece = cpu_rem(m, r->task.index, pieces), block = cpu_div(m, r->task.index, pieces);
+	V first = cpu_mul(m, block, per);
+	V end = cpu_min(m, cpu_add(m, first, per), rows);
+	r->from = may_cut ? cpu_mul(m, piece, chunk) : cpu_i64(m, 0);
+	r->to = may_cut ? cpu_min(m, n, cpu_add(m, r->from, chunk)) : n;
+	cpu_loop_begin(m, &r->row, first, end, one, 0, NULL);
+	body_unflatten(b, 0, last, r->row.index);
+}
+
+static void row_loop_end(Body *b, RowLoop *r)
+{
+	r->row.unroll = 1;
+	cpu_loop_end(b->m, &r->row, NULL);
+	r->task.unroll = 1;
+	cpu_loop_end(b->m, &r->task, NULL);
+}
+
+/* ---- what is needed in which sweep ---- */
+
+typedef struct Sweeps {
+	u32 n;
+	u32 *need;  /* [inst] bit s: needed in lanes in sweep s */
+	i32 *kept;  /* [inst] which row of scratch, or -1 */
+	u32 nkept;
+} Sweeps;
+
+static bool along_row(const Kernel *k, u32 i)
+{
+	return k->inst.v[i].depends >> (k->ndim - 1) & 1;
+}
+
+static bool costly(const KInst *in)
+{
+	if (in->op == K_random)
+		return true;
+	if (in->op != K_scalar || in->dtype != DT_f32)
+		return false;
+	switch ((Scalar)in->scalar) {
+	case S_exp:
+	case S_log:
+	case S_sin:
+	case S_cos:
+	case S_tanh:
+	case S_sigmoid:
+	case S_erf:
+	case S_pow: return true;
+	default: return false;
+	}
+}
+
+static Sweeps plan_sweeps(const Kernel *k, Arena *arena)
+{
+	Sweeps s = { .n = 1, .need = NEWN(arena, u32, k->inst.n + 1), .kept = NEWN(arena, i32, k->inst.n + 1) };
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		s.kept[i] = -1;
+		if (in->op == K_store) {
+			s.need[i] |= 1u << in->sweep;
+			s.n = MAX(s.n, in->sweep + 1);
+		} else if (in->op == K_reduce) {
+			s.need[i] |= 1u << (in->sweep - 1);
+			s.n = MAX(s.n, in->sweep);
+		}
+	}
+	for (u32 i = k->inst.n; i-- > 1;) {
+		const KInst *in = &k->inst.v[i];
+		u32 need = s.need[i];
+		/* bits below the lowest sweep in which it can be computed do not occur */
+		if (need & (need - 1) && costly(in) && along_row(k, i)) {
+			s.kept[i] = (i32)s.nkept++;
+			need &= -need; /* its operands are wanted the first time only */
+		}
+		for (u32 j = 0; j < 3; j++)
+			s.need[in->in[j].i] |= need;
+		for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
+			s.need[in->access->dynamic[j].index.i] |= need;
+	}
+	return s;
+}
+
+/* ---- one block of lanes in one sweep ---- */
+
+static u32 padded_row_bytes(i64 n)
+{
+	return (u32)(((n + 63) / 64 + 1) * 64 * sizeof(f32));
+}
+
+/* Address in scratch of kept row `row` at column `col`. */
+static V kept_at(Body *b, i32 row, V col)
+{
+	CpuModule *m = b->m;
+	V n = b->extent[b->k->ndim - 1];
+	V stride = cpu_mul(m, cpu_add(m, cpu_div(m, cpu_add(m, n, cpu_i64(m, 63)), cpu_i64(m, 64)), cpu_i64(m, 1)),
+			   cpu_i64(m, 64));
+	return cpu_at(m, m->f32, b->scratch, cpu_add(m, cpu_mul(m, stride, cpu_i64(m, row)), col));
+}
+
+/* Emits what sweep `s` does at the current coordinates. acc: in and out, one per reduction of the sweep. */
+static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32 nreduce, V *acc)
+{
+	const Kernel *k = b->k;
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (!(sw->need[i] >> s & 1) || !along_row(k, i) || in->op == K_reduce)
+			continue;
+		if (in->op == K_store) {
+			body_store(b, i);
+			continue;
+		}
+		if (sw->kept[i] < 0)
+			continue; /* made when it is asked for */
+		bool first = (sw->need[i] & ((1u << s) - 1)) == 0;
+		V at = kept_at(b, sw->kept[i], b->coord[k->ndim - 1]);
+		if (first) /* the scratch row is padded: whole vectors, always */
+			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
+		else
+			body_set(b, (KVal){ i }, simd_load(&b->lanes, in->dtype, at, 0), true);
+	}
+	for (u32 r = 0; r < nreduce; r++) {
+		const KInst *in = &k->inst.v[reduce[r]];
+		V x = reduce_masked(&b->lanes, in->reduce, in->dtype, body_vector(b, in->in[0]), b->mask);
+		acc[r] = reduce_combine(&b->lanes, in->reduce, in->dtype, acc[r], x);
+	}
+}
+
+/* How many vectors a block has: enough to hide latencies, fewer for large bodies. */
+static u32 block_vectors(const Kernel *k, u32 nreduce)
+{
+	u32 n = k->inst.n;
+	return nreduce > 4 || n > 96 ? 1 : n > 40 ? 2 : 4;
+}
+
+static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
+{
+	CpuModule *m = b->m;
+	const Kernel *k = b->k;
+	u32 last = k->ndim - 1, L = b->lanes.lanes;
+	u32 *reduce = NEWN(b->arena, u32, k->inst.n), nreduce = 0;
+	bool any = false;
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (in->op == K_reduce && in->sweep == s + 1)
+			reduce[nreduce++] = i;
+		any |= in->op == K_store && in->sweep == s && along_row(k, i);
+	}
+	if (!nreduce && !any)
+		return;
+	u32 U = block_vectors(k, nreduce);
+	if (U * nreduce > CPU_CARRIED)
+		U = 1;
+	assert(U * nreduce <= CPU_CARRIED);
+	V start[CPU_CARRIED], next[CPU_CARRIED];
+	for (u32 u = 0; u < U; u++)
+		for (u32 r = 0; r < nreduce; r++) {
+			const KInst *in = &k->inst.v[reduce[r]];
+			start[u * nreduce + r] = reduce_identity(&b->lanes, in->reduce, in->dtype);
+		}
+	V width = cpu_i64(m, (i64)U * L);
+	V span = cpu_sub(m, to, from);
+	V whole = cpu_add(m, from, cpu_mul(m, cpu_div(m, span, width), width));
+	CpuLoop main = { 0 }, rest = { 0 };
+	b->vector_dim = last;
+	cpu_loop_begin(m, &main, from, whole, width, U * nreduce, start);
+	for (u32 u = 0; u < U; u++) {
+		u32 mark = body_mark(b);
+		b->coord[last] = cpu_add(m, main.index, cpu_i64(m, (i64)u * L));
+		b->mask = NULL;
+		V acc[CPU_CARRIED];
+		memcpy(acc, main.carried + u * nreduce, nreduce * sizeof *acc);
+		sweep_block(b, sw, s, reduce, nreduce, acc);
+		memcpy(next + u * nreduce, acc, nreduce * sizeof *acc);
+		body_release(b, mark);
+	}
+	main.unroll = 1;
+	cpu_loop_end(m, &main, next);
+	/* the accumulators of a block become one, by a fixed tree */
+	V total[CPU_CARRIED];
+	for (u32 r = 0; r < nreduce; r++) {
+		const KInst *in = &k->inst.v[reduce[r]];
+		V part[4];
+		for (u32 u = 0; u < U; u++)
+			part[u] = main.carried[u * nreduce + r];
+		for (u32 n = U; n > 1; n /= 2)
+			for (u32 u = 0; u < n / 2; u++)
+				part[u] = reduce_combine(&b->lanes, in->reduce, in->dtype, part[u], part[u + n / 2]);
+		total[r] = part[0];
+	}
+	cpu_loop_begin(m, &rest, whole, to, cpu_i64(m, L), nreduce, total);
+	u32 mark = body_mark(b);
+	b->coord[last] = rest.index;
+	b->mask = simd_mask(&b->lanes, cpu_sub(m, to, rest.index));
+	V acc[CPU_CARRIED];
+	memcpy(acc, rest.carried, nreduce * sizeof *acc);
+	sweep_block(b, sw, s, reduce, nreduce, acc);
+	body_release(b, mark);
+	b->mask = NULL;
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, acc);
+	b->vector_dim = NONE;
+	b->coord[last] = cpu_i64(m, 0);
+	for (u32 r = 0; r < nreduce; r++) {
+		const KInst *in = &k->inst.v[reduce[r]];
+		body_set(b, (KVal){ reduce[r] },
+			 reduce_lanes(&b->lanes, in->reduce, in->dtype, rest.carried[r]), false);
+	}
+}
+
+static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	Body b;
+	body_begin(&b, m, k, arena, name);
+	bool row = k->class == KERNEL_ROW;
+	Sweeps sw = plan_sweeps(k, arena);
+	body_hoist(&b, 0, NULL);
+	RowLoop loop = { 0 };
+	row_loop_begin(&b, &loop, !row);
+	u32 mark = body_mark(&b), outer = (1u << (k->ndim - 1)) - 1;
+	for (u32 s = 0; s < sw.n; s++) {
+		body_hoist(&b, outer, NULL);
+		sweep_row(&b, &sw, s, loop.from, loop.to);
+	}
+	body_hoist(&b, outer, NULL);
+	/* what is stored once a row */
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_store && !along_row(k, i))
+			body_store(&b, i);
+	body_release(&b, mark);
+	row_loop_end(&b, &loop);
+	body_end(&b);
+}
+
+static LaunchNeeds needs_map(const CpuMachine *machine, const Kernel *k)
+{
+	(void)machine;
+	Split s = split_of(rows_of(k), k->dim[k->ndim - 1].extent, true);
+	return (LaunchNeeds){ .nphase = 1, .tasks = { s.tasks } };
+}
+
+static LaunchNeeds needs_row(const CpuMachine *machine, const Kernel *k)
+{
+	(void)machine;
+	Arena tmp = ARENA("needs");
+	i64 n = k->dim[k->ndim - 1].extent;
+	Split s = split_of(rows_of(k), n, false);
+	Sweeps sw = plan_sweeps(k, &tmp);
+	arena_free(&tmp);
+	return (LaunchNeeds){ .nphase = 1, .tasks = { s.tasks },
+			      .thread_scratch = (u64)sw.nkept * padded_row_bytes(n) };
+}
+
+const CpuKernelClass cpu_map = { .needs = needs_map, .emit = emit_rows };
+const CpuKernelClass cpu_row = { .needs = needs_row, .emit = emit_rows };
