@@ -31,6 +31,11 @@ typedef struct TextPart {
 	Expr *hole;       /* NULL for text */
 } TextPart;
 
+typedef struct TextPartList {
+	TextPart *v;
+	u32 n, cap;
+} TextPartList;
+
 /* A string, or the path after `as`. Braces whose content has a comma outside brackets are no hole
  * but alternatives of a pattern, as in "**.{q,v}_proj": they stay in the text. Neither are \{ \}.
  * `text` is the whole with escapes decoded and holes verbatim, "h.{i}": what a pattern matches
@@ -310,7 +315,6 @@ struct Stmt {
 			ExprList operand;  /* may be empty when there is a body */
 			ClauseList clause; /* in order */
 			Expr *arrow;       /* after `->`, or NULL */
-			Expr *value;       /* after `=`, or NULL */
 			bool has_body;
 			Block body;
 		} directive;
