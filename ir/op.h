@@ -123,7 +123,9 @@ typedef struct OpDef {
 	Val (*fold)(Builder *b, const Node *n);
 	/* COMP: the same in simpler ops; out[nout]. */
 	void (*expand)(Builder *b, const Node *n, Val *out);
-	/* Derivatives as nodes: dout[nout] ({0}: zero) to din[nin] ({0}: none). */
+	/* Derivatives as nodes: dout[nout] ({0}: zero) to din[nin] ({0}: none). Each has its value's
+	 * shape and element type, but may be f32 where that is narrower (elementwise ops get and give
+	 * the value's own). `n` is a copy with n->out set. */
 	void (*vjp)(Builder *b, const Node *n, const Val *dout, Val *din);
 	Cost (*cost)(const Graph *g, const Node *n);
 	/* In f64, slow and plain: the definition of the op. COMP ops may leave it to expand. */

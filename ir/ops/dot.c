@@ -120,7 +120,7 @@ static bool dot_infer(InferCx *cx)
 }
 
 /* Each operand's gradient is a dot of the result's gradient, rounded as the operands are, and the
- * other operand. */
+ * other operand; both in the type they accumulate in. */
 static void dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	DotSpec s;
@@ -129,11 +129,9 @@ static void dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	DType d = val_type(b->g, n->in[0])->dtype;
 	Val dy = make_cast(b, dout[0], d);
 	dot_spec_permute(&s, 2, 1, 0, text);
-	Val da = BA(b, dot, (dy, n->in[1]), .spec = intern_z(&b->g->ir->names, text));
+	din[0] = BA(b, dot, (dy, n->in[1]), .spec = intern_z(&b->g->ir->names, text));
 	dot_spec_permute(&s, 0, 2, 1, text);
-	Val db = BA(b, dot, (n->in[0], dy), .spec = intern_z(&b->g->ir->names, text));
-	din[0] = make_cast(b, da, d);
-	din[1] = make_cast(b, db, d);
+	din[1] = BA(b, dot, (n->in[0], dy), .spec = intern_z(&b->g->ir->names, text));
 }
 
 static Cost dot_cost(const Graph *g, const Node *n)
@@ -310,9 +308,8 @@ static void grouped_dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din
 	const Type *w = val_type(b->g, n->in[1]);
 	Val dy = make_cast(b, dout[0], w->dtype), offsets = n->in[2];
 	Val turned = BA(b, transpose, (n->in[1]), .perm = INTS(b, 0, 2, 1));
-	Val dw = BA(b, grouped_dot_weights, (n->in[0], dy, offsets), .groups = { 1, w->dim });
-	din[0] = make_cast(b, B(b, grouped_dot, dy, turned, offsets), w->dtype);
-	din[1] = make_cast(b, dw, w->dtype);
+	din[0] = B(b, grouped_dot, dy, turned, offsets);
+	din[1] = BA(b, grouped_dot_weights, (n->in[0], dy, offsets), .groups = { 1, w->dim });
 }
 
 /* The rows of each group, in order; those before the first offset and past the last are in none. */
@@ -409,8 +406,8 @@ static void grouped_dot_weights_vjp(Builder *b, const Node *n, const Val *dout, 
 	DType d = val_type(b->g, n->in[0])->dtype;
 	Val dw = make_cast(b, dout[0], d), offsets = n->in[2];
 	Val turned = BA(b, transpose, (dw), .perm = INTS(b, 0, 2, 1));
-	din[0] = make_cast(b, B(b, grouped_dot, n->in[1], turned, offsets), d);
-	din[1] = make_cast(b, B(b, grouped_dot, n->in[0], dw, offsets), d);
+	din[0] = B(b, grouped_dot, n->in[1], turned, offsets);
+	din[1] = B(b, grouped_dot, n->in[0], dw, offsets);
 }
 
 static void grouped_dot_weights_eval(EvalCx *cx)

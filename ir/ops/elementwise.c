@@ -480,20 +480,13 @@ static Val cast_fold(Builder *b, const Node *n)
 	return (Val){ 0 };
 }
 
-/* Back to the operand's type. Where the gradient arriving here was itself only just rounded from
- * that type, the rounding is left out: it is no part of the derivative, and the gradient of a weight
- * that is used in bf16 keeps the f32 in which it was accumulated. */
+/* Gradients of narrow values are held in f32, so that there is often nothing to do. */
 static void cast_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
-	const Graph *g = b->g;
-	DType from = val_type(g, n->in[0])->dtype;
+	DType from = val_type(b->g, n->in[0])->dtype;
 	if (!dtype_is_float(from) || !dtype_is_float(ATTR(n, cast)->dtype))
 		return;
-	const Node *rounded = made_by(g, dout[0], OP_cast);
-	if (rounded && val_type(g, rounded->in[0])->dtype == from)
-		din[0] = rounded->in[0];
-	else
-		din[0] = make_cast(b, dout[0], from);
+	din[0] = make_cast(b, dout[0], from == DT_f64 ? DT_f64 : DT_f32);
 }
 
 /* The evaluator rounds results to narrow types; see eval.h. */

@@ -599,9 +599,14 @@ static Val split_fold(Builder *b, const Node *n)
 static void split_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	Val *piece = NEWN(b->g->arena, Val, n->nout);
+	DType d = DT_f32;
 	for (u32 i = 0; i < n->nout; i++)
-		piece[i] = dout[i].i ? dout[i]
-				     : make_zeros(b, val_type(b->g, (Val){ n->out.i + i }));
+		if (dout[i].i)
+			d = val_type(b->g, dout[i])->dtype;
+	for (u32 i = 0; i < n->nout; i++) {
+		const Type *t = val_type(b->g, (Val){ n->out.i + i });
+		piece[i] = dout[i].i ? dout[i] : make_full(b, 0, d, dims_of_type(b, t));
+	}
 	din[0] = build(b, OP_concat, piece, n->nout, 0,
 		       &(concat_attr){ .axis = ATTR(n, split)->axis });
 }

@@ -179,7 +179,7 @@ static void extreme_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	ints axes = reduced_axes(n->attr);
 	Val x = n->in[0];
-	DType d = val_type(b->g, x)->dtype;
+	DType d = val_type(b->g, dout[0])->dtype;
 	Val wins = make_cast(b, B(b, eq, x, make_unreduce(b, n->out, x, axes)), d);
 	Val share = B(b, div, dout[0], BA(b, sum, (wins), .axes = axes));
 	din[0] = B(b, mul, wins, make_unreduce(b, share, x, axes));
