@@ -110,11 +110,6 @@ Dim dim_of(const Graph *g, Val v, u32 d)
 	return val_type(g, v)->dim[d];
 }
 
-Val make_zeros(Builder *b, const Type *t)
-{
-	return make_full(b, 0, t->dtype, dims_of_type(b, t));
-}
-
 /* ---- costs, along ---- */
 
 f64 node_bytes(const Graph *g, const Node *n)

@@ -28,8 +28,6 @@ const Node *made_by(const Graph *g, Val v, Op op);
 bool is_full(const Graph *g, Val v, f64 *value);
 bool is_number(const Graph *g, Val v, f64 value);
 Dim dim_of(const Graph *g, Val v, u32 d);
-/* Zeros of this type. */
-Val make_zeros(Builder *b, const Type *t);
 
 /* ---- costs, along ---- */
 

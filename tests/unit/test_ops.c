@@ -171,15 +171,17 @@ static void expands(Op op, u64 seed)
 static f64 weighted(Use *u, const Node *n, const Tensor *weight)
 {
 	f64 sum = 0;
-	ArenaMark mark = arena_mark(&u->arena);
+	Arena tmp = ARENA("weighted");
 	for (u32 i = 0; i < n->nout; i++) {
 		if (!weight[i].data)
 			continue;
-		Tensor x = use_eval(u, (Val){ n->out.i + i });
+		Val v = { n->out.i + i };
+		Tensor x;
+		eval_values(&tmp, u->b.g, u->source.v, &v, 1, &x, (EvalOptions){ 0 });
 		for (i64 k = 0; k < x.n; k++)
 			sum += weight[i].data[k] * x.data[k];
 	}
-	arena_release(&u->arena, mark);
+	arena_free(&tmp);
 	return sum;
 }
 
@@ -446,8 +448,7 @@ static void folds(Op op, u64 seed)
 	Val *map = NEWN(&u.arena, Val, u.b.g->value.n);
 	for (u32 i = 0; i < u.b.g->node.n; i++) {
 		const Node *from = &u.b.g->node.v[i];
-		Val args[8];
-		assert_true(from->nin <= COUNT(args));
+		Val *args = NEWN(&u.arena, Val, from->nin + 1u);
 		for (u32 k = 0; k < from->nin; k++)
 			args[k] = map[from->in[k].i];
 		Val to = build_copy(&b, u.b.g, from, args);
