@@ -118,7 +118,11 @@ static void pull(Walk *w, Arena *tmp, u32 index)
 	if (op_info[n.op].traits & T_NOGRAD)
 		return;
 	Val *dout = NEWN(tmp, Val, n.nout), *din = NEWN(tmp, Val, n.nin + 1u);
-	bool any = false;
+	bool any = false, wanted = false;
+	for (u32 i = 0; i < n.nin; i++)
+		wanted |= cotangent_of(w, n.in[i])->depends;
+	if (!wanted)
+		return; /* it makes a wrt */
 	for (u32 i = 0; i < n.nout; i++) {
 		Cotangent *c = cotangent_of(w, (Val){ n.out.i + i });
 		dout[i] = c->end ? (Val){ 0 } : c->sum;
