@@ -1,5 +1,6 @@
-/* support/cache.c: see cache.h. No fsync: after a power cut an entry may be torn, which its checksum
- * finds. The time of the last use is the file's modification time, renewed once an hour at most. */
+/* support/cache.c: see cache.h. No fsync: after a power cut an entry may be torn, which its
+ * checksum finds. The time of the last use is the file's modification time, renewed once an hour at
+ * most. */
 #include "support/cache.h"
 #include "support/io.h"
 

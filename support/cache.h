@@ -13,8 +13,8 @@ typedef struct CacheKey {
 
 typedef struct Cache Cache;
 
-/* `folder` NULL: "objects" under io_cache_folder. `bound` in bytes, 0: 512 MiB. Safe for threads and
- * processes that use one folder together. */
+/* `folder` NULL: "objects" under io_cache_folder. `bound` in bytes, 0: 512 MiB. Safe for threads
+ * and processes that use one folder together. */
 PL_MUST_USE Status cache_open(Arena *a, const char *folder, u64 bound, Cache **out);
 
 /* A 128-bit hash (XXH3) of the pieces, in order and with their lengths. */

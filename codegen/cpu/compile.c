@@ -2,8 +2,8 @@
  *
  * A unit is built, hashed as bitcode, looked up in the cache, and only when missing optimized and
  * turned into an object. Each thread has its own context and target machine: LLVM's are not shared.
- * Vectors are explicit in what is emitted, so a short list of passes does as well as LLVM's -O3 in a
- * third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
+ * Vectors are explicit in what is emitted, so a short list of passes does as well as LLVM's -O3 in
+ * a third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
  * simplification). */
 #include "codegen/cpu/llvm.h"
 
@@ -22,8 +22,8 @@
 
 #define MAX_THREADS 64
 /* instcombine as a name alone would end the process if it needed a second round */
-#define PASSES                                                                                \
-	"function(sroa,early-cse<memssa>,loop-mssa(licm),loop-unroll,"                        \
+#define PASSES                                                                                     \
+	"function(sroa,early-cse<memssa>,loop-mssa(licm),loop-unroll,"                             \
 	"instcombine<no-verify-fixpoint>,early-cse,adce)"
 
 struct CpuCompiler {
@@ -284,8 +284,8 @@ void cpu_compile(CpuCompiler *c, Arena *a, CpuUnit *unit, u32 n)
 	for (u32 i = 0; i < started; i++)
 		pthread_join(thread[i], NULL);
 	for (u32 i = 0; i < n; i++) {
-		unit[i].object = (Blob){ arena_copy(a, w.object[i].p, 1, w.object[i].n, 16),
-					 w.object[i].n };
+		unit[i].object =
+			(Blob){ arena_copy(a, w.object[i].p, 1, w.object[i].n, 16), w.object[i].n };
 		free((void *)(uintptr_t)w.object[i].p);
 	}
 	if (c->options.cache)
@@ -314,11 +314,12 @@ void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to)
 
 /* What emitters call by name, and what LLVM makes calls of by itself: copies, and on CPUs without
  * the instruction fma and rounding. */
-#define HOST_FUNCTIONS(F)                                                                         \
-	F(exp) F(exp2) F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt) \
-	F(fma) F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod)                  \
-	F(fmaf) F(floorf) F(ceilf) F(truncf) F(rintf) F(nearbyintf) F(roundevenf) F(sqrtf)          \
-	F(memcpy) F(memmove) F(memset)
+#define HOST_FUNCTIONS(F)                                                                          \
+	F(exp)                                                                                     \
+	F(exp2) F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt)       \
+		F(fma) F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod) F(fmaf) \
+			F(floorf) F(ceilf) F(truncf) F(rintf) F(nearbyintf) F(roundevenf) F(sqrtf) \
+				F(memcpy) F(memmove) F(memset)
 
 #define NAME(f) #f,
 const char *const cpu_symbols[] = { HOST_FUNCTIONS(NAME) NULL };
@@ -338,17 +339,16 @@ static Status failed(const char *what, LLVMErrorRef e)
 
 static LLVMErrorRef define_symbols(LLVMOrcLLJITRef jit)
 {
-#define ADDRESS(f) (LLVMOrcExecutorAddress)(uintptr_t)f,
+#define ADDRESS(f) (LLVMOrcExecutorAddress)(uintptr_t) f,
 	const LLVMOrcExecutorAddress address[] = { HOST_FUNCTIONS(ADDRESS) };
 #undef ADDRESS
 	LLVMOrcCSymbolMapPair pair[COUNT(address)];
 	for (u32 i = 0; i < COUNT(address); i++)
-		pair[i] = (LLVMOrcCSymbolMapPair){
-			LLVMOrcLLJITMangleAndIntern(jit, cpu_symbols[i]),
-			{ address[i],
-			  { LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable,
-			    0 } }
-		};
+		pair[i] = (LLVMOrcCSymbolMapPair){ LLVMOrcLLJITMangleAndIntern(jit, cpu_symbols[i]),
+						   { address[i],
+						     { LLVMJITSymbolGenericFlagsExported |
+							       LLVMJITSymbolGenericFlagsCallable,
+						       0 } } };
 	return LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(jit),
 				     LLVMOrcAbsoluteSymbols(pair, COUNT(pair)));
 }

@@ -283,8 +283,8 @@ void cpu_loop_end(CpuModule *m, CpuLoop *loop, const LLVMValueRef *next)
 {
 	LLVMBasicBlockRef last = LLVMGetInsertBlock(m->builder);
 	LLVMValueRef index = cpu_add(m, loop->index, loop->step);
-	LLVMValueRef branch = LLVMBuildCondBr(m->builder, cpu_less(m, index, loop->end),
-					      loop->body, loop->after);
+	LLVMValueRef branch =
+		LLVMBuildCondBr(m->builder, cpu_less(m, index, loop->end), loop->body, loop->after);
 	if (loop->unroll)
 		set_unroll(m, branch, loop->unroll);
 	add_incoming(loop->index, index, last);
@@ -312,9 +312,9 @@ void cpu_if_begin(CpuModule *m, CpuIf *branch, LLVMValueRef condition, u32 odds)
 			LLVMValueAsMetadata(cpu_i32(m, odds)),
 			LLVMValueAsMetadata(cpu_i32(m, 100 - odds)),
 		};
-		LLVMSetMetadata(jump, LLVMGetMDKindIDInContext(m->context, "prof", 4),
-				LLVMMetadataAsValue(m->context,
-						    LLVMMDNodeInContext2(m->context, part, 3)));
+		LLVMSetMetadata(
+			jump, LLVMGetMDKindIDInContext(m->context, "prof", 4),
+			LLVMMetadataAsValue(m->context, LLVMMDNodeInContext2(m->context, part, 3)));
 	}
 	LLVMPositionBuilderAtEnd(m->builder, then);
 }

@@ -87,12 +87,8 @@ static bool runs_on(const CpuMachine *host, const CpuMachine *m)
 static const struct {
 	const char *name, *features;
 } known[] = {
-	{ "generic", "" },
-	{ "neoverse-n1", "" },
-	{ "neoverse-v1", "" },
-	{ "neoverse-n2", "" },
-	{ "neoverse-v2", "" },
-	{ "apple-m1", "" },
+	{ "generic", "" },     { "neoverse-n1", "" }, { "neoverse-v1", "" },
+	{ "neoverse-n2", "" }, { "neoverse-v2", "" }, { "apple-m1", "" },
 };
 
 static void decide(CpuMachine *m, const char *features)
@@ -161,8 +157,8 @@ Status cpu_machine(const char *name, CpuMachine *out)
 		for (u32 i = 0; i < COUNT(known); i++)
 			snprintf(list + strlen(list), sizeof list - strlen(list), ", %s",
 				 known[i].name);
-		return FAIL(STATUS_INPUT, "no CPU is called '%.*s'; known are host%s",
-			    STR_ARG(cpu), list);
+		return FAIL(STATUS_INPUT, "no CPU is called '%.*s'; known are host%s", STR_ARG(cpu),
+			    list);
 	}
 	for (const char *p = changes; *p;) {
 		size_t n = strcspn(p, ",");

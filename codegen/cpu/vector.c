@@ -19,17 +19,24 @@ static LLVMTypeRef wide(const Simd *s, LLVMTypeRef scalar)
 LLVMTypeRef simd_scalar_type(const Simd *s, DType d)
 {
 	switch (d) {
-	case DT_b1: return s->m->i1;
+	case DT_b1:
+		return s->m->i1;
 	case DT_u8:
-	case DT_i8: return s->m->i8;
+	case DT_i8:
+		return s->m->i8;
 	case DT_u32:
-	case DT_i32: return s->m->i32;
-	case DT_i64: return s->m->i64;
-	case DT_f64: return s->m->f64;
+	case DT_i32:
+		return s->m->i32;
+	case DT_i64:
+		return s->m->i64;
+	case DT_f64:
+		return s->m->f64;
 	case DT_f16:
 	case DT_bf16:
-	case DT_f32: return s->m->f32;
-	default: NEVER("no such dtype");
+	case DT_f32:
+		return s->m->f32;
+	default:
+		NEVER("no such dtype");
 	}
 }
 
@@ -40,9 +47,9 @@ LLVMTypeRef simd_type(const Simd *s, DType d)
 
 LLVMTypeRef simd_memory_type(const Simd *s, DType d)
 {
-	return d == DT_b1			? s->m->i8
+	return d == DT_b1                    ? s->m->i8
 	       : d == DT_bf16 || d == DT_f16 ? s->m->i16
-					       : simd_scalar_type(s, d);
+					     : simd_scalar_type(s, d);
 }
 
 /* The constant in every lane. */
@@ -102,8 +109,8 @@ LLVMValueRef simd_splat(const Simd *s, LLVMValueRef scalar)
 	if (LLVMIsConstant(scalar))
 		return repeat(s, scalar);
 	LLVMTypeRef type = wide(s, LLVMTypeOf(scalar));
-	LLVMValueRef one = LLVMBuildInsertElement(B, LLVMGetPoison(type), scalar,
-						  cpu_i32(s->m, 0), "");
+	LLVMValueRef one =
+		LLVMBuildInsertElement(B, LLVMGetPoison(type), scalar, cpu_i32(s->m, 0), "");
 	LLVMTypeRef mask = LLVMVectorType(s->m->i32, s->lanes);
 	return LLVMBuildShuffleVector(B, one, LLVMGetPoison(type), LLVMConstNull(mask), "");
 }
@@ -140,19 +147,26 @@ static LLVMValueRef widen(const Simd *s, DType d, LLVMValueRef x)
 	switch (d) {
 	case DT_b1:
 		return LLVMBuildICmp(B, LLVMIntNE, x, LLVMConstNull(LLVMTypeOf(x)), "");
-	case DT_bf16: return simd_from_bf16(s, x);
-	case DT_f16: return simd_from_f16(s, x);
-	default: return x;
+	case DT_bf16:
+		return simd_from_bf16(s, x);
+	case DT_f16:
+		return simd_from_f16(s, x);
+	default:
+		return x;
 	}
 }
 
 static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
 {
 	switch (d) {
-	case DT_b1: return LLVMBuildZExt(B, x, wide(s, s->m->i8), "");
-	case DT_bf16: return simd_to_bf16(s, x);
-	case DT_f16: return simd_to_f16(s, x);
-	default: return x;
+	case DT_b1:
+		return LLVMBuildZExt(B, x, wide(s, s->m->i8), "");
+	case DT_bf16:
+		return simd_to_bf16(s, x);
+	case DT_f16:
+		return simd_to_f16(s, x);
+	default:
+		return x;
 	}
 }
 
@@ -210,8 +224,7 @@ LLVMValueRef simd_mask(const Simd *s, LLVMValueRef count)
 	return LLVMBuildICmp(B, LLVMIntSLT, simd_iota(s, DT_i32), n, "");
 }
 
-LLVMValueRef simd_load_masked(const Simd *s, DType d, LLVMValueRef at, u32 align,
-			      LLVMValueRef mask)
+LLVMValueRef simd_load_masked(const Simd *s, DType d, LLVMValueRef at, u32 align, LLVMValueRef mask)
 {
 	CpuModule *m = s->m;
 	LLVMTypeRef type = wide(s, simd_memory_type(s, d));
@@ -261,8 +274,7 @@ LLVMValueRef simd_gather(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef i
 		return mask ? simd_load_masked(s, d, each, 0, mask) : simd_load(s, d, each, 0);
 	LLVMTypeRef overload[] = { type, LLVMTypeOf(each) };
 	LLVMValueRef argument[] = { each, cpu_i32(m, dtype_info[d].bytes),
-				    mask ? mask : repeat(s, cpu_i1(m, true)),
-				    LLVMConstNull(type) };
+				    mask ? mask : repeat(s, cpu_i1(m, true)), LLVMConstNull(type) };
 	return widen(s, d, cpu_intrinsic(m, "llvm.masked.gather", 2, overload, 4, argument));
 }
 
@@ -395,8 +407,7 @@ LLVMValueRef simd_mod(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b)
 	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(b));
 	if (dtype_is_float(d)) {
 		LLVMValueRef q = simd_floor(s, LLVMBuildFDiv(B, a, b, ""));
-		return simd_select(s, simd_eq(s, b, zero), zero,
-				   simd_sub(s, a, simd_mul(s, b, q)));
+		return simd_select(s, simd_eq(s, b, zero), zero, simd_sub(s, a, simd_mul(s, b, q)));
 	}
 	LLVMValueRef is_zero, safe = safe_divisor(s, d, a, b, &is_zero), r;
 	if (dtype_info[d].kind == KIND_I) {
@@ -601,8 +612,7 @@ static LLVMValueRef round_to_odd(const Simd *s, LLVMValueRef x)
 	LLVMValueRef y = LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
 	LLVMValueRef back = LLVMBuildFPExt(B, y, LLVMTypeOf(x), "");
 	LLVMValueRef inexact = LLVMBuildFCmp(B, LLVMRealONE, back, x, "");
-	LLVMValueRef away =
-		simd_lt(s, DT_f64, simd_abs(s, DT_f64, x), simd_abs(s, DT_f64, back));
+	LLVMValueRef away = simd_lt(s, DT_f64, simd_abs(s, DT_f64, x), simd_abs(s, DT_f64, back));
 	LLVMTypeRef i32 = wide(s, s->m->i32);
 	LLVMValueRef bits = simd_bits(s, DT_i32, y);
 	bits = simd_add(s, bits, LLVMBuildSExt(B, away, i32, ""));
@@ -642,8 +652,8 @@ LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x)
 	bool is_signed = dtype_info[from].kind == KIND_I;
 	if (to_float) {
 		/* an integer of 32 bits is exact in f64, one of 8 also in f32 */
-		LLVMTypeRef via = to == DT_f32 || dtype_info[from].bytes == 1 ? s->m->f32
-									      : s->m->f64;
+		LLVMTypeRef via =
+			to == DT_f32 || dtype_info[from].bytes == 1 ? s->m->f32 : s->m->f64;
 		via = wide(s, via);
 		x = is_signed ? LLVMBuildSIToFP(B, x, via, "") : LLVMBuildUIToFP(B, x, via, "");
 		return round_to(s, to, x);

@@ -1,13 +1,14 @@
 /* codegen/cpu/vector.h: the vocabulary in which kernels are emitted: explicit vectors of a given
  * number of lanes; with one lane the values are scalars and everything means the same.
  *
- * A value in a register has the type that `simd_type` gives for its DType: f32 for f32, bf16 and f16
- * (the last two hold values that were rounded to them), i1 for b1, else the DType's own. Integers
- * have no sign in LLVM, so functions that care take the DType.
+ * A value in a register has the type that `simd_type` gives for its DType: f32 for f32, bf16 and
+ * f16 (the last two hold values that were rounded to them), i1 for b1, else the DType's own.
+ * Integers have no sign in LLVM, so functions that care take the DType.
  *
  * Accuracy of the functions below is over all f32, in units in the last place of the result, and
- * holds with and without fma instructions (test_vector_math.c measures it against libm in f64). They
- * are right for infinities, NaN, signed zeros and denormals. For f64 they call libm, lane by lane. */
+ * holds with and without fma instructions (test_vector_math.c measures it against libm in f64).
+ * They are right for infinities, NaN, signed zeros and denormals. For f64 they call libm, lane by
+ * lane. */
 #ifndef PL_CPU_VECTOR_H
 #define PL_CPU_VECTOR_H
 #include "codegen/cpu/llvm.h"
@@ -28,16 +29,18 @@ LLVMValueRef simd_constant(const Simd *s, DType d, f64 x); /* in every lane; rou
 LLVMValueRef simd_f32(const Simd *s, f32 x);
 LLVMValueRef simd_i32(const Simd *s, i64 x); /* its low 32 bits */
 LLVMValueRef simd_i64(const Simd *s, i64 x);
-LLVMValueRef simd_iota(const Simd *s, DType d);                 /* 0, 1, 2, ...; i32 or i64 */
-LLVMValueRef simd_splat(const Simd *s, LLVMValueRef scalar);    /* into every lane */
-LLVMValueRef simd_lane(const Simd *s, LLVMValueRef x, u32 i);   /* one lane of it */
+LLVMValueRef simd_iota(const Simd *s, DType d);               /* 0, 1, 2, ...; i32 or i64 */
+LLVMValueRef simd_splat(const Simd *s, LLVMValueRef scalar);  /* into every lane */
+LLVMValueRef simd_lane(const Simd *s, LLVMValueRef x, u32 i); /* one lane of it */
 
-/* ---- memory: addresses of the first element; `align` of it in bytes, 0: that of the element ---- */
+/* ---- memory: addresses of the first element; `align` of it in bytes, 0: that of the element ----
+ */
 
 LLVMValueRef simd_load(const Simd *s, DType d, LLVMValueRef at, u32 align);
 /* Stores to bf16 and f16 round to nearest even; no rounding of one's own is needed before. */
 void simd_store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align);
-/* Past the caches, for what is written once and not soon read; `align` must be the vector's size. */
+/* Past the caches, for what is written once and not soon read; `align` must be the vector's size.
+ */
 void simd_store_stream(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align);
 /* After streaming stores, before another thread reads: once, at the end of a task. */
 void simd_store_fence(const Simd *s);
@@ -71,7 +74,8 @@ LLVMValueRef simd_add(const Simd *s, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_sub(const Simd *s, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_mul(const Simd *s, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_neg(const Simd *s, LLVMValueRef a);
-LLVMValueRef simd_fma(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c); /* one rounding */
+LLVMValueRef simd_fma(const Simd *s, LLVMValueRef a, LLVMValueRef b,
+		      LLVMValueRef c); /* one rounding */
 /* a * b + c in the fewest instructions: fma where the CPU has it, else two roundings. */
 LLVMValueRef simd_multiply_add(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 /* For integers as the graph defines them: the quotient rounded down, and 0 when b is 0. */
@@ -115,7 +119,8 @@ LLVMValueRef simd_bits(const Simd *s, DType to, LLVMValueRef x);
 
 /* ---- across lanes ---- */
 
-/* By halving: lane i with lane i + n/2, then i + n/4, ...; so the result depends on `lanes` only. */
+/* By halving: lane i with lane i + n/2, then i + n/4, ...; so the result depends on `lanes` only.
+ */
 LLVMValueRef simd_reduce_add(const Simd *s, LLVMValueRef x);
 LLVMValueRef simd_reduce_max(const Simd *s, DType d, LLVMValueRef x);
 LLVMValueRef simd_reduce_min(const Simd *s, DType d, LLVMValueRef x);
@@ -152,11 +157,12 @@ LLVMValueRef simd_pow(const Simd *s, LLVMValueRef x, LLVMValueRef y);
 /* counter and key: i32 vectors, low word first; gives four i32 vectors. */
 void simd_philox(const Simd *s, const LLVMValueRef counter[4], const LLVMValueRef key[2],
 		 LLVMValueRef out[4]);
-/* A u32 per element for `lanes` elements from `first` on (i64 scalar, a multiple of 4 times the lanes
- * or of 4, at least): element e gets word e % 4 of block e / 4, whatever the number of lanes. The
- * counter is (block low, block high, step low, step high); key and step are i64 scalars. */
-LLVMValueRef simd_random(const Simd *s, LLVMValueRef key, LLVMValueRef step, LLVMValueRef first);
-/* The same for 4 * lanes elements at the cost of one call of simd_philox instead of four. */
+/* One u32 for each of the elements `element` (i64 lanes): element e gets word e % 4 of the block
+ * e / 4, with the counter (block low, block high, step low, step high); key and step are i64
+ * scalars, 64 bits each. It is the same whatever the number of lanes. */
+LLVMValueRef simd_random(const Simd *s, LLVMValueRef key, LLVMValueRef step, LLVMValueRef element);
+/* The same for 4 * lanes elements from `first` on (i64 scalar, a multiple of 4), in order, at the
+ * cost of one simd_random: for what is contiguous. */
 void simd_random4(const Simd *s, LLVMValueRef key, LLVMValueRef step, LLVMValueRef first,
 		  LLVMValueRef out[4]);
 /* u32 to f32 in [0, 1): its upper 24 bits times 2^-24. */

@@ -21,8 +21,9 @@ typedef enum Reduction { SUM, LARGEST, SMALLEST } Reduction;
 
 static LLVMValueRef combine(const Simd *s, Reduction r, DType d, LLVMValueRef a, LLVMValueRef b)
 {
-	return r == SUM ? simd_add(s, a, b) : r == LARGEST ? simd_max(s, d, a, b)
-							   : simd_min(s, d, a, b);
+	return r == SUM       ? simd_add(s, a, b)
+	       : r == LARGEST ? simd_max(s, d, a, b)
+			      : simd_min(s, d, a, b);
 }
 
 static LLVMValueRef reduce(const Simd *s, Reduction r, DType d, LLVMValueRef x)
@@ -89,8 +90,8 @@ static void transpose_groups(const Simd *s, LLVMValueRef *row)
 		row[i + 3] = simd_shuffle(s, t[i + 1], t[i + 3], high, n);
 	}
 	/* what is left is a transposition of groups, in halving steps: q and q + h exchange the
-	 * groups where g's bit h differs; each as even and odd groups of the two put together, which
-	 * permutes the order of the groups in a way that the next step undoes */
+	 * groups where g's bit h differs; each as even and odd groups of the two put together,
+	 * which permutes the order of the groups in a way that the next step undoes */
 	if (groups == 2) {
 		for (u32 i = 0; i < 4; i++) {
 			low[i] = i, low[i + 4] = n + i;

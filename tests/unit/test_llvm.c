@@ -36,10 +36,11 @@ static CpuProgram *load(CpuCompiler *c, CpuUnit *unit)
 static void emit_sum(CpuModule *m, const void *argument)
 {
 	const char *name = argument;
-	CpuParameter p[] = { { .type = m->i64, .name = "n" },
-			     { .type = m->pointer, .name = "x", .noalias = true, .readonly = true,
-			       .align = 4 },
-			     { .type = m->pointer, .name = "count", .noalias = true } };
+	CpuParameter p[] = {
+		{ .type = m->i64, .name = "n" },
+		{ .type = m->pointer, .name = "x", .noalias = true, .readonly = true, .align = 4 },
+		{ .type = m->pointer, .name = "count", .noalias = true }
+	};
 	cpu_function_begin(m, name, m->f32, COUNT(p), p, false);
 	Simd one = { m, 1 };
 	LLVMValueRef x = cpu_parameter(m, 1);
@@ -100,8 +101,8 @@ static void emit_calls(CpuModule *m, const void *argument)
 	cpu_function_end(m, simd_add(&one, kept, second));
 	cpu_function_begin(m, "g", m->f64, 1, &p, false);
 	LLVMValueRef x = cpu_parameter(m, 0);
-	LLVMValueRef cube = cpu_call_host(m, "pow", m->f64, 2,
-					  (LLVMValueRef[]){ x, cpu_f64(m, 3) });
+	LLVMValueRef cube =
+		cpu_call_host(m, "pow", m->f64, 2, (LLVMValueRef[]){ x, cpu_f64(m, 3) });
 	cpu_function_end(m, simd_add(&one, cube, cpu_call(m, helper, 1, &x)));
 }
 
@@ -165,7 +166,7 @@ static void cut_short(const char *path)
 	assert_int_equal(truncate(path, 20), 0);
 }
 
-static void delete(const char *path)
+static void delete (const char *path)
 {
 	unlink(path);
 }
@@ -188,7 +189,8 @@ static void test_cache(void **state)
 	Cache *cache;
 	assert_non_null(mkdtemp(folder));
 	assert_null(cache_open(&arena, folder, 0, &cache));
-	CpuOptions o = { .cache = cache }, off = { 0 }, passes = { .cache = cache, .passes = "adce" };
+	CpuOptions o = { .cache = cache }, off = { 0 },
+		   passes = { .cache = cache, .passes = "adce" };
 	assert_false(compile_constant(o, 7));
 	assert_true(compile_constant(o, 7));
 	assert_false(compile_constant(off, 7));
@@ -298,9 +300,9 @@ static void test_machines(void **state)
 		const char *cpu;
 		u32 lanes;
 	} row[] = {
-		{ "x86-64", 4 },     { "westmere", 4 },	       { "haswell", 8 },
-		{ "znver3", 8 },     { "x86-64-v3", 8 },       { "skylake-avx512", 16 },
-		{ "znver4", 16 },    { "sapphirerapids", 16 }, { "alderlake", 8 },
+		{ "x86-64", 4 },      { "westmere", 4 },         { "haswell", 8 },
+		{ "znver3", 8 },      { "x86-64-v3", 8 },        { "skylake-avx512", 16 },
+		{ "znver4", 16 },     { "sapphirerapids", 16 },  { "alderlake", 8 },
 		{ "cooperlake", 16 }, { "znver4,-avx512vl", 8 },
 	};
 	CpuUnit unit = { "fma", .emit = emit_fma };
@@ -335,7 +337,8 @@ static void test_print(void **state)
 	CpuCompiler *c = compiler((CpuOptions){ 0 });
 	CpuUnit unit = { "sum", .emit = emit_sum, .argument = "sum" };
 	const char *ir = text(c, &unit, CPU_IR), *optimized = text(c, &unit, CPU_IR_OPTIMIZED);
-	assert_true(strstr(ir, "define float @sum(i64 noundef %n, ptr noalias noundef readonly align 4 %x"));
+	assert_true(strstr(
+		ir, "define float @sum(i64 noundef %n, ptr noalias noundef readonly align 4 %x"));
 	assert_true(strstr(ir, "llvm.loop.unroll.count"));
 	/* unrolled by four, in order: four additions to the sum */
 	assert_true(count(optimized, "fadd float") >= 4);
@@ -350,7 +353,8 @@ static void test_print(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_control_flow), cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_control_flow),
+		cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_parallel),
 #if defined(__x86_64__)
