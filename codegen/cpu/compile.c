@@ -316,8 +316,9 @@ void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to)
  * the instruction fma and rounding. */
 #define HOST_FUNCTIONS(F)                                                                          \
 	F(exp)                                                                                     \
-	F(exp2) F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt)       \
-		F(fma) F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod) F(fmaf) \
+	F(exp2)                                                                                    \
+	F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt) F(fma)        \
+		F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod) F(fmaf)        \
 			F(floorf) F(ceilf) F(truncf) F(rintf) F(nearbyintf) F(roundevenf) F(sqrtf) \
 				F(memcpy) F(memmove) F(memset)
 

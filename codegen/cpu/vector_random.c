@@ -1,6 +1,6 @@
-/* codegen/cpu/vector_random.c: Philox4x32-10 of vectors of counters; see vector.h. Ten rounds of two
- * products of 32 by 32 bits; the key goes up by Weyl's constants each round, which for a scalar key
- * costs nothing per lane. */
+/* codegen/cpu/vector_random.c: Philox4x32-10 of vectors of counters; see vector.h. Ten rounds of
+ * two products of 32 by 32 bits; the key goes up by Weyl's constants each round, which for a scalar
+ * key costs nothing per lane. */
 #include "codegen/cpu/vector.h"
 
 #define B s->m->builder

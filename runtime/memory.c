@@ -1,0 +1,156 @@
+/* runtime/memory.c: see memory.h. Zeroing pages is what costs in a large allocation (a third of a
+ * second per GiB on one core), so it is done once, by all threads, in pages of 2 MiB. */
+#include "runtime/memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* The number after `field` in a file of /proc or /sys, or the first if `field` is NULL; false where
+ * there is none ("max" is none). */
+static bool read_number(const char *path, const char *field, u64 *out)
+{
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return false;
+	char line[512];
+	bool found = false;
+	size_t n = field ? strlen(field) : 0;
+	while (!found && fgets(line, sizeof line, f)) {
+		if (field && strncmp(line, field, n) != 0)
+			continue;
+		char *end;
+		*out = strtoull(line + n, &end, 10);
+		found = end != line + n;
+	}
+	fclose(f);
+	return found;
+}
+
+/* What is left under the limit of this process's control group (version 2, then 1); no limit: all.
+ */
+static u64 group_left(void)
+{
+	static const struct {
+		const char *limit, *used, *cache, *field;
+	} version[] = {
+		{ "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current",
+		  "/sys/fs/cgroup/memory.stat", "inactive_file " },
+		{ "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+		  "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+		  "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file " },
+	};
+	for (u32 i = 0; i < COUNT(version); i++) {
+		u64 limit, used, cache = 0;
+		if (!read_number(version[i].limit, NULL, &limit) ||
+		    !read_number(version[i].used, NULL, &used))
+			continue;
+		/* files that were read count as used, but give way */
+		read_number(version[i].cache, version[i].field, &cache);
+		used -= MIN(cache, used);
+		return limit > used ? limit - used : 0;
+	}
+	return UINT64_MAX;
+}
+
+size_t host_memory_available(void)
+{
+	u64 kb;
+	if (!read_number("/proc/meminfo", "MemAvailable:", &kb))
+		return 0;
+	return (size_t)MIN(kb << 10, group_left());
+}
+
+size_t host_memory_peak(void)
+{
+	u64 kb;
+	if (read_number("/proc/self/status", "VmHWM:", &kb))
+		return (size_t)(kb << 10);
+	struct rusage r;
+	return getrusage(RUSAGE_SELF, &r) == 0 ? (size_t)r.ru_maxrss << 10 : 0;
+}
+
+/* Of [base, base + size), what is on huge pages. */
+static size_t huge_bytes(const u8 *base, size_t size)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	if (!f)
+		return 0;
+	char line[512];
+	bool inside = false;
+	size_t bytes = 0;
+	unsigned long from, to, kb;
+	while (fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			inside = from < (uintptr_t)base + size && to > (uintptr_t)base;
+		else if (inside && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
+			bytes += (size_t)kb << 10;
+	}
+	fclose(f);
+	return MIN(bytes, size);
+}
+
+static void touch(void *argument, TaskRange r)
+{
+	const HostArena *a = argument;
+	for (i64 i = r.begin; i < r.end; i++) {
+		u8 *page = a->base + (size_t)i * HUGE_PAGE;
+		size_t n = MIN(HUGE_PAGE, a->size - (size_t)i * HUGE_PAGE);
+		/* small pages too, if the kernel gave those */
+		for (size_t at = 0; at < n; at += 4096)
+			*(volatile u8 *)(page + at) = 0;
+	}
+}
+
+#define GIB(n) ((f64)(n) / (1u << 30))
+
+Status host_arena_create(size_t size, Threads *pool, HostArena *out)
+{
+	*out = (HostArena){ 0 };
+	size = MAX(size, (size_t)1);
+	size_t available = host_memory_available();
+	if (available && size > available)
+		return FAIL(STATUS_MEMORY,
+			    "the program needs %.2f GiB of memory, and this machine has %.2f GiB "
+			    "free; lower the batch size, or set a `memory` budget so that the "
+			    "compiler recomputes to fit",
+			    GIB(size), GIB(available));
+	size_t mapped = ALIGN_UP(size, HUGE_PAGE) + HUGE_PAGE;
+	struct rlimit limit;
+	if (mapped < size || (getrlimit(RLIMIT_AS, &limit) == 0 &&
+			      limit.rlim_cur != RLIM_INFINITY && mapped > limit.rlim_cur))
+		return FAIL(STATUS_MEMORY,
+			    "the program needs %.2f GiB of memory, more than this process may have "
+			    "(ulimit -v)",
+			    GIB(size));
+	void *p = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return FAIL(STATUS_MEMORY, "cannot get %.2f GiB of memory: %s%s", GIB(size),
+			    strerror(errno), errno == ENOMEM ? "; see ulimit -v" : "");
+	out->mapping = p;
+	out->mapped = mapped;
+	out->base = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_PAGE);
+	out->size = size;
+	/* where the kernel has no huge pages, small ones will do */
+	madvise(out->base, ALIGN_UP(size, HUGE_PAGE), MADV_HUGEPAGE);
+	i64 pages = (i64)((size + HUGE_PAGE - 1) / HUGE_PAGE);
+	if (pool)
+		threads_run(pool, touch, out, pages);
+	else
+		touch(out, (TaskRange){ .nthread = 1, .end = pages });
+	out->huge = huge_bytes(out->base, size);
+	return OK;
+}
+
+void host_arena_destroy(HostArena *a)
+{
+	if (a->mapping)
+		munmap(a->mapping, a->mapped);
+	*a = (HostArena){ 0 };
+}

@@ -1,0 +1,29 @@
+/* runtime/memory.h: the one allocation of a run: an arena of the size that the compiler planned, on
+ * huge pages, given to this process before the first step and not after. */
+#ifndef PL_MEMORY_H
+#define PL_MEMORY_H
+#include "runtime/threads.h"
+
+typedef struct HostArena {
+	u8 *base; /* aligned to 2 MiB, zeroed */
+	size_t size;
+	size_t huge; /* bytes of it on huge pages, as the kernel says */
+	/* private */
+	void *mapping;
+	size_t mapped;
+} HostArena;
+
+/* Fails with a comparison of numbers when it would not fit: into this machine's free memory, into
+ * the control group's limit, or under the limit on address space. Every page is touched by the
+ * thread of `pool` that gets the corresponding part of a run, for it to be near on machines with
+ * several memory nodes; NULL: by the caller. */
+PL_MUST_USE Status host_arena_create(size_t size, Threads *pool, HostArena *out);
+void host_arena_destroy(HostArena *a);
+
+/* Bytes that can still be had: free memory and what the kernel can take back, no more than what is
+ * left under the control group's limit. 0: unknown. */
+size_t host_memory_available(void);
+/* The largest amount of memory this process has had in use. */
+size_t host_memory_peak(void);
+
+#endif
