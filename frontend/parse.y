@@ -429,6 +429,7 @@ Ast *parse_source(Arena *arena, Interner *names, Diag *diag, const char *path, S
 	ast->file = diag_source(diag, path, text);
 	ast->text = text;
 	Loc top = { 1, 1, 1, ast->file };
+	u32 errors = diag->nerror;
 	if (text.n > MAX_SOURCE) {
 		diag_error(diag, E0107, top, "the file has %zu bytes; the most is %zu", text.n,
 			   MAX_SOURCE);
@@ -447,5 +448,5 @@ Ast *parse_source(Arena *arena, Interner *names, Diag *diag, const char *path, S
 	scan_open(p, text);
 	source_parse(p);
 	scan_close(p);
-	return ast->ndecl || !diag->nerror ? ast : NULL;
+	return ast->ndecl || diag->nerror == errors ? ast : NULL;
 }

@@ -128,11 +128,15 @@ static const char *found_words(Parser *p, Lexeme x)
 {
 	switch (x.kind) {
 	case 0:
-		return p->record ? "the end of the file" : "the end of the braces";
+		return p->record ? "end of the file" : "end of the braces";
 	case T_NAME:
-		return arena_printf(p->arena, "the name `%.*s`", STR_ARG(x.span));
+		return arena_printf(p->arena, "name `%.*s`", STR_ARG(x.span));
 	case T_NUMBER:
-		return arena_printf(p->arena, "the number `%.*s`", STR_ARG(x.span));
+		return arena_printf(p->arena, "number `%.*s`", STR_ARG(x.span));
+	case T_STRING:
+		return "string";
+	case T_NEWLINE: case T_RECORD_NEWLINE:
+		return "end of the line";
 	}
 	if (spelling(x.kind))
 		return spelling(x.kind);
@@ -152,7 +156,7 @@ static bool among(const int *kind, int n, int wanted)
 /* ", expected `,` or `)`"; nothing when it would be a long list. */
 static const char *expected_words(Parser *p, const int *expected, int n)
 {
-	enum { MOST = 4 };
+	enum { MOST = 5 };
 	const char *word[MOST + 1];
 	int nword = 0;
 	bool value = among(expected, n, '[') && among(expected, n, T_NONE);
@@ -224,9 +228,10 @@ static const char *hint(Parser *p, const int *expected, int n)
 		return "`as` names a module application, right after its `)`, or a `param`";
 	if (x.kind == T_ELSE)
 		return "`else` follows the `}` of an `if`, or the condition of `a if c else b`";
-	if (x.kind == T_NAME && before.kind == T_NUMBER)
-		return "units are kB, MB, GB, TB, PB and KiB, MiB, GiB, TiB, PiB; a product needs "
-		       "its `*`";
+	if (x.kind == '=' && !strcmp(head_word(p), "param"))
+		return "a parameter is written `param name: [D] = zeros`";
+	if (x.kind == '=' && !p->nbracket && p->head.loc.line == x.loc.line)
+		return "values at the top of a file stand in `config { }`";
 	if (x.kind == ';')
 		return "`;` separates statements, and in a signature what is known at compile time";
 	if (among(expected, n, T_NAME) && !among(expected, n, T_NONE) &&
@@ -271,6 +276,16 @@ void grammar_error(Parser *p, const int *expected, int n)
 		diag_error(p->diag, E0111, open->loc, "this `%c` is not closed", open->kind);
 		diag_note(p->diag, x.loc, "before this line, which begins another statement");
 		token_restart(p);
+		return;
+	}
+	if (p->before.kind == T_NAME && among(expected, n, T_NONE)) {
+		/* A word after a value was taken for a clause, which needs its own value. */
+		diag_error(p->diag, E0110, p->before.loc, "unexpected %s",
+			   found_words(p, p->before));
+		diag_note(p->diag, (Loc){ 0 },
+			  "after a value may stand an operator, or a clause such as `from \"key\"`; "
+			  "units are kB, MB, ... and KiB, MiB, ...");
+		token_recover(p);
 		return;
 	}
 	diag_error(p->diag, E0110, x.loc, "unexpected %s%s", found_words(p, x),

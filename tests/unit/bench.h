@@ -2,7 +2,7 @@
  * compare with central differences. */
 #ifndef PL_TESTS_BENCH_H
 #define PL_TESTS_BENCH_H
-#include "ir/op.h"
+#include "ir/eval.h"
 #include "ir/sample.h"
 #include "passes/graph/grad.h"
 
@@ -44,19 +44,10 @@ static inline void bench_free(Bench *t)
 	free(t);
 }
 
-static inline Tensor bench_tensor(Arena *arena, const Type *type)
-{
-	Tensor t = { .dtype = type->dtype, .rank = type->rank, .n = 1 };
-	for (u32 d = 0; d < type->rank; d++)
-		t.n *= t.dim[d] = type_extent(type, d);
-	t.data = NEWN(arena, f64, t.n + 1);
-	return t;
-}
-
 /* An existing input node gets values (zeros; fill them in). */
 static inline Tensor *bench_bind(Bench *t, Val v)
 {
-	BenchInput in = { v, bench_tensor(&t->arena, val_type(t->g, v)) };
+	BenchInput in = { v, tensor_new(&t->arena, val_type(t->g, v)) };
 	VEC_PUSH(&t->arena, &t->input, in);
 	return &t->input.v[t->input.n - 1].tensor;
 }
@@ -77,61 +68,25 @@ static inline Val bench_input(Bench *t, DType dtype, u32 rank, const i64 *extent
 #define EXTENTS(...) (u32)COUNT(((const i64[]){ __VA_ARGS__ })), (const i64[]){ __VA_ARGS__ }
 #define DATA(...)    (const f64[]){ __VA_ARGS__ }
 
-/* Values are found by walking back from what is asked for; composites through their expansions. */
-typedef struct BenchRun {
-	Bench *t;
-	Arena *arena;
-	Map known; /* value -> Tensor * */
-} BenchRun;
-
-static inline const Tensor *bench_value(BenchRun *run, Val v)
+/* The value of v with the inputs as they are now, in `arena`; every result rounded to its type, or all
+ * in f64. */
+static inline const Tensor *bench_eval_as(Bench *t, Arena *arena, Val v, bool round)
 {
-	const u64 *at = map_get(&run->known, v.i);
-	if (at)
-		return (const Tensor *)(uintptr_t)*at;
-	Bench *t = run->t;
-	const Node n = *val_node(t->g, v);
-	const Tensor *result[8] = { 0 };
-	assert_true(n.nout <= COUNT(result));
-	if (n.op == OP_input) {
-		for (u32 i = 0; i < t->input.n; i++)
-			if (t->input.v[i].value.i == v.i)
-				result[0] = &t->input.v[i].tensor;
-	} else if (op_info[n.op].kind == COMP) {
-		Val out[8] = { { 0 } };
-		op_info[n.op].def->expand(&t->b, &n, out);
-		for (u32 i = 0; i < n.nout; i++) {
-			assert_ptr_equal(val_type(t->g, out[i]),
-					 val_type(t->g, (Val){ n.out.i + i }));
-			result[i] = bench_value(run, out[i]);
-		}
-	} else {
-		const Tensor *in[16];
-		Tensor *out = NEWN(run->arena, Tensor, n.nout);
-		for (u32 i = 0; i < n.nin; i++)
-			in[i] = bench_value(run, n.in[i]);
-		for (u32 i = 0; i < n.nout; i++)
-			out[i] = bench_tensor(run->arena, val_type(t->g, (Val){ n.out.i + i }));
-		EvalCx cx = { .arena = run->arena, .g = t->g, .node = &n, .in = in, .out = out };
-		op_info[n.op].def->eval(&cx);
-		for (u32 i = 0; i < n.nout; i++) {
-			for (i64 k = 0; k < out[i].n; k++)
-				out[i].data[k] = dtype_round(out[i].dtype, out[i].data[k]);
-			result[i] = &out[i];
-		}
-	}
-	for (u32 i = 0; i < n.nout; i++) {
-		assert_non_null(result[i]);
-		map_put(&run->known, n.out.i + i, MAP_KEY(result[i]));
-	}
-	return result[v.i - n.out.i];
+	u32 n = graph_sources(t->g, NULL);
+	const Node **node = NEWN(arena, const Node *, n + 1);
+	Tensor *source = NEWN(arena, Tensor, n + 1), *out = NEWN(arena, Tensor, 1);
+	graph_sources(t->g, node);
+	for (u32 i = 0; i < n; i++)
+		for (u32 k = 0; k < t->input.n; k++)
+			if (t->input.v[k].value.i == node[i]->out.i)
+				source[i] = t->input.v[k].tensor;
+	eval_values(arena, t->g, source, &v, 1, out, (EvalOptions){ .round = round });
+	return out;
 }
 
-/* The value of v with the inputs as they are now, in `arena`. */
 static inline const Tensor *bench_eval(Bench *t, Arena *arena, Val v)
 {
-	BenchRun run = { .t = t, .arena = arena, .known.arena = arena };
-	return bench_value(&run, v);
+	return bench_eval_as(t, arena, v, true);
 }
 
 static inline bool near(f64 got, f64 want, f64 tolerance)
@@ -184,7 +139,7 @@ static inline Val bench_loss(Bench *t, Random *r, Val v)
 	return total;
 }
 
-/* The gradient of `loss` by each f64 input in `wrt` against central differences. */
+/* The gradient of `loss` by each input in `wrt` against central differences, both in f64. */
 static inline void bench_check_gradient(Bench *t, const char *what, Val loss, const Val *wrt, u32 n)
 {
 	Val *dx = NEWN(&t->arena, Val, n);
@@ -196,7 +151,7 @@ static inline void bench_check_gradient(Bench *t, const char *what, Val loss, co
 			if (t->input.v[k].value.i == wrt[i].i)
 				x = &t->input.v[k].tensor;
 		assert_non_null(x);
-		const Tensor *d = dx[i].i ? bench_eval(t, &t->arena, dx[i]) : NULL;
+		const Tensor *d = dx[i].i ? bench_eval_as(t, &t->arena, dx[i], false) : NULL;
 		if (d) {
 			assert_int_equal(d->n, x->n);
 			assert_int_equal(d->rank, x->rank);
@@ -205,9 +160,9 @@ static inline void bench_check_gradient(Bench *t, const char *what, Val loss, co
 			Arena tmp = ARENA("difference");
 			f64 was = x->data[k], h = 1e-5;
 			x->data[k] = was + h;
-			f64 above = bench_eval(t, &tmp, loss)->data[0];
+			f64 above = bench_eval_as(t, &tmp, loss, false)->data[0];
 			x->data[k] = was - h;
-			f64 below = bench_eval(t, &tmp, loss)->data[0];
+			f64 below = bench_eval_as(t, &tmp, loss, false)->data[0];
 			x->data[k] = was;
 			f64 want = (above - below) / (2 * h), got = d ? d->data[k] : 0;
 			arena_free(&tmp);

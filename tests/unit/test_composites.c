@@ -1,6 +1,6 @@
 /* Units of the composite ops: values known in closed form, edges (rows of -inf, masked rows, nothing
- * but ignored targets, large logits), gradients of every composite against central differences, shapes
- * with symbols, and what is said of operands that do not fit. */
+ * but ignored targets, large logits) and their gradients, shapes with symbols, and what is said of
+ * operands that do not fit. What holds of all ops is in test_ops.c and test_grad.c. */
 #include "bench.h"
 #include "ir/ops/composite.h"
 
@@ -404,46 +404,6 @@ static void narrow_operands_compute_wide(void **state)
 	bench_free(t);
 }
 
-/* ---- every composite's gradient ---- */
-
-static void gradients_agree_with_differences(void **state)
-{
-	(void)state;
-	for (u32 op = 0; op < OPS; op++) {
-		const OpInfo *info = &op_info[op];
-		if (info->kind != COMP || info->traits & T_NOGRAD)
-			continue;
-		assert_non_null(info->def->sample);
-		u32 done = 0;
-		for (u64 seed = 1; done < 6; seed++) {
-			assert_true(seed < 500);
-			Bench *t = bench_new();
-			Random r = random_new(&t->arena, seed * 1000 + op);
-			Val v = info->def->sample(&r, &t->b), wrt[16];
-			u32 n = 0, floats = 0, wide = 0;
-			for (u32 i = 0; i < r.input.n; i++) {
-				DType d = val_type(t->g, r.input.v[i].value)->dtype;
-				floats += dtype_is_float(d);
-				wide += d == DT_f64;
-			}
-			if (floats == wide) { /* differences need f64 */
-				for (u32 i = 0; i < r.input.n; i++) {
-					Val x = r.input.v[i].value;
-					sample_fill(&r, &r.input.v[i], bench_bind(t, x));
-					if (val_type(t->g, x)->dtype == DT_f64)
-						wrt[n++] = x;
-				}
-				const char *what =
-					arena_printf(&t->arena, "%s (seed %llu)", info->name,
-						     (unsigned long long)(seed * 1000 + op));
-				bench_check_gradient(t, what, bench_loss(t, &r, v), wrt, n);
-				done++;
-			}
-			bench_free(t);
-		}
-	}
-}
-
 /* ---- shapes ---- */
 
 static Val symbolic(Bench *t, const char *name, DType dtype, u32 rank, const char *const *text)
@@ -619,7 +579,6 @@ int main(void)
 		cmocka_unit_test(dropout_draws_again),
 		cmocka_unit_test(normal_draws_are_normal),
 		cmocka_unit_test(narrow_operands_compute_wide),
-		cmocka_unit_test(gradients_agree_with_differences),
 		cmocka_unit_test(shapes_with_symbols),
 		cmocka_unit_test(operands_that_do_not_fit),
 		cmocka_unit_test(classes_of_results),
