@@ -7,6 +7,7 @@
  *   folds      folding leaves values, and types, as they were
  *   costs      neither FLOPs nor bytes are negative, and the parts fit the whole
  *   copies     inference says the same of a copy
+ *   prints     a program with it verifies, and reads back from its text as it was
  * A failure prints the op and the seed. */
 #include "ir/along.h"
 #include "ir/cost.h"
@@ -20,7 +21,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { SEEDS = 40 };
+enum { SEEDS = 60 };
 
 /* One random use of an op, in a graph of its own, unfolded, with values for its inputs. */
 typedef struct Use {
@@ -311,6 +312,23 @@ static void narrow(Op op, u64 seed)
 	use_end(&u);
 }
 
+/* The nodes of the use in another graph; map[value] is each one's copy. */
+static Val *copy_into(Use *u, Builder *b)
+{
+	Val *map = NEWN(&u->arena, Val, u->b.g->value.n);
+	for (u32 i = 0; i < u->b.g->node.n; i++) {
+		const Node *from = &u->b.g->node.v[i];
+		Val *args = NEWN(&u->arena, Val, from->nin + 1u);
+		for (u32 k = 0; k < from->nin; k++)
+			args[k] = map[from->in[k].i];
+		Val to = build_copy(b, u->b.g, from, args);
+		assert_true(b->no_fold ? build_copy(b, u->b.g, from, args).i == to.i : true);
+		for (u32 k = 0; k < from->nout; k++)
+			map[from->out.i + k] = (Val){ to.i + k };
+	}
+	return map;
+}
+
 /* ---- folding ---- */
 
 static const f64 constants[] = { 0, 1, -1, 2, 0.5, -0.0, 3, 0.25 };
@@ -445,16 +463,7 @@ static void folds(Op op, u64 seed)
 	n = *val_node(u.b.g, v);
 	Graph *folded = graph_new(&u.arena, u.ir, "folded");
 	Builder b = builder_new(folded);
-	Val *map = NEWN(&u.arena, Val, u.b.g->value.n);
-	for (u32 i = 0; i < u.b.g->node.n; i++) {
-		const Node *from = &u.b.g->node.v[i];
-		Val *args = NEWN(&u.arena, Val, from->nin + 1u);
-		for (u32 k = 0; k < from->nin; k++)
-			args[k] = map[from->in[k].i];
-		Val to = build_copy(&b, u.b.g, from, args);
-		for (u32 k = 0; k < from->nout; k++)
-			map[from->out.i + k] = (Val){ to.i + k };
-	}
+	const Val *map = copy_into(&u, &b);
 	assert_int_equal(graph_sources(folded, NULL), u.source.n);
 	for (u32 i = 0; i < n.nout; i++) {
 		Val written = { n.out.i + i }, short_ = map[n.out.i + i];
@@ -485,24 +494,58 @@ static void copies(Op op, u64 seed)
 	Use u;
 	use_new(&u, op, seed);
 	Node n = use_node(&u);
-	Graph *other = graph_new(&u.arena, u.ir, "copy");
-	Builder b = builder_new(other);
+	Builder b = builder_new(graph_new(&u.arena, u.ir, "copy"));
 	b.no_fold = true;
-	Val *map = NEWN(&u.arena, Val, u.b.g->value.n);
-	for (u32 i = 0; i <= u.node; i++) {
-		const Node *from = &u.b.g->node.v[i];
-		Val *args = NEWN(&u.arena, Val, from->nin + 1u);
-		for (u32 k = 0; k < from->nin; k++)
-			args[k] = map[from->in[k].i];
-		Val to = build_copy(&b, u.b.g, from, args);
-		assert_int_equal(build_copy(&b, u.b.g, from, args).i, to.i);
-		for (u32 k = 0; k < from->nout; k++)
-			map[from->out.i + k] = (Val){ to.i + k };
-	}
+	const Val *map = copy_into(&u, &b);
+	assert_int_equal(b.g->node.n, u.b.g->node.n);
 	for (u32 i = 0; i < n.nout; i++)
-		assert_ptr_equal(val_type(other, map[n.out.i + i]),
+		assert_ptr_equal(val_type(b.g, map[n.out.i + i]),
 				 val_type(u.b.g, (Val){ n.out.i + i }));
 	builder_done(&b);
+	use_end(&u);
+}
+
+static Str printed(Arena *a, const Program *p)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+	assert_non_null(to);
+	program_print(p, to);
+	fclose(to);
+	Str kept = { arena_strn(a, (Str){ text, n }), n };
+	free(text);
+	return kept;
+}
+
+static void prints(Op op, u64 seed)
+{
+	Use u;
+	use_new(&u, op, seed);
+	Node n = use_node(&u);
+	Program *p = program_new(&u.arena, u.ir, "table");
+	if (op == OP_read)
+		program_buffer(p, (Buffer){ .name = ATTR(&n, read)->buffer,
+					    .type = val_type(u.b.g, n.out),
+					    .of = NONE });
+	Builder b = builder_new(program_entry(p, "main"));
+	b.no_fold = true;
+	const Val *map = copy_into(&u, &b);
+	for (u32 i = 0; i < n.nout; i++)
+		graph_result(b.g, arena_printf(&u.arena, "r%u", i), NONE, map[n.out.i + i]);
+	builder_done(&b);
+	if (!program_verify(p, &u.diag))
+		fail_msg("%s, seed %llu: %s", op_info[op].name, (unsigned long long)seed,
+			 u.diag.first->text);
+	Str text = printed(&u.arena, p);
+	Diag diag = { .arena = &u.arena };
+	u16 file = diag_source(&diag, "table.plg", text);
+	Program *again = program_parse(&u.arena, ir_new(&u.arena, &diag), text, file);
+	if (!again)
+		fail_msg("%s, seed %llu: %s in\n%s", op_info[op].name, (unsigned long long)seed,
+			 diag.first->text, text.s);
+	assert_string_equal(printed(&u.arena, again).s, text.s);
+	assert_int_equal(program_hash(again), program_hash(p));
 	use_end(&u);
 }
 
@@ -512,7 +555,7 @@ static void all_properties(void **state)
 {
 	Op op = (Op)(uintptr_t)*state;
 	static void (*const property[])(Op, u64) = { evaluates, expands, gradient, narrow,
-						     folds,	costs,	 copies };
+						     folds,	costs,	 copies,   prints };
 	complete(op);
 	for (u64 seed = 0; seed < SEEDS; seed++)
 		for (u32 i = 0; i < COUNT(property); i++)
