@@ -110,6 +110,14 @@ Dim dim_of(const Graph *g, Val v, u32 d)
 	return val_type(g, v)->dim[d];
 }
 
+Val reshaped_full(Builder *b, Val v, dims shape)
+{
+	const Node *full = made_by(b->g, v, OP_full);
+	if (!full)
+		return (Val){ 0 };
+	return make_full(b, ATTR(full, full)->value, ATTR(full, full)->dtype, shape);
+}
+
 /* ---- costs, along ---- */
 
 f64 node_bytes(const Graph *g, const Node *n)

@@ -28,6 +28,8 @@ const Node *made_by(const Graph *g, Val v, Op op);
 bool is_full(const Graph *g, Val v, f64 *value);
 bool is_number(const Graph *g, Val v, f64 value);
 Dim dim_of(const Graph *g, Val v, u32 d);
+/* Of a constant: the same constant in another shape; {0} of anything else. */
+Val reshaped_full(Builder *b, Val v, dims shape);
 
 /* ---- costs, along ---- */
 

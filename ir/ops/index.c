@@ -50,9 +50,8 @@ static Val gather_fold(Builder *b, const Node *n)
 	const Graph *g = b->g;
 	const Type *t = val_type(g, n->in[0]), *index = val_type(g, n->in[1]);
 	i64 axis = ATTR(n, gather)->axis, count, extent, step[MAX_RANK];
-	const Node *full = made_by(g, n->in[0], OP_full);
 	Dim dim[MAX_RANK], start[MAX_RANK];
-	if (full) {
+	if (made_by(g, n->in[0], OP_full)) {
 		u32 rank = 0;
 		for (u32 d = 0; d < t->rank; d++) {
 			if (d != axis)
@@ -60,7 +59,7 @@ static Val gather_fold(Builder *b, const Node *n)
 			for (u32 k = 0; d == axis && k < index->rank; k++)
 				dim[rank++] = index->dim[k];
 		}
-		return make_full(b, ATTR(full, full)->value, t->dtype, (dims){ rank, dim });
+		return reshaped_full(b, n->in[0], (dims){ rank, dim });
 	}
 	if (!counts_up(g, n->in[1], &count) || !dim_is_number(t->dim[axis], &extent) || count > extent)
 		return (Val){ 0 };
@@ -263,12 +262,8 @@ static bool take_along_infer(InferCx *cx)
 
 static Val take_along_fold(Builder *b, const Node *n)
 {
-	const Node *full = made_by(b->g, n->in[0], OP_full);
 	const Type *index = val_type(b->g, n->in[1]);
-	if (!full)
-		return (Val){ 0 };
-	return make_full(b, ATTR(full, full)->value, ATTR(full, full)->dtype,
-			 (dims){ index->rank, index->dim });
+	return reshaped_full(b, n->in[0], (dims){ index->rank, index->dim });
 }
 
 static void take_along_vjp(Builder *b, const Node *n, const Val *dout, Val *din)

@@ -357,10 +357,12 @@ static Val any_value(Use *u, const Type *t, u32 depth)
 	i64 list[MAX_RANK];
 	u32 n = 0, at = t->rank ? (u32)random_int(r, 0, t->rank - 1) : 0;
 	memcpy(dim, t->dim, sizeof dim);
+	if (t->rank == 1 && (d == DT_i32 || d == DT_i64) && random_chance(r, 0.4))
+		return BS(b, iota, .axis = 0, .dtype = d, .shape = { 1, t->dim });
 	if (depth == 0)
 		return any_real(u, d, t->rank, dim);
 #define ANY(type) any_value(u, (type), depth - 1)
-	switch (random_int(r, 0, 13)) {
+	switch (random_int(r, 0, 12)) {
 	case 0: return any_full(u, t);
 	case 1: return d == DT_b1 ? B(b, not, ANY(t)) : B(b, neg, ANY(t));
 	case 2: { /* transposed */
@@ -407,7 +409,9 @@ static Val any_value(Use *u, const Type *t, u32 depth)
 		Dim part[2] = { one, dim_number(u->ir, extent - 1) };
 		if (random_chance(r, 0.5)) {
 			Val all = BA(b, split, (ANY(t)), .axis = at, .sizes = { 2, part });
-			return BA(b, concat, (all, (Val){ all.i + 1 }), .axis = at);
+			u32 first = random_chance(r, 0.5); /* now and then in the other order */
+			return BA(b, concat, ((Val){ all.i + first }, (Val){ all.i + !first }),
+				  .axis = at);
 		}
 		dim[at] = part[0];
 		Val first = ANY(type_make(u->ir, d, t->rank, dim));
@@ -429,16 +433,17 @@ static Val any_value(Use *u, const Type *t, u32 depth)
 	case 9: /* summed over one more axis */
 		if (d == DT_b1 || t->rank == MAX_RANK)
 			return ANY(t);
-		dim[t->rank] = random_extent(r, b);
-		list[0] = t->rank;
+		list[0] = random_int(r, 0, t->rank);
+		for (u32 i = t->rank; i > list[0]; i--)
+			dim[i] = dim[i - 1];
+		dim[list[0]] = random_extent(r, b);
 		return BA(b, sum, (ANY(type_make(u->ir, d, t->rank + 1u, dim))), .axes = { 1, list });
-	case 10: /* there and back */
-		return BA(b, cast, (BA(b, cast, (ANY(t)), .dtype = DT_f64)), .dtype = d);
-	case 11:
-		if (t->rank == 1 && d != DT_b1)
-			return BS(b, iota, .axis = 0, .dtype = d, .shape = { 1, t->dim });
-		return ANY(t);
-	case 12: return d == DT_b1 ? ANY(t) : B(b, add, ANY(t), ANY(t));
+	case 10: { /* there and back */
+		static const DType through[] = { DT_f64, DT_f32, DT_bf16, DT_i32, DT_i64, DT_u8 };
+		DType other = through[random_int(r, 0, COUNT(through) - 1)];
+		return BA(b, cast, (BA(b, cast, (ANY(t)), .dtype = other)), .dtype = d);
+	}
+	case 11: return d == DT_b1 ? ANY(t) : B(b, add, ANY(t), ANY(t));
 	default: return any_real(u, d, t->rank, t->dim);
 	}
 #undef ANY
