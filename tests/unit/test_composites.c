@@ -305,6 +305,10 @@ static void windows_of_images(void **state)
 		      .axes = INTS(b, 0, 1, 2, 3));
 	assert_true(grad_append(b, loss, &flat, 1, &dx));
 	CHECK(t, dx, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0);
+	Val apart = bench_input(t, DT_f64, EXTENTS(1, 1, 2, 2), DATA(5, 1, 5, 5));
+	loss = BA(b, sum, (BA(b, max_pool2d, (apart), .size = size)), .axes = INTS(b, 0, 1, 2, 3));
+	assert_true(grad_append(b, loss, &apart, 1, &dx));
+	CHECK(t, dx, 0, 1, 0, 0, 0);
 	bench_free(t);
 }
 
