@@ -633,6 +633,35 @@ static LLVMValueRef round_to(const Simd *s, DType to, LLVMValueRef x)
 			      : x;
 }
 
+/* trunc(x) modulo 2^32, in [-2^31, 2^31); every step is exact. Infinity gives NaN. */
+static LLVMValueRef wrap_32(const Simd *s, DType d, LLVMValueRef x)
+{
+	LLVMValueRef turn = simd_constant(s, d, 0x1p32), half = simd_constant(s, d, 0x1p31);
+	x = simd_trunc(s, x);
+	LLVMValueRef turns = simd_trunc(s, simd_mul(s, x, simd_constant(s, d, 0x1p-32)));
+	x = simd_sub(s, x, simd_mul(s, turns, turn));
+	x = simd_select(s, simd_le(s, d, half, x), simd_sub(s, x, turn), x);
+	return simd_select(s, simd_lt(s, d, x, simd_neg(s, half)), simd_add(s, x, turn), x);
+}
+
+/* d is f32 or f64. */
+static LLVMValueRef float_to_integer(const Simd *s, DType d, DType to, LLVMValueRef x)
+{
+	LLVMTypeRef overload[] = { wide(s, to == DT_i64 ? s->m->i64 : s->m->i32), LLVMTypeOf(x) };
+	LLVMValueRef in_range = to == DT_i64 ? x : wrap_32(s, d, x);
+	LLVMValueRef y = cpu_intrinsic(s->m, "llvm.fptosi.sat", 2, overload, 1, &in_range);
+	if (to == DT_i64)
+		return y;
+	if (dtype_info[to].bytes == 1)
+		y = LLVMBuildTrunc(B, y, simd_type(s, to), "");
+	/* infinities go to the ends */
+	f64 high = dtype_info[to].largest, low = dtype_info[to].kind == KIND_I ? -high - 1 : 0;
+	y = simd_select(s, simd_eq(s, x, simd_constant(s, d, INFINITY)), simd_constant(s, to, high),
+			y);
+	return simd_select(s, simd_eq(s, x, simd_constant(s, d, -INFINITY)),
+			   simd_constant(s, to, low), y);
+}
+
 LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x)
 {
 	LLVMTypeRef type = simd_type(s, to);
@@ -641,14 +670,9 @@ LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x)
 		return x;
 	if (to == DT_b1)
 		return simd_ne(s, x, LLVMConstNull(LLVMTypeOf(x)));
-	if (dtype_is_float(from)) {
-		if (to_float)
-			return round_to(s, to, x);
-		/* through 64 bits, so that what is out of range wraps as it does for integers */
-		LLVMTypeRef overload[] = { wide(s, s->m->i64), LLVMTypeOf(x) };
-		x = cpu_intrinsic(s->m, "llvm.fptosi.sat", 2, overload, 1, &x);
-		return to == DT_i64 ? x : LLVMBuildTrunc(B, x, type, "");
-	}
+	if (dtype_is_float(from))
+		return to_float ? round_to(s, to, x)
+				: float_to_integer(s, from == DT_f64 ? DT_f64 : DT_f32, to, x);
 	bool is_signed = dtype_info[from].kind == KIND_I;
 	if (to_float) {
 		/* an integer of 32 bits is exact in f64, one of 8 also in f32 */

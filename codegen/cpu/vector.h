@@ -107,7 +107,8 @@ LLVMValueRef simd_any(const Simd *s, LLVMValueRef mask); /* one i1 */
 /* ---- conversion ---- */
 
 /* Between the registers of two DTypes, as dtype_round does: to nearest even for floats; toward zero
- * and wrapping for integers (NaN gives 0); nonzero to true. Beyond 2^63 floats saturate. */
+ * and wrapping for integers (NaN gives 0, infinity the end of the type); nonzero to true. To i64,
+ * floats beyond it saturate. */
 LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x);
 /* f32 to the 16 bits that are stored and back, without and with a conversion in hardware alike. */
 LLVMValueRef simd_to_bf16(const Simd *s, LLVMValueRef x);
@@ -144,8 +145,8 @@ LLVMValueRef simd_expm1(const Simd *s, LLVMValueRef x);   /* 1.5 */
 LLVMValueRef simd_log(const Simd *s, LLVMValueRef x);     /* 1 */
 LLVMValueRef simd_log2(const Simd *s, LLVMValueRef x);    /* 1.6 */
 LLVMValueRef simd_log1p(const Simd *s, LLVMValueRef x);   /* 1.5 */
-LLVMValueRef simd_tanh(const Simd *s, LLVMValueRef x);    /* 2.5 */
-LLVMValueRef simd_sigmoid(const Simd *s, LLVMValueRef x); /* 2.5 */
+LLVMValueRef simd_tanh(const Simd *s, LLVMValueRef x);    /* 1.5 */
+LLVMValueRef simd_sigmoid(const Simd *s, LLVMValueRef x); /* 2 */
 LLVMValueRef simd_erf(const Simd *s, LLVMValueRef x);     /* 1.5 */
 LLVMValueRef simd_sin(const Simd *s, LLVMValueRef x);     /* 1.5, also for the largest x */
 LLVMValueRef simd_cos(const Simd *s, LLVMValueRef x);     /* 1.5, likewise */

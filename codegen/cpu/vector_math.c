@@ -197,19 +197,26 @@ Value simd_expm1(const Simd *s, Value x)
 	return simd_select(s, simd_lt(s, DT_f32, abs32(s, x), simd_f32(s, 0x1p-24f)), x, y);
 }
 
-/* tanh x = e / (e + 2), e = expm1(2 |x|), and the sign of x; 1 from 9.01 on. */
+/* |x| < 0.55: x + x^3 P(x^2); above: 1 - 2 / (e^2|x| + 1) and the sign of x, 1 from 9.01 on. */
 Value simd_tanh(const Simd *s, Value x)
 {
 	if (is_f64(s, x))
 		return libm(s, "tanh", x, NULL);
-	Value n, a = simd_min_fast(s, simd_f32(s, 10), abs32(s, x));
-	Value y = reduced_expm1(s, simd_add(s, a, a), &n), scale = power_of_two(s, n);
-	y = simd_multiply_add(s, y, scale, simd_sub(s, scale, simd_f32(s, 1)));
-	y = LLVMBuildFDiv(B, y, simd_add(s, y, simd_f32(s, 2)), "");
-	return flip_sign(s, y, x);
+	Value one = simd_f32(s, 1), size = abs32(s, x), z = simd_mul(s, size, size);
+	/* (tanh x / x - 1) / x^2 on [0, 0.55], 2^-28 */
+	Value p = POLYNOMIAL(s, z, -0x1.afceb8p-8f, 0x1.5ce4a2p-6f, -0x1.b9993cp-5f, 0x1.110fc4p-3f,
+			     -0x1.555554p-2f);
+	Value small = simd_multiply_add(s, simd_mul(s, z, p), size, size);
+	Value n, a = simd_min_fast(s, simd_f32(s, 10), size);
+	Value e = reduced_expm1(s, simd_add(s, a, a), &n), scale = power_of_two(s, n);
+	e = simd_multiply_add(s, e, scale, simd_add(s, scale, one));
+	Value large = simd_sub(s, one, LLVMBuildFDiv(B, simd_f32(s, 2), e, ""));
+	Value is_small = simd_lt(s, DT_f32, size, simd_f32(s, 0.55f));
+	return flip_sign(s, simd_select(s, is_small, small, large), x);
 }
 
-/* 1 / (1 + e^-x) from e = e^-|x|, which does not overflow, and keeps its accuracy for x << 0. */
+/* 1 / (1 + e^-x) from e = e^-|x|, which does not overflow, and keeps its accuracy for x << 0. What
+ * the sum lost is put back, to first order. */
 Value simd_sigmoid(const Simd *s, Value x)
 {
 	if (is_f64(s, x)) {
@@ -218,7 +225,9 @@ Value simd_sigmoid(const Simd *s, Value x)
 	}
 	Value one = simd_f32(s, 1), e = simd_exp(s, simd_neg(s, abs32(s, x)));
 	Value above = simd_select(s, simd_lt(s, DT_f32, x, simd_f32(s, 0)), e, one);
-	return LLVMBuildFDiv(B, above, simd_add(s, e, one), "");
+	Value sum = simd_add(s, e, one), lost = simd_sub(s, simd_sub(s, sum, one), e);
+	Value y = LLVMBuildFDiv(B, above, sum, "");
+	return simd_multiply_add(s, y, lost, y);
 }
 
 /* ---- logarithms ---- */

@@ -120,8 +120,8 @@ static f64 recip(f64 x)
 	F(log, 1, 0, 4)                                                                            \
 	F(log2, 1.6, 0, 4)                                                                         \
 	F(log1p, 1.5, -1, 4)                                                                       \
-	F(tanh, 2.5, -10, 10)                                                                      \
-	F(sigmoid, 2.5, -105, 20)                                                                  \
+	F(tanh, 1.5, -10, 10)                                                                      \
+	F(sigmoid, 2, -105, 20)                                                                  \
 	F(erf, 1.5, -4, 4)                                                                         \
 	F(sin, 1.5, -1e5f, 1e5f)                                                                   \
 	F(cos, 1.5, -1e5f, 1e5f)                                                                   \
