@@ -121,7 +121,7 @@ typedef struct OpDef {
 	/* A value that already is the result, or of a simpler node built with `b`, or {0}. n->out is not
 	 * yet set. Never costs more, keeps the type, terminates. One-result ops only. */
 	Val (*fold)(Builder *b, const Node *n);
-	/* COMP: the same in simpler ops; out[nout]. */
+	/* COMP: the same in simpler ops; out[nout]. n->in are values of b->g; n->out need not be. */
 	void (*expand)(Builder *b, const Node *n, Val *out);
 	/* Derivatives as nodes: dout[nout] ({0}: zero) to din[nin] ({0}: none). Each has its value's
 	 * shape and element type, but may be f32 where that is narrower (elementwise ops get and give

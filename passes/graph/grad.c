@@ -15,6 +15,7 @@
  * narrow values compute derivatives in that dtype, as they compute values; their cotangents are
  * rounded first. */
 #include "passes/graph/grad.h"
+#include "ir/expand.h"
 
 #include <stdlib.h>
 
@@ -139,7 +140,7 @@ static void pull(Walk *w, Arena *tmp, u32 index)
 		def->vjp(b, &n, dout, din);
 	} else if (op_info[n.op].kind == COMP) {
 		Val *made = NEWN(tmp, Val, n.nout);
-		def->expand(b, &n, made);
+		expand_node(b, b->g, &n, n.in, made);
 		if (!differentiate(tmp, b, made, dout, n.nout, n.in, n.nin, true, din))
 			w->good = false;
 	} else {
