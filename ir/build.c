@@ -236,13 +236,14 @@ Val build_copy(Builder *b, const Graph *from, const Node *n, const Val *in)
 	Val v = build(b, (Op)n->op, in, n->nin, n->nout, n->attr);
 	b->loc = loc;
 	b->scope = scope;
-	/* Inputs have no operands to take axis classes from: they are the source of them. */
+	/* The classes are those of the original, which may know more than inference does: an input has
+	 * no operands to take them from, a reshape that splits makes new ones each time. */
 	for (u32 i = 0; i < n->nout && v.i >= was; i++) {
 		Value *to = &b->g->value.v[v.i + i];
 		const Value *f = &from->value.v[n->out.i + i];
 		Axis *axis = COPYN(b->g->arena, Axis, to->axis, to->type->rank);
 		for (u32 d = 0; d < to->type->rank; d++)
-			if (!axis[d].id)
+			if (f->axis[d].id)
 				axis[d] = f->axis[d];
 		to->axis = axis;
 	}

@@ -531,6 +531,7 @@ static bool buffer_statement(Parser *p)
 	Buffer b = { .of = NONE };
 	Axis axis[MAX_RANK];
 	const char *of = NULL;
+	skip_space(p);
 	Loc loc = here(p, 1);
 	if (!expect(p, '@') || !read_name(p, "the name of a buffer", &b.name))
 		return false;

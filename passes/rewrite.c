@@ -30,8 +30,8 @@ void rewrite_begin(Rewrite *rw, Arena *arena, Arena *tmp, const Graph *from, voi
 	rw->uses = NEWN(tmp, u32, from->value.n);
 }
 
-/* What the replacement does not know about its dimensions, the node did. Only of values made just
- * now: an older one has been read already. */
+/* The classes of the node are those of its replacement, where it knew them. Only of values made just
+ * now: an older one has classes of its own. */
 static void inherit_axes(Rewrite *rw, const Node *n, const Val *out, u32 was)
 {
 	for (u32 i = 0; i < n->nout; i++) {
@@ -40,7 +40,7 @@ static void inherit_axes(Rewrite *rw, const Node *n, const Val *out, u32 was)
 		const Value *to = &rw->b.g->value.v[out[i].i], *from = &rw->from->value.v[n->out.i + i];
 		Axis axis[MAX_RANK];
 		for (u32 d = 0; d < to->type->rank; d++)
-			axis[d] = to->axis[d].id ? to->axis[d] : from->axis[d];
+			axis[d] = from->axis[d].id ? from->axis[d] : to->axis[d];
 		graph_set_axis(rw->b.g, out[i], axis);
 	}
 }

@@ -200,13 +200,13 @@ static const void *bound_attr(Bind *b, const Node *n)
 	return attr;
 }
 
-/* What inference did not find out about a new value's dimensions, the old one knew. */
+/* The classes of the old value, where it knew them. */
 static void carry_axes(Bind *b, Graph *to, Val v, const Value *from)
 {
 	Axis axis[MAX_RANK];
 	for (u32 d = 0; d < from->type->rank; d++) {
-		Axis known = val_axis(to, v)[d];
-		axis[d] = known.id ? known : bound_axis(b, from->axis[d]);
+		Axis known = bound_axis(b, from->axis[d]);
+		axis[d] = known.id ? known : val_axis(to, v)[d];
 	}
 	graph_set_axis(to, v, axis);
 }

@@ -1,0 +1,23 @@
+# Tests of the command line and of IR text, with lit and FileCheck (Debian's llvm-19-tools). A test is
+# a file with RUN lines in comments; tests/ir and tests/passes hold .plg files that are their own input.
+#   %plinth  the binary under test        %root  the repository        FileCheck, not  as LLVM's
+# Run by `ctest --test-dir build -R lit -V`; one, with its commands: lit.py -av --filter=NAME build/tests
+import os
+
+import lit.formats
+
+config.name = "plinth"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".plg", ".test"]  # a folder's lit.local.cfg may add its own
+config.excludes = ["golden", "unit", "fuzz", "Inputs"]
+config.test_source_root = os.path.dirname(__file__)
+config.test_exec_root = os.path.join(config.build_folder, "tests", "lit-output")
+config.substitutions += [
+    ("%plinth", config.plinth),
+    ("%root", os.path.dirname(config.test_source_root)),
+]
+config.environment["PATH"] = config.llvm_tools + os.pathsep + os.environ["PATH"]
+config.environment["NO_COLOR"] = "1"
+for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"):
+    if name in os.environ:
+        config.environment[name] = os.environ[name]
