@@ -5,13 +5,32 @@
 
 #define B s->m->builder
 
-/* The upper and lower halves of a * m. */
+/* The upper and lower halves of a * m. Products of 32 by 32 bits are made of every other lane, so
+ * of the even and of the odd ones, and put together again: what the instructions are (pmuludq,
+ * umull). */
 static void multiply(const Simd *s, LLVMValueRef a, u32 m, LLVMValueRef *high, LLVMValueRef *low)
 {
-	LLVMTypeRef i64 = simd_type(s, DT_i64), i32 = simd_type(s, DT_i32);
-	LLVMValueRef product = simd_mul(s, LLVMBuildZExt(B, a, i64, ""), simd_i64(s, m));
-	*low = simd_mul(s, a, simd_i32(s, m));
-	*high = LLVMBuildTrunc(B, LLVMBuildLShr(B, product, simd_i64(s, 32), ""), i32, "");
+	u32 n = s->lanes, upper[64], lower[64];
+	LLVMTypeRef i32 = simd_type(s, DT_i32);
+	if (n == 1) {
+		LLVMValueRef product = LLVMBuildZExt(B, a, s->m->i64, "");
+		product = simd_mul(s, product, simd_i64(s, m));
+		*low = LLVMBuildTrunc(B, product, i32, "");
+		*high = LLVMBuildTrunc(B, LLVMBuildLShr(B, product, simd_i64(s, 32), ""), i32, "");
+		return;
+	}
+	Simd pairs = { s->m, n / 2 };
+	LLVMValueRef by = simd_i64(&pairs, m), each = simd_bits(&pairs, DT_i64, a);
+	LLVMValueRef even = simd_and(&pairs, each, simd_i64(&pairs, 0xffffffff));
+	LLVMValueRef odd = LLVMBuildLShr(B, each, simd_i64(&pairs, 32), "");
+	even = simd_bits(s, DT_i32, simd_mul(&pairs, even, by));
+	odd = simd_bits(s, DT_i32, simd_mul(&pairs, odd, by));
+	for (u32 i = 0; i < n; i++) {
+		lower[i] = (i & 1) * n + (i & ~1u);
+		upper[i] = lower[i] + 1;
+	}
+	*low = simd_shuffle(s, even, odd, lower, n);
+	*high = simd_shuffle(s, even, odd, upper, n);
 }
 
 void simd_philox(const Simd *s, const LLVMValueRef counter[4], const LLVMValueRef key[2],
