@@ -49,17 +49,20 @@ static dims shape_of(Fixture *f, u32 rank, const i64 *extent)
 #define SHAPE(...) \
 	shape_of(f, (u32)COUNT(((const i64[]){ __VA_ARGS__ })), (const i64[]){ __VA_ARGS__ })
 
-static Val given(Fixture *f, DType d, dims shape, const f64 *value)
+/* An input of these values; one value stands for all. */
+static Val given(Fixture *f, DType d, dims shape, u32 n, const f64 *value)
 {
 	Val v = BS(&f->b, input, .name = intern_printf(&f->ir->names, "x%u", f->nsource), .dtype = d,
 		   .shape = shape);
 	Tensor t = tensor_new(&f->arena, val_type(f->b.g, v));
-	if (t.n)
-		memcpy(t.data, value, (size_t)t.n * sizeof(f64));
+	assert_true(n == t.n || n == 1);
+	for (i64 i = 0; i < t.n; i++)
+		t.data[i] = value[n == 1 ? 0 : i];
 	f->source[f->nsource++] = t;
 	return v;
 }
-#define GIVEN(dtype, shape, ...) given(f, dtype, shape, (const f64[]){ __VA_ARGS__ })
+#define GIVEN(dtype, shape, ...)                                                            \
+	given(f, dtype, shape, (u32)COUNT(((const f64[]){ __VA_ARGS__ })), (const f64[]){ __VA_ARGS__ })
 
 static void expect_(Fixture *f, Val v, bool round, const f64 *want, u32 n)
 {
