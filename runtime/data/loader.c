@@ -4,7 +4,10 @@
  * restoring it costs nothing, and there is no memory in the size of the corpus. */
 #include "runtime/data/loader.h"
 
+#include <inttypes.h>
+#include <jansson.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -344,4 +347,32 @@ Status loader_seek(Loader *l, LoaderPosition to)
 	l->position = to;
 	l->failed = false;
 	return start(l);
+}
+
+/* Hashes are text, since not every reader of JSON has 64-bit integers. */
+const char *loader_position_text(Arena *a, LoaderPosition p)
+{
+	return arena_printf(a,
+			    "{\"epoch\": %" PRIu64 ", \"index\": %" PRIu64
+			    ", \"data\": \"%016" PRIx64 "\", \"order\": \"%016" PRIx64 "\"}",
+			    p.epoch, p.index, p.data, p.order);
+}
+
+Status loader_position_read(const char *text, LoaderPosition *out)
+{
+	json_error_t e;
+	json_int_t epoch = -1, index = -1;
+	const char *data = "", *order = "";
+	json_t *root = json_loads(text, 0, &e);
+	int bad = !root || json_unpack(root, "{s:I, s:I, s:s, s:s}", "epoch", &epoch, "index",
+				       &index, "data", &data, "order", &order);
+	char *end[2];
+	*out = (LoaderPosition){ .epoch = (u64)epoch,
+				 .index = (u64)index,
+				 .data = strtoull(data, &end[0], 16),
+				 .order = strtoull(order, &end[1], 16) };
+	bad |= epoch < 0 || index < 0 || strlen(data) != 16 || *end[0] || strlen(order) != 16 ||
+	       *end[1];
+	json_decref(root);
+	return bad ? FAIL(STATUS_INPUT, "'%.200s' is not the position of a data loader", text) : OK;
 }

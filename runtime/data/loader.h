@@ -53,6 +53,9 @@ LoaderPosition loader_position(const Loader *l);
 /* Goes on from a position of a loader over the same shards with the same order, window and seed;
  * batch and ranks may differ. Another's is refused. */
 PL_MUST_USE Status loader_seek(Loader *l, LoaderPosition to);
+/* The position as JSON text, for a checkpoint, and back. */
+const char *loader_position_text(Arena *a, LoaderPosition p);
+PL_MUST_USE Status loader_position_read(const char *text, LoaderPosition *out);
 /* Windows in an epoch: with LOADER_SEQUENTIAL those in all, the last one maybe short. */
 u64 loader_windows(const Loader *l, u64 epoch);
 

@@ -331,6 +331,27 @@ static void another_runs_position_is_refused(void **state)
 	shards_close(&other);
 }
 
+static void positions_are_kept_as_text(void **state)
+{
+	(void)state;
+	LoaderPosition p = { 3, 1234567890123, 0xfedcba9876543210, 7 }, q;
+	good(loader_position_read(loader_position_text(&arena, p), &q));
+	assert_memory_equal(&p, &q, sizeof p);
+	static const char *const wrong[] = {
+		"",
+		"{}",
+		"[]",
+		"{\"epoch\": 1, \"index\": 2}",
+		"{\"epoch\": 1, \"index\": -2, \"data\": \"0000000000000000\", \"order\": "
+		"\"0000000000000000\"}",
+		"{\"epoch\": 1, \"index\": 2, \"data\": \"000000000000000x\", \"order\": "
+		"\"0000000000000000\"}",
+		"{\"epoch\": 1, \"index\": 2, \"data\": \"00\", \"order\": \"0000000000000000\"}",
+	};
+	for (size_t i = 0; i < COUNT(wrong); i++)
+		assert_non_null(loader_position_read(wrong[i], &q));
+}
+
 static void ranks_share_the_batch(void **state)
 {
 	(void)state;
@@ -471,6 +492,7 @@ int main(void)
 		cmocka_unit_test(random_windows_are_windows),
 		cmocka_unit_test(a_restored_position_goes_on_the_same),
 		cmocka_unit_test(another_runs_position_is_refused),
+		cmocka_unit_test(positions_are_kept_as_text),
 		cmocka_unit_test(ranks_share_the_batch),
 		cmocka_unit_test(reading_ahead_changes_nothing),
 		cmocka_unit_test(damage_comes_where_it_is_read),
