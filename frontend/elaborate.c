@@ -376,10 +376,8 @@ static void make_forward(Elaborator *e, const Decl *d)
 		}
 		for (u32 k = 0; k < p->type->dim.n; k++) {
 			const Expr *x = p->type->dim.v[k];
-			if (x->kind == EXPR_NAME && !lookup(e, x->name)) {
-				Dim size = dim_symbol(e->ir, x->name);
-				set_variable(e, x->name, datum_dim(e, size, axis_new(e->ir, x->name, size, x->loc), x->loc));
-			}
+			if (x->kind == EXPR_NAME && !lookup(e, x->name))
+				declare_symbol(e, x->name, x->loc);
 		}
 		Axis axis[MAX_RANK] = { { 0 } };
 		const Type *t = resolve_type(e, p->type, axis);
@@ -423,7 +421,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 {
 	Elaborator *e = NEW(arena, Elaborator);
 	*e = (Elaborator){ .arena = arena, .ir = ir, .diag = ir->diag, .names = &ir->names, .options = options };
-	e->decl.arena = e->used.arena = e->config.arena = e->config_used.arena = arena;
+	e->symbol.arena = e->decl.arena = e->used.arena = e->config.arena = e->config_used.arena = arena;
 	e->model = NEW(arena, Model);
 	e->model->accumulate = 1;
 	e->model->precision = "f32";

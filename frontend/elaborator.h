@@ -112,6 +112,7 @@ typedef struct Elaborator {
 	Map decl;               /* name -> Decl* (modules, functions, optimizers, models) */
 	Map used;               /* names of files in use */
 	VEC(const Ast *) file;
+	Map symbol;             /* size known when a run begins: name -> Axis; one for all entries */
 	Map override;           /* `--set key=value`: key -> Expr* */
 	Map override_used;
 	Map config;             /* name -> Datum* */
@@ -205,6 +206,8 @@ Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *
 void statements(Elaborator *e, const Block *block);
 /* Matches the value of a parameter or result with its written type, learning dimensions. */
 bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const char *what);
+/* A dimension of the caller's, such as B: the variable is set in the current frame. */
+void declare_symbol(Elaborator *e, const char *name, Loc loc);
 /* A tensor type with all dimensions known. */
 const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis);
 Frame *frame_push(Elaborator *e, const Decl *decl, const char *path, Loc loc);

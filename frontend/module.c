@@ -191,6 +191,15 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 	return false;
 }
 
+void declare_symbol(Elaborator *e, const char *name, Loc loc)
+{
+	Dim size = dim_symbol(e->ir, name);
+	u64 *found = map_get(&e->symbol, MAP_KEY(name));
+	Axis a = found ? (Axis){ (u32)*found } : axis_new(e->ir, name, size, loc);
+	map_put(&e->symbol, MAP_KEY(name), a.id);
+	set_variable(e, name, datum_dim(e, size, a, loc));
+}
+
 const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis)
 {
 	if (t->kind != TYPE_TENSOR) {

@@ -343,11 +343,8 @@ static void make_loss(Elaborator *e, const Decl *d, const char *name, bool train
 			bool good = true;
 			for (u32 k = 0; k < rank && good; k++) {
 				const Expr *x = t->dim.v[k];
-				if (x->kind == EXPR_NAME && !lookup(e, x->name)) {
-					Dim size = dim_symbol(e->ir, x->name);
-					Axis a = axis_new(e->ir, x->name, size, x->loc);
-					set_variable(e, x->name, datum_dim(e, size, a, x->loc));
-				}
+				if (x->kind == EXPR_NAME && !lookup(e, x->name))
+					declare_symbol(e, x->name, x->loc);
 				Datum *v = expression(e, x);
 				dim[k] = datum_to_dim(e, v, x->loc);
 				axis[k] = v->axis;

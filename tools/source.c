@@ -1,0 +1,45 @@
+/* tools/source.c: see source.h. `use name` looks for name.plinth beside the file that the command names, and
+ * for a dotted name in folders below it. */
+#include "tools/source.h"
+#include "support/io.h"
+
+#include <libgen.h>
+#include <string.h>
+
+typedef struct Finder {
+	const char *folder;
+} Finder;
+
+static bool find(void *cx, Arena *arena, const char *name, const char **path, Str *text)
+{
+	const Finder *f = cx;
+	char *file = (char *)(uintptr_t)arena_printf(arena, "%s/%s", f->folder, name);
+	for (char *p = file + strlen(f->folder); *p; p++)
+		if (*p == '.')
+			*p = '/';
+	*path = arena_printf(arena, "%s.plinth", file);
+	return io_exists(*path) && !io_read(arena, *path, text);
+}
+
+Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
+{
+	*out = (SourceFile){ .arena = ARENA("program") };
+	out->diag.arena = &out->arena;
+	Str text;
+	TRY(io_read(&out->arena, path, &text));
+	out->ir = ir_new(&out->arena, &out->diag);
+	const Ast *ast = parse_source(&out->arena, &out->ir->names, &out->diag, path, text);
+	if (!ast || out->diag.nerror)
+		return OK;
+	char *copy = (char *)(uintptr_t)arena_printf(&out->arena, "%s", path);
+	Finder finder = { dirname(copy) };
+	ElaborateOptions o = { .preset = options->preset, .set = options->set.v, .nset = (u32)options->set.n,
+			       .find = find, .find_cx = &finder };
+	out->model = elaborate(&out->arena, out->ir, ast, &o);
+	return OK;
+}
+
+void source_close(SourceFile *s)
+{
+	arena_free(&s->arena);
+}

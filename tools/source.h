@@ -1,0 +1,30 @@
+/* tools/source.h: a model file as every verb takes it: FILE, --preset, --set. Reads the file and those it
+ * uses, elaborates, and keeps all of it together. */
+#ifndef PL_SOURCE_H
+#define PL_SOURCE_H
+#include "frontend/elaborate.h"
+#include "support/status.h"
+#include "tools/options.h"
+
+typedef struct SourceOptions {
+	const char *preset;
+	TextList set;
+} SourceOptions;
+
+/* Rows for a verb's option table; `o` is a SourceOptions. */
+#define SOURCE_OPTIONS(o)                                                                              \
+	{ "preset", 'p', OPTION_TEXT, &(o).preset, "NAME", "values of this preset of the file" },      \
+	{ "set", 's', OPTION_LIST, &(o).set, "KEY=VALUE", "one value of the config or a recipe" }
+
+typedef struct SourceFile {
+	Arena arena;  /* of everything below */
+	Diag diag;
+	Ir *ir;
+	Model *model; /* NULL after errors */
+} SourceFile;
+
+/* A failure is the world's; what is wrong with the file is in out->diag. */
+PL_MUST_USE Status source_open(const char *path, const SourceOptions *options, SourceFile *out);
+void source_close(SourceFile *s);
+
+#endif
