@@ -48,6 +48,7 @@ TEXTS = [
     "e\u0301te\u0301 e\u0301\u0302\u0323 a\u0308 n\u0303",
     "👩‍🚀🌊🏞️🇨🇭👍🏽",
     "nb\u00a0sp thin\u2009sp ideo\u3000sp nel\u0085x ls\u2028y zwsp\u200bz mvs\u180ew",
+    "a \u0085b \u00a0c \u3000d \u2028e \u180ef \u200bg \u1680h \u001fi",
     "ctrl \u0001\u001c\u001f\u007f end",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "abcabcababcbcbcaaabcc" * 20,

@@ -166,14 +166,14 @@ static void the_last_part_is_held_out(void **state)
 				     .tokenizer = kinds[k],
 				     .vocabulary = 300,
 				     .split = VALIDATION_LAST,
-				     .validation = 0.102,
+				     .validation = k ? 0.102 : 0.1,
 				     .output = path_of("lines"),
 				     .ids_per_shard = 100 };
 		good(tokenize(&arena, &c, &r));
 		assert_string_equal(r.kind, kinds[k]);
 		assert_int_equal(r.parts, 2);
 		assert_false(r.ends);
-		/* 102 bytes from the end is in the middle of line 89 */
+		/* 100 bytes from the end is where line 90 begins, 102 is within line 89 */
 		text_is(path_of("lines.train"), arena_strn(&arena, (Str){ b.text, 900 }));
 		text_is(path_of("lines.val"), b.text + 900);
 		assert_int_equal(r.part[0].bytes, 900);
@@ -202,6 +202,30 @@ static void the_last_part_is_held_out(void **state)
 	assert_int_equal(r.part[0].tokens + r.part[1].tokens, 500);
 	assert_int_equal(r.part[1].tokens, 50);
 	assert_int_equal(r.part[1].bytes, 150);
+}
+
+static void pairs_are_learnt_from_the_training_part(void **state)
+{
+	(void)state;
+	Buf b = { .arena = &arena };
+	for (u32 i = 0; i < 100; i++)
+		buf_put(&b, i < 80 ? STR("ab ab abc\n") : STR("xy xy xyz\n"));
+	const char *path = file("two.txt", b.text);
+	TokenizeReport r;
+	Tokenizer *t;
+	good(tokenize(&arena,
+		      &(TokenizeConfig){ .input = &path,
+					 .ninput = 1,
+					 .tokenizer = "bpe",
+					 .vocabulary = 300,
+					 .split = VALIDATION_LAST,
+					 .validation = 0.2,
+					 .output = path_of("two") },
+		      &r));
+	good(tokenizer_load(&arena, r.tokenizer_path, &t));
+	assert_non_null(words_find(&t->ids, STR(" abc")));
+	assert_null(words_find(&t->ids, STR("xy")));
+	tokenizer_close(t);
 }
 
 static void documents_end_with_a_token(void **state)
@@ -319,6 +343,7 @@ int main(void)
 		cmocka_unit_test(documents_are_files_and_records),
 		cmocka_unit_test(wrong_records_are_told_by_line),
 		cmocka_unit_test(the_last_part_is_held_out),
+		cmocka_unit_test(pairs_are_learnt_from_the_training_part),
 		cmocka_unit_test(documents_end_with_a_token),
 		cmocka_unit_test(documents_are_split_by_what_they_say),
 		cmocka_unit_test(long_text_is_encoded_in_parts),
