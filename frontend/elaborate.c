@@ -341,6 +341,19 @@ static void recipe_adapt(Elaborator *e, const Decl *d)
 	frame_pop(e);
 }
 
+/* A recipe of the file itself stands for those of the same name in files that it uses. */
+static bool overruled(const Elaborator *e, u32 file, const Decl *d)
+{
+	if (file == 0 || d->kind != DECL_RECIPE || !strcmp(d->word.text, "adapt"))
+		return false;
+	for (u32 i = 0; i < e->file.v[0]->ndecl; i++) {
+		const Decl *own = e->file.v[0]->decl[i];
+		if (own->kind == DECL_RECIPE && own->word.text == d->word.text)
+			return true;
+	}
+	return false;
+}
+
 /* ---- the model ---- */
 
 static const Decl *main_model(const Elaborator *e)
@@ -452,7 +465,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 	for (u32 f = 0; f < e->file.n; f++)
 		for (u32 i = 0; i < e->file.v[f]->ndecl; i++) {
 			const Decl *d = e->file.v[f]->decl[i];
-			bool known = d->kind != DECL_RECIPE;
+			bool known = d->kind != DECL_RECIPE || overruled(e, f, d);
 			for (u32 k = 0; !known && k < COUNT(others); k++)
 				known = !strcmp(others[k], d->word.text);
 			for (u32 k = 0; !known && k < COUNT(recipes); k++)
