@@ -1,6 +1,6 @@
 /* ir/hash.c: a program's and a graph's identity: structure, types and attributes, by what they say
- * and never by where they lie, so that a hash names a cache entry in every run. Values count by their
- * number; places, scopes, axis classes and the names of programs do not count. */
+ * and never by where they lie, so that a hash names a cache entry in every run. Values count by
+ * their number; places, scopes, axis classes and the names of programs do not count. */
 #include "ir/op.h"
 
 #include <string.h>
@@ -43,11 +43,21 @@ static u64 mix_attr(u64 h, const Node *n)
 	for (u32 i = 0; i < count; i++) {
 		const void *at = (const u8 *)n->attr + f[i].offset;
 		switch (f[i].kind) {
-		case ATTR_i64: h = mix(h, (u64) * (const i64 *)at); break;
-		case ATTR_f64: h = hash_bytes(h, at, sizeof(f64)); break;
-		case ATTR_bool: h = mix(h, *(const bool *)at); break;
-		case ATTR_dtype: h = mix_text(h, dtype_info[*(const DType *)at].name); break;
-		case ATTR_str: h = mix_text(h, *(const str *)at); break;
+		case ATTR_i64:
+			h = mix(h, (u64) * (const i64 *)at);
+			break;
+		case ATTR_f64:
+			h = hash_bytes(h, at, sizeof(f64));
+			break;
+		case ATTR_bool:
+			h = mix(h, *(const bool *)at);
+			break;
+		case ATTR_dtype:
+			h = mix_text(h, dtype_info[*(const DType *)at].name);
+			break;
+		case ATTR_str:
+			h = mix_text(h, *(const str *)at);
+			break;
 		case ATTR_ints: {
 			const ints *l = at;
 			h = mix(h, l->n);

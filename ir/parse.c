@@ -1,7 +1,7 @@
-/* ir/parse.c: the graph IR's text (docs/ir.md) back into a program: a recursive-descent reader of one
- * statement a line, each checked as it is read; a line that is wrong is told and skipped, and what it
- * would have defined is known to be bad, so that one mistake gives one message. Nothing is assumed of
- * the text: it may come from anywhere.
+/* ir/parse.c: the graph IR's text (docs/ir.md) back into a program: a recursive-descent reader of
+ * one statement a line, each checked as it is read; a line that is wrong is told and skipped, and
+ * what it would have defined is known to be bad, so that one mistake gives one message. Nothing is
+ * assumed of the text: it may come from anywhere.
  *
  * Nodes are built without folding, and with their axis classes put in afterwards as they are
  * written: inference could only unify classes, which the text already shows as it was left. */
@@ -12,9 +12,9 @@
 
 enum {
 	MOST_OPERANDS = 4096,
-	MOST_AXIS_DEPTH = 8,    /* products of products */
+	MOST_AXIS_DEPTH = 8, /* products of products */
 	MOST_AXIS_LEAVES = 64,
-	BAD = 0xffffffffu,      /* the value of a line that was wrong */
+	BAD = 0xffffffffu, /* the value of a line that was wrong */
 };
 
 /* A row of the axis table, its factors still words. */
@@ -29,18 +29,18 @@ typedef struct AxisRow {
 typedef struct Parser {
 	Scanner s;
 	Program *program;
-	Interner words;     /* labels: of this text alone */
-	VEC(u16) source;    /* row -> index into Diag.source */
-	Map axis_row;       /* label -> row */
+	Interner words;  /* labels: of this text alone */
+	VEC(u16) source; /* row -> index into Diag.source */
+	Map axis_row;    /* label -> row */
 	VEC(AxisRow) axis;
-	Map buffer;         /* name -> index */
+	Map buffer;           /* name -> index */
 	VEC(const char *) of; /* per buffer, or NULL */
 	Places places;
-	int stage;          /* of the order in which rows stand */
+	int stage; /* of the order in which rows stand */
 	/* the entry being read */
 	Graph *graph;
 	Builder builder;
-	Map value;          /* label -> Val.i or BAD */
+	Map value; /* label -> Val.i or BAD */
 	VEC(const Axis *) value_axis;
 } Parser;
 
@@ -58,15 +58,17 @@ static bool read_place(Parser *p, Loc *loc, const char **scope)
 			if (!scan_integer(&p->s, 0, UINT32_MAX, "a line", &n[count++]))
 				return false;
 		while (count < 3 && scan_accept(&p->s, ':'));
-		if (scan_accept(&p->s, '+') && !scan_integer(&p->s, 0, UINT16_MAX, "a length", &length))
+		if (scan_accept(&p->s, '+') &&
+		    !scan_integer(&p->s, 0, UINT16_MAX, "a length", &length))
 			return false;
 		if (count < 2 || n[count - 2] == 0 || n[count - 1] > UINT16_MAX)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
-					  "a place is written at LINE:COLUMN or at FILE:LINE:COLUMN");
+			return diag_error(
+				p->s.ir->diag, E0700, scan_since(&p->s, from),
+				"a place is written at LINE:COLUMN or at FILE:LINE:COLUMN");
 		i64 row = count == 3 ? n[0] : 0;
 		if (row >= p->source.n)
-			return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, from), "there is no source %lld",
-					  (long long)row);
+			return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, from),
+					  "there is no source %lld", (long long)row);
 		*loc = (Loc){ (u32)n[count - 2], (u16)n[count - 1], (u16)length, p->source.v[row] };
 	}
 	if (scope && scan_accept_word(&p->s, "in"))
@@ -90,8 +92,9 @@ static bool read_label(Parser *p, const char **label, const char **name)
 		i64 n;
 		if (!scan_integer(&p->s, 1, UINT32_MAX, "the number of an axis", &n))
 			return false;
-		*label = !*name || n > 1 ? intern_printf(&p->words, "%s~%lld", *name ? *name : "", (long long)n) :
-					   *name;
+		*label = !*name || n > 1 ? intern_printf(&p->words, "%s~%lld", *name ? *name : "",
+							 (long long)n)
+					 : *name;
 	}
 	return true;
 }
@@ -216,7 +219,9 @@ static bool read_type(Parser *p, const Type **type, Axis *axis)
 		/* a label is told from a dimension by the colon after it */
 		const char *start = p->s.p, *q = start;
 		bool quoted = false;
-		for (; q < p->s.end && *q != '\n' && (quoted || (*q != ':' && *q != ',' && *q != ']')); q++)
+		for (; q < p->s.end && *q != '\n' &&
+		       (quoted || (*q != ':' && *q != ',' && *q != ']'));
+		     q++)
 			if (*q == '"')
 				quoted = !quoted;
 			else if (quoted && *q == '\\' && q + 1 < p->s.end)
@@ -228,8 +233,8 @@ static bool read_type(Parser *p, const Type **type, Axis *axis)
 				return false;
 			u64 *row = map_get(&p->axis_row, MAP_KEY(label));
 			if (!row)
-				return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, start), "there is no axis %s",
-						  label);
+				return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, start),
+						  "there is no axis %s", label);
 			axis[rank] = p->axis.v[*row].axis;
 			if (!scan_expect(&p->s, ':'))
 				return false;
@@ -260,7 +265,8 @@ static bool buffer_statement(Parser *p)
 	while (b.kind < BUFFER_KINDS && !str_equal(kind, str_of(buffer_kind_name[b.kind])))
 		b.kind++;
 	if (b.kind == BUFFER_KINDS)
-		return scan_unexpected(&p->s, "what the buffer is: parameter, state, gradient, counter or cache");
+		return scan_unexpected(
+			&p->s, "what the buffer is: parameter, state, gradient, counter or cache");
 	p->s.p += kind.n;
 	b.frozen = scan_accept_word(&p->s, "frozen");
 	if (scan_accept_word(&p->s, "of"))
@@ -286,8 +292,8 @@ static void set_owners(Parser *p)
 		if (index)
 			p->program->buffer.v[i].of = (u32)*index;
 		else
-			diag_error(p->s.ir->diag, E0702, p->places.buffer.v[i], "there is no buffer @%s",
-				   p->of.v[i]);
+			diag_error(p->s.ir->diag, E0702, p->places.buffer.v[i],
+				   "there is no buffer @%s", p->of.v[i]);
 	}
 }
 
@@ -298,9 +304,9 @@ typedef struct Line {
 	VEC(const char *) label;
 	Op op;
 	VEC(Val) in;
-	bool bad;           /* an operand's own line was wrong: say nothing more */
+	bool bad; /* an operand's own line was wrong: say nothing more */
 	u8 *attr;
-	u64 given;          /* bit per attribute field */
+	u64 given; /* bit per attribute field */
 	VEC(const Type *) type;
 	VEC(const Axis *) axis;
 	Loc loc;
@@ -314,8 +320,8 @@ static bool read_operand(Parser *p, Val *out)
 		return false;
 	u64 *found = map_get(&p->value, MAP_KEY(label));
 	if (!found)
-		return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, from), "there is no value %%%s before this line",
-				  label);
+		return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, from),
+				  "there is no value %%%s before this line", label);
 	out->i = (u32)*found;
 	return true;
 }
@@ -333,8 +339,8 @@ static bool read_list(Parser *p, AttrKind kind, void *at)
 		if (n && !scan_expect(&p->s, ','))
 			return false;
 		if (n == MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from), "a list has at most %d elements",
-					  MOST_OPERANDS);
+			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
+					  "a list has at most %d elements", MOST_OPERANDS);
 		if (kind == ATTR_ints) {
 			if (!scan_integer(&p->s, INT64_MIN, INT64_MAX, "a whole number", &x))
 				return false;
@@ -355,8 +361,10 @@ static bool read_list(Parser *p, AttrKind kind, void *at)
 static bool read_value(Parser *p, AttrKind kind, void *at)
 {
 	switch (kind) {
-	case ATTR_i64: return scan_integer(&p->s, INT64_MIN, INT64_MAX, "a whole number", at);
-	case ATTR_f64: return scan_float(&p->s, at);
+	case ATTR_i64:
+		return scan_integer(&p->s, INT64_MIN, INT64_MAX, "a whole number", at);
+	case ATTR_f64:
+		return scan_float(&p->s, at);
 	case ATTR_bool:
 		if (scan_accept_word(&p->s, "true"))
 			*(bool *)at = true;
@@ -374,9 +382,11 @@ static bool read_value(Parser *p, AttrKind kind, void *at)
 		*(DType *)at = d;
 		return true;
 	}
-	case ATTR_str: return scan_name(&p->s, "a text", at);
+	case ATTR_str:
+		return scan_name(&p->s, "a text", at);
 	case ATTR_ints:
-	case ATTR_dims: return read_list(p, kind, at);
+	case ATTR_dims:
+		return read_list(p, kind, at);
 	}
 	NEVER("an attribute of no kind");
 }
@@ -397,16 +407,18 @@ static bool read_attributes(Parser *p, Line *l, const AttrField *f, u32 count)
 		Loc loc = scan_here(&p->s, word.n);
 		if (i == count)
 			return diag_error(p->s.ir->diag, E0705, loc, "%s has no attribute '%.*s'",
-					  op_info[l->op].name, (int)MIN(word.n, (size_t)60), word.s);
+					  op_info[l->op].name, (int)MIN(word.n, (size_t)60),
+					  word.s);
 		if (l->given & (u64)1 << i)
-			return diag_error(p->s.ir->diag, E0705, loc, "%s is given twice", f[i].name);
+			return diag_error(p->s.ir->diag, E0705, loc, "%s is given twice",
+					  f[i].name);
 		p->s.p += word.n;
 		if (!scan_expect(&p->s, '=') || !read_value(p, f[i].kind, l->attr + f[i].offset))
 			return false;
 		if (f[i].kind == ATTR_dims && strcmp(f[i].name, "shape") == 0 &&
 		    ((dims *)(l->attr + f[i].offset))->n > MAX_RANK)
-			return diag_error(p->s.ir->diag, E0705, loc, "a shape has at most %d dimensions",
-					  MAX_RANK);
+			return diag_error(p->s.ir->diag, E0705, loc,
+					  "a shape has at most %d dimensions", MAX_RANK);
 		l->given |= (u64)1 << i;
 	}
 	return true;
@@ -468,8 +480,9 @@ static bool read_op(Parser *p, Line *l)
 		Loc loc = scan_here(&p->s, word.n);
 		int n = (int)MIN(word.n, (size_t)60);
 		if (near)
-			return diag_error(p->s.ir->diag, E0701, loc, "there is no op '%.*s'; did you mean '%s'?",
-					  n, word.s, near);
+			return diag_error(p->s.ir->diag, E0701, loc,
+					  "there is no op '%.*s'; did you mean '%s'?", n, word.s,
+					  near);
 		return diag_error(p->s.ir->diag, E0701, loc, "there is no op '%.*s'", n, word.s);
 	}
 	p->s.p += word.n;
@@ -482,8 +495,8 @@ static bool append(Parser *p, Line *l, Loc loc)
 	Graph *g = p->graph;
 	u32 want = op_info[l->op].nout;
 	if (want != VARN && want != l->label.n)
-		return diag_error(d, E0707, loc, "%s has %u result%s, not %u", op_info[l->op].name, want,
-				  want == 1 ? "" : "s", l->label.n);
+		return diag_error(d, E0707, loc, "%s has %u result%s, not %u", op_info[l->op].name,
+				  want, want == 1 ? "" : "s", l->label.n);
 	Buf why = { .arena = &p->s.tmp };
 	p->builder.loc = l->loc;
 	p->builder.scope = l->scope;
@@ -510,8 +523,8 @@ static bool append(Parser *p, Line *l, Loc loc)
 			g->value.v[v.i + i].axis = nowhere;
 	}
 	if (n->nout != l->label.n)
-		return diag_error(d, E0707, loc, "this %s has %u results, not %u", op_info[l->op].name, n->nout,
-				  l->label.n);
+		return diag_error(d, E0707, loc, "this %s has %u results, not %u",
+				  op_info[l->op].name, n->nout, l->label.n);
 	for (u32 i = 0; i < n->nout; i++) {
 		const Type *is = val_type(g, (Val){ v.i + i });
 		if (is == l->type.v[i])
@@ -519,8 +532,8 @@ static bool append(Parser *p, Line *l, Loc loc)
 		Buf a = { .arena = &p->s.tmp }, b = { .arena = &p->s.tmp };
 		type_print(&a, is);
 		type_print(&b, l->type.v[i]);
-		return diag_error(d, E0708, loc, "%%%s is %.*s, but is said to be %.*s", l->label.v[i],
-				  STR_ARG(buf_str(&a)), STR_ARG(buf_str(&b)));
+		return diag_error(d, E0708, loc, "%%%s is %.*s, but is said to be %.*s",
+				  l->label.v[i], STR_ARG(buf_str(&a)), STR_ARG(buf_str(&b)));
 	}
 	for (u32 i = 0; i < n->nout; i++)
 		map_put(&p->value, MAP_KEY(l->label.v[i]), v.i + i);
@@ -534,14 +547,14 @@ static bool read_results(Parser *p, Line *l)
 		if (!scan_expect(&p->s, '%') || !scan_word(&p->s, &p->words, "a value", &label))
 			return false;
 		if (map_get(&p->value, MAP_KEY(label)))
-			return diag_error(p->s.ir->diag, E0703, scan_since(&p->s, from), "there already is a value %%%s",
-					  label);
+			return diag_error(p->s.ir->diag, E0703, scan_since(&p->s, from),
+					  "there already is a value %%%s", label);
 		/* known from here on, also when the rest is wrong */
 		map_put(&p->value, MAP_KEY(label), BAD);
 		VEC_PUSH(&p->s.tmp, &l->label, label);
 		if (l->label.n > MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from), "a node has at most %d results",
-					  MOST_OPERANDS);
+			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
+					  "a node has at most %d results", MOST_OPERANDS);
 		scan_space(&p->s);
 	} while (scan_accept(&p->s, ','));
 	return true;
@@ -561,8 +574,8 @@ static bool read_operands(Parser *p, Line *l)
 		l->bad |= v.i == BAD;
 		VEC_PUSH(&p->s.tmp, &l->in, v);
 		if (l->in.n > MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from), "a node has at most %d operands",
-					  MOST_OPERANDS);
+			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
+					  "a node has at most %d operands", MOST_OPERANDS);
 	} while (scan_accept(&p->s, ','));
 	return true;
 }
@@ -583,8 +596,9 @@ static bool read_types(Parser *p, Line *l)
 	} while (scan_accept(&p->s, ','));
 	if (l->type.n == l->label.n)
 		return true;
-	return diag_error(p->s.ir->diag, E0707, scan_here(&p->s, 1), "%u value%s and %u type%s", l->label.n,
-			  l->label.n == 1 ? "" : "s", l->type.n, l->type.n == 1 ? "" : "s");
+	return diag_error(p->s.ir->diag, E0707, scan_here(&p->s, 1), "%u value%s and %u type%s",
+			  l->label.n, l->label.n == 1 ? "" : "s", l->type.n,
+			  l->type.n == 1 ? "" : "s");
 }
 
 static bool node_statement(Parser *p)
@@ -631,7 +645,8 @@ static bool result_statement(Parser *p, bool write)
 	if (write) {
 		u64 *found = map_get(&p->buffer, MAP_KEY(name));
 		if (!found)
-			return diag_error(p->s.ir->diag, E0702, loc, "there is no buffer @%s", name);
+			return diag_error(p->s.ir->diag, E0702, loc, "there is no buffer @%s",
+					  name);
 		buffer = (u32)*found;
 	}
 	if (v.i == BAD)
@@ -679,8 +694,8 @@ static bool entry_statement(Parser *p)
 		if (p->value_axis.v[i])
 			p->graph->value.v[i].axis = p->value_axis.v[i];
 	if (!closed && p->s.p == p->s.end)
-		return diag_error(p->s.ir->diag, E0700, places.entry, "the entry %s is not closed by a '}'",
-				  name);
+		return diag_error(p->s.ir->diag, E0700, places.entry,
+				  "the entry %s is not closed by a '}'", name);
 	return closed;
 }
 
@@ -694,8 +709,8 @@ static bool source_statement(Parser *p)
 	if (!scan_integer(&p->s, 0, UINT16_MAX, "the number of a source", &n))
 		return false;
 	if (n != p->source.n)
-		return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from), "sources count up from 0: this one is %u",
-				  p->source.n);
+		return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
+				  "sources count up from 0: this one is %u", p->source.n);
 	Str path;
 	if (!scan_expect(&p->s, '"') || !scan_quoted(&p->s, &path) || !scan_end_line(&p->s))
 		return false;
@@ -731,9 +746,11 @@ static bool facts_statement(Parser *p)
 static bool enter_stage(Parser *p, int stage, const char *what, Loc loc)
 {
 	if (stage < p->stage)
-		return diag_error(p->s.ir->diag, E0700, loc,
-				  "%s stands too late: the order is program, facts, source, axis, buffer, "
-				  "entry", what);
+		return diag_error(
+			p->s.ir->diag, E0700, loc,
+			"%s stands too late: the order is program, facts, source, axis, buffer, "
+			"entry",
+			what);
 	if (p->stage <= 3 && stage > 3)
 		set_factors(p);
 	if (p->stage <= 4 && stage > 4)
@@ -748,21 +765,28 @@ static bool statement(Parser *p)
 		const char *word;
 		bool (*read)(Parser *p);
 	} rows[] = {
-		{ "facts", facts_statement },   { "source", source_statement }, { "axis", axis_statement },
-		{ "buffer", buffer_statement }, { "entry", entry_statement },
+		{ "facts", facts_statement }, { "source", source_statement },
+		{ "axis", axis_statement },   { "buffer", buffer_statement },
+		{ "entry", entry_statement },
 	};
 	for (u32 i = 0; i < COUNT(rows); i++) {
 		const char *from = p->s.p;
 		if (scan_accept_word(&p->s, rows[i].word))
-			return enter_stage(p, (int)i + 1, rows[i].word, scan_since(&p->s, from)) && rows[i].read(p);
+			return enter_stage(p, (int)i + 1, rows[i].word, scan_since(&p->s, from)) &&
+			       rows[i].read(p);
 	}
 	return scan_unexpected(&p->s, "'facts', 'source', 'axis', 'buffer' or 'entry'");
 }
 
 Program *program_parse(Arena *arena, Ir *ir, Str text, u16 file)
 {
-	Parser p = { .s = { .p = text.s, .end = text.s + text.n, .line_start = text.s, .line = 1,
-			    .file = file, .ir = ir, .tmp = ARENA("parse") } };
+	Parser p = { .s = { .p = text.s,
+			    .end = text.s + text.n,
+			    .line_start = text.s,
+			    .line = 1,
+			    .file = file,
+			    .ir = ir,
+			    .tmp = ARENA("parse") } };
 	p.words.arena = p.axis_row.arena = p.buffer.arena = &p.s.tmp;
 	u32 errors = ir->diag->nerror;
 	p.program = program_new(arena, ir, "");

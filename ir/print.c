@@ -1,6 +1,6 @@
 /* ir/print.c: a program as text (docs/ir.md). What is printed depends on the program alone: axis
- * classes and source files are numbered in the order in which the text comes to them, never by their
- * index in the Ir, so that print(parse(print(p))) == print(p). */
+ * classes and source files are numbered in the order in which the text comes to them, never by
+ * their index in the Ir, so that print(parse(print(p))) == print(p). */
 #include "ir/op.h"
 #include "ir/text.h"
 
@@ -68,8 +68,8 @@ typedef struct Printer {
 	const Ir *ir;
 	Buf *to;
 	Arena *tmp;
-	Map axis;             /* root id -> row + 1 */
-	VEC(Axis) rows;       /* roots in order of first use */
+	Map axis;       /* root id -> row + 1 */
+	VEC(Axis) rows; /* roots in order of first use */
 	VEC(const char *) label;
 	VEC(const char *) path; /* source files in order of first use */
 } Printer;
@@ -86,8 +86,8 @@ static void meet_axis(Printer *p, Axis a)
 		meet_axis(p, c->factor[i]);
 }
 
-/* The first class of a name is called by it, the next name~2, name~3; classes without a name are ~1,
- * ~2, ... */
+/* The first class of a name is called by it, the next name~2, name~3; classes without a name are
+ * ~1, ~2, ... */
 static void make_labels(Printer *p)
 {
 	Map used = { .arena = p->tmp };
@@ -166,11 +166,21 @@ static void put_scope(Printer *p, const char *scope)
 static void put_value(Buf *to, AttrKind kind, const void *at)
 {
 	switch (kind) {
-	case ATTR_i64: buf_printf(to, "%lld", (long long)*(const i64 *)at); break;
-	case ATTR_f64: text_float(to, *(const f64 *)at); break;
-	case ATTR_bool: buf_put(to, *(const bool *)at ? STR("true") : STR("false")); break;
-	case ATTR_dtype: buf_put(to, str_of(dtype_info[*(const DType *)at].name)); break;
-	case ATTR_str: text_quote(to, str_of(*(const str *)at)); break;
+	case ATTR_i64:
+		buf_printf(to, "%lld", (long long)*(const i64 *)at);
+		break;
+	case ATTR_f64:
+		text_float(to, *(const f64 *)at);
+		break;
+	case ATTR_bool:
+		buf_put(to, *(const bool *)at ? STR("true") : STR("false"));
+		break;
+	case ATTR_dtype:
+		buf_put(to, str_of(dtype_info[*(const DType *)at].name));
+		break;
+	case ATTR_str:
+		text_quote(to, str_of(*(const str *)at));
+		break;
 	case ATTR_ints: {
 		const ints *l = at;
 		buf_char(to, '[');

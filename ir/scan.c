@@ -73,16 +73,18 @@ bool scan_unexpected(Scanner *s, const char *wanted)
 {
 	Str word = scan_ahead(s);
 	if (scan_at_end(s))
-		return diag_error(s->ir->diag, E0700, scan_here(s, 1), "expected %s, found the end of the line",
-				  wanted);
+		return diag_error(s->ir->diag, E0700, scan_here(s, 1),
+				  "expected %s, found the end of the line", wanted);
 	if (word.n)
-		return diag_error(s->ir->diag, E0700, scan_here(s, word.n), "expected %s, found '%.*s'", wanted,
-				  (int)MIN(word.n, (size_t)60), word.s);
+		return diag_error(s->ir->diag, E0700, scan_here(s, word.n),
+				  "expected %s, found '%.*s'", wanted, (int)MIN(word.n, (size_t)60),
+				  word.s);
 	u8 c = (u8)*s->p;
 	if (c < ' ' || c >= 0x7f)
-		return diag_error(s->ir->diag, E0700, scan_here(s, 1), "expected %s, found the byte 0x%02x",
-				  wanted, c);
-	return diag_error(s->ir->diag, E0700, scan_here(s, 1), "expected %s, found '%c'", wanted, c);
+		return diag_error(s->ir->diag, E0700, scan_here(s, 1),
+				  "expected %s, found the byte 0x%02x", wanted, c);
+	return diag_error(s->ir->diag, E0700, scan_here(s, 1), "expected %s, found '%c'", wanted,
+			  c);
 }
 
 bool scan_accept(Scanner *s, char c)
@@ -131,7 +133,8 @@ bool scan_quoted(Scanner *s, Str *out)
 	Buf b = { .arena = &s->tmp };
 	for (;;) {
 		if (s->p == s->end || *s->p == '\n')
-			return diag_error(s->ir->diag, E0700, scan_since(s, from), "this text has no closing quote");
+			return diag_error(s->ir->diag, E0700, scan_since(s, from),
+					  "this text has no closing quote");
 		char c = *s->p++;
 		if (c == '"')
 			break;
@@ -150,11 +153,13 @@ bool scan_quoted(Scanner *s, Str *out)
 				s->p += 2;
 			} else {
 				return diag_error(s->ir->diag, E0700, scan_since(s, s->p - 2),
-						  "an escape is one of \\n \\t \\\" \\\\ \\x and two hex digits");
+						  "an escape is one of \\n \\t \\\" \\\\ \\x and "
+						  "two hex digits");
 			}
 		}
 		if (c == 0)
-			return diag_error(s->ir->diag, E0700, scan_since(s, from), "a text cannot hold a zero byte");
+			return diag_error(s->ir->diag, E0700, scan_since(s, from),
+					  "a text cannot hold a zero byte");
 		buf_char(&b, c);
 	}
 	*out = buf_str(&b);
@@ -201,8 +206,9 @@ bool scan_integer(Scanner *s, i64 least, i64 most, const char *wanted, i64 *out)
 	if (fits && !minus)
 		fits = !__builtin_sub_overflow(0, n, &n);
 	if (!fits || n < least || n > most)
-		return diag_error(s->ir->diag, E0700, scan_since(s, from), "%s is from %lld to %lld", wanted,
-				  (long long)least, (long long)most);
+		return diag_error(s->ir->diag, E0700, scan_since(s, from),
+				  "%s is from %lld to %lld", wanted, (long long)least,
+				  (long long)most);
 	*out = n;
 	return true;
 }
@@ -270,11 +276,13 @@ bool scan_dim(Scanner *s, Dim *out)
 	if (to == from)
 		return scan_unexpected(s, "a dimension");
 	s->p = to;
-	Dim d = to - from <= MOST_DIM_TEXT ? dim_parse(s->ir, (Str){ from, (size_t)(to - from) }) : NULL;
+	Dim d = to - from <= MOST_DIM_TEXT ? dim_parse(s->ir, (Str){ from, (size_t)(to - from) })
+					   : NULL;
 	if (!d)
-		return diag_error(s->ir->diag, E0700, scan_since(s, from),
-				  "this is no dimension: a sum of products of symbols and whole numbers, "
-				  "such as 4*D + T/2");
+		return diag_error(
+			s->ir->diag, E0700, scan_since(s, from),
+			"this is no dimension: a sum of products of symbols and whole numbers, "
+			"such as 4*D + T/2");
 	*out = d;
 	return true;
 }

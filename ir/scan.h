@@ -1,5 +1,5 @@
-/* ir/scan.h: the characters of IR text: what ir/parse.c reads statements from. Every read is bounded
- * by the end of the text; what cannot be read is told with its place, and gives false. */
+/* ir/scan.h: the characters of IR text: what ir/parse.c reads statements from. Every read is
+ * bounded by the end of the text; what cannot be read is told with its place, and gives false. */
 #ifndef PL_SCAN_H
 #define PL_SCAN_H
 #include "ir/text.h"
@@ -7,9 +7,9 @@
 typedef struct Scanner {
 	const char *p, *end, *line_start;
 	u32 line;
-	u16 file;   /* Diag's index of the text */
+	u16 file; /* Diag's index of the text */
 	Ir *ir;
-	Arena tmp;  /* of the whole reading */
+	Arena tmp; /* of the whole reading */
 } Scanner;
 
 /* ---- places and lines ---- */

@@ -1,5 +1,6 @@
 /* ir/text.h: what the printer, the parser and the verifier of the graph IR share: how words are
- * written, and where in a text each part of a program stood. The form is described in docs/ir.md. */
+ * written, and where in a text each part of a program stood. The form is described in docs/ir.md.
+ */
 #ifndef PL_TEXT_H
 #define PL_TEXT_H
 #include "ir/graph.h"
@@ -11,7 +12,8 @@ static inline bool text_word_char(char c)
 	       c == '_' || c == '.' || c == '/' || c == '-';
 }
 
-/* "a \"b\"\n\x01": quotes, backslashes and bytes below a space are escaped, the rest is as it is. */
+/* "a \"b\"\n\x01": quotes, backslashes and bytes below a space are escaped, the rest is as it is.
+ */
 void text_quote(Buf *to, Str text);
 /* The text bare if it is a word, else in quotes. */
 void text_word(Buf *to, Str text);

@@ -1,6 +1,6 @@
-/* ir/verify.c: what a program must be (graph.h), checked from nothing but its arrays; every violation
- * is told with entry, node and place. Reads only: types are inferred again over a copy of the values
- * without axis classes, so that inference unifies nothing. */
+/* ir/verify.c: what a program must be (graph.h), checked from nothing but its arrays; every
+ * violation is told with entry, node and place. Reads only: types are inferred again over a copy of
+ * the values without axis classes, so that inference unifies nothing. */
 #include "ir/op.h"
 #include "ir/text.h"
 
@@ -11,7 +11,7 @@ typedef struct Verifier {
 	Diag *d;
 	const Places *places;
 	Arena tmp;
-	u32 entry;      /* the one being looked at */
+	u32 entry; /* the one being looked at */
 	const Graph *g;
 	bool fine;
 } Verifier;
@@ -60,18 +60,21 @@ static void check_axes(Verifier *v, const Type *t, const Axis *axis, Loc loc, co
 	const Ir *ir = v->p->ir;
 	for (u32 d = 0; d < t->rank; d++) {
 		if (axis[d].id >= ir->axis.n) {
-			fail(v, E0711, loc, "%s: dimension %u has a class that does not exist", what, d);
+			fail(v, E0711, loc, "%s: dimension %u has a class that does not exist",
+			     what, d);
 			continue;
 		}
 		Axis a = axis_find(ir, axis[d]);
 		if (!a.id || ir->axis.v[a.id].size == t->dim[d])
 			continue;
-		Buf name = { .arena = &v->tmp }, size = { .arena = &v->tmp }, is = { .arena = &v->tmp };
+		Buf name = { .arena = &v->tmp }, size = { .arena = &v->tmp },
+		    is = { .arena = &v->tmp };
 		axis_print(&name, ir, a);
 		dim_print(&size, ir->axis.v[a.id].size);
 		dim_print(&is, t->dim[d]);
-		fail(v, E0704, loc, "%s: dimension %u is %.*s, but its axis %.*s has size %.*s", what, d,
-		     STR_ARG(buf_str(&is)), STR_ARG(buf_str(&name)), STR_ARG(buf_str(&size)));
+		fail(v, E0704, loc, "%s: dimension %u is %.*s, but its axis %.*s has size %.*s",
+		     what, d, STR_ARG(buf_str(&is)), STR_ARG(buf_str(&name)),
+		     STR_ARG(buf_str(&size)));
 	}
 }
 
@@ -109,8 +112,8 @@ static void not_bound(Verifier *v, Loc loc, const char *what, Dim d)
 {
 	Buf b = { .arena = &v->tmp };
 	dim_print(&b, d);
-	fail(v, E0712, loc, "%s: the dimension %.*s is no number, and the program claims BOUND", what,
-	     STR_ARG(buf_str(&b)));
+	fail(v, E0712, loc, "%s: the dimension %.*s is no number, and the program claims BOUND",
+	     what, STR_ARG(buf_str(&b)));
 }
 
 static void check_buffers(Verifier *v)
@@ -125,7 +128,8 @@ static void check_buffers(Verifier *v)
 			fail(v, E0703, loc, "there already is a buffer @%s", b->name);
 		map_put(&names, MAP_KEY(b->name), i);
 		check_axes(v, b->type, b->axis, loc, what);
-		if (b->of != NONE && (b->of >= p->buffer.n || p->buffer.v[b->of].kind != BUFFER_PARAMETER))
+		if (b->of != NONE &&
+		    (b->of >= p->buffer.n || p->buffer.v[b->of].kind != BUFFER_PARAMETER))
 			fail(v, E0711, loc, "%s belongs to a buffer that is no parameter", what);
 		else if (b->of != NONE && b->kind == BUFFER_PARAMETER)
 			fail(v, E0711, loc, "%s is a parameter, and belongs to another", what);
@@ -150,9 +154,10 @@ static bool check_shape_of_node(Verifier *v, u32 index, u32 *next)
 	}
 	bool fine = true;
 	const OpInfo *info = &op_info[n->op];
-	if ((info->nin != VARN && n->nin != info->nin) || (info->nout != VARN && n->nout != info->nout)) {
-		fail(v, E0711, loc, "%s: %s with %u operands and %u results", where, info->name, n->nin,
-		     n->nout);
+	if ((info->nin != VARN && n->nin != info->nin) ||
+	    (info->nout != VARN && n->nout != info->nout)) {
+		fail(v, E0711, loc, "%s: %s with %u operands and %u results", where, info->name,
+		     n->nin, n->nout);
 		fine = false;
 	}
 	if (n->nout == 0 || n->out.i != *next || n->nout > g->value.n - *next) {
@@ -166,8 +171,8 @@ static bool check_shape_of_node(Verifier *v, u32 index, u32 *next)
 		}
 	for (u32 i = 0; i < n->nin; i++)
 		if (n->in[i].i == 0 || n->in[i].i >= n->out.i) {
-			fail(v, E0711, loc, "%s: operand %u is %%%u, which does not come before it", where, i,
-			     n->in[i].i);
+			fail(v, E0711, loc, "%s: operand %u is %%%u, which does not come before it",
+			     where, i, n->in[i].i);
 			fine = false;
 		}
 	if (!n->scope) {
@@ -186,8 +191,14 @@ static void check_types(Verifier *v, u32 index, const Graph *bare)
 	Loc loc = node_place(v, index);
 	ArenaMark mark = arena_mark(&v->tmp);
 	Buf why = { .arena = &v->tmp };
-	InferCx cx = { .ir = g->ir, .g = bare, .op = (Op)n->op, .nin = n->nin, .nout = n->nout, .in = n->in,
-		       .attr = n->attr, .why = &why };
+	InferCx cx = { .ir = g->ir,
+		       .g = bare,
+		       .op = (Op)n->op,
+		       .nin = n->nin,
+		       .nout = n->nout,
+		       .in = n->in,
+		       .attr = n->attr,
+		       .why = &why };
 	cx.out = NEWN(&v->tmp, const Type *, n->nout);
 	cx.axis = arena_push(&v->tmp, sizeof *cx.axis, n->nout, _Alignof(Axis));
 	const char *name = op_info[n->op].name;
@@ -197,8 +208,9 @@ static void check_types(Verifier *v, u32 index, const Graph *bare)
 		for (u32 i = 0; i < n->nout; i++) {
 			const Type *is = g->value.v[n->out.i + i].type;
 			if (is != cx.out[i])
-				fail(v, E0708, loc, "%s: %%%u = %s is %s, but has the type %s", g->name,
-				     n->out.i + i, name, type_text(v, cx.out[i]), type_text(v, is));
+				fail(v, E0708, loc, "%s: %%%u = %s is %s, but has the type %s",
+				     g->name, n->out.i + i, name, type_text(v, cx.out[i]),
+				     type_text(v, is));
 		}
 	}
 	arena_release(&v->tmp, mark);
@@ -209,7 +221,8 @@ static void check_buffer_read(Verifier *v, const Node *n, Loc loc)
 	const read_attr *a = n->attr;
 	u32 i = a->buffer ? program_find_buffer(v->p, a->buffer) : NONE;
 	if (i == NONE)
-		fail(v, E0702, loc, "%s: there is no buffer @%s", v->g->name, a->buffer ? a->buffer : "");
+		fail(v, E0702, loc, "%s: there is no buffer @%s", v->g->name,
+		     a->buffer ? a->buffer : "");
 	else if (v->p->buffer.v[i].type != val_type(v->g, n->out))
 		fail(v, E0709, loc, "%s: @%s is %s, but is read as %s", v->g->name, a->buffer,
 		     type_text(v, v->p->buffer.v[i].type), type_text(v, val_type(v->g, n->out)));
@@ -260,7 +273,8 @@ static void check_nodes(Verifier *v)
 			if (!name)
 				fail(v, E0711, loc, "%s: an input without a name", g->name);
 			else if (map_get(&inputs, MAP_KEY(name)))
-				fail(v, E0703, loc, "%s: there already is an input %s", g->name, name);
+				fail(v, E0703, loc, "%s: there already is an input %s", g->name,
+				     name);
 			map_put(&inputs, MAP_KEY(name), i);
 		}
 		if (n->op == OP_read)
@@ -268,7 +282,8 @@ static void check_nodes(Verifier *v)
 		check_facts_of_node(v, n, loc);
 	}
 	if (next != g->value.n)
-		fail(v, E0711, entry_place(v), "%s: %u values belong to no node", g->name, g->value.n - next);
+		fail(v, E0711, entry_place(v), "%s: %u values belong to no node", g->name,
+		     g->value.n - next);
 }
 
 static void check_results(Verifier *v)
@@ -279,18 +294,20 @@ static void check_results(Verifier *v)
 		const Result *r = &g->result.v[i];
 		Loc loc = result_place(v, i);
 		if (r->value.i == 0 || r->value.i >= g->value.n) {
-			fail(v, E0711, loc, "%s: the result %s is %%%u, which does not exist", g->name, r->name,
-			     r->value.i);
+			fail(v, E0711, loc, "%s: the result %s is %%%u, which does not exist",
+			     g->name, r->name, r->value.i);
 			continue;
 		}
 		if (r->buffer == NONE) {
 			if (map_get(&names, MAP_KEY(r->name)))
-				fail(v, E0703, loc, "%s: there already is a result %s", g->name, r->name);
+				fail(v, E0703, loc, "%s: there already is a result %s", g->name,
+				     r->name);
 			map_put(&names, MAP_KEY(r->name), i);
 			continue;
 		}
 		if (r->buffer >= v->p->buffer.n || v->p->buffer.v[r->buffer].name != r->name) {
-			fail(v, E0711, loc, "%s: %s is written to another buffer", g->name, r->name);
+			fail(v, E0711, loc, "%s: %s is written to another buffer", g->name,
+			     r->name);
 			continue;
 		}
 		if (map_get(&written, r->buffer))
@@ -298,8 +315,8 @@ static void check_results(Verifier *v)
 		map_put(&written, r->buffer, i);
 		const Type *want = v->p->buffer.v[r->buffer].type, *is = val_type(g, r->value);
 		if (want != is)
-			fail(v, E0709, loc, "%s: @%s is %s, but %s is written to it", g->name, r->name,
-			     type_text(v, want), type_text(v, is));
+			fail(v, E0709, loc, "%s: @%s is %s, but %s is written to it", g->name,
+			     r->name, type_text(v, want), type_text(v, is));
 	}
 }
 
@@ -308,7 +325,8 @@ bool program_verify_placed(const Program *p, Diag *d, const Places *places)
 	Verifier v = { .p = p, .d = d, .places = places, .tmp = ARENA("verify"), .fine = true };
 	Map names = { .arena = &v.tmp };
 	if (p->facts >> FACTS)
-		fail(&v, E0711, places ? places->program : (Loc){ 0 }, "the program claims unknown facts");
+		fail(&v, E0711, places ? places->program : (Loc){ 0 },
+		     "the program claims unknown facts");
 	check_buffers(&v);
 	for (v.entry = 0; v.entry < p->entry.n; v.entry++) {
 		v.g = p->entry.v[v.entry];

@@ -14,10 +14,16 @@ static void fill(Tensor *t, const char *name, bool positive)
 	for (i64 i = 0; i < t->n; i++) {
 		f64 x = random_unit(&r);
 		switch (dtype_info[t->dtype].kind) {
-		case KIND_B: x = x < 0.5; break;
+		case KIND_B:
+			x = x < 0.5;
+			break;
 		case KIND_U:
-		case KIND_I: x = floor(x * 4); break;
-		case KIND_F: x = positive ? x + 0.01 : x * 2 - 1; break;
+		case KIND_I:
+			x = floor(x * 4);
+			break;
+		case KIND_F:
+			x = positive ? x + 0.01 : x * 2 - 1;
+			break;
 		}
 		t->data[i] = dtype_round(t->dtype, x);
 	}
@@ -92,21 +98,24 @@ static bool entries_agree(Arena *tmp, const Program *before, const Program *afte
 	for (u32 i = 0; i < x->result.n; i++) {
 		const Result *r = &x->result.v[i];
 		u32 k = 0;
-		while (k < y->result.n &&
-		       (y->result.v[k].name != r->name ||
-			(y->result.v[k].buffer == NONE) != (r->buffer == NONE)))
+		while (k < y->result.n && (y->result.v[k].name != r->name ||
+					   (y->result.v[k].buffer == NONE) != (r->buffer == NONE)))
 			k++;
 		i64 at;
 		if (k == y->result.n)
-			fine = diag_error(d, E0716, val_node(x, r->value)->loc, "%s: %s no longer gives %s",
-					  pass, x->name, r->name);
+			fine = diag_error(d, E0716, val_node(x, r->value)->loc,
+					  "%s: %s no longer gives %s", pass, x->name, r->name);
 		else if (rx[i].n != ry[k].n || rx[i].dtype != ry[k].dtype)
 			fine = diag_error(d, E0716, val_node(x, r->value)->loc,
-					  "%s: the result %s of %s has another type", pass, r->name, x->name);
-		else if (!agree(&rx[i], &ry[k], MAX(tolerance(x, rx[i].dtype), tolerance(y, rx[i].dtype)), &at))
-			fine = diag_error(d, E0716, val_node(x, r->value)->loc,
-					  "%s: element %lld of the result %s of %s was %.17g and is %.17g", pass,
-					  (long long)at, r->name, x->name, rx[i].data[at], ry[k].data[at]);
+					  "%s: the result %s of %s has another type", pass, r->name,
+					  x->name);
+		else if (!agree(&rx[i], &ry[k],
+				MAX(tolerance(x, rx[i].dtype), tolerance(y, rx[i].dtype)), &at))
+			fine = diag_error(
+				d, E0716, val_node(x, r->value)->loc,
+				"%s: element %lld of the result %s of %s was %.17g and is %.17g",
+				pass, (long long)at, r->name, x->name, rx[i].data[at],
+				ry[k].data[at]);
 	}
 	return fine;
 }

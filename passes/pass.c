@@ -9,7 +9,7 @@
 #include <time.h>
 
 const Pass pass_info[PASSES] = {
-#define PASS(name, needs, gives, drops, arguments, help) \
+#define PASS(name, needs, gives, drops, arguments, help)                                           \
 	{ #name, needs, gives, drops, arguments, help, pass_##name },
 #include "passes/passes.def"
 #undef PASS
@@ -39,13 +39,14 @@ typedef struct Reader {
 
 static bool is_name_char(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-	       c == '-' || c == '.';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '_' || c == '-' || c == '.';
 }
 
 static Loc place(u16 file, size_t at, size_t length)
 {
-	return (Loc){ 1, (u16)MIN(at + 1, (size_t)UINT16_MAX), (u16)MIN(length, (size_t)UINT16_MAX), file };
+	return (Loc){ 1, (u16)MIN(at + 1, (size_t)UINT16_MAX), (u16)MIN(length, (size_t)UINT16_MAX),
+		      file };
 }
 
 static bool unknown_pass(Reader *r, Str name, Loc loc)
@@ -61,8 +62,9 @@ static bool unknown_pass(Reader *r, Str name, Loc loc)
 		}
 	}
 	if (near)
-		return diag_error(r->diag, E0713, loc, "there is no pass '%.*s'; did you mean '%s'?",
-				  STR_ARG(name), near);
+		return diag_error(r->diag, E0713, loc,
+				  "there is no pass '%.*s'; did you mean '%s'?", STR_ARG(name),
+				  near);
 	return diag_error(r->diag, E0713, loc, "there is no pass '%.*s'", STR_ARG(name));
 }
 
@@ -79,13 +81,15 @@ static bool read_step(Reader *r, Str name, Str args, Loc loc, Loc args_loc, u32 
 		if (!str_equal(name, str_of(pipeline_info[i].name)))
 			continue;
 		if (args.n)
-			return diag_error(r->diag, E0714, args_loc, "a pipeline takes no arguments");
+			return diag_error(r->diag, E0714, args_loc,
+					  "a pipeline takes no arguments");
 		if (depth > 8)
 			return diag_error(r->diag, E0713, loc, "the pipeline %s contains itself",
 					  pipeline_info[i].name);
 		u16 file = r->file;
-		r->file = diag_source(r->diag, arena_printf(r->diag->arena, "pipeline %s", pipeline_info[i].name),
-				      str_of(pipeline_info[i].text));
+		r->file = diag_source(
+			r->diag, arena_printf(r->diag->arena, "pipeline %s", pipeline_info[i].name),
+			str_of(pipeline_info[i].text));
 		bool fine = read_pipeline(r, str_of(pipeline_info[i].text), depth + 1);
 		r->file = file;
 		return fine;
@@ -97,7 +101,8 @@ static bool read_pipeline(Reader *r, Str text, u32 depth)
 {
 	bool fine = true;
 	for (size_t at = 0; at < text.n;) {
-		while (at < text.n && (text.s[at] == ' ' || text.s[at] == '\n' || text.s[at] == '\t'))
+		while (at < text.n &&
+		       (text.s[at] == ' ' || text.s[at] == '\n' || text.s[at] == '\t'))
 			at++;
 		size_t from = at;
 		while (at < text.n && is_name_char(text.s[at]))
@@ -105,7 +110,8 @@ static bool read_pipeline(Reader *r, Str text, u32 depth)
 		Str name = { text.s + from, at - from }, args = { text.s + at, 0 };
 		Loc loc = place(r->file, from, name.n);
 		if (!name.n)
-			return diag_error(r->diag, E0713, place(r->file, at, 1), "expected the name of a pass");
+			return diag_error(r->diag, E0713, place(r->file, at, 1),
+					  "expected the name of a pass");
 		size_t args_from = at + 1;
 		if (at < text.n && text.s[at] == '{') {
 			at = args_from;
@@ -118,7 +124,8 @@ static bool read_pipeline(Reader *r, Str text, u32 depth)
 			at++;
 		}
 		fine &= read_step(r, name, args, loc, place(r->file, args_from, args.n), depth);
-		while (at < text.n && (text.s[at] == ' ' || text.s[at] == '\n' || text.s[at] == '\t'))
+		while (at < text.n &&
+		       (text.s[at] == ' ' || text.s[at] == '\n' || text.s[at] == '\t'))
 			at++;
 		if (at < text.n && text.s[at++] != ',')
 			return diag_error(r->diag, E0713, place(r->file, at - 1, 1),
@@ -154,7 +161,8 @@ bool pass_argument(PassCx *cx, size_t *at, PassArg *out, bool *error)
 	*at += n + 1;
 	const char *equals = memchr(from, '=', n);
 	Str name = trimmed((Str){ from, equals ? (size_t)(equals - from) : n });
-	Str value = equals ? trimmed((Str){ equals + 1, (size_t)(from + n - equals - 1) }) : (Str){ 0 };
+	Str value =
+		equals ? trimmed((Str){ equals + 1, (size_t)(from + n - equals - 1) }) : (Str){ 0 };
 	*out = (PassArg){ name, value, loc };
 	if (equals && name.n && value.n)
 		return true;
@@ -164,7 +172,8 @@ bool pass_argument(PassCx *cx, size_t *at, PassArg *out, bool *error)
 
 bool pass_argument_unknown(PassCx *cx, const PassArg *a)
 {
-	return diag_error(cx->diag, E0714, a->loc, "the pass has no argument '%.*s'", STR_ARG(a->name));
+	return diag_error(cx->diag, E0714, a->loc, "the pass has no argument '%.*s'",
+			  STR_ARG(a->name));
 }
 
 /* ---- dumps ---- */
@@ -185,8 +194,8 @@ static Status write_program(const Program *p, const char *path)
 	return io_commit(&f);
 }
 
-static Status dump(const PipelineOptions *o, const Program *p, u32 index, const char *pass, const char *when,
-		   bool unchanged)
+static Status dump(const PipelineOptions *o, const Program *p, u32 index, const char *pass,
+		   const char *when, bool unchanged)
 {
 	if (!o->dump_folder) {
 		if (!o->dump)
@@ -199,8 +208,8 @@ static Status dump(const PipelineOptions *o, const Program *p, u32 index, const 
 	if (unchanged)
 		return OK;
 	char path[4096];
-	if ((size_t)snprintf(path, sizeof path, "%s/%02u-%s.%s.plg", o->dump_folder, index, pass, when) >=
-	    sizeof path)
+	if ((size_t)snprintf(path, sizeof path, "%s/%02u-%s.%s.plg", o->dump_folder, index, pass,
+			     when) >= sizeof path)
 		return FAIL(STATUS_IO, "the name of the dump folder is too long");
 	TRY(io_make_folder(o->dump_folder));
 	return write_program(p, path);
@@ -215,11 +224,14 @@ static void save_before(PassCx *cx, const PipelineOptions *o, const Step *s, con
 	cx->broken = true;
 	diag_error(cx->diag, E0717, s->loc, "the pass %s made an invalid program", s->pass->name);
 	if (status)
-		diag_note(cx->diag, (Loc){ 0 }, "and the program before it could not be saved: %s", status->text);
+		diag_note(cx->diag, (Loc){ 0 }, "and the program before it could not be saved: %s",
+			  status->text);
 	else
 		diag_note(cx->diag, (Loc){ 0 },
-			  "this is a mistake in plinth; `plinth opt --passes='%s%s%.*s%s' %s` repeats it",
-			  s->pass->name, s->args.n ? "{" : "", STR_ARG(s->args), s->args.n ? "}" : "", path);
+			  "this is a mistake in plinth; `plinth opt --passes='%s%s%.*s%s' %s` "
+			  "repeats it",
+			  s->pass->name, s->args.n ? "{" : "", STR_ARG(s->args),
+			  s->args.n ? "}" : "", path);
 }
 
 /* ---- running ---- */
@@ -244,11 +256,12 @@ static bool needs_hold(PassCx *cx, const Step *s, const Program *in)
 	for (u32 i = 0; i < FACTS; i++) {
 		if (!(s->pass->needs & 1u << i) || in->facts & 1u << i)
 			continue;
-		diag_error(cx->diag, E0715, s->loc, "%s needs %s: %s", s->pass->name, fact_info[i].name,
-			   fact_info[i].text);
+		diag_error(cx->diag, E0715, s->loc, "%s needs %s: %s", s->pass->name,
+			   fact_info[i].name, fact_info[i].text);
 		for (u32 k = 0; k < PASSES; k++)
 			if (pass_info[k].gives & 1u << i)
-				diag_note(cx->diag, (Loc){ 0 }, "the pass %s gives it", pass_info[k].name);
+				diag_note(cx->diag, (Loc){ 0 }, "the pass %s gives it",
+					  pass_info[k].name);
 		return false;
 	}
 	return true;
@@ -284,8 +297,8 @@ static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, Bi
 }
 
 /* One pass into `out`, and all that is asked for around it. */
-static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u32 index, const Program *in,
-			 Arena *out, const Binding *sizes, Status *status)
+static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u32 index,
+			 const Program *in, Arena *out, const Binding *sizes, Status *status)
 {
 	Arena tmp = ARENA(s->pass->name);
 	u32 errors = cx->diag->nerror;
@@ -305,8 +318,9 @@ static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u3
 	if (!p || cx->diag->nerror > errors)
 		return NULL;
 	p->facts = (p->facts & ~s->pass->drops) | (s->pass->gives & ~mine.withheld);
-	PassTime t = { s->pass->name, took, count_nodes(in), count_nodes(p), out->used - held,
-		       program_hash(in) == program_hash(p) };
+	PassTime t = { s->pass->name,    took,
+		       count_nodes(in),  count_nodes(p),
+		       out->used - held, program_hash(in) == program_hash(p) };
 	VEC_PUSH(cx->out, &cx->time, t);
 	bool verify = o->verify_each;
 #ifndef NDEBUG
@@ -336,7 +350,9 @@ Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status)
 	const PipelineOptions *o = cx->options ? cx->options : &none;
 	Arena tmp = ARENA("pipeline");
 	*status = OK;
-	Reader r = { .diag = cx->diag, .tmp = &tmp, .file = diag_source(cx->diag, "--passes", text) };
+	Reader r = { .diag = cx->diag,
+		     .tmp = &tmp,
+		     .file = diag_source(cx->diag, "--passes", text) };
 	Binding sizes = { 0 };
 	if (!read_pipeline(&r, text, 0) || (o->check_eval && !read_sizes(cx, o, &r, &sizes))) {
 		arena_free(&tmp);
@@ -346,15 +362,16 @@ Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status)
 	for (u32 i = 0; i < n && o->stop_after; i++)
 		if (strcmp(r.step.v[i].pass->name, o->stop_after) == 0)
 			n = i + 1;
-	/* A program between two passes lies in an arena of its own, dropped when the next is made. */
+	/* A program between two passes lies in an arena of its own, dropped when the next is made.
+	 */
 	Arena arena[2] = { ARENA("program"), ARENA("program") };
 	Program *p = (Program *)in;
 	for (u32 i = 0; i < n && p; i++) {
 		Arena *out = i + 1 == n ? cx->out : &arena[i % 2];
 		const Program *before = p;
-		p = needs_hold(cx, &r.step.v[i], before) ?
-			    run_step(cx, o, &r.step.v[i], i + 1, before, out, &sizes, status) :
-			    NULL;
+		p = needs_hold(cx, &r.step.v[i], before)
+			    ? run_step(cx, o, &r.step.v[i], i + 1, before, out, &sizes, status)
+			    : NULL;
 		if (before != in)
 			arena_free(&arena[(i + 1) % 2]);
 	}

@@ -1,5 +1,5 @@
-/* passes/pass.h: the pass driver. A pass is a function from one whole program to another and a row of
- * passes.def; a pipeline is text, "simplify,grad{of=loss},bind{B=4,T=64},expand": the same in
+/* passes/pass.h: the pass driver. A pass is a function from one whole program to another and a row
+ * of passes.def; a pipeline is text, "simplify,grad{of=loss},bind{B=4,T=64},expand": the same in
  * pipelines.def, on the command line and in tests. The driver checks what a pass needs, times it,
  * verifies what it gives, dumps, and compares what a program computes before and after. */
 #ifndef PL_PASS_H
@@ -11,9 +11,10 @@ struct TargetInfo; /* ir/target.h */
 
 /* What the driver is to do beside running the passes. Zeroes: nothing. */
 typedef struct PipelineOptions {
-	bool verify_each;       /* always so where assertions are on */
-	bool check_eval;        /* evaluate each entry before and after on the same random inputs */
-	const char *sizes;      /* "B=4,T=64": numbers for symbols that are free when evaluating; NULL: 4 */
+	bool verify_each; /* always so where assertions are on */
+	bool check_eval;  /* evaluate each entry before and after on the same random inputs */
+	const char
+		*sizes; /* "B=4,T=64": numbers for symbols that are free when evaluating; NULL: 4 */
 	const char *stop_after; /* the name of the last pass to run, or NULL */
 	i64 limit;              /* how many passes to run, counted from 1; 0: all */
 	const char *const *dump_before, *const *dump_after; /* names of passes; "*" is every pass */
@@ -32,18 +33,18 @@ typedef struct PassTime {
 } PassTime;
 
 typedef struct PassCx {
-	Arena *out;                      /* the result goes here */
-	Arena *tmp;                      /* emptied after the pass */
+	Arena *out; /* the result goes here */
+	Arena *tmp; /* emptied after the pass */
 	Ir *ir;
-	Diag *diag;                      /* what is wrong in the user's program, or in the pipeline's text */
+	Diag *diag; /* what is wrong in the user's program, or in the pipeline's text */
 	const struct TargetInfo *target; /* or NULL */
 	Str args;                        /* the inside of bind{B=4,T=64} */
 	Loc args_loc;                    /* and where it stands */
 	FILE *trace;                     /* where a pass tells what it decided, or NULL */
-	u32 withheld;                    /* facts that the pass's row gives, and it did not this time */
-	const PipelineOptions *options;  /* or NULL */
-	VEC(PassTime) time;              /* one for each pass that ran, in `tmp` of pipeline_run's caller */
-	bool broken;                     /* a pass made what no pass may make: our bug, not the user's */
+	u32 withheld; /* facts that the pass's row gives, and it did not this time */
+	const PipelineOptions *options; /* or NULL */
+	VEC(PassTime) time; /* one for each pass that ran, in `tmp` of pipeline_run's caller */
+	bool broken;        /* a pass made what no pass may make: our bug, not the user's */
 } PassCx;
 
 /* NULL: the errors are in cx->diag. The input is never changed. */
@@ -77,14 +78,14 @@ enum {
 };
 extern const Pipeline pipeline_info[PIPELINES];
 
-/* Runs the passes in turn. NULL if there were errors (in cx->diag), and then also where `broken` says
- * that they are ours: the program before the failing pass was saved, and a message says where. The
- * result lies in cx->out, or is `in` itself where the text is empty. Programs between two passes are
- * dropped. A dump that cannot be written is told in *status, at the end. */
+/* Runs the passes in turn. NULL if there were errors (in cx->diag), and then also where `broken`
+ * says that they are ours: the program before the failing pass was saved, and a message says where.
+ * The result lies in cx->out, or is `in` itself where the text is empty. Programs between two
+ * passes are dropped. A dump that cannot be written is told in *status, at the end. */
 Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status);
 
-/* Reads cx->args: the next "name=value" from *at; false at the end, and after an error (told; *error
- * is set). Lists repeat the name: keep=softmax,keep=gelu. */
+/* Reads cx->args: the next "name=value" from *at; false at the end, and after an error (told;
+ * *error is set). Lists repeat the name: keep=softmax,keep=gelu. */
 typedef struct PassArg {
 	Str name, value;
 	Loc loc;

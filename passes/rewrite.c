@@ -30,14 +30,15 @@ void rewrite_begin(Rewrite *rw, Arena *arena, Arena *tmp, const Graph *from, voi
 	rw->uses = NEWN(tmp, u32, from->value.n);
 }
 
-/* The classes of the node are those of its replacement, where it knew them. Only of values made just
- * now: an older one has classes of its own. */
+/* The classes of the node are those of its replacement, where it knew them. Only of values made
+ * just now: an older one has classes of its own. */
 static void inherit_axes(Rewrite *rw, const Node *n, const Val *out, u32 was)
 {
 	for (u32 i = 0; i < n->nout; i++) {
 		if (out[i].i < was)
 			continue;
-		const Value *to = &rw->b.g->value.v[out[i].i], *from = &rw->from->value.v[n->out.i + i];
+		const Value *to = &rw->b.g->value.v[out[i].i],
+			    *from = &rw->from->value.v[n->out.i + i];
 		Axis axis[MAX_RANK];
 		for (u32 d = 0; d < to->type->rank; d++)
 			axis[d] = from->axis[d].id ? from->axis[d] : to->axis[d];
@@ -68,7 +69,8 @@ void rewrite_nodes(Rewrite *rw, RewriteNode *visit)
 				out[k] = (Val){ v.i + k };
 		}
 		for (u32 k = 0; k < n->nout; k++) {
-			assert(val_type(rw->b.g, out[k]) == val_type(rw->from, (Val){ n->out.i + k }));
+			assert(val_type(rw->b.g, out[k]) ==
+			       val_type(rw->from, (Val){ n->out.i + k }));
 			rw->map[n->out.i + k] = out[k];
 		}
 		arena_release(&tmp, mark);
@@ -112,8 +114,8 @@ Program *rewrite_shell(Arena *arena, const Program *from)
 	return to;
 }
 
-Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteNode *visit, void *data,
-			 bool no_fold)
+Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteNode *visit,
+			 void *data, bool no_fold)
 {
 	Program *to = rewrite_shell(arena, from);
 	for (u32 i = 0; i < from->entry.n; i++)

@@ -1,17 +1,17 @@
 /* passes/rewrite.h: copy a graph, change what matches: the walk that most passes are. It visits the
  * nodes that some result needs, in order, with their operands already in the new graph; what a pass
- * does not replace is copied with place, scope and axis classes. Inputs stay even where nothing uses
- * them: they are what the entry's caller gives. */
+ * does not replace is copied with place, scope and axis classes. Inputs stay even where nothing
+ * uses them: they are what the entry's caller gives. */
 #ifndef PL_REWRITE_H
 #define PL_REWRITE_H
 #include "ir/op.h"
 
 typedef struct Rewrite {
 	const Graph *from;
-	Builder b;      /* into the new graph, b.g */
-	Val *map;       /* value of `from` -> value of b.g; {0} for what was dropped */
-	u32 *uses;      /* of each value of `from`: by nodes that are needed, and by results */
-	void *data;     /* the pass's own */
+	Builder b;  /* into the new graph, b.g */
+	Val *map;   /* value of `from` -> value of b.g; {0} for what was dropped */
+	u32 *uses;  /* of each value of `from`: by nodes that are needed, and by results */
+	void *data; /* the pass's own */
 } Rewrite;
 
 /* Fills out[n->nout] and returns true, or returns false to have the node copied. Types stay as they
@@ -29,7 +29,7 @@ Graph *rewrite_graph(Arena *arena, Arena *tmp, const Graph *from, RewriteNode *v
 		     bool no_fold);
 /* A program with the same name, facts and buffers, and no entries. */
 Program *rewrite_shell(Arena *arena, const Program *from);
-Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteNode *visit, void *data,
-			 bool no_fold);
+Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteNode *visit,
+			 void *data, bool no_fold);
 
 #endif

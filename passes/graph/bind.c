@@ -1,7 +1,7 @@
-/* passes/graph/bind.c: the pass `bind`: numbers in place of symbols, late, so that a model is checked
- * once for all sizes. Reads a program with symbolic dimensions; gives one in which every dimension,
- * attribute and axis class has the numbers. Nodes are built again, so that folds that wait for
- * numbers run. */
+/* passes/graph/bind.c: the pass `bind`: numbers in place of symbols, late, so that a model is
+ * checked once for all sizes. Reads a program with symbolic dimensions; gives one in which every
+ * dimension, attribute and axis class has the numbers. Nodes are built again, so that folds that
+ * wait for numbers run. */
 #include "passes/graph/bind.h"
 #include "ir/op.h"
 #include "passes/pass.h"
@@ -12,8 +12,8 @@ typedef struct Bind {
 	Ir *ir;
 	Arena *tmp;
 	const Binding *with;
-	Map axis;     /* old root -> new class */
-	Map told;     /* dimensions that a message was given for */
+	Map axis; /* old root -> new class */
+	Map told; /* dimensions that a message was given for */
 	bool fine;
 } Bind;
 
@@ -58,7 +58,8 @@ u32 program_symbols(Arena *arena, const Program *p, const char ***symbol)
 			for (u32 k = 0; k < count; k++) {
 				if (f[k].kind != ATTR_dims)
 					continue;
-				const dims *list = (const void *)((const u8 *)g->node.v[i].attr + f[k].offset);
+				const dims *list =
+					(const void *)((const u8 *)g->node.v[i].attr + f[k].offset);
 				for (u32 d = 0; d < list->n; d++)
 					meet_dim(&l, list->v[d]);
 			}
@@ -99,7 +100,8 @@ static const char *where(Bind *b, Dim d)
 	return text.text;
 }
 
-/* Is what a dimension became a size? A fraction beside symbols that are left may still become whole. */
+/* Is what a dimension became a size? A fraction beside symbols that are left may still become
+ * whole. */
 static void check_dim(Bind *b, Dim d, bool extent, Loc loc)
 {
 	if (!uses(b, d) || map_get(&b->told, MAP_KEY(d)))
@@ -224,16 +226,19 @@ static void bind_graph(Bind *b, Program *to, const Graph *from)
 		build.scope = n->scope;
 		u32 was = build.g->value.n;
 		Buf why = { .arena = b->tmp };
-		Val v = build_checked(&build, (Op)n->op, in, n->nin, n->nout, bound_attr(b, n), &why);
+		Val v = build_checked(&build, (Op)n->op, in, n->nin, n->nout, bound_attr(b, n),
+				      &why);
 		if (!v.i) {
-			b->fine = diag_error(b->ir->diag, E0706, n->loc, "%s: with the numbers bound: %.*s",
-					     from->name, STR_ARG(buf_str(&why)));
+			b->fine = diag_error(b->ir->diag, E0706, n->loc,
+					     "%s: with the numbers bound: %.*s", from->name,
+					     STR_ARG(buf_str(&why)));
 			break;
 		}
 		for (u32 k = 0; k < n->nout; k++) {
 			map[n->out.i + k] = (Val){ v.i + k };
 			if (v.i >= was)
-				carry_axes(b, build.g, (Val){ v.i + k }, &from->value.v[n->out.i + k]);
+				carry_axes(b, build.g, (Val){ v.i + k },
+					   &from->value.v[n->out.i + k]);
 		}
 	}
 	for (u32 i = 0; i < from->result.n && b->fine; i++)
@@ -244,7 +249,11 @@ static void bind_graph(Bind *b, Program *to, const Graph *from)
 
 Program *bind_program(Arena *out, Arena *tmp, const Program *in, const Binding *binding)
 {
-	Bind b = { .ir = in->ir, .tmp = tmp, .with = binding, .axis.arena = tmp, .told.arena = tmp,
+	Bind b = { .ir = in->ir,
+		   .tmp = tmp,
+		   .with = binding,
+		   .axis.arena = tmp,
+		   .told.arena = tmp,
 		   .fine = true };
 	for (u32 i = 0; i < in->buffer.n; i++)
 		for (u32 d = 0; d < in->buffer.v[i].type->rank; d++)
@@ -291,7 +300,8 @@ static bool is_symbol(PassCx *cx, const char *const *symbol, u32 n, const PassAr
 		buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
 	}
 	if (n == 0)
-		return diag_error(cx->diag, E0714, a->loc, "the program has no symbols: every dimension is a number");
+		return diag_error(cx->diag, E0714, a->loc,
+				  "the program has no symbols: every dimension is a number");
 	return diag_error(cx->diag, E0714, a->loc, "the program has no symbol '%.*s': it has %s",
 			  STR_ARG(a->name), all.text);
 }
@@ -310,7 +320,8 @@ Program *pass_bind(PassCx *cx, const Program *in)
 			error = true;
 		} else if (!read_number(a.value, &value)) {
 			error = true;
-			diag_error(cx->diag, E0714, a.loc, "'%.*s' is no whole number", STR_ARG(a.value));
+			diag_error(cx->diag, E0714, a.loc, "'%.*s' is no whole number",
+				   STR_ARG(a.value));
 		} else {
 			VEC_PUSH(cx->tmp, &names, intern(&cx->ir->names, a.name));
 			VEC_PUSH(cx->tmp, &values, value);

@@ -1,5 +1,5 @@
-/* passes/graph/cse.c: the pass `cse`: common-subexpression elimination, which build() does: nodes are
- * built again as they are written, equal ones become one, and those that no result needs go. */
+/* passes/graph/cse.c: the pass `cse`: common-subexpression elimination, which build() does: nodes
+ * are built again as they are written, equal ones become one, and those that no result needs go. */
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 

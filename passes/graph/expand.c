@@ -1,6 +1,6 @@
-/* passes/graph/expand.c: the pass `expand`: composite ops written out in simpler ones (ir/expand.h),
- * until none is left but those that a target lowers whole (T_WHOLE) and those that keep= names.
- * Expansions carry the place, scope and axis classes of the composite. */
+/* passes/graph/expand.c: the pass `expand`: composite ops written out in simpler ones
+ * (ir/expand.h), until none is left but those that a target lowers whole (T_WHOLE) and those that
+ * keep= names. Expansions carry the place, scope and axis classes of the composite. */
 #include "ir/expand.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
@@ -41,7 +41,8 @@ Program *pass_expand(PassCx *cx, const Program *in)
 			pass_argument_unknown(cx, &a);
 		} else if (op == OPS || op_info[op].kind != COMP) {
 			error = true;
-			diag_error(cx->diag, E0714, a.loc, "'%.*s' is no composite op", STR_ARG(a.value));
+			diag_error(cx->diag, E0714, a.loc, "'%.*s' is no composite op",
+				   STR_ARG(a.value));
 		} else if (!e.keep[op]) {
 			e.keep[op] = true;
 			cx->withheld |= F_EXPANDED;

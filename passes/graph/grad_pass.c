@@ -65,9 +65,11 @@ Program *pass_grad(PassCx *cx, const Program *in)
 	bool fine = true;
 	for (u32 i = 0; i < in->entry.n && fine; i++) {
 		const Graph *g = in->entry.v[i];
-		Val loss = !only.n || str_equal(only, str_of(g->name)) ? result_named(g, of) : (Val){ 0 };
+		Val loss = !only.n || str_equal(only, str_of(g->name)) ? result_named(g, of)
+								       : (Val){ 0 };
 		if (!loss.i) {
-			VEC_PUSH(cx->out, &to->entry, rewrite_graph(cx->out, cx->tmp, g, NULL, NULL, false));
+			VEC_PUSH(cx->out, &to->entry,
+				 rewrite_graph(cx->out, cx->tmp, g, NULL, NULL, false));
 			continue;
 		}
 		found++;
@@ -76,8 +78,9 @@ Program *pass_grad(PassCx *cx, const Program *in)
 			Buf text = { .arena = cx->tmp };
 			type_print(&text, t);
 			diag_error(cx->diag, E0718, val_node(g, loss)->loc,
-				   "the result %.*s of %s is %.*s, and only a scalar float has a gradient", STR_ARG(of),
-				   g->name, STR_ARG(buf_str(&text)));
+				   "the result %.*s of %s is %.*s, and only a scalar float has a "
+				   "gradient",
+				   STR_ARG(of), g->name, STR_ARG(buf_str(&text)));
 			fine = false;
 			continue;
 		}
@@ -87,6 +90,7 @@ Program *pass_grad(PassCx *cx, const Program *in)
 		fine = with != NULL;
 	}
 	if (!found)
-		fine = diag_error(cx->diag, E0718, cx->args_loc, "no entry has a result '%.*s'", STR_ARG(of));
+		fine = diag_error(cx->diag, E0718, cx->args_loc, "no entry has a result '%.*s'",
+				  STR_ARG(of));
 	return fine ? to : NULL;
 }

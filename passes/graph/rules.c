@@ -1,9 +1,9 @@
-/* passes/graph/rules.c: what `simplify` does beyond the folds of single ops, as one table. A rule sees
- * a node whose operands are in the new graph, and gives what to build instead, or nothing.
+/* passes/graph/rules.c: what `simplify` does beyond the folds of single ops, as one table. A rule
+ * sees a node whose operands are in the new graph, and gives what to build instead, or nothing.
  *
  * The laws that each rule keeps, beside the one that its row states:
- *   - the value is the same: no arithmetic is reordered, rounded otherwise or left out but where its
- *     result is repeated; what a dot adds up, it adds up still
+ *   - the value is the same: no arithmetic is reordered, rounded otherwise or left out but where
+ * its result is repeated; what a dot adds up, it adds up still
  *   - never more work: FLOPs and bytes do not grow, whatever shares the operands. A rule that would
  *     leave the old value beside the new one asks for a single use
  *   - it terminates: each removes a view, or moves one nearer to the results */
@@ -77,7 +77,8 @@ static Val dot_of_broadcast(Rewrite *rw, const Node *n, const Val *in)
 			continue;
 		to.rank[side] = rank;
 		Val operand[2] = { in[0], in[1] };
-		operand[side] = BA(&rw->b, broadcast, (t->in[0]), .shape = { rank, dim }, .dims = { kept, map });
+		operand[side] = BA(&rw->b, broadcast, (t->in[0]), .shape = { rank, dim },
+				   .dims = { kept, map });
 		return build_dot(rw, operand[0], operand[1], &to);
 	}
 	return (Val){ 0 };
@@ -134,10 +135,10 @@ static Val scalar_of_broadcast(Rewrite *rw, const Node *n, const Val *in)
 	assert(n->nin <= COUNT(operand));
 	for (u32 i = 0; i < n->nin; i++) {
 		const Node *t = val_node(rw->b.g, in[i]);
-		operand[i] = t->op == OP_broadcast ?
-				     t->in[0] :
-				     make_full(&rw->b, ATTR(t, full)->value, val_type(rw->b.g, in[i])->dtype,
-					       (dims){ small->rank, small->dim });
+		operand[i] = t->op == OP_broadcast ? t->in[0]
+						   : make_full(&rw->b, ATTR(t, full)->value,
+							       val_type(rw->b.g, in[i])->dtype,
+							       (dims){ small->rank, small->dim });
 	}
 	Val once = build(&rw->b, (Op)n->op, operand, n->nin, 0, n->attr);
 	return BA(&rw->b, broadcast, (once), .shape = a->shape, .dims = a->dims);
@@ -160,8 +161,10 @@ static const struct {
 
 const RuleInfo rule_info[RULES] = {
 	{ "dot_of_transpose", "an operand's transposition is the order of its labels" },
-	{ "dot_of_broadcast", "a repeated batch label of one operand is a label of the other alone" },
-	{ "transpose_of_dot", "a result's transposition is the order of its labels, where nothing else reads the dot" },
+	{ "dot_of_broadcast",
+	  "a repeated batch label of one operand is a label of the other alone" },
+	{ "transpose_of_dot",
+	  "a result's transposition is the order of its labels, where nothing else reads the dot" },
 	{ "scalar_of_broadcast", "a scalar function of repeated values is the repeated function" },
 };
 

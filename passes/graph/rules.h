@@ -3,8 +3,8 @@
 #define PL_PASSES_RULES_H
 #include "passes/rewrite.h"
 
-/* The first rule that matches; see rules.c. A RewriteNode; rw->data is a u64[RULES] of how often each
- * was used, or NULL. */
+/* The first rule that matches; see rules.c. A RewriteNode; rw->data is a u64[RULES] of how often
+ * each was used, or NULL. */
 bool apply_rules(Rewrite *rw, const Node *n, const Val *in, Val *out);
 
 typedef struct RuleInfo {

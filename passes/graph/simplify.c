@@ -1,6 +1,6 @@
 /* passes/graph/simplify.c: the pass `simplify`: every node built again, so that folds which did not
- * run when it was made run now, under the rules of rules.c, until nothing changes. Reads any program;
- * gives one that means the same, without nodes that no result needs. */
+ * run when it was made run now, under the rules of rules.c, until nothing changes. Reads any
+ * program; gives one that means the same, without nodes that no result needs. */
 #include "passes/graph/rules.h"
 #include "passes/pass.h"
 
@@ -14,7 +14,8 @@ static Graph *simplify_graph(PassCx *cx, const Graph *in)
 	u64 hash = graph_hash(g);
 	for (u32 round = 0; round < MOST_ROUNDS; round++) {
 		/* the first round only shares: rules that ask for a single use must see it */
-		Graph *next = rewrite_graph(&arena[round % 2], cx->tmp, g, round ? apply_rules : NULL, used, false);
+		Graph *next = rewrite_graph(&arena[round % 2], cx->tmp, g,
+					    round ? apply_rules : NULL, used, false);
 		u64 now = graph_hash(next);
 		bool same = now == hash;
 		g = next;
@@ -28,8 +29,8 @@ static Graph *simplify_graph(PassCx *cx, const Graph *in)
 	arena_free(&arena[1]);
 	for (u32 i = 0; i < RULES && cx->trace; i++)
 		if (used[i])
-			fprintf(cx->trace, "simplify: %s: %s %llu times\n", in->name, rule_info[i].name,
-				(unsigned long long)used[i]);
+			fprintf(cx->trace, "simplify: %s: %s %llu times\n", in->name,
+				rule_info[i].name, (unsigned long long)used[i]);
 	return out;
 }
 

@@ -1,6 +1,6 @@
-/* tests/fuzz/fuzz_ir.c: any bytes at all, given to the reader of IR text. What it accepts verifies, and
- * prints what reads back byte for byte, with the same hash; what it refuses has a message. What it
- * accepted then goes through passes that take symbols as they are. */
+/* tests/fuzz/fuzz_ir.c: any bytes at all, given to the reader of IR text. What it accepts verifies,
+ * and prints what reads back byte for byte, with the same hash; what it refuses has a message. What
+ * it accepted then goes through passes that take symbols as they are. */
 #include "passes/pass.h"
 
 #include <stdlib.h>

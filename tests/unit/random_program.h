@@ -1,6 +1,6 @@
 /* tests/unit/random_program.h: random valid programs: every op's own samples, joined by elementwise
- * ops, views, reductions and contractions of whatever has the types for it, with axis classes, places,
- * scopes and buffers. Everything follows from the seed. */
+ * ops, views, reductions and contractions of whatever has the types for it, with axis classes,
+ * places, scopes and buffers. Everything follows from the seed. */
 #ifndef PL_TESTS_RANDOM_PROGRAM_H
 #define PL_TESTS_RANDOM_PROGRAM_H
 #include "ir/sample.h"
@@ -39,12 +39,14 @@ static inline void add_scalar_op(Maker *m)
 	const Type *t = val_type(m->g, in[0]);
 	for (u32 i = 1; i < op_info[op].nin; i++) {
 		i64 low = dtype_is_float(t->dtype) ? -1 : 0, high = low ? 2 : 1;
-		in[i] = random_chance(m->r, 0.3) ? make_full_like(m->b, in[0], (f64)random_int(m->r, low, high))
-						 : another_of(m, t);
+		in[i] = random_chance(m->r, 0.3)
+				? make_full_like(m->b, in[0], (f64)random_int(m->r, low, high))
+				: another_of(m, t);
 	}
 	Arena tmp = ARENA("why");
 	Buf why = { .arena = &tmp };
-	/* where wants a condition, and, or, not want booleans: those that do not fit are not built */
+	/* where wants a condition, and, or, not want booleans: those that do not fit are not built
+	 */
 	build_checked(m->b, op, in, op_info[op].nin, 0, &(none_attr){ 0 }, &why);
 	arena_free(&tmp);
 }
@@ -68,7 +70,9 @@ static inline void add_view(Maker *m)
 	Dim dim[MAX_RANK];
 	i64 map[MAX_RANK];
 	switch (random_int(m->r, 0, 3)) {
-	case 0: add_transpose(m, v); break;
+	case 0:
+		add_transpose(m, v);
+		break;
 	case 1:
 		if (t->rank + 1 >= MAX_RANK)
 			break;
@@ -123,10 +127,12 @@ static inline void name_axes(Maker *m, Val v)
 		Dim size = val_type(m->g, v)->dim[d];
 		axis[d] = (Axis){ 0 };
 		for (u32 i = 1; i < ir->axis.n && !axis[d].id; i++)
-			if (ir->axis.v[i].size == size && !ir->axis.v[i].alias && random_chance(m->r, 0.3))
+			if (ir->axis.v[i].size == size && !ir->axis.v[i].alias &&
+			    random_chance(m->r, 0.3))
 				axis[d] = (Axis){ i };
 		if (!axis[d].id && random_chance(m->r, 0.7))
-			axis[d] = axis_new(ir, name[random_int(m->r, 0, 4)], size, (Loc){ 3, 4, 5, 0 });
+			axis[d] = axis_new(ir, name[random_int(m->r, 0, 4)], size,
+					   (Loc){ 3, 4, 5, 0 });
 	}
 	graph_set_axis(m->g, v, axis);
 }
@@ -139,9 +145,13 @@ static inline void add_read(Maker *m)
 	const char *name = intern_printf(&m->g->ir->names, "p.%u", m->p->buffer.n);
 	Val v = BS(m->b, read, .buffer = name, .dtype = t->dtype, .shape = { rank, t->dim });
 	name_axes(m, v);
-	program_buffer(m->p, (Buffer){ .name = name, .kind = BUFFER_PARAMETER, .type = t, .of = NONE,
+	program_buffer(m->p, (Buffer){ .name = name,
+				       .kind = BUFFER_PARAMETER,
+				       .type = t,
+				       .of = NONE,
 				       .axis = COPYN(m->p->arena, Axis, val_axis(m->g, v), rank),
-				       .frozen = random_chance(m->r, 0.2), .loc = m->b->loc,
+				       .frozen = random_chance(m->r, 0.2),
+				       .loc = m->b->loc,
 				       .scope = m->b->scope });
 }
 
@@ -158,9 +168,10 @@ static inline void add_any(Maker *m)
 {
 	static const char *const scope[] = { "", "h.0.attn", "an odd \"scope\"\n" };
 	m->b->scope = intern_z(&m->g->ir->names, scope[random_int(m->r, 0, 2)]);
-	m->b->loc = random_chance(m->r, 0.3) ? (Loc){ 0 } :
-		    (Loc){ (u32)random_int(m->r, 1, 99), (u16)random_int(m->r, 0, 80),
-			   (u16)random_int(m->r, 0, 9), (u16)random_int(m->r, 0, 1) };
+	m->b->loc = random_chance(m->r, 0.3)
+			    ? (Loc){ 0 }
+			    : (Loc){ (u32)random_int(m->r, 1, 99), (u16)random_int(m->r, 0, 80),
+				     (u16)random_int(m->r, 0, 9), (u16)random_int(m->r, 0, 1) };
 	u32 was = m->r->input.n;
 	f64 what = random_unit(m->r);
 	if (m->g->value.n < 2 || what < 0.2)
@@ -192,12 +203,17 @@ static inline Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
 			continue;
 		const Value *v = &g->value.v[i];
 		u32 buffer = NONE;
-		const char *name = intern_printf(&ir->names, random_chance(&r, 0.1) ? "odd %u" : "r%u", i);
+		const char *name =
+			intern_printf(&ir->names, random_chance(&r, 0.1) ? "odd %u" : "r%u", i);
 		if (random_chance(&r, 0.3)) {
 			const BufferKind kind = (BufferKind)random_int(&r, 0, BUFFER_KINDS - 1);
-			buffer = program_buffer(p, (Buffer){ .name = name, .kind = kind, .type = v->type,
-							     .axis = COPYN(arena, Axis, v->axis, v->type->rank),
-							     .of = NONE, .loc = b.loc });
+			buffer = program_buffer(
+				p, (Buffer){ .name = name,
+					     .kind = kind,
+					     .type = v->type,
+					     .axis = COPYN(arena, Axis, v->axis, v->type->rank),
+					     .of = NONE,
+					     .loc = b.loc });
 		}
 		graph_result(g, name, buffer, (Val){ i });
 	}

@@ -1,6 +1,7 @@
-/* The text of the graph IR over random programs: what is printed reads back as the same program, byte
- * for byte and by hash, in the same context and in a new one; the verifier accepts them, and finds
- * each way in which the arrays of a program can contradict each other; passes keep what they compute. */
+/* The text of the graph IR over random programs: what is printed reads back as the same program,
+ * byte for byte and by hash, in the same context and in a new one; the verifier accepts them, and
+ * finds each way in which the arrays of a program can contradict each other; passes keep what they
+ * compute. */
 #include "passes/check_eval.h"
 #include "passes/pass.h"
 #include "random_program.h"
@@ -46,7 +47,8 @@ static char *text_of(const Program *p)
 
 static Program *parsed(Context *c, const char *text)
 {
-	return program_parse(&c->arena, c->ir, str_of(text), diag_source(&c->diag, "text.plg", str_of(text)));
+	return program_parse(&c->arena, c->ir, str_of(text),
+			     diag_source(&c->diag, "text.plg", str_of(text)));
 }
 
 static void random_programs_read_back(void **state)
@@ -152,14 +154,21 @@ static void the_hash_is_of_structure(void **state)
 	Arena a = ARENA("test");
 	u64 h = hash_of(small);
 	static const char *const same[][2] = {
-		{ "program small", "program other" }, { " at 7:3", "" }, { " in h.0", " in h.1" },
+		{ "program small", "program other" },
+		{ " at 7:3", "" },
+		{ " in h.0", " in h.1" },
 	};
 	for (u32 i = 0; i < COUNT(same); i++)
 		assert_true(hash_of(changed(&a, same[i][0], same[i][1])) == h);
 	static const char *const other[][2] = {
-		{ "= add", "= sub" }, { "0.5", "0.25" },       { "mul %3, %4", "mul %4, %3" },
-		{ "x :", "y :" },     { "result y", "result z" }, { "write @m", "write @w" },
-		{ "entry e", "entry f" }, { "state of", "gradient of" },
+		{ "= add", "= sub" },
+		{ "0.5", "0.25" },
+		{ "mul %3, %4", "mul %4, %3" },
+		{ "x :", "y :" },
+		{ "result y", "result z" },
+		{ "write @m", "write @w" },
+		{ "entry e", "entry f" },
+		{ "state of", "gradient of" },
 		{ "parameter\n", "parameter frozen\n" },
 	};
 	for (u32 i = 0; i < COUNT(other); i++)
@@ -183,22 +192,70 @@ static void the_hash_is_stable(void **state)
 
 /* ---- the verifier against broken arrays ---- */
 
-static void break_op(Program *p) { p->entry.v[0]->node.v[2].op = OPS; }
-static void break_operand(Program *p) { ((Val *)p->entry.v[0]->node.v[2].in)[0].i = 4; }
-static void break_no_operand(Program *p) { ((Val *)p->entry.v[0]->node.v[2].in)[0].i = 0; }
-static void break_arity(Program *p) { p->entry.v[0]->node.v[2].nin = 1; }
-static void break_numbering(Program *p) { p->entry.v[0]->node.v[2].out.i = 4; }
-static void break_back_link(Program *p) { p->entry.v[0]->value.v[3].node = 0; }
-static void break_index(Program *p) { p->entry.v[0]->value.v[3].index = 1; }
-static void break_scope(Program *p) { p->entry.v[0]->node.v[2].scope = NULL; }
-static void break_values(Program *p) { p->entry.v[0]->node.n--; }
-static void break_result(Program *p) { p->entry.v[0]->result.v[0].value.i = 99; }
-static void break_result_buffer(Program *p) { p->entry.v[0]->result.v[1].buffer = 9; }
-static void break_result_name(Program *p) { p->entry.v[0]->result.v[1].buffer = 0; }
-static void break_owner(Program *p) { p->buffer.v[1].of = 7; }
-static void break_facts(Program *p) { p->facts = 1u << FACTS; }
-static void break_axis(Program *p) { ((Axis *)p->entry.v[0]->value.v[3].axis)[0].id = 999; }
-static void break_input(Program *p) { ((input_attr *)p->entry.v[0]->node.v[1].attr)->name = NULL; }
+static void break_op(Program *p)
+{
+	p->entry.v[0]->node.v[2].op = OPS;
+}
+static void break_operand(Program *p)
+{
+	((Val *)p->entry.v[0]->node.v[2].in)[0].i = 4;
+}
+static void break_no_operand(Program *p)
+{
+	((Val *)p->entry.v[0]->node.v[2].in)[0].i = 0;
+}
+static void break_arity(Program *p)
+{
+	p->entry.v[0]->node.v[2].nin = 1;
+}
+static void break_numbering(Program *p)
+{
+	p->entry.v[0]->node.v[2].out.i = 4;
+}
+static void break_back_link(Program *p)
+{
+	p->entry.v[0]->value.v[3].node = 0;
+}
+static void break_index(Program *p)
+{
+	p->entry.v[0]->value.v[3].index = 1;
+}
+static void break_scope(Program *p)
+{
+	p->entry.v[0]->node.v[2].scope = NULL;
+}
+static void break_values(Program *p)
+{
+	p->entry.v[0]->node.n--;
+}
+static void break_result(Program *p)
+{
+	p->entry.v[0]->result.v[0].value.i = 99;
+}
+static void break_result_buffer(Program *p)
+{
+	p->entry.v[0]->result.v[1].buffer = 9;
+}
+static void break_result_name(Program *p)
+{
+	p->entry.v[0]->result.v[1].buffer = 0;
+}
+static void break_owner(Program *p)
+{
+	p->buffer.v[1].of = 7;
+}
+static void break_facts(Program *p)
+{
+	p->facts = 1u << FACTS;
+}
+static void break_axis(Program *p)
+{
+	((Axis *)p->entry.v[0]->value.v[3].axis)[0].id = 999;
+}
+static void break_input(Program *p)
+{
+	((input_attr *)p->entry.v[0]->node.v[1].attr)->name = NULL;
+}
 static void break_type(Program *p)
 {
 	p->entry.v[0]->value.v[5].type = type_scalar(p->ir, DT_f32);
@@ -270,7 +327,8 @@ static void violations_have_places(void **state)
 static void passes_keep_what_is_computed(void **state)
 {
 	(void)state;
-	static const char *const pipelines[] = { "simplify", "cse", "prepare", "expand{keep=softmax}" };
+	static const char *const pipelines[] = { "simplify", "cse", "prepare",
+						 "expand{keep=softmax}" };
 	for (u64 seed = 1; seed <= 120; seed++) {
 		Context c;
 		context_begin(&c);
@@ -305,7 +363,8 @@ static void evaluation_tells_programs_apart(void **state)
 	for (u32 i = 0; i < COUNT(other); i++) {
 		Context c;
 		context_begin(&c);
-		const Program *x = parsed(&c, small), *y = parsed(&c, changed(&a, other[i][0], other[i][1]));
+		const Program *x = parsed(&c, small),
+			      *y = parsed(&c, changed(&a, other[i][0], other[i][1]));
 		must_be_fine(&c, other[i][1], 0);
 		Arena tmp = ARENA("tmp");
 		bool agree = programs_agree(&tmp, x, y, &(Binding){ 0 }, "pass", &c.diag);
@@ -318,8 +377,8 @@ static void evaluation_tells_programs_apart(void **state)
 	arena_free(&a);
 }
 
-/* A program that claims what does not hold: whatever pass copies the claim is caught, and the program
- * before it is saved in a form that can be read. */
+/* A program that claims what does not hold: whatever pass copies the claim is caught, and the
+ * program before it is saved in a form that can be read. */
 static void an_invalid_program_is_saved(void **state)
 {
 	(void)state;
