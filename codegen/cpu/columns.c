@@ -58,6 +58,7 @@ static void column_strip(Body *b, V col, V n, u32 vectors, bool masked)
 			mask[v] = simd_mask(&b->lanes, cpu_sub(m, n, cpu_add(m, col, cpu_i64(m, (i64)v * L))));
 	}
 	b->vector_dim = last;
+	b->coord[last] = col;
 	V rows = body_product(b, r0, last), block = cpu_i64(m, SUM_BLOCK);
 	CpuLoop outer = { 0 }, inner = { 0 };
 	cpu_loop_begin(m, &outer, cpu_i64(m, 0), rows, block, nacc, zero);
@@ -102,8 +103,9 @@ static void column_strip(Body *b, V col, V n, u32 vectors, bool masked)
 			else /* the operand does not change along the strip: any lane has it */
 				body_set(b, value, simd_lane(&b->lanes, outer.carried[v * nreduce + r], 0), false);
 		}
+		/* a store that is the same for all columns happens once a strip */
 		for (u32 i = 1; i < k->inst.n; i++)
-			if (k->inst.v[i].op == K_store)
+			if (k->inst.v[i].op == K_store && (v == 0 || k->inst.v[i].depends >> last & 1))
 				body_store(b, i);
 		body_release(b, here);
 	}

@@ -12,10 +12,13 @@ typedef struct CpuKernelClass {
 	void (*emit)(CpuModule *m, const Kernel *k, Arena *arena, const char *name);
 	/* NULL, or why it cannot run this one. Optional. */
 	const char *(*refuses)(const CpuMachine *machine, const Kernel *k);
+	/* What of the kernel's numbers its code is made for: kernels of one shape share code where this
+	 * is equal too. Optional: nothing. */
+	u64 (*variant)(const CpuMachine *machine, const Kernel *k);
 } CpuKernelClass;
 
-/* By KernelClass; a class without code has emit NULL. */
-extern const CpuKernelClass cpu_kernel_class[KERNEL_CLASSES];
+/* By KernelClass; NULL is a class without code. */
+extern const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES];
 
 extern const CpuKernelClass cpu_map, cpu_row, cpu_column, cpu_scatter, cpu_scan, cpu_sort, cpu_dot,
 	cpu_attention, cpu_attention_grad, cpu_grouped, cpu_grouped_weights;

@@ -72,6 +72,8 @@ LLVMValueRef simd_constant(const Simd *s, DType d, f64 x)
 		c = cpu_f64(s->m, x);
 	else if (dtype_is_float(d))
 		c = cpu_f32(s->m, (f32)x);
+	else if (d == DT_i64 && x >= 0x1p63) /* the largest, which f64 cannot hold */
+		c = LLVMConstInt(simd_scalar_type(s, d), INT64_MAX, false);
 	else
 		c = LLVMConstInt(simd_scalar_type(s, d),
 				 dtype_info[d].kind == KIND_U ? (u64)x : (u64)(i64)x, false);
