@@ -36,9 +36,18 @@ typedef struct PackageBuffer {
 	bool frozen;
 } PackageBuffer;
 
+/* What a slot of a launch is, for checks and reports; code does not look at it. */
+typedef struct PackageSlot {
+	u64 elements;
+	u8 dtype;         /* DType */
+	bool read, written;
+	const char *name; /* "h.3.attn.c_attn.weight", "%17" */
+} PackageSlot;
+
 typedef struct PackageStep {
 	KernelFunction *function;
 	const u64 *slot;      /* [nslot] offsets in the arena */
+	const PackageSlot *slot_info; /* [nslot] */
 	u32 nslot;
 	const i64 *number;
 	u64 workspace;        /* offset in the arena */

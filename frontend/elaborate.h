@@ -17,12 +17,13 @@
 #include "ir/op.h"
 
 /* `weights { ignore "p"; rename "a" -> "b" }`: from what a published file calls a tensor. */
-typedef struct WeightRule {
+typedef struct WeightsLine {
 	const char *pattern;
 	const char *replacement; /* NULL: ignore */
-} WeightRule;
+} WeightsLine;
 
-/* A setting of a recipe that is a plain value, for whoever runs it: batch.B, accumulate, memory, ... */
+/* A setting of a recipe that is a plain value, for whoever runs it: batch.B, accumulate, memory, ...
+ * Of a record, each entry is one. */
 typedef struct Setting {
 	const char *key;  /* "train.batch.B", "data.train" */
 	const char *text; /* as it would be written */
@@ -41,7 +42,7 @@ typedef struct ShardRule {
 typedef struct Model {
 	Program *program;
 	const char *name;              /* of the model, "" if the file has none */
-	VEC(WeightRule) weight;
+	VEC(WeightsLine) weight;
 	VEC(Setting) setting;
 	VEC(ShardRule) shard;
 	/* symbols that the batch record gives numbers to */

@@ -7,11 +7,15 @@
 
 /* Keys of a train block that are settings; every other name is a variable of the recipe. */
 static const char *const train_keys[] = { "loss",      "batch",  "optimizer", "clip",   "precision", "memory",
-					  "accumulate", "steps", "seed",      "evaluate", "every",   "sample",
-					  "checkpoint", "log" };
+					  "accumulate", "steps", "seed",      "evaluate", "sample",  "checkpoint",
+					  "log" };
 
 static void add_setting(Elaborator *e, const char *key, const Datum *d, Loc loc)
 {
+	for (u32 i = 0; d->kind == DATUM_RECORD && i < d->list.n; i++)
+		add_setting(e, arena_printf(e->arena, "%s.%s", key, d->list.v[i].name), d->list.v[i].value, loc);
+	if (d->kind == DATUM_RECORD)
+		return;
 	Setting s = { .key = intern_z(e->names, key), .loc = loc };
 	s.text = d->kind == DATUM_TEXT ? d->text : intern_z(e->names, datum_source(e, d));
 	if (d->kind == DATUM_NUMBER) {
@@ -440,24 +444,113 @@ static void read_optimizer(Elaborator *e, Train *t, const Stmt *s)
 	}
 }
 
-/* Settings given on the command line stand for those of the file: train.batch.B=16, train.clip=0.5. */
+/* What whoever runs a training asks for, by name; the settings that are read here themselves aside. */
+static const char *const run_settings[] = {
+	"train.steps",        "train.seed",           "train.memory",        "train.evaluate.every",
+	"train.evaluate.batches", "train.checkpoint.every", "train.checkpoint.keep", "train.log.every",
+	"train.sample.every", "train.sample.tokens",  "train.sample.prompt", "train.sample.temperature",
+	"train.sample.top_k", "train.sample.top_p",   "train.sample.seed"
+};
+
+static Datum *override_of(Elaborator *e, const char *key)
+{
+	u64 *found = map_get(&e->override, MAP_KEY(key));
+	if (!found)
+		return NULL;
+	map_put(&e->override_used, MAP_KEY(key), 1);
+	return expression(e, (const Expr *)(uintptr_t)*found);
+}
+
+/* Settings given on the command line stand for those of the file: train.batch.B=16, train.clip=0.5. An
+ * entry that a record lacks is added to it, but for `batch`, whose entries are sizes of the model. */
 static Datum *overridden(Elaborator *e, const char *key, Datum *d)
 {
-	u64 *found = map_get(&e->override, MAP_KEY(intern_printf(e->names, "train.%s", key)));
-	if (found) {
-		map_put(&e->override_used, MAP_KEY(intern_printf(e->names, "train.%s", key)), 1);
-		return expression(e, (const Expr *)(uintptr_t)*found);
-	}
+	Datum *whole = override_of(e, intern_printf(e->names, "train.%s", key));
+	if (whole)
+		return whole;
 	if (d->kind != DATUM_RECORD)
 		return d;
-	for (u32 i = 0; i < d->list.n; i++) {
-		const char *full = intern_printf(e->names, "train.%s.%s", key, d->list.v[i].name);
-		if ((found = map_get(&e->override, MAP_KEY(full)))) {
-			map_put(&e->override_used, MAP_KEY(full), 1);
-			d->list.v[i].value = expression(e, (const Expr *)(uintptr_t)*found);
-		}
+	const char *prefix = arena_printf(e->arena, "train.%s.", key);
+	for (u32 i = 0; i < e->override.n; i++) {
+		const char *full = (const char *)(uintptr_t)e->override.entry[i].key;
+		if (!str_starts(str_of(full), str_of(prefix)))
+			continue;
+		const char *name = intern_z(e->names, full + strlen(prefix));
+		Entry *entry = NULL;
+		for (u32 k = 0; k < d->list.n; k++)
+			if (d->list.v[k].name == name)
+				entry = &d->list.v[k];
+		if (entry)
+			entry->value = override_of(e, full);
+		else if (strcmp(key, "batch") || !strcmp(name, "accumulate"))
+			VEC_PUSH(e->arena, &d->list, (Entry){ name, override_of(e, full) });
 	}
 	return d;
+}
+
+static void read_run_setting(Elaborator *e, const char *key, const Datum *v, Loc loc)
+{
+	u32 before = e->model->setting.n;
+	bool periodic = !strcmp(key, "evaluate") || !strcmp(key, "sample") || !strcmp(key, "checkpoint") || !strcmp(key, "log");
+	/* evaluate = 250 is evaluate = { every = 250 } */
+	add_setting(e, arena_printf(e->arena, periodic && v->kind != DATUM_RECORD ? "train.%s.every" : "train.%s", key), v, loc);
+	for (u32 i = before; i < e->model->setting.n; i++) {
+		const char *name = e->model->setting.v[i].key;
+		bool known = false;
+		for (u32 k = 0; k < COUNT(run_settings); k++)
+			known |= !strcmp(run_settings[k], name);
+		if (known)
+			continue;
+		const char *near = nearest(name, run_settings, COUNT(run_settings));
+		fail(e, E0506, loc, "there is no setting '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
+		     near ? "'?" : "");
+	}
+}
+
+static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc loc)
+{
+	if (v->kind == DATUM_ERROR)
+		return;
+	set_variable(e, key, v); /* what follows may use it: cosine(total = steps) */
+	if (!strcmp(key, "batch")) {
+		read_batch(e, v, loc);
+	} else if (!strcmp(key, "clip")) {
+		t->has_clip = want_number(e, v, loc, "clip", &t->clip);
+		if (t->has_clip && !(t->clip > 0))
+			fail(e, E0505, v->loc, "clip must be above 0, not %g", t->clip);
+		add_setting(e, "train.clip", v, loc);
+	} else if (!strcmp(key, "precision")) {
+		if (v->kind == DATUM_DTYPE && (v->dtype == DT_f32 || v->dtype == DT_bf16 || v->dtype == DT_f16))
+			e->model->precision = dtype_info[v->dtype].name;
+		else
+			fail(e, E0505, v->loc, "precision is f32, bf16 or f16, and this is %s", datum_show(e, v));
+	} else if (!strcmp(key, "accumulate")) {
+		if (want_integer(e, v, loc, "accumulate", &e->model->accumulate) && e->model->accumulate < 1) {
+			fail(e, E0505, v->loc, "accumulate must be at least 1");
+			e->model->accumulate = 1;
+		}
+	} else {
+		read_run_setting(e, key, v, loc);
+	}
+}
+
+/* Settings of the command line that the file does not have. */
+static void read_more_settings(Elaborator *e, Train *t, const Decl *d)
+{
+	for (u32 k = 0; k < COUNT(train_keys); k++) {
+		const char *key = train_keys[k];
+		bool in_file = !strcmp(key, "loss") || !strcmp(key, "optimizer");
+		for (u32 i = 0; i < d->body.n && !in_file; i++) {
+			const Stmt *s = d->body.v[i];
+			in_file = s->kind == STMT_ASSIGN && s->assign.target.v[0]->kind == EXPR_NAME &&
+				  !strcmp(s->assign.target.v[0]->name, key);
+		}
+		if (in_file)
+			continue;
+		Datum *none = datum_new(e, DATUM_RECORD, (Loc){ 0 }), *v = overridden(e, key, none);
+		if (v != none || v->list.n)
+			read_setting(e, t, intern_z(e->names, key), v, (Loc){ 0 });
+	}
 }
 
 static void read_settings(Elaborator *e, const Decl *d, Train *t)
@@ -469,6 +562,7 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 		static const char *const word[] = { "mixed", "full" };
 		set_variable(e, intern_z(e->names, word[k]), datum_text(e, intern_z(e->names, word[k]), d->loc));
 	}
+	read_more_settings(e, t, d);
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
 		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME)
@@ -488,30 +582,7 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 			read_optimizer(e, t, s);
 			continue;
 		}
-		Datum *v = overridden(e, key, expression(e, s->assign.value));
-		if (v->kind == DATUM_ERROR)
-			continue;
-		if (!strcmp(key, "batch")) {
-			read_batch(e, v, s->loc);
-		} else if (!strcmp(key, "clip")) {
-			t->has_clip = want_number(e, v, s->loc, "clip", &t->clip);
-			if (t->has_clip && !(t->clip > 0))
-				fail(e, E0505, s->assign.value->loc, "clip must be above 0, not %g", t->clip);
-			add_setting(e, "train.clip", v, s->loc);
-		} else if (!strcmp(key, "precision")) {
-			if (v->kind == DATUM_DTYPE && (v->dtype == DT_f32 || v->dtype == DT_bf16 || v->dtype == DT_f16))
-				e->model->precision = dtype_info[v->dtype].name;
-			else
-				fail(e, E0505, s->assign.value->loc, "precision is f32, bf16 or f16, and this is %s",
-				     datum_show(e, v));
-		} else if (!strcmp(key, "accumulate")) {
-			if (want_integer(e, v, s->loc, "accumulate", &e->model->accumulate) && e->model->accumulate < 1) {
-				fail(e, E0505, s->assign.value->loc, "accumulate must be at least 1");
-				e->model->accumulate = 1;
-			}
-		} else {
-			add_setting(e, arena_printf(e->arena, "train.%s", key), v, s->loc);
-		}
+		read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->loc);
 	}
 	const Callable *all = NULL;
 	for (u32 i = 0; i < t->rule.n; i++)
@@ -590,7 +661,7 @@ void recipe_weights(Elaborator *e, const Decl *d)
 		for (u32 k = 0; k < s->directive.operand.n; k++) {
 			const char *pattern = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
 			if (pattern)
-				VEC_PUSH(e->arena, &e->model->weight, (WeightRule){ pattern, to });
+				VEC_PUSH(e->arena, &e->model->weight, (WeightsLine){ pattern, to });
 		}
 	}
 }
