@@ -43,3 +43,11 @@ void source_close(SourceFile *s)
 {
 	arena_free(&s->arena);
 }
+
+const char *source_sizes(Arena *arena, const Model *m)
+{
+	Buf b = { .arena = arena };
+	for (u32 i = 0; i < m->symbol.n; i++)
+		buf_printf(&b, "%s%s=%lld", i ? "," : "", m->symbol.v[i], (long long)m->symbol_value.v[i]);
+	return b.text ? b.text : "";
+}

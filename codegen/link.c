@@ -1,0 +1,93 @@
+/* codegen/link.c: see link.h. */
+#include "codegen/link.h"
+
+#include <string.h>
+
+_Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_CACHE == (int)BUFFER_CACHE,
+	       "PackageBufferKind has the order of BufferKind");
+
+static PackageTensor tensor(const char *name, const Type *t, u64 offset)
+{
+	PackageTensor p = { .name = name, .dtype = (u8)t->dtype, .rank = t->rank, .offset = offset,
+			    .bytes = (u64)type_bytes(t) };
+	for (u32 d = 0; d < t->rank; d++)
+		p.dim[d] = type_extent(t, d);
+	return p;
+}
+
+static PackageTensor *tensors(Arena *arena, const EntryPlan *e, const u32 *which, u32 n)
+{
+	PackageTensor *t = NEWN(arena, PackageTensor, n + 1);
+	for (u32 i = 0; i < n; i++) {
+		const PlanBuffer *b = &e->buffer.v[which[i]];
+		t[i] = tensor(b->name, b->type, b->offset);
+	}
+	return t;
+}
+
+static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s,
+			KernelFunction *const *function)
+{
+	const Kernel *k = plan->kernel.v[s->kernel];
+	LaunchNeeds needs = plan->target->needs(plan->target, k);
+	u64 *slot = NEWN(arena, u64, k->slot.n + 1);
+	for (u32 i = 0; i < k->slot.n; i++)
+		slot[i] = e->buffer.v[s->slot[i]].offset;
+	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
+	kernel_numbers(k, number);
+	const Diag *d = plan->ir->diag;
+	bool placed = k->loc.line && k->loc.file < d->nsource;
+	return (PackageStep){
+		.function = function[s->kernel],
+		.slot = slot,
+		.nslot = k->slot.n,
+		.number = number,
+		.workspace = s->workspace == NONE ? 0 : e->buffer.v[s->workspace].offset,
+		.tasks = COPYN(arena, i64, needs.tasks, needs.nphase),
+		.nphase = needs.nphase,
+		.name = k->name,
+		.file = placed ? d->source[k->loc.file].path : "",
+		.line = placed ? k->loc.line : 0,
+		.flops = k->flops,
+		.bytes = k->bytes_read + k->bytes_written,
+	};
+}
+
+Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
+		      Str machine)
+{
+	const Program *program = plan->program;
+	Package *p = NEW(arena, Package);
+	p->name = program->name;
+	p->nbuffer = program->buffer.n;
+	p->buffer = NEWN(arena, PackageBuffer, p->nbuffer + 1);
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const Buffer *b = &program->buffer.v[i];
+		p->buffer[i] = (PackageBuffer){ tensor(b->name, b->type, plan->persistent_offset[i]),
+						(PackageBufferKind)b->kind, b->frozen };
+	}
+	p->nentry = plan->entry.n;
+	p->entry = NEWN(arena, PackageEntry, p->nentry + 1);
+	for (u32 i = 0; i < p->nentry; i++) {
+		const EntryPlan *e = plan->entry.v[i];
+		PackageEntry *to = &p->entry[i];
+		to->name = e->name;
+		to->ninput = e->input.n;
+		to->input = tensors(arena, e, e->input.v, e->input.n);
+		to->nresult = e->result.n;
+		to->result = tensors(arena, e, e->result.v, e->result.n);
+		to->nstep = e->step.n;
+		to->step = NEWN(arena, PackageStep, e->step.n + 1);
+		for (u32 s = 0; s < e->step.n; s++) {
+			to->step[s] = step(arena, plan, e, &e->step.v[s], function);
+			to->hardware_flops += to->step[s].flops;
+		}
+		to->model_flops = flops[i].model;
+		to->model_flops_full = flops[i].model_full;
+	}
+	p->arena_bytes = plan->arena_bytes;
+	p->persistent_bytes = plan->persistent_bytes;
+	p->thread_scratch = plan->thread_scratch;
+	p->fingerprint = hash_bytes(program_hash(program), machine.s, machine.n);
+	return p;
+}

@@ -1,0 +1,18 @@
+/* codegen/link.h: a plan and the code of its kernels become a package. */
+#ifndef PL_LINK_H
+#define PL_LINK_H
+#include "codegen/package.h"
+#include "ir/plan.h"
+
+/* FLOPs of one run of an entry, for reports. */
+typedef struct EntryFlops {
+	f64 model;      /* what the graph needs; causal attention as the part that is visible */
+	f64 model_full; /* with causal attention as the full square */
+} EntryFlops;
+
+/* function[i] runs plan->kernel[i]; flops[i] is of plan->entry[i]. All of the package but the functions lies in
+ * `arena`. `machine`: hashed into the fingerprint, so that a resume on another instruction set is noticed. */
+Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
+		      Str machine);
+
+#endif
