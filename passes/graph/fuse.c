@@ -97,10 +97,11 @@ static u32 effort(Op op)
 
 /* Recomputation is worth it up to this effort; a matrix multiply evaluates its operands while packing,
  * perhaps more than once. */
-enum { CHEAP = 16, CHEAP_OPERAND = 4, SEARCH = 64 };
+enum { CHEAP = 48, CHEAP_OPERAND = 4, SEARCH = 64 };
 
 typedef struct Fuse {
 	Grouping *f;
+	const u32 *uses; /* of each value, by live nodes and results */
 	const Graph *g;
 	Arena *tmp;
 } Fuse;
@@ -159,9 +160,11 @@ static f64 elements(const Fuse *x, Val v)
 /* ---- recompute or store ---- */
 
 typedef struct Search {
-	VEC(Val) leaf;      /* small values that would have to be stored */
+	VEC(Val) leaf;      /* values that would have to be stored: small ones, and at most one big one */
 	VEC(u32) seen;
-	u32 effort, big, limit;
+	u32 effort, limit;
+	u32 big, new_big;   /* big values to be read, and those among them that nobody stores yet */
+	bool shared;        /* the new one is used elsewhere too, and so may be stored anyhow */
 	f64 size;           /* of the value searched for */
 	u32 into;           /* the group that wants it */
 } Search;
@@ -188,8 +191,13 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		VEC_PUSH(x->tmp, &s->leaf, v); /* small: let it be stored */
 		return true;
 	}
-	if (class == NODE_REDUCTION || class == NODE_SKELETON)
-		return false;
+	if (class == NODE_REDUCTION || class == NODE_SKELETON) {
+		/* storing what a chain began with serves every later use of the chain */
+		VEC_PUSH(x->tmp, &s->leaf, v);
+		s->big++;
+		s->shared = x->uses[v.i] > 1;
+		return ++s->new_big == 1 && elements(x, v) <= s->size;
+	}
 	/* data moved by index is read from memory: its operand must be there */
 	s->effort += class == NODE_FREE && n->op != OP_random ? 0 : effort((Op)n->op);
 	if (s->effort > s->limit)
@@ -217,7 +225,7 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 	if (class == NODE_POINTWISE) {
 		ArenaMark mark = arena_mark(x->tmp);
 		Search s = { .limit = limit, .size = elements(x, v), .into = into };
-		bool can = recompute(x, &s, v) && s.big <= 2;
+		bool can = recompute(x, &s, v) && s.big <= (s.new_big && !s.shared ? 1 : 2);
 		for (u32 i = 0; can && i < s.leaf.n; i++)
 			store(x, s.leaf.v[i], by);
 		arena_release(x->tmp, mark);
@@ -482,14 +490,18 @@ static void place_result(Fuse *x, Val v, u32 last)
 	store(x, v, last);
 }
 
-static bool *live_nodes(Arena *tmp, const Graph *g)
+static bool *live_nodes(Arena *tmp, const Graph *g, u32 *uses)
 {
 	bool *live = NEWN(tmp, bool, g->node.n + 1);
-	for (u32 i = 0; i < g->result.n; i++)
+	for (u32 i = 0; i < g->result.n; i++) {
 		live[g->value.v[g->result.v[i].value.i].node] = true;
+		uses[g->result.v[i].value.i]++;
+	}
 	for (u32 i = g->node.n; i-- > 0;)
-		for (u32 k = 0; live[i] && k < g->node.v[i].nin; k++)
+		for (u32 k = 0; live[i] && k < g->node.v[i].nin; k++) {
 			live[g->value.v[g->node.v[i].in[k].i].node] = true;
+			uses[g->node.v[i].in[k].i]++;
+		}
 	return live;
 }
 
@@ -521,8 +533,9 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
 	f->home = NEWN(arena, u32, g->node.n + 1);
 	f->stored = NEWN(arena, bool, g->value.n + 1);
 	memset(f->home, 0xff, (g->node.n + 1) * sizeof *f->home);
-	Fuse x = { f, g, tmp };
-	bool *live = live_nodes(tmp, g);
+	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
+	bool *live = live_nodes(tmp, g, uses);
+	Fuse x = { f, uses, g, tmp };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;
