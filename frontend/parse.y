@@ -44,6 +44,8 @@ static void source_error(const Loc *loc, Parser *p, const char *message)
 /* The braces of a record and what separates its lines are not those of a block (tokens.c tells
  * them apart), so that after an error the one is never taken for the other. */
 %token RECORD RECORD_END RECORD_NEWLINE
+/* The `;` of a signature: inside parentheses it ends no statement. */
+%token STATIC
 %token AND OR NOT TRUE FALSE NONE FOR IN IF ELSE RETURN AS
 %token ARROW UPDATE RANGE ELLIPSIS POW FLOOR_DIV EQ NE LE GE
 
@@ -124,7 +126,7 @@ result_type: %empty                     { $$ = NULL; }
      ;
 
 parameters: parameter_list
-     | parameter_list ';' parameter_list {
+     | parameter_list STATIC parameter_list {
 		$$ = $1;
 		for (u32 i = 0; i < $3.n; i++) {
 			$3.v[i].compile_time = true;

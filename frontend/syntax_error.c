@@ -116,6 +116,7 @@ static const char *spelling(int kind)
 	case T_GE: return "`>=`";
 	case T_RECORD: return "`{`";
 	case T_RECORD_END: return "`}`";
+	case T_STATIC: return "`;`";
 	case T_NAME: return "a name";
 	case T_STRING: return "a string";
 	case T_NUMBER: return "a number";
@@ -232,7 +233,7 @@ static const char *hint(Parser *p, const int *expected, int n)
 		return "a parameter is written `param name: [D] = zeros`";
 	if (x.kind == '=' && !p->nbracket && p->head.loc.line == x.loc.line)
 		return "values at the top of a file stand in `config { }`";
-	if (x.kind == ';')
+	if (x.kind == ';' || x.kind == T_STATIC)
 		return "`;` separates statements, and in a signature what is known at compile time";
 	if (among(expected, n, T_NAME) && !among(expected, n, T_NONE) &&
 	    (x.kind == T_IN || x.kind == T_AS || x.kind == T_NONE || x.kind == T_TRUE ||

@@ -22,7 +22,7 @@ bool token_continues(int kind)
 {
 	switch (kind) {
 	case ',': case '=': case ':': case '.': case T_ARROW: case T_UPDATE: case T_IN: case T_AS:
-	case '(': case '[': case '{': case T_RECORD: case ';':
+	case '(': case '[': case '{': case T_RECORD: case ';': case T_STATIC:
 		return true;
 	}
 	return token_is_binary(kind);
@@ -98,12 +98,27 @@ static void skip_from_here(Parser *p)
 	p->skip_depth = block_depth(p);
 }
 
+/* What the next line that is not blank begins with. */
+static int next_line_kind(Parser *p)
+{
+	Lexeme x = take(p);
+	while (x.kind == T_NEWLINE)
+		x = take(p);
+	hold(p, x);
+	return x.kind;
+}
+
 void token_recover(Parser *p)
 {
 	switch (p->last.kind) {
 	case 0: case T_NEWLINE: case ';': case '}':
 		/* The grammar goes on with these as they are. */
 		drop_parentheses(p);
+		/* A block on the next line belongs to what went wrong. */
+		if (p->last.kind == T_NEWLINE && next_line_kind(p) == '{') {
+			p->skip = true;
+			p->skip_depth = block_depth(p);
+		}
 		return;
 	case '{': case '(': case '[': case T_RECORD: {
 		/* The bracket belongs to what is skipped. */
@@ -234,19 +249,11 @@ static Lexeme bracketed(Parser *p, Lexeme x)
 	case ';':
 		if (top(p) == 'R')
 			x.kind = T_RECORD_NEWLINE;
+		else if (top(p) == '(' || top(p) == '[')
+			x.kind = T_STATIC;
 		return x;
 	}
 	return x;
-}
-
-/* After a line end: whether `else` goes on what the line before began. */
-static bool else_follows(Parser *p)
-{
-	Lexeme x = take(p);
-	while (x.kind == T_NEWLINE)
-		x = take(p);
-	hold(p, x);
-	return x.kind == T_ELSE;
 }
 
 /* Reads on to where the statement with the error ends. */
@@ -275,7 +282,7 @@ static Lexeme skipped(Parser *p)
 				return x;
 			break;
 		case T_NEWLINE:
-			if (outside && !else_follows(p))
+			if (outside && next_line_kind(p) != T_ELSE)
 				return x;
 			break;
 		}
@@ -294,7 +301,7 @@ static Lexeme next(Parser *p)
 			return bracketed(p, x);
 		if (top(p) == '(' || top(p) == '[' || token_continues(p->last.kind) ||
 		    p->last.kind == T_NEWLINE || p->last.kind == T_RECORD_NEWLINE ||
-		    else_follows(p))
+		    next_line_kind(p) == T_ELSE)
 			continue;
 		if (top(p) == 'R')
 			x.kind = T_RECORD_NEWLINE;
