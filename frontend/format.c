@@ -557,11 +557,12 @@ void ast_format(const Ast *ast, FILE *to)
 	Arena arena = ARENA("format");
 	Format format = { .arena = &arena, .n = ast->ntoken }, *f = &format;
 	f->piece = NEWN(&arena, Piece, f->n + 1);
+	const char *line = ast->text.s;
 	for (u32 i = 0; i < f->n; i++) {
 		const Token *t = &ast->token[i];
-		const char *line = t->text.s;
-		while (line > ast->text.s && line[-1] != '\n')
-			line--;
+		const char *end;
+		while ((end = memchr(line, '\n', (size_t)(t->text.s - line))))
+			line = end + 1;
 		f->piece[i] = (Piece){ .kind = t->kind, .text = t->text, .line = t->line,
 				       .column = (u32)(t->text.s - line) + 1 };
 	}

@@ -411,11 +411,12 @@ static int yyreport_syntax_error(const yypcontext_t *context, Parser *p)
 /* A hole of a string: the same grammar, another start. */
 Expr *parse_hole(Parser *outer, Str span, Loc at)
 {
-	Parser *p = NEW(outer->arena, Parser);
-	p->arena = outer->arena;
-	p->names = outer->names;
-	p->diag = outer->diag;
-	p->ast = outer->ast;
+	/* One parser for all holes of a source: it is large, and holes do not nest. */
+	if (!outer->hole)
+		outer->hole = NEW(outer->arena, Parser);
+	Parser *p = outer->hole;
+	*p = (Parser){ .arena = outer->arena, .names = outer->names, .diag = outer->diag,
+		       .ast = outer->ast };
 	p->line = at.line;
 	p->column0 = at.column;
 	p->start = T_EXPR_START;

@@ -61,7 +61,8 @@ typedef struct Parser {
 	u32 skip_depth;   /* ... at which this many brackets are open */
 	bool too_deep;    /* reading has stopped at brackets nested too deeply */
 
-	Expr *expression;   /* the result when an expression is parsed by itself */
+	struct Parser *hole; /* reads the holes of strings, once there was one */
+	Expr *expression;    /* the result when an expression is parsed by itself */
 } Parser;
 
 /* lex.l: the next lexeme; kind 0 at the end. */
