@@ -535,7 +535,8 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
 	memset(f->home, 0xff, (g->node.n + 1) * sizeof *f->home);
 	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
 	bool *live = live_nodes(tmp, g, uses);
-	Fuse x = { f, uses, g, tmp };
+	Arena scratch = ARENA("fuse"); /* its own: searches give back what they took */
+	Fuse x = { f, uses, g, &scratch };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;
@@ -550,6 +551,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
 	for (u32 i = 0; i < g->result.n; i++)
 		place_result(&x, g->result.v[i].value, NONE);
 	keep_used(f, tmp);
+	arena_free(&scratch);
 	return f;
 }
 
