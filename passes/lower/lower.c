@@ -1,5 +1,6 @@
 /* passes/lower/lower.c: groups to kernels by pulling values through their nodes. See lower.h. */
 #include "passes/lower/lower.h"
+#include "ir/cost.h"
 
 #include <string.h>
 
@@ -605,6 +606,8 @@ Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val 
 					   *root->scope ? "." : "")
 			   : kernel_title(&l, gr);
 	kernel_finish(l.k);
+	if (gr->skeleton != NONE)
+		l.k->flops += node_cost(g, &g->node.v[gr->skeleton]).flops;
 	*slot_value = COPYN(arena, Val, l.slot_value.v, l.slot_value.n);
 	return l.k;
 }
