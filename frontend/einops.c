@@ -120,12 +120,6 @@ static bool read_pattern(Pattern *p, const char *text)
 	       read_side(p, str_of(arrow + 2), &p->right, false);
 }
 
-static const char *qualified(Elaborator *e, const char *name)
-{
-	const Decl *d = e->frame ? e->frame->decl : NULL;
-	return d && d->name.text ? intern_printf(e->names, "%s.%s", d->name.text, name) : name;
-}
-
 /* Sizes given by name: three = 3. */
 static bool given_sizes(Pattern *p, const EntryList *argument)
 {

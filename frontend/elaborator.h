@@ -1,13 +1,16 @@
 /* frontend/elaborator.h: what the files of elaboration share; nobody else includes this.
  *
- *   elaborate.c   config, presets, declarations, entries
+ *   elaborate.c   files, declarations, entries
+ *   config.c      config, presets, --set
  *   datum.c       what an expression may mean, and how it is shown
  *   expression.c  expressions
  *   tensor.c      operators on tensors: promotion, broadcasting, indexing, matrix multiply
- *   builtin.c     functions of the language that are not written in it
+ *   builtin*.c    functions of the language that are not written in it
  *   einops.c      rearrange, reduce, einsum
- *   module.c      applications, statements, parameters, the matching of types
- *   recipe.c      train, optimizers, data, weights, shard */
+ *   module.c      applications of modules, models and functions
+ *   statement.c   statements
+ *   param.c       types of parameters and results, and their matching; parameters
+ *   recipe.c      train; optimizer.c: the update of parameters; blocks.c: weights, data, shard, adapt */
 #ifndef PL_ELABORATOR_H
 #define PL_ELABORATOR_H
 #include "frontend/elaborate.h"
@@ -34,7 +37,11 @@ typedef struct Datum Datum;
 typedef struct Entry {
 	const char *name; /* interned; NULL in a list or for an unnamed result */
 	Datum *value;
+	Loc loc;          /* where the value is written */
+	Loc name_loc;     /* and its name */
 } Entry;
+#define ENTRY(entry_name, entry_value, entry_loc) \
+	((Entry){ .name = (entry_name), .value = (entry_value), .loc = (entry_loc), .name_loc = (entry_loc) })
 
 typedef struct EntryList {
 	Entry *v;
@@ -162,6 +169,7 @@ Datum *fail(Elaborator *e, ErrorCode code, Loc loc, const char *format, ...) PL_
 
 /* ---- expression.c ---- */
 Datum *expression(Elaborator *e, const Expr *x);
+Entry argument_of(Elaborator *e, const Argument *a);
 /* With the type that is wanted, or an error that says what was found. */
 bool want_integer(Elaborator *e, const Datum *d, Loc loc, const char *what, i64 *out);
 bool want_number(Elaborator *e, const Datum *d, Loc loc, const char *what, f64 *out);
@@ -200,7 +208,12 @@ Datum *call_einsum(Elaborator *e, const EntryList *argument, Loc loc);
 /* Seed and draw count of the current graph. */
 void random_state(Elaborator *e, Val *seed, Val *count);
 
-/* ---- module.c ---- */
+/* ---- module.c, statement.c, param.c ---- */
+/* "a" and "b.c": "a.b.c" */
+const char *join_path(Elaborator *e, const char *path, const char *more);
+/* "H" in module Attention: "Attention.H". */
+const char *qualified(Elaborator *e, const char *name);
+void declare_param(Elaborator *e, const Stmt *s);
 /* Applies; `path`: of the instance, NULL for its default name. */
 Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *path, Loc loc);
 void statements(Elaborator *e, const Block *block);
@@ -213,7 +226,33 @@ const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis);
 Frame *frame_push(Elaborator *e, const Decl *decl, const char *path, Loc loc);
 void frame_pop(Elaborator *e);
 
+/* ---- config.c ---- */
+void read_sets(Elaborator *e);
+void read_config(Elaborator *e);
+/* An error for each `--set` that nothing has taken. */
+void unused_sets(Elaborator *e);
+
 /* ---- recipe.c ---- */
+typedef struct OptimizerRule {
+	const char *pattern; /* NULL: all */
+	Datum *with;         /* a callable, or the text "frozen" */
+	const Stmt *from;    /* several patterns may stand in one */
+	Loc loc;
+	bool used;
+} OptimizerRule;
+
+typedef struct Train {
+	VEC(OptimizerRule) rule;
+	Datum *loss;
+	f64 clip;
+	bool has_clip;
+} Train;
+void recipe_train(Elaborator *e, const Decl *d);
+void add_setting(Elaborator *e, const char *key, const Datum *d, Loc loc);
+/* The value that `--set key=...` gives, or NULL. */
+Datum *override_of(Elaborator *e, const char *key);
+
+/* ---- optimizer.c ---- */
 /* State of the optimizer being applied to one parameter. */
 typedef struct OptimizerFrame {
 	u32 parameter;          /* buffer */
@@ -221,10 +260,18 @@ typedef struct OptimizerFrame {
 } OptimizerFrame;
 void optimizer_state(Elaborator *e, const Stmt *s);
 void optimizer_update(Elaborator *e, const Stmt *s);
-void recipe_train(Elaborator *e, const Decl *d);
+/* The entry `update`. */
+void make_update(Elaborator *e, Train *t);
+/* A scalar that outlives a step, made (0 at first) if it is not there; its buffer. */
+u32 counter(Elaborator *e, const char *name, DType dtype);
+
+/* ---- blocks.c ---- */
 void recipe_weights(Elaborator *e, const Decl *d);
 void recipe_data(Elaborator *e, const Decl *d);
 void recipe_shard(Elaborator *e, const Decl *d);
+void recipe_adapt(Elaborator *e, const Decl *d);
+
+/* ---- elaborate.c ---- */
 /* Begins and ends building an entry. */
 void entry_begin(Elaborator *e, const char *name);
 void entry_end(Elaborator *e);

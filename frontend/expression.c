@@ -334,16 +334,23 @@ static Datum *list(Elaborator *e, const Expr *x)
 {
 	Datum *d = datum_new(e, DATUM_LIST, x->loc);
 	for (u32 i = 0; i < x->list.n; i++)
-		VEC_PUSH(e->arena, &d->list, (Entry){ NULL, expression(e, x->list.v[i]) });
+		VEC_PUSH(e->arena, &d->list, ENTRY(NULL, expression(e, x->list.v[i]), x->list.v[i]->loc));
 	return d;
+}
+
+Entry argument_of(Elaborator *e, const Argument *a)
+{
+	Entry entry = ENTRY(a->name.text, expression(e, a->value), a->value->loc);
+	if (a->name.text)
+		entry.name_loc = a->name.loc;
+	return entry;
 }
 
 static Datum *record(Elaborator *e, const Expr *x)
 {
 	Datum *d = datum_new(e, DATUM_RECORD, x->loc);
 	for (u32 i = 0; i < x->record.n; i++)
-		VEC_PUSH(e->arena, &d->list,
-			 (Entry){ x->record.v[i].name.text, expression(e, x->record.v[i].value) });
+		VEC_PUSH(e->arena, &d->list, argument_of(e, &x->record.v[i]));
 	return d;
 }
 
@@ -360,7 +367,7 @@ static Datum *range(Elaborator *e, const Expr *x)
 			    (long long)(to - from), MOST);
 	Datum *d = datum_new(e, DATUM_LIST, x->loc);
 	for (i64 i = from; i < to; i++)
-		VEC_PUSH(e->arena, &d->list, (Entry){ NULL, datum_integer(e, i, x->loc) });
+		VEC_PUSH(e->arena, &d->list, ENTRY(NULL, datum_integer(e, i, x->loc), x->loc));
 	return d;
 }
 
@@ -424,14 +431,12 @@ static Datum *call(Elaborator *e, const Expr *x)
 	Datum *callee = expression(e, x->call.callee);
 	EntryList argument = { 0 };
 	for (u32 i = 0; i < x->call.argument.n; i++)
-		VEC_PUSH(e->arena, &argument,
-			 (Entry){ x->call.argument.v[i].name.text, expression(e, x->call.argument.v[i].value) });
+		VEC_PUSH(e->arena, &argument, argument_of(e, &x->call.argument.v[i]));
 	if (callee->kind == DATUM_ERROR)
 		return callee;
 	if (callee->kind == DATUM_DTYPE && argument.n == 1 && !argument.v[0].name) {
 		/* f32(x) is a cast */
-		Entry dtype = { NULL, callee };
-		VEC_PUSH(e->arena, &argument, dtype);
+		VEC_PUSH(e->arena, &argument, ENTRY(NULL, callee, x->loc));
 		return call_builtin(e, intern_z(e->names, "cast"), &argument, x);
 	}
 	if (callee->kind != DATUM_CALLABLE)

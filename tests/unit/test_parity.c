@@ -206,8 +206,17 @@ static void gpt2(void **state)
 	close_run(&r);
 }
 
+static void llama(void **state)
+{
+	(void)state;
+	Run r;
+	open_run(&r, "llama_tiny", "B=4,T=16");
+	compare(&r);
+	close_run(&r);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(gpt2) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(gpt2), cmocka_unit_test(llama) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,189 @@
+/* frontend/blocks.c: the blocks that are read and build nothing: weights, data, shard, adapt. */
+#include "frontend/elaborator.h"
+
+#include <string.h>
+
+static const char *dotted(Elaborator *e, const Expr *x)
+{
+	switch (x->kind) {
+	case EXPR_NAME: return x->name;
+	case EXPR_STRING: return x->string->text;
+	case EXPR_FIELD: {
+		const char *base = dotted(e, x->field.base);
+		return base ? intern_printf(e->names, "%s.%s", base, x->field.field.text) : NULL;
+	}
+	case EXPR_CALL: return dotted(e, x->call.callee);
+	case EXPR_LIST:
+	case EXPR_TUPLE: {
+		Buf b = { .arena = e->arena };
+		for (u32 i = 0; i < x->list.n; i++) {
+			const char *part = dotted(e, x->list.v[i]);
+			if (!part)
+				return NULL;
+			buf_printf(&b, "%s%s", i ? " " : "", part);
+		}
+		return b.text;
+	}
+	default: return NULL;
+	}
+}
+
+void recipe_weights(Elaborator *e, const Decl *d)
+{
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
+		bool ignore = !strcmp(word, "ignore"), rename = !strcmp(word, "rename");
+		if (!ignore && !rename) {
+			fail(e, E0507, s->loc, "a weights block has lines such as: ignore \"h.*.attn.bias\", rename \"a\" -> \"b\"");
+			continue;
+		}
+		const char *to = rename && s->directive.arrow ? dotted(e, s->directive.arrow) : NULL;
+		if (rename && !to) {
+			fail(e, E0507, s->loc, "rename says from what to what: rename \"old.**\" -> \"new.**\"");
+			continue;
+		}
+		for (u32 k = 0; k < s->directive.operand.n; k++) {
+			const char *pattern = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+			if (pattern)
+				VEC_PUSH(e->arena, &e->model->weight, (WeightsLine){ pattern, to });
+		}
+	}
+}
+
+void recipe_data(Elaborator *e, const Decl *d)
+{
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		const Expr *x = s->kind == STMT_ASSIGN ? s->assign.value : NULL;
+		if (!x || x->kind != EXPR_CALL || x->call.callee->kind != EXPR_NAME || strcmp(x->call.callee->name, "tokens")) {
+			fail(e, E0508, s->loc, "a data block names its sources: train, validation = tokens(\"book.train\", \"book.val\")");
+			continue;
+		}
+		if (x->call.argument.n != s->assign.target.n) {
+			fail(e, E0508, s->loc, "%u names on the left, and %u sources on the right", s->assign.target.n,
+			     x->call.argument.n);
+			continue;
+		}
+		for (u32 k = 0; k < s->assign.target.n; k++) {
+			Datum *v = expression(e, x->call.argument.v[k].value);
+			const char *name = dotted(e, s->assign.target.v[k]);
+			if (name && want_text(e, v, x->call.argument.v[k].value->loc, "a source of tokens"))
+				add_setting(e, arena_printf(e->arena, "data.%s", name), v, s->loc);
+		}
+	}
+}
+
+/* Axis names are checked against what the model has; which mesh they go to is the sharding pass's. */
+static bool axis_known(const Elaborator *e, const char *name, Buf *candidates)
+{
+	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers" };
+	for (u32 i = 0; i < COUNT(special); i++)
+		if (!strcmp(special[i], name))
+			return true;
+	u32 found[64], n = 0;
+	bool qualified = strchr(name, '.') != NULL;
+	for (u32 i = 1; i < e->ir->axis.n; i++) {
+		const AxisClass *c = &e->ir->axis.v[i];
+		for (u32 k = 0; k < c->names.n && !c->alias; k++) {
+			const char *dot = strrchr(c->names.v[k], '.');
+			const char *tail = dot && !qualified ? dot + 1 : c->names.v[k];
+			if (strcmp(tail, name))
+				continue;
+			bool seen = false;
+			for (u32 j = 0; j < n; j++)
+				seen |= found[j] == i;
+			if (!seen && n < COUNT(found)) {
+				found[n++] = i;
+				buf_printf(candidates, "%s%s", candidates->n ? ", " : "", c->names.v[k]);
+			}
+			break;
+		}
+	}
+	return n > 0;
+}
+
+void recipe_shard(Elaborator *e, const Decl *d)
+{
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		if (s->kind == STMT_ASSIGN && s->assign.target.n == 1) {
+			Datum *v = expression(e, s->assign.value);
+			const char *name = dotted(e, s->assign.target.v[0]);
+			for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++)
+				add_setting(e, arena_printf(e->arena, "shard.%s.%s", name, v->list.v[k].name), v->list.v[k].value, s->loc);
+			if (name && v->kind != DATUM_RECORD && v->kind != DATUM_ERROR)
+				add_setting(e, arena_printf(e->arena, "shard.%s", name), v, s->loc);
+			continue;
+		}
+		if (s->kind != STMT_ARROW) {
+			fail(e, E0509, s->loc, "a shard block has lines such as: mesh = { data = 4 }, B -> data");
+			continue;
+		}
+		const char *to = dotted(e, s->arrow.to);
+		for (u32 k = 0; k < s->arrow.from.n; k++) {
+			const char *name = dotted(e, s->arrow.from.v[k]);
+			Buf candidates = { .arena = e->arena };
+			if (!name || !to) {
+				fail(e, E0509, s->loc, "a rule is an axis and where it goes: Attention.H -> tensor");
+				continue;
+			}
+			if (!axis_known(e, name, &candidates)) {
+				const char **all = NEWN(e->arena, const char *, e->ir->axis.n);
+				u32 n = 0;
+				for (u32 j = 1; j < e->ir->axis.n; j++)
+					if (e->ir->axis.v[j].name)
+						all[n++] = e->ir->axis.v[j].name;
+				const char *near = nearest(name, all, n);
+				fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s%s%s", name,
+				     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+				continue;
+			}
+			VEC_PUSH(e->arena, &e->model->shard, (ShardRule){ name, to, s->arrow.from.v[k]->loc });
+		}
+	}
+}
+
+/* ---- adapt ---- */
+
+void recipe_adapt(Elaborator *e, const Decl *d)
+{
+	frame_push(e, d, "", (Loc){ 0 });
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
+		if (s->kind == STMT_ASSIGN)
+			continue; /* save = trainable: for whoever writes checkpoints */
+		if (!strcmp(word, "freeze")) {
+			for (u32 k = 0; k < s->directive.operand.n; k++) {
+				const char *p = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+				if (p)
+					VEC_PUSH(e->arena, &e->freeze, p);
+			}
+			continue;
+		}
+		if (strcmp(word, "wrap") || s->directive.clause.n != 1 || strcmp(s->directive.clause.v[0].word.text, "with")) {
+			fail(e, E0510, s->loc, "an adapt block has lines such as: freeze \"**\", wrap \"**.q_proj\" with Lora(rank = 8)");
+			continue;
+		}
+		/* with Lora(rank = 8): a module that waits for its base and its input */
+		const Expr *x = s->directive.clause.v[0].value;
+		const Expr *callee = x->kind == EXPR_CALL ? x->call.callee : x;
+		Datum *with = expression(e, callee);
+		if (with->kind == DATUM_ERROR)
+			continue;
+		if (with->kind != DATUM_CALLABLE || !with->callable->decl || with->callable->decl->kind != DECL_MODULE) {
+			fail(e, E0510, x->loc, "a module is expected after 'with', and this is %s", datum_show(e, with));
+			continue;
+		}
+		for (u32 k = 0; x->kind == EXPR_CALL && k < x->call.argument.n; k++)
+			VEC_PUSH(e->arena, &with->callable->given,
+				 argument_of(e, &x->call.argument.v[k]));
+		for (u32 k = 0; k < s->directive.operand.n; k++) {
+			const char *p = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+			if (p)
+				VEC_PUSH(e->arena, &e->wrap, (Wrap){ p, with, s->loc });
+		}
+	}
+	frame_pop(e);
+}

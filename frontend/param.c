@@ -1,0 +1,372 @@
+/* frontend/param.c: types as they are written, matched with what is there, so that dimensions get names and sizes;
+ * and parameters, which come to be at their paths. */
+#include "frontend/elaborator.h"
+
+#include <string.h>
+
+/* ---- types ---- */
+
+const char *qualified(Elaborator *e, const char *name)
+{
+	const Decl *d = e->frame ? e->frame->decl : NULL;
+	return d && d->name.text ? intern_printf(e->names, "%s.%s", d->name.text, name) : name;
+}
+
+/* The class of a dimension that a name stands for: made on first use, so that one name is one class. */
+static Axis axis_of_name(Elaborator *e, Datum *d, const char *name, Dim size, Loc loc)
+{
+	if (!d->axis.id) {
+		bool local = map_get(&e->frame->variable, MAP_KEY(name)) != NULL;
+		d->axis = axis_new(e->ir, local ? qualified(e, name) : name, size, loc);
+	}
+	return d->axis;
+}
+
+static bool match_dim(Elaborator *e, const Expr *x, Dim actual, Axis axis, Loc loc, const char *what, Val v)
+{
+	if (x->kind == EXPR_NAME && !lookup(e, x->name)) {
+		/* not known yet: this is what it means from here on */
+		if (!axis.id)
+			axis = axis_new(e->ir, NULL, actual, loc);
+		axis_name(e->ir, axis, qualified(e, x->name));
+		set_variable(e, x->name, datum_dim(e, actual, axis, x->loc));
+		return true;
+	}
+	Datum *d = expression(e, x);
+	Dim want = datum_to_dim(e, d, x->loc);
+	if (!want)
+		return false;
+	if (want != actual) {
+		fail(e, E0308, loc, "%s is %s, where %s is %s: %s was expected, %s found", what, shape_show(e, v),
+		     x->kind == EXPR_NAME ? x->name : "a dimension",
+		     dim_show(e, want, (Axis){ 0 }), dim_show(e, want, d->axis), dim_show(e, actual, axis));
+		diag_note(e->diag, x->loc, "the size %s is asked for here", dim_show(e, want, (Axis){ 0 }));
+		return false;
+	}
+	if (x->kind == EXPR_NAME) {
+		Axis named = axis_of_name(e, d, x->name, want, x->loc);
+		axis_unify(e->ir, named, axis);
+		if (map_get(&e->frame->variable, MAP_KEY(x->name)))
+			axis_name(e->ir, named, qualified(e, x->name));
+	}
+	return true;
+}
+
+static bool match_tensor(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const char *what)
+{
+	Val v = as_tensor(e, value, loc, DTYPES);
+	if (!v.i)
+		return false;
+	if (value->kind != DATUM_TENSOR)
+		*value = *datum_tensor(e, v, value->loc);
+	const Type *have = val_type(e->g, v);
+	if (t->name) {
+		DType want = dtype_named(str_of(t->name));
+		if (!strcmp(t->name, "bool"))
+			want = DT_b1;
+		if (want == DTYPES) {
+			fail(e, E0309, t->loc, "'%s' is no element type; there are f32, bf16, f16, f64, i32, i64, bool", t->name);
+			return false;
+		}
+		if (want != have->dtype) {
+			fail(e, E0309, loc, "%s must be %s, and this is %s", what, t->name, datum_show(e, value));
+			diag_note(e->diag, t->loc, "its type is declared here");
+			return false;
+		}
+	}
+	u32 n = t->dim.n, at = NONE;
+	for (u32 i = 0; i < n; i++)
+		if (t->dim.v[i]->kind == EXPR_ELLIPSIS)
+			at = i;
+	u32 least = at == NONE ? n : n - 1;
+	if (at == NONE ? have->rank != n : have->rank < least) {
+		fail(e, E0308, loc, "%s has %u dimensions, %s, and %s%u are expected", what, have->rank,
+		     shape_show(e, v), at == NONE ? "" : "at least ", least);
+		diag_note(e->diag, t->loc, "its type is declared here");
+		return false;
+	}
+	const Axis *axis = val_axis(e->g, v);
+	u32 nlead = have->rank - least, d = 0;
+	bool good = true;
+	for (u32 i = 0; i < n; i++) {
+		if (i != at) {
+			good &= match_dim(e, t->dim.v[i], have->dim[d], axis[d], loc, what, v);
+			d++;
+			continue;
+		}
+		Frame *f = e->frame;
+		if (!f->has_lead) {
+			f->has_lead = true;
+			f->nlead = nlead;
+			memcpy(f->lead, have->dim + d, nlead * sizeof *f->lead);
+			memcpy(f->lead_axis, axis + d, nlead * sizeof *f->lead_axis);
+		} else if (f->nlead != nlead || memcmp(f->lead, have->dim + d, nlead * sizeof *f->lead) != 0) {
+			fail(e, E0308, loc, "%s is %s: its leading dimensions are not those that '...' already stands for",
+			     what, shape_show(e, v));
+			good = false;
+		} else {
+			for (u32 k = 0; k < nlead; k++)
+				axis_unify(e->ir, f->lead_axis[k], axis[d + k]);
+		}
+		d += nlead;
+	}
+	return good;
+}
+
+bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const char *what)
+{
+	if (value->kind == DATUM_ERROR)
+		return false;
+	if (!t)
+		return true;
+	if (t->kind == TYPE_TENSOR)
+		return match_tensor(e, t, value, loc, what);
+	if (t->kind == TYPE_TUPLE) {
+		if ((value->kind != DATUM_RECORD && value->kind != DATUM_LIST) || value->list.n != t->field.n) {
+			fail(e, E0308, loc, "%s must be %u results, and this is %s", what, t->field.n, datum_show(e, value));
+			return false;
+		}
+		bool good = true;
+		value->kind = DATUM_RECORD;
+		for (u32 i = 0; i < t->field.n; i++) {
+			if (!value->list.v[i].name)
+				value->list.v[i].name = t->field.v[i].name.text;
+			good &= match_type(e, t->field.v[i].type, value->list.v[i].value, loc, what);
+		}
+		return good;
+	}
+	const char *n = t->name;
+	bool good = (!strcmp(n, "dim") && (value->kind == DATUM_DIM || (value->kind == DATUM_NUMBER && value->number.is_integer))) ||
+		    (!strcmp(n, "int") && value->kind == DATUM_NUMBER && value->number.is_integer) ||
+		    (!strcmp(n, "float") && value->kind == DATUM_NUMBER) || (!strcmp(n, "bool") && value->kind == DATUM_BOOL) ||
+		    (!strcmp(n, "string") && value->kind == DATUM_TEXT) || (!strcmp(n, "list") && value->kind == DATUM_LIST) ||
+		    (!strcmp(n, "module") && value->kind == DATUM_CALLABLE) ||
+		    (!strcmp(n, "function") && value->kind == DATUM_CALLABLE) ||
+		    (!strcmp(n, "config") && value->kind == DATUM_RECORD) ||
+		    (!strcmp(n, "dtype") && value->kind == DATUM_DTYPE) || value->kind == DATUM_NONE;
+	DType scalar = dtype_named(str_of(n));
+	if (!good && scalar != DTYPES) { /* f32 alone: a scalar tensor */
+		Val v = as_tensor(e, value, loc, scalar);
+		return v.i && val_type(e->g, v)->rank == 0;
+	}
+	if (good)
+		return true;
+	static const char *const known[] = { "dim", "int", "float", "bool", "string", "list", "module", "config", "dtype", "function" };
+	bool is_known = false;
+	for (u32 i = 0; i < COUNT(known); i++)
+		is_known |= !strcmp(known[i], n);
+	if (!is_known) {
+		const char *near = nearest(n, known, COUNT(known));
+		fail(e, E0309, t->loc, "'%s' is no type%s%s%s", n, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	} else {
+		fail(e, E0309, loc, "%s must be of type %s, and this is %s", what, n, datum_show(e, value));
+	}
+	return false;
+}
+
+void declare_symbol(Elaborator *e, const char *name, Loc loc)
+{
+	Dim size = dim_symbol(e->ir, name);
+	u64 *found = map_get(&e->symbol, MAP_KEY(name));
+	Axis a = found ? (Axis){ (u32)*found } : axis_new(e->ir, name, size, loc);
+	map_put(&e->symbol, MAP_KEY(name), a.id);
+	set_variable(e, name, datum_dim(e, size, a, loc));
+}
+
+const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis)
+{
+	if (t->kind != TYPE_TENSOR) {
+		DType scalar = t->kind == TYPE_NAME ? dtype_named(str_of(t->name)) : DTYPES;
+		if (scalar != DTYPES)
+			return type_scalar(e->ir, scalar);
+		fail(e, E0309, t->loc, "a tensor type such as [B, T, D] is expected here");
+		return NULL;
+	}
+	DType dtype = DT_f32;
+	if (t->name)
+		dtype = !strcmp(t->name, "bool") ? DT_b1 : dtype_named(str_of(t->name));
+	if (dtype == DTYPES) {
+		fail(e, E0309, t->loc, "'%s' is no element type; there are f32, bf16, f16, f64, i32, i64, bool", t->name);
+		return NULL;
+	}
+	Dim dim[MAX_RANK];
+	u32 rank = 0;
+	for (u32 i = 0; i < t->dim.n; i++) {
+		const Expr *x = t->dim.v[i];
+		if (x->kind == EXPR_ELLIPSIS) {
+			for (u32 k = 0; k < e->frame->nlead && rank < MAX_RANK; k++, rank++) {
+				dim[rank] = e->frame->lead[k];
+				axis[rank] = e->frame->lead_axis[k];
+			}
+			continue;
+		}
+		if (rank == MAX_RANK) {
+			fail(e, E0308, t->loc, "a tensor has at most %d dimensions", MAX_RANK);
+			return NULL;
+		}
+		Datum *d = expression(e, x);
+		dim[rank] = datum_to_dim(e, d, x->loc);
+		if (!dim[rank])
+			return NULL;
+		axis[rank] = x->kind == EXPR_NAME ? axis_of_name(e, d, x->name, dim[rank], x->loc) :
+		             d->axis.id ? d->axis : axis_new(e->ir, NULL, dim[rank], x->loc);
+		rank++;
+	}
+	return type_make(e->ir, dtype, rank, dim);
+}
+
+/* ---- parameters ---- */
+
+Val read_buffer(Elaborator *e, u32 buffer)
+{
+	const Buffer *b = &e->program->buffer.v[buffer];
+	u64 *found = map_get(&e->param_graph, buffer);
+	if (found)
+		return (Val){ (u32)*found };
+	read_attr a = { .buffer = b->name, .dtype = b->type->dtype, .shape = dims_of_type(&e->b, b->type) };
+	Loc loc = e->b.loc;
+	const char *scope = e->b.scope;
+	e->b.loc = b->loc;
+	e->b.scope = b->scope;
+	Val v = build(&e->b, OP_read, NULL, 0, 0, &a);
+	e->b.loc = loc;
+	e->b.scope = scope;
+	graph_set_axis(e->g, v, b->axis);
+	map_put(&e->param_graph, buffer, v.i);
+	return v;
+}
+
+/* The first value of a parameter, in the entry init. */
+static void initial_value(Elaborator *e, u32 buffer, const Expr *value)
+{
+	Graph *g = e->g;
+	Builder b = e->b;
+	const Buffer *made = &e->program->buffer.v[buffer];
+	Val seed = e->seed, count = e->count;
+	e->g = e->init.g;
+	e->b = e->init;
+	e->b.scope = intern_z(&e->ir->names, made->scope);
+	e->seed = e->count = (Val){ 0 };
+	e->init_type = made->type;
+	e->init_key = made->name;
+	Datum *d = expression(e, value);
+	if (d->kind == DATUM_CALLABLE && d->callable->builtin && !d->callable->given.n) {
+		EntryList none = { 0 }; /* zeros, alone */
+		d = call_builtin(e, d->callable->builtin, &none, value);
+	}
+	Val v = as_tensor(e, d, value->loc, made->type->dtype);
+	if (v.i) {
+		e->b.loc = value->loc;
+		v = make_cast(&e->b, v, made->type->dtype);
+		Val wide = broadcast_to(e, v, dims_of_type(&e->b, made->type));
+		if (!wide.i)
+			fail(e, E0603, value->loc, "the initial value is %s, and the parameter %s", shape_show(e, v),
+			     arena_printf(e->arena, "'%s'", made->name));
+		else
+			graph_result(e->g, made->name, buffer, wide);
+	}
+	e->init_type = NULL;
+	e->init = e->b;
+	e->g = g;
+	e->b = b;
+	e->seed = seed;
+	e->count = count;
+}
+
+static u64 pack_loc(Loc l)
+{
+	return (u64)l.file << 48 | (u64)l.line << 16 | l.column;
+}
+
+/* A path whose hole names one of the parameter's own axes stays open there: "experts.{E}.weight" is one
+ * tensor per index in a checkpoint. */
+static const char *param_path(Elaborator *e, const Stmt *s)
+{
+	const Text *t = s->declare.path;
+	if (!t)
+		return s->declare.name.text;
+	Buf b = { .arena = e->arena };
+	for (u32 i = 0; i < t->npart; i++) {
+		const Expr *hole = t->part[i].hole;
+		bool own = false;
+		if (!hole) {
+			buf_put(&b, str_of(t->part[i].text));
+			continue;
+		}
+		for (u32 d = 0; hole->kind == EXPR_NAME && s->declare.type && d < s->declare.type->dim.n; d++) {
+			const Expr *x = s->declare.type->dim.v[d];
+			own |= x->kind == EXPR_NAME && x->name == hole->name;
+		}
+		if (own) {
+			buf_printf(&b, "{%s}", hole->name);
+		} else {
+			Datum *d = expression(e, hole);
+			if (d->kind == DATUM_ERROR)
+				return NULL;
+			buf_put(&b, str_of(d->kind == DATUM_TEXT ? d->text : datum_source(e, d)));
+		}
+	}
+	return b.n ? intern(e->names, buf_str(&b)) : t->text;
+}
+
+static bool frozen_by_rule(const Elaborator *e, const char *path)
+{
+	for (u32 i = 0; i < e->freeze.n; i++)
+		if (path_match(str_of(e->freeze.v[i]), str_of(path)))
+			return true;
+	return false;
+}
+
+void declare_param(Elaborator *e, const Stmt *s)
+{
+	const char *name = param_path(e, s);
+	Axis axis[MAX_RANK] = { { 0 } };
+	const Type *t = s->declare.type ? resolve_type(e, s->declare.type, axis) : NULL;
+	if (!s->declare.type)
+		fail(e, E0602, s->loc, "a parameter needs a type: param %s: [D] = zeros", s->declare.name.text);
+	if (!t || !name || !e->g) {
+		set_variable(e, s->declare.name.text, datum_error(e));
+		return;
+	}
+	const char *path = join_path(e, e->frame->path, name);
+	u64 *before = map_get(&e->param_made, MAP_KEY(path));
+	if (before) {
+		fail(e, E0601, s->loc, "there is a parameter '%s' already", path);
+		Loc other = { .file = (u16)(*before >> 48), .line = (u32)(*before >> 16), .column = (u16)*before, .length = 1 };
+		diag_note(e->diag, other, "it was declared here; give one of the instances another name with 'as'");
+		set_variable(e, s->declare.name.text, datum_error(e));
+		return;
+	}
+	map_put(&e->param_made, MAP_KEY(path), pack_loc(s->loc));
+	for (u32 d = 0; d < t->rank; d++) {
+		i64 n;
+		if (!dim_is_number(t->dim[d], &n)) {
+			fail(e, E0604, s->declare.type->loc, "the size of parameter '%s' depends on %s, which is not known: "
+							     "parameters have sizes of the config",
+			     path, dim_show(e, t->dim[d], (Axis){ 0 }));
+			set_variable(e, s->declare.name.text, datum_error(e));
+			return;
+		}
+	}
+	u32 buffer = program_find_buffer(e->program, intern_z(&e->ir->names, path));
+	if (buffer == NONE) {
+		Buffer b = { .name = path, .kind = BUFFER_PARAMETER, .type = t, .of = NONE, .loc = s->loc,
+			     .scope = e->frame->path, .frozen = frozen_by_rule(e, path) };
+		b.axis = COPYN(e->program->arena, Axis, axis, t->rank);
+		buffer = program_buffer(e->program, b);
+		if (!s->declare.value)
+			fail(e, E0602, s->loc, "parameter '%s' needs a first value, such as zeros or normal(std = 0.02)", path);
+		else
+			initial_value(e, buffer, s->declare.value);
+	} else {
+		const Buffer *b = &e->program->buffer.v[buffer];
+		for (u32 d = 0; d < t->rank && b->type == t; d++)
+			axis_unify(e->ir, b->axis[d], axis[d]);
+		if (b->type != t) {
+			fail(e, E0601, s->loc, "parameter '%s' has another type here than elsewhere", path);
+			set_variable(e, s->declare.name.text, datum_error(e));
+			return;
+		}
+	}
+	set_variable(e, s->declare.name.text, datum_tensor(e, read_buffer(e, buffer), s->loc));
+}

@@ -1,0 +1,168 @@
+/* frontend/statement.c: statements: each runs once, at compile time. */
+#include "frontend/elaborator.h"
+
+#include <string.h>
+
+static void assign(Elaborator *e, const Stmt *s)
+{
+	Datum *d = expression(e, s->assign.value);
+	u32 n = s->assign.target.n;
+	if (d->kind == DATUM_CALLABLE && d->callable->builtin && is_builtin(d->callable->builtin) && n == 1 &&
+	    s->assign.value->kind == EXPR_NAME)
+		d->loc = s->loc;
+	for (u32 i = 0; i < n; i++)
+		if (s->assign.target.v[i]->kind != EXPR_NAME) {
+			fail(e, E0207, s->assign.target.v[i]->loc, "only a plain name can be assigned to here");
+			return;
+		}
+	if (n == 1) {
+		set_variable(e, s->assign.target.v[0]->name, d);
+		return;
+	}
+	/* several names: a list's elements, or a tensor's slices along its first axis */
+	if (d->kind == DATUM_TENSOR) {
+		Val v = d->tensor;
+		const Type *t = val_type(e->g, v);
+		i64 extent;
+		if (t->rank && dim_is_number(t->dim[0], &extent) && extent == n) {
+			Dim one = dim_number(e->ir, 1), size[64];
+			for (u32 i = 0; i < n && i < 64; i++)
+				size[i] = one;
+			e->b.loc = s->assign.value->loc;
+			split_attr a = { .axis = 0, .sizes = dims_of(&e->b, size, n) };
+			Val part = node(e, s->assign.value->loc, OP_split, &v, 1, 0, &a);
+			for (u32 i = 0; i < n && part.i; i++) {
+				Val x = BA(&e->b, reshape, ((Val){ part.i + i }), .shape = dims_of(&e->b, t->dim + 1, t->rank - 1u));
+				graph_set_axis(e->g, x, val_axis(e->g, v) + 1);
+				set_variable(e, s->assign.target.v[i]->name, datum_tensor(e, x, s->loc));
+			}
+			return;
+		}
+		fail(e, E0207, s->loc, "%u names on the left, and the tensor %s has not %u slices along its first axis", n,
+		     shape_show(e, v), n);
+	} else if (d->kind == DATUM_LIST || d->kind == DATUM_RECORD) {
+		if (d->list.n == n) {
+			for (u32 i = 0; i < n; i++)
+				set_variable(e, s->assign.target.v[i]->name, d->list.v[i].value);
+			return;
+		}
+		fail(e, E0207, s->loc, "%u names on the left, and %u values on the right", n, d->list.n);
+	} else if (d->kind != DATUM_ERROR) {
+		fail(e, E0207, s->loc, "%u names on the left, and on the right is %s", n, datum_show(e, d));
+	}
+	for (u32 i = 0; i < n; i++)
+		set_variable(e, s->assign.target.v[i]->name, datum_error(e));
+}
+
+static void run_return(Elaborator *e, const Stmt *s)
+{
+	Frame *f = e->frame;
+	f->returned = true;
+	f->returned_at = s->loc;
+	f->result.n = 0;
+	for (u32 i = 0; i < s->results.n; i++)
+		VEC_PUSH(e->arena, &f->result, argument_of(e, &s->results.v[i]));
+}
+
+static void run_for(Elaborator *e, const Stmt *s)
+{
+	Datum *over = expression(e, s->loop.over);
+	if (over->kind == DATUM_ERROR)
+		return;
+	if (over->kind != DATUM_LIST) {
+		fail(e, E0401, s->loop.over->loc, "'for' runs over a range such as 0..layers or a list, and this is %s",
+		     datum_show(e, over));
+		return;
+	}
+	u32 errors = e->diag->nerror;
+	for (u32 i = 0; i < over->list.n && !e->frame->returned; i++) {
+		set_variable(e, s->loop.name.text, over->list.v[i].value);
+		statements(e, &s->loop.body);
+		if (e->diag->nerror > errors)
+			break; /* the other turns would say the same */
+	}
+}
+
+static void run_if(Elaborator *e, const Stmt *s)
+{
+	for (u32 i = 0; i < s->branch.n; i++) {
+		bool yes = true;
+		const IfArm *arm = &s->branch.v[i];
+		if (arm->condition) {
+			Datum *c = expression(e, arm->condition);
+			if (!want_bool(e, c, arm->condition->loc, "the condition of an 'if'", &yes))
+				return;
+		}
+		if (yes) {
+			statements(e, &arm->body);
+			return;
+		}
+	}
+}
+
+static void statement(Elaborator *e, const Stmt *s)
+{
+	switch (s->kind) {
+	case STMT_ASSIGN:
+		if (s->assign.pattern.n || s->assign.clause.n)
+			fail(e, E0208, s->loc, "'for' and 'from' after a key belong to recipes and configs, not here");
+		else
+			assign(e, s);
+		break;
+	case STMT_PARAM: declare_param(e, s); break;
+	case STMT_DIM:
+		for (u32 i = 0; i < s->binding.n; i++) {
+			Datum *d = expression(e, s->binding.v[i].value);
+			Dim size = datum_to_dim(e, d, s->binding.v[i].value->loc);
+			const char *name = s->binding.v[i].name.text;
+			if (size) {
+				Axis a = axis_new(e->ir, qualified(e, name), size, s->binding.v[i].name.loc);
+				set_variable(e, name, datum_dim(e, size, a, s->binding.v[i].name.loc));
+			} else {
+				set_variable(e, name, datum_error(e));
+			}
+		}
+		break;
+	case STMT_FOR: run_for(e, s); break;
+	case STMT_IF: run_if(e, s); break;
+	case STMT_RETURN: run_return(e, s); break;
+	case STMT_EXPR: expression(e, s->expr); break;
+	case STMT_SCOPE: {
+		const char *name = text_value(e, s->scope.path), *was = e->frame->path;
+		if (name) {
+			e->frame->path = join_path(e, was, name);
+			e->b.scope = intern_z(&e->ir->names, e->frame->path);
+		}
+		statements(e, &s->scope.body);
+		e->frame->path = was;
+		e->b.scope = intern_z(&e->ir->names, was);
+		break;
+	}
+	case STMT_STATE:
+	case STMT_UPDATE:
+		if (!e->frame->optimizer)
+			fail(e, E0208, s->loc, "'state' and '<-' belong to an optimizer");
+		else if (s->kind == STMT_STATE)
+			optimizer_state(e, s);
+		else
+			optimizer_update(e, s);
+		break;
+	case STMT_INPUT: fail(e, E0208, s->loc, "'input' belongs to a train recipe; a module has arguments"); break;
+	case STMT_ARROW: fail(e, E0208, s->loc, "'->' belongs to a shard or weights block"); break;
+	case STMT_DIRECTIVE:
+		fail(e, E0208, s->loc, "'%s' has no meaning here", s->directive.word.text);
+		break;
+	}
+}
+
+void statements(Elaborator *e, const Block *block)
+{
+	for (u32 i = 0; i < block->n; i++) {
+		if (e->frame->returned) {
+			if (block->v[i - 1]->kind == STMT_RETURN)
+				diag_warning(e->diag, W0001, block->v[i]->loc, "nothing after 'return' is used");
+			return;
+		}
+		statement(e, block->v[i]);
+	}
+}
