@@ -5,6 +5,9 @@
 
 _Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_CACHE == (int)BUFFER_CACHE,
 	       "PackageBufferKind has the order of BufferKind");
+_Static_assert((int)PACKAGE_B1 == (int)DT_b1 && (int)PACKAGE_I64 == (int)DT_i64 && (int)PACKAGE_BF16 == (int)DT_bf16 &&
+		       (int)PACKAGE_F64 == (int)DT_f64 && (int)PACKAGE_F64 + 1 == (int)DTYPES,
+	       "PackageDtype has the order of DType");
 
 static PackageTensor tensor(const char *name, const Type *t, u64 offset)
 {
@@ -31,8 +34,12 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	const Kernel *k = plan->kernel.v[s->kernel];
 	LaunchNeeds needs = plan->target->needs(plan->target, k);
 	u64 *slot = NEWN(arena, u64, k->slot.n + 1);
-	for (u32 i = 0; i < k->slot.n; i++)
+	PackageSlot *info = NEWN(arena, PackageSlot, k->slot.n + 1);
+	for (u32 i = 0; i < k->slot.n; i++) {
+		const KSlot *of = &k->slot.v[i];
 		slot[i] = e->buffer.v[s->slot[i]].offset;
+		info[i] = (PackageSlot){ (u64)of->elements, (u8)of->dtype, of->read, of->written, of->name };
+	}
 	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
 	const Diag *d = plan->ir->diag;
@@ -40,6 +47,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	return (PackageStep){
 		.function = function[s->kernel],
 		.slot = slot,
+		.slot_info = info,
 		.nslot = k->slot.n,
 		.number = number,
 		.workspace = s->workspace == NONE ? 0 : e->buffer.v[s->workspace].offset,

@@ -14,9 +14,22 @@
 typedef void KernelFunction(void *const *slot, const i64 *number, void *workspace, void *scratch,
 			    i64 phase, i64 begin, i64 end);
 
+typedef enum PackageDtype { /* ORDER as DType of ir/type.h */
+	PACKAGE_B1,
+	PACKAGE_U8,
+	PACKAGE_U32,
+	PACKAGE_I8,
+	PACKAGE_I32,
+	PACKAGE_I64,
+	PACKAGE_F16,
+	PACKAGE_BF16,
+	PACKAGE_F32,
+	PACKAGE_F64
+} PackageDtype;
+
 typedef struct PackageTensor {
 	const char *name;
-	u8 dtype;        /* DType */
+	u8 dtype;        /* PackageDtype */
 	u8 rank;
 	i64 dim[10];
 	u64 offset, bytes; /* in the arena */
@@ -39,7 +52,7 @@ typedef struct PackageBuffer {
 /* What a slot of a launch is, for checks and reports; code does not look at it. */
 typedef struct PackageSlot {
 	u64 elements;
-	u8 dtype;         /* DType */
+	u8 dtype;         /* PackageDtype */
 	bool read, written;
 	const char *name; /* "h.3.attn.c_attn.weight", "%17" */
 } PackageSlot;

@@ -19,7 +19,7 @@ StepMetrics metrics_none(void)
 	f64 no = METRIC_UNKNOWN;
 	return (StepMetrics){ .train_loss = no, .validation_loss = no, .gradient_norm = no,
 			      .learning_rate = no, .step_ms = no, .tokens_per_second = no,
-			      .tflops = no, .mfu = no, .peak_share = no, .eta_seconds = no };
+			      .tflops = no, .tflops_full = no, .mfu = no, .peak_share = no, .eta_seconds = no };
 }
 
 /* ---- JSON ---- */
@@ -62,9 +62,11 @@ const char *metrics_json(Arena *a, const StepMetrics *m)
 	put_real(&b, "step_ms", m->step_ms);
 	put_real(&b, "tokens_per_second", m->tokens_per_second);
 	put_real(&b, "tflops_per_device", m->tflops);
+	put_real(&b, "tflops_per_device_full_square", m->tflops_full);
 	put_real(&b, "mfu", m->mfu);
 	put_real(&b, "measured_peak_share", m->peak_share);
 	put_count(&b, "memory_bytes", m->memory_bytes);
+	put_count(&b, "resident_bytes", m->resident_bytes);
 	put_real(&b, "eta_seconds", m->eta_seconds);
 	buf_char(&b, '}');
 	return b.text;

@@ -1,0 +1,16 @@
+/* runtime/peak.h: how many floating-point operations a second this machine's cores do at most, measured:
+ * the yardstick beside which a training step's rate is printed as "of measured peak". */
+#ifndef PL_PEAK_H
+#define PL_PEAK_H
+#include "runtime/threads.h"
+
+typedef enum PeakKind {
+	PEAK_F32, /* fused multiply-add in f32 */
+	PEAK_BF16 /* products of bf16 added up in f32, where the cores can; otherwise as f32 */
+} PeakKind;
+
+/* In operations per second (an FMA is two), of all threads of the pool together; the best of a few short
+ * runs, some 20 ms in all. 0 where this file knows no fast instruction for the machine. */
+f64 peak_measure(Threads *pool, PeakKind kind);
+
+#endif

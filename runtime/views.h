@@ -1,0 +1,37 @@
+/* runtime/views.h: an executor's memory as other parts of the runtime name it: buffers as checkpoints know
+ * them, and an entry's inputs as batches of tokens. */
+#ifndef PL_VIEWS_H
+#define PL_VIEWS_H
+#include "runtime/checkpoint/safetensors.h"
+#include "runtime/executor.h"
+
+/* The element type of a safetensors file. */
+SafeDtype safe_dtype_of(PackageDtype dtype);
+
+typedef struct BufferViews {
+	NamedBuffer *v;
+	u32 n;
+} BufferViews;
+
+/* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. */
+BufferViews buffer_views(Arena *a, const Executor *x, u32 kinds);
+enum {
+	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,
+	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
+};
+
+/* Where an entry takes a batch of text: inputs `tokens` and `targets`, i32[B, T]; targets may be missing. */
+typedef struct TokenInputs {
+	const PackageEntry *entry;
+	i32 *tokens, *targets;
+	u32 batch, window;
+} TokenInputs;
+
+/* Fails where the package has no such entry, or the entry takes anything else. */
+PL_MUST_USE Status token_inputs(const Executor *x, const char *entry, TokenInputs *out);
+
+/* A scalar result or counter of floating type as a number; NULL memory gives `otherwise`. */
+f64 scalar_result(const Executor *x, const PackageEntry *entry, const char *name, f64 otherwise);
+f64 scalar_buffer(const Executor *x, const char *name, f64 otherwise);
+
+#endif
