@@ -100,7 +100,7 @@ static V linear(Body *b, const Access *a)
 	/* the vector dimension last: what is before it does not change in the inner loop */
 	for (u32 pass = 0; pass < 2; pass++)
 		for (u32 d = 0; d < b->k->ndim; d++)
-			if (a->stride[d] && (d == b->vector_dim) == (pass == 1))
+			if (a->stride[d] && b->k->dim[d].extent != 1 && (d == b->vector_dim) == (pass == 1))
 				sum = cpu_add(b->m, sum,
 					      cpu_mul(b->m, b->coord[d],
 						      stride_value(b, a->stride[d], at + 1 + d)));

@@ -9,6 +9,7 @@ const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_ROW] = &cpu_row,
 	[KERNEL_COLUMN] = &cpu_column,
 	[KERNEL_SCATTER] = &cpu_scatter,
+	[KERNEL_DOT] = &cpu_dot,
 };
 
 static const char *refusal(const CpuMachine *machine, const Kernel *k)

@@ -441,8 +441,10 @@ static void test_sharing(void **state)
 	suite_run(&s, 5);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows),

@@ -1,0 +1,413 @@
+/* codegen/cpu/pack.c: operands into panels; see panel.h. An operand is a body, evaluated in vectors along
+ * whichever direction it is contiguous in: along the panel's rows straight away, across them through a
+ * transposition in registers. */
+#include "codegen/cpu/panel.h"
+
+#include <string.h>
+
+typedef LLVMValueRef V;
+
+/* ---- ranges ---- */
+
+Range range_of(const Kernel *k, DimRole role)
+{
+	Range r = { k->ndim, k->ndim };
+	for (u32 d = 0; d < k->ndim; d++) {
+		if (k->dim[d].role != role)
+			continue;
+		if (r.first == k->ndim)
+			r.first = d;
+		r.last = d + 1;
+	}
+	return r;
+}
+
+i64 range_count(const Kernel *k, Range r)
+{
+	i64 n = 1;
+	for (u32 d = r.first; d < r.last; d++)
+		n *= k->dim[d].extent;
+	return n;
+}
+
+u32 range_mask(Range r)
+{
+	u32 mask = 0;
+	for (u32 d = r.first; d < r.last; d++)
+		mask |= 1u << d;
+	return mask;
+}
+
+void run_begin(Body *b, Run *r, Range range, V from, V to)
+{
+	CpuModule *m = b->m;
+	assert(range.first < range.last);
+	r->looped = range.last - range.first > 1;
+	if (!r->looped) {
+		r->begin = from;
+		r->end = to;
+		r->base = cpu_i64(m, 0);
+		return;
+	}
+	V one = cpu_i64(m, 1), extent = b->extent[range.last - 1];
+	V last = cpu_div(m, cpu_add(m, to, cpu_sub(m, extent, one)), extent);
+	r->loop = (CpuLoop){ 0 };
+	cpu_loop_begin(m, &r->loop, cpu_div(m, from, extent), last, one, 0, NULL);
+	body_unflatten(b, range.first, range.last - 1, r->loop.index);
+	r->base = cpu_mul(m, r->loop.index, extent);
+	V end = cpu_add(m, r->base, extent);
+	r->begin = LLVMBuildSelect(m->builder, cpu_less(m, from, r->base), r->base, from, "");
+	r->end = cpu_min(m, to, end);
+}
+
+void run_end(Body *b, Run *r)
+{
+	if (!r->looped)
+		return;
+	r->loop.unroll = 1;
+	cpu_loop_end(b->m, &r->loop, NULL);
+}
+
+void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 lanes)
+{
+	CpuModule *m = b->m;
+	u32 last = range.last - 1;
+	assert(n <= STRIP_VECTORS);
+	s->n = n;
+	V end = cpu_add(m, at, cpu_i64(m, (i64)n * lanes));
+	s->whole = cpu_less(m, end, cpu_add(m, count, cpu_i64(m, 1)));
+	for (u32 v = 0; v < n; v++) {
+		body_unflatten(b, range.first, range.last, cpu_add(m, at, cpu_i64(m, (i64)v * lanes)));
+		memcpy(s->coord[v], b->coord, sizeof s->coord[v]);
+		if (range.last - range.first < 2)
+			continue;
+		V past = cpu_add(m, b->coord[last], cpu_i64(m, lanes - 1));
+		s->whole = LLVMBuildAnd(m->builder, s->whole, cpu_less(m, past, b->extent[last]), "");
+	}
+}
+
+void strip_set(Body *b, const Strip *s, Range range, u32 v)
+{
+	for (u32 d = range.first; d < range.last; d++)
+		b->coord[d] = s->coord[v][d];
+}
+
+/* ---- which way ---- */
+
+/* Loads that are contiguous in dimension x or k, counted with the operands they need. */
+static void count_contiguous(const Kernel *k, KVal v, u32 x, u32 kd, bool *seen, i32 *along_x, i32 *along_k)
+{
+	if (!v.i || seen[v.i])
+		return;
+	seen[v.i] = true;
+	const KInst *in = &k->inst.v[v.i];
+	for (u32 i = 0; i < 3; i++)
+		count_contiguous(k, in->in[i], x, kd, seen, along_x, along_k);
+	if (!in->access)
+		return;
+	u32 dynamic = 0;
+	for (u32 i = 0; i < in->access->ndynamic; i++) {
+		KVal index = in->access->dynamic[i].index;
+		dynamic |= k->inst.v[index.i].depends;
+		count_contiguous(k, index, x, kd, seen, along_x, along_k);
+	}
+	if (in->op != K_load)
+		return;
+	*along_x += in->access->stride[x] == 1 && !(dynamic >> x & 1);
+	*along_k += in->access->stride[kd] == 1 && !(dynamic >> kd & 1);
+}
+
+Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes)
+{
+	Packing p = { operand, x, k, width, compute, lanes, false };
+	bool *seen = NEWN(b->arena, bool, b->k->inst.n);
+	i32 along_x = 0, along_k = 0;
+	count_contiguous(b->k, operand, x.last - 1, k.last - 1, seen, &along_x, &along_k);
+	p.along_k = along_k > along_x;
+	return p;
+}
+
+/* ---- values ---- */
+
+static V operand_value(Body *b, const Packing *p)
+{
+	DType from = (DType)b->k->inst.v[p->operand.i].dtype;
+	return simd_convert(&b->lanes, from, p->compute, body_vector(b, p->operand));
+}
+
+static u32 power_above(u32 n)
+{
+	u32 p = 1;
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
+/* Lanes of the vectors that columns are packed in: a narrow panel's are one group. */
+static u32 group_lanes(const Packing *p)
+{
+	return p->width % p->lanes == 0 ? p->lanes : power_above(p->width);
+}
+
+static V at_row(Body *b, const Packing *p, V panel, V row, V column)
+{
+	CpuModule *m = b->m;
+	V index = cpu_add(m, cpu_mul(m, row, cpu_i64(m, p->width)), column);
+	return cpu_at(m, panel_type(m, p->compute), panel, index);
+}
+
+/* The first n lanes, or NULL for all. */
+static V first_lanes(Body *b, u32 n)
+{
+	return n >= b->lanes.lanes ? NULL : simd_mask(&b->lanes, cpu_i64(b->m, n));
+}
+
+static void put(Body *b, const Packing *p, V x, V at, V mask)
+{
+	DType d = panel_dtype(p->compute);
+	if (mask)
+		simd_store_masked(&b->lanes, d, x, at, 0, mask);
+	else
+		simd_store(&b->lanes, d, x, at, 0);
+}
+
+/* ---- along the rows of the panel ---- */
+
+/* All rows at once, vectors without a run's end in them. */
+static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel)
+{
+	CpuModule *m = b->m;
+	u32 L = b->lanes.lanes, kd = p->k.last - 1;
+	Run run = { 0 };
+	run_begin(b, &run, p->k, from, to);
+	CpuLoop k = { 0 };
+	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, 1), 0, NULL);
+	b->coord[kd] = cpu_sub(m, k.index, run.base);
+	for (u32 v = 0; v < s->n; v++) {
+		u32 mark = body_mark(b);
+		strip_set(b, s, p->x, v);
+		b->mask = first_lanes(b, p->width - v * L);
+		V at = at_row(b, p, panel, cpu_sub(m, k.index, from), cpu_i64(m, v * L));
+		put(b, p, operand_value(b, p), at, b->mask);
+		body_release(b, mark);
+	}
+	b->mask = NULL;
+	k.unroll = s->n * b->k->inst.n > 60 ? 1 : 2;
+	cpu_loop_end(m, &k, NULL);
+	run_end(b, &run);
+}
+
+/* Run by run, and vector by vector in a run. */
+static void pack_runs(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel)
+{
+	CpuModule *m = b->m;
+	u32 L = b->lanes.lanes, xd = p->x.last - 1, kd = p->k.last - 1;
+	Run x = { 0 }, run = { 0 };
+	V end = cpu_min(m, x_count, cpu_add(m, x0, cpu_i64(m, p->width)));
+	run_begin(b, &x, p->x, x0, end);
+	CpuLoop lane = { 0 }, k = { 0 };
+	cpu_loop_begin(m, &lane, x.begin, x.end, cpu_i64(m, L), 0, NULL);
+	V mask = simd_mask(&b->lanes, cpu_sub(m, x.end, lane.index));
+	V column = cpu_sub(m, lane.index, x0);
+	run_begin(b, &run, p->k, from, to);
+	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(b);
+	b->coord[kd] = cpu_sub(m, k.index, run.base);
+	b->coord[xd] = cpu_sub(m, lane.index, x.base);
+	b->mask = mask;
+	put(b, p, operand_value(b, p), at_row(b, p, panel, cpu_sub(m, k.index, from), column), mask);
+	b->mask = NULL;
+	body_release(b, mark);
+	k.unroll = 1;
+	cpu_loop_end(m, &k, NULL);
+	run_end(b, &run);
+	lane.unroll = 1;
+	cpu_loop_end(m, &lane, NULL);
+	run_end(b, &x);
+}
+
+static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel)
+{
+	CpuModule *m = b->m;
+	Simd was = b->lanes;
+	b->lanes.lanes = group_lanes(p);
+	u32 L = b->lanes.lanes, vectors = (p->width + L - 1) / L;
+	b->vector_dim = p->x.last - 1;
+	Strip strip;
+	strip_make(b, &strip, p->x, x0, x_count, vectors, L);
+	if (vectors * L > p->width) { /* the last vector is not all of the panel's */
+		V end = cpu_add(m, x0, cpu_i64(m, p->width));
+		V inside = cpu_less(m, end, cpu_add(m, x_count, cpu_i64(m, 1)));
+		V last = strip.coord[vectors - 1][p->x.last - 1];
+		V past = cpu_add(m, last, cpu_i64(m, p->width - (vectors - 1) * L - 1));
+		strip.whole = p->x.last - p->x.first < 2 ?
+				      inside :
+				      LLVMBuildAnd(m->builder, inside,
+						   cpu_less(m, past, b->extent[p->x.last - 1]), "");
+		assert(vectors == 1);
+	}
+	CpuIf whole = { 0 };
+	cpu_if_begin(m, &whole, strip.whole, 90);
+	u32 mark = body_mark(b);
+	pack_strip(b, p, &strip, from, to, panel);
+	body_release(b, mark);
+	cpu_if_else(m, &whole);
+	pack_runs(b, p, x0, x_count, from, to, panel);
+	body_release(b, mark);
+	cpu_if_end(m, &whole, 0, NULL, NULL);
+	b->vector_dim = NONE;
+	b->lanes = was;
+}
+
+/* ---- across them ---- */
+
+typedef struct Rows {
+	u32 n; /* of the group of lanes, those that the panel has */
+	V coord[64][KERNEL_DIMS];
+} Rows;
+
+/* A block of lanes x lanes from k on. */
+static void transpose_block(Body *b, const Packing *p, const Rows *rows, V k, V base, V mask, V at)
+{
+	CpuModule *m = b->m;
+	u32 L = b->lanes.lanes, kd = p->k.last - 1;
+	V x[64];
+	b->coord[kd] = cpu_sub(m, k, base);
+	b->mask = mask;
+	for (u32 i = 0; i < L; i++) {
+		if (i >= rows->n) {
+			x[i] = simd_constant(&b->lanes, panel_dtype(p->compute), 0);
+			continue;
+		}
+		u32 mark = body_mark(b);
+		for (u32 d = p->x.first; d < p->x.last; d++)
+			b->coord[d] = rows->coord[i][d];
+		x[i] = operand_value(b, p);
+		body_release(b, mark);
+	}
+	b->mask = NULL;
+	simd_transpose(&b->lanes, x);
+	V keep = first_lanes(b, rows->n);
+	for (u32 i = 0; i < L; i++)
+		put(b, p, x[i], at_row(b, p, at, cpu_i64(m, i), cpu_i64(m, 0)), keep);
+}
+
+/* Panels of one column: k is contiguous in them too. */
+static void copy_block(Body *b, const Packing *p, V k, V base, V mask, V at)
+{
+	u32 mark = body_mark(b);
+	b->coord[p->k.last - 1] = cpu_sub(b->m, k, base);
+	b->mask = mask;
+	put(b, p, operand_value(b, p), at, mask);
+	b->mask = NULL;
+	body_release(b, mark);
+}
+
+/* k in [begin, end) by whole vectors, then what is left under a mask. */
+static void pack_columns(Body *b, const Packing *p, const Rows *rows, const Run *run, V from, V to_column)
+{
+	CpuModule *m = b->m;
+	V L = cpu_i64(m, b->lanes.lanes), span = cpu_sub(m, run->end, run->begin);
+	V whole = cpu_add(m, run->begin, cpu_mul(m, cpu_div(m, span, L), L));
+	for (u32 pass = 0; pass < 2; pass++) {
+		CpuLoop k = { 0 };
+		cpu_loop_begin(m, &k, pass ? whole : run->begin, pass ? run->end : whole, L, 0, NULL);
+		V mask = pass ? simd_mask(&b->lanes, cpu_sub(m, run->end, k.index)) : NULL;
+		V at = at_row(b, p, to_column, cpu_sub(m, k.index, from), cpu_i64(m, 0));
+		if (p->width == 1)
+			copy_block(b, p, k.index, run->base, mask, at);
+		else
+			transpose_block(b, p, rows, k.index, run->base, mask, at);
+		k.unroll = 1;
+		cpu_loop_end(m, &k, NULL);
+	}
+}
+
+static void pack_along_k(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel)
+{
+	CpuModule *m = b->m;
+	Simd was = b->lanes;
+	b->lanes.lanes = p->width == 1 ? p->lanes : group_lanes(p);
+	u32 L = b->lanes.lanes;
+	u32 group = p->width == 1 ? 1 : MIN(L, p->width);
+	assert(p->width % group == 0);
+	b->vector_dim = p->k.last - 1;
+	V last = cpu_sub(m, x_count, cpu_i64(m, 1));
+	CpuLoop g = { 0 };
+	cpu_loop_begin(m, &g, cpu_i64(m, 0), cpu_i64(m, p->width), cpu_i64(m, group), 0, NULL);
+	u32 mark = body_mark(b);
+	Rows rows = { .n = group };
+	V first = cpu_add(m, x0, g.index);
+	for (u32 i = 0; i < group; i++) {
+		/* columns past the end repeat the last one */
+		body_unflatten(b, p->x.first, p->x.last, cpu_min(m, last, cpu_add(m, first, cpu_i64(m, i))));
+		memcpy(rows.coord[i], b->coord, sizeof rows.coord[i]);
+	}
+	Run run = { 0 };
+	run_begin(b, &run, p->k, from, to);
+	pack_columns(b, p, &rows, &run, from, cpu_at(m, panel_type(m, p->compute), panel, g.index));
+	run_end(b, &run);
+	body_release(b, mark);
+	g.unroll = 1;
+	cpu_loop_end(m, &g, NULL);
+	b->vector_dim = NONE;
+	b->lanes = was;
+}
+
+void pack(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_panel)
+{
+	if (p->along_k)
+		pack_along_k(b, p, x0, x_count, from, to, to_panel);
+	else
+		pack_along_x(b, p, x0, x_count, from, to, to_panel);
+}
+
+/* ---- asking ahead ---- */
+
+/* The operand's one load that matters: the first that moves with both x and k, and is plain. */
+static const Access *main_load(const Body *b, const Packing *p)
+{
+	const Kernel *k = b->k;
+	u32 xd = p->x.last - 1, kd = p->k.last - 1;
+	if (p->x.last - p->x.first > 1 || p->k.last - p->k.first > 1)
+		return NULL;
+	const Access *found = NULL;
+	bool *seen = NEWN(b->arena, bool, k->inst.n);
+	i32 along_x = 0, along_k = 0;
+	count_contiguous(k, p->operand, xd, kd, seen, &along_x, &along_k);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (!seen[i] || in->op != K_load || in->access->ndynamic)
+			continue;
+		u32 both = 1u << xd | 1u << kd;
+		if ((in->depends & both) == both && !found)
+			found = in->access;
+	}
+	return found;
+}
+
+void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V part, V parts)
+{
+	CpuModule *m = b->m;
+	const Access *a = main_load(b, p);
+	if (!a)
+		return;
+	u32 xd = p->x.last - 1, kd = p->k.last - 1;
+	u32 line = (u32)m->machine->line / dtype_info[b->k->slot.v[a->slot].dtype].bytes;
+	x0 = cpu_min(m, x0, x_count); /* there may be no next panel */
+	V x_end = cpu_min(m, x_count, cpu_add(m, x0, cpu_i64(m, p->width)));
+	V begin = p->along_k ? x0 : from, end = p->along_k ? x_end : to;
+	V rows = cpu_sub(m, end, begin);
+	V first = cpu_add(m, begin, cpu_div(m, cpu_mul(m, rows, part), parts));
+	V last = cpu_add(m, begin, cpu_div(m, cpu_mul(m, rows, cpu_add(m, part, cpu_i64(m, 1))), parts));
+	CpuLoop row = { 0 }, along = { 0 };
+	cpu_loop_begin(m, &row, first, last, cpu_i64(m, 1), 0, NULL);
+	cpu_loop_begin(m, &along, p->along_k ? from : x0, p->along_k ? to : x_end, cpu_i64(m, line), 0, NULL);
+	b->coord[xd] = p->along_k ? row.index : along.index;
+	b->coord[kd] = p->along_k ? along.index : row.index;
+	simd_prefetch(&b->one, body_address(b, a), 2, false);
+	along.unroll = 1;
+	cpu_loop_end(m, &along, NULL);
+	row.unroll = 1;
+	cpu_loop_end(m, &row, NULL);
+}

@@ -1,0 +1,291 @@
+/* DOT kernels on the CPU against kernel_eval: shapes around the edges of tiles and panels, both
+ * orientations of both operands, several dimensions per role, batches, every precision, blocks of K and
+ * M, prologues and epilogues. */
+#include "kernel_run.h"
+
+typedef struct Dot {
+	Kernel *k;
+	i64 B, M, N, K;
+	bool a_turned, b_turned; /* a is [K, M], b is [N, K] */
+	DType from;              /* of the operands in memory */
+	KVal a, b;
+	f64 scale;
+} Dot;
+
+/* b = 0: no batch dimension. */
+static Dot dot_kernel(Suite *s, const char *name, i64 B, i64 M, i64 N, i64 K, u32 turned, DType from,
+		      DType compute)
+{
+	Dot d = { suite_kernel(s, KERNEL_DOT, name), B, M, N, K, turned & 1, turned >> 1 & 1, from, NO, NO, 0 };
+	Kernel *k = d.k;
+	k->compute = compute;
+	if (B)
+		kb_dim(k, DIM_BATCH, B);
+	kb_dim(k, DIM_M, M);
+	kb_dim(k, DIM_N, N);
+	kb_dim(k, DIM_K, K);
+	u32 o = B != 0;
+	i64 items = MAX(B, 1);
+	Access a = { .slot = kb_slot(k, from, items * M * K) }, b = { .slot = kb_slot(k, from, items * K * N) };
+	a.stride[o] = d.a_turned ? 1 : K;
+	a.stride[o + 2] = d.a_turned ? M : 1;
+	b.stride[o + 2] = d.b_turned ? 1 : N;
+	b.stride[o + 1] = d.b_turned ? K : 1;
+	if (B) {
+		a.stride[0] = M * K;
+		b.stride[0] = K * N;
+	}
+	d.a = kb_load(k, a, NO);
+	d.b = kb_load(k, b, NO);
+	d.scale = sqrt((f64)K);
+	return d;
+}
+
+static Access result(const Dot *d, DType t)
+{
+	Access c = { .slot = kb_slot(d->k, t, MAX(d->B, 1) * d->M * d->N) };
+	u32 o = d->B != 0;
+	c.stride[o] = d->N;
+	c.stride[o + 1] = 1;
+	if (o)
+		c.stride[0] = d->M * d->N;
+	return c;
+}
+
+/* Rounding of a sum of K products of numbers up to 1, in units of the last place. */
+static f64 dot_ulps(const Dot *d, DType out)
+{
+	f64 one = 2 + 2 * sqrt((f64)d->K);
+	return out == DT_bf16 || out == DT_f16 ? 2 : one;
+}
+
+static void finish(Suite *s, Dot *d, DType out)
+{
+	d->k->operand[0] = d->a;
+	d->k->operand[1] = d->b;
+	d->k->noperand = 2;
+	DType acc = d->k->compute == DT_f64 ? DT_f64 : DT_f32;
+	KVal sum = kb_acc(d->k, acc, 0);
+	kb_store(d->k, result(d, out), kb_cast(d->k, out, sum), NO);
+	/* a sum's error is relative to the size of what was added, about sqrt(K) */
+	suite_add(s, d->k, dot_ulps(d, out), MAX(1, d->scale / 4));
+}
+
+static void plain(Suite *s, i64 B, i64 M, i64 N, i64 K, u32 turned)
+{
+	Dot d = dot_kernel(s, "plain", B, M, N, K, turned, DT_f32, DT_f32);
+	finish(s, &d, DT_f32);
+}
+
+static void test_edges(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][3] = { { 1, 1, 1 },    { 1, 1, 50 },   { 1, 100, 33 }, { 2, 48, 16 },
+				       { 3, 47, 17 },  { 8, 48, 4 },   { 9, 49, 5 },   { 16, 96, 64 },
+				       { 17, 97, 65 }, { 40, 1, 129 }, { 33, 130, 1 }, { 5, 200, 31 },
+				       { 64, 64, 64 }, { 31, 20, 70 }, { 7, 300, 15 }, { 50, 17, 1700 } };
+	for (u32 i = 0; i < COUNT(size); i++)
+		for (u32 t = 0; t < 4; t++)
+			plain(&s, 0, size[i][0], size[i][1], size[i][2], t);
+	suite_run(&s, 1);
+}
+
+static void test_batches(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 t = 0; t < 4; t++) {
+		plain(&s, 3, 12, 20, 24, t);
+		plain(&s, 1, 9, 70, 33, t);
+	}
+	plain(&s, 40, 5, 5, 5, 0);
+	suite_run(&s, 2);
+}
+
+/* K and the packed operand in several blocks, tasks of several pieces of rows. */
+static void test_blocks(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	plain(&s, 0, 5, 30, 9000, 0);
+	plain(&s, 0, 5, 30, 20011, 3);
+	plain(&s, 2, 11, 10, 8500, 1);
+	plain(&s, 0, 2500, 8, 1000, 0);
+	plain(&s, 0, 1100, 9, 60, 2);
+	suite_run(&s, 3);
+}
+
+static void test_precisions(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const DType dtype[] = { DT_bf16, DT_f16, DT_f64 };
+	for (u32 i = 0; i < 3; i++)
+		for (u32 t = 0; t < 4; t++) {
+			DType d = dtype[i];
+			Dot k = dot_kernel(&s, "narrow", 0, 21, 59, 75, t, d, d);
+			finish(&s, &k, d == DT_f64 ? DT_f64 : t & 1 ? d : DT_f32);
+			if (d == DT_f64)
+				continue;
+			/* f32 in memory, rounded on the way: by the kernel, or by a cast in the body */
+			k = dot_kernel(&s, "rounded", 0, 21, 59, 75, t, DT_f32, d);
+			if (t & 1)
+				k.a = kb_cast(k.k, d, k.a);
+			finish(&s, &k, DT_f32);
+		}
+	Dot k = dot_kernel(&s, "wide tile", 2, 100, 7, 30, 1, DT_f64, DT_f64);
+	finish(&s, &k, DT_f64);
+	k = dot_kernel(&s, "wide tile", 0, 3, 70, 30, 2, DT_f64, DT_f64);
+	finish(&s, &k, DT_f64);
+	suite_run(&s, 4);
+}
+
+/* gelu(x W + bias) + residual, stored as f32 and bf16, with x computed on the way (a gain per column and
+ * an activation) and a mask drawn in the epilogue. */
+static void add_fused(Suite *s, i64 M, i64 N, i64 K, u32 turned)
+{
+	Dot d = dot_kernel(s, "fused", 0, M, N, K, turned, DT_f32, DT_f32);
+	Kernel *k = d.k;
+	KVal gain = kb_load(k, ACCESS(kb_slot(k, DT_f32, K), 0, 0, 0, 1), NO);
+	d.a = kb_op(k, S_mul, kb_op(k, S_tanh, d.a, NO), gain);
+	k->operand[0] = d.a;
+	k->operand[1] = d.b;
+	k->noperand = 2;
+	KVal x = kb_acc(k, DT_f32, 0);
+	KVal bias = kb_load(k, ACCESS(kb_slot(k, DT_f32, N), 0, 0, 1), NO);
+	KVal row = kb_load(k, ACCESS(kb_slot(k, DT_f32, M), 0, 1), NO);
+	x = kb_op(k, S_add, kb_op(k, S_add, x, bias), row);
+	KVal y = kb_op(k, S_mul, x, kb_op(k, S_sigmoid, x, NO));
+	KVal residual = kb_load(k, ACCESS(kb_slot(k, DT_f32, M * N), 0, 1, M), NO); /* turned */
+	y = kb_op(k, S_add, y, residual);
+	kb_store(k, result(&d, DT_f32), y, NO);
+	kb_store(k, result(&d, DT_bf16), kb_cast(k, DT_bf16, x), NO);
+	Access turned_out = { .slot = kb_slot(k, DT_f32, M * N), .stride = { 1, M } };
+	kb_store(k, turned_out, x, kb_op(k, S_lt, bias, row));
+	suite_add(s, k, 8 + sqrt((f64)K), MAX(1, d.scale / 4));
+}
+
+static void test_fused(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 t = 0; t < 4; t++) {
+		add_fused(&s, 19, 61, 40, t);
+		add_fused(&s, 8, 96, 900, t);
+	}
+	suite_run(&s, 6);
+}
+
+/* Roles of several dimensions, whose strides do not merge: heads of an attention's projections. */
+static void add_factored(Suite *s, i64 M1, i64 M2, i64 N1, i64 N2, i64 K1, i64 K2, u32 layout)
+{
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "factored");
+	kb_dim(k, DIM_M, M1);
+	kb_dim(k, DIM_M, M2);
+	kb_dim(k, DIM_N, N1);
+	kb_dim(k, DIM_N, N2);
+	kb_dim(k, DIM_K, K1);
+	kb_dim(k, DIM_K, K2);
+	i64 M = M1 * M2, N = N1 * N2, K = K1 * K2;
+	u32 sa = kb_slot(k, DT_f32, M * K), sb = kb_slot(k, DT_f32, K * N), sc = kb_slot(k, DT_f32, M * N);
+	/* [M2, K1, M1, K2] or [K2, M1, K1, M2]; [N2, K1, N1, K2] or [K2, N1, K1, N2]; [N1, M1, M2, N2] */
+	Access a = layout & 1 ? ACCESS(sa, 0, K1 * M2, 1, 0, 0, M2, M1 * K1 * M2)
+			      : ACCESS(sa, 0, K2, K1 * M1 * K2, 0, 0, M1 * K2, 1);
+	Access b = layout & 2 ? ACCESS(sb, 0, 0, 0, K1 * N2, 1, N2, N1 * K1 * N2)
+			      : ACCESS(sb, 0, 0, 0, K2, K1 * N1 * K2, N1 * K2, 1);
+	k->operand[0] = kb_load(k, a, NO);
+	k->operand[1] = kb_load(k, b, NO);
+	k->noperand = 2;
+	kb_store(k, ACCESS(sc, 0, M2 * N2, N2, M * N2, 1), kb_acc(k, DT_f32, 0), NO);
+	suite_add(s, k, 2 + 2 * sqrt((f64)K), sqrt((f64)K) / 4);
+}
+
+static void test_factored(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 i = 0; i < 4; i++) {
+		add_factored(&s, 3, 7, 5, 20, 4, 9, i);
+		add_factored(&s, 5, 16, 6, 64, 3, 48, i);
+		add_factored(&s, 40, 2, 50, 3, 30, 5, i);
+	}
+	suite_run(&s, 8);
+}
+
+/* Operands that are gathered, guarded, repeated, or do not depend on all they may. */
+static void test_operands(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 i = 0; i < 4; i++) {
+		i64 M = 13, N = 70, K = 45;
+		Kernel *k = suite_kernel(&s, KERNEL_DOT, "operands");
+		kb_dim(k, DIM_M, M);
+		kb_dim(k, DIM_N, N);
+		kb_dim(k, DIM_K, K);
+		KVal index = kb_load(k, ACCESS(kb_slot(k, DT_i32, M), 0, 1), NO);
+		KVal low = kb_const(k, DT_i32, 0), high = kb_const(k, DT_i32, 8);
+		index = kb_op(k, S_min, kb_op(k, S_max, index, low), high);
+		Access row = ACCESS(0, 0, 0, 0, 1);
+		row.slot = kb_slot(k, DT_f32, 9 * K);
+		row.ndynamic = 1;
+		row.dynamic[0].index = index;
+		row.dynamic[0].stride = K;
+		KVal a = kb_load(k, row, NO);
+		KVal at = kb_index(k, DT_i32, ACCESS(0, 0, 0, 1, -1));
+		KVal inside = kb_op(k, S_le, kb_const(k, DT_i32, -20), at);
+		/* b is shifted along k: n - k, of which a part is beyond the tensor */
+		KVal b = kb_load(k, ACCESS(kb_slot(k, DT_f32, N + 20), 20, 0, 1, -1), inside);
+		if (i == 1)
+			b = kb_load(k, ACCESS(kb_slot(k, DT_f32, K), 0, 0, 0, 1), NO);
+		if (i == 2)
+			b = kb_load(k, ACCESS(kb_slot(k, DT_f32, 3 * N), 0, 0, 3), NO);
+		if (i == 3)
+			a = kb_const(k, DT_f32, 0.5);
+		k->operand[0] = a;
+		k->operand[1] = b;
+		k->noperand = 2;
+		KVal sum = kb_op(k, S_mul, kb_acc(k, DT_f32, 0), kb_cast(k, DT_f32, index));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, M * N), 0, N, 1), sum, NO);
+		suite_add(&s, k, 9, 10);
+	}
+	suite_run(&s, 9);
+}
+
+/* The tiles chosen waste little, and fit the registers. */
+static void test_tiles(void **state)
+{
+	(void)state;
+	static const char *const cpu[] = { "x86-64-v4", "haswell", "x86-64" };
+	for (u32 c = 0; c < COUNT(cpu); c++) {
+		CpuMachine m;
+		assert_null(cpu_machine(cpu[c], &m));
+		Arena a = ARENA("tiles");
+		const TargetInfo *t = cpu_target(&m, &a);
+		Suite s = { 0 };
+		for (i64 M = 1; M < 70; M += 3)
+			for (i64 N = 1; N < 200; N += 13) {
+				Kernel *k = suite_kernel(&s, KERNEL_DOT, "tile");
+				kb_dim(k, DIM_M, M);
+				kb_dim(k, DIM_N, N);
+				kb_dim(k, DIM_K, 100000);
+				LaunchNeeds n = t->needs(t, k);
+				assert_in_range(n.nphase, 2, KERNEL_PHASES);
+			}
+		arena_free(&s.arena);
+		arena_free(&a);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
+		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
+		cmocka_unit_test(test_operands), cmocka_unit_test(test_tiles),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
