@@ -42,6 +42,7 @@ typedef struct Grouping {
 	bool *stored;        /* [value] */
 	u32 *order;          /* groups that remain, in order of execution */
 	u32 norder;
+	u32 *place;          /* [group] its place in `order`, or NONE */
 } Grouping;
 
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */

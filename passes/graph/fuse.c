@@ -521,8 +521,12 @@ static void keep_used(Grouping *f, Arena *tmp)
 			key[f->norder++] = (u64)f->group.v[i].root << 32 | i;
 	qsort(key, f->norder, sizeof *key, by_key);
 	f->order = NEWN(f->arena, u32, f->norder + 1);
-	for (u32 i = 0; i < f->norder; i++)
+	f->place = NEWN(f->arena, u32, f->group.n + 1);
+	memset(f->place, 0xff, (f->group.n + 1) * sizeof *f->place);
+	for (u32 i = 0; i < f->norder; i++) {
 		f->order[i] = (u32)key[i];
+		f->place[f->order[i]] = i;
+	}
 }
 
 Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)

@@ -202,17 +202,17 @@ static void drop_dead(Kernel *k, Arena *tmp)
 		s->dynamic[j].index.i = to[s->dynamic[j].index.i];
 }
 
-/* An instruction that operands need: read at another time than it would be at a store's place. */
-static void operand_insts(const Kernel *k, KVal v, bool *mark)
+/* Marks what an instruction needs, itself among it. */
+static void needed_insts(const Kernel *k, KVal v, bool *mark)
 {
 	if (!v.i || mark[v.i])
 		return;
 	mark[v.i] = true;
 	const KInst *in = &k->inst.v[v.i];
 	for (u32 j = 0; j < COUNT(in->in); j++)
-		operand_insts(k, in->in[j], mark);
+		needed_insts(k, in->in[j], mark);
 	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
-		operand_insts(k, in->access->dynamic[j].index, mark);
+		needed_insts(k, in->access->dynamic[j].index, mark);
 }
 
 static bool access_like(const Kernel *k, const Access *a, const Access *b)
@@ -222,40 +222,60 @@ static bool access_like(const Kernel *k, const Access *a, const Access *b)
 	return memcmp(a->stride, b->stride, k->ndim * sizeof *a->stride) == 0;
 }
 
+typedef struct Alias {
+	const Kernel *k;
+	bool *by_operand; /* read at other times than a store's */
+	bool **by_store;  /* [inst] for stores: what each needs */
+} Alias;
+
+/* May store `o` overwrite what load `i` reads? The load is at the very place, is done for this store, and
+ * whatever else is done with it is stored at the same points of the domain: there the value is at hand.
+ * (A value of a row that is stored once, but used at every element, would be read again.) */
+static bool read_in_time(const Alias *x, u32 i, u32 o)
+{
+	const Kernel *k = x->k;
+	if (!access_like(k, k->inst.v[i].access, k->inst.v[o].access) || x->by_operand[i] || !x->by_store[o][i])
+		return false;
+	for (u32 q = 1; q < k->inst.n; q++)
+		if (x->by_store[q] && x->by_store[q][i] && k->inst.v[q].depends != k->inst.v[o].depends)
+			return false;
+	return true;
+}
+
 /* Writing an element in place is safe where the only reads of it are at the same place of the domain and
  * the write comes after them: in the last sweep over a row, for earlier ones are done by then. */
 static void find_aliases(Kernel *k, Arena *tmp)
 {
+	Alias x = { k, NEWN(tmp, bool, k->inst.n + 1), NEWN(tmp, bool *, k->inst.n + 1) };
 	u32 last_sweep = 0;
-	for (u32 i = 1; i < k->inst.n; i++)
+	for (u32 i = 1; i < k->inst.n; i++) {
 		last_sweep = MAX(last_sweep, k->inst.v[i].sweep);
-	bool *by_operand = NEWN(tmp, bool, k->inst.n + 1);
+		if (k->inst.v[i].op != K_store)
+			continue;
+		x.by_store[i] = NEWN(tmp, bool, k->inst.n + 1);
+		needed_insts(k, (KVal){ i }, x.by_store[i]);
+	}
 	for (u32 i = 0; i < k->noperand; i++)
-		operand_insts(k, k->operand[i], by_operand);
+		needed_insts(k, k->operand[i], x.by_operand);
 	for (u32 o = 0; o < k->slot.n; o++) {
 		KSlot *out = &k->slot.v[o];
 		if (!out->written || out->read)
 			continue;
-		const Access *store = NULL;
-		u32 stores = 0, sweep = 0;
+		u32 store = 0, stores = 0;
 		for (u32 i = 1; i < k->inst.n; i++)
 			if (k->inst.v[i].op == K_store && k->inst.v[i].access->slot == o) {
-				store = k->inst.v[i].access;
-				sweep = k->inst.v[i].sweep;
+				store = i;
 				stores++;
 			}
-		if (stores != 1 || sweep < last_sweep)
+		if (stores != 1 || k->inst.v[store].sweep < last_sweep)
 			continue;
 		for (u32 s = 0; s < k->slot.n && s < 64; s++) {
 			const KSlot *in = &k->slot.v[s];
 			bool can = in->read && !in->written && in->elements == out->elements &&
 				   dtype_info[in->dtype].bytes == dtype_info[out->dtype].bytes;
-			for (u32 i = 1; can && i < k->inst.n; i++) {
-				const KInst *n = &k->inst.v[i];
-				if (n->op != K_load || n->access->slot != s)
-					continue;
-				can = access_like(k, n->access, store) && !by_operand[i];
-			}
+			for (u32 i = 1; can && i < k->inst.n; i++)
+				if (k->inst.v[i].op == K_load && k->inst.v[i].access->slot == s)
+					can = read_in_time(&x, i, store);
 			if (can)
 				out->may_alias |= (u64)1 << s;
 		}

@@ -17,20 +17,29 @@ static const Node *node_of(const Lower *l, Val v)
 	return val_node(l->g, v);
 }
 
-static bool at_home(const Lower *l, Val v)
+static u32 home_of(const Lower *l, Val v)
 {
 	u32 group = l->f->home[l->g->value.v[v.i].node];
-	if (group == NONE || l->group == NONE)
-		return false;
-	while (l->f->group.v[group].into != NONE)
+	while (group != NONE && l->f->group.v[group].into != NONE)
 		group = l->f->group.v[group].into;
-	return group == l->group;
+	return group;
 }
 
+static bool at_home(const Lower *l, Val v)
+{
+	return l->group != NONE && home_of(l, v) == l->group;
+}
+
+/* Is the value in memory when this group runs? One that is stored later, for others, was found to be
+ * worth computing again here. */
 static bool in_memory(const Lower *l, Val v)
 {
-	NodeClass class = node_class((Op)node_of(l, v)->op);
-	return class == NODE_SOURCE || l->f->stored[v.i];
+	if (node_class((Op)node_of(l, v)->op) == NODE_SOURCE)
+		return true;
+	u32 home = home_of(l, v);
+	if (!l->f->stored[v.i])
+		return false;
+	return l->group == NONE || home == NONE || l->f->place[home] < l->f->place[l->group];
 }
 
 /* ---- small makings ---- */

@@ -339,6 +339,8 @@ static void grouped_body(Lower *l, const Node *n)
 	Index offsets = pick(l, 1, ON_G, 0, 0);
 	operand(l, n->in[0], &x);
 	operand(l, n->in[1], &y);
+	operand(l, n->in[2], &offsets); /* where the group begins, and where it ends */
+	offsets.dim[0].offset++;
 	operand(l, n->in[2], &offsets);
 	l->k->compute = val_type(l->g, n->in[0])->dtype;
 }

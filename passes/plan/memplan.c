@@ -1,0 +1,316 @@
+/* passes/plan/memplan.c: where every buffer lies in the arena; see plan.h and ir/plan.h.
+ *
+ * First, what can be computed in place is: an output takes over the memory of an input that dies with the
+ * step, where the kernel allows it (KSlot.may_alias). Buffers that share memory so are one block, alive
+ * from the first's beginning to the last's end.
+ *
+ * Blocks are laid out by two methods, and the smaller arena wins. By rank: the largest first (by size, then
+ * by size times lifetime), each into the smallest gap among those placed before that are alive with it
+ * (the greedy-by-size planner of Pisarchyk and Lee 2020); only for the blocks that matter, since it looks
+ * at pairs. By time: as an allocator would, the best fitting hole at each step. The bound that both are
+ * measured by is the largest sum of sizes alive at one step. */
+#include "passes/plan/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* By rank looks at no more blocks than this; the rest is laid out by time, behind them. */
+enum { RANKED = 4096 };
+
+static u64 rounded(u64 bytes)
+{
+	return ALIGN_UP(bytes, MEMORY_ALIGN);
+}
+
+/* ---- the bound ---- */
+
+u64 blocks_bound(Arena *tmp, const Block *b, u32 n)
+{
+	ArenaMark mark = arena_mark(tmp);
+	u32 steps = 0;
+	for (u32 i = 0; i < n; i++)
+		steps = MAX(steps, b[i].last + 1);
+	i64 *change = NEWN(tmp, i64, steps + 1), now = 0, most = 0;
+	for (u32 i = 0; i < n; i++) {
+		change[b[i].first] += (i64)rounded(b[i].bytes);
+		change[b[i].last + 1] -= (i64)rounded(b[i].bytes);
+	}
+	for (u32 s = 0; s < steps; s++) {
+		now += change[s];
+		most = MAX(most, now);
+	}
+	arena_release(tmp, mark);
+	return (u64)most;
+}
+
+/* ---- by rank ---- */
+
+typedef struct Ranked {
+	f64 rank;
+	u32 block;
+} Ranked;
+
+static int larger_first(const void *a, const void *b)
+{
+	const Ranked *x = a, *y = b;
+	if (x->rank != y->rank)
+		return x->rank > y->rank ? -1 : 1;
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* The blocks listed in `r`, in order, from offset 0; the end of the highest. */
+static u64 place_ranked(Arena *tmp, Block *b, const Ranked *r, u32 n)
+{
+	u32 *placed = NEWN(tmp, u32, n + 1), nplaced = 0; /* by offset */
+	u64 top = 0;
+	for (u32 i = 0; i < n; i++) {
+		Block *x = &b[r[i].block];
+		u64 size = rounded(x->bytes), end = 0, best = UINT64_MAX, at = 0;
+		bool found = false;
+		for (u32 k = 0; k < nplaced; k++) {
+			const Block *y = &b[placed[k]];
+			if (y->last < x->first || x->last < y->first)
+				continue;
+			if (y->offset > end && y->offset - end >= size && y->offset - end < best) {
+				best = y->offset - end;
+				at = end;
+				found = true;
+			}
+			end = MAX(end, y->offset + rounded(y->bytes));
+		}
+		x->offset = found ? at : end;
+		top = MAX(top, x->offset + size);
+		u32 k = nplaced++;
+		for (; k > 0 && b[placed[k - 1]].offset > x->offset; k--)
+			placed[k] = placed[k - 1];
+		placed[k] = r[i].block;
+	}
+	return top;
+}
+
+/* ---- by time ---- */
+
+typedef struct Hole {
+	u64 at, size;
+} Hole;
+
+typedef struct Heap {
+	Hole *hole; /* by place; never two that touch */
+	u32 n;
+	u64 top;
+} Heap;
+
+static u64 heap_take(Heap *h, u64 size)
+{
+	u32 best = NONE;
+	for (u32 i = 0; i < h->n; i++)
+		if (h->hole[i].size >= size && (best == NONE || h->hole[i].size < h->hole[best].size))
+			best = i;
+	u64 at;
+	if (best == NONE) {
+		/* grow, from the last hole if it is at the top */
+		bool last = h->n && h->hole[h->n - 1].at + h->hole[h->n - 1].size == h->top;
+		at = last ? h->hole[--h->n].at : h->top;
+		h->top = at + size;
+		return at;
+	}
+	at = h->hole[best].at;
+	h->hole[best].at += size;
+	h->hole[best].size -= size;
+	if (!h->hole[best].size)
+		memmove(h->hole + best, h->hole + best + 1, (--h->n - best) * sizeof *h->hole);
+	return at;
+}
+
+static void heap_give(Heap *h, u64 at, u64 size)
+{
+	if (!size)
+		return;
+	u32 low = 0, high = h->n;
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+		if (h->hole[middle].at < at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	bool before = low && h->hole[low - 1].at + h->hole[low - 1].size == at;
+	bool after = low < h->n && at + size == h->hole[low].at;
+	if (before && after) {
+		h->hole[low - 1].size += size + h->hole[low].size;
+		memmove(h->hole + low, h->hole + low + 1, (--h->n - low) * sizeof *h->hole);
+	} else if (before) {
+		h->hole[low - 1].size += size;
+	} else if (after) {
+		h->hole[low].at = at;
+		h->hole[low].size += size;
+	} else {
+		memmove(h->hole + low + 1, h->hole + low, (h->n++ - low) * sizeof *h->hole);
+		h->hole[low] = (Hole){ at, size };
+	}
+}
+
+typedef struct Event {
+	u32 step;
+	bool end;
+	u64 bytes;
+	u32 block;
+} Event;
+
+/* In a step, all come alive before any dies; the largest first. */
+static int by_time(const void *a, const void *b)
+{
+	const Event *x = a, *y = b;
+	if (x->step != y->step)
+		return x->step < y->step ? -1 : 1;
+	if (x->end != y->end)
+		return x->end ? 1 : -1;
+	if (x->bytes != y->bytes)
+		return x->bytes > y->bytes ? -1 : 1;
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* The blocks listed, from offset `base`; the end of the highest. */
+static u64 place_by_time(Arena *tmp, Block *b, const u32 *list, u32 n, u64 base)
+{
+	Event *event = NEWN(tmp, Event, 2 * n + 1);
+	for (u32 i = 0; i < n; i++) {
+		const Block *x = &b[list[i]];
+		event[2 * i] = (Event){ x->first, false, x->bytes, list[i] };
+		event[2 * i + 1] = (Event){ x->last, true, x->bytes, list[i] };
+	}
+	qsort(event, 2 * (size_t)n, sizeof *event, by_time);
+	Heap h = { .hole = NEWN(tmp, Hole, n + 2), .top = base };
+	for (u32 i = 0; i < 2 * n; i++) {
+		Block *x = &b[event[i].block];
+		if (event[i].end)
+			heap_give(&h, x->offset, rounded(x->bytes));
+		else
+			x->offset = heap_take(&h, rounded(x->bytes));
+	}
+	return h.top;
+}
+
+/* ---- the best of them ---- */
+
+static u64 attempt(Arena *tmp, Block *b, u32 n, u32 method)
+{
+	u32 *list = NEWN(tmp, u32, n + 1), nlist = 0;
+	if (method == 2) {
+		for (u32 i = 0; i < n; i++)
+			list[nlist++] = i;
+		return place_by_time(tmp, b, list, nlist, 0);
+	}
+	Ranked *r = NEWN(tmp, Ranked, n + 1);
+	for (u32 i = 0; i < n; i++) {
+		f64 life = (f64)(b[i].last - b[i].first + 1);
+		r[i] = (Ranked){ (f64)b[i].bytes * (method == 1 ? life : 1), i };
+	}
+	qsort(r, n, sizeof *r, larger_first);
+	u32 ranked = MIN(n, (u32)RANKED);
+	u64 top = place_ranked(tmp, b, r, ranked);
+	for (u32 i = ranked; i < n; i++)
+		list[nlist++] = r[i].block;
+	return nlist ? place_by_time(tmp, b, list, nlist, top) : top;
+}
+
+u64 blocks_lay_out(Arena *tmp, Block *b, u32 n)
+{
+	ArenaMark mark = arena_mark(tmp);
+	u64 bound = blocks_bound(tmp, b, n), least = UINT64_MAX;
+	u64 *offset = NEWN(tmp, u64, n + 1);
+	for (u32 method = 0; method < 3 && least > bound; method++) {
+		u64 top = attempt(tmp, b, n, method);
+		if (top >= least)
+			continue;
+		least = top;
+		for (u32 i = 0; i < n; i++)
+			offset[i] = b[i].offset;
+	}
+	for (u32 i = 0; i < n; i++)
+		b[i].offset = offset[i];
+	arena_release(tmp, mark);
+	return least;
+}
+
+/* ---- in place ---- */
+
+static bool transient(const PlanBuffer *b)
+{
+	return b->kind != MEMORY_PERSISTENT;
+}
+
+/* The buffer of output slot `o` of step `s` takes over that of an input slot, if one may be taken. */
+static void take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
+{
+	const Step *step = &e->step.v[s];
+	const Kernel *k = p->kernel.v[step->kernel];
+	PlanBuffer *out = &e->buffer.v[step->slot[o]];
+	if (!transient(out) || out->first != s || out->root != NONE)
+		return;
+	for (u32 i = 0; i < k->slot.n && i < 64; i++) {
+		if (!(k->slot.v[o].may_alias >> i & 1))
+			continue;
+		u32 from = step->slot[i];
+		PlanBuffer *in = &e->buffer.v[from];
+		bool before = in->first < s || in->kind == MEMORY_INPUT;
+		if (!transient(in) || in->kind == MEMORY_RESULT || in->last != s || !before || taken[from] || in->bytes != out->bytes)
+			continue;
+		taken[from] = true;
+		out->root = in->root == NONE ? from : in->root;
+		return;
+	}
+}
+
+static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
+{
+	bool *taken = NEWN(tmp, bool, e->buffer.n + 1);
+	for (u32 s = 0; s < e->step.n; s++)
+		for (u32 o = 0; o < p->kernel.v[e->step.v[s].kernel]->slot.n; o++)
+			take_over(p, e, s, o, taken);
+	Block *block = NEWN(tmp, Block, e->buffer.n + 1);
+	u32 *of = NEWN(tmp, u32, e->buffer.n + 1), n = 0;
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		const PlanBuffer *b = &e->buffer.v[i];
+		if (!transient(b) || b->root != NONE)
+			continue;
+		of[i] = n;
+		block[n++] = (Block){ b->bytes, b->first, b->last, 0 };
+	}
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		const PlanBuffer *b = &e->buffer.v[i];
+		if (b->root == NONE)
+			continue;
+		Block *x = &block[of[b->root]];
+		x->first = MIN(x->first, b->first);
+		x->last = MAX(x->last, b->last);
+	}
+	e->lower_bound = blocks_bound(tmp, block, n);
+	e->transient_bytes = n ? blocks_lay_out(tmp, block, n) : 0;
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		PlanBuffer *b = &e->buffer.v[i];
+		if (!transient(b))
+			b->offset = p->persistent_offset[b->persistent];
+		else
+			b->offset = p->persistent_bytes + block[of[b->root == NONE ? i : b->root]].offset;
+	}
+}
+
+void plan_memory(Arena *tmp, Plan *p)
+{
+	const Program *program = p->program;
+	p->persistent_offset = NEWN(p->arena, u64, program->buffer.n + 1);
+	p->persistent_bytes = 0;
+	for (u32 i = 0; i < program->buffer.n; i++) {
+		p->persistent_offset[i] = p->persistent_bytes;
+		p->persistent_bytes += rounded((u64)type_bytes(program->buffer.v[i].type));
+	}
+	u64 most = 0;
+	for (u32 i = 0; i < p->entry.n; i++) {
+		ArenaMark mark = arena_mark(tmp);
+		plan_entry(tmp, p, p->entry.v[i]);
+		arena_release(tmp, mark);
+		most = MAX(most, p->entry.v[i]->transient_bytes);
+	}
+	p->arena_bytes = p->persistent_bytes + most;
+}

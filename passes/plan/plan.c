@@ -1,0 +1,499 @@
+/* passes/plan/plan.c: a program's entries to steps and buffers; see plan.h and ir/plan.h.
+ *
+ * For each entry: nodes to groups (passes/fuse.h), groups to kernels (passes/lower/lower.h), and then what
+ * becomes of its results. An entry means: buffers are read as they were when it began. A result goes
+ * straight into its buffer where that can be kept: every other step that reads the old value can run
+ * before the one that writes the new (an edge between them says so, unless it would close a circle), and
+ * the writing kernel itself reads it only where it may work in place. Otherwise the value is made in a
+ * memory of its own and copied at the end. A result that nothing computes (a view, a constant, a buffer,
+ * a value that went elsewhere) is copied by a kernel of its own.
+ *
+ * Then steps are ordered (order.c) and memory is laid out (memplan.c). */
+#include "passes/plan/plan.h"
+#include "passes/lower/lower.h"
+
+#include <string.h>
+
+/* How many steps a search for a circle looks at; where it is cut off, a copy is made. */
+enum { REACH = 2000 };
+
+typedef VEC(u32) Indices;
+
+/* A step in the making. */
+typedef struct Draft {
+	Kernel *kernel;
+	const Val *value;  /* of each slot */
+	u32 to;            /* the buffer that a copy writes, or NONE: each value's own */
+	u32 from;          /* the buffer that a copy of a copy reads, or NONE */
+	Indices before, after;
+	u32 visited;
+	LaunchNeeds needs;
+} Draft;
+
+/* What becomes of one result. */
+typedef struct Outcome {
+	u32 draft; /* who writes it, or NONE: nothing is to be done */
+	u32 slot;  /* through which slot */
+} Outcome;
+
+typedef struct Planner {
+	Arena *tmp;
+	Plan *plan;
+	EntryPlan *entry;
+	const Graph *g;
+	Grouping *f;
+	VEC(Draft) draft;
+	u32 *memory;      /* [value] its PlanBuffer, or NONE */
+	u32 *maker;       /* [value] the draft that stores it, or NONE */
+	u32 *persistent;  /* [buffer of the program] its PlanBuffer, or NONE */
+	Indices *readers; /* [buffer of the program] drafts that read its old value */
+	u32 visit;
+	Diag *diag;
+} Planner;
+
+/* ---- buffers ---- */
+
+static u32 add_buffer(Planner *x, PlanBuffer b)
+{
+	b.root = NONE;
+	VEC_PUSH(x->plan->arena, &x->entry->buffer, b);
+	return x->entry->buffer.n - 1;
+}
+
+static u32 value_buffer(Planner *x, MemoryKind kind, const char *name, Val v)
+{
+	const Node *n = val_node(x->g, v);
+	const Type *t = val_type(x->g, v);
+	return add_buffer(x, (PlanBuffer){ .kind = kind, .name = name, .persistent = NONE, .type = t,
+					   .bytes = (u64)type_bytes(t), .loc = n->loc, .scope = n->scope });
+}
+
+static u32 transient_buffer(Planner *x, Val v)
+{
+	const Node *n = val_node(x->g, v);
+	const char *name = intern_printf(&x->g->ir->names, "%s%s%s.%u", n->scope, *n->scope ? "." : "",
+					 op_info[n->op].name, v.i);
+	return value_buffer(x, MEMORY_TRANSIENT, name, v);
+}
+
+static u32 persistent_buffer(Planner *x, u32 buffer)
+{
+	if (x->persistent[buffer] == NONE) {
+		const Buffer *b = &x->plan->program->buffer.v[buffer];
+		x->persistent[buffer] =
+			add_buffer(x, (PlanBuffer){ .kind = MEMORY_PERSISTENT, .name = b->name,
+						    .persistent = buffer, .type = b->type,
+						    .bytes = (u64)type_bytes(b->type), .loc = b->loc,
+						    .scope = b->scope ? b->scope : "" });
+	}
+	return x->persistent[buffer];
+}
+
+/* The program's buffer whose old value `v` is, or NONE. */
+static u32 read_buffer(const Planner *x, Val v)
+{
+	const Node *n = val_node(x->g, v);
+	return n->op == OP_read ? program_find_buffer(x->plan->program, ATTR(n, read)->buffer) : NONE;
+}
+
+static void add_sources(Planner *x)
+{
+	for (u32 i = 0; i < x->g->node.n; i++) {
+		const Node *n = &x->g->node.v[i];
+		if (n->op != OP_input)
+			continue;
+		u32 b = value_buffer(x, MEMORY_INPUT, ATTR(n, input)->name, n->out);
+		x->memory[n->out.i] = b;
+		VEC_PUSH(x->plan->arena, &x->entry->input, b);
+	}
+}
+
+/* ---- drafts ---- */
+
+static void edge(Planner *x, u32 from, u32 to)
+{
+	VEC_PUSH(x->tmp, &x->draft.v[from].after, to);
+	VEC_PUSH(x->tmp, &x->draft.v[to].before, from);
+}
+
+/* A kernel as a step: who must run before it, and which old values it reads. */
+static u32 add_draft(Planner *x, Kernel *k, const Val *value, bool copy)
+{
+	Draft d = { .kernel = k, .value = value, .to = NONE, .from = NONE };
+	u32 at = x->draft.n;
+	VEC_PUSH(x->tmp, &x->draft, d);
+	for (u32 s = 0; s < k->slot.n; s++) {
+		Val v = value[s];
+		if (k->slot.v[s].written) {
+			if (copy)
+				continue;
+			assert(x->maker[v.i] == NONE);
+			x->maker[v.i] = at;
+			continue;
+		}
+		const Node *n = val_node(x->g, v);
+		u32 buffer = read_buffer(x, v);
+		if (buffer != NONE) {
+			x->memory[v.i] = persistent_buffer(x, buffer);
+			VEC_PUSH(x->tmp, &x->readers[buffer], at);
+		} else if (n->op != OP_input) {
+			if (x->maker[v.i] == NONE)
+				NEVER("a kernel reads a value before anything stores it");
+			edge(x, x->maker[v.i], at);
+		}
+	}
+	return at;
+}
+
+static u32 written_slot(const Kernel *k)
+{
+	for (u32 s = 0; s < k->slot.n; s++)
+		if (k->slot.v[s].written)
+			return s;
+	NEVER("a kernel that writes nothing");
+}
+
+static u32 add_copy(Planner *x, Val v)
+{
+	const Val *value;
+	Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, v, &value);
+	return add_draft(x, k, value, true);
+}
+
+static void add_groups(Planner *x)
+{
+	for (u32 i = 0; i < x->f->norder; i++) {
+		const Val *value;
+		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, x->f->order[i], (Val){ 0 }, &value);
+		add_draft(x, k, value, false);
+	}
+}
+
+/* Can `to` be reached from `from`? True also where the search is cut off. */
+static bool reaches(Planner *x, u32 from, u32 to)
+{
+	Indices stack = { 0 };
+	u32 seen = 0;
+	x->visit++;
+	VEC_PUSH(x->tmp, &stack, from);
+	while (stack.n) {
+		Draft *d = &x->draft.v[stack.v[--stack.n]];
+		if (d->visited == x->visit)
+			continue;
+		d->visited = x->visit;
+		if (d == &x->draft.v[to] || ++seen > REACH)
+			return true;
+		for (u32 i = 0; i < d->after.n; i++)
+			VEC_PUSH(x->tmp, &stack, d->after.v[i]);
+	}
+	return false;
+}
+
+/* ---- results ---- */
+
+/* May slot `slot` of draft `at` be the memory of `buffer`, whose old value others may read? Then they run
+ * before it. */
+static bool write_through(Planner *x, u32 at, u32 slot, u32 buffer)
+{
+	const Kernel *k = x->draft.v[at].kernel;
+	const Indices *readers = &x->readers[buffer];
+	for (u32 s = 0; s < k->slot.n; s++)
+		if (k->slot.v[s].read &&
+		    read_buffer(x, x->draft.v[at].value[s]) == buffer &&
+		    (s >= 64 || !(k->slot.v[slot].may_alias >> s & 1)))
+			return false;
+	for (u32 i = 0; i < readers->n; i++)
+		if (readers->v[i] != at && reaches(x, at, readers->v[i]))
+			return false;
+	for (u32 i = 0; i < readers->n; i++)
+		if (readers->v[i] != at)
+			edge(x, readers->v[i], at);
+	return true;
+}
+
+static Outcome find_writer(Planner *x, const Result *r, bool *claimed)
+{
+	u32 at = x->maker[r->value.i];
+	if (r->buffer != NONE && read_buffer(x, r->value) == r->buffer)
+		return (Outcome){ .draft = NONE };
+	if (at == NONE || claimed[r->value.i]) {
+		at = add_copy(x, r->value);
+		return (Outcome){ at, written_slot(x->draft.v[at].kernel) };
+	}
+	claimed[r->value.i] = true;
+	const Draft *d = &x->draft.v[at];
+	for (u32 s = 0; s < d->kernel->slot.n; s++)
+		if (d->kernel->slot.v[s].written && d->value[s].i == r->value.i)
+			return (Outcome){ at, s };
+	NEVER("a value's maker does not store it");
+}
+
+static bool is_copy(const Planner *x, u32 draft)
+{
+	return draft >= x->f->norder; /* groups come first */
+}
+
+static void send_to(Planner *x, const Outcome *o, Val v, u32 buffer)
+{
+	if (is_copy(x, o->draft))
+		x->draft.v[o->draft].to = buffer;
+	else
+		x->memory[v.i] = buffer;
+}
+
+static void place_persistent(Planner *x, const Result *r, const Outcome *o)
+{
+	u32 to = persistent_buffer(x, r->buffer);
+	if (write_through(x, o->draft, o->slot, r->buffer)) {
+		send_to(x, o, r->value, to);
+		return;
+	}
+	u32 between = transient_buffer(x, r->value);
+	send_to(x, o, r->value, between);
+	/* it lies in memory now: the second kernel copies just that */
+	bool was = x->f->stored[r->value.i];
+	x->f->stored[r->value.i] = true;
+	const Val *value;
+	Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, r->value, &value);
+	x->f->stored[r->value.i] = was;
+	Draft d = { .kernel = k, .value = value, .to = to, .from = between };
+	u32 at = x->draft.n;
+	VEC_PUSH(x->tmp, &x->draft, d);
+	edge(x, o->draft, at);
+	for (u32 i = 0; i < x->readers[r->buffer].n; i++)
+		edge(x, x->readers[r->buffer].v[i], at);
+}
+
+static void add_results(Planner *x)
+{
+	const Graph *g = x->g;
+	bool *claimed = NEWN(x->tmp, bool, g->value.n + 1);
+	Outcome *outcome = NEWN(x->tmp, Outcome, g->result.n + 1);
+	/* buffers have the first claim: a caller can be given a copy */
+	for (u32 named = 0; named < 2; named++)
+		for (u32 i = 0; i < g->result.n; i++)
+			if ((g->result.v[i].buffer == NONE) == named)
+				outcome[i] = find_writer(x, &g->result.v[i], claimed);
+	for (u32 i = 0; i < g->result.n; i++) {
+		const Result *r = &g->result.v[i];
+		if (r->buffer == NONE) {
+			u32 to = value_buffer(x, MEMORY_RESULT, r->name, r->value);
+			VEC_PUSH(x->plan->arena, &x->entry->result, to);
+			send_to(x, &outcome[i], r->value, to);
+		} else if (outcome[i].draft != NONE) {
+			place_persistent(x, r, &outcome[i]);
+		}
+	}
+	for (u32 i = 1; i < g->value.n; i++)
+		if (x->maker[i] != NONE && x->memory[i] == NONE)
+			x->memory[i] = transient_buffer(x, (Val){ i });
+}
+
+/* ---- steps ---- */
+
+static u32 slot_buffer(const Planner *x, const Draft *d, u32 s)
+{
+	bool written = d->kernel->slot.v[s].written;
+	if (written && d->to != NONE)
+		return d->to;
+	if (!written && d->from != NONE)
+		return d->from;
+	assert(x->memory[d->value[s].i] != NONE);
+	return x->memory[d->value[s].i];
+}
+
+/* Which kernels run, with which names, and what the target says to them. */
+static bool check_kernel(Planner *x, Draft *d, Map *names)
+{
+	Kernel *k = d->kernel;
+	u64 *seen = map_get(names, MAP_KEY(k->name));
+	u64 count = seen ? *seen + 1 : 1;
+	map_put(names, MAP_KEY(k->name), count);
+	if (count > 1)
+		k->name = intern_printf(&x->g->ir->names, "%s.%llu", k->name, (unsigned long long)count);
+#ifndef NDEBUG
+	if (!kernel_verify(k, x->diag))
+		return false;
+#endif
+	const TargetInfo *t = x->plan->target;
+	const char *why = t && t->refuses ? t->refuses(t, k) : NULL;
+	if (why)
+		return diag_error(x->diag, E0719, k->loc, "kernel %s (%s) cannot run on %s: %s", k->name,
+				  kernel_class_name[k->class], t->name, why);
+	if (t && t->needs)
+		d->needs = t->needs(t, k);
+	x->plan->thread_scratch = MAX(x->plan->thread_scratch, d->needs.thread_scratch);
+	return true;
+}
+
+static void order_drafts(Planner *x, const u32 *const *slot, const u32 **out)
+{
+	u32 n = x->draft.n, nbuffer = x->entry->buffer.n;
+	OrderStep *step = NEWN(x->tmp, OrderStep, n + 1);
+	u64 *bytes = NEWN(x->tmp, u64, nbuffer + 1);
+	bool *at_start = NEWN(x->tmp, bool, nbuffer + 1), *to_end = NEWN(x->tmp, bool, nbuffer + 1);
+	for (u32 i = 0; i < nbuffer; i++) {
+		const PlanBuffer *b = &x->entry->buffer.v[i];
+		bytes[i] = b->kind == MEMORY_PERSISTENT ? 0 : b->bytes;
+		at_start[i] = b->kind == MEMORY_INPUT || b->kind == MEMORY_PERSISTENT;
+		to_end[i] = b->kind == MEMORY_RESULT || b->kind == MEMORY_PERSISTENT;
+	}
+	for (u32 i = 0; i < n; i++) {
+		const Draft *d = &x->draft.v[i];
+		u32 *reads = NEWN(x->tmp, u32, d->kernel->slot.n), *writes = NEWN(x->tmp, u32, d->kernel->slot.n);
+		OrderStep s = { d->before.v, d->before.n, reads, writes, 0, 0, d->needs.workspace };
+		for (u32 k = 0; k < d->kernel->slot.n; k++) {
+			if (d->kernel->slot.v[k].written)
+				writes[s.nwrite++] = slot[i][k];
+			else
+				reads[s.nread++] = slot[i][k];
+		}
+		step[i] = s;
+	}
+	OrderProblem p = { step, n, nbuffer, bytes, at_start, to_end };
+	*out = order_steps(x->tmp, x->tmp, &p);
+}
+
+/* Groups come in a topological order, but what reads an old value may stand behind what writes the new:
+ * each draft after all that it waits for, depth first, and else as they come. */
+static void sort_drafts(Planner *x)
+{
+	u32 n = x->draft.n, *order = NEWN(x->tmp, u32, n + 1), *place = NEWN(x->tmp, u32, n + 1), done = 0;
+	bool *taken = NEWN(x->tmp, bool, n + 1);
+	for (u32 i = 0; i < n; i++) {
+		Indices want = { 0 };
+		VEC_PUSH(x->tmp, &want, i);
+		while (want.n) {
+			u32 d = want.v[want.n - 1];
+			bool ready = true;
+			if (taken[d]) {
+				want.n--;
+				continue;
+			}
+			for (u32 k = 0; k < x->draft.v[d].before.n; k++)
+				if (!taken[x->draft.v[d].before.v[k]]) {
+					VEC_PUSH(x->tmp, &want, x->draft.v[d].before.v[k]);
+					ready = false;
+				}
+			if (!ready)
+				continue;
+			taken[d] = true;
+			place[d] = done;
+			order[done++] = d;
+			want.n--;
+		}
+	}
+	assert(done == n);
+	VEC(Draft) sorted = { 0 };
+	for (u32 i = 0; i < n; i++) {
+		Draft d = x->draft.v[order[i]];
+		for (u32 k = 0; k < d.before.n; k++)
+			d.before.v[k] = place[d.before.v[k]];
+		VEC_PUSH(x->tmp, &sorted, d);
+	}
+	memcpy(x->draft.v, sorted.v, n * sizeof *sorted.v);
+}
+
+static void add_steps(Planner *x, const u32 *order, const u32 *const *slot)
+{
+	EntryPlan *e = x->entry;
+	for (u32 i = 0; i < x->draft.n; i++) {
+		const Draft *d = &x->draft.v[order[i]];
+		Step s = { .kernel = x->plan->kernel.n, .slot = slot[order[i]], .workspace = NONE };
+		VEC_PUSH(x->plan->arena, &x->plan->kernel, d->kernel);
+		if (d->needs.workspace)
+			s.workspace = add_buffer(x, (PlanBuffer){ .kind = MEMORY_WORKSPACE,
+								  .name = d->kernel->name, .persistent = NONE,
+								  .bytes = d->needs.workspace, .first = i,
+								  .last = i, .loc = d->kernel->loc,
+								  .scope = d->kernel->scope });
+		VEC_PUSH(x->plan->arena, &e->step, s);
+	}
+	u32 end = e->step.n ? e->step.n - 1 : 0;
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		PlanBuffer *b = &e->buffer.v[i];
+		if (b->kind == MEMORY_WORKSPACE)
+			continue;
+		bool early = b->kind == MEMORY_INPUT || b->kind == MEMORY_PERSISTENT;
+		b->first = early ? 0 : end;
+		b->last = b->kind == MEMORY_RESULT || b->kind == MEMORY_PERSISTENT ? end : 0;
+	}
+	for (u32 i = 0; i < e->step.n; i++) {
+		const Kernel *k = x->plan->kernel.v[e->step.v[i].kernel];
+		for (u32 s = 0; s < k->slot.n; s++) {
+			PlanBuffer *b = &e->buffer.v[e->step.v[i].slot[s]];
+			b->first = MIN(b->first, i);
+			b->last = MAX(b->last, i);
+		}
+	}
+}
+
+static bool finish_entry(Planner *x)
+{
+	bool fine = true;
+	Map names = { .arena = x->tmp };
+	sort_drafts(x);
+	u32 n = x->draft.n;
+	const u32 **slot = NEWN(x->tmp, const u32 *, n + 1), *order;
+	for (u32 i = 0; i < n; i++) {
+		Draft *d = &x->draft.v[i];
+		u32 *s = NEWN(x->plan->arena, u32, d->kernel->slot.n + 1);
+		for (u32 k = 0; k < d->kernel->slot.n; k++)
+			s[k] = slot_buffer(x, d, k);
+		slot[i] = s;
+		fine &= check_kernel(x, d, &names);
+	}
+	if (!fine)
+		return false;
+	order_drafts(x, slot, &order);
+	add_steps(x, order, slot);
+	return true;
+}
+
+static u32 *none_list(Arena *tmp, u32 n)
+{
+	u32 *l = NEWN(tmp, u32, n + 1);
+	memset(l, 0xff, (n + 1) * sizeof *l);
+	return l;
+}
+
+static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, Diag *diag)
+{
+	EntryPlan *e = NEW(p->arena, EntryPlan);
+	e->name = g->name;
+	VEC_PUSH(p->arena, &p->entry, e);
+	Planner x = { .tmp = tmp,
+		      .plan = p,
+		      .entry = e,
+		      .g = g,
+		      .f = fuse_graph(tmp, tmp, g),
+		      .memory = none_list(tmp, g->value.n),
+		      .maker = none_list(tmp, g->value.n),
+		      .persistent = none_list(tmp, p->program->buffer.n),
+		      .readers = NEWN(tmp, Indices, p->program->buffer.n + 1),
+		      .diag = diag };
+	add_sources(&x);
+	add_groups(&x);
+	add_results(&x);
+	return finish_entry(&x);
+}
+
+Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag)
+{
+	Plan *p = NEW(arena, Plan);
+	*p = (Plan){ .arena = arena, .ir = bound->ir, .program = bound, .target = target };
+	bool fine = true;
+	for (u32 i = 0; i < bound->entry.n; i++) {
+		ArenaMark mark = arena_mark(tmp);
+		fine &= plan_graph(p, tmp, bound->entry.v[i], diag);
+		arena_release(tmp, mark);
+	}
+	if (!fine)
+		return NULL;
+	plan_memory(tmp, p);
+#ifndef NDEBUG
+	if (!plan_verify(p, diag))
+		return NULL;
+#endif
+	return p;
+}

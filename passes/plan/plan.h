@@ -1,0 +1,53 @@
+/* passes/plan/plan.h: from a program to its plan: groups, kernels, buffers, the order of steps, offsets. */
+#ifndef PL_PASSES_PLAN_H
+#define PL_PASSES_PLAN_H
+#include "ir/plan.h"
+
+/* `bound`: numbers for every dimension, composites expanded, in canonical form (pass `canonical`). NULL,
+ * with errors in `diag`, where the target refuses a kernel. The plan lies in `arena` and refers to the
+ * program. `target` NULL: no workspaces, nothing refused. */
+Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag);
+
+/* ---- the order of steps: order.c ---- */
+
+/* What a step does to memory. Buffers are numbers below OrderProblem.nbuffer. */
+typedef struct OrderStep {
+	const u32 *before; /* steps that must come earlier; repeats are fine */
+	u32 nbefore;
+	const u32 *reads, *writes; /* buffers, each once */
+	u32 nread, nwrite;
+	u64 workspace;
+} OrderStep;
+
+typedef struct OrderProblem {
+	const OrderStep *step;
+	u32 nstep, nbuffer;
+	const u64 *bytes;      /* of each buffer; 0 for those that are there anyway */
+	const bool *at_start;  /* alive from the beginning: inputs */
+	const bool *to_end;    /* alive to the end: results */
+} OrderProblem;
+
+/* A topological order with a low peak, given that 0, 1, 2, ... is one: never a higher peak than that.
+ * Follows from the problem alone. */
+const u32 *order_steps(Arena *arena, Arena *tmp, const OrderProblem *p);
+/* The most bytes alive at once in this order. */
+u64 order_peak(Arena *tmp, const OrderProblem *p, const u32 *order);
+
+/* ---- offsets: memplan.c ---- */
+
+typedef struct Block {
+	u64 bytes;
+	u32 first, last; /* alive at these steps and between */
+	u64 offset;      /* out: a multiple of MEMORY_ALIGN */
+} Block;
+
+/* Lays blocks out so that no two that are alive together overlap; the bytes that it takes. */
+u64 blocks_lay_out(Arena *tmp, Block *b, u32 n);
+/* The largest sum of sizes (each rounded up to MEMORY_ALIGN) alive at one step. */
+u64 blocks_bound(Arena *tmp, const Block *b, u32 n);
+
+/* Offsets of all buffers, in the entries and of the program; in-place first. Sets root, offset, the
+ * entries' sizes and the plan's. first and last are set. */
+void plan_memory(Arena *tmp, Plan *p);
+
+#endif

@@ -1,0 +1,223 @@
+/* Fusion, lowering and planning as a whole: what the plan of a graph computes, by kernels evaluated in
+ * plain loops over an emulated arena, is what the graph's evaluator computes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "plan_run.h"
+#include "random_program.h"
+
+typedef struct Bench {
+	Arena arena, tmp;
+	Diag diag;
+	Ir *ir;
+} Bench;
+
+static void bench_open(Bench *c)
+{
+	*c = (Bench){ .arena = ARENA("test"), .tmp = ARENA("test") };
+	c->diag.arena = &c->arena;
+	c->ir = ir_new(&c->arena, &c->diag);
+	diag_source(&c->diag, "one", STR(""));
+	diag_source(&c->diag, "two", STR(""));
+}
+
+static void bench_close(Bench *c)
+{
+	arena_free(&c->arena);
+	arena_free(&c->tmp);
+}
+
+/* ---- comparing ---- */
+
+/* Relative to the largest magnitude of the expected tensor. */
+static bool agrees(const Tensor *want, const Tensor *is, f64 within, const char *name, bool loud)
+{
+	f64 scale = 1e-6;
+	for (i64 i = 0; i < want->n; i++)
+		if (isfinite(want->data[i]))
+			scale = fmax(scale, fabs(want->data[i]));
+	for (i64 i = 0; i < want->n; i++) {
+		f64 x = want->data[i], y = is->data[i];
+		if (x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= within * scale)
+			continue;
+		if (loud)
+			print_error("%s[%lld]: should be %.17g, is %.17g\n", name, (long long)i, x, y);
+		return false;
+	}
+	return true;
+}
+
+static void fill_input(Random *r, const Node *n, const SampleInput *how, Tensor *t)
+{
+	if (how) {
+		sample_fill(r, how, t);
+		return;
+	}
+	/* in order, for those that are offsets */
+	SampleInput real = { n->out, dtype_is_float(t->dtype) ? SAMPLE_REAL : SAMPLE_SORTED, 0, 3 };
+	sample_fill(r, &real, t);
+}
+
+static const char *input_name(const Graph *g, Val v)
+{
+	return ATTR(val_node(g, v), input)->name;
+}
+
+/* Runs every entry of the program by its plan, and compares with what the evaluator makes of the graph
+ * that was planned. r->input: how inputs are drawn. */
+static bool plan_agrees(Bench *c, const Program *before, const char *passes, Random *r, f64 within, bool loud)
+{
+	Status status;
+	PassCx cx = { .out = &c->arena, .tmp = &c->tmp, .ir = c->ir, .diag = &c->diag };
+	Program *p = pipeline_run(str_of(passes), &cx, before, &status);
+	Plan *plan = p ? plan_program(&c->arena, &c->tmp, p, NULL, &c->diag) : NULL;
+	if (!plan || !plan_verify(plan, &c->diag)) {
+		diag_print(&c->diag, stderr, false);
+		return false;
+	}
+	if (!plan_lines_are_sound(&c->tmp, plan)) {
+		print_error("the plan's buffers overlap\n");
+		return false;
+	}
+	bool fine = true;
+	for (u32 e = 0; e < p->entry.n; e++) {
+		const Graph *g = p->entry.v[e];
+		u32 n = graph_sources(g, NULL), ninput = 0;
+		const Node **node = NEWN(&c->tmp, const Node *, n + 1);
+		Tensor *input = NEWN(&c->tmp, Tensor, n + 1);
+		graph_sources(g, node);
+		for (u32 i = 0; i < n; i++) {
+			if (node[i]->op != OP_input)
+				continue;
+			const SampleInput *how = NULL;
+			for (u32 k = 0; k < r->input.n; k++)
+				if (input_name(before->entry.v[e], r->input.v[k].value) == ATTR(node[i], input)->name)
+					how = &r->input.v[k];
+			input[ninput] = tensor_new(&c->tmp, val_type(g, node[i]->out));
+			fill_input(r, node[i], how, &input[ninput]);
+			for (i64 k = 0; k < input[ninput].n; k++)
+				input[ninput].data[k] = dtype_round(input[ninput].dtype, input[ninput].data[k]);
+			ninput++;
+		}
+		Tensor *a = NEWN(&c->tmp, Tensor, p->buffer.n + 1), *b = NEWN(&c->tmp, Tensor, p->buffer.n + 1);
+		for (u32 i = 0; i < p->buffer.n; i++) {
+			a[i] = tensor_new(&c->tmp, p->buffer.v[i].type);
+			SampleInput whole = { { 0 }, SAMPLE_WHOLE, 0, a[i].dtype == DT_b1 ? 1 : 3 };
+			sample_fill(r, &whole, &a[i]);
+			b[i] = a[i];
+			b[i].data = COPYN(&c->tmp, f64, a[i].data, a[i].n);
+		}
+		Tensor *want = NEWN(&c->tmp, Tensor, g->result.n + 1), *is = NEWN(&c->tmp, Tensor, g->result.n + 1);
+		eval_entry(&c->tmp, p, g, input, a, want, (EvalOptions){ .round = false });
+		run_plan(&c->tmp, plan, e, input, b, is);
+		for (u32 i = 0; i < g->result.n; i++)
+			if (g->result.v[i].buffer == NONE)
+				fine &= agrees(&want[i], &is[i], within, g->result.v[i].name, loud);
+		for (u32 i = 0; i < p->buffer.n; i++)
+			fine &= agrees(&a[i], &b[i], within, p->buffer.v[i].name, loud);
+	}
+	if (!fine && loud && getenv("SHOW")) {
+		program_print(p, stderr);
+		plan_print(plan, stderr);
+		for (u32 i = 0; i < plan->kernel.n; i++)
+			kernel_print(plan->kernel.v[i], stderr);
+	}
+	return fine;
+}
+
+/* ---- graphs as text ---- */
+
+static void check_text(const char *text)
+{
+	Bench c;
+	bench_open(&c);
+	u16 file = diag_source(&c.diag, "text", str_of(text));
+	Program *p = program_parse(&c.arena, c.ir, str_of(text), file);
+	if (!p)
+		diag_print(&c.diag, stderr, false);
+	assert_non_null(p);
+	Random r = random_new(&c.arena, 7);
+	bool fine = plan_agrees(&c, p, "bind,expand,simplify,canonical", &r, 1e-9, true) &&
+		    plan_agrees(&c, p, "bind,expand,canonical", &r, 1e-9, true);
+	bench_close(&c);
+	assert_true(fine);
+}
+
+static void hand_made(void **state)
+{
+	(void)state;
+	check_text("program t\nentry e {\n"
+		   "  %1 = input x : f32[3, 4]\n  %2 = input y : f32[4]\n"
+		   "  %3 = broadcast %2 {dims = [1]} : f32[3, 4]\n"
+		   "  %4 = add %1, %3 : f32[3, 4]\n  %5 = exp %4 : f32[3, 4]\n"
+		   "  result r = %5\n}\n");
+}
+
+/* ---- random ---- */
+
+static void every_op(void **state)
+{
+	(void)state;
+	u32 failed = 0;
+	for (u32 op = 0; op < OPS; op++) {
+		if (!op_info[op].def->sample || op == OP_read)
+			continue;
+		if (getenv("OP") && strcmp(getenv("OP"), op_info[op].name))
+			continue;
+		for (u64 seed = 0; seed < 30; seed++) {
+			Bench c;
+			bench_open(&c);
+			Program *p = program_new(&c.arena, c.ir, "op");
+			Graph *g = program_entry(p, "entry");
+			Builder b = builder_new(g);
+			b.no_fold = true;
+			Random r = random_new(&c.arena, seed);
+			Val v = op_info[op].def->sample(&r, &b);
+			const Node *n = val_node(g, v);
+			for (u32 i = 0; i < n->nout; i++)
+				graph_result(g, intern_printf(&c.ir->names, "r%u", i), NONE, (Val){ v.i + i });
+			builder_done(&b);
+			if (!plan_agrees(&c, p, "bind,expand,simplify,canonical", &r, 1e-6, true)) {
+				print_error("op %s seed %llu\n", op_info[op].name, (unsigned long long)seed);
+				failed++;
+				seed = 1000;
+			}
+			bench_close(&c);
+		}
+	}
+	assert_int_equal(failed, 0);
+}
+
+static void random_graphs(void **state)
+{
+	(void)state;
+	u32 failed = 0;
+	u64 first = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 0, count = getenv("COUNT") ? strtoull(getenv("COUNT"), NULL, 10) : 300;
+	for (u64 seed = first; seed < first + count; seed++) {
+		Bench c;
+		bench_open(&c);
+		u64 steps = 1 + seed % 60;
+		Program *p = random_program(&c.arena, c.ir, seed, (u32)steps);
+		Random r = random_new(&c.arena, seed);
+		bool fine = plan_agrees(&c, p, seed % 2 ? "bind,expand,canonical" : "bind,expand,simplify,canonical", &r,
+					1e-6, true);
+		if (!fine) {
+			print_error("seed %llu\n", (unsigned long long)seed);
+			failed++;
+		}
+		bench_close(&c);
+	}
+	assert_int_equal(failed, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hand_made),
+		cmocka_unit_test(every_op),
+		cmocka_unit_test(random_graphs),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
