@@ -128,7 +128,7 @@ void recipe_shard(Elaborator *e, const Decl *d)
 				fail(e, E0509, s->loc, "a rule is an axis and where it goes: Attention.H -> tensor");
 				continue;
 			}
-			if (!axis_known(e, name, &candidates)) {
+			if (!e->incomplete && !axis_known(e, name, &candidates)) {
 				const char **all = NEWN(e->arena, const char *, e->ir->axis.n);
 				u32 n = 0;
 				for (u32 j = 1; j < e->ir->axis.n; j++)

@@ -190,16 +190,19 @@ Datum *b_attention(Call *c)
 			full[q->rank - 1] = k->dim[k->rank - 2];
 			e->b.loc = c->loc;
 			Val wide = broadcast_to(e, v, dims_of(&e->b, full, q->rank));
-			if (!wide.i)
-				return fail(e, E0302, c->at[i], "attention: the %s %s does not fit queries %s and keys %s",
-					    i == 4 ? "mask" : "bias", shape_show(e, v), shape_show(e, in[0]),
-					    shape_show(e, in[1]));
+			if (!wide.i) {
+				Datum *d = fail(e, E0302, c->at[i], "attention: the %s %s does not fit queries %s and keys %s",
+						i == 4 ? "mask" : "bias", shape_show(e, v), shape_show(e, in[0]),
+						shape_show(e, in[1]));
+				explain_operands(e, c->loc, (Val[]){ v, in[0], in[1] }, 3);
+				return d;
+			}
 			v = wide;
 		}
 		in[n++] = i == 5 ? make_cast(&e->b, v, DT_f32) : v;
 		*(i == 4 ? &a.mask : &a.bias) = true;
 	}
-	if (k->rank == q->rank && q->rank >= 3) {
+	if (k->rank == q->rank && q->rank >= 3 && val_type(e->g, in[2])->rank == q->rank) {
 		const Axis *aq = val_axis(e->g, in[0]), *ak = val_axis(e->g, in[1]), *av = val_axis(e->g, in[2]);
 		u32 r = q->rank;
 		for (u32 d = 0; d + 3 < r; d++) {

@@ -100,8 +100,10 @@ static Datum *config_group(Elaborator *e, const Block *body, const Block *preset
 				fail(e, E0202, s->loc, "'%s' is in the config twice", name);
 		Datum *d = config_value(e, s, preset, prefix);
 		VEC_PUSH(e->arena, &group->list, ENTRY(name, d, s->loc));
-		if (!*prefix)
+		if (!*prefix) {
 			map_put(&e->config, MAP_KEY(name), MAP_KEY(d));
+			map_put(&e->config_place, MAP_KEY(name), pack_loc(entry ? s->assign.target.v[0]->loc : s->loc));
+		}
 	}
 	if (preset)
 		for (u32 i = 0; i < preset->n; i++) {

@@ -240,7 +240,8 @@ Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc)
 const char *nearest(const char *name, const char *const *candidate, u32 n)
 {
 	const char *best = NULL;
-	u32 least = (u32)(strlen(name) <= 3 ? 1 : strlen(name) / 3 + 1) + 1;
+	/* of a name of one letter, every other is a neighbour: none is meant */
+	u32 length = (u32)strlen(name), least = length < 2 ? 1 : length <= 3 ? 2 : length / 3 + 2;
 	for (u32 i = 0; i < n; i++) {
 		u32 d = edit_distance(str_of(name), str_of(candidate[i]));
 		if (d < least) {

@@ -224,6 +224,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 	Elaborator *e = NEW(arena, Elaborator);
 	*e = (Elaborator){ .arena = arena, .ir = ir, .diag = ir->diag, .names = &ir->names, .options = options };
 	e->symbol.arena = e->decl.arena = e->used.arena = e->config.arena = e->config_used.arena = arena;
+	e->config_place.arena = e->decl_used.arena = arena;
 	e->model = NEW(arena, Model);
 	e->model->accumulate = 1;
 	e->model->precision = "f32";
@@ -242,10 +243,12 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 			if (d->kind == DECL_RECIPE && !strcmp(d->word.text, "adapt"))
 				recipe_adapt(e, d);
 		}
+	u32 errors = e->diag->nerror;
 	if (model)
 		make_forward(e, model);
 	else if (e->file.v[0]->ndecl && !e->diag->nerror)
 		diag_warning(e->diag, W0003, (Loc){ 0 }, "the file declares no model: its modules are read, and not applied");
+	e->incomplete = e->diag->nerror > errors;
 	static const struct {
 		const char *word;
 		void (*read)(Elaborator *e, const Decl *d);

@@ -90,6 +90,8 @@ typedef struct Frame {
 	struct Frame *outer;    /* who applied it: for notes */
 	Loc applied_at;
 	Map variable;           /* name -> Datum* */
+	Map declared;           /* name -> where, packed; of those that the source gives a place to */
+	Map seen;               /* names that were looked up */
 	Dim lead[MAX_RANK];     /* what `...` stands for */
 	Axis lead_axis[MAX_RANK];
 	u32 nlead;
@@ -117,13 +119,14 @@ typedef struct Elaborator {
 	Model *model;
 	Program *program;
 	Map decl;               /* name -> Decl* (modules, functions, optimizers, models) */
+	Map decl_used;
 	Map used;               /* names of files in use */
 	VEC(const Ast *) file;
 	Map symbol;             /* size known when a run begins: name -> Axis; one for all entries */
 	Map override;           /* `--set key=value`: key -> Expr* */
 	Map override_used;
 	Map config;             /* name -> Datum* */
-	Map config_used;
+	Map config_used, config_place; /* name -> 1; name -> where, packed */
 	VEC(Wrap) wrap;
 	VEC(const char *) freeze;
 	Map param_graph;        /* buffer -> the Val that reads it, for the current graph, + 1 */
@@ -132,6 +135,7 @@ typedef struct Elaborator {
 	Builder b;
 	Builder init;           /* of the entry init */
 	bool training;
+	bool incomplete;        /* the model or its training has errors: what it lacks may be their consequence */
 	Val seed, count;        /* for random draws in g; {0}: not read yet */
 	Map draws;              /* how many draws each path has made in this entry */
 	const Type *init_type;  /* while an initial value is computed: of what; else NULL */
@@ -179,6 +183,10 @@ const char *want_text(Elaborator *e, const Datum *d, Loc loc, const char *what);
 const char *text_value(Elaborator *e, const Text *t);
 Datum *lookup(Elaborator *e, const char *name);
 void set_variable(Elaborator *e, const char *name, Datum *value);
+/* The same for a name of the source: messages can point at it. */
+void declare_variable(Elaborator *e, Name name, Datum *value);
+u64 pack_loc(Loc l);
+Loc unpack_loc(u64 packed);
 const char *suggest_name(Elaborator *e, const char *name);
 
 /* ---- tensor.c ---- */
@@ -192,6 +200,8 @@ Datum *tensor_matmul(Elaborator *e, Datum *a, Datum *b, Loc loc);
 Datum *tensor_index(Elaborator *e, Datum *base, const SubscriptList *s, Loc loc);
 /* Node from the table with infer's complaint as an error at `loc`. */
 Val node(Elaborator *e, Loc loc, Op op, const Val *in, u32 nin, u32 nout, const void *attr);
+/* Notes after an error about tensors: where each was computed, and where sizes that only some of them have come from. */
+void explain_operands(Elaborator *e, Loc loc, const Val *in, u32 n);
 /* Repeats to `shape`; {0} where it does not fit. */
 Val broadcast_to(Elaborator *e, Val v, dims shape);
 bool broadcast_shapes(Elaborator *e, const Val *v, u32 n, Loc loc, const char *what, dims *shape);

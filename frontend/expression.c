@@ -62,6 +62,23 @@ void set_variable(Elaborator *e, const char *name, Datum *value)
 	map_put(&e->frame->variable, MAP_KEY(name), MAP_KEY(value));
 }
 
+u64 pack_loc(Loc l)
+{
+	return (u64)(l.file & 0xff) << 56 | (u64)(l.line & 0xffffff) << 32 | (u64)l.column << 16 | l.length;
+}
+
+Loc unpack_loc(u64 packed)
+{
+	return (Loc){ .file = (u16)(packed >> 56), .line = packed >> 32 & 0xffffff, .column = (u16)(packed >> 16),
+		      .length = (u16)packed };
+}
+
+void declare_variable(Elaborator *e, Name name, Datum *value)
+{
+	set_variable(e, name.text, value);
+	map_put(&e->frame->declared, MAP_KEY(name.text), pack_loc(name.loc));
+}
+
 static Datum *callable(Elaborator *e, const Decl *d, const char *builtin, Loc loc)
 {
 	Datum *x = datum_new(e, DATUM_CALLABLE, loc);
@@ -74,13 +91,17 @@ static Datum *callable(Elaborator *e, const Decl *d, const char *builtin, Loc lo
 Datum *lookup(Elaborator *e, const char *name)
 {
 	u64 *found = e->frame ? map_get(&e->frame->variable, MAP_KEY(name)) : NULL;
-	if (found)
+	if (found) {
+		map_put(&e->frame->seen, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
+	}
 	if ((found = map_get(&e->config, MAP_KEY(name)))) {
 		map_put(&e->config_used, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
 	}
 	if ((found = map_get(&e->decl, MAP_KEY(name))))
+		map_put(&e->decl_used, MAP_KEY(name), 1);
+	if (found)
 		return callable(e, (const Decl *)(uintptr_t)*found, NULL, (Loc){ 0 });
 	Loc none = { 0 };
 	if (!strcmp(name, "training"))
@@ -113,11 +134,45 @@ const char *suggest_name(Elaborator *e, const char *name)
 	return near ? near : nearest_builtin(name);
 }
 
+/* Where a name that can be seen here comes from; line 0 where it has no place. */
+static Loc place_of(const Elaborator *e, const char *name)
+{
+	const u64 *found;
+	if (e->frame && (found = map_get(&e->frame->declared, MAP_KEY(name))))
+		return unpack_loc(*found);
+	if ((found = map_get(&e->config_place, MAP_KEY(name))))
+		return unpack_loc(*found);
+	if ((found = map_get(&e->decl, MAP_KEY(name))))
+		return ((const Decl *)(uintptr_t)*found)->loc;
+	return (Loc){ 0 };
+}
+
 static Datum *unknown(Elaborator *e, const char *name, Loc loc)
 {
 	const char *near = suggest_name(e, name);
 	Datum *d = fail(e, E0201, loc, "unknown name '%s'%s%s%s", name, near ? "; did you mean '" : "",
 			near ? near : "", near ? "'?" : "");
+	Loc place = near ? place_of(e, near) : (Loc){ 0 };
+	if (place.line)
+		diag_note(e->diag, place, "'%s' is declared here", near);
+	/* what is declared and never used may have been meant */
+	u32 told = 0;
+	for (u32 i = 0; e->frame && i < e->frame->declared.n && told < 2; i++) {
+		const MapEntry *x = &e->frame->declared.entry[i];
+		const char *other = (const char *)(uintptr_t)x->key;
+		if (other == near || map_get(&e->frame->seen, x->key))
+			continue;
+		diag_note(e->diag, unpack_loc(x->value), "'%s' is declared here, and was not used before", other);
+		told++;
+	}
+	if (!near && !told) /* nor anything else that is near: a module or config value that nobody uses */
+		for (u32 i = 0; i < e->decl.n; i++) {
+			const Decl *decl = (const Decl *)(uintptr_t)e->decl.entry[i].value;
+			if (decl->loc.file == loc.file && !map_get(&e->decl_used, e->decl.entry[i].key)) {
+				diag_note(e->diag, decl->loc, "'%s' is declared here, and was not used before", decl->name.text);
+				break;
+			}
+		}
 	/* one report for each name and frame: it is an error from here on */
 	if (e->frame)
 		set_variable(e, name, d);

@@ -14,7 +14,7 @@ Frame *frame_push(Elaborator *e, const Decl *decl, const char *path, Loc loc)
 	f->outer = e->frame;
 	f->applied_at = loc;
 	f->path = path;
-	f->variable.arena = f->used_path.arena = e->arena;
+	f->variable.arena = f->used_path.arena = f->declared.arena = f->seen.arena = e->arena;
 	e->frame = f;
 	e->b.scope = intern_z(&e->ir->names, path);
 	return f;
@@ -130,7 +130,7 @@ static bool bind_arguments(Elaborator *e, const Decl *d, Datum **arg, Loc loc)
 					fail(e, E0206, loc, "%s needs the argument '%s'", d->name.text, q->name.text);
 					diag_note(e->diag, q->name.loc, "it is declared here");
 					good = false;
-					set_variable(e, q->name.text, datum_error(e));
+					declare_variable(e, q->name, datum_error(e));
 					continue;
 				}
 				arg[i] = expression(e, q->value);
@@ -144,7 +144,7 @@ static bool bind_arguments(Elaborator *e, const Decl *d, Datum **arg, Loc loc)
 				good = false;
 				*copy = *datum_error(e);
 			}
-			set_variable(e, q->name.text, copy);
+			declare_variable(e, q->name, copy);
 		}
 	return good;
 }

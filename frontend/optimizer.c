@@ -36,7 +36,7 @@ void optimizer_state(Elaborator *e, const Stmt *s)
 		e->init.scope = p->scope;
 		graph_result(e->init.g, made.name, buffer, make_full(&e->init, x, DT_f32, dims_of_type(&e->init, made.type)));
 		VEC_PUSH(e->arena, &o->target, (Variable){ b->name.text, datum_integer(e, buffer, s->loc) });
-		set_variable(e, b->name.text, datum_tensor(e, read_buffer(e, buffer), b->name.loc));
+		declare_variable(e, b->name, datum_tensor(e, read_buffer(e, buffer), b->name.loc));
 	}
 }
 

@@ -29,7 +29,7 @@ static bool match_dim(Elaborator *e, const Expr *x, Dim actual, Axis axis, Loc l
 		if (!axis.id)
 			axis = axis_new(e->ir, NULL, actual, loc);
 		axis_name(e->ir, axis, qualified(e, x->name));
-		set_variable(e, x->name, datum_dim(e, actual, axis, x->loc));
+		declare_variable(e, (Name){ x->name, x->loc }, datum_dim(e, actual, axis, x->loc));
 		return true;
 	}
 	Datum *d = expression(e, x);
@@ -170,7 +170,7 @@ void declare_symbol(Elaborator *e, const char *name, Loc loc)
 	u64 *found = map_get(&e->symbol, MAP_KEY(name));
 	Axis a = found ? (Axis){ (u32)*found } : axis_new(e->ir, name, size, loc);
 	map_put(&e->symbol, MAP_KEY(name), a.id);
-	set_variable(e, name, datum_dim(e, size, a, loc));
+	declare_variable(e, (Name){ name, loc }, datum_dim(e, size, a, loc));
 }
 
 const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis)
@@ -273,11 +273,6 @@ static void initial_value(Elaborator *e, u32 buffer, const Expr *value)
 	e->count = count;
 }
 
-static u64 pack_loc(Loc l)
-{
-	return (u64)l.file << 48 | (u64)l.line << 16 | l.column;
-}
-
 /* A path whose hole names one of the parameter's own axes stays open there: "experts.{E}.weight" is one
  * tensor per index in a checkpoint. */
 static const char *param_path(Elaborator *e, const Stmt *s)
@@ -325,16 +320,15 @@ void declare_param(Elaborator *e, const Stmt *s)
 	if (!s->declare.type)
 		fail(e, E0602, s->loc, "a parameter needs a type: param %s: [D] = zeros", s->declare.name.text);
 	if (!t || !name || !e->g) {
-		set_variable(e, s->declare.name.text, datum_error(e));
+		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
 	const char *path = join_path(e, e->frame->path, name);
 	u64 *before = map_get(&e->param_made, MAP_KEY(path));
 	if (before) {
 		fail(e, E0601, s->loc, "there is a parameter '%s' already", path);
-		Loc other = { .file = (u16)(*before >> 48), .line = (u32)(*before >> 16), .column = (u16)*before, .length = 1 };
-		diag_note(e->diag, other, "it was declared here; give one of the instances another name with 'as'");
-		set_variable(e, s->declare.name.text, datum_error(e));
+		diag_note(e->diag, unpack_loc(*before), "it was declared here; give one of the instances another name with 'as'");
+		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
 	map_put(&e->param_made, MAP_KEY(path), pack_loc(s->loc));
@@ -344,7 +338,7 @@ void declare_param(Elaborator *e, const Stmt *s)
 			fail(e, E0604, s->declare.type->loc, "the size of parameter '%s' depends on %s, which is not known: "
 							     "parameters have sizes of the config",
 			     path, dim_show(e, t->dim[d], (Axis){ 0 }));
-			set_variable(e, s->declare.name.text, datum_error(e));
+			declare_variable(e, s->declare.name, datum_error(e));
 			return;
 		}
 	}
@@ -364,9 +358,9 @@ void declare_param(Elaborator *e, const Stmt *s)
 			axis_unify(e->ir, b->axis[d], axis[d]);
 		if (b->type != t) {
 			fail(e, E0601, s->loc, "parameter '%s' has another type here than elsewhere", path);
-			set_variable(e, s->declare.name.text, datum_error(e));
+			declare_variable(e, s->declare.name, datum_error(e));
 			return;
 		}
 	}
-	set_variable(e, s->declare.name.text, datum_tensor(e, read_buffer(e, buffer), s->loc));
+	declare_variable(e, s->declare.name, datum_tensor(e, read_buffer(e, buffer), s->loc));
 }

@@ -109,7 +109,7 @@ static void make_loss(Elaborator *e, const Decl *d, const char *name, bool train
 					 .shape = dims_of(&e->b, dim, rank) };
 			Val v = build(&e->b, OP_input, NULL, 0, 0, &a);
 			graph_set_axis(e->g, v, axis);
-			set_variable(e, s->declare.name.text, datum_tensor(e, v, s->loc));
+			declare_variable(e, s->declare.name, datum_tensor(e, v, s->loc));
 		} else if (s->kind == STMT_ASSIGN && !s->assign.pattern.n) {
 			const Expr *target = s->assign.target.v[0];
 			if (s->assign.target.n == 1 && target->kind == EXPR_NAME && is_key(target->name)) {
@@ -158,7 +158,7 @@ static void read_batch(Elaborator *e, const Datum *d, Loc loc)
 		if (!want_integer(e, a->value, loc, arena_printf(e->arena, "batch.%s", a->name), &n))
 			continue;
 		if (n < 1) {
-			fail(e, E0505, a->value->loc, "batch.%s must be at least 1, not %lld", a->name, (long long)n);
+			fail(e, E0505, a->loc, "batch.%s must be at least 1, not %lld", a->name, (long long)n);
 			continue;
 		}
 		add_setting(e, arena_printf(e->arena, "train.batch.%s", a->name), a->value, loc);
@@ -172,8 +172,9 @@ static void read_batch(Elaborator *e, const Datum *d, Loc loc)
 }
 
 /* `lr = same` in a group takes what the optimizer without a pattern has. */
-static void resolve_same(Elaborator *e, Callable *c, const Callable *from)
+static void resolve_same(Elaborator *e, Callable *c, const OptimizerRule *all)
 {
+	const Callable *from = all ? all->with->callable : NULL;
 	for (u32 i = 0; i < c->given.n; i++) {
 		Entry *a = &c->given.v[i];
 		if (a->value->kind != DATUM_TEXT || strcmp(a->value->text, "same"))
@@ -184,9 +185,12 @@ static void resolve_same(Elaborator *e, Callable *c, const Callable *from)
 				found = from->given.v[k].value;
 		if (found)
 			a->value = found;
-		else
-			fail(e, E0502, a->value->loc, "'same' has nothing to take: the optimizer for all parameters has no '%s'",
+		else if (all || !e->diag->nerror) {
+			fail(e, E0502, a->loc, "'same' has nothing to take: the optimizer for all parameters has no '%s'",
 			     a->name ? a->name : "?");
+			if (all)
+				diag_note(e->diag, all->loc, "that optimizer is declared here");
+		}
 	}
 }
 
@@ -278,7 +282,7 @@ static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc
 {
 	if (v->kind == DATUM_ERROR)
 		return;
-	set_variable(e, key, v); /* what follows may use it: cosine(total = steps) */
+	declare_variable(e, (Name){ key, loc }, v); /* what follows may use it: cosine(total = steps) */
 	if (!strcmp(key, "batch")) {
 		read_batch(e, v, loc);
 	} else if (!strcmp(key, "clip")) {
@@ -351,10 +355,10 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 		}
 		read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->loc);
 	}
-	const Callable *all = NULL;
+	const OptimizerRule *all = NULL;
 	for (u32 i = 0; i < t->rule.n; i++)
 		if (!t->rule.v[i].pattern && t->rule.v[i].with->kind == DATUM_CALLABLE)
-			all = t->rule.v[i].with->callable;
+			all = &t->rule.v[i];
 	for (u32 i = 0; i < t->rule.n; i++)
 		if (t->rule.v[i].with->kind == DATUM_CALLABLE)
 			resolve_same(e, t->rule.v[i].with->callable, all);
@@ -369,8 +373,10 @@ void recipe_train(Elaborator *e, const Decl *d)
 	make_loss(e, d, "eval", false);
 	u32 errors = e->diag->nerror;
 	make_loss(e, d, "micro", true);
-	if (e->diag->nerror > errors || e->diag->nerror)
+	if (e->diag->nerror > errors || e->diag->nerror) {
+		e->incomplete = true;
 		return;
+	}
 	if (!t.rule.n) {
 		fail(e, E0501, d->loc, "a train block says how parameters change: optimizer = adamw(lr = 1e-3)");
 		return;

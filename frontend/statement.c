@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define NAME_OF(expr) ((Name){ (expr)->name, (expr)->loc })
+
 static void assign(Elaborator *e, const Stmt *s)
 {
 	Datum *d = expression(e, s->assign.value);
@@ -16,7 +18,7 @@ static void assign(Elaborator *e, const Stmt *s)
 			return;
 		}
 	if (n == 1) {
-		set_variable(e, s->assign.target.v[0]->name, d);
+		declare_variable(e, NAME_OF(s->assign.target.v[0]), d);
 		return;
 	}
 	/* several names: a list's elements, or a tensor's slices along its first axis */
@@ -34,7 +36,7 @@ static void assign(Elaborator *e, const Stmt *s)
 			for (u32 i = 0; i < n && part.i; i++) {
 				Val x = BA(&e->b, reshape, ((Val){ part.i + i }), .shape = dims_of(&e->b, t->dim + 1, t->rank - 1u));
 				graph_set_axis(e->g, x, val_axis(e->g, v) + 1);
-				set_variable(e, s->assign.target.v[i]->name, datum_tensor(e, x, s->loc));
+				declare_variable(e, NAME_OF(s->assign.target.v[i]), datum_tensor(e, x, s->loc));
 			}
 			return;
 		}
@@ -43,7 +45,7 @@ static void assign(Elaborator *e, const Stmt *s)
 	} else if (d->kind == DATUM_LIST || d->kind == DATUM_RECORD) {
 		if (d->list.n == n) {
 			for (u32 i = 0; i < n; i++)
-				set_variable(e, s->assign.target.v[i]->name, d->list.v[i].value);
+				declare_variable(e, NAME_OF(s->assign.target.v[i]), d->list.v[i].value);
 			return;
 		}
 		fail(e, E0207, s->loc, "%u names on the left, and %u values on the right", n, d->list.n);
@@ -51,7 +53,7 @@ static void assign(Elaborator *e, const Stmt *s)
 		fail(e, E0207, s->loc, "%u names on the left, and on the right is %s", n, datum_show(e, d));
 	}
 	for (u32 i = 0; i < n; i++)
-		set_variable(e, s->assign.target.v[i]->name, datum_error(e));
+		declare_variable(e, NAME_OF(s->assign.target.v[i]), datum_error(e));
 }
 
 static void run_return(Elaborator *e, const Stmt *s)
@@ -76,7 +78,7 @@ static void run_for(Elaborator *e, const Stmt *s)
 	}
 	u32 errors = e->diag->nerror;
 	for (u32 i = 0; i < over->list.n && !e->frame->returned; i++) {
-		set_variable(e, s->loop.name.text, over->list.v[i].value);
+		declare_variable(e, s->loop.name, over->list.v[i].value);
 		statements(e, &s->loop.body);
 		if (e->diag->nerror > errors)
 			break; /* the other turns would say the same */
@@ -117,9 +119,9 @@ static void statement(Elaborator *e, const Stmt *s)
 			const char *name = s->binding.v[i].name.text;
 			if (size) {
 				Axis a = axis_new(e->ir, qualified(e, name), size, s->binding.v[i].name.loc);
-				set_variable(e, name, datum_dim(e, size, a, s->binding.v[i].name.loc));
+				declare_variable(e, s->binding.v[i].name, datum_dim(e, size, a, s->binding.v[i].name.loc));
 			} else {
-				set_variable(e, name, datum_error(e));
+				declare_variable(e, s->binding.v[i].name, datum_error(e));
 			}
 		}
 		break;

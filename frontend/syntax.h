@@ -82,6 +82,8 @@ void token_restart(Parser *p);
 /* syntax_error.c: tells what is wrong at p->last, where one of `expected` should stand; then
  * recovers. Token kinds that are characters are those characters. */
 void grammar_error(Parser *p, const int *expected, int n);
+/* Tells that a bracket is not closed, and what mistake inside it may be why. */
+void unclosed(Parser *p, const Bracket *b);
 /* What to write instead of a word of another language, or NULL. */
 const char *foreign_word(const char *word);
 /* The nearest of `known` (n of them) to what was written, or NULL if none is near. */

@@ -261,6 +261,18 @@ static const Bracket *left_open(const Parser *p)
 	return NULL;
 }
 
+void unclosed(Parser *p, const Bracket *b)
+{
+	const Message *inside = p->diag->first;
+	while (inside && (inside->severity != SEV_ERROR || inside->loc.file != b->loc.file ||
+			  inside->loc.line < b->loc.line ||
+			  (inside->loc.line == b->loc.line && inside->loc.column < b->loc.column)))
+		inside = inside->next;
+	diag_error(p->diag, E0111, b->loc, "this `%c` is not closed", b->kind == 'R' ? '{' : b->kind);
+	if (inside)
+		diag_note(p->diag, inside->loc, "this mistake may be why");
+}
+
 void grammar_error(Parser *p, const int *expected, int n)
 {
 	Lexeme x = p->last;
@@ -268,13 +280,12 @@ void grammar_error(Parser *p, const int *expected, int n)
 		return;
 	if (!x.kind && p->nbracket) {
 		const Bracket *b = &p->bracket[p->nbracket - 1];
-		diag_error(p->diag, E0111, b->loc, "this `%c` is not closed",
-			   b->kind == 'R' ? '{' : b->kind);
+		unclosed(p, b);
 		return;
 	}
 	const Bracket *open = left_open(p);
 	if (open) {
-		diag_error(p->diag, E0111, open->loc, "this `%c` is not closed", open->kind);
+		unclosed(p, open);
 		diag_note(p->diag, x.loc, "before this line, which begins another statement");
 		token_restart(p);
 		return;

@@ -12,9 +12,52 @@ Val node(Elaborator *e, Loc loc, Op op, const Val *in, u32 nin, u32 nout, const 
 	Buf why = { .arena = e->arena };
 	e->b.loc = loc;
 	Val v = build_checked(&e->b, op, in, nin, nout, attr, &why);
-	if (!v.i)
+	if (!v.i) {
 		fail(e, E0300, loc, "%.*s", STR_ARG(buf_str(&why)));
+		explain_operands(e, loc, in, nin);
+	}
 	return v;
+}
+
+static bool dim_has(Dim d, const char *symbol)
+{
+	for (u32 i = 0; i < d->n; i++)
+		for (u32 k = 0; k < d->term[i].n; k++)
+			if (d->term[i].symbol[k] == symbol)
+				return true;
+	return false;
+}
+
+static bool has_symbol(const Type *t, const char *symbol)
+{
+	for (u32 i = 0; i < t->rank; i++)
+		if (dim_has(t->dim[i], symbol))
+			return true;
+	return false;
+}
+
+void explain_operands(Elaborator *e, Loc loc, const Val *in, u32 n)
+{
+	for (u32 i = 0; i < n && i < 5; i++) {
+		Loc at = val_node(e->g, in[i])->loc;
+		bool told = !at.line || (at.file == loc.file && at.line == loc.line);
+		for (u32 k = 0; k < i && !told; k++)
+			told = in[k].i == in[i].i;
+		if (!told)
+			diag_note(e->diag, at, "%s comes from here", shape_show(e, in[i]));
+	}
+	for (u32 i = 0; i < e->symbol.n; i++) {
+		const char *symbol = (const char *)(uintptr_t)e->symbol.entry[i].key;
+		bool some = false, all = true;
+		for (u32 k = 0; k < n; k++) {
+			bool has = has_symbol(val_type(e->g, in[k]), symbol);
+			some |= has;
+			all &= has;
+		}
+		Axis a = { (u32)e->symbol.entry[i].value };
+		if (some && !all && e->ir->axis.v[a.id].loc.line)
+			diag_note(e->diag, e->ir->axis.v[a.id].loc, "the size %s is introduced here", symbol);
+	}
 }
 
 static const Type *type_of(const Elaborator *e, Val v)
@@ -129,10 +172,7 @@ bool broadcast_shapes(Elaborator *e, const Val *v, u32 n, Loc loc, const char *w
 				fail(e, E0302, loc, "%s: shapes %s and %s do not fit: dimension %s against %s", what,
 				     shape_show(e, v[from]), shape_show(e, v[i]),
 				     dim_show(e, out[d], axis), dim_show(e, t->dim[at], val_axis(e->g, v[i])[at]));
-				for (u32 k = 0; k < n; k++)
-					if (k == from || k == i)
-						diag_note(e->diag, val_node(e->g, v[k])->loc, "%s was computed here",
-							  shape_show(e, v[k]));
+				explain_operands(e, loc, (Val[]){ v[from], v[i] }, 2);
 				return false;
 			}
 			Axis mine = val_axis(e->g, v[i])[at];
@@ -271,7 +311,7 @@ Datum *tensor_matmul(Elaborator *e, Datum *da, Datum *db, Loc loc)
 		Datum *d = fail(e, E0303, loc, "'@': inner sizes differ: %s of %s and %s of %s",
 				dim_show(e, x->dim[x->rank - 1], val_axis(e->g, a)[x->rank - 1]), shape_show(e, a),
 				dim_show(e, y->dim[inner], val_axis(e->g, b)[inner]), shape_show(e, b));
-		diag_note(e->diag, val_node(e->g, b)->loc, "the right operand is %s", shape_show(e, b));
+		explain_operands(e, loc, (Val[]){ a, b }, 2);
 		if (y->rank == 2 && x->dim[x->rank - 1] == y->dim[1])
 			diag_note(e->diag, (Loc){ 0 }, "did you mean '@ transpose(...)'?");
 		return d;
@@ -289,9 +329,12 @@ Datum *tensor_matmul(Elaborator *e, Datum *da, Datum *db, Loc loc)
 			Dim u = pa >= 0 ? x->dim[pa] : NULL, v = pb >= 0 ? y->dim[pb] : NULL;
 			i64 one;
 			if (u && v && u != v && !(dim_is_number(u, &one) && one == 1) &&
-			    !(dim_is_number(v, &one) && one == 1))
-				return fail(e, E0303, loc, "'@': leading dimensions of %s and %s do not fit",
-					    shape_show(e, a), shape_show(e, b));
+			    !(dim_is_number(v, &one) && one == 1)) {
+				Datum *d = fail(e, E0303, loc, "'@': leading dimensions of %s and %s do not fit",
+						shape_show(e, a), shape_show(e, b));
+				explain_operands(e, loc, (Val[]){ a, b }, 2);
+				return d;
+			}
 			if (u && v && u == v)
 				axis_unify(e->ir, val_axis(e->g, a)[pa], val_axis(e->g, b)[pb]);
 			batch[d] = !u || (v && dim_is_number(u, &one) && one == 1) ? v : u;

@@ -206,8 +206,7 @@ static Lexeme mismatched(Parser *p, Lexeme x)
 static Lexeme close_all(Parser *p, Lexeme x)
 {
 	Bracket inner = p->bracket[p->nbracket - 1];
-	diag_error(p->diag, E0111, inner.loc, "this `%c` is not closed",
-		   inner.kind == 'R' ? '{' : inner.kind);
+	unclosed(p, &inner);
 	diag_note(p->diag, x.loc, "before the next declaration");
 	enqueue(p, T_NEWLINE, x.loc);
 	for (; p->nbracket; p->nbracket--)
