@@ -18,6 +18,8 @@ typedef struct TargetInfo {
 	/* Can it run this kernel? NULL, or why not in one sentence. */
 	const char *(*refuses)(const struct TargetInfo *t, const Kernel *k);
 	LaunchNeeds (*needs)(const struct TargetInfo *t, const Kernel *k);
+	/* Composite ops with the trait T_WHOLE that it has kernels of their own for; the others are expanded. */
+	bool whole[OPS];
 	/* Peak FLOPs a second by operand dtype and memory bandwidth in bytes a second, for costs; 0 is
 	 * unknown. */
 	f64 flops[DTYPES], bandwidth;

@@ -42,6 +42,8 @@ const TargetInfo *cpu_target(const CpuMachine *machine, Arena *arena)
 			   .refuses = target_refuses,
 			   .needs = target_needs,
 			   .self = COPYN(arena, CpuMachine, machine, 1) };
+	t->whole[OP_attention] = cpu_kernel_class[KERNEL_ATTENTION] != NULL;
+	t->whole[OP_attention_grad] = cpu_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;
 	return t;
 }
 

@@ -2,6 +2,7 @@
  * (ir/expand.h), until none is left but those that a target lowers whole (T_WHOLE) and those that
  * keep= names. Expansions carry the place, scope and axis classes of the composite. */
 #include "ir/expand.h"
+#include "ir/target.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -31,7 +32,7 @@ Program *pass_expand(PassCx *cx, const Program *in)
 {
 	Expand e = { 0 };
 	for (u32 op = 0; op < OPS; op++)
-		e.keep[op] = op_info[op].traits & T_WHOLE;
+		e.keep[op] = op_info[op].traits & T_WHOLE && (!cx->target || cx->target->whole[op]);
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {

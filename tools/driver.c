@@ -1,0 +1,214 @@
+/* tools/driver.c: see driver.h. */
+#include "tools/driver.h"
+#include "ir/cost.h"
+#include "passes/plan/plan.h"
+
+#include <string.h>
+#include <time.h>
+
+static f64 now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+/* ---- the entries asked for, and the buffers that they touch ---- */
+
+static bool wanted(const DriverOptions *o, const char *name)
+{
+	for (u32 i = 0; i < o->nentry; i++)
+		if (!strcmp(o->entry[i], name))
+			return true;
+	return !o->entry;
+}
+
+static void mark_buffers(const Program *p, const Graph *g, bool *used)
+{
+	for (u32 i = 0; i < g->node.n; i++)
+		if (g->node.v[i].op == OP_read)
+			used[program_find_buffer(p, ATTR(&g->node.v[i], read)->buffer)] = true;
+	for (u32 i = 0; i < g->result.n; i++)
+		if (g->result.v[i].buffer != NONE)
+			used[g->result.v[i].buffer] = true;
+}
+
+/* Entry `init` gives values to buffers that nobody else may want: those go with it. */
+static Program *select_entries(Arena *arena, const Program *in, const DriverOptions *o)
+{
+	bool *used = NEWN(arena, bool, in->buffer.n + 1);
+	for (u32 i = 0; i < in->entry.n; i++)
+		if (wanted(o, in->entry.v[i]->name) && strcmp(in->entry.v[i]->name, "init"))
+			mark_buffers(in, in->entry.v[i], used);
+	bool training = false;
+	for (u32 i = 0; i < in->entry.n; i++)
+		training |= !strcmp(in->entry.v[i]->name, "micro") && wanted(o, "micro");
+	/* the backward half, which comes later, writes gradients and counters */
+	for (u32 i = 0; i < in->buffer.n && training; i++)
+		used[i] |= in->buffer.v[i].kind == BUFFER_GRADIENT || in->buffer.v[i].kind == BUFFER_COUNTER;
+	Program *p = program_new(arena, in->ir, in->name);
+	p->facts = in->facts;
+	u32 *map = NEWN(arena, u32, in->buffer.n + 1);
+	for (u32 i = 0; i < in->buffer.n; i++)
+		map[i] = used[i] ? program_buffer(p, in->buffer.v[i]) : NONE;
+	for (u32 i = 0; i < p->buffer.n; i++)
+		if (p->buffer.v[i].of != NONE)
+			p->buffer.v[i].of = map[p->buffer.v[i].of];
+	for (u32 i = 0; i < in->entry.n; i++) {
+		if (!wanted(o, in->entry.v[i]->name))
+			continue;
+		Graph *g = NEW(arena, Graph); /* the nodes are shared: passes only read them */
+		*g = *in->entry.v[i];
+		g->result.v = NULL;
+		g->result.n = g->result.cap = 0;
+		for (u32 k = 0; k < in->entry.v[i]->result.n; k++) {
+			Result r = in->entry.v[i]->result.v[k];
+			if (r.buffer != NONE && (r.buffer = map[r.buffer]) == NONE)
+				continue;
+			VEC_PUSH(arena, &g->result, r);
+		}
+		VEC_PUSH(arena, &p->entry, g);
+	}
+	return p;
+}
+
+/* ---- FLOPs as the field counts them ---- */
+
+static EntryFlops entry_flops(Arena *tmp, const Graph *g)
+{
+	EntryFlops f = { 0 };
+	bool *live = NEWN(tmp, bool, g->node.n + 1);
+	for (u32 i = 0; i < g->result.n; i++)
+		live[g->value.v[g->result.v[i].value.i].node] = true;
+	for (u32 i = g->node.n; i-- > 0;) {
+		const Node *n = &g->node.v[i];
+		if (!live[i])
+			continue;
+		for (u32 k = 0; k < n->nin; k++)
+			live[g->value.v[n->in[k].i].node] = true;
+		f64 flops = node_cost(g, n).flops, full = flops;
+		if (n->op == OP_attention || n->op == OP_attention_grad) {
+			attention_attr square = *(const attention_attr *)n->attr; /* both ops' attributes */
+			square.causal = false;
+			square.window = 0;
+			Node whole = *n;
+			whole.attr = &square;
+			full = node_cost(g, &whole).flops;
+		}
+		f.model += flops;
+		f.model_full += full;
+	}
+	return f;
+}
+
+/* ---- the way down ---- */
+
+static Program *run_passes(Arena *arena, PassCx *cx, const Program *in, const char *pipeline, Status *status)
+{
+	Program *p = pipeline_run(str_of(pipeline), cx, in, status);
+	(void)arena;
+	return p;
+}
+
+static bool has_entry(const Program *p, const char *name)
+{
+	return program_find_entry(p, str_of(name)) != NULL;
+}
+
+/* Leaves out the entry that adds to gradients where a step is one micro-batch. */
+static Program *without_micro(Arena *arena, const Program *in)
+{
+	Program *p = NEW(arena, Program);
+	*p = *in;
+	p->entry.v = NULL;
+	p->entry.n = p->entry.cap = 0;
+	for (u32 i = 0; i < in->entry.n; i++)
+		if (strcmp(in->entry.v[i]->name, "micro"))
+			VEC_PUSH(arena, &p->entry, in->entry.v[i]);
+	return p;
+}
+
+static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out, EntryFlops **flops)
+{
+	*out = (Compiled){ 0 };
+	f64 begun = now();
+	Arena tmp = ARENA("passes");
+	TRY(cpu_machine(o->cpu, &out->machine));
+	out->target = cpu_target(&out->machine, arena);
+	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
+	const Program *p = select_entries(arena, program, o);
+	bool training = has_entry(p, "micro");
+	Status status = OK;
+	const char *first = arena_printf(arena, "bind{%s},simplify,precision{compute=%s},%ssimplify", o->sizes ? o->sizes : "",
+					 o->precision ? o->precision : "f32", training ? "backward," : "");
+	if (!o->sizes || !*o->sizes)
+		first = strchr(first, '}') + 2;
+	p = run_passes(arena, &cx, p, first, &status);
+	if (!p || status)
+		goto done;
+	if (training && !o->accumulate)
+		p = without_micro(arena, p);
+	*flops = NEWN(arena, EntryFlops, p->entry.n + 1);
+	for (u32 i = 0; i < p->entry.n; i++)
+		(*flops)[i] = entry_flops(&tmp, p->entry.v[i]);
+	p = run_passes(arena, &cx, p, "expand,simplify,canonical", &status);
+	if (!p || status)
+		goto done;
+	out->times.passes = now() - begun;
+	begun = now();
+	out->program = p;
+	out->plan = plan_program(arena, &tmp, p, out->target, program->ir->diag);
+	out->times.plan = now() - begun;
+done:
+	for (u32 i = 0; i < cx.time.n; i++)
+		VEC_PUSH(arena, &out->times.pass, cx.time.v[i]);
+	arena_free(&tmp);
+	return status;
+}
+
+Status driver_plan(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
+{
+	EntryFlops *flops;
+	return plan(arena, program, options, out, &flops);
+}
+
+Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
+{
+	f64 begun = now();
+	EntryFlops *flops = NULL;
+	TRY(plan(arena, program, options, out, &flops));
+	if (!out->plan)
+		return OK;
+	Cache *cache = NULL;
+	if (!options->no_cache && cache_open(arena, NULL, 0, &cache))
+		cache = NULL; /* no place to keep objects: everything is compiled */
+	CpuOptions cpu = { .cpu = options->cpu, .threads = options->threads, .cache = cache };
+	f64 at = now();
+	TRY(cpu_compiler_create(&cpu, &out->compiler));
+	const Plan *p = out->plan;
+	KernelFunction **function = NEWN(arena, KernelFunction *, p->kernel.n + 1);
+	Status s = cpu_code(out->compiler, p->kernel.v, p->kernel.n, arena, &out->code, function);
+	if (s) {
+		cpu_compiler_destroy(out->compiler);
+		out->compiler = NULL;
+		return s;
+	}
+	if (cache)
+		cache_trim(cache);
+	out->package = package_link(arena, p, function, flops,
+				    str_of(arena_printf(arena, "%s %s", out->machine.name, out->machine.features)));
+	out->times.cpu = cpu_compiler_times(out->compiler);
+	out->times.code = now() - at;
+	out->times.total = now() - begun;
+	return OK;
+}
+
+void driver_close(Compiled *c)
+{
+	if (c->code)
+		cpu_program_unload(c->code);
+	if (c->compiler)
+		cpu_compiler_destroy(c->compiler);
+	c->code = NULL;
+	c->compiler = NULL;
+}
