@@ -1,0 +1,230 @@
+/* benchmarks/kernels.c: GFLOP/s of the matrix products of a GPT-2 training step beside the multiply-add
+ * peak measured in the same run: `kernels [M [threads [turns]]]`. Each shape's three products are those of
+ * forward (x W), and backward (dy W^T and x^T dy); the least of the turns' times counts, and peak and
+ * products take turns, so that a busy machine slows both. */
+#include "codegen/cpu/target.h"
+#include "codegen/cpu/vector.h"
+#include "runtime/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static f64 now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+static void must(Status s)
+{
+	if (!s)
+		return;
+	fprintf(stderr, "%s\n", s->text);
+	exit(status_exit(s));
+}
+
+/* ---- the peak: independent multiply-adds in registers ---- */
+
+enum { PEAK_TURNS = 100000, PEAK_SUMS = 12 };
+
+static void emit_peak(CpuModule *m, const void *argument)
+{
+	(void)argument;
+	const CpuParameter p[] = { { .type = m->pointer, .name = "x" } };
+	cpu_function_begin(m, "peak", m->none, 1, p, false);
+	Simd s = { m, m->machine->lanes };
+	LLVMValueRef x = cpu_parameter(m, 0), sum[PEAK_SUMS];
+	LLVMValueRef a = simd_load(&s, DT_f32, x, 0);
+	for (u32 i = 0; i < PEAK_SUMS; i++)
+		sum[i] = simd_load(&s, DT_f32, cpu_at(m, m->f32, x, cpu_i64(m, 16 * (i + 1))), 0);
+	CpuLoop l = { 0 };
+	cpu_loop_begin(m, &l, cpu_i64(m, 0), cpu_i64(m, PEAK_TURNS), cpu_i64(m, 1), PEAK_SUMS, sum);
+	for (u32 i = 0; i < PEAK_SUMS; i++)
+		sum[i] = simd_fma(&s, a, a, l.carried[i]);
+	cpu_loop_end(m, &l, sum);
+	for (u32 i = 0; i < PEAK_SUMS; i++)
+		simd_store(&s, DT_f32, l.carried[i], cpu_at(m, m->f32, x, cpu_i64(m, 16 * (i + 1))), 0);
+	cpu_function_end(m, NULL);
+}
+
+typedef void PeakFunction(f32 *x);
+
+static void run_peak(void *argument, TaskRange range)
+{
+	PeakFunction *f = *(PeakFunction **)argument;
+	f32 x[16 * (PEAK_SUMS + 1)] = { 0 };
+	for (i64 i = range.begin; i < range.end; i++)
+		f(x);
+}
+
+static f64 peak(PeakFunction *f, Threads *pool, u32 lanes)
+{
+	f64 start = now();
+	threads_run(pool, run_peak, (void *)&f, threads_count(pool));
+	return 2.0 * lanes * PEAK_SUMS * (f64)PEAK_TURNS * threads_count(pool) / (now() - start);
+}
+
+/* ---- products ---- */
+
+typedef struct Product {
+	const char *name;
+	i64 M, N, K;
+	bool a_turned, b_turned;
+	Kernel *k;
+	LaunchNeeds needs;
+	i64 *number;
+	KernelFunction *f;
+	f64 best;
+} Product;
+
+static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p)
+{
+	Kernel *k = kernel_new(a, ir, KERNEL_DOT);
+	k->name = p->name;
+	k->compute = DT_f32;
+	const i64 extent[] = { p->M, p->N, p->K };
+	const DimRole role[] = { DIM_M, DIM_N, DIM_K };
+	k->ndim = 3;
+	for (u32 d = 0; d < 3; d++)
+		k->dim[d] = (KDim){ .role = role[d], .extent = extent[d] };
+	const i64 elements[] = { p->M * p->K, p->K * p->N, p->M * p->N };
+	for (u32 i = 0; i < 3; i++)
+		kernel_slot(k, (KSlot){ .dtype = DT_f32, .elements = elements[i], .read = i < 2, .written = i == 2 });
+	Access x[] = {
+		{ .slot = 0, .stride = { p->a_turned ? 1 : p->K, 0, p->a_turned ? p->M : 1 } },
+		{ .slot = 1, .stride = { 0, p->b_turned ? p->K : 1, p->b_turned ? 1 : p->N } },
+		{ .slot = 2, .stride = { p->N, 1, 0 } },
+	};
+	for (u32 i = 0; i < 2; i++)
+		k->operand[i] = kernel_inst(k, (KInst){ .op = K_load, .dtype = DT_f32, .access = &x[i] });
+	k->noperand = 2;
+	KVal sum = kernel_inst(k, (KInst){ .op = K_acc, .dtype = DT_f32 });
+	kernel_inst(k, (KInst){ .op = K_store, .dtype = DT_f32, .access = &x[2], .in = { sum } });
+	return k;
+}
+
+typedef struct Launch {
+	const Product *p;
+	void *const *slot;
+	u8 *workspace, *scratch;
+	u64 scratch_bytes;
+	u32 phase;
+} Launch;
+
+static void run_part(void *argument, TaskRange range)
+{
+	const Launch *l = argument;
+	l->p->f(l->slot, l->p->number, l->workspace, l->scratch + range.thread * l->scratch_bytes, l->phase,
+		range.begin, range.end);
+}
+
+static f64 run_product(Product *p, Threads *pool, Launch *l)
+{
+	f64 start = now();
+	l->p = p;
+	for (l->phase = 0; l->phase < p->needs.nphase; l->phase++)
+		threads_run(pool, run_part, l, p->needs.tasks[l->phase]);
+	return now() - start;
+}
+
+int main(int argc, char **argv)
+{
+	i64 M = argc > 1 ? atoll(argv[1]) : 256;
+	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0, turns = argc > 3 ? (u32)atoi(argv[3]) : 10;
+	static const struct {
+		const char *name;
+		i64 in, out;
+	} layer[] = { { "qkv", 768, 2304 }, { "aproj", 768, 768 }, { "fc", 768, 3072 }, { "fcproj", 3072, 768 },
+		      { "lmhead", 768, 50257 } };
+	Arena a = ARENA("benchmark");
+	Diag diag = { .arena = &a };
+	Ir *ir = ir_new(&a, &diag);
+	Product product[3 * COUNT(layer)];
+	Kernel *kernel[COUNT(product)];
+	KernelFunction *function[COUNT(product)];
+	for (u32 i = 0; i < COUNT(product); i++) {
+		i64 in = layer[i / 3].in, out = layer[i / 3].out;
+		Product p[] = { { "x W", M, out, in, false, false, 0, { 0 }, 0, 0, 1e30 },
+				{ "dy W^T", M, in, out, false, true, 0, { 0 }, 0, 0, 1e30 },
+				{ "x^T dy", in, out, M, true, false, 0, { 0 }, 0, 0, 1e30 } };
+		product[i] = p[i % 3];
+		kernel[i] = product[i].k = product_kernel(&a, ir, &product[i]);
+	}
+	CpuCompiler *c;
+	CpuProgram *program, *peak_program;
+	CpuOptions options = { 0 };
+	must(cpu_compiler_create(&options, &c));
+	const CpuMachine *machine = cpu_compiler_machine(c);
+	f64 start = now();
+	CpuCode code;
+	must(cpu_code_units(c, kernel, COUNT(product), &a, &code));
+	f64 compile = now() - start;
+	must(cpu_code(c, kernel, COUNT(product), &a, &program, function));
+	CpuUnit unit = { "peak", .emit = emit_peak };
+	cpu_compile(c, &a, &unit, 1);
+	must(cpu_program_load(machine, &unit.object, 1, &peak_program));
+	PeakFunction *peak_function = (PeakFunction *)(uintptr_t)cpu_program_find(peak_program, "peak");
+	const TargetInfo *target = cpu_target(machine, &a);
+	Threads *pool;
+	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
+	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 };
+	for (u32 i = 0; i < COUNT(product); i++) {
+		Product *p = &product[i];
+		p->f = function[i];
+		p->needs = target->needs(target, p->k);
+		p->number = NEWN(&a, i64, kernel_numbers(p->k, NULL));
+		kernel_numbers(p->k, p->number);
+		workspace = MAX(workspace, p->needs.workspace);
+		scratch = MAX(scratch, p->needs.thread_scratch);
+		for (u32 s = 0; s < 3; s++)
+			slot_bytes[s] = MAX(slot_bytes[s], (u64)p->k->slot.v[s].elements * 4);
+	}
+	HostArena memory;
+	u64 at[4] = { 0 };
+	for (u32 s = 0; s < 3; s++)
+		at[s + 1] = ALIGN_UP(at[s] + slot_bytes[s], 4096);
+	u64 work_at = at[3], scratch_at = ALIGN_UP(work_at + workspace, 4096);
+	must(host_arena_create(scratch_at + (scratch + 4096) * threads_count(pool), pool, &memory));
+	u32 state = 1;
+	for (u64 i = 0; i < (at[2]) / 4; i++) {
+		state = state * 1664525u + 1013904223u;
+		((f32 *)memory.base)[i] = (f32)(i32)(state >> 9) * 0x1p-23f - 0.5f;
+	}
+	void *slot[] = { memory.base, memory.base + at[1], memory.base + at[2] };
+	Launch l = { .slot = slot, .workspace = memory.base + work_at, .scratch = memory.base + scratch_at,
+		     .scratch_bytes = ALIGN_UP(scratch + 64, 4096) };
+	f64 most = 0;
+	for (u32 t = 0; t < turns; t++) {
+		for (u32 i = 0; i < 10; i++)
+			most = MAX(most, peak(peak_function, pool, machine->lanes));
+		for (u32 i = 0; i < COUNT(product); i++)
+			product[i].best = MIN(product[i].best, run_product(&product[i], pool, &l));
+	}
+	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units compiled in %.0f ms\n", machine->name,
+	       threads_count(pool), (long long)M, most * 1e-9, code.nunit, compile * 1e3);
+	f64 time[3] = { 0 }, work[3] = { 0 };
+	for (u32 i = 0; i < COUNT(product); i++) {
+		const Product *p = &product[i];
+		f64 flops = 2.0 * (f64)p->M * (f64)p->N * (f64)p->K;
+		printf("%-8s %-8s %6lld x %6lld x %6lld %9.3f ms %8.1f GFLOP/s %5.1f %%\n", layer[i / 3].name, p->name,
+		       (long long)p->M, (long long)p->N, (long long)p->K, p->best * 1e3, flops / p->best * 1e-9,
+		       100 * flops / p->best / most);
+		u32 times = i / 3 < 4 ? 12 : 1; /* layers, and one head */
+		time[i % 3] += times * p->best;
+		work[i % 3] += times * flops;
+	}
+	for (u32 i = 0; i < 3; i++)
+		printf("step: %-8s %.1f ms, %.1f %% of peak\n", product[i].name, time[i] * 1e3,
+		       100 * work[i] / time[i] / most);
+	printf("step: all      %.1f ms, %.1f %% of peak\n", (time[0] + time[1] + time[2]) * 1e3,
+	       100 * (work[0] + work[1] + work[2]) / (time[0] + time[1] + time[2]) / most);
+	host_arena_destroy(&memory);
+	threads_destroy(pool);
+	cpu_program_unload(program);
+	cpu_program_unload(peak_program);
+	cpu_compiler_destroy(c);
+	arena_free(&a);
+	return 0;
+}
