@@ -8,6 +8,7 @@
  * Sums are taken in order of k, so neither blocks nor tasks change bits.
  *
  * After Goto and van de Geijn 2008 and Van Zee and van de Geijn, BLIS, 2015. */
+#include "codegen/cpu/count.h"
 #include "codegen/cpu/kernels.h"
 #include "codegen/cpu/panel.h"
 
@@ -25,23 +26,17 @@ enum {
 	FEW_ROWS = 32,        /* and at least: packing B is shared by them */
 };
 
-/* ---- the division of work: in numbers here, in code below ---- */
+/* ---- the division of work ---- */
 
-/* Every name is explained where it is computed. */
-#define GEOMETRY(F)                                                                                     \
-	F(B) F(M) F(N) F(K) F(tiles) F(panels) F(ks) F(nks) F(tile_size) F(nb) F(tb) F(nbb) F(nmb) F(ct)
-
-typedef struct Numbers {
-#define FIELD(name) i64 name;
-	GEOMETRY(FIELD)
-#undef FIELD
-} Numbers;
-
-typedef struct Values {
-#define FIELD(name) V name;
-	GEOMETRY(FIELD)
-#undef FIELD
-} Values;
+typedef struct Division {
+	Count B, M, N, K;
+	Count tiles, panels; /* of rows of the tile's height; of columns of its width */
+	Count ks, nks;       /* k in a block, and how many blocks: at most 4 */
+	Count tile_size;     /* elements of a packed tile of a block, with what packing spills */
+	Count nb, tb;        /* batch items and tiles of a block */
+	Count nbb, nmb;      /* how many blocks of them; no more than 32 blocks in all */
+	Count ct;            /* tiles of a task */
+} Division;
 
 static i64 ceil_div(i64 a, i64 b)
 {
@@ -54,32 +49,40 @@ static i64 piece_k(Tile t)
 	return MIN(PIECE_K, fit) / 16 * 16;
 }
 
-static Numbers numbers_of(const CpuMachine *machine, const Kernel *k, Tile t)
+/* b: NULL where no code is being made. */
+static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile t)
 {
-	Numbers g = { 0 };
-	g.B = range_count(k, range_of(k, DIM_BATCH));
-	g.M = range_count(k, range_of(k, DIM_M));
-	g.N = range_count(k, range_of(k, DIM_N));
-	g.K = range_count(k, range_of(k, DIM_K));
-	g.tiles = ceil_div(g.M, t.rows);
-	g.panels = ceil_div(g.N, tile_width(t));
-	/* k in a block, and how many blocks: at most 4 */
-	g.ks = g.K <= LONG_K ? MAX(g.K, 1) : MAX(BLOCK_K, (g.K + 63) / 64 * 16);
-	g.nks = MAX(1, ceil_div(g.K, g.ks));
-	/* elements of one packed tile of a block, with what packing spills */
-	g.tile_size = ((g.ks + 15) / 16 * 16 + PACK_SPILL) * t.rows;
-	/* batch items and tiles of a block; no more than 32 blocks in all */
-	i64 all = g.tiles * g.tile_size, most = g.B * all / (g.nks > 1 ? 2 : 10);
-	i64 budget = MAX(BUDGET, most);
-	g.nb = MIN(MAX(g.B, 1), MAX(1, budget / MAX(all, 1)));
-	g.tb = MIN(MAX(g.tiles, 1), MAX(1, budget / g.tile_size));
-	g.nbb = ceil_div(g.B, g.nb);
-	g.nmb = ceil_div(g.tiles, g.tb);
-	/* tiles of a task: a block's rows are divided only where there would be too few tasks */
-	i64 pieces = ceil_div(4 * (i64)machine->cores, MAX(1, g.nb * g.panels));
-	g.ct = MAX(ceil_div(g.tb, pieces), MIN(g.tb, ceil_div(FEW_ROWS, t.rows)));
-	g.ct = MIN(g.ct, MAX(1, CHUNK_ROWS / (i64)t.rows));
+	CpuModule *m = b ? b->m : NULL;
+#define N_(x) count_of(m, (x))
+	const DimRole role[] = { DIM_BATCH, DIM_M, DIM_N, DIM_K };
+	Count extent[4], one = N_(1);
+	for (u32 i = 0; i < 4; i++) {
+		Range r = range_of(k, role[i]);
+		extent[i] = count_extent(b, k, r.first, r.last);
+	}
+	Division g = { .B = extent[0], .M = extent[1], .N = extent[2], .K = extent[3] };
+	g.tiles = count_div_up(m, g.M, N_(t.rows));
+	g.panels = count_div_up(m, g.N, N_(tile_width(t)));
+	Count quarter = count_mul(m, count_div_up(m, g.K, N_(64)), N_(16));
+	g.ks = count_if_less(m, N_(LONG_K), g.K, count_max(m, quarter, N_(BLOCK_K)), count_max(m, g.K, one));
+	g.nks = count_max(m, one, count_div_up(m, g.K, g.ks));
+	g.tile_size = count_mul(m, count_add(m, count_round(m, g.ks, 16), N_(PACK_SPILL)), N_(t.rows));
+	Count all = count_mul(m, g.tiles, g.tile_size);
+	Count parts = count_if_less(m, one, g.nks, N_(2), N_(10));
+	Count budget = count_max(m, N_(BUDGET), count_div(m, count_mul(m, g.B, all), parts));
+	g.nb = count_max(m, one, count_div(m, budget, count_max(m, all, one)));
+	g.nb = count_min(m, count_max(m, g.B, one), g.nb);
+	g.tb = count_max(m, one, count_div(m, budget, g.tile_size));
+	g.tb = count_min(m, count_max(m, g.tiles, one), g.tb);
+	g.nbb = count_div_up(m, g.B, g.nb);
+	g.nmb = count_div_up(m, g.tiles, g.tb);
+	/* a block's rows are divided only where there would be too few tasks */
+	Count columns = count_max(m, one, count_mul(m, g.nb, g.panels));
+	Count pieces = count_div_up(m, N_(4 * (i64)machine->cores), columns);
+	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_(ceil_div(FEW_ROWS, t.rows))));
+	g.ct = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
 	return g;
+#undef N_
 }
 
 static V code_div_up(CpuModule *m, V a, V b)
@@ -90,42 +93,6 @@ static V code_div_up(CpuModule *m, V a, V b)
 static V code_max(CpuModule *m, V a, V b)
 {
 	return LLVMBuildSelect(m->builder, cpu_less(m, a, b), b, a, "");
-}
-
-/* As numbers_of(), line by line. */
-static Values values_of(Body *b, Tile t)
-{
-	CpuModule *m = b->m;
-	const Kernel *k = b->k;
-#define NUMBER(x) cpu_i64(m, (x))
-	Values g;
-	Range rb = range_of(k, DIM_BATCH), rm = range_of(k, DIM_M), rn = range_of(k, DIM_N), rk = range_of(k, DIM_K);
-	V one = NUMBER(1);
-	g.B = body_product(b, rb.first, rb.last);
-	g.M = body_product(b, rm.first, rm.last);
-	g.N = body_product(b, rn.first, rn.last);
-	g.K = body_product(b, rk.first, rk.last);
-	g.tiles = code_div_up(m, g.M, NUMBER(t.rows));
-	g.panels = code_div_up(m, g.N, NUMBER(tile_width(t)));
-	V cut = cpu_mul(m, cpu_div(m, cpu_add(m, g.K, NUMBER(63)), NUMBER(64)), NUMBER(16));
-	cut = code_max(m, cut, NUMBER(BLOCK_K));
-	g.ks = LLVMBuildSelect(m->builder, cpu_less(m, NUMBER(LONG_K), g.K), cut, code_max(m, g.K, one), "ks");
-	g.nks = code_max(m, one, code_div_up(m, g.K, g.ks));
-	V rows = cpu_mul(m, cpu_div(m, cpu_add(m, g.ks, NUMBER(15)), NUMBER(16)), NUMBER(16));
-	g.tile_size = cpu_mul(m, cpu_add(m, rows, NUMBER(PACK_SPILL)), NUMBER(t.rows));
-	V all = cpu_mul(m, g.tiles, g.tile_size);
-	V parts = LLVMBuildSelect(m->builder, cpu_less(m, one, g.nks), NUMBER(2), NUMBER(10), "");
-	V budget = code_max(m, NUMBER(BUDGET), cpu_div(m, cpu_mul(m, g.B, all), parts));
-	g.nb = cpu_min(m, code_max(m, g.B, one), code_max(m, one, cpu_div(m, budget, code_max(m, all, one))));
-	g.tb = cpu_min(m, code_max(m, g.tiles, one), code_max(m, one, cpu_div(m, budget, g.tile_size)));
-	g.nbb = code_div_up(m, g.B, g.nb);
-	g.nmb = code_div_up(m, g.tiles, g.tb);
-	V columns = code_max(m, one, cpu_mul(m, g.nb, g.panels));
-	V pieces = code_div_up(m, NUMBER(4 * (i64)m->machine->cores), columns);
-	g.ct = code_max(m, code_div_up(m, g.tb, pieces), cpu_min(m, g.tb, NUMBER(ceil_div(FEW_ROWS, t.rows))));
-	g.ct = cpu_min(m, g.ct, NUMBER(MAX(1, CHUNK_ROWS / (i64)t.rows)));
-	return g;
-#undef NUMBER
 }
 
 static Tile tile_of(const CpuMachine *machine, const Kernel *k)
@@ -143,20 +110,20 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
 {
 	Tile t = tile_of(machine, k);
-	Numbers g = numbers_of(machine, k, t);
+	Division g = divide(NULL, machine, k, t);
 	u64 bytes = panel_bytes(k->compute), tile = (u64)t.rows * tile_width(t);
 	LaunchNeeds n = { 0 };
-	u64 a = (u64)(g.nb * g.tb * g.tile_size), c = g.nks > 1 ? (u64)(g.nb * g.tb * g.panels) * tile : 0;
+	u64 a = (u64)(g.nb.n * g.tb.n * g.tile_size.n), c = g.nks.n > 1 ? (u64)(g.nb.n * g.tb.n * g.panels.n) * tile : 0;
 	n.workspace = (a + c) * bytes + 64;
-	u64 sums = g.nks == 1 && g.ks > piece_k(t) ? (u64)g.ct : 1;
+	u64 sums = g.nks.n == 1 && g.ks.n > piece_k(t) ? (u64)g.ct.n : 1;
 	n.thread_scratch = ((u64)(piece_k(t) + PACK_SPILL) * tile_width(t) + sums * tile) * bytes + 64;
-	for (i64 bb = 0; bb < g.nbb; bb++)
-		for (i64 mb = 0; mb < g.nmb; mb++)
-			for (i64 kb = 0; kb < g.nks; kb++) {
-				i64 batch = MIN(g.nb, g.B - bb * g.nb), tiles = MIN(g.tb, g.tiles - mb * g.tb);
+	for (i64 bb = 0; bb < g.nbb.n; bb++)
+		for (i64 mb = 0; mb < g.nmb.n; mb++)
+			for (i64 kb = 0; kb < g.nks.n; kb++) {
+				i64 batch = MIN(g.nb.n, g.B.n - bb * g.nb.n), tiles = MIN(g.tb.n, g.tiles.n - mb * g.tb.n);
 				assert(n.nphase + 2 <= KERNEL_PHASES);
 				n.tasks[n.nphase++] = batch * tiles;
-				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.ct) * g.panels;
+				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.ct.n) * g.panels.n;
 			}
 	return n;
 }
@@ -166,7 +133,7 @@ static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
 typedef struct Dot {
 	Body *b;
 	Tile t;
-	Values g;
+	Division g;
 	Range batch, mr, nr, kr;
 	Packing left, right;
 	V micro;
@@ -183,18 +150,18 @@ static V at_element(Dot *d, V base, V index)
 static void decode_phase(Dot *d)
 {
 	CpuModule *m = d->b->m;
-	Values *g = &d->g;
-	V block = cpu_div(m, d->b->phase, cpu_i64(m, 2)), kb = cpu_rem(m, block, g->nks);
-	block = cpu_div(m, block, g->nks);
-	V mb = cpu_rem(m, block, g->nmb), bb = cpu_div(m, block, g->nmb);
-	d->batch0 = cpu_mul(m, bb, g->nb);
-	d->nbatch = cpu_min(m, g->nb, cpu_sub(m, g->B, d->batch0));
-	d->tile0 = cpu_mul(m, mb, g->tb);
-	d->ntile = cpu_min(m, g->tb, cpu_sub(m, g->tiles, d->tile0));
-	d->k0 = cpu_mul(m, kb, g->ks);
-	d->k1 = cpu_min(m, g->K, cpu_add(m, d->k0, g->ks));
+	const Division *g = &d->g;
+	V block = cpu_div(m, d->b->phase, cpu_i64(m, 2)), kb = cpu_rem(m, block, g->nks.v);
+	block = cpu_div(m, block, g->nks.v);
+	V mb = cpu_rem(m, block, g->nmb.v), bb = cpu_div(m, block, g->nmb.v);
+	d->batch0 = cpu_mul(m, bb, g->nb.v);
+	d->nbatch = cpu_min(m, g->nb.v, cpu_sub(m, g->B.v, d->batch0));
+	d->tile0 = cpu_mul(m, mb, g->tb.v);
+	d->ntile = cpu_min(m, g->tb.v, cpu_sub(m, g->tiles.v, d->tile0));
+	d->k0 = cpu_mul(m, kb, g->ks.v);
+	d->k1 = cpu_min(m, g->K.v, cpu_add(m, d->k0, g->ks.v));
 	d->first_block = cpu_equal(m, kb, cpu_i64(m, 0));
-	d->last_block = cpu_equal(m, cpu_add(m, kb, cpu_i64(m, 1)), g->nks);
+	d->last_block = cpu_equal(m, cpu_add(m, kb, cpu_i64(m, 1)), g->nks.v);
 }
 
 /* Batch item `item` of the block: its coordinates, and what depends on them alone. */
@@ -207,8 +174,8 @@ static void set_batch(Dot *d, V item)
 static V packed_tile(Dot *d, V item, V tile)
 {
 	CpuModule *m = d->b->m;
-	V index = cpu_add(m, cpu_mul(m, item, d->g.tb), tile);
-	return at_element(d, d->b->workspace, cpu_mul(m, index, d->g.tile_size));
+	V index = cpu_add(m, cpu_mul(m, item, d->g.tb.v), tile);
+	return at_element(d, d->b->workspace, cpu_mul(m, index, d->g.tile_size.v));
 }
 
 static void emit_pack(Dot *d)
@@ -221,7 +188,7 @@ static void emit_pack(Dot *d)
 	V tile = cpu_rem(m, task.index, d->ntile), item = cpu_div(m, task.index, d->ntile);
 	set_batch(d, item);
 	V row = cpu_mul(m, cpu_add(m, d->tile0, tile), cpu_i64(m, d->t.rows));
-	pack(b, &d->left, row, d->g.M, d->k0, d->k1, packed_tile(d, item, tile));
+	pack(b, &d->left, row, d->g.M.v, d->k0, d->k1, packed_tile(d, item, tile));
 	body_release(b, mark);
 	task.unroll = 1;
 	cpu_loop_end(m, &task, NULL);
@@ -265,7 +232,7 @@ static void epilogue_runs(Dot *d, V n0, V tile, V row)
 	Body *b = d->b;
 	CpuModule *m = b->m;
 	Run run = { 0 };
-	run_begin(b, &run, d->nr, n0, cpu_min(m, d->g.N, cpu_add(m, n0, cpu_i64(m, tile_width(d->t)))));
+	run_begin(b, &run, d->nr, n0, cpu_min(m, d->g.N.v, cpu_add(m, n0, cpu_i64(m, tile_width(d->t)))));
 	CpuLoop lane = { 0 };
 	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, d->t.lanes), 0, NULL);
 	u32 mark = body_mark(b);
@@ -285,7 +252,7 @@ static void epilogue(Dot *d, const Strip *s, V m0, V n0, V tile)
 {
 	Body *b = d->b;
 	CpuModule *m = b->m;
-	V rows = cpu_min(m, cpu_i64(m, d->t.rows), cpu_sub(m, d->g.M, m0));
+	V rows = cpu_min(m, cpu_i64(m, d->t.rows), cpu_sub(m, d->g.M.v, m0));
 	CpuIf whole = { 0 };
 	cpu_if_begin(m, &whole, s->whole, 90);
 	for (u32 branch = 0; branch < 2; branch++) {
@@ -322,13 +289,13 @@ static void emit_piece(Dot *d, Task *t, V from, V to, V more, V last, V next_n, 
 {
 	Body *b = d->b;
 	CpuModule *m = b->m;
-	pack(b, &d->right, t->n0, d->g.N, from, to, t->right);
+	pack(b, &d->right, t->n0, d->g.N.v, from, to, t->right);
 	V count = cpu_sub(m, t->tile1, t->tile0);
 	CpuLoop tile = { 0 };
 	cpu_loop_begin(m, &tile, t->tile0, t->tile1, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
 	V i = cpu_sub(m, tile.index, t->tile0);
-	pack_prefetch(b, &d->right, next_n, d->g.N, next_from, next_to, i, count);
+	pack_prefetch(b, &d->right, next_n, d->g.N.v, next_from, next_to, i, count);
 	V left = packed_tile(d, t->item, tile.index);
 	left = at_element(d, left, cpu_mul(m, cpu_sub(m, from, d->k0), cpu_i64(m, d->t.rows)));
 	V sum = at_element(d, t->sums, cpu_mul(m, i, t->sum_stride));
@@ -353,17 +320,17 @@ static void emit_task(Dot *d, Task *t)
 	V piece = code_div_up(m, code_div_up(m, k, pieces), cpu_i64(m, 16));
 	piece = cpu_mul(m, code_max(m, piece, one), cpu_i64(m, 16));
 	/* where sums stay between pieces */
-	V width = cpu_i64(m, (i64)d->t.rows * tile_width(d->t)), cut_k = cpu_less(m, one, d->g.nks);
+	V width = cpu_i64(m, (i64)d->t.rows * tile_width(d->t)), cut_k = cpu_less(m, one, d->g.nks.v);
 	t->right = b->scratch;
 	V in_scratch = at_element(d, b->scratch, cpu_i64(m, (i64)(piece_k(d->t) + PACK_SPILL) * tile_width(d->t)));
 	V in_scratch_stride = LLVMBuildSelect(m->builder, cpu_less(m, one, pieces), width, zero, "");
-	V a_size = cpu_mul(m, cpu_mul(m, d->g.nb, d->g.tb), d->g.tile_size);
-	V index = cpu_add(m, cpu_mul(m, t->item, d->g.tb), t->tile0);
-	index = cpu_add(m, cpu_mul(m, index, d->g.panels), t->panel);
+	V a_size = cpu_mul(m, cpu_mul(m, d->g.nb.v, d->g.tb.v), d->g.tile_size.v);
+	V index = cpu_add(m, cpu_mul(m, t->item, d->g.tb.v), t->tile0);
+	index = cpu_add(m, cpu_mul(m, index, d->g.panels.v), t->panel);
 	V in_workspace = at_element(d, b->workspace, cpu_add(m, a_size, cpu_mul(m, index, width)));
 	t->sums = LLVMBuildSelect(m->builder, cut_k, in_workspace, in_scratch, "");
-	t->sum_stride = LLVMBuildSelect(m->builder, cut_k, cpu_mul(m, d->g.panels, width), in_scratch_stride, "");
-	strip_make(b, &t->strip, d->nr, t->n0, d->g.N, d->t.vectors, d->t.lanes);
+	t->sum_stride = LLVMBuildSelect(m->builder, cut_k, cpu_mul(m, d->g.panels.v, width), in_scratch_stride, "");
+	strip_make(b, &t->strip, d->nr, t->n0, d->g.N.v, d->t.vectors, d->t.lanes);
 	CpuLoop p = { 0 };
 	cpu_loop_begin(m, &p, zero, pieces, one, 0, NULL);
 	V from = cpu_min(m, d->k1, cpu_add(m, d->k0, cpu_mul(m, p.index, piece)));
@@ -385,15 +352,15 @@ static void emit_multiply(Dot *d)
 {
 	Body *b = d->b;
 	CpuModule *m = b->m;
-	V chunks = code_div_up(m, d->ntile, d->g.ct);
+	V chunks = code_div_up(m, d->ntile, d->g.ct.v);
 	CpuLoop task = { 0 };
 	cpu_loop_begin(m, &task, b->begin, b->end, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
-	Task t = { .panel = cpu_rem(m, task.index, d->g.panels) };
-	V rest = cpu_div(m, task.index, d->g.panels);
+	Task t = { .panel = cpu_rem(m, task.index, d->g.panels.v) };
+	V rest = cpu_div(m, task.index, d->g.panels.v);
 	t.item = cpu_div(m, rest, chunks);
-	t.tile0 = cpu_mul(m, cpu_rem(m, rest, chunks), d->g.ct);
-	t.tile1 = cpu_min(m, d->ntile, cpu_add(m, t.tile0, d->g.ct));
+	t.tile0 = cpu_mul(m, cpu_rem(m, rest, chunks), d->g.ct.v);
+	t.tile1 = cpu_min(m, d->ntile, cpu_add(m, t.tile0, d->g.ct.v));
 	t.n0 = cpu_mul(m, t.panel, cpu_i64(m, tile_width(d->t)));
 	set_batch(d, t.item);
 	emit_task(d, &t);
@@ -415,7 +382,7 @@ static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *na
 	d.kr = range_of(k, DIM_K);
 	d.left = packing_of(&b, k->operand[0], d.mr, d.kr, d.t.rows, k->compute, d.t.lanes);
 	d.right = packing_of(&b, k->operand[1], d.nr, d.kr, tile_width(d.t), k->compute, d.t.lanes);
-	d.g = values_of(&b, d.t);
+	d.g = divide(&b, m->machine, k, d.t);
 	decode_phase(&d);
 	body_hoist(&b, 0, NULL);
 	CpuIf odd = { 0 };
