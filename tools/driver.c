@@ -103,13 +103,6 @@ static EntryFlops entry_flops(Arena *tmp, const Graph *g)
 
 /* ---- the way down ---- */
 
-static Program *run_passes(Arena *arena, PassCx *cx, const Program *in, const char *pipeline, Status *status)
-{
-	Program *p = pipeline_run(str_of(pipeline), cx, in, status);
-	(void)arena;
-	return p;
-}
-
 static bool has_entry(const Program *p, const char *name)
 {
 	return program_find_entry(p, str_of(name)) != NULL;
@@ -137,13 +130,12 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	out->target = cpu_target(&out->machine, arena);
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	const Program *p = select_entries(arena, program, o);
-	bool training = has_entry(p, "micro");
+	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes;
 	Status status = OK;
-	const char *first = arena_printf(arena, "bind{%s},simplify,precision{compute=%s},%ssimplify", o->sizes ? o->sizes : "",
-					 o->precision ? o->precision : "f32", training ? "backward," : "");
-	if (!o->sizes || !*o->sizes)
-		first = strchr(first, '}') + 2;
-	p = run_passes(arena, &cx, p, first, &status);
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s},%s", sized ? "{" : "",
+					sized ? o->sizes : "", sized ? "}" : "", o->precision ? o->precision : "f32",
+					training ? "train" : "forward");
+	p = pipeline_run(str_of(text), &cx, p, &status);
 	if (!p || status)
 		goto done;
 	if (training && !o->accumulate)
@@ -151,7 +143,7 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	*flops = NEWN(arena, EntryFlops, p->entry.n + 1);
 	for (u32 i = 0; i < p->entry.n; i++)
 		(*flops)[i] = entry_flops(&tmp, p->entry.v[i]);
-	p = run_passes(arena, &cx, p, "expand,simplify,canonical", &status);
+	p = pipeline_run(STR("lower"), &cx, p, &status);
 	if (!p || status)
 		goto done;
 	out->times.passes = now() - begun;
