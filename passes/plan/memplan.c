@@ -24,7 +24,7 @@ static u64 rounded(u64 bytes)
 
 /* ---- the bound ---- */
 
-u64 blocks_bound(Arena *tmp, const Block *b, u32 n)
+u64 blocks_bound(Arena *tmp, const MemoryBlock *b, u32 n)
 {
 	ArenaMark mark = arena_mark(tmp);
 	u32 steps = 0;
@@ -59,16 +59,16 @@ static int larger_first(const void *a, const void *b)
 }
 
 /* The blocks listed in `r`, in order, from offset 0; the end of the highest. */
-static u64 place_ranked(Arena *tmp, Block *b, const Ranked *r, u32 n)
+static u64 place_ranked(Arena *tmp, MemoryBlock *b, const Ranked *r, u32 n)
 {
 	u32 *placed = NEWN(tmp, u32, n + 1), nplaced = 0; /* by offset */
 	u64 top = 0;
 	for (u32 i = 0; i < n; i++) {
-		Block *x = &b[r[i].block];
+		MemoryBlock *x = &b[r[i].block];
 		u64 size = rounded(x->bytes), end = 0, best = UINT64_MAX, at = 0;
 		bool found = false;
 		for (u32 k = 0; k < nplaced; k++) {
-			const Block *y = &b[placed[k]];
+			const MemoryBlock *y = &b[placed[k]];
 			if (y->last < x->first || x->last < y->first)
 				continue;
 			if (y->offset > end && y->offset - end >= size && y->offset - end < best) {
@@ -171,18 +171,18 @@ static int by_time(const void *a, const void *b)
 }
 
 /* The blocks listed, from offset `base`; the end of the highest. */
-static u64 place_by_time(Arena *tmp, Block *b, const u32 *list, u32 n, u64 base)
+static u64 place_by_time(Arena *tmp, MemoryBlock *b, const u32 *list, u32 n, u64 base)
 {
 	Event *event = NEWN(tmp, Event, 2 * n + 1);
 	for (u32 i = 0; i < n; i++) {
-		const Block *x = &b[list[i]];
+		const MemoryBlock *x = &b[list[i]];
 		event[2 * i] = (Event){ x->first, false, x->bytes, list[i] };
 		event[2 * i + 1] = (Event){ x->last, true, x->bytes, list[i] };
 	}
 	qsort(event, 2 * (size_t)n, sizeof *event, by_time);
 	Heap h = { .hole = NEWN(tmp, Hole, n + 2), .top = base };
 	for (u32 i = 0; i < 2 * n; i++) {
-		Block *x = &b[event[i].block];
+		MemoryBlock *x = &b[event[i].block];
 		if (event[i].end)
 			heap_give(&h, x->offset, rounded(x->bytes));
 		else
@@ -193,7 +193,7 @@ static u64 place_by_time(Arena *tmp, Block *b, const u32 *list, u32 n, u64 base)
 
 /* ---- the best of them ---- */
 
-static u64 attempt(Arena *tmp, Block *b, u32 n, u32 method)
+static u64 attempt(Arena *tmp, MemoryBlock *b, u32 n, u32 method)
 {
 	u32 *list = NEWN(tmp, u32, n + 1), nlist = 0;
 	if (method == 2) {
@@ -214,7 +214,7 @@ static u64 attempt(Arena *tmp, Block *b, u32 n, u32 method)
 	return nlist ? place_by_time(tmp, b, list, nlist, top) : top;
 }
 
-u64 blocks_lay_out(Arena *tmp, Block *b, u32 n)
+u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n)
 {
 	ArenaMark mark = arena_mark(tmp);
 	u64 bound = blocks_bound(tmp, b, n), least = UINT64_MAX;
@@ -268,20 +268,20 @@ static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
 	for (u32 s = 0; s < e->step.n; s++)
 		for (u32 o = 0; o < p->kernel.v[e->step.v[s].kernel]->slot.n; o++)
 			take_over(p, e, s, o, taken);
-	Block *block = NEWN(tmp, Block, e->buffer.n + 1);
+	MemoryBlock *block = NEWN(tmp, MemoryBlock, e->buffer.n + 1);
 	u32 *of = NEWN(tmp, u32, e->buffer.n + 1), n = 0;
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		const PlanBuffer *b = &e->buffer.v[i];
 		if (!transient(b) || b->root != NONE)
 			continue;
 		of[i] = n;
-		block[n++] = (Block){ b->bytes, b->first, b->last, 0 };
+		block[n++] = (MemoryBlock){ b->bytes, b->first, b->last, 0 };
 	}
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		const PlanBuffer *b = &e->buffer.v[i];
 		if (b->root == NONE)
 			continue;
-		Block *x = &block[of[b->root]];
+		MemoryBlock *x = &block[of[b->root]];
 		x->first = MIN(x->first, b->first);
 		x->last = MAX(x->last, b->last);
 	}

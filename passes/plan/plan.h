@@ -35,16 +35,16 @@ u64 order_peak(Arena *tmp, const OrderProblem *p, const u32 *order);
 
 /* ---- offsets: memplan.c ---- */
 
-typedef struct Block {
+typedef struct MemoryBlock {
 	u64 bytes;
 	u32 first, last; /* alive at these steps and between */
 	u64 offset;      /* out: a multiple of MEMORY_ALIGN */
-} Block;
+} MemoryBlock;
 
 /* Lays blocks out so that no two that are alive together overlap; the bytes that it takes. */
-u64 blocks_lay_out(Arena *tmp, Block *b, u32 n);
+u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n);
 /* The largest sum of sizes (each rounded up to MEMORY_ALIGN) alive at one step. */
-u64 blocks_bound(Arena *tmp, const Block *b, u32 n);
+u64 blocks_bound(Arena *tmp, const MemoryBlock *b, u32 n);
 
 /* Offsets of all buffers, in the entries and of the program; in-place first. Sets root, offset, the
  * entries' sizes and the plan's. first and last are set. */
