@@ -1,10 +1,13 @@
 /* Whole models against PyTorch: tests/golden/NAME.plinth, elaborated, differentiated and run by the
  * reference evaluator in f64, gives the numbers of NAME.safetensors: logits and loss (against the f64
- * reference), every gradient, twenty AdamW steps. What a target computes is compared in its own tests. */
+ * reference), every gradient, twenty AdamW steps. Then the same by compiled code on this CPU, in f32, with
+ * the bounds that f32 allows; and in bf16, whose losses stay as near to f32's as PyTorch's own do. */
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
 #include "passes/pass.h"
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/executor.h"
+#include "tools/driver.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,6 +18,7 @@ typedef struct Run {
 	Arena arena, tmp;
 	Diag diag;
 	Ir *ir;
+	Model *model;
 	Program *program; /* with backward halves, bound */
 	Tensor *buffer;
 	Safetensors golden, weights;
@@ -40,6 +44,7 @@ static void open_run(Run *r, const char *name, const char *sizes)
 	Model *m = ast ? elaborate(&r->arena, r->ir, ast, &o) : NULL;
 	diag_print(&r->diag, stderr, false);
 	assert_non_null(m);
+	r->model = m;
 	PassCx cx = { .out = &r->arena, .tmp = &r->tmp, .ir = r->ir, .diag = &r->diag };
 	Str pipeline = str_of(arena_printf(&r->arena, "bind{%s},simplify,backward,simplify", sizes));
 	Status dumped = OK;
@@ -197,6 +202,127 @@ static void compare(Run *r)
 	}
 }
 
+/* ---- compiled code ---- */
+
+typedef struct Machine {
+	Compiled compiled;
+	Executor *executor;
+} Machine;
+
+static void start(Run *r, const char *sizes, const char *precision, u32 threads, Machine *m)
+{
+	DriverOptions o = { .sizes = sizes, .precision = precision };
+	Status s = driver_compile(&r->arena, r->model->program, &o, &m->compiled);
+	if (s)
+		fail_msg("%s", s->text);
+	diag_print(&r->diag, stderr, false);
+	assert_non_null(m->compiled.package);
+	assert_null(executor_create(m->compiled.package, threads, &m->executor));
+	executor_run(m->executor, package_entry(m->compiled.package, "init"), NULL, NULL);
+	for (u32 i = 0; i < m->compiled.package->nbuffer; i++) {
+		const PackageBuffer *b = &m->compiled.package->buffer[i];
+		if (b->kind != PACKAGE_PARAMETER)
+			continue;
+		const SafeTensor *w = safetensors_find(&r->weights, b->tensor.name);
+		assert_non_null(w);
+		assert_int_equal(w->data.n, b->tensor.bytes);
+		memcpy(executor_buffer(m->executor, b->tensor.name, NULL), w->data.p, w->data.n);
+	}
+}
+
+static void stop(Machine *m)
+{
+	executor_destroy(m->executor);
+	driver_close(&m->compiled);
+}
+
+static const PackageEntry *execute(Run *r, Machine *m, const char *name, i64 step)
+{
+	const PackageEntry *e = package_entry(m->compiled.package, name);
+	assert_non_null(e);
+	for (u32 i = 0; i < e->ninput; i++) {
+		const SafeTensor *all = golden(r, e->input[i].name);
+		void *to = executor_input(m->executor, e, e->input[i].name, NULL);
+		memcpy(to, all->data.p + (size_t)step * e->input[i].bytes, e->input[i].bytes);
+	}
+	executor_run(m->executor, e, NULL, NULL);
+	return e;
+}
+
+static f64 scalar(Machine *m, const PackageEntry *e, const char *name)
+{
+	const f32 *x = executor_result(m->executor, e, name, NULL);
+	assert_non_null(x);
+	return *x;
+}
+
+static f64 train_step(Run *r, Machine *m, i64 step)
+{
+	execute(r, m, "micro_first", step);
+	return scalar(m, execute(r, m, "update", step), "loss");
+}
+
+static void compare_gradients(Run *r, Machine *m)
+{
+	f64 count = *(const f32 *)executor_buffer(m->executor, "loss_count", NULL), most = 0;
+	for (u32 pass = 0; pass < 2; pass++)
+		for (u32 i = 0; i < m->compiled.package->nbuffer; i++) {
+			const PackageBuffer *b = &m->compiled.package->buffer[i];
+			if (b->kind != PACKAGE_PARAMETER)
+				continue;
+			const SafeTensor *g = golden(r, arena_printf(&r->arena, "grad/%s", b->tensor.name));
+			const f32 *mine = executor_buffer(m->executor, arena_printf(&r->arena, "grad/%s", b->tensor.name), NULL);
+			f64 top = 0, off = 0;
+			for (u64 k = 0; k < b->tensor.bytes / 4; k++) {
+				top = fmax(top, fabs(element(g, (i64)k)));
+				off = fmax(off, fabs(mine[k] / count - element(g, (i64)k)));
+			}
+			if (pass == 0)
+				most = fmax(most, top);
+			else if (!(off <= 1e-4 * fmax(top, 1e-3 * most)))
+				fail_msg("gradient of %s is off by %g of %g", b->tensor.name, off, top);
+		}
+}
+
+static void compare_code(Run *r, const char *sizes)
+{
+	f64 losses[2][20];
+	for (u32 threads = 1; threads <= 2; threads++) {
+		Machine m;
+		start(r, sizes, "f32", threads, &m);
+		const PackageEntry *forward = execute(r, &m, "forward", 0);
+		const f32 *logits = executor_result(m.executor, forward, "output", NULL);
+		const SafeTensor *want = golden(r, "ref64/logits");
+		f64 largest = 0, worst = 0;
+		for (u64 i = 0; i < forward->result[0].bytes / 4; i++) {
+			largest = fmax(largest, fabs(element(want, (i64)i)));
+			worst = fmax(worst, fabs(logits[i] - element(want, (i64)i)));
+		}
+		if (!(worst <= 1e-5 * largest))
+			fail_msg("logits are off by %g of %g", worst, largest);
+		const PackageEntry *eval = execute(r, &m, "eval", 0);
+		near_relative(scalar(&m, eval, "loss_sum") / scalar(&m, eval, "loss_count"),
+			      element(golden(r, "ref64/loss"), 0), 1e-5, "loss");
+		execute(r, &m, "micro_first", 0);
+		compare_gradients(r, &m);
+		for (i64 step = 0; step < 20; step++) {
+			f64 loss = losses[threads - 1][step] = train_step(r, &m, step);
+			near_relative(loss, element(golden(r, "ref64/adamw/losses"), step), 1e-4, "loss of a step");
+		}
+		stop(&m);
+	}
+	assert_memory_equal(losses[0], losses[1], sizeof losses[0]); /* the same bits on two threads */
+	Machine m;
+	start(r, sizes, "bf16", 2, &m);
+	const SafeTensor *curve = golden(r, "curve/f32"), *theirs = golden(r, "curve/bf16");
+	f64 spread = 0;
+	for (i64 i = 0; i < 800; i++)
+		spread = fmax(spread, fabs(element(theirs, i) / element(curve, i) - 1));
+	for (i64 step = 0; step < 100; step++)
+		near_relative(train_step(r, &m, step), element(curve, step), spread, "bf16 loss of a step");
+	stop(&m);
+}
+
 static void gpt2(void **state)
 {
 	(void)state;
@@ -215,8 +341,27 @@ static void llama(void **state)
 	close_run(&r);
 }
 
+static void gpt2_compiled(void **state)
+{
+	(void)state;
+	Run r;
+	open_run(&r, "gpt2_tiny", "B=4,T=16");
+	compare_code(&r, "B=4,T=16");
+	close_run(&r);
+}
+
+static void llama_compiled(void **state)
+{
+	(void)state;
+	Run r;
+	open_run(&r, "llama_tiny", "B=4,T=16");
+	compare_code(&r, "B=4,T=16");
+	close_run(&r);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(gpt2), cmocka_unit_test(llama) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(gpt2), cmocka_unit_test(llama),
+					     cmocka_unit_test(gpt2_compiled), cmocka_unit_test(llama_compiled) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
