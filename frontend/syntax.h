@@ -88,7 +88,7 @@ void unclosed(Parser *p, const Bracket *b);
 const char *foreign_word(const char *word);
 /* The nearest of `known` (n of them) to what was written, or NULL if none is near. */
 const char *nearest_word(const char *written, const char *const *known, u32 n);
-/* Complains about the first place that is not UTF-8. */
+/* Complains about the first place that is not UTF-8, or a control character. */
 void check_encoding(Parser *p, Str text);
 
 /* parse.y: one expression that stands inside a string; NULL after an error. */

@@ -71,12 +71,13 @@ void check_encoding(Parser *p, Str text)
 	const u8 *s = (const u8 *)text.s, *end = s + text.n, *line = s;
 	u32 number = 1;
 	while (s < end) {
-		size_t n = utf8_length(s, end);
-		if (!n) {
-			size_t column = (size_t)(s - line) + 1;
+		size_t n = utf8_length(s, end), column = (size_t)(s - line) + 1;
+		bool blank = *s == ' ' || (*s >= '\t' && *s <= '\r');
+		if (!n || (*s < ' ' && !blank) || *s == 0x7F) {
 			diag_error(p->diag, E0100,
 				   (Loc){ number, (u16)MIN(column, UINT16_MAX), 1, p->ast->file },
-				   "the text is not UTF-8 here (byte 0x%02x)", *s);
+				   n ? "a control character (byte 0x%02x) in the text"
+				     : "the text is not UTF-8 here (byte 0x%02x)", *s);
 			return;
 		}
 		if (*s == '\n') {
