@@ -120,7 +120,7 @@ static bool entries_agree(Arena *tmp, const Program *before, const Program *afte
 	return fine;
 }
 
-bool programs_agree(Arena *tmp, const Program *before, const Program *after, const Binding *sizes,
+bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes,
 		    const char *pass, Diag *d)
 {
 	const Program *both[2] = { before, after };
@@ -136,7 +136,7 @@ bool programs_agree(Arena *tmp, const Program *before, const Program *after, con
 				if (sizes->symbol[s] == symbol[k])
 					value[k] = sizes->value[s];
 		}
-		both[i] = bind_program(tmp, tmp, both[i], &(Binding){ n, symbol, value });
+		both[i] = bind_program(tmp, tmp, both[i], &(SymbolValues){ n, symbol, value });
 		if (!both[i])
 			return false;
 	}

@@ -8,7 +8,7 @@
 
 /* Symbols that are left free get their numbers from `sizes`, and 4 where that has none. False, with
  * a message for each entry and result that differs, in d. */
-bool programs_agree(Arena *tmp, const Program *before, const Program *after, const Binding *sizes,
+bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes,
 		    const char *pass, Diag *d);
 
 #endif

@@ -268,7 +268,7 @@ static bool needs_hold(PassCx *cx, const Step *s, const Program *in)
 }
 
 /* Numbers for --check-eval: the options', and those of the pipeline's own bind. */
-static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, Binding *out)
+static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, SymbolValues *out)
 {
 	VEC(const char *) symbol = { 0 };
 	VEC(i64) value = { 0 };
@@ -292,13 +292,13 @@ static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, Bi
 			VEC_PUSH(cx->out, &value, strtoll(digits, NULL, 10));
 		}
 	}
-	*out = (Binding){ symbol.n, symbol.v, value.v };
+	*out = (SymbolValues){ symbol.n, symbol.v, value.v };
 	return !error;
 }
 
 /* One pass into `out`, and all that is asked for around it. */
 static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u32 index,
-			 const Program *in, Arena *out, const Binding *sizes, Status *status)
+			 const Program *in, Arena *out, const SymbolValues *sizes, Status *status)
 {
 	Arena tmp = ARENA(s->pass->name);
 	u32 errors = cx->diag->nerror;
@@ -353,7 +353,7 @@ Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status)
 	Reader r = { .diag = cx->diag,
 		     .tmp = &tmp,
 		     .file = diag_source(cx->diag, "--passes", text) };
-	Binding sizes = { 0 };
+	SymbolValues sizes = { 0 };
 	if (!read_pipeline(&r, text, 0) || (o->check_eval && !read_sizes(cx, o, &r, &sizes))) {
 		arena_free(&tmp);
 		return NULL;

@@ -113,6 +113,11 @@ void training_close(Training *t)
 		metrics_close(&t->metrics);
 }
 
+u64 training_step(const Training *t)
+{
+	return t->step;
+}
+
 BufferViews training_parameters(const Training *t)
 {
 	return t->parameters;

@@ -60,6 +60,8 @@ PL_MUST_USE Status training_begin(Training *t);
  * that it was made with; tensors that do not fit are told in `d`. */
 PL_MUST_USE Status training_resume(Training *t, const char *path, Diag *d);
 
+/* Steps that are done. */
+u64 training_step(const Training *t);
 /* The parameters, as weights_load takes them. */
 BufferViews training_parameters(const Training *t);
 

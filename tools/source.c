@@ -8,6 +8,7 @@
 
 typedef struct Finder {
 	const char *folder;
+	SourceFile *source;
 } Finder;
 
 static bool find(void *cx, Arena *arena, const char *name, const char **path, Str *text)
@@ -18,21 +19,23 @@ static bool find(void *cx, Arena *arena, const char *name, const char **path, St
 		if (*p == '.')
 			*p = '/';
 	*path = arena_printf(arena, "%s.plinth", file);
-	return io_exists(*path) && !io_read(arena, *path, text);
+	if (!io_exists(*path) || io_read(arena, *path, text))
+		return false;
+	VEC_PUSH(arena, &f->source->use, (SourceUse){ *path + strlen(f->folder) + 1, *text });
+	return true;
 }
 
 Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
 {
 	*out = (SourceFile){ .arena = ARENA("program") };
 	out->diag.arena = &out->arena;
-	Str text;
-	TRY(io_read(&out->arena, path, &text));
+	TRY(io_read(&out->arena, path, &out->text));
 	out->ir = ir_new(&out->arena, &out->diag);
-	const Ast *ast = parse_source(&out->arena, &out->ir->names, &out->diag, path, text);
+	const Ast *ast = parse_source(&out->arena, &out->ir->names, &out->diag, path, out->text);
 	if (!ast || out->diag.nerror)
 		return OK;
 	char *copy = (char *)(uintptr_t)arena_printf(&out->arena, "%s", path);
-	Finder finder = { dirname(copy) };
+	Finder finder = { dirname(copy), out };
 	ElaborateOptions o = { .preset = options->preset, .set = options->set.v, .nset = (u32)options->set.n,
 			       .find = find, .find_cx = &finder };
 	out->model = elaborate(&out->arena, out->ir, ast, &o);

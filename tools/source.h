@@ -16,11 +16,19 @@ typedef struct SourceOptions {
 	{ "preset", 'p', OPTION_TEXT, &(o).preset, "NAME", "values of this preset of the file" },      \
 	{ "set", 's', OPTION_LIST, &(o).set, "KEY=VALUE", "one value of the config or a recipe" }
 
+/* A file that the source uses, from beside it. */
+typedef struct SourceUse {
+	const char *name; /* relative to the source's folder: "parts/rope.plinth" */
+	Str text;
+} SourceUse;
+
 typedef struct SourceFile {
 	Arena arena;  /* of everything below */
 	Diag diag;
 	Ir *ir;
 	Model *model; /* NULL after errors */
+	Str text;     /* of the file itself */
+	VEC(SourceUse) use;
 } SourceFile;
 
 /* A failure is the world's; what is wrong with the file is in out->diag. */

@@ -11,7 +11,7 @@
 typedef struct Bind {
 	Ir *ir;
 	Arena *tmp;
-	const Binding *with;
+	const SymbolValues *with;
 	Map axis; /* old root -> new class */
 	Map told; /* dimensions that a message was given for */
 	bool fine;
@@ -91,7 +91,7 @@ static const char *where(Bind *b, Dim d)
 {
 	Buf text = { .arena = b->tmp };
 	for (u32 s = 0; s < b->with->n; s++) {
-		Binding one = { 1, &b->with->symbol[s], &b->with->value[s] };
+		SymbolValues one = { 1, &b->with->symbol[s], &b->with->value[s] };
 		Bind alone = { .with = &one };
 		if (uses(&alone, d))
 			buf_printf(&text, "%s%s = %lld", text.n ? " and " : "where ", one.symbol[0],
@@ -247,7 +247,7 @@ static void bind_graph(Bind *b, Program *to, const Graph *from)
 	builder_done(&build);
 }
 
-Program *bind_program(Arena *out, Arena *tmp, const Program *in, const Binding *binding)
+Program *bind_program(Arena *out, Arena *tmp, const Program *in, const SymbolValues *binding)
 {
 	Bind b = { .ir = in->ir,
 		   .tmp = tmp,
@@ -329,7 +329,7 @@ Program *pass_bind(PassCx *cx, const Program *in)
 	}
 	if (error)
 		return NULL;
-	Program *to = bind_program(cx->out, cx->tmp, in, &(Binding){ names.n, names.v, values.v });
+	Program *to = bind_program(cx->out, cx->tmp, in, &(SymbolValues){ names.n, names.v, values.v });
 	if (to && program_symbols(cx->tmp, to, &symbol) > 0)
 		cx->withheld |= F_BOUND;
 	return to;

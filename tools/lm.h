@@ -1,0 +1,70 @@
+/* tools/lm.h: a language model on its way from a source to something that runs, as the verbs train, eval and
+ * generate take it: source or run folder, data, tokenizer, compiled entries, an executor, parameters. */
+#ifndef PL_LM_H
+#define PL_LM_H
+#include "runtime/checkpoint/weights.h"
+#include "runtime/executor.h"
+#include "runtime/data/shard.h"
+#include "tools/driver.h"
+#include "tools/run_folder.h"
+
+typedef struct Lm {
+	Arena arena;
+	ModelOperand operand;
+	SourceFile source;
+	const Model *model; /* of the source */
+} Lm;
+
+/* A failure with errors in lm->source.diag is told by these alone: see lm_failed. */
+PL_MUST_USE Status lm_open(const char *operand, const SourceOptions *given, Lm *out);
+void lm_close(Lm *lm);
+/* Tells what failed, and gives the exit status. */
+int lm_failed(const char *verb, const Lm *lm, Status why);
+
+/* The value that the train block's batch gives a symbol, or 0. */
+i64 lm_size(const Lm *lm, const char *symbol);
+/* "B=8,T=256": the batch's sizes, with B and T replaced where given (not 0). Fails where one is missing. */
+PL_MUST_USE Status lm_sizes(Lm *lm, i64 batch, i64 window, const char **out);
+
+/* A setting as a number, or `otherwise` where it is not given; it must be whole and at least `least`. */
+PL_MUST_USE Status lm_count(const Lm *lm, const char *key, u64 least, u64 otherwise, u64 *out);
+PL_MUST_USE Status lm_real(const Lm *lm, const char *key, f64 otherwise, f64 *out);
+const char *lm_text(const Lm *lm, const char *key, const char *otherwise);
+
+/* The shards that --data, the run or the source name; `prefix` NULL: not given. *has_validation is false, and
+ * `validation` unset, where there is none. `from` becomes the prefix that the run's folder records, if any. */
+PL_MUST_USE Status lm_data(Lm *lm, const char *prefix, Shards *train, Shards *validation, bool *has_validation);
+/* The held-out set alone: PREFIX.val, or PREFIX itself. */
+PL_MUST_USE Status lm_held_out(Lm *lm, const char *prefix, Shards *out);
+/* Fails where ids below `tokens` go beyond the model's logits. */
+PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
+
+/* Entries compiled, and memory for them. */
+typedef struct LmRun {
+	Compiled compiled;
+	const Package *package;
+	Executor *executor;
+} LmRun;
+
+typedef struct LmCompile {
+	const char *const *entry;
+	u32 nentry;
+	const char *sizes, *precision, *cpu;
+	bool accumulate;
+	u32 threads;
+} LmCompile;
+
+PL_MUST_USE Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out);
+/* Allocates: everything up to here took no memory to speak of. */
+PL_MUST_USE Status lm_executor(LmRun *run, u32 threads);
+void lm_run_close(LmRun *run);
+
+/* Parameters from a checkpoint or published file, by the source's weights block. */
+PL_MUST_USE Status lm_weights(Lm *lm, const LmRun *run, const char *path);
+
+/* "12.3 M", "1.50 G": a count for people. */
+const char *lm_scaled(Arena *a, f64 x);
+/* "123.4 MiB" */
+const char *lm_bytes(Arena *a, u64 bytes);
+
+#endif

@@ -1,0 +1,31 @@
+/* tools/run_folder.h: what a training run leaves for those who come after it. `plinth train` puts into the
+ * run's folder, beside checkpoints and metrics,
+ *
+ *     model.plinth     the source, and the files that it uses beside it
+ *     run.json         preset, settings, data
+ *     tokenizer.json
+ *
+ * so that the folder stands for the model wherever a verb takes one. */
+#ifndef PL_RUN_FOLDER_H
+#define PL_RUN_FOLDER_H
+#include "tools/source.h"
+
+#define RUN_MODEL     "model.plinth"
+#define RUN_SETTINGS  "run.json"
+#define RUN_TOKENIZER "tokenizer.json"
+
+/* What the operand MODEL stands for: a source, or a run's folder. */
+typedef struct ModelOperand {
+	const char *source;    /* the path of the .plinth file */
+	const char *run;       /* the folder, or NULL */
+	const char *data;      /* prefix of the run's shards, or NULL */
+	SourceOptions options; /* of the run, then those given now, which stand before them */
+} ModelOperand;
+
+PL_MUST_USE Status model_operand(Arena *a, const char *operand, const SourceOptions *given, ModelOperand *out);
+
+/* Writes the three; `tokenizer` is the path of the one to copy. */
+PL_MUST_USE Status run_folder_write(const char *folder, const SourceFile *source, const ModelOperand *model,
+				    const char *tokenizer);
+
+#endif

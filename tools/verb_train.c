@@ -1,0 +1,411 @@
+/* tools/verb_train.c: `plinth train MODEL --data PREFIX`: from a source to a trained model. Says what it will
+ * take before it starts: the numbers of the plan, which are what is then allocated. */
+#include "runtime/generate.h"
+#include "runtime/peak.h"
+#include "runtime/signals.h"
+#include "runtime/training.h"
+#include "tools/lm.h"
+#include "tools/verbs.h"
+
+#include <math.h>
+#include <string.h>
+
+static SourceOptions given;
+static const char *data, *out_folder, *weights, *precision, *cpu;
+static i64 steps = -1, seed = -1, threads, log_every = -1;
+static bool resume, check_numerics, timing, json;
+
+static const Option options[] = {
+	SOURCE_OPTIONS(given),
+	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards PREFIX.train.* and, for validation, PREFIX.val.*" },
+	{ "steps", 'n', OPTION_INT, &steps, "N", "as --set train.steps=N" },
+	{ "seed", 0, OPTION_INT, &seed, "N", "of first values, data order and dropout; 0 by default" },
+	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
+	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32 or bf16: what matrix multiplies and attention take" },
+	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
+	{ "threads", 't', OPTION_INT, &threads, "N", "one per core by default; results do not depend on it" },
+	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "compile for this processor, as LLVM calls it" },
+	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
+	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
+	{ "json", 'j', OPTION_FLAG, &json, NULL, "each step as a JSON object on standard output" },
+};
+
+static const Command command = {
+	.name = "train",
+	.operands = "MODEL",
+	.least = 1,
+	.most = 1,
+	.about = "Trains the model of a source as its train block says. In the run's folder: a line of\n"
+		 "metrics.jsonl for each step, checkpoints (step-000500/, and `latest`), the source,\n"
+		 "settings and tokenizer. MODEL may be such a folder: `plinth train runs/x --resume`.\n"
+		 "SIGINT and SIGTERM save and leave (exit status 128 + signal).\n\n"
+		 "Settings of the train block, in the source or with --set: train.steps, train.seed,\n"
+		 "train.batch.B and so on, train.accumulate, train.clip, train.precision;\n"
+		 "train.evaluate.every (250), .batches (50); train.checkpoint.every (500), .keep (2);\n"
+		 "train.sample.every (0: never), .prompt, .tokens, .temperature, .top_k, .top_p;\n"
+		 "train.log.every (10).",
+	.example = "  plinth data tokenize book.txt --validation-last 0.1 -o book\n"
+		   "  plinth train models/gpt2.plinth --preset tiny --data book --set vocab=4096\n"
+		   "  plinth train runs/gpt2 --resume",
+	.option = options,
+	.noption = COUNT(options),
+};
+
+typedef struct Job {
+	Lm lm;
+	const char *folder;
+	Shards train, validation;
+	bool has_validation;
+	LmRun run;     /* the step and its validation */
+	LmRun writer;  /* samples: `forward` for one text, with a copy of the parameters */
+	bool samples;
+	Tokenizer *tokenizer;
+	GenerateConfig sample;
+	const char *prompt;
+	u64 log_every;
+	Progress progress;
+	TrainingConfig config;
+} Job;
+
+/* ---- settings ---- */
+
+/* Options that are settings by another name, so that the run's folder records all of them in one way. */
+static SourceOptions with_shortcuts(Arena *a)
+{
+	SourceOptions o = given;
+	o.set.v = NEWN(a, const char *, given.set.n + 4);
+	o.set.n = 0;
+	if (steps >= 0)
+		o.set.v[o.set.n++] = arena_printf(a, "train.steps=%lld", (long long)steps);
+	if (seed >= 0)
+		o.set.v[o.set.n++] = arena_printf(a, "train.seed=%lld", (long long)seed);
+	if (precision)
+		o.set.v[o.set.n++] = arena_printf(a, "train.precision=%s", precision);
+	for (int i = 0; i < given.set.n; i++)
+		o.set.v[o.set.n++] = given.set.v[i];
+	return o;
+}
+
+static Status read_settings(Job *j)
+{
+	TrainingConfig *c = &j->config;
+	u64 keep;
+	TRY(lm_count(&j->lm, "train.steps", 0, UINT32_MAX, &c->steps));
+	if (c->steps == UINT32_MAX)
+		return FAIL(STATUS_INPUT, "how many steps? --steps N, or `steps = N` in the train block");
+	TRY(lm_count(&j->lm, "train.seed", 0, 0, &c->seed));
+	TRY(lm_count(&j->lm, "train.evaluate.every", 0, 250, &c->evaluate_every));
+	TRY(lm_count(&j->lm, "train.evaluate.batches", 0, 50, &c->evaluate_batches));
+	TRY(lm_count(&j->lm, "train.checkpoint.every", 0, 500, &c->checkpoint_every));
+	TRY(lm_count(&j->lm, "train.checkpoint.keep", 0, 2, &keep));
+	TRY(lm_count(&j->lm, "train.log.every", 1, 10, &j->log_every));
+	TRY(lm_count(&j->lm, "train.sample.every", 0, 0, &c->sample_every));
+	u64 k;
+	GenerateConfig *g = &j->sample;
+	TRY(lm_count(&j->lm, "train.sample.tokens", 1, 100, &g->tokens));
+	TRY(lm_count(&j->lm, "train.sample.top_k", 0, 0, &k));
+	TRY(lm_count(&j->lm, "train.sample.seed", 0, 0, &g->sampling.seed));
+	TRY(lm_real(&j->lm, "train.sample.temperature", 0.8, &g->sampling.temperature));
+	TRY(lm_real(&j->lm, "train.sample.top_p", 1, &g->sampling.top_p));
+	g->sampling.top_k = (u32)MIN(k, (u64)UINT32_MAX);
+	TRY(sampling_check(&g->sampling));
+	j->prompt = lm_text(&j->lm, "train.sample.prompt", "\n");
+	c->keep = (u32)MIN(keep, (u64)UINT32_MAX);
+	c->accumulate = (u32)j->lm.model->accumulate;
+	c->check_numerics = check_numerics;
+	if (log_every > 0)
+		j->log_every = (u64)log_every;
+	j->samples = c->sample_every > 0;
+	return OK;
+}
+
+/* ---- before the start ---- */
+
+static void count_parameters(const Package *p, f64 *elements, u32 *tensors, f64 *frozen)
+{
+	*elements = *frozen = 0;
+	*tensors = 0;
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageBuffer *b = &p->buffer[i];
+		if (b->kind != PACKAGE_PARAMETER)
+			continue;
+		f64 n = 1;
+		for (u32 d = 0; d < b->tensor.rank; d++)
+			n *= (f64)b->tensor.dim[d];
+		*elements += n;
+		*frozen += b->frozen ? n : 0;
+		++*tensors;
+	}
+}
+
+static void print_shards(FILE *to, const char *what, const Shards *s)
+{
+	fprintf(to, "%s%llu tokens (%.2f characters each)", what, (unsigned long long)s->count,
+		s->count ? (f64)s->text_characters / (f64)s->count : 0.0);
+}
+
+static u64 all_bytes(const Job *j)
+{
+	return executor_bytes(j->run.executor) + (j->writer.executor ? executor_bytes(j->writer.executor) : 0);
+}
+
+static void print_plan(FILE *to, Job *j, u64 from)
+{
+	Arena *a = &j->lm.arena;
+	const Package *p = j->run.package;
+	f64 n, frozen;
+	u32 tensors;
+	count_parameters(p, &n, &tensors, &frozen);
+	fprintf(to, "model     %s (%s%s%s): %s parameters in %u tensors", p->name, j->lm.operand.source,
+		j->lm.operand.options.preset ? ", preset " : "",
+		j->lm.operand.options.preset ? j->lm.operand.options.preset : "", lm_scaled(a, n), tensors);
+	if (frozen > 0)
+		fprintf(to, ", %s of them frozen", lm_scaled(a, frozen));
+	fputc('\n', to);
+	print_shards(to, "data      ", &j->train);
+	if (j->has_validation)
+		print_shards(to, ", held out ", &j->validation);
+	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro");
+	const PackageTensor *t = &first->input[0];
+	u32 times = j->config.accumulate;
+	f64 flops = first->model_flops, full = first->model_flops_full;
+	if (more) {
+		flops += more->model_flops * (times - 1);
+		full += more->model_flops_full * (times - 1);
+	}
+	u64 tokens = (u64)t->dim[0] * (u64)t->dim[1] * times;
+	fprintf(to, "\nstep      %lld texts of %lld tokens%s: %llu tokens, %sFLOP", (long long)t->dim[0], (long long)t->dim[1],
+		times > 1 ? arena_printf(a, ", %u times", times) : "", (unsigned long long)tokens, lm_scaled(a, flops));
+	if (full > flops)
+		fprintf(to, " (%sFLOP with attention's full square)", lm_scaled(a, full));
+	fprintf(to, ", %s\nmemory    %llu bytes (%s): parameters, optimizer, gradients %s, the step's values %s",
+		j->lm.model->precision ? j->lm.model->precision : "f32", (unsigned long long)all_bytes(j), lm_bytes(a, all_bytes(j)),
+		lm_bytes(a, p->persistent_bytes), lm_bytes(a, p->arena_bytes - p->persistent_bytes));
+	if (j->writer.executor)
+		fprintf(to, ", samples %s", lm_bytes(a, executor_bytes(j->writer.executor)));
+	const CpuMachine *m = &j->run.compiled.machine;
+	fprintf(to, "\ncompiled  in %.2f s for %s; %u thread%s", j->run.compiled.times.total + j->writer.compiled.times.total, m->name,
+		threads_count(j->run.executor->threads), threads_count(j->run.executor->threads) == 1 ? "" : "s");
+	if (j->config.peak > 0)
+		fprintf(to, ", measured peak %.3f TFLOPS", j->config.peak * 1e-12);
+	fprintf(to, "\nrun       %s: %llu steps", j->folder, (unsigned long long)j->config.steps);
+	if (from)
+		fprintf(to, ", going on after step %llu", (unsigned long long)from);
+	fputc('\n', to);
+	fflush(to);
+}
+
+static void print_times(FILE *to, const Compiled *c)
+{
+	fprintf(to, "compiler  passes %.3f s, plan %.3f s, code %.3f s\n", c->times.passes, c->times.plan, c->times.code);
+	for (u32 i = 0; i < c->times.pass.n; i++)
+		fprintf(to, "          %-40s %8.3f s\n", c->times.pass.v[i].pass, c->times.pass.v[i].seconds);
+}
+
+/* ---- during the run ---- */
+
+static void on_step(void *cx, const StepMetrics *m)
+{
+	Job *j = cx;
+	if (json) {
+		Arena tmp = ARENA("on_step");
+		puts(metrics_json(&tmp, m));
+		fflush(stdout);
+		arena_free(&tmp);
+	}
+	progress_show(&j->progress, m);
+}
+
+static void emit(void *cx, Str bytes)
+{
+	fwrite(bytes.s, 1, bytes.n, ((Job *)cx)->progress.to);
+}
+
+static Status on_sample(void *cx, u64 step)
+{
+	Job *j = cx;
+	Arena tmp = ARENA("on_sample");
+	FILE *to = j->progress.to;
+	progress_break(&j->progress);
+	BufferViews from = buffer_views(&tmp, j->run.executor, VIEW_PARAMETERS);
+	for (u32 i = 0; i < from.n; i++) {
+		void *at = executor_buffer(j->writer.executor, from.v[i].name, NULL);
+		if (at)
+			memcpy(at, from.v[i].data, safe_buffer_bytes(&from.v[i]));
+	}
+	fprintf(to, "--- a sample after step %llu ---\n%s", (unsigned long long)step, j->prompt);
+	Generated done;
+	Status s = generate(&j->sample, str_of(j->prompt), &done);
+	fputs("\n---\n", to);
+	fflush(to);
+	arena_free(&tmp);
+	return s;
+}
+
+static void print_end(Job *j, const TrainingEnd *e)
+{
+	FILE *to = j->progress.to;
+	Arena *a = &j->lm.arena;
+	if (e->signal)
+		fprintf(to, "%s after step %llu: saved in %s; --resume goes on\n", signals_name(e->signal), (unsigned long long)e->step,
+			j->folder);
+	else if (!e->last.step)
+		fprintf(to, "all %llu steps are done already\n", (unsigned long long)e->step);
+	if (!e->last.step)
+		return;
+	fprintf(to, "%.1f s, %.3f TFLOPS per device", e->seconds, e->tflops);
+	if (j->config.peak > 0)
+		fprintf(to, " (%.1f%% of measured peak)", 100 * e->tflops * 1e12 / j->config.peak);
+	fprintf(to, "; memory %s planned, %s the most in use by the process\n", lm_bytes(a, all_bytes(j)), lm_bytes(a, e->resident_bytes));
+	if (e->has_validation)
+		fprintf(to, "held out: loss %.5f per token, %.4f bits per character, %.4f bits per byte\n", e->validation.loss,
+			bits_per_character(&e->validation, &j->validation), bits_per_byte(&e->validation, &j->validation));
+}
+
+/* ---- the run ---- */
+
+static Status compile(Job *j)
+{
+	Lm *lm = &j->lm;
+	const char *entry[] = { "init", "micro", "update", "eval" };
+	LmCompile how = { .entry = entry, .nentry = j->has_validation ? 4 : 3, .precision = lm->model->precision, .cpu = cpu,
+			  .accumulate = lm->model->accumulate > 1, .threads = (u32)threads };
+	TRY(lm_sizes(lm, 0, 0, &how.sizes));
+	TRY(lm_compile(lm, &how, &j->run));
+	if (!j->samples)
+		return OK;
+	const char *forward[] = { "forward" };
+	LmCompile one = { .entry = forward, .nentry = 1, .precision = lm->model->precision, .cpu = cpu, .threads = (u32)threads };
+	TRY(lm_sizes(lm, 1, 0, &one.sizes));
+	return lm_compile(lm, &one, &j->writer);
+}
+
+static Status allocate(Job *j)
+{
+	TRY(lm_executor(&j->run, (u32)threads));
+	j->config.executor = j->run.executor;
+	PeakKind kind = j->lm.model->precision && !strcmp(j->lm.model->precision, "bf16") ? PEAK_BF16 : PEAK_F32;
+	j->config.peak = peak_measure(j->run.executor->threads, kind);
+	if (!j->samples)
+		return OK;
+	TRY(lm_executor(&j->writer, (u32)threads));
+	TRY(generate_check(j->writer.executor));
+	j->config.other_bytes = executor_bytes(j->writer.executor);
+	j->sample.executor = j->writer.executor;
+	j->sample.tokenizer = j->tokenizer;
+	j->sample.emit = emit;
+	j->sample.cx = j;
+	return OK;
+}
+
+static Status start(Job *j, Training *t, u64 *from)
+{
+	bool saved = checkpoint_is_run(j->folder);
+	*from = 0;
+	if (resume && saved) {
+		TRY(training_resume(t, j->folder, &j->lm.source.diag));
+		*from = training_step(t);
+		return OK;
+	}
+	if (resume)
+		fprintf(stderr, "plinth train: %s has no checkpoint yet: the run starts from the beginning\n", j->folder);
+	TRY(training_begin(t));
+	if (weights)
+		TRY(lm_weights(&j->lm, &j->run, weights));
+	return OK;
+}
+
+static Status train(Job *j, TrainingEnd *end)
+{
+	Lm *lm = &j->lm;
+	Training *t = NULL;
+	u64 from;
+	TRY(run_folder_write(j->folder, &lm->source, &lm->operand, j->train.tokenizer_path));
+	Status s = training_open(&lm->arena, &j->config, &t);
+	if (!s)
+		s = start(j, t, &from);
+	if (!s) {
+		print_plan(stderr, j, from);
+		if (timing)
+			print_times(stderr, &j->run.compiled);
+		s = training_run(t, end);
+		progress_break(&j->progress);
+	}
+	if (!s)
+		print_end(j, end);
+	training_close(t);
+	return s;
+}
+
+static Status open_data(Job *j)
+{
+	TRY(lm_data(&j->lm, data, &j->train, &j->validation, &j->has_validation));
+	TRY(lm_check_vocabulary(&j->lm, j->train.vocabulary, "the data's tokenizer"));
+	if (j->samples)
+		TRY(shards_tokenizer(&j->lm.arena, &j->train, &j->tokenizer));
+	j->config.train = &j->train;
+	j->config.validation = j->has_validation ? &j->validation : NULL;
+	return OK;
+}
+
+static Status find_folder(Job *j)
+{
+	j->folder = out_folder ? out_folder : j->lm.operand.run;
+	if (!j->folder)
+		j->folder = arena_printf(&j->lm.arena, "runs/%s", *j->lm.model->name ? j->lm.model->name : "model");
+	j->config.run = j->folder;
+	if (!resume && checkpoint_is_run(j->folder))
+		return FAIL(STATUS_INPUT, "%s holds a run already: --resume goes on with it, --out FOLDER makes another", j->folder);
+	return OK;
+}
+
+static Status run(Job *j, TrainingEnd *end)
+{
+	if (!j->lm.model->has_train)
+		return FAIL(STATUS_INPUT, "%s has no train block, which says what to minimize and how", j->lm.operand.source);
+	TRY(read_settings(j));
+	TRY(find_folder(j));
+	TRY(open_data(j));
+	j->progress = progress_to(stderr, j->log_every);
+	j->config.on_step = on_step;
+	j->config.on_sample = on_sample;
+	j->config.cx = j;
+	Status s = compile(j);
+	if (!s)
+		s = allocate(j);
+	if (!s)
+		s = train(j, end);
+	lm_run_close(&j->writer);
+	lm_run_close(&j->run);
+	tokenizer_close(j->tokenizer);
+	return s;
+}
+
+int verb_train(int argc, char **argv)
+{
+	char **operand;
+	int n, status;
+	if (!options_parse(&command, argc, argv, &operand, &n, &status))
+		return status;
+	if (threads < 0)
+		return verb_misused("train", "--threads is at least 1");
+	if (resume && weights)
+		return verb_misused("train", "--resume and --weights exclude each other: a resumed run has its parameters");
+	Arena a = ARENA("train");
+	Job j = { 0 };
+	SourceOptions all = with_shortcuts(&a);
+	TrainingEnd end = { 0 };
+	Status s = lm_open(operand[0], &all, &j.lm);
+	if (!s)
+		s = signals_install();
+	if (!s)
+		s = run(&j, &end);
+	status = s ? lm_failed("train", &j.lm, s) : end.signal ? 128 + end.signal : 0;
+	shards_close(&j.train);
+	shards_close(&j.validation);
+	lm_close(&j.lm);
+	arena_free(&a);
+	return status;
+}
