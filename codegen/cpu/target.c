@@ -10,6 +10,7 @@ const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_COLUMN] = &cpu_column,
 	[KERNEL_SCATTER] = &cpu_scatter,
 	[KERNEL_DOT] = &cpu_dot,
+	[KERNEL_ATTENTION] = &cpu_attention,
 };
 
 static const char *refusal(const CpuMachine *machine, const Kernel *k)
