@@ -149,16 +149,30 @@ void recipe_shard(Elaborator *e, const Decl *d)
 void recipe_adapt(Elaborator *e, const Decl *d)
 {
 	frame_push(e, d, "", (Loc){ 0 });
+	if (d->label && d->label->kind == EXPR_NAME && strcmp(d->label->name, e->model->name)) {
+		const char *near = nearest(d->label->name, &e->model->name, 1);
+		fail(e, E0510, d->label->loc, "there is no model '%s' to adapt%s%s%s", d->label->name, near ? "; did you mean '" : "",
+		     near ? near : "", near ? "'?" : "");
+	}
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
 		const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
-		if (s->kind == STMT_ASSIGN)
-			continue; /* save = trainable: for whoever writes checkpoints */
+		if (s->kind == STMT_ASSIGN && s->assign.target.v[0]->kind == EXPR_NAME &&
+		    !strcmp(s->assign.target.v[0]->name, "save")) {
+			/* for whoever writes checkpoints: what training changed alone, or all */
+			const char *what = s->assign.value->kind == EXPR_NAME ? s->assign.value->name : "";
+			if (strcmp(what, "trainable") && strcmp(what, "all"))
+				fail(e, E0510, s->assign.value->loc, "save is trainable or all");
+			else
+				add_setting(e, "adapt.save", datum_text(e, what, s->loc), s->loc);
+			continue;
+		}
 		if (!strcmp(word, "freeze")) {
 			for (u32 k = 0; k < s->directive.operand.n; k++) {
-				const char *p = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+				const Expr *x = s->directive.operand.v[k];
+				const char *p = want_text(e, expression(e, x), x->loc, "a pattern of parameters");
 				if (p)
-					VEC_PUSH(e->arena, &e->freeze, p);
+					VEC_PUSH(e->arena, &e->freeze, (Freeze){ p, x->loc, false });
 			}
 			continue;
 		}
@@ -177,13 +191,23 @@ void recipe_adapt(Elaborator *e, const Decl *d)
 			continue;
 		}
 		for (u32 k = 0; x->kind == EXPR_CALL && k < x->call.argument.n; k++)
-			VEC_PUSH(e->arena, &with->callable->given,
-				 argument_of(e, &x->call.argument.v[k]));
+			VEC_PUSH(e->arena, &with->callable->given, argument_of(e, &x->call.argument.v[k]));
 		for (u32 k = 0; k < s->directive.operand.n; k++) {
-			const char *p = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+			const Expr *operand = s->directive.operand.v[k];
+			const char *p = want_text(e, expression(e, operand), operand->loc, "a pattern of instances");
 			if (p)
-				VEC_PUSH(e->arena, &e->wrap, (Wrap){ p, with, s->loc });
+				VEC_PUSH(e->arena, &e->wrap, (Wrap){ p, with, operand->loc, false });
 		}
 	}
 	frame_pop(e);
+}
+
+void unused_rules(Elaborator *e)
+{
+	for (u32 i = 0; i < e->wrap.n; i++)
+		if (!e->wrap.v[i].used)
+			diag_warning(e->diag, W0004, e->wrap.v[i].loc, "no instance of a module matches \"%s\"", e->wrap.v[i].pattern);
+	for (u32 i = 0; i < e->freeze.n; i++)
+		if (!e->freeze.v[i].used)
+			diag_warning(e->diag, W0004, e->freeze.v[i].loc, "no parameter matches \"%s\"", e->freeze.v[i].pattern);
 }

@@ -117,11 +117,11 @@ Datum *b_rms_norm(Call *c)
 
 Datum *b_group_norm(Call *c)
 {
-	Val v = float_arg(c, 0);
+	Val in[3] = { float_arg(c, 0), float_arg(c, 1), float_arg(c, 2) };
 	group_norm_attr a = { 0 };
-	if (!v.i || !int_arg(c, 1, 1, &a.groups) || !number_arg(c, 2, 1e-5, &a.eps))
+	if (!int_arg(c, 3, 1, &a.groups) || !number_arg(c, 4, 1e-5, &a.eps))
 		return bad(c);
-	return made(c, node(c->e, c->loc, OP_group_norm, &v, 1, 0, &a));
+	return made(c, node(c->e, c->loc, OP_group_norm, in, 3, 0, &a));
 }
 
 Datum *b_rope(Call *c)

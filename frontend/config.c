@@ -24,6 +24,7 @@ void read_sets(Elaborator *e)
 	}
 }
 
+/* What a block of a config or preset has under this name. */
 static const Stmt *config_entry(const Block *b, const char *name)
 {
 	for (u32 i = 0; i < b->n; i++) {
@@ -45,111 +46,194 @@ static const char *kind_name(const Datum *d)
 	return d->kind < COUNT(name) && name[d->kind] ? name[d->kind] : "something else";
 }
 
-static Datum *config_group(Elaborator *e, const Block *body, const Block *preset, const char *prefix);
+/* `now` in the place of `d`, which the config says; NULL and an error where it is of another kind. */
+static Datum *replacement(Elaborator *e, const Datum *d, Datum *now, const char *name, Loc loc, Loc config)
+{
+	bool same = now->kind == d->kind || d->kind == DATUM_NONE || now->kind == DATUM_NONE || d->kind == DATUM_ERROR;
+	bool whole = d->kind == DATUM_NUMBER && d->number.is_integer;
+	if (now->kind == DATUM_ERROR)
+		return NULL;
+	if (!same || (whole && now->kind == DATUM_NUMBER && !now->number.is_integer)) {
+		fail(e, E0408, loc, "'%s' is %s in the config, and here it becomes %s", name, whole ? "a whole number" : kind_name(d),
+		     datum_show(e, now));
+		diag_note(e->diag, config, "the config says so here");
+		return NULL;
+	}
+	if (d->kind == DATUM_NUMBER && !whole && now->kind == DATUM_NUMBER && now->number.is_integer)
+		return datum_number(e, now->number.value, now->loc);
+	return now;
+}
+
+static bool is_entry(const Stmt *s)
+{
+	return s->kind == STMT_ASSIGN && s->assign.target.n == 1 && s->assign.target.v[0]->kind == EXPR_NAME;
+}
+
+static bool is_group(const Stmt *s)
+{
+	return s->kind == STMT_DIRECTIVE && s->directive.has_body;
+}
+
+static const char *hugging_face_key(Elaborator *e, const Stmt *s)
+{
+	const char *key = NULL;
+	for (u32 i = 0; i < s->assign.clause.n; i++) {
+		const Clause *c = &s->assign.clause.v[i];
+		if (strcmp(c->word.text, "from"))
+			fail(e, E0409, c->word.loc, "after a config value may stand from \"key\", which names the key of a Hugging Face "
+						    "config that sets it");
+		else
+			key = want_text(e, expression(e, c->value), c->value->loc, "the key of a config");
+	}
+	return key;
+}
+
+static Datum *config_group(Elaborator *e, const Block *body, const Block *preset, const char *prefix, Datum *group);
 
 static Datum *config_value(Elaborator *e, const Stmt *s, const Block *preset, const char *prefix)
 {
-	if (s->kind == STMT_DIRECTIVE) {
+	if (is_group(s)) {
 		const Stmt *p = preset ? config_entry(preset, s->directive.word.text) : NULL;
-		return config_group(e, &s->directive.body, p && p->kind == STMT_DIRECTIVE ? &p->directive.body : NULL,
-				    arena_printf(e->arena, "%s%s.", prefix, s->directive.word.text));
+		Datum *group = datum_new(e, DATUM_RECORD, s->loc);
+		frame_push(e, NULL, "", (Loc){ 0 }); /* entries of a group see those before them by name */
+		config_group(e, &s->directive.body, p && is_group(p) ? &p->directive.body : NULL,
+			     arena_printf(e->arena, "%s%s.", prefix, s->directive.word.text), group);
+		frame_pop(e);
+		return group;
 	}
 	const char *name = s->assign.target.v[0]->name;
 	Datum *d = expression(e, s->assign.value);
+	if (d->kind == DATUM_TENSOR || d->kind == DATUM_CALLABLE || d->kind == DATUM_DIM)
+		d = fail(e, E0409, s->assign.value->loc, "a config value is a number, text, truth value, element type, list or none, "
+							 "and this is %s", datum_show(e, d));
 	const Stmt *p = preset ? config_entry(preset, name) : NULL;
 	const char *key = intern_printf(e->names, "%s%s", prefix, name);
 	u64 *set = map_get(&e->override, MAP_KEY(key));
 	if (set)
 		map_put(&e->override_used, MAP_KEY(key), 1);
-	const Expr *other = set ? (const Expr *)(uintptr_t)*set : p && p->kind == STMT_ASSIGN ? p->assign.value : NULL;
+	const Expr *other = set ? (const Expr *)(uintptr_t)*set : p && is_entry(p) ? p->assign.value : NULL;
 	if (other) {
-		Datum *now = expression(e, other);
-		bool fits = now->kind == d->kind || d->kind == DATUM_NONE || now->kind == DATUM_NONE || now->kind == DATUM_ERROR ||
-			    d->kind == DATUM_ERROR;
-		if (fits && d->kind == DATUM_NUMBER && now->kind == DATUM_NUMBER && d->number.is_integer &&
-		    !now->number.is_integer)
-			fits = false;
-		if (!fits) {
-			fail(e, E0408, other->loc, "'%s' is %s in the config, and here it becomes %s", name,
-			     d->kind == DATUM_NUMBER && d->number.is_integer ? "a whole number" : kind_name(d), datum_show(e, now));
-			diag_note(e->diag, s->loc, "the config says so here");
-		} else {
-			d = now;
-		}
+		Datum *now = replacement(e, d, expression(e, other), name, other->loc, s->loc);
+		d = now ? now : d;
 	}
 	Datum *own = NEW(e->arena, Datum); /* its axis is its own, whatever it was computed from */
 	*own = *d;
 	own->axis = (Axis){ 0 };
+	ConfigValue value = { .path = key, .key = hugging_face_key(e, s), .text = intern_z(e->names, datum_source(e, own)), .loc = s->loc };
+	VEC_PUSH(e->arena, &e->model->config, value);
 	return own;
 }
 
-static Datum *config_group(Elaborator *e, const Block *body, const Block *preset, const char *prefix)
+static Datum *config_group(Elaborator *e, const Block *body, const Block *preset, const char *prefix, Datum *group)
 {
-	Datum *group = datum_new(e, DATUM_RECORD, body->loc);
 	for (u32 i = 0; i < body->n; i++) {
 		const Stmt *s = body->v[i];
-		bool entry = s->kind == STMT_ASSIGN && s->assign.target.n == 1 && s->assign.target.v[0]->kind == EXPR_NAME;
-		bool nested = s->kind == STMT_DIRECTIVE && s->directive.has_body;
-		if (!entry && !nested) {
+		if (!is_entry(s) && !is_group(s)) {
 			fail(e, E0409, s->loc, "a config has entries, name = value, and groups, name { ... }");
 			continue;
 		}
-		const char *name = entry ? s->assign.target.v[0]->name : s->directive.word.text;
+		const char *name = is_entry(s) ? s->assign.target.v[0]->name : s->directive.word.text;
+		Loc loc = is_entry(s) ? s->assign.target.v[0]->loc : s->loc;
+		const Entry *before = NULL;
 		for (u32 k = 0; k < group->list.n; k++)
 			if (group->list.v[k].name == name)
-				fail(e, E0202, s->loc, "'%s' is in the config twice", name);
+				before = &group->list.v[k];
+		if (before && before->name_loc.file == loc.file) {
+			fail(e, E0202, loc, "'%s' is in the config twice", name);
+			diag_note(e->diag, before->name_loc, "it was given here");
+		}
+		if (before) /* a file's own value stands for that of a file it uses */
+			continue;
 		Datum *d = config_value(e, s, preset, prefix);
-		VEC_PUSH(e->arena, &group->list, ENTRY(name, d, s->loc));
-		if (!*prefix) {
+		VEC_PUSH(e->arena, &group->list, ENTRY(name, d, loc));
+		if (*prefix) {
+			set_variable(e, name, d);
+		} else {
 			map_put(&e->config, MAP_KEY(name), MAP_KEY(d));
-			map_put(&e->config_place, MAP_KEY(name), pack_loc(entry ? s->assign.target.v[0]->loc : s->loc));
+			map_put(&e->config_place, MAP_KEY(name), pack_loc(loc));
 		}
 	}
-	if (preset)
-		for (u32 i = 0; i < preset->n; i++) {
-			const Stmt *s = preset->v[i];
-			const char *name = s->kind == STMT_ASSIGN && s->assign.target.v[0]->kind == EXPR_NAME ?
-						   s->assign.target.v[0]->name :
-					   s->kind == STMT_DIRECTIVE ? s->directive.word.text : NULL;
-			if (name && config_entry(body, name))
-				continue;
-			const char **all = NEWN(e->arena, const char *, group->list.n + 1);
-			for (u32 k = 0; k < group->list.n; k++)
-				all[k] = group->list.v[k].name;
-			const char *near = name ? nearest(name, all, group->list.n) : NULL;
-			fail(e, E0410, s->loc, "the config has no '%s'%s%s%s", name ? name : "?", near ? "; did you mean '" : "",
-			     near ? near : "", near ? "'?" : "");
-		}
 	return group;
+}
+
+/* Every preset, chosen or not, gives values that the config has, of their kinds. */
+static void check_preset(Elaborator *e, const Block *preset, const Datum *group)
+{
+	for (u32 i = 0; i < preset->n; i++) {
+		const Stmt *s = preset->v[i];
+		if (!is_entry(s) && !is_group(s)) {
+			fail(e, E0409, s->loc, "a preset has entries, name = value, and groups, name { ... }");
+			continue;
+		}
+		const char *name = is_entry(s) ? s->assign.target.v[0]->name : s->directive.word.text;
+		const Entry *found = NULL;
+		const char **all = NEWN(e->arena, const char *, group->list.n + 1);
+		for (u32 k = 0; k < group->list.n; k++) {
+			all[k] = group->list.v[k].name;
+			if (all[k] == name)
+				found = &group->list.v[k];
+		}
+		if (!found) {
+			const char *near = nearest(name, all, group->list.n);
+			fail(e, E0410, is_entry(s) ? s->assign.target.v[0]->loc : s->loc, "the config has no '%s'%s%s%s", name,
+			     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+			for (u32 k = 0; near && k < group->list.n; k++)
+				if (all[k] == near)
+					diag_note(e->diag, group->list.v[k].name_loc, "'%s' is declared here", near);
+		} else if (is_group(s) != (found->value->kind == DATUM_RECORD) && found->value->kind != DATUM_ERROR) {
+			fail(e, E0408, s->loc, "'%s' is %s in the config", name, is_group(s) ? "one value" : "a group");
+			diag_note(e->diag, found->name_loc, "the config says so here");
+		} else if (is_group(s)) {
+			frame_push(e, NULL, "", (Loc){ 0 });
+			for (u32 k = 0; k < found->value->list.n; k++)
+				set_variable(e, found->value->list.v[k].name, found->value->list.v[k].value);
+			check_preset(e, &s->directive.body, found->value);
+			frame_pop(e);
+		} else {
+			replacement(e, found->value, expression(e, s->assign.value), name, s->assign.value->loc, found->name_loc);
+		}
+	}
 }
 
 void read_config(Elaborator *e)
 {
 	const Decl *preset = NULL;
-	VEC(const char *) names = { 0 };
+	VEC(const Decl *) presets = { 0 };
 	for (u32 f = 0; f < e->file.n; f++)
 		for (u32 i = 0; i < e->file.v[f]->ndecl; i++) {
 			const Decl *d = e->file.v[f]->decl[i];
 			if (d->kind != DECL_PRESET)
 				continue;
-			VEC_PUSH(e->arena, &names, d->name.text);
-			if (e->options->preset && !strcmp(d->name.text, e->options->preset))
+			for (u32 k = 0; k < presets.n; k++)
+				if (presets.v[k]->name.text == d->name.text && presets.v[k]->loc.file == d->loc.file) {
+					fail(e, E0202, d->loc, "there are two presets '%s'", d->name.text);
+					diag_note(e->diag, presets.v[k]->loc, "it was declared here");
+				}
+			VEC_PUSH(e->arena, &presets, d);
+			if (!preset && e->options->preset && !strcmp(d->name.text, e->options->preset))
 				preset = d;
 		}
 	if (e->options->preset && !preset) {
-		const char *near = nearest(e->options->preset, names.v, names.n);
+		const char **names = NEWN(e->arena, const char *, presets.n + 1);
 		Buf all = { .arena = e->arena };
-		for (u32 i = 0; i < names.n; i++)
-			buf_printf(&all, "%s%s", i ? ", " : "", names.v[i]);
-		fail(e, E0411, (Loc){ 0 }, "there is no preset '%s'%s%s%s; there are: %s", e->options->preset,
-		     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", all.n ? all.text : "none");
+		for (u32 i = 0; i < presets.n; i++) {
+			names[i] = presets.v[i]->name.text;
+			buf_printf(&all, "%s%s", i ? ", " : "", names[i]);
+		}
+		const char *near = nearest(e->options->preset, names, presets.n);
+		fail(e, E0411, (Loc){ 0 }, "there is no preset '%s'%s%s%s; there %s %s", e->options->preset,
+		     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", presets.n == 1 ? "is" : "are",
+		     all.n ? all.text : "none");
 	}
+	Datum *config = datum_new(e, DATUM_RECORD, (Loc){ 0 });
 	for (u32 f = 0; f < e->file.n; f++)
 		for (u32 i = 0; i < e->file.v[f]->ndecl; i++) {
 			const Decl *d = e->file.v[f]->decl[i];
 			if (d->kind == DECL_CONFIG)
-				config_group(e, &d->body, preset ? &preset->body : NULL, "");
+				config_group(e, &d->body, preset ? &preset->body : NULL, "", config);
 		}
+	for (u32 i = 0; i < presets.n; i++)
+		check_preset(e, &presets.v[i]->body, config);
 }
 
 void unused_sets(Elaborator *e)

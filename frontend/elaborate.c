@@ -276,6 +276,8 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 		}
 	seed_result(e);
 	unused_sets(e);
+	if (!e->diag->nerror)
+		unused_rules(e);
 	frame_pop(e);
 	builder_done(&e->init);
 	return e->diag->nerror ? NULL : e->model;

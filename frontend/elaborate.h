@@ -39,8 +39,18 @@ typedef struct ShardRule {
 	Loc loc;
 } ShardRule;
 
+/* A value of the config: which key of a Hugging Face config sets it (`width = 768 from "n_embd"`) is for whoever
+ * reads one: elaborate, then again with `--set path=value` for each key that it has. */
+typedef struct ConfigValue {
+	const char *path; /* "width", "text.width" */
+	const char *key;  /* "n_embd", or NULL */
+	const char *text; /* as it would be written */
+	Loc loc;
+} ConfigValue;
+
 typedef struct Model {
 	Program *program;
+	VEC(ConfigValue) config;
 	const char *name;              /* of the model, "" if the file has none */
 	VEC(WeightsLine) weight;
 	VEC(Setting) setting;

@@ -54,7 +54,7 @@ typedef struct Callable {
 	const char *builtin;
 	EntryList given;           /* positional (name NULL) and named */
 	const char *path;          /* where its instance stands, once known; NULL: not yet */
-	u32 wrapped;               /* how many `wrap` rules are applied already */
+	u32 wrapped;               /* how many `wrap` rules are applied already; NONE: a wrapper itself */
 } Callable;
 
 struct Datum {
@@ -101,6 +101,7 @@ typedef struct Frame {
 	EntryList result;       /* what `return` gave */
 	bool returned;
 	Loc returned_at;
+	bool added;             /* a wrapper, or applied by one: its parameters are not the model's own */
 	struct OptimizerFrame *optimizer; /* while an optimizer is applied */
 } Frame;
 
@@ -108,7 +109,14 @@ typedef struct Wrap {
 	const char *pattern;
 	Datum *with;
 	Loc loc;
+	bool used;
 } Wrap;
+
+typedef struct Freeze {
+	const char *pattern;
+	Loc loc;
+	bool used;
+} Freeze;
 
 typedef struct Elaborator {
 	Arena *arena;
@@ -128,7 +136,7 @@ typedef struct Elaborator {
 	Map config;             /* name -> Datum* */
 	Map config_used, config_place; /* name -> 1; name -> where, packed */
 	VEC(Wrap) wrap;
-	VEC(const char *) freeze;
+	VEC(Freeze) freeze;
 	Map param_graph;        /* buffer -> the Val that reads it, for the current graph, + 1 */
 	Map param_made;         /* path -> declared in this entry already: Loc packed */
 	Graph *g;               /* being built; NULL where tensors are not allowed */
@@ -139,6 +147,7 @@ typedef struct Elaborator {
 	Val seed, count;        /* for random draws in g; {0}: not read yet */
 	Map draws;              /* how many draws each path has made in this entry */
 	const Type *init_type;  /* while an initial value is computed: of what; else NULL */
+	const Frame *init_frame; /* whose tensors are of another graph */
 	const char *init_key;   /* and under which key it draws */
 	u32 depth;              /* of applications: recursion is an error */
 	Frame *frame;
@@ -280,6 +289,8 @@ void recipe_weights(Elaborator *e, const Decl *d);
 void recipe_data(Elaborator *e, const Decl *d);
 void recipe_shard(Elaborator *e, const Decl *d);
 void recipe_adapt(Elaborator *e, const Decl *d);
+/* Warnings for patterns of an adapt block that matched nothing. */
+void unused_rules(Elaborator *e);
 
 /* ---- elaborate.c ---- */
 /* Begins and ends building an entry. */

@@ -426,12 +426,39 @@ static Datum *range(Elaborator *e, const Expr *x)
 	return d;
 }
 
+/* base.weight in a wrapper: a parameter of the wrapped instance, which is made when that is applied. */
+static Datum *parameter_of(Elaborator *e, const Callable *c, const Expr *x)
+{
+	const char *path = join_path(e, c->path, x->field.field.text);
+	u32 buffer = program_find_buffer(e->program, path);
+	if (buffer != NONE && e->g)
+		return datum_tensor(e, read_buffer(e, buffer), x->loc);
+	VEC(const char *) all = { 0 };
+	const char *prefix = arena_printf(e->arena, "%s.", path), *own = arena_printf(e->arena, "%s.", c->path);
+	for (u32 i = 0; i < e->program->buffer.n; i++) {
+		const char *name = e->program->buffer.v[i].name;
+		if (str_starts(str_of(name), str_of(prefix))) { /* base.inner.weight */
+			Datum *d = callable(e, c->decl, NULL, x->loc);
+			d->callable->path = path;
+			return d;
+		}
+		if (str_starts(str_of(name), str_of(own)))
+			VEC_PUSH(e->arena, &all, name + strlen(own));
+	}
+	const char *near = nearest(x->field.field.text, all.v, all.n);
+	return fail(e, E0203, x->field.field.loc, "%s has no parameter '%s'%s%s%s%s", c->decl->name.text, x->field.field.text,
+		    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+		    all.n ? "" : ": its parameters come to be when it is applied, so apply it first");
+}
+
 static Datum *field(Elaborator *e, const Expr *x)
 {
 	Datum *base = expression(e, x->field.base);
 	const char *name = x->field.field.text;
 	if (base->kind == DATUM_ERROR)
 		return base;
+	if (base->kind == DATUM_CALLABLE && base->callable->path)
+		return parameter_of(e, base->callable, x);
 	if (base->kind != DATUM_RECORD)
 		return fail(e, E0203, x->field.field.loc, "%s has no fields, so no '%s'", datum_show(e, base), name);
 	VEC(const char *) all = { 0 };
@@ -515,6 +542,16 @@ static Datum *conditional(Elaborator *e, const Expr *x)
 	return expression(e, yes ? x->conditional.then : x->conditional.otherwise);
 }
 
+static bool has_tensor(const Datum *d)
+{
+	if (d->kind != DATUM_LIST && d->kind != DATUM_RECORD)
+		return d->kind == DATUM_TENSOR;
+	for (u32 i = 0; i < d->list.n; i++)
+		if (has_tensor(d->list.v[i].value))
+			return true;
+	return false;
+}
+
 Datum *expression(Elaborator *e, const Expr *x)
 {
 	Datum *d;
@@ -528,7 +565,12 @@ Datum *expression(Elaborator *e, const Expr *x)
 	}
 	case EXPR_BOOL: return datum_bool(e, x->boolean, x->loc);
 	case EXPR_NONE: return datum_new(e, DATUM_NONE, x->loc);
-	case EXPR_NAME: d = lookup(e, x->name); return d ? d : unknown(e, x->name, x->loc);
+	case EXPR_NAME:
+		d = lookup(e, x->name);
+		if (d && e->init_type && e->frame == e->init_frame && has_tensor(d))
+			return fail(e, E0405, x->loc, "the first value of a parameter is made before the model runs, and '%s' is %s",
+				    x->name, datum_show(e, d));
+		return d ? d : unknown(e, x->name, x->loc);
 	case EXPR_LIST:
 	case EXPR_TUPLE: return list(e, x);
 	case EXPR_RECORD: return record(e, x);

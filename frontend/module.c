@@ -195,7 +195,7 @@ static Datum *apply_wrapper(Elaborator *e, u32 rule, const Callable *c, const En
 	for (u32 i = 0; i < argument->n; i++) {
 		bool tensor = argument->v[i].value->kind == DATUM_TENSOR;
 		if (tensor)
-			VEC_PUSH(e->arena, &rest, ENTRY(argument->v[i].name ? argument->v[i].name : intern_z(e->names, "x"), argument->v[i].value, argument->v[i].loc));
+			VEC_PUSH(e->arena, &rest, argument->v[i]);
 		else
 			VEC_PUSH(e->arena, &base->callable->given, argument->v[i]);
 	}
@@ -228,12 +228,15 @@ Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *
 		return datum_error(e);
 	if (d->kind == DECL_MODULE && c->wrapped != NONE)
 		for (u32 i = c->wrapped; i < e->wrap.n; i++)
-			if (path_match(str_of(e->wrap.v[i].pattern), str_of(path)))
+			if (path_match(str_of(e->wrap.v[i].pattern), str_of(path))) {
+				e->wrap.v[i].used = true;
 				return apply_wrapper(e, i, c, argument, path, loc);
+			}
 	if (d->kind == DECL_MODEL) /* applied again, a model is the same model: its parameters are shared */
 		e->param_made = (Map){ .arena = e->arena };
 	e->depth++;
 	frame_push(e, d, path, loc);
+	e->frame->added = c->wrapped == NONE || (e->frame->outer->added && !c->wrapped);
 	Datum *r = datum_error(e);
 	if (bind_arguments(e, d, arg, loc)) {
 		statements(e, &d->body);

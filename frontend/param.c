@@ -249,6 +249,7 @@ static void initial_value(Elaborator *e, u32 buffer, const Expr *value)
 	e->seed = e->count = (Val){ 0 };
 	e->init_type = made->type;
 	e->init_key = made->name;
+	e->init_frame = e->frame;
 	Datum *d = expression(e, value);
 	if (d->kind == DATUM_CALLABLE && d->callable->builtin && !d->callable->given.n) {
 		EntryList none = { 0 }; /* zeros, alone */
@@ -304,22 +305,31 @@ static const char *param_path(Elaborator *e, const Stmt *s)
 	return b.n ? intern(e->names, buf_str(&b)) : t->text;
 }
 
-static bool frozen_by_rule(const Elaborator *e, const char *path)
+static bool frozen_by_rule(Elaborator *e, const char *path)
 {
+	bool frozen = false;
 	for (u32 i = 0; i < e->freeze.n; i++)
-		if (path_match(str_of(e->freeze.v[i]), str_of(path)))
-			return true;
-	return false;
+		if (path_match(str_of(e->freeze.v[i].pattern), str_of(path)))
+			frozen = e->freeze.v[i].used = true;
+	return frozen;
 }
 
 void declare_param(Elaborator *e, const Stmt *s)
 {
+	const Decl *d = e->frame->decl;
+	if (e->init_type || !e->g || (d && (d->kind == DECL_FUNCTION || d->kind == DECL_OPTIMIZER))) {
+		fail(e, E0208, s->loc, e->init_type ? "a first value cannot have parameters of its own" :
+				       e->g	    ? "a function has no parameters of its own: make it a module" :
+						      "a parameter belongs to a module or model");
+		declare_variable(e, s->declare.name, datum_error(e));
+		return;
+	}
 	const char *name = param_path(e, s);
 	Axis axis[MAX_RANK] = { { 0 } };
 	const Type *t = s->declare.type ? resolve_type(e, s->declare.type, axis) : NULL;
 	if (!s->declare.type)
 		fail(e, E0602, s->loc, "a parameter needs a type: param %s: [D] = zeros", s->declare.name.text);
-	if (!t || !name || !e->g) {
+	if (!t || !name) {
 		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
@@ -345,7 +355,7 @@ void declare_param(Elaborator *e, const Stmt *s)
 	u32 buffer = program_find_buffer(e->program, intern_z(&e->ir->names, path));
 	if (buffer == NONE) {
 		Buffer b = { .name = path, .kind = BUFFER_PARAMETER, .type = t, .of = NONE, .loc = s->loc,
-			     .scope = e->frame->path, .frozen = frozen_by_rule(e, path) };
+			     .scope = e->frame->path, .frozen = !e->frame->added && frozen_by_rule(e, path) };
 		b.axis = COPYN(e->program->arena, Axis, axis, t->rank);
 		buffer = program_buffer(e->program, b);
 		if (!s->declare.value)

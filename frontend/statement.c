@@ -66,11 +66,36 @@ static void run_return(Elaborator *e, const Stmt *s)
 		VEC_PUSH(e->arena, &f->result, argument_of(e, &s->results.v[i]));
 }
 
+/* What an unfinished block would have assigned is an error from here on. */
+static void forget(Elaborator *e, const Block *block)
+{
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		switch (s->kind) {
+		case STMT_ASSIGN:
+			for (u32 k = 0; k < s->assign.target.n; k++)
+				if (s->assign.target.v[k]->kind == EXPR_NAME)
+					set_variable(e, s->assign.target.v[k]->name, datum_error(e));
+			break;
+		case STMT_FOR: forget(e, &s->loop.body); break;
+		case STMT_SCOPE: forget(e, &s->scope.body); break;
+		case STMT_IF:
+			for (u32 k = 0; k < s->branch.n; k++)
+				forget(e, &s->branch.v[k].body);
+			break;
+		default: break;
+		}
+	}
+}
+
 static void run_for(Elaborator *e, const Stmt *s)
 {
 	Datum *over = expression(e, s->loop.over);
-	if (over->kind == DATUM_ERROR)
+	if (over->kind == DATUM_ERROR) {
+		set_variable(e, s->loop.name.text, over);
+		forget(e, &s->loop.body);
 		return;
+	}
 	if (over->kind != DATUM_LIST) {
 		fail(e, E0401, s->loop.over->loc, "'for' runs over a range such as 0..layers or a list, and this is %s",
 		     datum_show(e, over));
@@ -80,8 +105,10 @@ static void run_for(Elaborator *e, const Stmt *s)
 	for (u32 i = 0; i < over->list.n && !e->frame->returned; i++) {
 		declare_variable(e, s->loop.name, over->list.v[i].value);
 		statements(e, &s->loop.body);
-		if (e->diag->nerror > errors)
-			break; /* the other turns would say the same */
+		if (e->diag->nerror > errors) {
+			forget(e, &s->loop.body); /* the other turns would say the same */
+			break;
+		}
 	}
 }
 
@@ -92,8 +119,11 @@ static void run_if(Elaborator *e, const Stmt *s)
 		const IfArm *arm = &s->branch.v[i];
 		if (arm->condition) {
 			Datum *c = expression(e, arm->condition);
-			if (!want_bool(e, c, arm->condition->loc, "the condition of an 'if'", &yes))
+			if (!want_bool(e, c, arm->condition->loc, "the condition of an 'if'", &yes)) {
+				for (u32 k = i; k < s->branch.n; k++)
+					forget(e, &s->branch.v[k].body);
 				return;
+			}
 		}
 		if (yes) {
 			statements(e, &arm->body);

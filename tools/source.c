@@ -1,9 +1,9 @@
-/* tools/source.c: see source.h. `use name` looks for name.plinth beside the file that the command names, and
- * for a dotted name in folders below it. */
+/* tools/source.c: see source.h. `use name` looks for name.plinth, a.b for a/b.plinth. */
 #include "tools/source.h"
 #include "support/io.h"
 
 #include <libgen.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Finder {
@@ -14,15 +14,22 @@ typedef struct Finder {
 static bool find(void *cx, Arena *arena, const char *name, const char **path, Str *text)
 {
 	const Finder *f = cx;
-	char *file = (char *)(uintptr_t)arena_printf(arena, "%s/%s", f->folder, name);
-	for (char *p = file + strlen(f->folder); *p; p++)
+	char *file = (char *)(uintptr_t)arena_printf(arena, "%s.plinth", name);
+	for (char *p = file; p + strlen(".plinth") < file + strlen(file); p++)
 		if (*p == '.')
 			*p = '/';
-	*path = arena_printf(arena, "%s.plinth", file);
-	if (!io_exists(*path) || io_read(arena, *path, text))
-		return false;
-	VEC_PUSH(arena, &f->source->use, (SourceUse){ *path + strlen(f->folder) + 1, *text });
-	return true;
+	/* beside the file that the command names, where the command is run, in each folder of PLINTH_PATH */
+	const char *more = getenv("PLINTH_PATH");
+	const char *folders = arena_printf(arena, "%s:.%s%s", f->folder, more && *more ? ":" : "", more ? more : "");
+	for (const char *at = folders; at; at = strchr(at, ':')) {
+		at += *at == ':';
+		*path = arena_printf(arena, "%.*s/%s", (int)strcspn(at, ":"), at, file);
+		if (!io_exists(*path) || io_read(arena, *path, text))
+			continue;
+		VEC_PUSH(arena, &f->source->use, (SourceUse){ file, *text });
+		return true;
+	}
+	return false;
 }
 
 Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
