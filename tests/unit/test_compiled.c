@@ -1,0 +1,462 @@
+/* Programs compiled for this CPU and run by the executor. Random graphs and a use of every op against the
+ * evaluator; whole models against PyTorch's numbers (tests/golden): loss, every gradient, twenty AdamW
+ * steps. One thread and three give the same bits. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "frontend/elaborate.h"
+#include "ir/eval.h"
+#include "random_program.h"
+#include "runtime/checkpoint/safetensors.h"
+#include "runtime/executor.h"
+#include "support/half.h"
+#include "tools/driver.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory as numbers ---- */
+
+static f64 element(u8 dtype, const void *p, i64 i)
+{
+	switch ((DType)dtype) {
+	case DT_b1:
+	case DT_u8: return ((const u8 *)p)[i];
+	case DT_i8: return ((const i8 *)p)[i];
+	case DT_u32: return ((const u32 *)p)[i];
+	case DT_i32: return ((const i32 *)p)[i];
+	case DT_i64: return (f64)((const i64 *)p)[i];
+	case DT_f16: return (f64)f32_from_f16(((const u16 *)p)[i]);
+	case DT_bf16: return (f64)f32_from_bf16(((const u16 *)p)[i]);
+	case DT_f32: return (f64)((const f32 *)p)[i];
+	case DT_f64: return ((const f64 *)p)[i];
+	default: fail(); return 0;
+	}
+}
+
+static void put(u8 dtype, void *p, i64 i, f64 x)
+{
+	switch ((DType)dtype) {
+	case DT_b1:
+	case DT_u8: ((u8 *)p)[i] = (u8)x; break;
+	case DT_i8: ((i8 *)p)[i] = (i8)x; break;
+	case DT_u32: ((u32 *)p)[i] = (u32)x; break;
+	case DT_i32: ((i32 *)p)[i] = (i32)x; break;
+	case DT_i64: ((i64 *)p)[i] = (i64)x; break;
+	case DT_f16: ((u16 *)p)[i] = f16_from_f32((f32)x); break;
+	case DT_bf16: ((u16 *)p)[i] = bf16_from_f32((f32)x); break;
+	case DT_f32: ((f32 *)p)[i] = (f32)x; break;
+	case DT_f64: ((f64 *)p)[i] = x; break;
+	default: fail();
+	}
+}
+
+/* ---- executors of one program, with one thread and with three ---- */
+
+enum { WAYS = 2 };
+
+typedef struct Session {
+	Arena arena;
+	Compiled compiled;
+	Executor *executor[WAYS];
+} Session;
+
+static bool open_session(Session *s, const Program *p, const DriverOptions *options)
+{
+	static const u32 threads[WAYS] = { 1, 3 };
+	*s = (Session){ .arena = ARENA("session") };
+	Status status = driver_compile(&s->arena, p, options, &s->compiled);
+	if (status)
+		fail_msg("%s", status->text);
+	if (!s->compiled.package) {
+		driver_close(&s->compiled);
+		arena_free(&s->arena);
+		return false;
+	}
+	for (u32 i = 0; i < WAYS; i++)
+		assert_null(executor_create(s->compiled.package, threads[i], &s->executor[i]));
+	return true;
+}
+
+static void close_session(Session *s)
+{
+	for (u32 i = 0; i < WAYS; i++)
+		executor_destroy(s->executor[i]);
+	driver_close(&s->compiled);
+	arena_free(&s->arena);
+}
+
+static void set_input(Session *s, const char *entry, const char *name, const f64 *x)
+{
+	for (u32 w = 0; w < WAYS; w++) {
+		const PackageTensor *t;
+		void *to = executor_input(s->executor[w], package_entry(s->compiled.package, entry), name, &t);
+		assert_non_null(to);
+		for (i64 i = 0, n = (i64)(t->bytes / dtype_info[t->dtype].bytes); i < n; i++)
+			put(t->dtype, to, i, x[i]);
+	}
+}
+
+static void set_buffer(Session *s, const char *name, const f64 *x)
+{
+	for (u32 w = 0; w < WAYS; w++) {
+		const PackageBuffer *b;
+		void *to = executor_buffer(s->executor[w], name, &b);
+		assert_non_null(to);
+		i64 n = (i64)(b->tensor.bytes / dtype_info[b->tensor.dtype].bytes);
+		for (i64 i = 0; i < n; i++)
+			put(b->tensor.dtype, to, i, x[i]);
+	}
+}
+
+/* Both, and what they leave in buffers and results is the same to the bit. */
+static void run(Session *s, const char *name)
+{
+	const PackageEntry *e = package_entry(s->compiled.package, name);
+	assert_non_null(e);
+	for (u32 w = 0; w < WAYS; w++)
+		executor_run(s->executor[w], e, NULL, NULL);
+	const u8 *a = s->executor[0]->arena.base, *b = s->executor[1]->arena.base;
+	for (u32 i = 0; i < s->compiled.package->nbuffer; i++) {
+		const PackageTensor *t = &s->compiled.package->buffer[i].tensor;
+		if (memcmp(a + t->offset, b + t->offset, t->bytes))
+			fail_msg("buffer %s depends on the number of threads", t->name);
+	}
+	for (u32 i = 0; i < e->nresult; i++) {
+		const PackageTensor *t = &e->result[i];
+		if (memcmp(a + t->offset, b + t->offset, t->bytes))
+			fail_msg("result %s depends on the number of threads", t->name);
+	}
+}
+
+/* ---- against the evaluator ---- */
+
+typedef struct Bench {
+	Arena arena;
+	Diag diag;
+	Ir *ir;
+} Bench;
+
+static void bench_open(Bench *c)
+{
+	*c = (Bench){ .arena = ARENA("test") };
+	c->diag.arena = &c->arena;
+	c->ir = ir_new(&c->arena, &c->diag);
+	diag_source(&c->diag, "one", STR(""));
+	diag_source(&c->diag, "two", STR(""));
+}
+
+/* Relative to the largest magnitude of the tensor: rounding of its type and of what went into it. */
+static bool agrees(const Tensor *want, const PackageTensor *t, const u8 *base, f64 within)
+{
+	f64 scale = 1;
+	for (i64 i = 0; i < want->n; i++)
+		if (isfinite(want->data[i]))
+			scale = fmax(scale, fabs(want->data[i]));
+	if (want->dtype == DT_bf16 || want->dtype == DT_f16)
+		within = 0.02;
+	for (i64 i = 0; i < want->n; i++) {
+		f64 x = want->data[i], y = element(t->dtype, base + t->offset, i);
+		/* beyond the type's range: infinite, or near it */
+		bool huge = fabs(x) > 1e30 && (isinf(y) || isnan(y) || fabs(y) > 1e30);
+		if (x == y || huge || (isnan(x) && isnan(y)) || fabs(x - y) <= within * scale)
+			continue;
+		print_error("%s[%lld]: should be %.9g, is %.9g\n", t->name, (long long)i, x, y);
+		return false;
+	}
+	return true;
+}
+
+/* Is all that is wrong that the target has no code for some kernel? Then there is nothing to compare. */
+static bool only_refused(const Diag *d)
+{
+	for (const Message *m = d->first; m; m = m->next)
+		if (m->severity == SEV_ERROR && m->code != E0719)
+			return false;
+	return d->nerror > 0;
+}
+
+/* Every input is drawn as `r` says, whole numbers where it says nothing. False: they differ. */
+static bool compiled_agrees(Bench *c, const Program *p, Random *r, f64 within)
+{
+	Session s;
+	DriverOptions o = { .threads = 1, .no_cache = true };
+	if (!open_session(&s, p, &o)) {
+		bool refused = only_refused(&c->diag);
+		if (!refused)
+			diag_print(&c->diag, stderr, false);
+		return refused;
+	}
+	const Graph *g = p->entry.v[0];
+	u32 n = graph_sources(g, NULL), ninput = 0;
+	const Node **node = NEWN(&c->arena, const Node *, n + 1);
+	Tensor *input = NEWN(&c->arena, Tensor, n + 1), *buffer = NEWN(&c->arena, Tensor, p->buffer.n + 1);
+	Tensor *want = NEWN(&c->arena, Tensor, g->result.n + 1);
+	graph_sources(g, node);
+	for (u32 i = 0; i < n; i++) {
+		if (node[i]->op != OP_input)
+			continue;
+		Tensor *t = &input[ninput++];
+		*t = tensor_new(&c->arena, val_type(g, node[i]->out));
+		SampleInput how = { node[i]->out, SAMPLE_SORTED, 0, t->dtype == DT_b1 ? 1 : 3 };
+		for (u32 k = 0; k < r->input.n; k++)
+			if (r->input.v[k].value.i == node[i]->out.i)
+				how = r->input.v[k];
+		sample_fill(r, &how, t);
+		for (i64 k = 0; k < t->n; k++)
+			t->data[k] = dtype_round(t->dtype, dtype_is_float(t->dtype) ? (f64)(f32)t->data[k] : t->data[k]);
+		set_input(&s, g->name, ATTR(node[i], input)->name, t->data);
+	}
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		buffer[i] = tensor_new(&c->arena, p->buffer.v[i].type);
+		SampleInput how = { { 0 }, SAMPLE_WHOLE, 0, buffer[i].dtype == DT_b1 ? 1 : 3 };
+		sample_fill(r, &how, &buffer[i]);
+		if (executor_buffer(s.executor[0], p->buffer.v[i].name, NULL))
+			set_buffer(&s, p->buffer.v[i].name, buffer[i].data);
+	}
+	eval_entry(&c->arena, p, g, input, buffer, want, (EvalOptions){ 0 });
+	run(&s, g->name);
+	bool fine = true;
+	const PackageEntry *e = package_entry(s.compiled.package, g->name);
+	for (u32 i = 0, k = 0; i < g->result.n; i++)
+		if (g->result.v[i].buffer == NONE)
+			fine &= agrees(&want[i], &e->result[k++], s.executor[0]->arena.base, within);
+	for (u32 i = 0; i < s.compiled.package->nbuffer; i++) {
+		const PackageTensor *t = &s.compiled.package->buffer[i].tensor;
+		u32 at = program_find_buffer(p, intern_z(&c->ir->names, t->name));
+		fine &= agrees(&buffer[at], t, s.executor[0]->arena.base, within);
+	}
+	if (!fine && getenv("SHOW")) {
+		program_print(s.compiled.program, stderr);
+		plan_print(s.compiled.plan, stderr);
+		for (u32 i = 0; i < s.compiled.plan->kernel.n; i++)
+			kernel_print(s.compiled.plan->kernel.v[i], stderr);
+	}
+	close_session(&s);
+	return fine;
+}
+
+static void every_op(void **state)
+{
+	(void)state;
+	u32 failed = 0;
+	for (u32 op = 0; op < OPS; op++) {
+		if (!op_info[op].def->sample || op == OP_read || (getenv("OP") && strcmp(getenv("OP"), op_info[op].name)))
+			continue;
+		Bench c;
+		bench_open(&c);
+		Program *p = program_new(&c.arena, c.ir, "op");
+		Graph *g = program_entry(p, "entry");
+		Builder b = builder_new(g);
+		b.no_fold = true;
+		Random r = random_new(&c.arena, getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 3);
+		Val v = op_info[op].def->sample(&r, &b);
+		for (u32 i = 0; i < val_node(g, v)->nout; i++)
+			graph_result(g, intern_printf(&c.ir->names, "r%u", i), NONE, (Val){ v.i + i });
+		builder_done(&b);
+		if (!compiled_agrees(&c, p, &r, 1e-4)) {
+			print_error("op %s\n", op_info[op].name);
+			failed++;
+		}
+		arena_free(&c.arena);
+	}
+	assert_int_equal(failed, 0);
+}
+
+static void random_graphs(void **state)
+{
+	(void)state;
+	u32 failed = 0;
+	u64 first = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 1000;
+	u64 count = getenv("COUNT") ? strtoull(getenv("COUNT"), NULL, 10) : 8;
+	for (u64 seed = first; seed < first + count; seed++) {
+		Bench c;
+		bench_open(&c);
+		Program *p = random_program(&c.arena, c.ir, seed, 25);
+		Random r = random_new(&c.arena, seed);
+		if (!compiled_agrees(&c, p, &r, 1e-4)) {
+			print_error("seed %llu\n", (unsigned long long)seed);
+			failed++;
+		}
+		arena_free(&c.arena);
+	}
+	assert_int_equal(failed, 0);
+}
+
+/* ---- against PyTorch ---- */
+
+typedef struct Golden {
+	Bench c;
+	Session s;
+	Safetensors golden, weights;
+} Golden;
+
+static const SafeTensor *golden(Golden *g, const char *name)
+{
+	const SafeTensor *t = safetensors_find(&g->golden, name);
+	if (!t)
+		print_error("the golden file has no %s\n", name);
+	assert_non_null(t);
+	return t;
+}
+
+static f64 safe_element(const SafeTensor *t, i64 i)
+{
+	switch (t->dtype) {
+	case SAFE_F64: return ((const f64 *)t->data.p)[i];
+	case SAFE_F32: return ((const f32 *)t->data.p)[i];
+	default: return ((const i32 *)t->data.p)[i];
+	}
+}
+
+static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
+{
+	(void)cx;
+	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
+	return !io_read(arena, *path, text);
+}
+
+static void golden_open(Golden *g, const char *name, const char *sizes)
+{
+	bench_open(&g->c);
+	Arena *a = &g->c.arena;
+	Arena tmp = ARENA("names");
+	const char *path = arena_printf(a, "%s/tests/golden/%s", SOURCE_DIR, name);
+	Str text;
+	assert_null(io_read(a, arena_printf(a, "%s.plinth", path), &text));
+	const Ast *ast = parse_source(a, &g->c.ir->names, &g->c.diag, name, text);
+	ElaborateOptions eo = { .preset = "golden", .find = find_model };
+	Model *m = ast ? elaborate(a, g->c.ir, ast, &eo) : NULL;
+	diag_print(&g->c.diag, stderr, false);
+	assert_non_null(m);
+	DriverOptions o = { .sizes = sizes, .threads = 2, .no_cache = true };
+	bool compiled = open_session(&g->s, m->program, &o);
+	diag_print(&g->c.diag, stderr, false);
+	assert_true(compiled);
+	assert_null(safetensors_open(a, arena_printf(a, "%s.safetensors", path), &g->golden));
+	assert_null(safetensors_open(a, arena_printf(a, "%s.weights.safetensors", path), &g->weights));
+	for (u32 i = 0; i < g->s.compiled.package->nbuffer; i++) {
+		const PackageBuffer *b = &g->s.compiled.package->buffer[i];
+		i64 n = (i64)(b->tensor.bytes / dtype_info[b->tensor.dtype].bytes);
+		f64 *x = NEWN(&tmp, f64, n + 1);
+		const SafeTensor *w = safetensors_find(&g->weights, b->tensor.name);
+		assert_true(b->kind != PACKAGE_PARAMETER || w);
+		for (i64 k = 0; w && k < n; k++)
+			x[k] = safe_element(w, k);
+		set_buffer(&g->s, b->tensor.name, x);
+	}
+	arena_free(&tmp);
+}
+
+static void golden_close(Golden *g)
+{
+	safetensors_close(&g->golden);
+	safetensors_close(&g->weights);
+	close_session(&g->s);
+	arena_free(&g->c.arena);
+}
+
+static void run_batch(Golden *g, const char *name, i64 step)
+{
+	const PackageEntry *e = package_entry(g->s.compiled.package, name);
+	assert_non_null(e);
+	Arena tmp = ARENA("batch");
+	for (u32 i = 0; i < e->ninput; i++) {
+		i64 n = (i64)(e->input[i].bytes / dtype_info[e->input[i].dtype].bytes);
+		const SafeTensor *all = golden(g, e->input[i].name);
+		f64 *x = NEWN(&tmp, f64, n + 1);
+		for (i64 k = 0; k < n; k++)
+			x[k] = safe_element(all, step * n + k);
+		set_input(&g->s, name, e->input[i].name, x);
+	}
+	arena_free(&tmp);
+	run(&g->s, name);
+}
+
+static f64 scalar(Golden *g, const char *entry, const char *name)
+{
+	const PackageTensor *t;
+	const void *p = executor_result(g->s.executor[0], package_entry(g->s.compiled.package, entry), name, &t);
+	assert_non_null(p);
+	return element(t->dtype, p, 0);
+}
+
+static void near_relative(f64 got, f64 want, f64 bound, const char *what)
+{
+	if (!(fabs(got - want) <= bound * fabs(want)))
+		fail_msg("%s: %.9g, and PyTorch has %.9g", what, got, want);
+}
+
+static void compare_gradients(Golden *g)
+{
+	const PackageBuffer *b;
+	f64 count = element(DT_f32, executor_buffer(g->s.executor[0], "loss_count", &b), 0), most = 0;
+	assert_int_equal(b->tensor.dtype, DT_f32);
+	Arena tmp = ARENA("names");
+	for (u32 pass = 0; pass < 2; pass++)
+		for (u32 i = 0; i < g->s.compiled.package->nbuffer; i++) {
+			const PackageBuffer *p = &g->s.compiled.package->buffer[i];
+			if (p->kind != PACKAGE_PARAMETER)
+				continue;
+			const char *name = arena_printf(&tmp, "grad/%s", p->tensor.name);
+			const SafeTensor *want = golden(g, name);
+			const void *mine = executor_buffer(g->s.executor[0], name, &b);
+			assert_non_null(mine);
+			f64 top = 0, off = 0;
+			for (i64 k = 0; k < (i64)(b->tensor.bytes / 4); k++) {
+				top = fmax(top, fabs(safe_element(want, k)));
+				off = fmax(off, fabs(element(b->tensor.dtype, mine, k) / count - safe_element(want, k)));
+			}
+			if (pass == 0)
+				most = fmax(most, top);
+			else if (!(off <= 2e-5 * fmax(top, 1e-2 * most)))
+				fail_msg("gradient of %s is off by %g of %g", p->tensor.name, off, top);
+		}
+	arena_free(&tmp);
+}
+
+static void compare_model(const char *name)
+{
+	Golden g = { 0 };
+	golden_open(&g, name, "B=4,T=16");
+	run_batch(&g, "eval", 0);
+	near_relative(scalar(&g, "eval", "loss_sum") / scalar(&g, "eval", "loss_count"),
+		      safe_element(golden(&g, "ref64/loss"), 0), 1e-5, "loss");
+	for (i64 step = 0; step < 20; step++) {
+		run_batch(&g, "micro_first", step);
+		if (step == 0)
+			compare_gradients(&g);
+		run(&g.s, "update");
+		near_relative(scalar(&g, "update", "loss"), safe_element(golden(&g, "ref64/adamw/losses"), step), 2e-5,
+			      "loss of a step");
+		near_relative(scalar(&g, "update", "grad_norm"), safe_element(golden(&g, "adamw/grad_norms"), step), 1e-3,
+			      "gradient norm");
+	}
+	golden_close(&g);
+}
+
+static void gpt2(void **state)
+{
+	(void)state;
+	compare_model("gpt2_tiny");
+}
+
+static void llama(void **state)
+{
+	(void)state;
+	compare_model("llama_tiny");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gpt2),
+		cmocka_unit_test(llama),
+		cmocka_unit_test(every_op),
+		cmocka_unit_test(random_graphs),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
