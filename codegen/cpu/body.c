@@ -262,7 +262,7 @@ static V scalar_function(const Simd *s, const KInst *in, DType operand, V x, V y
 		V r = in->scalar == S_and ? simd_and(s, p, q) : simd_or(s, p, q);
 		return d == DT_b1 ? r : simd_convert(s, DT_b1, d, r);
 	}
-	case S_fma: return simd_fma(s, x, y, z);
+	case S_fma: return is_float ? simd_fma(s, x, y, z) : simd_add(s, simd_mul(s, x, y), z);
 	case S_where: return simd_select(s, x, y, z);
 	default: NEVER("a scalar function that the CPU target does not know");
 	}
