@@ -28,6 +28,12 @@ static PackageTensor *tensors(Arena *arena, const EntryPlan *e, const u32 *which
 	return t;
 }
 
+/* The source that a place is in, "" for nowhere. */
+static const char *file_of(const Diag *d, Loc loc)
+{
+	return loc.line && loc.file < d->nsource ? d->source[loc.file].path : "";
+}
+
 static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s,
 			KernelFunction *const *function)
 {
@@ -37,13 +43,14 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	PackageSlot *info = NEWN(arena, PackageSlot, k->slot.n + 1);
 	for (u32 i = 0; i < k->slot.n; i++) {
 		const KSlot *of = &k->slot.v[i];
-		slot[i] = e->buffer.v[s->slot[i]].offset;
-		info[i] = (PackageSlot){ (u64)of->elements, (u8)of->dtype, of->read, of->written, of->name };
+		const PlanBuffer *b = &e->buffer.v[s->slot[i]];
+		slot[i] = b->offset;
+		info[i] = (PackageSlot){ .elements = (u64)of->elements, .dtype = (u8)of->dtype, .read = of->read,
+					 .written = of->written, .name = of->name, .file = file_of(plan->ir->diag, b->loc),
+					 .line = b->loc.line };
 	}
 	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
-	const Diag *d = plan->ir->diag;
-	bool placed = k->loc.line && k->loc.file < d->nsource;
 	return (PackageStep){
 		.function = function[s->kernel],
 		.slot = slot,
@@ -54,8 +61,8 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 		.tasks = COPYN(arena, i64, needs.tasks, needs.nphase),
 		.nphase = needs.nphase,
 		.name = k->name,
-		.file = placed ? d->source[k->loc.file].path : "",
-		.line = placed ? k->loc.line : 0,
+		.file = file_of(plan->ir->diag, k->loc),
+		.line = k->loc.line,
 		.flops = k->flops,
 		.bytes = k->bytes_read + k->bytes_written,
 	};

@@ -55,6 +55,8 @@ typedef struct PackageSlot {
 	u8 dtype;         /* PackageDtype */
 	bool read, written;
 	const char *name; /* "h.3.attn.c_attn.weight", "%17" */
+	const char *file; /* the source that the value comes from; "" and 0 where there is none */
+	u32 line;
 } PackageSlot;
 
 typedef struct PackageStep {

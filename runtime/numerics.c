@@ -68,7 +68,7 @@ bool numerics_hook(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 		if (slot->written)
 			note(n, n->executor->arena.base + s->slot[i], slot->dtype, slot->elements,
 			     (BadValue){ .entry = entry->name, .step = step, .kernel = s->name, .file = s->file, .line = s->line,
-					 .name = slot->name });
+					 .name = slot->name, .value_file = slot->file, .value_line = slot->line });
 	}
 	return !n->nan.found;
 }
@@ -99,7 +99,10 @@ static void put(Arena *a, Buf *b, const char *what, const BadValue *v)
 	buf_printf(b, "%sthe first %s comes out of %s", b->n ? "; " : "", what, v->kernel);
 	if (v->line)
 		buf_printf(b, " (%s:%u)", v->file, v->line);
-	buf_printf(b, ": %s, %s; step %u of entry %s", v->name, share, v->step + 1, v->entry);
+	buf_printf(b, ": %s", v->name);
+	if (v->value_line)
+		buf_printf(b, " (%s:%u)", v->value_file, v->value_line);
+	buf_printf(b, ", %s; step %u of entry %s", share, v->step + 1, v->entry);
 }
 
 const char *numerics_text(Arena *a, const Numerics *n)

@@ -11,9 +11,11 @@ typedef struct BadValue {
 	const char *entry;
 	u32 step;              /* of the entry; not of an input */
 	const char *kernel;    /* layer and op; NULL for an input */
-	const char *file;      /* the model's source; "" where unknown */
+	const char *file;      /* where the model says so; "" where unknown */
 	u32 line;
 	const char *name;      /* of the value: a slot, a buffer */
+	const char *value_file; /* a kernel is of several lines of the model: the one that this value is from */
+	u32 value_line;
 	u64 at, bad, elements; /* the first one's index, how many there are, of how many */
 } BadValue;
 
@@ -31,7 +33,7 @@ bool numerics_buffers(Numerics *n, u32 kinds);
 bool find_nan(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad);
 bool find_infinity(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad);
 
-/* "the first NaN comes out of h.3.attn (models/gpt2.plinth:20): %57, 12 of its 4096 elements, ..."; "" when
+/* "the first NaN comes out of h.3.mlp.c_fc.dot (std/nn.plinth:19): %57 (gpt2.plinth:25), 12 of its 4096 elements"; "" when
  * nothing was found. */
 const char *numerics_text(Arena *a, const Numerics *n);
 

@@ -183,6 +183,7 @@ static void print_plan(FILE *to, Job *j, u64 from)
 	fprintf(to, ", %s\nmemory    %llu bytes (%s): parameters, optimizer, gradients %s, the step's values %s",
 		j->lm.model->precision ? j->lm.model->precision : "f32", (unsigned long long)all_bytes(j), lm_bytes(a, all_bytes(j)),
 		lm_bytes(a, p->persistent_bytes), lm_bytes(a, p->arena_bytes - p->persistent_bytes));
+	fprintf(to, ", threads' own %s", lm_bytes(a, executor_bytes(j->run.executor) - p->arena_bytes));
 	if (j->writer.executor)
 		fprintf(to, ", samples %s", lm_bytes(a, executor_bytes(j->writer.executor)));
 	const CpuMachine *m = &j->run.compiled.machine;
@@ -322,10 +323,12 @@ static Status train(Job *j, TrainingEnd *end)
 	Lm *lm = &j->lm;
 	Training *t = NULL;
 	u64 from;
-	TRY(run_folder_write(j->folder, &lm->source, &lm->operand, j->train.tokenizer_path));
 	Status s = training_open(&lm->arena, &j->config, &t);
 	if (!s)
 		s = start(j, t, &from);
+	/* not before: a resume that is refused leaves the folder as it was */
+	if (!s)
+		s = run_folder_write(j->folder, &lm->source, &lm->operand, j->train.tokenizer_path);
 	if (!s) {
 		print_plan(stderr, j, from);
 		if (timing)

@@ -196,9 +196,10 @@ static Package *package(i64 batch)
 	p->buffer[n++] = buffer("micro", PACKAGE_COUNTER, PACKAGE_I64, AT(micro), 8, 0);
 	p->buffer[n++] = buffer("seed", PACKAGE_COUNTER, PACKAGE_I64, AT(seed), 8, 0);
 	p->nbuffer = n;
-	static const PackageSlot gradient[] = { { V, PACKAGE_F32, false, true, "%gradient" }, { 1, PACKAGE_F32, false, true, "%sum" } };
+	static const PackageSlot gradient[] = { { V, PACKAGE_F32, false, true, "%gradient", "", 0 },
+						 { 1, PACKAGE_F32, false, true, "%sum", "unigram.plinth", 9 } };
 	static const u64 gradient_at[] = { AT(g), AT(loss_sum) };
-	static const PackageSlot updated[] = { { V, PACKAGE_F32, true, true, "head.w" } };
+	static const PackageSlot updated[] = { { V, PACKAGE_F32, true, true, "head.w", "", 0 } };
 	static const u64 updated_at[] = { AT(w) };
 	p->entry = NEWN(&arena, PackageEntry, 5);
 	p->entry[p->nentry++] = entry("init", k_init, batch, NULL, NULL, 0);
@@ -473,7 +474,7 @@ static void finds_what_is_not_finite(void **state)
 		bool check;
 		const char *say[4];
 	} row[] = {
-		{ BAD_LOSS, false, { "step 8: the loss is NaN", "the first NaN comes out of layer.micro_first (unigram.plinth:7): %sum, 1 of its 1", "checkpoint is that of step 5" } },
+		{ BAD_LOSS, false, { "step 8: the loss is NaN", "the first NaN comes out of layer.micro_first (unigram.plinth:7): %sum (unigram.plinth:9), 1 of its 1", "checkpoint is that of step 5" } },
 		{ BAD_GRADIENT, false, { "step 8: the gradient's norm is infinite", "--check-numerics", "step 5" } },
 		{ BAD_GRADIENT, true, { "step 8: a gradient is infinite", "the first infinity comes out of layer.micro_first", "%gradient, 1 of its 8 elements, the first at 3" } },
 		/* an update that spoils the parameters shows in the next step's loss */
