@@ -2,7 +2,7 @@
  *
  * Reads a graph whose dimensions are numbers and whose composites are expanded (but for those a target
  * lowers whole); gives a Grouping beside it. The graph itself does not change: fusion is a decision about
- * it, which `plinth show --stage=fused` prints, checkpointing asks for costs, and lowering carries out.
+ * it, which grouping_print() shows, and which lowering carries out.
  *
  * Every node is one of
  *   source     input, read: in memory already
