@@ -58,6 +58,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 		.nslot = k->slot.n,
 		.number = number,
 		.workspace = s->workspace == NONE ? 0 : e->buffer.v[s->workspace].offset,
+		.has_workspace = s->workspace != NONE,
 		.tasks = COPYN(arena, i64, needs.tasks, needs.nphase),
 		.nphase = needs.nphase,
 		.name = k->name,
@@ -100,6 +101,7 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 		to->model_flops = flops[i].model;
 		to->model_flops_full = flops[i].model_full;
 	}
+	p->device = plan->target->name;
 	p->arena_bytes = plan->arena_bytes;
 	p->persistent_bytes = plan->persistent_bytes;
 	p->thread_scratch = plan->thread_scratch;

@@ -59,13 +59,73 @@ typedef struct PackageSlot {
 	u32 line;
 } PackageSlot;
 
+/* ---- devices that launch grids of blocks (CUDA) ---- */
+
+/* Machine code or PTX, as the driver loads it. */
+typedef struct PackageImage {
+	const char *name; /* for people */
+	const void *data;
+	size_t size;
+} PackageImage;
+
+/* One phase of a step. The function's parameters: the address of each slot, in order; the workspace's, if
+ * the step has one; the step's keys; its tensor maps (128 bytes each, by value, aligned to 64). */
+typedef struct PackageGrid {
+	u32 image; /* index into Package.image */
+	const char *symbol;
+	u32 grid[3], block[3];
+	u32 shared;  /* dynamic shared memory, bytes */
+	u32 cluster; /* blocks of a cluster along x; 0 and 1: none */
+} PackageGrid;
+
+/* A tensor that a kernel reads by the bulk copy engine; see CudaTensorMap in codegen/cuda/kernels.h. */
+typedef struct PackageTensorMap {
+	u64 offset; /* in the arena, bytes */
+	u8 dtype, rank;
+	u64 extent[5], stride[5]; /* elements; dimension 0 is contiguous */
+	u32 box[5];
+	u32 swizzle; /* bytes */
+} PackageTensorMap;
+
+/* A matrix product that a library can do (cuBLASLt): for each of `batch`, d(m, n) = epilogue(sum over k of
+ * a(m, k) b(k, n), plus c(m, n) where has_c). Of an operand's row and column stride, one is 1. */
+typedef enum PackageEpilogue {
+	PACKAGE_EPILOGUE_NONE,
+	PACKAGE_EPILOGUE_BIAS,      /* + bias[n] */
+	PACKAGE_EPILOGUE_GELU,      /* gelu by tanh; with has_bias, of the sum with the bias; with has_aux, what it was
+				     * taken of goes to aux */
+	PACKAGE_EPILOGUE_DGELU      /* times gelu' of aux */
+} PackageEpilogue;
+typedef struct PackageMatrix {
+	u64 offset; /* in the arena, bytes */
+	u8 dtype;   /* PackageDtype */
+	i64 row, column, batch; /* strides, elements */
+} PackageMatrix;
+typedef struct PackageMatmul {
+	i64 m, n, k, batch;
+	PackageMatrix a, b, c, d, aux;
+	bool has_c, has_bias, has_aux;
+	u64 bias;      /* in the arena, bytes; [n], of bias_dtype */
+	u8 bias_dtype;
+	u8 compute;    /* what products are taken in: PACKAGE_F32 (not TF32), BF16, F16; sums are f32 */
+	u8 epilogue;   /* PackageEpilogue */
+} PackageMatmul;
+
 typedef struct PackageStep {
-	KernelFunction *function;
+	KernelFunction *function;    /* of the CPU */
+	const PackageGrid *grid;     /* of CUDA: [nphase]; NULL where only `matmul` can run it */
+	const PackageMatmul *matmul; /* of CUDA: the same step by a library; NULL where there is none. Where both are
+				      * given, the runtime measures which is faster */
+	const u64 *key;              /* [nkey]: of random draws, parameters of `grid` */
+	u32 nkey;
+	const PackageTensorMap *map; /* [nmap]: parameters of `grid` */
+	u32 nmap;
 	const u64 *slot;      /* [nslot] offsets in the arena */
 	const PackageSlot *slot_info; /* [nslot] */
 	u32 nslot;
 	const i64 *number;
 	u64 workspace;        /* offset in the arena */
+	bool has_workspace;
 	const i64 *tasks;     /* [nphase] */
 	u32 nphase;
 	const char *name;     /* of the kernel: layer and op */
@@ -90,6 +150,9 @@ typedef struct Package {
 	u32 nbuffer;
 	PackageEntry *entry;
 	u32 nentry;
+	PackageImage *image; /* CUDA: what grids are in */
+	u32 nimage;
+	const char *device;  /* what runs it: "cpu", "cuda" */
 	u64 arena_bytes, persistent_bytes, thread_scratch;
 	u64 fingerprint;  /* of program and target: resumes compare it */
 } Package;

@@ -1,0 +1,90 @@
+/* codegen/cuda/body.h: a kernel's instructions as CUDA C, at a place of its domain that the loops around set
+ * up. All skeletons write bodies through this; the division of work is theirs.
+ *
+ * The text sets `coord[d]` for each dimension, a C expression of type int (or long long where a slot has more
+ * than 2^31 elements) that is cheap to repeat: a variable's name, a literal. One dimension may run over `width`
+ * consecutive elements of a thread (`vector_dim`; its coord is that of element 0): values that depend on it are
+ * arrays of `width` in registers, and loads and stores of consecutive elements are as wide as their alignment
+ * allows (up to 16 bytes; alignment follows from strides, offsets, and what the skeleton promises of
+ * coord[vector_dim] in `vector_align`). `guard`, if any, is a C condition under which alone memory is touched
+ * (loads give 0 otherwise); `guard_element(j)` style guards are written with %d for the element's index in
+ * `guard_each`, for tails that are not whole vectors.
+ *
+ * body_value() writes what an instruction needs, each once per scope, and gives its name: `v12`, or `v12[%d]`-indexed
+ * by body_element(). Narrow floats are held as float (bf16 and f16 values are rounded when cast, and exact as float);
+ * f64 as double; integers as int, unsigned or long long; b1 as bool. */
+#ifndef PL_CUDA_BODY_H
+#define PL_CUDA_BODY_H
+#include "codegen/cuda/kernels.h"
+
+typedef struct CudaBody {
+	CudaText *t;
+	const Kernel *k;
+	const char *coord[KERNEL_DIMS];
+	u32 vector_dim;         /* or NONE */
+	u32 width;              /* 1, 2, 4 or 8 */
+	u32 vector_align;       /* coord[vector_dim] is a multiple of this */
+	const char *guard;      /* or NULL */
+	const char *guard_each; /* printf format with one %u, or NULL */
+	u32 indent;
+	/* private: what is known, by instruction; later entries are forgotten first */
+	const char **name;
+	VEC(u32) known;
+	u32 next;
+} CudaBody;
+
+CudaBody cuda_body(CudaText *t, const Kernel *k);
+
+/* ---- text ---- */
+
+/* One line at the current indentation; printf. */
+void cuda_line(CudaBody *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cuda_open(CudaBody *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* line + " {", indents */
+void cuda_close(CudaBody *b);                                                               /* "}" */
+
+/* `extern "C" __global__ void __launch_bounds__(threads, blocks) NAME_pPHASE(parameters) {`. blocks: how many a
+ * multiprocessor should hold, 0: not said. Slots that are only read, and that no written slot may alias, are
+ * `const T *__restrict__`. */
+void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 blocks, const CudaNeeds *needs);
+void cuda_end(CudaBody *b);
+
+/* "float", "unsigned short" (bf16, f16), ...: an element in memory; "float", "double", "int": a value in a register. */
+const char *cuda_memory_type(DType d);
+const char *cuda_value_type(DType d);
+/* A literal of that type, with all its digits: "0x1.8p+1f". */
+const char *cuda_literal(Arena *a, f64 value, DType d);
+
+/* ---- values ---- */
+
+/* Writes what `v` needs and gives the name of a scalar: it must not depend on the vector dimension (or width is 1). */
+const char *cuda_scalar(CudaBody *b, KVal v);
+/* The same for element j of a vector; also of a value that is the same for all elements. */
+const char *cuda_element(CudaBody *b, KVal v, u32 j);
+/* A value computed by the skeleton: a reduction, an accumulator. `name`: a variable (scalar), or an array of `width`
+ * (vector). */
+void cuda_set(CudaBody *b, KVal v, const char *name, bool vector);
+/* Writes the store instruction `inst`, with what it needs. */
+void cuda_store(CudaBody *b, u32 inst);
+/* Does the instruction's value change along the vector dimension? */
+bool cuda_varies(const CudaBody *b, KVal v);
+
+/* Scopes: what was written since a mark is forgotten (a C block was closed). Writing a value early, at an outer scope,
+ * is hoisting it. */
+u32 cuda_mark(const CudaBody *b);
+void cuda_release(CudaBody *b, u32 mark);
+/* Writes every instruction that depends on dimensions in `dims` (bits) alone, needs no reduction or accumulator that is
+ * not set, and is wanted ([inst]; NULL: all that some store needs). */
+void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
+
+/* The element index of an access at the current coordinates as a C expression (dynamic parts included), of element 0
+ * of the vector. */
+const char *cuda_index(CudaBody *b, const Access *a);
+/* Strides of the access along dimension d, 0 where it does not move. */
+i64 cuda_stride(const Access *a, u32 d);
+
+/* Coordinates of dimensions [first, last) from a flattened index (C expression), last dimension fastest: writes
+ * `const int NAME...` and sets coord. */
+void cuda_unflatten(CudaBody *b, u32 first, u32 last, const char *flat);
+i64 cuda_extent_product(const Kernel *k, u32 first, u32 last);
+
+#endif
