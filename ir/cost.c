@@ -32,11 +32,11 @@ NodeCost node_cost(const Graph *g, const Node *n)
 	return total;
 }
 
-NodeCost graph_cost(const Graph *g)
+NodeCost *node_costs(Arena *arena, const Graph *g)
 {
+	NodeCost *cost = NEWN(arena, NodeCost, g->node.n + 1);
 	Arena tmp = ARENA("cost");
 	bool *needed = NEWN(&tmp, bool, g->node.n + 1);
-	NodeCost total = { 0 };
 	for (u32 i = 0; i < g->result.n; i++)
 		needed[g->value.v[g->result.v[i].value.i].node] = true;
 	for (u32 i = g->node.n; i-- > 0;) {
@@ -45,10 +45,21 @@ NodeCost graph_cost(const Graph *g)
 			continue;
 		for (u32 k = 0; k < n->nin; k++)
 			needed[g->value.v[n->in[k].i].node] = true;
-		NodeCost c = node_cost(g, n);
-		total.flops += c.flops;
-		total.matmul_flops += c.matmul_flops;
-		total.bytes += c.bytes;
+		cost[i] = node_cost(g, n);
+	}
+	arena_free(&tmp);
+	return cost;
+}
+
+NodeCost graph_cost(const Graph *g)
+{
+	Arena tmp = ARENA("cost");
+	const NodeCost *cost = node_costs(&tmp, g);
+	NodeCost total = { 0 };
+	for (u32 i = g->node.n; i-- > 0;) {
+		total.flops += cost[i].flops;
+		total.matmul_flops += cost[i].matmul_flops;
+		total.bytes += cost[i].bytes;
 	}
 	arena_free(&tmp);
 	return total;

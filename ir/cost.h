@@ -15,6 +15,9 @@ typedef struct NodeCost {
  * expansion does. */
 NodeCost node_cost(const Graph *g, const Node *n);
 
+/* Of each node in `arena`; zeroes for nodes that no result needs. */
+NodeCost *node_costs(Arena *arena, const Graph *g);
+
 /* All that the graph's results need, each node once. */
 NodeCost graph_cost(const Graph *g);
 

@@ -48,8 +48,10 @@ static void print_step(const Plan *p, const EntryPlan *e, u32 i, FILE *to)
 	}
 	if (s->workspace != NONE)
 		fprintf(to, " with %u", s->workspace);
-	if (k->loc.line)
-		fprintf(to, "  # line %u", k->loc.line);
+	if (k->loc.line) {
+		fputs("  # ", to);
+		diag_print_place(p->ir->diag, k->loc, to);
+	}
 	fputc('\n', to);
 }
 

@@ -166,6 +166,15 @@ static void print_one(const Diag *d, const Message *m, FILE *to, bool colour)
 	fputs(colour ? "\033[0m\n" : "\n", to);
 }
 
+void diag_print_place(const Diag *d, Loc loc, FILE *to)
+{
+	if (!loc.line)
+		return;
+	const char *path = loc.file < d->nsource ? d->source[loc.file].path : "";
+	const char *slash = strrchr(path, '/');
+	fprintf(to, "%s:%u", slash ? slash + 1 : path, loc.line);
+}
+
 void diag_print(const Diag *d, FILE *to, bool colour)
 {
 	Arena tmp = ARENA("diag_print");

@@ -62,6 +62,9 @@ bool diag_warning(Diag *d, ErrorCode code, Loc loc, const char *format, ...) PL_
  * message before it was dropped. */
 bool diag_note(Diag *d, Loc loc, const char *format, ...) PL_PRINTF(3, 4);
 
+/* "model.plinth:12"; nothing for a place of line 0. */
+void diag_print_place(const Diag *d, Loc loc, FILE *to);
+
 /* file:line:column: error[E0203]: text, the line, a caret; notes after. Sorted by place. */
 void diag_print(const Diag *d, FILE *to, bool colour);
 /* The same as one JSON object a line: severity, code, file, line, column, length, text. */

@@ -1,8 +1,9 @@
 # Tests of the command line and of IR text, with lit and FileCheck (Debian's llvm-19-tools). A test is
 # a file with RUN lines in comments; tests/ir and tests/passes hold .plg files that are their own input.
-#   %plinth  the binary under test        %root  the repository        FileCheck, not  as LLVM's
+#   %plinth  the binary under test   %root  the repository   %python  Python   FileCheck, not  as LLVM's
 # Run by `ctest --test-dir build -R lit -V`; one, with its commands: lit.py -av --filter=NAME build/tests
 import os
+import sys
 
 import lit.formats
 
@@ -14,6 +15,7 @@ config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.build_folder, "tests", "lit-output")
 config.substitutions += [
     ("%plinth", config.plinth),
+    ("%python", sys.executable),
     ("%root", os.path.dirname(config.test_source_root)),
 ]
 config.environment["PATH"] = config.llvm_tools + os.pathsep + os.environ["PATH"]

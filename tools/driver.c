@@ -121,7 +121,7 @@ static Program *without_micro(Arena *arena, const Program *in)
 	return p;
 }
 
-static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out, EntryFlops **flops)
+static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
 	f64 begun = now();
@@ -140,9 +140,11 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 		goto done;
 	if (training && !o->accumulate)
 		p = without_micro(arena, p);
-	*flops = NEWN(arena, EntryFlops, p->entry.n + 1);
+	EntryFlops *flops = NEWN(arena, EntryFlops, p->entry.n + 1);
 	for (u32 i = 0; i < p->entry.n; i++)
-		(*flops)[i] = entry_flops(&tmp, p->entry.v[i]);
+		flops[i] = entry_flops(&tmp, p->entry.v[i]);
+	out->model = p;
+	out->flops = flops;
 	p = pipeline_run(STR("lower"), &cx, p, &status);
 	if (!p || status)
 		goto done;
@@ -160,15 +162,13 @@ done:
 
 Status driver_plan(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
 {
-	EntryFlops *flops;
-	return plan(arena, program, options, out, &flops);
+	return plan(arena, program, options, out);
 }
 
 Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
 {
 	f64 begun = now();
-	EntryFlops *flops = NULL;
-	TRY(plan(arena, program, options, out, &flops));
+	TRY(plan(arena, program, options, out));
 	if (!out->plan)
 		return OK;
 	Cache *cache = NULL;
@@ -187,7 +187,7 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 	}
 	if (cache)
 		cache_trim(cache);
-	out->package = package_link(arena, p, function, flops,
+	out->package = package_link(arena, p, function, out->flops,
 				    str_of(arena_printf(arena, "%s %s", out->machine.name, out->machine.features)));
 	out->times.cpu = cpu_compiler_times(out->compiler);
 	out->times.code = now() - at;

@@ -25,6 +25,8 @@ typedef struct DriverTimes {
 } DriverTimes;
 
 typedef struct Compiled {
+	const Program *model;   /* differentiated, composites as they are: what FLOPs are counted on */
+	const EntryFlops *flops; /* of its entries */
 	const Program *program; /* as it was planned */
 	const Plan *plan;
 	const Package *package;

@@ -207,5 +207,7 @@ const char *lm_scaled(Arena *a, f64 x)
 const char *lm_bytes(Arena *a, u64 bytes)
 {
 	f64 mib = (f64)bytes / 0x1p20;
-	return mib >= 1024 ? arena_printf(a, "%.2f GiB", mib / 1024) : arena_printf(a, "%.1f MiB", mib);
+	if (bytes && mib < 0.1)
+		return bytes < 1024 ? arena_printf(a, "%llu B", (unsigned long long)bytes) : arena_printf(a, "%.1f KiB", mib * 1024);
+	return mib >= 1024 ? arena_printf(a, "%.2f GiB", mib / 1024) : arena_printf(a, mib > 0 ? "%.1f MiB" : "%.0f", mib);
 }

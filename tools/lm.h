@@ -64,7 +64,7 @@ PL_MUST_USE Status lm_weights(Lm *lm, const LmRun *run, const char *path);
 
 /* "12.3 M", "1.50 G": a count for people. */
 const char *lm_scaled(Arena *a, f64 x);
-/* "123.4 MiB" */
+/* "123.4 MiB", "12.5 KiB", "0" */
 const char *lm_bytes(Arena *a, u64 bytes);
 
 #endif

@@ -12,6 +12,7 @@
  * Linear in nodes but for the recomputation search, which is bounded. The idea of one greedy pass over a
  * topological order is XLA's instruction fusion; recomputing cheap producers, Halide's inlining. */
 #include "passes/fuse.h"
+#include "passes/lower/lower.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +145,7 @@ static void store(Fuse *x, Val v, u32 by)
 {
 	u32 group = home_of(x, x->g->value.v[v.i].node);
 	assert(group != NONE);
-	close_group(x, group, by, "its result is needed by another kernel");
+	close_group(x, group, by, by == NONE ? "it is a result of the entry" : "its result is needed by another kernel");
 	if (x->f->stored[v.i])
 		return;
 	x->f->stored[v.i] = true;
@@ -561,6 +562,17 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
 
 /* ---- for people ---- */
 
+static void print_traffic(const Grouping *f, u32 group, Arena *tmp, FILE *to)
+{
+	const Val *value;
+	const Kernel *k = lower_group(tmp, tmp, f, group, (Val){ 0 }, &value);
+	fputs("  reads", to);
+	for (u32 i = 0; i < k->slot.n; i++)
+		if (k->slot.v[i].read)
+			fprintf(to, " %s", k->slot.v[i].name);
+	fprintf(to, "\n  traffic %.0f bytes read, %.0f written; %.0f FLOP\n", k->bytes_read, k->bytes_written, k->flops);
+}
+
 void grouping_print(const Grouping *f, FILE *to)
 {
 	Arena tmp = ARENA("print");
@@ -569,9 +581,10 @@ void grouping_print(const Grouping *f, FILE *to)
 		const Node *root = &f->g->node.v[gr->root];
 		Buf b = { .arena = &tmp };
 		type_print(&b, gr->shape);
-		fprintf(to, "group %u: %s over %.*s  # %s line %u\n", o, kernel_class_name[gr->class],
-			STR_ARG(buf_str(&b)), root->scope, root->loc.line);
-		fputs("  computes", to);
+		fprintf(to, "group %u: %s over %.*s  # %s%s", o, kernel_class_name[gr->class], STR_ARG(buf_str(&b)),
+			root->scope, *root->scope ? " " : "");
+		diag_print_place(f->g->ir->diag, root->loc, to);
+		fputs("\n  computes", to);
 		for (u32 i = 0; i < gr->member.n; i++) {
 			const Node *n = &f->g->node.v[gr->member.v[i]];
 			fprintf(to, " %%%u=%s", n->out.i, op_info[n->op].name);
@@ -579,10 +592,15 @@ void grouping_print(const Grouping *f, FILE *to)
 		fputs("\n  stores", to);
 		for (u32 i = 0; i < gr->stored.n; i++)
 			fprintf(to, " %%%u", gr->stored.v[i].i);
-		fprintf(to, "\n  ends because %s", gr->why);
-		if (gr->why_node != NONE)
-			fprintf(to, " (%s, %s)", op_info[f->g->node.v[gr->why_node].op].name,
-				f->g->node.v[gr->why_node].scope);
+		fputc('\n', to);
+		print_traffic(f, f->order[o], &tmp, to);
+		fprintf(to, "  ends because %s", gr->why ? gr->why : "nothing follows that could join it");
+		if (gr->why_node != NONE) {
+			const Node *by = &f->g->node.v[gr->why_node];
+			fprintf(to, " (%s%s%s ", op_info[by->op].name, *by->scope ? " in " : "", by->scope);
+			diag_print_place(f->g->ir->diag, by->loc, to);
+			fputc(')', to);
+		}
 		fputc('\n', to);
 	}
 	arena_free(&tmp);
