@@ -1,0 +1,296 @@
+/* Which DOT kernels are found to be matrix products of a library, and that what is said of them is what they compute:
+ * a plain reading of PackageMatmul against kernel_eval, for kernels made by hand and for all of GPT-2's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "codegen/cuda/library.h"
+#include "frontend/elaborate.h"
+#include "kernel_run.h"
+#include "passes/plan/plan.h"
+#include "support/io.h"
+#include "tools/driver.h"
+
+/* ---- PackageMatmul in plain loops; elements as f64, by slot ---- */
+
+static i64 place(const PackageMatrix *x, i64 b, i64 row, i64 column)
+{
+	return (i64)(x->offset / dtype_info[x->dtype].bytes) + b * x->batch + row * x->row + column * x->column;
+}
+
+/* As kernel_eval rounds: f32 is not. */
+static f64 stored(DType d, f64 x)
+{
+	return d == DT_f32 ? x : dtype_round(d, x);
+}
+
+static f64 gelu(f64 x)
+{
+	return 0.5 * x * (1 + tanh(0.79788456080286541 * (x + 0.044715 * x * x * x)));
+}
+
+static f64 gelu_slope(f64 x)
+{
+	f64 t = tanh(0.79788456080286541 * (x + 0.044715 * x * x * x));
+	return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456080286541 * (1 + 3 * 0.044715 * x * x);
+}
+
+static void reference(const LibraryMatmul *l, f64 *const *slot)
+{
+	const PackageMatmul *p = &l->matmul;
+	DType to = (DType)p->d.dtype, aux = (DType)p->aux.dtype;
+	for (i64 b = 0; b < p->batch; b++)
+		for (i64 m = 0; m < p->m; m++)
+			for (i64 n = 0; n < p->n; n++) {
+				f64 sum = 0;
+				for (i64 i = 0; i < p->k; i++)
+					sum += slot[l->a][place(&p->a, b, m, i)] * slot[l->b][place(&p->b, b, i, n)];
+				if (p->has_c)
+					sum += slot[l->c][place(&p->c, b, m, n)];
+				if (p->has_bias)
+					sum += slot[l->bias][(i64)(p->bias / dtype_info[p->bias_dtype].bytes) + n];
+				if (p->epilogue == PACKAGE_EPILOGUE_GELU) {
+					if (p->has_aux)
+						slot[l->aux][place(&p->aux, b, m, n)] = stored(aux, sum);
+					sum = gelu(sum);
+				} else if (p->epilogue == PACKAGE_EPILOGUE_DGELU) {
+					sum *= gelu_slope(slot[l->aux][place(&p->aux, b, m, n)]);
+				}
+				slot[l->d][place(&p->d, b, m, n)] = stored(to, sum);
+			}
+}
+
+/* True if the kernel is found; then that it is right. */
+static bool check(const Kernel *k, u64 seed)
+{
+	LibraryMatmul l;
+	if (!cuda_library_matmul(k, &l))
+		return false;
+	Arena a = ARENA("check");
+	Random r = random_new(&a, seed);
+	f64 **want = NEWN(&a, f64 *, k->slot.n + 1), **got = NEWN(&a, f64 *, k->slot.n + 1);
+	Case c = { .k = (Kernel *)k };
+	for (u32 s = 0; s < k->slot.n; s++) {
+		want[s] = draw(&a, &r, &c, s);
+		got[s] = COPYN(&a, f64, want[s], k->slot.v[s].elements + 1);
+	}
+	kernel_eval(k, want);
+	reference(&l, got);
+	for (u32 s = 0; s < k->slot.n; s++)
+		for (i64 i = 0; i < k->slot.v[s].elements; i++) {
+			DType d = k->slot.v[s].dtype;
+			f64 unit = d == DT_bf16 ? 0x1p-8 : d == DT_f16 ? 0x1p-11 : 1e-9;
+			if (fabs(want[s][i] - got[s][i]) > 2 * unit * fmax(1, fabs(want[s][i]))) {
+				kernel_print(k, stderr);
+				fail_msg("%s: slot %u element %lld is %g by the library's description, not %g", k->name,
+					 s, (long long)i, got[s][i], want[s][i]);
+			}
+		}
+	arena_free(&a);
+	return true;
+}
+
+/* ---- kernels by hand ---- */
+
+typedef enum Epilogue { STORE, BIAS, RESIDUAL, ACCUMULATE, BIAS_RESIDUAL, GELU, GELU_AUX, DGELU, EPILOGUES } Epilogue;
+
+typedef struct Options {
+	i64 B, M, N, K;
+	bool a_by_m, b_by_k;     /* column-major */
+	DType compute, to, extra; /* extra: of bias, residual, aux */
+	Epilogue e;
+	bool split_m, split_m_apart; /* M as two dimensions; that do not nest in the result */
+} Options;
+
+static KVal make_gelu(Kernel *k, KVal x)
+{
+	KVal cube = kb_op(k, S_mul, kb_op(k, S_mul, x, x), kb_op(k, S_mul, kb_const(k, DT_f32, 0.044715), x));
+	KVal in = kb_op(k, S_mul, kb_op(k, S_add, cube, x), kb_const(k, DT_f32, 0.79788456080286541));
+	KVal t = kb_op(k, S_add, kb_const(k, DT_f32, 1), kb_op(k, S_tanh, in, NO));
+	return kb_op(k, S_mul, kb_op(k, S_mul, x, t), kb_const(k, DT_f32, 0.5));
+}
+
+static KVal make_gelu_slope(Kernel *k, KVal x)
+{
+	KVal one = kb_const(k, DT_f32, 1), square = kb_op(k, S_mul, x, x);
+	KVal cube = kb_op(k, S_mul, kb_op(k, S_mul, x, square), kb_const(k, DT_f32, 0.044715));
+	KVal t = kb_op(k, S_tanh, kb_op(k, S_mul, kb_const(k, DT_f32, 0.79788456080286541), kb_op(k, S_add, x, cube)), NO);
+	KVal first = kb_op(k, S_mul, kb_op(k, S_add, t, one), kb_const(k, DT_f32, 0.5));
+	KVal slope = kb_op(k, S_mul, kb_op(k, S_sub, one, kb_op(k, S_mul, t, t)),
+			   kb_op(k, S_add, kb_op(k, S_mul, square, kb_const(k, DT_f32, 0.134145)), one));
+	KVal second = kb_op(k, S_mul, kb_op(k, S_mul, slope, x), kb_const(k, DT_f32, 0.3989422804014327));
+	return kb_op(k, S_add, first, second);
+}
+
+static Kernel *product(Suite *s, const Options *o)
+{
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "product");
+	k->compute = o->compute;
+	i64 two = o->split_m ? 2 : 1, M = o->M / two, N = o->N, K = o->K;
+	kb_dim(k, DIM_BATCH, o->B);
+	kb_dim(k, DIM_M, two);
+	kb_dim(k, DIM_M, M);
+	kb_dim(k, DIM_N, N);
+	kb_dim(k, DIM_K, K);
+	u32 a = kb_slot(k, o->compute, o->B * o->M * K), b = kb_slot(k, o->compute, o->B * N * K);
+	Access at_a = ACCESS(a, 0, o->M * K, o->a_by_m ? M : M * K, o->a_by_m ? 1 : K, 0, o->a_by_m ? o->M : 1);
+	Access at_b = ACCESS(b, 0, N * K, 0, 0, o->b_by_k ? K : 1, o->b_by_k ? 1 : N);
+	k->operand[0] = kb_load(k, at_a, NO);
+	k->operand[1] = kb_load(k, at_b, NO);
+	k->noperand = 2;
+	i64 apart = o->split_m_apart ? 3 : 0, size = o->B * (o->M * N + 2 * apart);
+	u32 d = kb_slot(k, o->to, size);
+	Access at_d = ACCESS(d, 0, o->M * N + 2 * apart, M * N + apart, N, 1, 0);
+	KVal x = kb_acc(k, DT_f32, 0), aux = NO;
+	u32 extra = d;
+	if (o->e != STORE && o->e != ACCUMULATE)
+		extra = kb_slot(k, o->extra, o->e == BIAS || o->e == GELU || o->e == GELU_AUX ? N : size);
+	Access same = at_d, along_n = ACCESS(extra, 0, 0, 0, 0, 1, 0);
+	same.slot = extra;
+	switch (o->e) {
+	case BIAS: x = kb_op(k, S_add, kb_cast(k, DT_f32, kb_load(k, along_n, NO)), x); break;
+	case RESIDUAL:
+	case ACCUMULATE: x = kb_op(k, S_add, x, kb_cast(k, DT_f32, kb_load(k, same, NO))); break;
+	case BIAS_RESIDUAL: {
+		along_n.slot = kb_slot(k, o->extra, N);
+		x = kb_op(k, S_add, kb_cast(k, DT_f32, kb_load(k, along_n, NO)), x);
+		x = kb_op(k, S_add, kb_cast(k, DT_f32, kb_load(k, same, NO)), x);
+		break;
+	}
+	case GELU:
+	case GELU_AUX:
+		x = kb_op(k, S_add, kb_cast(k, DT_f32, kb_load(k, along_n, NO)), x);
+		aux = x;
+		x = make_gelu(k, x);
+		break;
+	case DGELU: x = kb_op(k, S_mul, x, make_gelu_slope(k, kb_cast(k, DT_f32, kb_load(k, same, NO)))); break;
+	default: break;
+	}
+	kb_store(k, at_d, kb_cast(k, o->to, x), NO);
+	if (o->e == GELU_AUX) {
+		same.slot = kb_slot(k, o->to, size);
+		kb_store(k, same, kb_cast(k, o->to, aux), NO);
+	}
+	suite_add(s, k, 0, 0); /* verified */
+	return k;
+}
+
+static void found(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	const DType type[][2] = { { DT_bf16, DT_bf16 }, { DT_bf16, DT_f32 }, { DT_f16, DT_f16 }, { DT_f32, DT_f32 } };
+	u64 seed = 0;
+	for (u32 t = 0; t < COUNT(type); t++)
+		for (u32 e = 0; e < EPILOGUES; e++)
+			for (u32 shape = 0; shape < 16; shape++) {
+				Options o = { .B = shape & 8 ? 3 : 1, .M = 6, .N = shape & 2 ? 1 : 5, .K = 7,
+					      .a_by_m = shape & 1, .b_by_k = shape & 2, .split_m = shape & 4,
+					      .split_m_apart = shape == 4, .compute = type[t][0], .to = type[t][1],
+					      .extra = type[t][1], .e = (Epilogue)e };
+				if (!check(product(&s, &o), seed++))
+					fail_msg("types %u, epilogue %u, shape %u: not found", t, e, shape);
+			}
+	arena_free(&s.arena);
+}
+
+/* What looks alike and is something else. */
+static void not_found(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	LibraryMatmul l;
+	Options o = { .B = 1, .M = 6, .N = 5, .K = 7, .compute = DT_bf16, .to = DT_bf16, .extra = DT_bf16, .e = STORE };
+	Options q = o;
+	assert_true(cuda_library_matmul(product(&s, &q), &l));
+	q.extra = DT_f32, q.e = BIAS; /* a bias of another type */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.compute = q.to = DT_f64;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.B = 2, q.split_m = q.split_m_apart = true; /* rows that do not nest, and a batch */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	Kernel *k = product(&s, &o);
+	Kernel x = *k; /* products in another type than the operands' */
+	x.compute = DT_f32;
+	assert_false(cuda_library_matmul(&x, &l));
+	/* acc + acc; acc * bias; a gelu with another constant; a square of a tanh of another x */
+	for (u32 i = 0; i < 4; i++) {
+		k = suite_kernel(&s, KERNEL_DOT, "other");
+		kb_dim(k, DIM_M, 4);
+		kb_dim(k, DIM_N, 4);
+		kb_dim(k, DIM_K, 4);
+		k->operand[0] = kb_load(k, ACCESS(kb_slot(k, DT_f32, 16), 0, 4, 0, 1), NO);
+		k->operand[1] = kb_load(k, ACCESS(kb_slot(k, DT_f32, 16), 0, 0, 1, 4), NO);
+		k->noperand = 2;
+		KVal acc = kb_acc(k, DT_f32, 0), v = acc;
+		KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, 16), 0, 4, 1, 0), NO);
+		if (i == 0)
+			v = kb_op(k, S_add, acc, acc);
+		else if (i == 1)
+			v = kb_op(k, S_mul, acc, y);
+		else if (i == 2)
+			v = kb_op(k, S_mul, make_gelu(k, acc), kb_const(k, DT_f32, 1.001));
+		else
+			v = kb_op(k, S_mul, acc, make_gelu_slope(k, kb_op(k, S_add, y, y)));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, 16), 0, 4, 1, 0), v, NO);
+		suite_add(&s, k, 0, 0);
+		assert_false(cuda_library_matmul(k, &l));
+	}
+	arena_free(&s.arena);
+}
+
+/* ---- GPT-2 ---- */
+
+static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
+{
+	(void)cx;
+	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
+	return !io_read(arena, *path, text);
+}
+
+static void gpt2(void **state)
+{
+	(void)state;
+	Arena arena = ARENA("gpt2");
+	Diag diag = { .arena = &arena };
+	Ir *ir = ir_new(&arena, &diag);
+	Str text;
+	assert_null(io_read(&arena, SOURCE_DIR "/models/gpt2.plinth", &text));
+	const Ast *ast = parse_source(&arena, &ir->names, &diag, "gpt2", text);
+	ElaborateOptions e = { .preset = "tiny", .find = find_model };
+	Model *model = elaborate(&arena, ir, ast, &e);
+	assert_non_null(model);
+	DriverOptions o = { .sizes = "B=2,T=16", .precision = "f32", .no_cache = true };
+	Compiled c;
+	assert_null(driver_plan(&arena, model->program, &o, &c));
+	assert_non_null(c.plan);
+	u32 dots = 0, matched = 0, residuals = 0;
+	for (u32 i = 0; i < c.plan->kernel.n; i++) {
+		const Kernel *k = c.plan->kernel.v[i];
+		if (k->class != KERNEL_DOT)
+			continue;
+		dots++;
+		LibraryMatmul l;
+		if (!cuda_library_matmul(k, &l))
+			continue;
+		matched++;
+		residuals += l.matmul.has_c && l.matmul.has_bias;
+		if (matched % 4 == 0)
+			assert_true(check(k, i));
+	}
+	/* those that are not have a layer norm in their prologue, or heads between their rows */
+	print_message("%u of GPT-2's %u products, %u with bias and residual\n", matched, dots, residuals);
+	assert_true(matched >= dots / 4 && residuals >= 4);
+	arena_free(&arena);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(found),
+		cmocka_unit_test(not_found),
+		cmocka_unit_test(gpt2),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
