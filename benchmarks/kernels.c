@@ -4,7 +4,7 @@
  * products take turns, so that a busy machine slows both. */
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
-#include "runtime/memory.h"
+#include "runtime/cpu/memory.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -52,7 +52,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
 	return (PackageStep){
-		.function = function[s->kernel],
+		.function = function ? function[s->kernel] : NULL,
 		.slot = slot,
 		.slot_info = info,
 		.nslot = k->slot.n,

@@ -10,8 +10,8 @@ typedef struct EntryFlops {
 	f64 model_full; /* with causal attention as the full square */
 } EntryFlops;
 
-/* function[i] runs plan->kernel[i]; flops[i] is of plan->entry[i]. All of the package but the functions lies in
- * `arena`. `machine`: hashed into the fingerprint, so that a resume on another instruction set is noticed. */
+/* function[i] runs plan->kernel[i] (NULL: the device has no functions); flops[i] is of plan->entry[i]. All of the
+ * package but the functions lies in `arena`. `machine`: hashed into the fingerprint, so that a resume on another instruction set is noticed. */
 Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
 		      Str machine);
 

@@ -18,7 +18,7 @@ static f64 seconds(void)
 static Status run(Executor *x, const TokenInputs *in, Loader *l, i32 *tokens, i32 *targets, u64 most, Evaluation *out)
 {
 	f64 sum = 0;
-	size_t bytes = (size_t)in->batch * in->window * sizeof(i32);
+	const PackageTensor *loss = executor_result(in->entry, "loss_sum"), *count = executor_result(in->entry, "loss_count");
 	for (;;) {
 		u32 rows;
 		bool more;
@@ -30,12 +30,12 @@ static Status run(Executor *x, const TokenInputs *in, Loader *l, i32 *tokens, i3
 			out->whole = true;
 			break;
 		}
-		memcpy(in->tokens, tokens, bytes);
-		if (in->targets)
-			memcpy(in->targets, targets, bytes);
-		executor_run(x, in->entry, NULL, NULL);
-		sum += scalar_result(x, in->entry, "loss_sum", NAN);
-		out->targets += scalar_result(x, in->entry, "loss_count", NAN);
+		TRY(token_run(x, in, tokens, targets, NULL, NULL));
+		f64 part, targets_of;
+		TRY(executor_scalar(x, loss, NAN, &part));
+		TRY(executor_scalar(x, count, NAN, &targets_of));
+		sum += part;
+		out->targets += targets_of;
 		out->batches++;
 	}
 	out->loss = sum / out->targets;

@@ -1,116 +1,148 @@
 /* runtime/executor.c: see executor.h. */
 #include "runtime/executor.h"
+#include "support/half.h"
 
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static f64 now(void)
+Status executor_create(const Package *package, const DeviceOptions *options, Executor **out)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
-
-Status executor_create(const Package *package, u32 threads, Executor **out)
-{
-	Arena memory = ARENA("executor");
-	Executor *e = NEW(&memory, Executor);
-	e->package = package;
-	TRY(threads_create(&(ThreadsOptions){ .count = threads }, &e->threads));
-	u32 most = 0;
-	for (u32 i = 0; i < package->nentry; i++)
-		for (u32 s = 0; s < package->entry[i].nstep; s++)
-			most = MAX(most, package->entry[i].step[s].nslot);
-	e->slot = NEWN(&memory, void *, most + 1);
-	e->scratch_size = ALIGN_UP(package->thread_scratch, 4096);
-	size_t arena = ALIGN_UP(package->arena_bytes, 4096);
-	Status s = host_arena_create(arena + e->scratch_size * threads_count(e->threads), e->threads, &e->arena);
+	const Device *device = device_find(package->device);
+	assert(device && "a package is for a device of the table");
+	Executor *e = calloc(1, sizeof *e);
+	if (!e)
+		return FAIL(STATUS_MEMORY, "no memory for an executor");
+	*e = (Executor){ .package = package, .device = device };
+	Status s = device->open(package, options ? options : &(DeviceOptions){ 0 }, &e->state);
 	if (s) {
-		threads_destroy(e->threads);
-		arena_free(&memory);
+		free(e);
 		return s;
 	}
-	e->scratch = e->arena.base + arena;
-	e->memory = memory;
 	*out = e;
 	return OK;
 }
 
 void executor_destroy(Executor *e)
 {
-	threads_destroy(e->threads);
-	host_arena_destroy(&e->arena);
-	Arena memory = e->memory;
-	arena_free(&memory);
+	if (!e)
+		return;
+	e->device->close(e->state);
+	free(e);
 }
 
 u64 executor_bytes(const Executor *e)
 {
-	return e->arena.size;
+	DeviceBytes b = e->device->bytes(e->state);
+	return b.arena + b.workspace;
 }
 
-void *executor_buffer(const Executor *e, const char *name, const PackageBuffer **what)
+const PackageBuffer *executor_buffer(const Executor *e, const char *name)
 {
-	for (u32 i = 0; i < e->package->nbuffer; i++) {
-		const PackageBuffer *b = &e->package->buffer[i];
-		if (strcmp(b->tensor.name, name))
-			continue;
-		if (what)
-			*what = b;
-		return e->arena.base + b->tensor.offset;
-	}
+	for (u32 i = 0; i < e->package->nbuffer; i++)
+		if (!strcmp(e->package->buffer[i].tensor.name, name))
+			return &e->package->buffer[i];
 	return NULL;
 }
 
-static void *tensor(const Executor *e, const PackageTensor *t, u32 n, const char *name, const PackageTensor **what)
+static const PackageTensor *find(const PackageTensor *t, u32 n, const char *name)
 {
-	for (u32 i = 0; i < n; i++) {
-		if (strcmp(t[i].name, name))
-			continue;
-		if (what)
-			*what = &t[i];
-		return e->arena.base + t[i].offset;
-	}
+	for (u32 i = 0; i < n; i++)
+		if (!strcmp(t[i].name, name))
+			return &t[i];
 	return NULL;
 }
 
-void *executor_input(const Executor *e, const PackageEntry *entry, const char *name, const PackageTensor **what)
+const PackageTensor *executor_input(const PackageEntry *entry, const char *name)
 {
-	return tensor(e, entry->input, entry->ninput, name, what);
+	return find(entry->input, entry->ninput, name);
 }
 
-const void *executor_result(const Executor *e, const PackageEntry *entry, const char *name,
-			    const PackageTensor **what)
+const PackageTensor *executor_result(const PackageEntry *entry, const char *name)
 {
-	return tensor(e, entry->result, entry->nresult, name, what);
+	return find(entry->result, entry->nresult, name);
 }
 
-typedef struct Launch {
-	const Executor *e;
-	const PackageStep *step;
-	i64 phase;
-} Launch;
-
-static void run_tasks(void *argument, TaskRange range)
+Status executor_write_at(Executor *e, u64 at, const void *from, u64 bytes)
 {
-	const Launch *l = argument;
-	l->step->function(l->e->slot, l->step->number, l->e->arena.base + l->step->workspace,
-			  l->e->scratch + range.thread * l->e->scratch_size, l->phase, range.begin, range.end);
+	assert(at + bytes <= e->package->arena_bytes);
+	return bytes ? e->device->write(e->state, at, from, bytes) : OK;
 }
 
-void executor_run(Executor *e, const PackageEntry *entry, StepHook *hook, void *cx)
+Status executor_read_at(Executor *e, u64 at, void *to, u64 bytes)
 {
-	for (u32 i = 0; i < entry->nstep; i++) {
-		const PackageStep *s = &entry->step[i];
-		f64 begun = hook ? now() : 0;
-		for (u32 k = 0; k < s->nslot; k++)
-			e->slot[k] = e->arena.base + s->slot[k];
-		for (u32 phase = 0; phase < s->nphase; phase++) {
-			Launch l = { e, s, phase };
-			if (s->tasks[phase] > 0)
-				threads_run(e->threads, run_tasks, &l, s->tasks[phase]);
-		}
-		if (hook && !hook(cx, entry, i, now() - begun))
-			return;
+	assert(at + bytes <= e->package->arena_bytes);
+	return bytes ? e->device->read(e->state, at, to, bytes) : OK;
+}
+
+Status executor_write(Executor *e, const PackageTensor *t, const void *from)
+{
+	return executor_write_at(e, t->offset, from, t->bytes);
+}
+
+Status executor_read(Executor *e, const PackageTensor *t, void *to)
+{
+	return executor_read_at(e, t->offset, to, t->bytes);
+}
+
+void *executor_memory(const Executor *e, const PackageTensor *t)
+{
+	u8 *base = e->device->memory(e->state);
+	return base ? base + t->offset : NULL;
+}
+
+/* ---- scalars ---- */
+
+static f64 number(const void *at, u8 dtype)
+{
+	f32 x;
+	f64 wide;
+	u16 half;
+	switch (dtype) {
+	case PACKAGE_F32: memcpy(&x, at, sizeof x); return x;
+	case PACKAGE_F64: memcpy(&wide, at, sizeof wide); return wide;
+	case PACKAGE_BF16: memcpy(&half, at, sizeof half); return f32_from_bf16(half);
+	default: NEVER("a scalar of another type");
 	}
+}
+
+Status executor_fetch(Executor *e, const PackageTensor *t, Fetch *out)
+{
+	*out = (Fetch){ 0 };
+	if (!t)
+		return OK;
+	assert(t->bytes <= sizeof(f64));
+	*out = (Fetch){ e->fetch, t->dtype, true };
+	e->fetch = (e->fetch + 1) % DEVICE_FETCHES;
+	return e->device->fetch(e->state, t->offset, (u32)t->bytes, out->slot);
+}
+
+Status executor_fetched(Executor *e, Fetch f, f64 otherwise, f64 *out)
+{
+	static const u8 size[] = { [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
+	u8 bytes[sizeof(f64)];
+	*out = otherwise;
+	if (!f.exists)
+		return OK;
+	TRY(e->device->fetched(e->state, f.slot, size[f.dtype], bytes));
+	*out = number(bytes, f.dtype);
+	return OK;
+}
+
+Status executor_scalar(Executor *e, const PackageTensor *t, f64 otherwise, f64 *out)
+{
+	Fetch f;
+	TRY(executor_fetch(e, t, &f));
+	return executor_fetched(e, f, otherwise, out);
+}
+
+/* ---- runs ---- */
+
+Status executor_run(Executor *e, const PackageEntry *entry, StepHook *hook, void *cx)
+{
+	return e->device->run(e->state, entry, hook, cx);
+}
+
+Status executor_synchronize(Executor *e)
+{
+	return e->device->synchronize(e->state);
 }

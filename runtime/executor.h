@@ -1,44 +1,55 @@
-/* runtime/executor.h: runs the entries of a package. One arena of exactly the size that the plan says is
- * allocated when the executor is made, and nothing after; threads divide the tasks of each kernel and never
- * change what is computed. One thread at a time may call an executor. */
+/* runtime/executor.h: a package on a device: its buffers, inputs and results by name, and its entries run.
+ * What device it is makes no difference to who calls. One thread at a time may call an executor. */
 #ifndef PL_EXECUTOR_H
 #define PL_EXECUTOR_H
-#include "codegen/package.h"
-#include "runtime/memory.h"
-#include "runtime/threads.h"
+#include "runtime/device.h"
 
 typedef struct Executor {
 	const Package *package;
-	Threads *threads;
-	HostArena arena;
-	u8 *scratch;         /* of thread 0; that of thread t is scratch + t * scratch_size */
-	size_t scratch_size;
-	void **slot;         /* room for the addresses of one launch */
-	Arena memory;        /* of the fields above */
+	const Device *device;
+	void *state; /* the device's */
+	u32 fetch;   /* the next of its slots */
 } Executor;
 
-/* Called after each step of an entry, for profiles and for checks of numbers: seconds the step took.
- * Returning false stops the run. */
-typedef bool StepHook(void *cx, const PackageEntry *entry, u32 step, f64 seconds);
-
-/* `threads` 0: one per core. Fails where the arena does not fit into this machine, with numbers. */
-PL_MUST_USE Status executor_create(const Package *package, u32 threads, Executor **out);
+/* On the device that the package is for. `options` NULL: all by default. Fails where the arena does not fit,
+ * with numbers. Nothing is allocated after. */
+PL_MUST_USE Status executor_create(const Package *package, const DeviceOptions *options, Executor **out);
 void executor_destroy(Executor *e);
 
-/* Bytes that the executor holds: the arena and the threads' scratch. */
+/* Bytes that the executor holds on its device: the arena, and what is beside it. */
 u64 executor_bytes(const Executor *e);
 
-/* A persistent buffer; NULL where there is none of the name. It may be read and written between runs. */
-void *executor_buffer(const Executor *e, const char *name, const PackageBuffer **what);
+/* NULL where there is none of the name. */
+const PackageBuffer *executor_buffer(const Executor *e, const char *name);
+const PackageTensor *executor_input(const PackageEntry *entry, const char *name);
+const PackageTensor *executor_result(const PackageEntry *entry, const char *name);
 
-/* Where an entry's input goes and its result is found: row-major, as the tensor says. An input must be
- * written before every run, and a result be read before the next run of any entry: entries share memory.
- * NULL where there is none of the name. */
-void *executor_input(const Executor *e, const PackageEntry *entry, const char *name, const PackageTensor **what);
-const void *executor_result(const Executor *e, const PackageEntry *entry, const char *name,
-			    const PackageTensor **what);
+/* All of a tensor, row-major. A buffer may be read and written between any runs. An input must be written before
+ * every run, and a result be read before the next run of any entry: entries share memory. */
+PL_MUST_USE Status executor_write(Executor *e, const PackageTensor *t, const void *from);
+PL_MUST_USE Status executor_read(Executor *e, const PackageTensor *t, void *to);
+/* `bytes` from byte `at` of the arena on. */
+PL_MUST_USE Status executor_write_at(Executor *e, u64 at, const void *from, u64 bytes);
+PL_MUST_USE Status executor_read_at(Executor *e, u64 at, void *to, u64 bytes);
+/* Where the tensor is, if the host can address the device's memory; otherwise NULL. */
+void *executor_memory(const Executor *e, const PackageTensor *t);
+
+/* A scalar as it is once all that was run before is done, without waiting for it. */
+typedef struct Fetch {
+	u32 slot;
+	u8 dtype;
+	bool exists;
+} Fetch;
+/* `t` NULL: nothing, which reads as `otherwise`. At most DEVICE_FETCHES are under way. */
+PL_MUST_USE Status executor_fetch(Executor *e, const PackageTensor *t, Fetch *out);
+/* Waits, and gives it as a number. */
+PL_MUST_USE Status executor_fetched(Executor *e, Fetch f, f64 otherwise, f64 *out);
+/* The same at once. */
+PL_MUST_USE Status executor_scalar(Executor *e, const PackageTensor *t, f64 otherwise, f64 *out);
 
 /* Runs all steps of an entry; `hook` may be NULL. */
-void executor_run(Executor *e, const PackageEntry *entry, StepHook *hook, void *cx);
+PL_MUST_USE Status executor_run(Executor *e, const PackageEntry *entry, StepHook *hook, void *cx);
+/* Waits until all is done. */
+PL_MUST_USE Status executor_synchronize(Executor *e);
 
 #endif

@@ -15,7 +15,7 @@ static f64 seconds(void)
 
 typedef struct Model {
 	TokenInputs in;
-	const f32 *logits;
+	const PackageTensor *logits;
 	u32 vocabulary;
 } Model;
 
@@ -28,7 +28,7 @@ static Status find_model(const Executor *x, Model *m)
 	const PackageTensor *t = e->nresult ? &e->result[0] : NULL;
 	if (!t || t->dtype != PACKAGE_F32 || t->rank != 3 || t->dim[0] != 1 || t->dim[1] != m->in.window)
 		return FAIL(STATUS_INPUT, "the model's first result must be its logits, f32[B, T, vocabulary]");
-	m->logits = executor_result(x, e, t->name, NULL);
+	m->logits = t;
 	m->vocabulary = (u32)t->dim[2];
 	return OK;
 }
@@ -69,13 +69,16 @@ static bool write_piece(Writer *w, Str piece)
 	return at != NULL;
 }
 
-static void logits_of_last(const GenerateConfig *c, const Model *m, const Tokens *ids)
+/* Runs the model over the last of the ids, and reads the logits of the very last. */
+static Status logits_of_last(const GenerateConfig *c, const Model *m, const Tokens *ids, i32 *tokens, f32 *logits)
 {
 	size_t n = MIN(ids->n, (size_t)m->in.window);
-	memset(m->in.tokens, 0, (size_t)m->in.window * sizeof(i32));
+	memset(tokens, 0, (size_t)m->in.window * sizeof(i32));
 	for (size_t i = 0; i < n; i++)
-		m->in.tokens[i] = (i32)ids->v[ids->n - n + i];
-	executor_run(c->executor, m->in.entry, NULL, NULL);
+		tokens[i] = (i32)ids->v[ids->n - n + i];
+	TRY(token_run(c->executor, &m->in, tokens, NULL, NULL, NULL));
+	u64 row = m->vocabulary * sizeof(f32);
+	return executor_read_at(c->executor, m->logits->offset + (n - 1) * row, logits, row);
 }
 
 static Status run(Arena *a, const GenerateConfig *c, Str prompt, Generated *out)
@@ -97,15 +100,16 @@ static Status run(Arena *a, const GenerateConfig *c, Str prompt, Generated *out)
 	/* a model may have more logits than there are tokens, for round sizes */
 	u32 n = MIN(m.vocabulary, c->tokenizer->vocabulary);
 	SamplingRoom room = sampling_room(a, n);
+	i32 *tokens = NEWN(a, i32, m.in.window);
+	f32 *logits = NEWN(a, f32, m.vocabulary);
 	Writer w = { .config = c, .text = { .arena = a } };
 	for (out->why = GENERATE_TOKENS; out->tokens < c->tokens; out->tokens++) {
 		if (signals_requested()) {
 			out->why = GENERATE_SIGNAL;
 			break;
 		}
-		logits_of_last(c, &m, &ids);
-		size_t last = MIN(ids.n, (size_t)m.in.window) - 1;
-		u32 id = sampling_pick(&c->sampling, m.logits + last * m.vocabulary, n, out->tokens, &room);
+		TRY(logits_of_last(c, &m, &ids, tokens, logits));
+		u32 id = sampling_pick(&c->sampling, logits, n, out->tokens, &room);
 		if (id == n)
 			return FAIL(STATUS_INPUT, "the model's logits are not numbers: its parameters are spoiled");
 		if (id == c->tokenizer->end) {

@@ -46,9 +46,23 @@ bool find_infinity(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad)
 	return scan(p, dtype, elements, WRONG_INFINITY, at, bad);
 }
 
-static void note(Numerics *n, const void *p, u8 dtype, u64 elements, BadValue found)
+static const u8 float_size[PACKAGE_F64 + 1] = {
+	[PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8
+};
+
+static void note(Numerics *n, u64 at, u8 dtype, u64 elements, BadValue found)
 {
-	for (Wrong w = WRONG_NAN; w <= WRONG_INFINITY; w++) {
+	if (!float_size[dtype] || n->failed)
+		return;
+	u64 bytes = elements * float_size[dtype];
+	Arena tmp = ARENA("numerics");
+	const void *p = executor_memory(n->executor, &(PackageTensor){ .offset = at });
+	if (!p) {
+		void *copy = NEWN(&tmp, u8, bytes + 1);
+		n->failed = executor_read_at(n->executor, at, copy, bytes);
+		p = copy;
+	}
+	for (Wrong w = WRONG_NAN; w <= WRONG_INFINITY && !n->failed; w++) {
 		BadValue *to = w == WRONG_NAN ? &n->nan : &n->infinity;
 		if (to->found || !scan(p, dtype, elements, w, &found.at, &found.bad))
 			continue;
@@ -56,6 +70,7 @@ static void note(Numerics *n, const void *p, u8 dtype, u64 elements, BadValue fo
 		found.elements = elements;
 		*to = found;
 	}
+	arena_free(&tmp);
 }
 
 bool numerics_hook(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
@@ -66,21 +81,20 @@ bool numerics_hook(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 	for (u32 i = 0; i < s->nslot; i++) {
 		const PackageSlot *slot = &s->slot_info[i];
 		if (slot->written)
-			note(n, n->executor->arena.base + s->slot[i], slot->dtype, slot->elements,
+			note(n, s->slot[i], slot->dtype, slot->elements,
 			     (BadValue){ .entry = entry->name, .step = step, .kernel = s->name, .file = s->file, .line = s->line,
 					 .name = slot->name, .value_file = slot->file, .value_line = slot->line });
 	}
-	return !n->nan.found;
+	return !n->nan.found && !n->failed;
 }
 
 bool numerics_buffers(Numerics *n, u32 kinds)
 {
 	const Package *p = n->executor->package;
-	static const u8 size[] = { [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
-		if ((kinds >> p->buffer[i].kind & 1) && t->dtype < COUNT(size) && size[t->dtype])
-			note(n, n->executor->arena.base + t->offset, t->dtype, t->bytes / size[t->dtype],
+		if ((kinds >> p->buffer[i].kind & 1) && float_size[t->dtype])
+			note(n, t->offset, t->dtype, t->bytes / float_size[t->dtype],
 			     (BadValue){ .is_input = true, .file = "", .name = t->name });
 	}
 	return n->nan.found || n->infinity.found;

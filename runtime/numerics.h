@@ -20,11 +20,12 @@ typedef struct BadValue {
 } BadValue;
 
 typedef struct Numerics {
-	const Executor *executor;
+	Executor *executor;
 	BadValue nan, infinity; /* the first of each kind */
+	Status failed;          /* the device did */
 } Numerics;
 
-/* A hook for executor_run, over a Numerics: goes on until a NaN was found. */
+/* A hook for executor_run, over a Numerics: goes on until a NaN was found, or the device failed. */
 StepHook numerics_hook;
 /* Looks at the buffers whose kind is in `kinds` (bits 1 << PackageBufferKind). False: all finite. */
 bool numerics_buffers(Numerics *n, u32 kinds);

@@ -3,8 +3,14 @@
  * The loss of a step is known before `update` runs, when the parameters are still those that gave it: so a loss
  * that is not finite is located at once, by running the same micro-steps again (their tokens are kept, and the
  * counters put back) with a look at what each kernel writes. With check_numerics the gradients are looked at
- * before each update too, and what update writes while it runs. */
+ * before each update too, and what update writes while it runs.
+ *
+ * That is what a device does that is waited for. On one that runs behind the host's back (Device.deferred) the
+ * numbers of a step are looked at when the next one is under way, so that it never waits for the host; what is not
+ * finite is then found one step late, with the parameters spoiled, and nothing saved: a step's numbers are always
+ * looked at before anything is saved, evaluated or sampled. With check_numerics each step is waited for there too. */
 #include "runtime/training.h"
+#include "runtime/cpu/memory.h"
 #include "runtime/data/loader.h"
 #include "runtime/numerics.h"
 #include "runtime/signals.h"
@@ -13,6 +19,15 @@
 #include <string.h>
 #include <time.h>
 
+/* A step that was given to the device, and whose numbers are not looked at yet. */
+typedef struct Pending {
+	u64 step;
+	f64 begun;
+	Fetch loss_sum, loss_count, norm, rate;
+} Pending;
+
+enum { PENDING = 2 };
+
 struct Training {
 	Arena *arena;
 	TrainingConfig config;
@@ -20,8 +35,13 @@ struct Training {
 	const PackageEntry *init, *update;
 	TokenInputs first, more;
 	Loader *loader;
+	const PackageTensor *loss_sum, *loss_count, *norm, *rate;
 	i32 **tokens, **targets; /* of each micro-step */
-	u64 step;                /* done */
+	bool careful;            /* each step is waited for, and looked at before its update */
+	Pending pending[PENDING];
+	u32 npending;
+	f64 settled;             /* when the last step's numbers were there */
+	u64 step;                /* given to the device */
 	bool started;
 	MetricsFile metrics;
 	bool has_metrics;
@@ -54,6 +74,13 @@ static Status find_entries(Training *t)
 		if (strcmp(t->init->input[i].name, "seed") || t->init->input[i].dtype != PACKAGE_I64)
 			return FAIL(STATUS_INPUT, "the input '%s' of entry 'init' has no source", t->init->input[i].name);
 	TRY(token_inputs(t->x, "micro_first", &t->first));
+	const PackageBuffer *sum = executor_buffer(t->x, "loss_sum"), *count = executor_buffer(t->x, "loss_count");
+	if (!sum || !count)
+		return FAIL(STATUS_INPUT, "the program has no buffers 'loss_sum' and 'loss_count': it is of another kind");
+	t->loss_sum = &sum->tensor;
+	t->loss_count = &count->tensor;
+	t->norm = executor_result(t->update, "grad_norm");
+	t->rate = executor_result(t->update, "lr");
 	t->model_flops = t->first.entry->model_flops;
 	t->model_flops_full = t->first.entry->model_flops_full;
 	t->step_tokens = (u64)t->first.batch * t->first.window * t->config.accumulate;
@@ -78,6 +105,7 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 	t->arena = a;
 	t->config = *config;
 	t->x = config->executor;
+	t->careful = !t->x->device->deferred || config->check_numerics;
 	if (!config->accumulate)
 		t->config.accumulate = 1;
 	TRY(find_entries(t));
@@ -132,10 +160,11 @@ static Status open_metrics(Training *t, u64 keep)
 
 Status training_begin(Training *t)
 {
-	i64 *seed = executor_input(t->x, t->init, "seed", NULL);
+	const PackageTensor *seed = executor_input(t->init, "seed");
+	i64 value = (i64)t->config.seed;
 	if (seed)
-		*seed = (i64)t->config.seed;
-	executor_run(t->x, t->init, NULL, NULL);
+		TRY(executor_write(t->x, seed, &value));
+	TRY(executor_run(t->x, t->init, NULL, NULL));
 	t->started = true;
 	return open_metrics(t, 0);
 }
@@ -147,8 +176,28 @@ static const char *fingerprint(Arena *a, const Package *p)
 	return arena_printf(a, "%016llx", (unsigned long long)p->fingerprint);
 }
 
+static u32 tuning(Training *t, Arena *a, const TextPair **out)
+{
+	const DeviceChoice *c;
+	u32 n = t->x->device->choices(t->x->state, a, &c);
+	TextPair *pair = NEWN(a, TextPair, n + 1);
+	for (u32 i = 0; i < n; i++)
+		pair[i] = (TextPair){ c[i].what, c[i].chosen };
+	*out = pair;
+	return n;
+}
+
+static Status retune(Training *t, const CheckpointState *state)
+{
+	DeviceChoice *c = NEWN(t->arena, DeviceChoice, state->ntuning + 1);
+	for (u32 i = 0; i < state->ntuning; i++)
+		c[i] = (DeviceChoice){ state->tuning[i].key, state->tuning[i].value };
+	return t->x->device->choose(t->x->state, c, state->ntuning);
+}
+
 static Status save(Training *t)
 {
+	assert(!t->npending);
 	if (t->has_saved && t->saved == t->step)
 		return OK;
 	Arena tmp = ARENA("save");
@@ -163,6 +212,7 @@ static Status save(Training *t)
 			.other = t->others.v, .nother = t->others.n,
 			.keep = t->config.keep,
 		};
+		c.state.ntuning = tuning(t, &tmp, &c.state.tuning);
 		s = checkpoint_save(&c);
 	}
 	arena_free(&tmp);
@@ -189,6 +239,7 @@ static Status resume_from(Training *t, const Checkpoint *c, Diag *d)
 	if (c->state.seed != t->config.seed)
 		return FAIL(STATUS_INPUT, "%s was made with the seed %llu, not %llu", c->path,
 			    (unsigned long long)c->state.seed, (unsigned long long)t->config.seed);
+	TRY(status_context(retune(t, &c->state), "resuming from %s", c->path));
 	LoaderPosition at;
 	TRY(loader_position_read(c->state.loader, &at));
 	Status s = loader_seek(t->loader, at);
@@ -210,27 +261,20 @@ Status training_resume(Training *t, const char *path, Diag *d)
 
 /* ---- a step ---- */
 
-static void run_micro(Training *t, u32 i, StepHook *hook, void *cx)
+static Status run_micro(Training *t, u32 i, StepHook *hook, void *cx)
 {
-	const TokenInputs *in = i ? &t->more : &t->first;
-	size_t bytes = (size_t)in->batch * in->window * sizeof(i32);
-	memcpy(in->tokens, t->tokens[i], bytes);
-	if (in->targets)
-		memcpy(in->targets, t->targets[i], bytes);
-	executor_run(t->x, in->entry, hook, cx);
+	return token_run(t->x, i ? &t->more : &t->first, t->tokens[i], t->targets[i], hook, cx);
 }
 
-static void keep_counters(Training *t, bool restore)
+static Status keep_counters(Training *t, bool restore)
 {
 	u8 *at = t->counter_memory;
 	for (u32 i = 0; i < t->counters.n; i++) {
 		size_t n = safe_buffer_bytes(&t->counters.v[i]);
-		if (restore)
-			memcpy(t->counters.v[i].data, at, n);
-		else
-			memcpy(at, t->counters.v[i].data, n);
+		TRY(restore ? safe_buffer_write(&t->counters.v[i], 0, at, n) : safe_buffer_read(&t->counters.v[i], 0, at, n));
 		at += n;
 	}
+	return OK;
 }
 
 static const char *last_save(Arena *a, const Training *t)
@@ -239,20 +283,21 @@ static const char *last_save(Arena *a, const Training *t)
 			      "there is no checkpoint yet";
 }
 
-/* The micro-steps once more, watched. What they change is counters and gradients alone. */
 static const char *value_text(f64 x)
 {
 	return isnan(x) ? "NaN" : "infinite";
 }
 
+/* The micro-steps once more, watched. What they change is counters and gradients alone. */
 static Status located(Training *t, const char *what, f64 value)
 {
-	Arena tmp = ARENA("located");
 	Numerics n = { .executor = t->x };
-	keep_counters(t, true);
+	TRY(keep_counters(t, true));
 	if (!numerics_buffers(&n, VIEW_PARAMETERS))
-		for (u32 i = 0; i < t->config.accumulate && !n.nan.found; i++)
-			run_micro(t, i, numerics_hook, &n);
+		for (u32 i = 0; i < t->config.accumulate && !n.nan.found && !n.failed; i++)
+			TRY(run_micro(t, i, numerics_hook, &n));
+	TRY(n.failed);
+	Arena tmp = ARENA("located");
 	const char *where = numerics_text(&tmp, &n);
 	Status s = FAIL(STATUS_INPUT, "step %llu: %s is %s; %s. %s. A lower learning rate, or clipping, often helps",
 			(unsigned long long)t->step + 1, what, value_text(value),
@@ -261,51 +306,90 @@ static Status located(Training *t, const char *what, f64 value)
 	return s;
 }
 
-static Status check_loss(Training *t, f64 *loss)
+static Status check_loss(Training *t)
 {
-	*loss = scalar_buffer(t->x, "loss_sum", NAN) / scalar_buffer(t->x, "loss_count", NAN);
-	if (!isfinite(*loss))
-		return located(t, "the loss", *loss);
+	f64 sum, count;
+	TRY(executor_scalar(t->x, t->loss_sum, NAN, &sum));
+	TRY(executor_scalar(t->x, t->loss_count, NAN, &count));
+	if (!isfinite(sum / count))
+		return located(t, "the loss", sum / count);
 	Numerics n = { .executor = t->x };
 	if (t->config.check_numerics && numerics_buffers(&n, 1 << PACKAGE_GRADIENT))
 		return located(t, "a gradient", n.nan.found ? (f64)NAN : (f64)INFINITY);
-	return OK;
+	return n.failed;
 }
 
-static Status run_update(Training *t, StepMetrics *m)
+static Status run_update(Training *t)
 {
-	Arena tmp = ARENA("update");
+	if (!t->config.check_numerics)
+		return executor_run(t->x, t->update, NULL, NULL);
 	Numerics n = { .executor = t->x };
-	bool check = t->config.check_numerics;
-	executor_run(t->x, t->update, check ? numerics_hook : NULL, &n);
-	m->gradient_norm = scalar_result(t->x, t->update, "grad_norm", METRIC_UNKNOWN);
-	m->learning_rate = scalar_result(t->x, t->update, "lr", METRIC_UNKNOWN);
-	Status s = OK;
-	if (check && (n.nan.found || numerics_buffers(&n, VIEW_PARAMETERS)))
-		s = FAIL(STATUS_INPUT, "step %llu: the update is not finite; %s. %s", (unsigned long long)t->step + 1,
-			 numerics_text(&tmp, &n), last_save(&tmp, t));
-	else if (m->gradient_norm != METRIC_UNKNOWN && !isfinite(m->gradient_norm))
-		s = FAIL(STATUS_INPUT,
-			 "step %llu: the gradient's norm is %s, though the loss is %g; the parameters are spoiled, and nothing was "
-			 "saved. %s; with --resume --check-numerics, the same step is made again and the place found",
-			 (unsigned long long)t->step + 1, value_text(m->gradient_norm), m->train_loss, last_save(&tmp, t));
+	TRY(executor_run(t->x, t->update, numerics_hook, &n));
+	bool bad = n.nan.found || numerics_buffers(&n, VIEW_PARAMETERS);
+	TRY(n.failed);
+	if (!bad)
+		return OK;
+	Arena tmp = ARENA("update");
+	Status s = FAIL(STATUS_INPUT, "step %llu: the update is not finite; %s. %s", (unsigned long long)t->step + 1,
+			numerics_text(&tmp, &n), last_save(&tmp, t));
 	arena_free(&tmp);
 	return s;
 }
 
-static Status one_step(Training *t, StepMetrics *m)
+/* Gives a step to the device. */
+static Status begin_step(Training *t)
 {
-	keep_counters(t, false);
+	assert(t->npending < PENDING);
+	Pending *p = &t->pending[t->npending];
+	*p = (Pending){ .step = t->step + 1, .begun = seconds() };
+	if (t->careful)
+		TRY(keep_counters(t, false));
 	for (u32 i = 0; i < t->config.accumulate; i++) {
 		u32 rows;
 		bool more;
 		TRY(loader_next(t->loader, t->tokens[i], t->targets[i], &rows, &more));
-		run_micro(t, i, NULL, NULL);
+		TRY(run_micro(t, i, NULL, NULL));
 	}
-	TRY(check_loss(t, &m->train_loss));
-	TRY(run_update(t, m));
+	if (t->careful)
+		TRY(check_loss(t));
+	TRY(executor_fetch(t->x, t->loss_sum, &p->loss_sum));
+	TRY(executor_fetch(t->x, t->loss_count, &p->loss_count));
+	TRY(run_update(t));
+	TRY(executor_fetch(t->x, t->norm, &p->norm));
+	TRY(executor_fetch(t->x, t->rate, &p->rate));
+	t->npending++;
 	t->step++;
 	return OK;
+}
+
+/* Waits for the oldest step's numbers. */
+static Status end_step(Training *t, StepMetrics *m, f64 *spent)
+{
+	f64 sum, count;
+	Pending p = t->pending[0];
+	t->pending[0] = t->pending[1];
+	t->npending--;
+	TRY(executor_fetched(t->x, p.loss_sum, NAN, &sum));
+	TRY(executor_fetched(t->x, p.loss_count, NAN, &count));
+	TRY(executor_fetched(t->x, p.norm, METRIC_UNKNOWN, &m->gradient_norm));
+	TRY(executor_fetched(t->x, p.rate, METRIC_UNKNOWN, &m->learning_rate));
+	m->step = p.step;
+	m->train_loss = sum / count;
+	f64 now = seconds();
+	*spent = now - MAX(p.begun, t->settled);
+	t->settled = now;
+	bool loss = isfinite(m->train_loss);
+	if (loss && (m->gradient_norm == METRIC_UNKNOWN || isfinite(m->gradient_norm)))
+		return OK;
+	Arena tmp = ARENA("end_step");
+	Status s = FAIL(STATUS_INPUT,
+			"step %llu: the %s is %s%s; the parameters are spoiled, and nothing was saved. %s; with --resume "
+			"--check-numerics, the same step is made again and the place found",
+			(unsigned long long)p.step, loss ? "gradient's norm" : "loss",
+			value_text(loss ? m->gradient_norm : m->train_loss),
+			loss ? arena_printf(&tmp, ", though the loss is %g", m->train_loss) : "", last_save(&tmp, t));
+	arena_free(&tmp);
+	return s;
 }
 
 /* ---- the loop ---- */
@@ -323,9 +407,8 @@ static Status validate(Training *t, u64 most, Evaluation *e)
 
 static void rates(const Training *t, StepMetrics *m, f64 spent, f64 begin, u64 made)
 {
-	m->step = t->step;
 	m->total = t->config.steps;
-	m->tokens = t->step * t->step_tokens;
+	m->tokens = m->step * t->step_tokens;
 	m->memory_bytes = executor_bytes(t->x) + t->config.other_bytes;
 	m->resident_bytes = host_memory_peak();
 	m->step_ms = spent * 1e3;
@@ -335,8 +418,10 @@ static void rates(const Training *t, StepMetrics *m, f64 spent, f64 begin, u64 m
 		m->tflops_full = t->model_flops_full / spent * 1e-12;
 		if (t->config.peak > 0)
 			m->peak_share = t->model_flops / spent / t->config.peak;
+		if (t->config.datasheet > 0)
+			m->mfu = t->model_flops / spent / t->config.datasheet;
 	}
-	m->eta_seconds = (seconds() - begin) / (f64)made * (f64)(t->config.steps - t->step);
+	m->eta_seconds = (seconds() - begin) / (f64)made * (f64)(t->config.steps - m->step);
 }
 
 static Status record(Training *t, const StepMetrics *m)
@@ -349,41 +434,66 @@ static Status record(Training *t, const StepMetrics *m)
 	return s;
 }
 
-static Status run(Training *t, TrainingEnd *end)
+typedef struct Loop {
+	f64 begin, in_steps;
+	u64 made;
+} Loop;
+
+/* Ends the oldest step; with a validation, where `e` is given. */
+static Status settle(Training *t, Loop *l, u64 batches, Evaluation *e, TrainingEnd *end)
+{
+	StepMetrics m = metrics_none();
+	f64 spent;
+	TRY(end_step(t, &m, &spent));
+	l->in_steps += spent;
+	l->made++;
+	if (e) {
+		TRY(validate(t, batches, e));
+		m.validation_loss = e->loss;
+	}
+	rates(t, &m, spent, l->begin, l->made);
+	end->last = m;
+	return record(t, &m);
+}
+
+/* After a step: what is due then. */
+static Status look(Training *t, Loop *l, TrainingEnd *end)
 {
 	const TrainingConfig *c = &t->config;
-	f64 begin = seconds(), in_steps = 0;
-	u64 made = 0;
-	while (t->step < c->steps && !signals_requested()) {
-		StepMetrics m = metrics_none();
-		f64 from = seconds();
-		TRY(one_step(t, &m));
-		f64 spent = seconds() - from;
-		in_steps += spent;
-		made++;
-		bool last = t->step == c->steps;
-		Evaluation e = { 0 };
-		if (c->validation && (last || due(c->evaluate_every, t->step))) {
-			TRY(validate(t, last ? 0 : c->evaluate_batches, &e));
-			m.validation_loss = e.loss;
-		}
-		rates(t, &m, spent, begin, made);
-		TRY(record(t, &m));
-		end->last = m;
-		if (c->on_sample && due(c->sample_every, t->step))
-			TRY(c->on_sample(c->cx, t->step));
-		if (due(c->checkpoint_every, t->step))
-			TRY(save(t));
-		if (last && c->validation) {
-			end->validation = e;
-			end->has_validation = e.whole;
-		}
-	}
-	if (made)
-		end->tflops = t->model_flops * (f64)made / in_steps * 1e-12;
-	if (made || !t->has_saved)
+	bool last = t->step == c->steps, validation = c->validation && (last || due(c->evaluate_every, t->step));
+	bool sample = c->on_sample && due(c->sample_every, t->step), checkpoint = due(c->checkpoint_every, t->step);
+	bool wait = t->careful || last || validation || sample || checkpoint;
+	while (t->npending > (wait ? 1 : PENDING - 1))
+		TRY(settle(t, l, 0, NULL, end));
+	if (!wait)
+		return OK;
+	Evaluation e = { 0 };
+	TRY(settle(t, l, last ? 0 : c->evaluate_batches, validation ? &e : NULL, end));
+	if (sample)
+		TRY(c->on_sample(c->cx, t->step));
+	if (checkpoint)
 		TRY(save(t));
-	end->seconds = seconds() - begin;
+	if (last && c->validation) {
+		end->validation = e;
+		end->has_validation = e.whole;
+	}
+	return OK;
+}
+
+static Status run(Training *t, TrainingEnd *end)
+{
+	Loop l = { .begin = seconds() };
+	while (t->step < t->config.steps && !signals_requested()) {
+		TRY(begin_step(t));
+		TRY(look(t, &l, end));
+	}
+	while (t->npending)
+		TRY(settle(t, &l, 0, NULL, end));
+	if (l.made)
+		end->tflops = t->model_flops * (f64)l.made / l.in_steps * 1e-12;
+	if (l.made || !t->has_saved)
+		TRY(save(t));
+	end->seconds = seconds() - l.begin;
 	return OK;
 }
 

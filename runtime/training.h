@@ -26,7 +26,8 @@ typedef struct TrainingConfig {
 	u64 checkpoint_every;             /* 0: at the end and when asked to stop only */
 	u32 keep;                         /* checkpoints; 0: all */
 	u64 sample_every;                 /* 0: never */
-	f64 peak;                         /* measured operations per second of all cores; 0: unknown */
+	f64 peak;                         /* of the device, as measured, FLOPs per second; 0: unknown */
+	f64 datasheet;                    /* the same as its maker states it; 0: unknown */
 	u64 other_bytes;                  /* of memory, to be shown with the executor's own */
 	bool check_numerics;              /* every step is checked for values that are not finite */
 	/* Each may be NULL. */

@@ -1,6 +1,5 @@
 /* runtime/views.c: see views.h. */
 #include "runtime/views.h"
-#include "support/half.h"
 
 #include <string.h>
 
@@ -15,9 +14,21 @@ SafeDtype safe_dtype_of(PackageDtype dtype)
 	return of[dtype];
 }
 
-BufferViews buffer_views(Arena *a, const Executor *x, u32 kinds)
+static Status read_far(void *cx, u64 at, void *to, u64 bytes)
+{
+	return executor_read_at(cx, at, to, bytes);
+}
+
+static Status write_far(void *cx, u64 at, const void *from, u64 bytes)
+{
+	return executor_write_at(cx, at, from, bytes);
+}
+
+BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 {
 	const Package *p = x->package;
+	FarMemory *far = NEW(a, FarMemory);
+	*far = (FarMemory){ read_far, write_far, x };
 	BufferViews out = { .v = NEWN(a, NamedBuffer, p->nbuffer + 1) };
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageBuffer *b = &p->buffer[i];
@@ -26,7 +37,9 @@ BufferViews buffer_views(Arena *a, const Executor *x, u32 kinds)
 							.dtype = safe_dtype_of(b->tensor.dtype),
 							.rank = b->tensor.rank,
 							.dim = b->tensor.dim,
-							.data = x->arena.base + b->tensor.offset };
+							.data = executor_memory(x, &b->tensor),
+							.far = far,
+							.at = b->tensor.offset };
 	}
 	return out;
 }
@@ -50,7 +63,7 @@ Status token_inputs(const Executor *x, const char *name, TokenInputs *out)
 			return FAIL(STATUS_INPUT, "the input '%s' of entry '%s' must be i32[B, T], as token shards give it",
 				    t->name, name);
 		first = t;
-		*(tokens ? &out->tokens : &out->targets) = executor_input(x, e, t->name, NULL);
+		*(tokens ? &out->tokens : &out->targets) = t;
 	}
 	if (!out->tokens)
 		return FAIL(STATUS_INPUT, "the entry '%s' has no input 'tokens'", name);
@@ -59,29 +72,10 @@ Status token_inputs(const Executor *x, const char *name, TokenInputs *out)
 	return OK;
 }
 
-static f64 number(const void *at, u8 dtype)
+Status token_run(Executor *x, const TokenInputs *in, const i32 *tokens, const i32 *targets, StepHook *hook, void *cx)
 {
-	f32 x;
-	f64 wide;
-	u16 half;
-	switch (dtype) {
-	case PACKAGE_F32: memcpy(&x, at, sizeof x); return x;
-	case PACKAGE_F64: memcpy(&wide, at, sizeof wide); return wide;
-	case PACKAGE_BF16: memcpy(&half, at, sizeof half); return f32_from_bf16(half);
-	default: NEVER("a scalar of another type");
-	}
-}
-
-f64 scalar_result(const Executor *x, const PackageEntry *entry, const char *name, f64 otherwise)
-{
-	const PackageTensor *t;
-	const void *at = executor_result(x, entry, name, &t);
-	return at ? number(at, t->dtype) : otherwise;
-}
-
-f64 scalar_buffer(const Executor *x, const char *name, f64 otherwise)
-{
-	const PackageBuffer *b;
-	const void *at = executor_buffer(x, name, &b);
-	return at ? number(at, b->tensor.dtype) : otherwise;
+	TRY(executor_write(x, in->tokens, tokens));
+	if (in->targets)
+		TRY(executor_write(x, in->targets, targets));
+	return executor_run(x, in->entry, hook, cx);
 }

@@ -13,8 +13,9 @@ typedef struct BufferViews {
 	u32 n;
 } BufferViews;
 
-/* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. */
-BufferViews buffer_views(Arena *a, const Executor *x, u32 kinds);
+/* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. Those of a device whose
+ * memory the host cannot address are far (safetensors.h). */
+BufferViews buffer_views(Arena *a, Executor *x, u32 kinds);
 enum {
 	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,
 	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
@@ -23,15 +24,13 @@ enum {
 /* Where an entry takes a batch of text: inputs `tokens` and `targets`, i32[B, T]; targets may be missing. */
 typedef struct TokenInputs {
 	const PackageEntry *entry;
-	i32 *tokens, *targets;
+	const PackageTensor *tokens, *targets;
 	u32 batch, window;
 } TokenInputs;
 
 /* Fails where the package has no such entry, or the entry takes anything else. */
 PL_MUST_USE Status token_inputs(const Executor *x, const char *entry, TokenInputs *out);
-
-/* A scalar result or counter of floating type as a number; NULL memory gives `otherwise`. */
-f64 scalar_result(const Executor *x, const PackageEntry *entry, const char *name, f64 otherwise);
-f64 scalar_buffer(const Executor *x, const char *name, f64 otherwise);
+/* Writes a batch and runs the entry. */
+PL_MUST_USE Status token_run(Executor *x, const TokenInputs *in, const i32 *tokens, const i32 *targets, StepHook *hook, void *cx);
 
 #endif

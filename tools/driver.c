@@ -121,13 +121,40 @@ static Program *without_micro(Arena *arena, const Program *in)
 	return p;
 }
 
+static const DriverBackend *const backends[] = {
+#if PLINTH_LLVM
+	&driver_cpu,
+#endif
+	&driver_null,
+};
+
+const char *driver_default_device(void)
+{
+	return backends[0]->name;
+}
+
+static Status find_backend(const DriverOptions *o, const DriverBackend **out)
+{
+	const char *name = o->device ? o->device : driver_default_device();
+	size_t n = strcspn(name, ":");
+	for (u32 i = 0; i < COUNT(backends); i++)
+		if (strlen(backends[i]->name) == n && !memcmp(backends[i]->name, name, n)) {
+			*out = backends[i];
+			return OK;
+		}
+	if (!strcmp(name, "cpu"))
+		return FAIL(STATUS_UNSUPPORTED, "this plinth was built without LLVM and makes no code for CPUs: --device cuda, or a "
+						"build with LLVM");
+	return FAIL(STATUS_INPUT, "there is no device '%s': cpu, cuda, cuda:1 (the second GPU), null", name);
+}
+
 static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
 	f64 begun = now();
 	Arena tmp = ARENA("passes");
-	TRY(cpu_machine(o->cpu, &out->machine));
-	out->target = cpu_target(&out->machine, arena);
+	TRY(find_backend(o, &out->backend));
+	TRY(out->backend->target(arena, o, out));
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	const Program *p = select_entries(arena, program, o);
 	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes;
@@ -173,23 +200,11 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 		return OK;
 	Cache *cache = NULL;
 	if (!options->no_cache && cache_open(arena, NULL, 0, &cache))
-		cache = NULL; /* no place to keep objects: everything is compiled */
-	CpuOptions cpu = { .cpu = options->cpu, .threads = options->threads, .cache = cache };
+		cache = NULL; /* no place to keep code: everything is compiled */
 	f64 at = now();
-	TRY(cpu_compiler_create(&cpu, &out->compiler));
-	const Plan *p = out->plan;
-	KernelFunction **function = NEWN(arena, KernelFunction *, p->kernel.n + 1);
-	Status s = cpu_code(out->compiler, p->kernel.v, p->kernel.n, arena, &out->code, function);
-	if (s) {
-		cpu_compiler_destroy(out->compiler);
-		out->compiler = NULL;
-		return s;
-	}
+	TRY(out->backend->code(arena, options, cache, out));
 	if (cache)
 		cache_trim(cache);
-	out->package = package_link(arena, p, function, out->flops,
-				    str_of(arena_printf(arena, "%s %s", out->machine.name, out->machine.features)));
-	out->times.cpu = cpu_compiler_times(out->compiler);
 	out->times.code = now() - at;
 	out->times.total = now() - begun;
 	return OK;
@@ -198,9 +213,6 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 void driver_close(Compiled *c)
 {
 	if (c->code)
-		cpu_program_unload(c->code);
-	if (c->compiler)
-		cpu_compiler_destroy(c->compiler);
+		c->backend->close(c->code);
 	c->code = NULL;
-	c->compiler = NULL;
 }

@@ -1,10 +1,10 @@
 /* tools/driver.h: the whole way from a program to something that runs, in one place: which passes, in which
- * order, then the plan, the code and the package. */
+ * order, then the plan, the code and the package. What differs between devices is a table (DriverBackend). */
 #ifndef PL_DRIVER_H
 #define PL_DRIVER_H
-#include "codegen/cpu/target.h"
 #include "codegen/link.h"
 #include "passes/pass.h"
+#include "support/cache.h"
 
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
@@ -12,7 +12,9 @@ typedef struct DriverOptions {
 	const char *sizes;        /* "B=4,T=64" */
 	const char *precision;    /* "f32", "bf16"; NULL is f32 */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
-	const char *cpu;          /* NULL: the host */
+	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
+	const char *cpu;          /* the processor to compile for; NULL: the host */
+	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */
 	u32 threads;              /* that compile; 0: one per core */
 	bool no_cache;            /* object code is neither looked up nor kept */
 } DriverOptions;
@@ -21,8 +23,10 @@ typedef struct DriverOptions {
 typedef struct DriverTimes {
 	f64 passes, plan, code, total;
 	VEC(PassTime) pass;
-	CpuTimes cpu;
+	u32 compiled, cached; /* units of code */
 } DriverTimes;
+
+typedef struct DriverBackend DriverBackend;
 
 typedef struct Compiled {
 	const Program *model;   /* differentiated, composites as they are: what FLOPs are counted on */
@@ -31,11 +35,12 @@ typedef struct Compiled {
 	const Plan *plan;
 	const Package *package;
 	const TargetInfo *target;
+	const char *machine;    /* what code is made for: "sapphirerapids", "sm_90a" */
 	DriverTimes times;
 	/* private */
-	CpuCompiler *compiler;
-	CpuProgram *code;
-	CpuMachine machine;
+	const DriverBackend *backend;
+	const void *target_of; /* the backend's, of `machine` */
+	void *code;
 } Compiled;
 
 /* Up to the plan: nothing is compiled. What is wrong with the program is in ir->diag, and then out->plan is
@@ -44,5 +49,20 @@ PL_MUST_USE Status driver_plan(Arena *arena, const Program *program, const Drive
 /* The same and code: out->package is ready for executor_create, until driver_close. */
 PL_MUST_USE Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out);
 void driver_close(Compiled *c);
+
+/* "cpu", or "cuda" in a build that makes no code for CPUs. */
+const char *driver_default_device(void);
+
+/* ---- what a device needs done for it ---- */
+
+struct DriverBackend {
+	const char *name;
+	/* Sets target and machine. */
+	Status (*target)(Arena *arena, const DriverOptions *o, Compiled *out);
+	/* Sets package, and code, which lives until `close`. `cache` may be NULL. */
+	Status (*code)(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out);
+	void (*close)(void *code);
+};
+extern const DriverBackend driver_cpu, driver_null;
 
 #endif

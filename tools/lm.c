@@ -160,19 +160,35 @@ Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)
 
 /* ---- running ---- */
 
+Status run_options(const RunOptions *o, DeviceOptions *out)
+{
+	*out = (DeviceOptions){ .threads = (u32)o->threads };
+	if (o->threads < 0 || o->threads > UINT16_MAX)
+		return FAIL(STATUS_INPUT, "--threads is at least 1");
+	const Device *device;
+	if (o->device)
+		TRY(device_parse(o->device, &device, &out->index));
+	return o->matmul ? device_matmul_parse(o->matmul, &out->matmul) : OK;
+}
+
 Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 {
 	*out = (LmRun){ 0 };
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
-			    .accumulate = how->accumulate, .cpu = how->cpu, .threads = how->threads };
+			    .accumulate = how->accumulate, .device = how->run->device, .cpu = how->run->cpu, .arch = how->run->arch,
+			    .threads = (u32)how->run->threads };
+	DeviceOptions checked;
+	TRY(run_options(how->run, &checked));
 	TRY(driver_compile(&lm->source.arena, lm->model->program, &o, &out->compiled));
 	out->package = out->compiled.package;
 	return out->package ? OK : model_wrong(lm);
 }
 
-Status lm_executor(LmRun *run, u32 threads)
+Status lm_executor(LmRun *run, const RunOptions *options)
 {
-	return executor_create(run->package, threads, &run->executor);
+	DeviceOptions o;
+	TRY(run_options(options, &o));
+	return executor_create(run->package, &o, &run->executor);
 }
 
 void lm_run_close(LmRun *run)

@@ -39,6 +39,21 @@ PL_MUST_USE Status lm_held_out(Lm *lm, const char *prefix, Shards *out);
 /* Fails where ids below `tokens` go beyond the model's logits. */
 PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
 
+/* Where code runs, as verbs that run something take it. */
+typedef struct RunOptions {
+	const char *device, *arch, *cpu, *matmul;
+	i64 threads;
+} RunOptions;
+#define RUN_OPTIONS(o)                                                                                              \
+	{ "device", 0, OPTION_TEXT, &(o).device, "NAME", "cpu, cuda, or cuda:1 for the second GPU" },               \
+	{ "threads", 't', OPTION_INT, &(o).threads, "N", "of the CPU: one per core by default; results do not depend on it" }, \
+	{ "cpu", 0, OPTION_TEXT, &(o).cpu, "NAME", "compile for this processor, as LLVM calls it" },                 \
+	{ "arch", 0, OPTION_TEXT, &(o).arch, "NAME", "compile for this GPU architecture, sm_90a; the device's own by default" }, \
+	{ "matmul", 0, OPTION_TEXT, &(o).matmul, "WAY", "on a GPU: library, generated, or measure, the default: whichever is faster" }
+
+/* What is wrong with them; the device's own options. */
+PL_MUST_USE Status run_options(const RunOptions *o, DeviceOptions *out);
+
 /* Entries compiled, and memory for them. */
 typedef struct LmRun {
 	Compiled compiled;
@@ -49,14 +64,14 @@ typedef struct LmRun {
 typedef struct LmCompile {
 	const char *const *entry;
 	u32 nentry;
-	const char *sizes, *precision, *cpu;
+	const char *sizes, *precision;
 	bool accumulate;
-	u32 threads;
+	const RunOptions *run;
 } LmCompile;
 
 PL_MUST_USE Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out);
 /* Allocates: everything up to here took no memory to speak of. */
-PL_MUST_USE Status lm_executor(LmRun *run, u32 threads);
+PL_MUST_USE Status lm_executor(LmRun *run, const RunOptions *options);
 void lm_run_close(LmRun *run);
 
 /* Parameters from a checkpoint or published file, by the source's weights block. */

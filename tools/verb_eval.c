@@ -9,8 +9,9 @@
 #include <math.h>
 
 static SourceOptions source;
-static const char *weights, *data, *cpu;
-static i64 threads, batch, batches;
+static RunOptions where;
+static const char *weights, *data;
+static i64 batch, batches;
 static bool json;
 
 static const Option options[] = {
@@ -19,8 +20,7 @@ static const Option options[] = {
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards PREFIX.val.000.tok ..., or PREFIX.000.tok ..." },
 	{ "batch", 'b', OPTION_INT, &batch, "B", "texts at a time, in place of the train block's" },
 	{ "batches", 0, OPTION_INT, &batches, "N", "the first N batches only" },
-	{ "threads", 't', OPTION_INT, &threads, "N", "one per core by default" },
-	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "compile for this processor, as LLVM calls it" },
+	RUN_OPTIONS(where),
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
 };
 
@@ -70,12 +70,12 @@ static Status run(Lm *lm)
 	TRY(lm_held_out(lm, data, &shards));
 	TRY(lm_check_vocabulary(lm, shards.vocabulary, "the data's tokenizer"));
 	static const char *const entry[] = { "eval" };
-	LmCompile how = { .entry = entry, .nentry = 1, .precision = lm->model->precision, .cpu = cpu, .threads = (u32)threads };
+	LmCompile how = { .entry = entry, .nentry = 1, .precision = lm->model->precision, .run = &where };
 	TRY(lm_sizes(lm, batch, 0, &how.sizes));
 	LmRun r;
 	Status s = lm_compile(lm, &how, &r);
 	if (!s)
-		s = lm_executor(&r, (u32)threads);
+		s = lm_executor(&r, &where);
 	if (!s)
 		s = lm_weights(lm, &r, from);
 	Evaluation e;
@@ -94,8 +94,8 @@ int verb_eval(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (threads < 0 || batch < 0 || batches < 0)
-		return verb_misused("eval", "--threads, --batch and --batches are at least 1");
+	if (batch < 0 || batches < 0)
+		return verb_misused("eval", "--batch and --batches are at least 1");
 	Lm lm;
 	Status s = lm_open(operand[0], &source, &lm);
 	if (!s)

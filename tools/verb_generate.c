@@ -7,8 +7,9 @@
 #include <string.h>
 
 static SourceOptions source;
-static const char *weights, *tokenizer_file, *data, *cpu, *prompt = "\n", *stop;
-static i64 threads, tokens = 200, top_k, seed;
+static RunOptions where;
+static const char *weights, *tokenizer_file, *data, *prompt = "\n", *stop;
+static i64 tokens = 200, top_k, seed;
 static f64 temperature = 0.8, top_p = 1;
 static bool greedy, quiet, stats;
 
@@ -27,8 +28,7 @@ static const Option options[] = {
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards, whose tokenizer is used" },
 	{ "no-prompt", 0, OPTION_FLAG, &quiet, NULL, "print what is written only, not what it begins with" },
 	{ "stats", 0, OPTION_FLAG, &stats, NULL, "tokens per second, on stderr" },
-	{ "threads", 't', OPTION_INT, &threads, "N", "one per core by default" },
-	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "compile for this processor, as LLVM calls it" },
+	RUN_OPTIONS(where),
 };
 
 static const Command command = {
@@ -106,7 +106,7 @@ static Status run(Lm *lm)
 	Tokenizer *t;
 	TRY(open_tokenizer(lm, &t));
 	static const char *const entry[] = { "forward" };
-	LmCompile how = { .entry = entry, .nentry = 1, .precision = lm->model->precision, .cpu = cpu, .threads = (u32)threads };
+	LmCompile how = { .entry = entry, .nentry = 1, .precision = lm->model->precision, .run = &where };
 	LmRun r = { 0 };
 	i64 window;
 	Status s = lm_check_vocabulary(lm, t->vocabulary, "the tokenizer");
@@ -117,7 +117,7 @@ static Status run(Lm *lm)
 	if (!s)
 		s = lm_compile(lm, &how, &r);
 	if (!s)
-		s = lm_executor(&r, (u32)threads);
+		s = lm_executor(&r, &where);
 	if (!s)
 		s = lm_weights(lm, &r, from);
 	if (!s)
@@ -133,8 +133,8 @@ int verb_generate(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (threads < 0 || tokens < 0 || top_k < 0)
-		return verb_misused("generate", "--threads, --tokens and --top-k are not negative");
+	if (tokens < 0 || top_k < 0)
+		return verb_misused("generate", "--tokens and --top-k are not negative");
 	if (stop && !*stop)
 		stop = NULL;
 	Lm lm;

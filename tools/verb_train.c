@@ -1,7 +1,6 @@
 /* tools/verb_train.c: `plinth train MODEL --data PREFIX`: from a source to a trained model. Says what it will
  * take before it starts: the numbers of the plan, which are what is then allocated. */
 #include "runtime/generate.h"
-#include "runtime/peak.h"
 #include "runtime/signals.h"
 #include "runtime/training.h"
 #include "tools/lm.h"
@@ -11,8 +10,9 @@
 #include <string.h>
 
 static SourceOptions given;
-static const char *data, *out_folder, *weights, *precision, *cpu;
-static i64 steps = -1, seed = -1, threads, log_every = -1;
+static RunOptions where;
+static const char *data, *out_folder, *weights, *precision;
+static i64 steps = -1, seed = -1, log_every = -1;
 static bool resume, check_numerics, timing, json;
 
 static const Option options[] = {
@@ -25,8 +25,7 @@ static const Option options[] = {
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32 or bf16: what matrix multiplies and attention take" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
-	{ "threads", 't', OPTION_INT, &threads, "N", "one per core by default; results do not depend on it" },
-	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "compile for this processor, as LLVM calls it" },
+	RUN_OPTIONS(where),
 	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
 	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "each step as a JSON object on standard output" },
@@ -183,14 +182,17 @@ static void print_plan(FILE *to, Job *j, u64 from)
 	fprintf(to, ", %s\nmemory    %llu bytes (%s): parameters, optimizer, gradients %s, the step's values %s",
 		j->lm.model->precision ? j->lm.model->precision : "f32", (unsigned long long)all_bytes(j), lm_bytes(a, all_bytes(j)),
 		lm_bytes(a, p->persistent_bytes), lm_bytes(a, p->arena_bytes - p->persistent_bytes));
-	fprintf(to, ", threads' own %s", lm_bytes(a, executor_bytes(j->run.executor) - p->arena_bytes));
+	DeviceBytes held = j->run.executor->device->bytes(j->run.executor->state);
+	fprintf(to, ", workspace beside %s", lm_bytes(a, held.workspace));
 	if (j->writer.executor)
 		fprintf(to, ", samples %s", lm_bytes(a, executor_bytes(j->writer.executor)));
-	const CpuMachine *m = &j->run.compiled.machine;
-	fprintf(to, "\ncompiled  in %.2f s for %s; %u thread%s", j->run.compiled.times.total + j->writer.compiled.times.total, m->name,
-		threads_count(j->run.executor->threads), threads_count(j->run.executor->threads) == 1 ? "" : "s");
+	const Executor *x = j->run.executor;
+	fprintf(to, "\ncompiled  in %.2f s for %s; %s", j->run.compiled.times.total + j->writer.compiled.times.total,
+		j->run.compiled.machine, x->device->describe(x->state, a));
 	if (j->config.peak > 0)
 		fprintf(to, ", measured peak %.3f TFLOPS", j->config.peak * 1e-12);
+	if (j->config.datasheet > 0)
+		fprintf(to, ", datasheet %.0f TFLOPS", j->config.datasheet * 1e-12);
 	fprintf(to, "\nrun       %s: %llu steps", j->folder, (unsigned long long)j->config.steps);
 	if (from)
 		fprintf(to, ", going on after step %llu", (unsigned long long)from);
@@ -224,18 +226,31 @@ static void emit(void *cx, Str bytes)
 	fwrite(bytes.s, 1, bytes.n, ((Job *)cx)->progress.to);
 }
 
+/* Of the run, to the one that writes. */
+static Status copy_parameters(Job *j, Arena *tmp)
+{
+	BufferViews from = buffer_views(tmp, j->run.executor, VIEW_PARAMETERS);
+	for (u32 i = 0; i < from.n; i++) {
+		const PackageBuffer *to = executor_buffer(j->writer.executor, from.v[i].name);
+		if (!to)
+			continue;
+		ArenaMark mark = arena_mark(tmp);
+		void *copy = from.v[i].data ? from.v[i].data : NEWN(tmp, u8, to->tensor.bytes + 1);
+		if (!from.v[i].data)
+			TRY(safe_buffer_read(&from.v[i], 0, copy, to->tensor.bytes));
+		TRY(executor_write(j->writer.executor, &to->tensor, copy));
+		arena_release(tmp, mark);
+	}
+	return OK;
+}
+
 static Status on_sample(void *cx, u64 step)
 {
 	Job *j = cx;
 	Arena tmp = ARENA("on_sample");
 	FILE *to = j->progress.to;
 	progress_break(&j->progress);
-	BufferViews from = buffer_views(&tmp, j->run.executor, VIEW_PARAMETERS);
-	for (u32 i = 0; i < from.n; i++) {
-		void *at = executor_buffer(j->writer.executor, from.v[i].name, NULL);
-		if (at)
-			memcpy(at, from.v[i].data, safe_buffer_bytes(&from.v[i]));
-	}
+	TRY(copy_parameters(j, &tmp));
 	fprintf(to, "--- a sample after step %llu ---\n%s", (unsigned long long)step, j->prompt);
 	Generated done;
 	Status s = generate(&j->sample, str_of(j->prompt), &done);
@@ -257,6 +272,8 @@ static void print_end(Job *j, const TrainingEnd *e)
 	if (!e->last.step)
 		return;
 	fprintf(to, "%.1f s, %.3f TFLOPS per device", e->seconds, e->tflops);
+	if (j->config.datasheet > 0)
+		fprintf(to, ", MFU %.1f%%", 100 * e->tflops * 1e12 / j->config.datasheet);
 	if (j->config.peak > 0)
 		fprintf(to, " (%.1f%% of measured peak)", 100 * e->tflops * 1e12 / j->config.peak);
 	fprintf(to, "; memory %s planned, %s the most in use by the process\n", lm_bytes(a, all_bytes(j)), lm_bytes(a, e->resident_bytes));
@@ -271,27 +288,33 @@ static Status compile(Job *j)
 {
 	Lm *lm = &j->lm;
 	const char *entry[] = { "init", "micro", "update", "eval" };
-	LmCompile how = { .entry = entry, .nentry = j->has_validation ? 4 : 3, .precision = lm->model->precision, .cpu = cpu,
-			  .accumulate = lm->model->accumulate > 1, .threads = (u32)threads };
+	LmCompile how = { .entry = entry, .nentry = j->has_validation ? 4 : 3, .precision = lm->model->precision,
+			  .accumulate = lm->model->accumulate > 1, .run = &where };
 	TRY(lm_sizes(lm, 0, 0, &how.sizes));
 	TRY(lm_compile(lm, &how, &j->run));
 	if (!j->samples)
 		return OK;
 	const char *forward[] = { "forward" };
-	LmCompile one = { .entry = forward, .nentry = 1, .precision = lm->model->precision, .cpu = cpu, .threads = (u32)threads };
+	LmCompile one = { .entry = forward, .nentry = 1, .precision = lm->model->precision, .run = &where };
 	TRY(lm_sizes(lm, 1, 0, &one.sizes));
 	return lm_compile(lm, &one, &j->writer);
 }
 
 static Status allocate(Job *j)
 {
-	TRY(lm_executor(&j->run, (u32)threads));
+	TRY(lm_executor(&j->run, &where));
 	j->config.executor = j->run.executor;
-	PeakKind kind = j->lm.model->precision && !strcmp(j->lm.model->precision, "bf16") ? PEAK_BF16 : PEAK_F32;
-	j->config.peak = peak_measure(j->run.executor->threads, kind);
+	const Executor *x = j->run.executor;
+	bool narrow = j->lm.model->precision && !strcmp(j->lm.model->precision, "bf16");
+	DeviceInfo info;
+	DeviceOptions o;
+	TRY(run_options(&where, &o));
+	TRY(x->device->info(o.index, &info));
+	j->config.peak = x->device->peak(x->state, narrow ? PACKAGE_BF16 : PACKAGE_F32);
+	j->config.datasheet = narrow ? info.datasheet : 0;
 	if (!j->samples)
 		return OK;
-	TRY(lm_executor(&j->writer, (u32)threads));
+	TRY(lm_executor(&j->writer, &where));
 	TRY(generate_check(j->writer.executor));
 	j->config.other_bytes = executor_bytes(j->writer.executor);
 	j->sample.executor = j->writer.executor;
@@ -392,8 +415,6 @@ int verb_train(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (threads < 0)
-		return verb_misused("train", "--threads is at least 1");
 	if (resume && weights)
 		return verb_misused("train", "--resume and --weights exclude each other: a resumed run has its parameters");
 	Arena a = ARENA("train");

@@ -133,7 +133,7 @@ Status checkpoint_load(const Checkpoint *c, const NamedBuffer *parameter, u32 np
 	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
 		s = weights_check(&tmp, file[i], match[i], n[i]);
 	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
-		weights_copy(want[i], match[i], n[i]);
+		s = weights_copy(want[i], match[i], n[i]);
 	arena_free(&tmp);
 	return s;
 }

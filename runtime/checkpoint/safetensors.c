@@ -42,6 +42,22 @@ u64 safe_buffer_bytes(const NamedBuffer *b)
 	return bytes;
 }
 
+Status safe_buffer_read(const NamedBuffer *b, u64 from, void *to, u64 bytes)
+{
+	if (!b->data)
+		return b->far->read(b->far->cx, b->at + from, to, bytes);
+	memcpy(to, (const u8 *)b->data + from, bytes);
+	return OK;
+}
+
+Status safe_buffer_write(const NamedBuffer *b, u64 to, const void *from, u64 bytes)
+{
+	if (!b->data)
+		return b->far->write(b->far->cx, b->at + to, from, bytes);
+	memcpy((u8 *)b->data + to, from, bytes);
+	return OK;
+}
+
 void safe_hash(Blob bytes, char out[SAFE_HASH_TEXT])
 {
 	XXH128_canonical_t c;

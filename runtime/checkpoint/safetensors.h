@@ -44,17 +44,29 @@ typedef enum SafeDtype {
 const char *safe_dtype_name(SafeDtype dtype);
 u32 safe_dtype_size(SafeDtype dtype);
 
-/* A tensor that a program holds: where to save from and load to. Names are unique within a list.
- * `data` has safe_buffer_bytes(b) bytes, row major, without gaps. */
+/* Memory that the host cannot address: a device's. */
+typedef struct FarMemory {
+	Status (*read)(void *cx, u64 at, void *to, u64 bytes);
+	Status (*write)(void *cx, u64 at, const void *from, u64 bytes);
+	void *cx;
+} FarMemory;
+
+/* A tensor that a program holds: where to save from and load to. Names are unique within a list. It has
+ * safe_buffer_bytes(b) bytes, row major, without gaps: at `data`, or from byte `at` of `far` on. */
 typedef struct NamedBuffer {
 	const char *name;
 	SafeDtype dtype;
 	u32 rank;
 	const i64 *dim;
 	void *data;
+	const FarMemory *far; /* where `data` is NULL */
+	u64 at;
 } NamedBuffer;
 
 u64 safe_buffer_bytes(const NamedBuffer *b);
+/* `bytes` of it from its byte `from` on. */
+PL_MUST_USE Status safe_buffer_read(const NamedBuffer *b, u64 from, void *to, u64 bytes);
+PL_MUST_USE Status safe_buffer_write(const NamedBuffer *b, u64 to, const void *from, u64 bytes);
 
 typedef struct TextPair {
 	const char *key, *value;

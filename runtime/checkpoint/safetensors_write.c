@@ -8,6 +8,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+enum { FAR_PIECE = 16 << 20 };
+
 static int file_order(const void *pa, const void *pb, void *of)
 {
 	const NamedBuffer *buffer = of, *a = &buffer[*(const u32 *)pa], *b = &buffer[*(const u32 *)pb];
@@ -171,6 +173,22 @@ void safetensors_abandon(SafeWriter *w)
 	io_abandon(&w->file);
 }
 
+static Status put_far(SafeWriter *w, Arena *tmp, const NamedBuffer *b)
+{
+	ArenaMark mark = arena_mark(tmp);
+	u64 all = safe_buffer_bytes(b), piece = MIN(all, (u64)FAR_PIECE);
+	u8 *bytes = NEWN(tmp, u8, piece + 1);
+	Status s = OK;
+	for (u64 at = 0; at < all && !s; at += piece) {
+		u64 n = MIN(piece, all - at);
+		s = safe_buffer_read(b, at, bytes, n);
+		if (!s)
+			s = safetensors_put(w, bytes, n);
+	}
+	arena_release(tmp, mark);
+	return s;
+}
+
 Status safetensors_write(const char *path, const NamedBuffer *buffer, u32 n, const TextPair *meta,
 			 u32 nmeta, SafeWritten *out)
 {
@@ -179,7 +197,7 @@ Status safetensors_write(const char *path, const NamedBuffer *buffer, u32 n, con
 	Status s = safetensors_create(&tmp, path, buffer, n, meta, nmeta, &w);
 	for (u32 k = 0; k < n && !s; k++) {
 		const NamedBuffer *b = &buffer[w.order[k]];
-		s = safetensors_put(&w, b->data, safe_buffer_bytes(b));
+		s = b->data ? safetensors_put(&w, b->data, safe_buffer_bytes(b)) : put_far(&w, &tmp, b);
 	}
 	if (!s)
 		s = safetensors_commit(&w, out);

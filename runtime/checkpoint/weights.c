@@ -240,25 +240,37 @@ static f32 widened(SafeDtype from, const u8 *p)
 	return from == SAFE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
 }
 
-void weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n)
+/* Wider elements go by way of a piece of host memory. */
+static Status widen(const NamedBuffer *want, const SafeTensor *t)
+{
+	enum { PIECE = 8192 };
+	f64 piece[PIECE];
+	u32 from = safe_dtype_size(t->dtype), to = safe_dtype_size(want->dtype);
+	size_t count = t->data.n / from;
+	for (size_t k = 0; k < count; k += PIECE) {
+		size_t n = MIN(count - k, (size_t)PIECE);
+		for (size_t i = 0; i < n; i++) {
+			f32 x = widened(t->dtype, t->data.p + (k + i) * from);
+			if (want->dtype == SAFE_F32)
+				((f32 *)piece)[i] = x;
+			else
+				piece[i] = x;
+		}
+		TRY(safe_buffer_write(want, k * to, piece, n * to));
+	}
+	return OK;
+}
+
+Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n)
 {
 	for (u32 i = 0; i < n; i++) {
 		const SafeTensor *t = match[i];
-		if (t->dtype == want[i].dtype) {
-			if (t->data.n)
-				memcpy(want[i].data, t->data.p, t->data.n);
-			continue;
-		}
-		u32 size = safe_dtype_size(t->dtype);
-		size_t count = t->data.n / size;
-		for (size_t k = 0; k < count; k++) {
-			f32 x = widened(t->dtype, t->data.p + k * size);
-			if (want[i].dtype == SAFE_F32)
-				((f32 *)want[i].data)[k] = x;
-			else
-				((f64 *)want[i].data)[k] = x;
-		}
+		if (t->dtype != want[i].dtype)
+			TRY(widen(&want[i], t));
+		else if (t->data.n)
+			TRY(safe_buffer_write(&want[i], 0, t->data.p, t->data.n));
 	}
+	return OK;
 }
 
 Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrule,
@@ -276,7 +288,7 @@ Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrul
 	Status s = misfits ? weights_misfit(d, E0650, path, misfits, &note) :
 			     weights_check(&tmp, &have, match, n);
 	if (!s)
-		weights_copy(want, match, n);
+		s = weights_copy(want, match, n);
 	safetensors_close(&have);
 	arena_free(&tmp);
 	return s;

@@ -48,7 +48,7 @@ PL_MUST_USE Status weights_misfit(Diag *d, ErrorCode code, const char *path, u32
 /* Checks the hash of each matched tensor that states one. */
 PL_MUST_USE Status weights_check(Arena *a, const Safetensors *have, const SafeTensor *const *match,
 				 u32 n);
-/* Copies, widening where the dtypes differ. Cannot fail. */
-void weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n);
+/* Copies, widening where the dtypes differ. Fails only where a device does. */
+PL_MUST_USE Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n);
 
 #endif

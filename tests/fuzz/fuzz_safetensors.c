@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		u64 at = s.file[0].header, sum = 0;
 		for (u32 i = 0; i < s.ntensor; i++) {
 			const SafeTensor *t = &s.tensor[i];
-			NamedBuffer b = { t->name, t->dtype, t->rank, t->dim, NULL };
+			NamedBuffer b = { .name = t->name, .dtype = t->dtype, .rank = t->rank, .dim = t->dim };
 			must(t->begin == at && t->data.p == data + at);
 			must(t->data.n == safe_buffer_bytes(&b));
 			must(safetensors_find(&s, t->name) == t);

@@ -77,7 +77,7 @@ static bool open_session(Session *s, const Program *p, const DriverOptions *opti
 		return false;
 	}
 	for (u32 i = 0; i < WAYS; i++)
-		assert_null(executor_create(s->compiled.package, threads[i], &s->executor[i]));
+		assert_null(executor_create(s->compiled.package, &(DeviceOptions){ .threads = threads[i] }, &s->executor[i]));
 	return true;
 }
 
@@ -92,9 +92,9 @@ static void close_session(Session *s)
 static void set_input(Session *s, const char *entry, const char *name, const f64 *x)
 {
 	for (u32 w = 0; w < WAYS; w++) {
-		const PackageTensor *t;
-		void *to = executor_input(s->executor[w], package_entry(s->compiled.package, entry), name, &t);
-		assert_non_null(to);
+		const PackageTensor *t = executor_input(package_entry(s->compiled.package, entry), name);
+		assert_non_null(t);
+		void *to = executor_memory(s->executor[w], t);
 		for (i64 i = 0, n = (i64)(t->bytes / dtype_info[t->dtype].bytes); i < n; i++)
 			put(t->dtype, to, i, x[i]);
 	}
@@ -103,13 +103,18 @@ static void set_input(Session *s, const char *entry, const char *name, const f64
 static void set_buffer(Session *s, const char *name, const f64 *x)
 {
 	for (u32 w = 0; w < WAYS; w++) {
-		const PackageBuffer *b;
-		void *to = executor_buffer(s->executor[w], name, &b);
-		assert_non_null(to);
+		const PackageBuffer *b = executor_buffer(s->executor[w], name);
+		assert_non_null(b);
+		void *to = executor_memory(s->executor[w], &b->tensor);
 		i64 n = (i64)(b->tensor.bytes / dtype_info[b->tensor.dtype].bytes);
 		for (i64 i = 0; i < n; i++)
 			put(b->tensor.dtype, to, i, x[i]);
 	}
+}
+
+static const u8 *base_of(const Executor *e)
+{
+	return executor_memory(e, &(PackageTensor){ 0 });
 }
 
 /* Both, and what they leave in buffers and results is the same to the bit. */
@@ -118,8 +123,8 @@ static void run(Session *s, const char *name)
 	const PackageEntry *e = package_entry(s->compiled.package, name);
 	assert_non_null(e);
 	for (u32 w = 0; w < WAYS; w++)
-		executor_run(s->executor[w], e, NULL, NULL);
-	const u8 *a = s->executor[0]->arena.base, *b = s->executor[1]->arena.base;
+		assert_null(executor_run(s->executor[w], e, NULL, NULL));
+	const u8 *a = base_of(s->executor[0]), *b = base_of(s->executor[1]);
 	for (u32 i = 0; i < s->compiled.package->nbuffer; i++) {
 		const PackageTensor *t = &s->compiled.package->buffer[i].tensor;
 		if (memcmp(a + t->offset, b + t->offset, t->bytes))
@@ -214,7 +219,7 @@ static bool compiled_agrees(Bench *c, const Program *p, Random *r, f64 within)
 		buffer[i] = tensor_new(&c->arena, p->buffer.v[i].type);
 		SampleInput how = { { 0 }, SAMPLE_WHOLE, 0, buffer[i].dtype == DT_b1 ? 1 : 3 };
 		sample_fill(r, &how, &buffer[i]);
-		if (executor_buffer(s.executor[0], p->buffer.v[i].name, NULL))
+		if (executor_buffer(s.executor[0], p->buffer.v[i].name))
 			set_buffer(&s, p->buffer.v[i].name, buffer[i].data);
 	}
 	eval_entry(&c->arena, p, g, input, buffer, want, (EvalOptions){ 0 });
@@ -223,11 +228,11 @@ static bool compiled_agrees(Bench *c, const Program *p, Random *r, f64 within)
 	const PackageEntry *e = package_entry(s.compiled.package, g->name);
 	for (u32 i = 0, k = 0; i < g->result.n; i++)
 		if (g->result.v[i].buffer == NONE)
-			fine &= agrees(&want[i], &e->result[k++], s.executor[0]->arena.base, within);
+			fine &= agrees(&want[i], &e->result[k++], base_of(s.executor[0]), within);
 	for (u32 i = 0; i < s.compiled.package->nbuffer; i++) {
 		const PackageTensor *t = &s.compiled.package->buffer[i].tensor;
 		u32 at = program_find_buffer(p, intern_z(&c->ir->names, t->name));
-		fine &= agrees(&buffer[at], t, s.executor[0]->arena.base, within);
+		fine &= agrees(&buffer[at], t, base_of(s.executor[0]), within);
 	}
 	if (!fine && getenv("SHOW")) {
 		program_print(s.compiled.program, stderr);
@@ -378,10 +383,9 @@ static void run_batch(Golden *g, const char *name, i64 step)
 
 static f64 scalar(Golden *g, const char *entry, const char *name)
 {
-	const PackageTensor *t;
-	const void *p = executor_result(g->s.executor[0], package_entry(g->s.compiled.package, entry), name, &t);
-	assert_non_null(p);
-	return element(t->dtype, p, 0);
+	const PackageTensor *t = executor_result(package_entry(g->s.compiled.package, entry), name);
+	assert_non_null(t);
+	return element(t->dtype, executor_memory(g->s.executor[0], t), 0);
 }
 
 static void near_relative(f64 got, f64 want, f64 bound, const char *what)
@@ -392,8 +396,8 @@ static void near_relative(f64 got, f64 want, f64 bound, const char *what)
 
 static void compare_gradients(Golden *g)
 {
-	const PackageBuffer *b;
-	f64 count = element(DT_f32, executor_buffer(g->s.executor[0], "loss_count", &b), 0), most = 0;
+	const PackageBuffer *b = executor_buffer(g->s.executor[0], "loss_count");
+	f64 count = element(DT_f32, executor_memory(g->s.executor[0], &b->tensor), 0), most = 0;
 	assert_int_equal(b->tensor.dtype, DT_f32);
 	Arena tmp = ARENA("names");
 	for (u32 pass = 0; pass < 2; pass++)
@@ -403,8 +407,9 @@ static void compare_gradients(Golden *g)
 				continue;
 			const char *name = arena_printf(&tmp, "grad/%s", p->tensor.name);
 			const SafeTensor *want = golden(g, name);
-			const void *mine = executor_buffer(g->s.executor[0], name, &b);
-			assert_non_null(mine);
+			b = executor_buffer(g->s.executor[0], name);
+			assert_non_null(b);
+			const void *mine = executor_memory(g->s.executor[0], &b->tensor);
 			f64 top = 0, off = 0;
 			for (i64 k = 0; k < (i64)(b->tensor.bytes / 4); k++) {
 				top = fmax(top, fabs(safe_element(want, k)));

@@ -1,6 +1,6 @@
 /* The arena of a run: aligned, zeroed, all of it usable; and a clear answer when it does not fit.
  */
-#include "runtime/memory.h"
+#include "runtime/cpu/memory.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

@@ -217,8 +217,8 @@ static void start(Run *r, const char *sizes, const char *precision, u32 threads,
 		fail_msg("%s", s->text);
 	diag_print(&r->diag, stderr, false);
 	assert_non_null(m->compiled.package);
-	assert_null(executor_create(m->compiled.package, threads, &m->executor));
-	executor_run(m->executor, package_entry(m->compiled.package, "init"), NULL, NULL);
+	assert_null(executor_create(m->compiled.package, &(DeviceOptions){ .threads = threads }, &m->executor));
+	assert_null(executor_run(m->executor, package_entry(m->compiled.package, "init"), NULL, NULL));
 	for (u32 i = 0; i < m->compiled.package->nbuffer; i++) {
 		const PackageBuffer *b = &m->compiled.package->buffer[i];
 		if (b->kind != PACKAGE_PARAMETER)
@@ -226,7 +226,7 @@ static void start(Run *r, const char *sizes, const char *precision, u32 threads,
 		const SafeTensor *w = safetensors_find(&r->weights, b->tensor.name);
 		assert_non_null(w);
 		assert_int_equal(w->data.n, b->tensor.bytes);
-		memcpy(executor_buffer(m->executor, b->tensor.name, NULL), w->data.p, w->data.n);
+		assert_null(executor_write(m->executor, &b->tensor, w->data.p));
 	}
 }
 
@@ -242,18 +242,18 @@ static const PackageEntry *execute(Run *r, Machine *m, const char *name, i64 ste
 	assert_non_null(e);
 	for (u32 i = 0; i < e->ninput; i++) {
 		const SafeTensor *all = golden(r, e->input[i].name);
-		void *to = executor_input(m->executor, e, e->input[i].name, NULL);
-		memcpy(to, all->data.p + (size_t)step * e->input[i].bytes, e->input[i].bytes);
+		assert_null(executor_write(m->executor, &e->input[i], all->data.p + (size_t)step * e->input[i].bytes));
 	}
-	executor_run(m->executor, e, NULL, NULL);
+	assert_null(executor_run(m->executor, e, NULL, NULL));
 	return e;
 }
 
 static f64 scalar(Machine *m, const PackageEntry *e, const char *name)
 {
-	const f32 *x = executor_result(m->executor, e, name, NULL);
-	assert_non_null(x);
-	return *x;
+	f64 x;
+	assert_non_null(executor_result(e, name));
+	assert_null(executor_scalar(m->executor, executor_result(e, name), NAN, &x));
+	return x;
 }
 
 static f64 train_step(Run *r, Machine *m, i64 step)
@@ -264,14 +264,16 @@ static f64 train_step(Run *r, Machine *m, i64 step)
 
 static void compare_gradients(Run *r, Machine *m)
 {
-	f64 count = *(const f32 *)executor_buffer(m->executor, "loss_count", NULL), most = 0;
+	f64 count, most = 0;
+	assert_null(executor_scalar(m->executor, &executor_buffer(m->executor, "loss_count")->tensor, NAN, &count));
 	for (u32 pass = 0; pass < 2; pass++)
 		for (u32 i = 0; i < m->compiled.package->nbuffer; i++) {
 			const PackageBuffer *b = &m->compiled.package->buffer[i];
 			if (b->kind != PACKAGE_PARAMETER)
 				continue;
 			const SafeTensor *g = golden(r, arena_printf(&r->arena, "grad/%s", b->tensor.name));
-			const f32 *mine = executor_buffer(m->executor, arena_printf(&r->arena, "grad/%s", b->tensor.name), NULL);
+			const char *name = arena_printf(&r->arena, "grad/%s", b->tensor.name);
+			const f32 *mine = executor_memory(m->executor, &executor_buffer(m->executor, name)->tensor);
 			f64 top = 0, off = 0;
 			for (u64 k = 0; k < b->tensor.bytes / 4; k++) {
 				top = fmax(top, fabs(element(g, (i64)k)));
@@ -291,7 +293,7 @@ static void compare_code(Run *r, const char *sizes)
 		Machine m;
 		start(r, sizes, "f32", threads, &m);
 		const PackageEntry *forward = execute(r, &m, "forward", 0);
-		const f32 *logits = executor_result(m.executor, forward, "output", NULL);
+		const f32 *logits = executor_memory(m.executor, executor_result(forward, "output"));
 		const SafeTensor *want = golden(r, "ref64/logits");
 		f64 largest = 0, worst = 0;
 		for (u64 i = 0; i < forward->result[0].bytes / 4; i++) {

@@ -1,6 +1,6 @@
 /* The pool: every task runs once and on the thread it belongs to, for any number of threads and
  * tasks; runs see what the last one wrote; barriers hold; sleeping threads wake up. */
-#include "runtime/threads.h"
+#include "runtime/cpu/threads.h"
 
 #include <pthread.h>
 #include <setjmp.h>

@@ -185,6 +185,7 @@ static Package *package(i64 batch)
 {
 	Package *p = NEW(&arena, Package);
 	p->name = "unigram";
+	p->device = "cpu";
 	p->buffer = NEWN(&arena, PackageBuffer, 8);
 	u32 n = 0;
 	p->buffer[n++] = buffer("head.w", PACKAGE_PARAMETER, PACKAGE_F32, AT(w), sizeof(f32[V]), V);
@@ -289,7 +290,7 @@ static TrainingConfig usual(const char *name, u64 steps)
 static Status go(Run *r, TrainingConfig c, i64 batch, bool resume)
 {
 	Diag d = { .arena = &arena };
-	good(executor_create(package(batch), 1, &r->x));
+	good(executor_create(package(batch), &(DeviceOptions){ .threads = 1 }, &r->x));
 	c.executor = r->x;
 	c.cx = r;
 	Status s = training_open(&arena, &c, &r->t);
@@ -525,7 +526,7 @@ static void refuses(void **state)
 	Executor *x;
 	Package *p = package(B);
 	p->entry[1].input[1].name = "labels";
-	good(executor_create(p, 1, &x));
+	good(executor_create(p, &(DeviceOptions){ .threads = 1 }, &x));
 	TrainingConfig c = usual("refused", 3);
 	c.executor = x;
 	Status s = training_open(&arena, &c, &t);

@@ -1,8 +1,8 @@
-/* runtime/threads.c: see threads.h. A run is announced by one counter, `generation`, that the
+/* runtime/cpu/threads.c: see threads.h. A run is announced by one counter, `generation`, that the
  * threads watch, and finished when another, `arrived`, has counted them all; a hot dispatch is two
  * cache lines that travel. Sleeping is on a futex of the same counters, so that nobody who looks at
  * them can miss a change; the waker makes the system call only when someone sleeps. */
-#include "runtime/threads.h"
+#include "runtime/cpu/threads.h"
 
 #include <errno.h>
 #include <linux/futex.h>

@@ -1,4 +1,4 @@
-/* runtime/threads.h: the pool of threads that kernels run on. A kernel's tasks are numbered; thread
+/* runtime/cpu/threads.h: the pool of threads that kernels run on. A kernel's tasks are numbered; thread
  * t of n takes the t-th of n contiguous ranges, always, so which thread computes what never
  * changes, and results do not depend on n as long as tasks do not depend on each other.
  *

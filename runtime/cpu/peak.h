@@ -1,8 +1,8 @@
-/* runtime/peak.h: how many floating-point operations a second this machine's cores do at most, measured:
+/* runtime/cpu/peak.h: how many floating-point operations a second this machine's cores do at most, measured:
  * the yardstick beside which a training step's rate is printed as "of measured peak". */
 #ifndef PL_PEAK_H
 #define PL_PEAK_H
-#include "runtime/threads.h"
+#include "runtime/cpu/threads.h"
 
 typedef enum PeakKind {
 	PEAK_F32, /* fused multiply-add in f32 */

@@ -1,6 +1,6 @@
-/* runtime/memory.c: see memory.h. Zeroing pages is what costs in a large allocation (a third of a
+/* runtime/cpu/memory.c: see memory.h. Zeroing pages is what costs in a large allocation (a third of a
  * second per GiB on one core), so it is done once, by all threads, in pages of 2 MiB. */
-#include "runtime/memory.h"
+#include "runtime/cpu/memory.h"
 
 #include <errno.h>
 #include <stdlib.h>

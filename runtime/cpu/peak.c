@@ -1,6 +1,6 @@
-/* runtime/peak.c: see peak.h. Chains of vector multiply-adds that live in registers: as many as it takes to
+/* runtime/cpu/peak.c: see peak.h. Chains of vector multiply-adds that live in registers: as many as it takes to
  * cover the instruction's latency on both ports, and no memory at all. */
-#include "runtime/peak.h"
+#include "runtime/cpu/peak.h"
 
 #include <string.h>
 #include <time.h>

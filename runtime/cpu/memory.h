@@ -1,8 +1,8 @@
-/* runtime/memory.h: the one allocation of a run: an arena of the size that the compiler planned, on
+/* runtime/cpu/memory.h: the one allocation of a run: an arena of the size that the compiler planned, on
  * huge pages, given to this process before the first step and not after. */
 #ifndef PL_MEMORY_H
 #define PL_MEMORY_H
-#include "runtime/threads.h"
+#include "runtime/cpu/threads.h"
 
 typedef struct HostArena {
 	u8 *base; /* aligned to 2 MiB, zeroed */
