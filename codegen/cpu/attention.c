@@ -27,19 +27,12 @@ typedef struct Forward {
 	V score_tile, out_tile;
 } Forward;
 
-/* Lays out `elements` more of scratch; where they begin. */
-static Count lay(CpuModule *m, Count *scratch, Count elements)
-{
-	Count at = *scratch;
-	*scratch = count_add(m, at, count_round(m, elements, 16));
-	return at;
-}
-
 static Forward forward_make(Body *b, const CpuMachine *machine, const Kernel *k)
 {
 	CpuModule *m = b ? b->m : NULL;
-	Forward f = { .a = attention_make(b, machine, k, BLOCK_KEYS) };
+	Forward f = { .a = attention_make(b, machine, k) };
 	Attention *a = &f.a;
+	a->block = (BLOCK_KEYS + a->score.rows - 1) / a->score.rows * a->score.rows; /* whole tiles */
 #define N_(x) count_of(m, (x))
 	f.out = feature_tile(a, range_count(k, a->v));
 	f.ktiles = count_div_up(m, a->N, N_(a->score.rows));
@@ -56,16 +49,16 @@ static Forward forward_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	Count width = N_(a->width), rows = N_(a->block + a->score.rows);
 	f.features = count_round(m, a->V, a->score.lanes);
 	f.scratch = N_(0);
-	f.q_at = lay(m, &f.scratch, count_mul(m, count_add(m, a->K, N_(PACK_SPILL)), width));
-	f.score_at = lay(m, &f.scratch, count_mul(m, rows, width));
+	f.q_at = attention_lay(m, &f.scratch, count_mul(m, count_add(m, a->K, N_(PACK_SPILL)), width));
+	f.score_at = attention_lay(m, &f.scratch, count_mul(m, rows, width));
 	Count extra = count_mul(m, N_(a->block + PACK_SPILL), width);
-	f.bias_at = lay(m, &f.scratch, a->bias ? extra : N_(0));
-	f.mask_at = lay(m, &f.scratch, a->mask ? extra : N_(0));
+	f.bias_at = attention_lay(m, &f.scratch, a->bias ? extra : N_(0));
+	f.mask_at = attention_lay(m, &f.scratch, a->mask ? extra : N_(0));
 	Count out_rows = count_max(m, count_mul(m, f.vtiles, N_(f.out.rows)), f.features);
-	f.out_at = lay(m, &f.scratch, count_mul(m, out_rows, width));
-	f.turned_at = lay(m, &f.scratch, count_mul(m, f.features, width));
-	f.factor_at = lay(m, &f.scratch, width);
-	f.lse_at = lay(m, &f.scratch, width);
+	f.out_at = attention_lay(m, &f.scratch, count_mul(m, out_rows, width));
+	f.turned_at = attention_lay(m, &f.scratch, count_mul(m, f.features, width));
+	f.factor_at = attention_lay(m, &f.scratch, width);
+	f.lse_at = attention_lay(m, &f.scratch, width);
 	return f;
 #undef N_
 }
@@ -128,14 +121,9 @@ static void pack_part(const Forward *f, const Packing *p, Count count, Count siz
 	V parts = cpu_i64(m, PARTS);
 	V first = cpu_div(m, cpu_mul(m, count.v, part), parts);
 	V last = cpu_div(m, cpu_mul(m, count.v, cpu_add(m, part, cpu_i64(m, 1))), parts);
-	CpuLoop t = { 0 };
-	cpu_loop_begin(m, &t, first, last, cpu_i64(m, 1), 0, NULL);
-	u32 mark = body_mark(b);
-	V to = attention_at(&f->a, base, cpu_mul(m, t.index, size.v));
-	pack(b, p, cpu_mul(m, t.index, cpu_i64(m, p->width)), x_count, cpu_i64(m, 0), k_count, to);
-	body_release(b, mark);
-	t.unroll = 1;
-	cpu_loop_end(m, &t, NULL);
+	TilesPacked t = { .p = p, .first = first, .last = last, .size = size.v, .base = base, .x0 = cpu_i64(m, 0),
+			  .x_count = x_count, .from = cpu_i64(m, 0), .to = k_count };
+	tiles_pack(&f->a, &t);
 }
 
 static void emit_pack(const Forward *f)
@@ -169,25 +157,11 @@ static void emit_scores(const Forward *f, V item, V key0, V count)
 	CpuModule *m = b->m;
 	V rows = cpu_i64(m, f->a.score.rows);
 	V tiles = cpu_div(m, cpu_add(m, count, cpu_i64(m, f->a.score.rows - 1)), rows), first = cpu_div(m, key0, rows);
-	CpuLoop t = { 0 };
-	cpu_loop_begin(m, &t, cpu_i64(m, 0), tiles, cpu_i64(m, 1), 0, NULL);
-	V key = attention_at(&f->a, item_at(f, item), cpu_mul(m, cpu_add(m, first, t.index), f->ktile_size.v));
-	V to = cpu_mul(m, t.index, cpu_i64(m, (i64)f->a.score.rows * f->a.width));
-	cpu_call(m, f->score_tile, 5,
-		 (V[]){ key, scratch_at(f, f->q_at), attention_at(&f->a, scratch_at(f, f->score_at), to), f->a.K.v,
-			cpu_i1(m, false) });
-	t.unroll = 1;
-	cpu_loop_end(m, &t, NULL);
-}
-
-/* e^x for x <= 0; what is below the normal numbers is 0: arithmetic on denormals is slow. */
-static V small_exp(const Attention *a, const Simd *s, V x)
-{
-	if (a->type == DT_f64)
-		return simd_exp(s, x);
-	V low = simd_f32(s, -87);
-	V y = simd_exp(s, simd_max_fast(s, low, x));
-	return simd_select(s, simd_lt(s, DT_f32, x, low), simd_f32(s, 0), y);
+	TilesProduct t = { .function = f->score_tile, .left_size = f->ktile_size.v, .right = scratch_at(f, f->q_at),
+			   .left = attention_at(&f->a, item_at(f, item), cpu_mul(m, first, f->ktile_size.v)),
+			   .to = scratch_at(f, f->score_at), .tiles = tiles, .k = f->a.K.v,
+			   .to_size = cpu_i64(m, (i64)f->a.score.rows * f->a.width) };
+	tiles_multiply(&f->a, &t);
 }
 
 /* Scores become probabilities, up to the factor e^shift, rounded as the product takes them; their sum. */
@@ -200,7 +174,7 @@ static void emit_probabilities(const Forward *f, V count, const V *shift, V *sum
 	rows_begin(a, &r, scratch_at(f, f->score_at), count, a->score.vectors, sum);
 	V next[STRIP_VECTORS];
 	for (u32 v = 0; v < a->score.vectors; v++) {
-		r.x[v] = small_exp(a, &s, simd_sub(&s, r.x[v], shift[v]));
+		r.x[v] = attention_exp(a, &s, simd_sub(&s, r.x[v], shift[v]));
 		next[v] = simd_add(&s, r.loop.carried[v], r.x[v]);
 		if (a->k->compute != a->type)
 			r.x[v] = simd_convert(&s, a->type, a->k->compute, r.x[v]);
@@ -224,14 +198,11 @@ static void emit_mix(const Forward *f, V item, V key0, V count, const V *correct
 		r.x[v] = simd_mul(&s, r.x[v], correction[v]);
 	rows_store(a, &r, out, r.x);
 	rows_end(a, &r, NULL);
-	CpuLoop t = { 0 };
-	cpu_loop_begin(m, &t, cpu_i64(m, 0), f->vtiles.v, cpu_i64(m, 1), 0, NULL);
-	V value = attention_at(a, values_at(f, item), cpu_mul(m, t.index, f->vtile_size.v));
-	value = attention_at(a, value, cpu_mul(m, key0, cpu_i64(m, f->out.rows)));
-	V to = attention_at(a, out, cpu_mul(m, t.index, cpu_i64(m, (i64)f->out.rows * a->width)));
-	cpu_call(m, f->out_tile, 5, (V[]){ value, scratch_at(f, f->score_at), to, count, cpu_i1(m, true) });
-	t.unroll = 1;
-	cpu_loop_end(m, &t, NULL);
+	TilesProduct t = { .function = f->out_tile, .left_size = f->vtile_size.v, .right = scratch_at(f, f->score_at),
+			   .left = attention_at(a, values_at(f, item), cpu_mul(m, key0, cpu_i64(m, f->out.rows))),
+			   .to = out, .to_size = cpu_i64(m, (i64)f->out.rows * a->width), .tiles = f->vtiles.v,
+			   .k = count, .more = true };
+	tiles_multiply(a, &t);
 }
 
 /* One block of keys; state: the running maxima, then the running sums. */
@@ -262,7 +233,7 @@ static void emit_block(const Forward *f, const Queries *q, V item, V key0, V *st
 	for (u32 v = 0; v < n; v++) {
 		/* a query that has seen nothing yet */
 		shift[v] = simd_select(&s, simd_eq(&s, largest[v], never), zero, largest[v]);
-		correction[v] = small_exp(a, &s, simd_sub(&s, state[v], shift[v]));
+		correction[v] = attention_exp(a, &s, simd_sub(&s, state[v], shift[v]));
 		sum[v] = simd_mul(&s, state[n + v], correction[v]);
 	}
 	emit_probabilities(f, count, shift, sum);

@@ -19,14 +19,17 @@ typedef struct Attention {
 	const CpuMachine *machine;
 	Tile score;              /* rows are keys, columns queries */
 	u32 width;               /* queries of a panel */
-	u32 block;               /* keys of a block */
+	u32 block;               /* keys of a block: set by the kernel that walks them */
 	DType type;              /* of sums and scores: f32 or f64 */
 	Range outer, x, m, n, kd, v; /* BATCH and G; R and M; M; N; K; V */
 	Count items, X, M, N, K, V, panels;
 	u32 mask, bias;          /* which operands, 0: none */
 } Attention;
 
-Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k, u32 block_keys);
+Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k);
+
+/* Lays out `elements` more of scratch or workspace, in whole cache lines; where they begin. */
+Count attention_lay(CpuModule *m, Count *used, Count elements);
 
 /* The tile of a product whose rows are features and whose columns are those of the score tile. */
 Tile feature_tile(const Attention *a, i64 features);
@@ -34,14 +37,38 @@ Tile feature_tile(const Attention *a, i64 features);
 /* scale, as a scalar of `type`. */
 LLVMValueRef attention_scale_value(const Attention *a);
 
-/* A panel of queries: which keys they see. */
+/* Queries, a panel of them or more: which keys they see. */
 typedef struct Queries {
 	LLVMValueRef x0, count;                /* count: those that exist */
-	LLVMValueRef limit[STRIP_VECTORS];     /* i32 lanes: the last key that each sees, where causal */
+	LLVMValueRef limit[STRIP_VECTORS];     /* i32 lanes: the last key that each sees, where causal; of a
+						* panel alone */
 	LLVMValueRef limit_low, limit_high;    /* i64: the least and the greatest of them */
 	LLVMValueRef key_begin, key_end;       /* keys that any of them may see */
 } Queries;
+/* [x0, x0 + most), as far as they exist. */
+void queries_range(const Attention *a, Queries *q, LLVMValueRef x0, LLVMValueRef most);
 void queries_make(const Attention *a, Queries *q, LLVMValueRef panel);
+
+/* Tiles [first, last) of an operand: tile t has columns x0 + t * width of x_count and begins at base +
+ * t * size. */
+typedef struct TilesPacked {
+	const Packing *p;
+	LLVMValueRef first, last, size, base;
+	LLVMValueRef x0, x_count, from, to; /* as pack() has them */
+} TilesPacked;
+void tiles_pack(const Attention *a, const TilesPacked *t);
+
+/* For each of `tiles` tiles of rows: to + t * to_size is set to the sum over k of (left + t * left_size)^T
+ * right, or where `more` that is added. */
+typedef struct TilesProduct {
+	LLVMValueRef function; /* of the tile */
+	LLVMValueRef left, left_size, right, to, to_size, tiles, k;
+	bool more;
+} TilesProduct;
+void tiles_multiply(const Attention *a, const TilesProduct *t);
+
+/* e^x for x <= 0; what is below the normal numbers is 0: arithmetic on denormals is slow. */
+LLVMValueRef attention_exp(const Attention *a, const Simd *s, LLVMValueRef x);
 
 /* Scores of keys [key0, key0 + count), which are in rows of `width` at `scores`: scaled, biased, -inf
  * where unseen. bias, mask: packed panels, or NULL. largest[v] is the greatest score of each lane where
@@ -72,12 +99,13 @@ void panel_turn(const Attention *a, LLVMValueRef from, LLVMValueRef rows, LLVMVa
 /* The stores that need skeleton result `which` (bit of the mask: result). */
 u32 results_needed(const Kernel *k, KVal v);
 bool stores_result(const Kernel *k, u32 which);
-/* The body after result `which`: for rows [x0, x0 + count) of range x, features f from memory at
- * `rows` (a row is `stride` long). Results in `scalar_of` (NULL: none) are one number a row: result
+/* The body after result `which`: for rows [x0, x0 + count) of range x, features [f0, f1) of f (NULL: all)
+ * from memory at `rows`, where f0 is first (a row is `stride` long). Results in `scalar_of` (NULL: none) are one number a row: result
  * scalar_which. Stores that do not move with f happen once a row. */
 typedef struct RowResult {
 	u32 which;
 	Range x, f;
+	LLVMValueRef f0, f1;
 	LLVMValueRef rows, stride;
 	LLVMValueRef scalar_of;
 	u32 scalar_which;

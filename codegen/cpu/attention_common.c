@@ -10,7 +10,7 @@ static Range joined(Range a, Range b)
 	return (Range){ a.first, b.last };
 }
 
-Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k, u32 block_keys)
+Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k)
 {
 	Attention a = { .b = b, .k = k, .machine = machine, .type = panel_dtype(k->compute) };
 	Range r = range_of(k, DIM_R);
@@ -30,13 +30,17 @@ Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k, u3
 	/* rows enough for any number of keys; columns as the queries ask for */
 	a.score = tile_for(machine, k->compute, 1 << 20, range_count(k, a.x));
 	a.width = tile_width(a.score);
-	/* keys of a block: whole tiles, and whole panels where `block_keys` is 0 */
-	a.block = block_keys ? (block_keys + a.score.rows - 1) / a.score.rows * a.score.rows :
-			       2 * a.width;
 	a.panels = count_div_up(m, a.X, count_of(m, a.width));
 	a.mask = k->has_mask ? 3 : 0;
 	a.bias = k->has_bias ? 3 + k->has_mask : 0;
 	return a;
+}
+
+Count attention_lay(CpuModule *m, Count *used, Count elements)
+{
+	Count at = *used;
+	*used = count_add(m, at, count_round(m, elements, 16));
+	return at;
 }
 
 Tile feature_tile(const Attention *a, i64 features)
@@ -66,26 +70,17 @@ LLVMValueRef attention_scale_value(const Attention *a)
 
 /* ---- which keys are seen ---- */
 
-void queries_make(const Attention *a, Queries *q, V panel)
+void queries_range(const Attention *a, Queries *q, V x0, V most)
 {
 	CpuModule *m = a->b->m;
 	LLVMBuilderRef B = m->builder;
-	Simd s = { m, a->score.lanes };
 	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1);
-	*q = (Queries){ .key_begin = zero, .key_end = a->N.v };
-	q->x0 = cpu_mul(m, panel, cpu_i64(m, a->width));
-	q->count = cpu_min(m, cpu_i64(m, a->width), cpu_sub(m, a->X.v, q->x0));
+	*q = (Queries){ .x0 = x0, .key_begin = zero, .key_end = a->N.v };
+	q->count = cpu_min(m, most, cpu_sub(m, a->X.v, q->x0));
 	if (!a->k->causal)
 		return;
 	/* query m sees keys up to m + N - M */
 	V shift = cpu_sub(m, a->N.v, a->M.v);
-	V rows = simd_splat(&s, LLVMBuildTrunc(B, a->M.v, m->i32, ""));
-	V shifts = simd_splat(&s, LLVMBuildTrunc(B, shift, m->i32, ""));
-	for (u32 v = 0; v < a->score.vectors; v++) {
-		V first = cpu_add(m, q->x0, cpu_i64(m, v * a->score.lanes));
-		V x = simd_add(&s, simd_splat(&s, LLVMBuildTrunc(B, first, m->i32, "")), simd_iota(&s, DT_i32));
-		q->limit[v] = simd_add(&s, LLVMBuildURem(B, x, rows, ""), shifts);
-	}
 	V last = cpu_sub(m, cpu_add(m, q->x0, q->count), one);
 	V same = cpu_equal(m, cpu_div(m, q->x0, a->M.v), cpu_div(m, last, a->M.v));
 	V low = LLVMBuildSelect(B, same, cpu_rem(m, q->x0, a->M.v), zero, "");
@@ -99,6 +94,52 @@ void queries_make(const Attention *a, Queries *q, V panel)
 	V begin = cpu_sub(m, q->limit_low, cpu_i64(m, a->k->window - 1));
 	begin = LLVMBuildSelect(B, cpu_less(m, begin, zero), zero, begin, "");
 	q->key_begin = cpu_min(m, begin, q->key_end);
+}
+
+void queries_make(const Attention *a, Queries *q, V panel)
+{
+	CpuModule *m = a->b->m;
+	LLVMBuilderRef B = m->builder;
+	Simd s = { m, a->score.lanes };
+	V width = cpu_i64(m, a->width);
+	queries_range(a, q, cpu_mul(m, panel, width), width);
+	if (!a->k->causal)
+		return;
+	V rows = simd_splat(&s, LLVMBuildTrunc(B, a->M.v, m->i32, ""));
+	V shifts = simd_splat(&s, LLVMBuildTrunc(B, cpu_sub(m, a->N.v, a->M.v), m->i32, ""));
+	for (u32 v = 0; v < a->score.vectors; v++) {
+		V first = cpu_add(m, q->x0, cpu_i64(m, v * a->score.lanes));
+		V x = simd_add(&s, simd_splat(&s, LLVMBuildTrunc(B, first, m->i32, "")), simd_iota(&s, DT_i32));
+		q->limit[v] = simd_add(&s, LLVMBuildURem(B, x, rows, ""), shifts);
+	}
+}
+
+/* ---- tiles ---- */
+
+void tiles_pack(const Attention *a, const TilesPacked *t)
+{
+	Body *b = a->b;
+	CpuModule *m = b->m;
+	CpuLoop l = { 0 };
+	cpu_loop_begin(m, &l, t->first, t->last, cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(b);
+	V x = cpu_add(m, t->x0, cpu_mul(m, l.index, cpu_i64(m, t->p->width)));
+	pack(b, t->p, x, t->x_count, t->from, t->to, attention_at(a, t->base, cpu_mul(m, l.index, t->size)));
+	body_release(b, mark);
+	l.unroll = 1;
+	cpu_loop_end(m, &l, NULL);
+}
+
+void tiles_multiply(const Attention *a, const TilesProduct *t)
+{
+	CpuModule *m = a->b->m;
+	CpuLoop l = { 0 };
+	cpu_loop_begin(m, &l, cpu_i64(m, 0), t->tiles, cpu_i64(m, 1), 0, NULL);
+	V left = attention_at(a, t->left, cpu_mul(m, l.index, t->left_size));
+	V to = attention_at(a, t->to, cpu_mul(m, l.index, t->to_size));
+	cpu_call(m, t->function, 5, (V[]){ left, t->right, to, t->k, cpu_i1(m, t->more) });
+	l.unroll = 1;
+	cpu_loop_end(m, &l, NULL);
 }
 
 /* ---- rows of a panel ---- */
@@ -141,6 +182,15 @@ void rows_clear(const Attention *a, V at, V rows)
 }
 
 /* ---- scores ---- */
+
+LLVMValueRef attention_exp(const Attention *a, const Simd *s, V x)
+{
+	if (a->type == DT_f64)
+		return simd_exp(s, x);
+	V low = simd_f32(s, -87);
+	V y = simd_exp(s, simd_max_fast(s, low, x));
+	return simd_select(s, simd_lt(s, DT_f32, x, low), simd_f32(s, 0), y);
+}
 
 /* -inf where key `key0 + row` is not seen. */
 static void hide(const Attention *a, const Queries *q, const ScoreBlock *b)
@@ -296,14 +346,16 @@ void rows_epilogue(const Attention *a, const RowResult *r, V x0, V count)
 		store_results(b, r->which, true);
 	V line = attention_at(a, r->rows, cpu_mul(m, row.index, r->stride));
 	Run run;
-	run_begin(b, &run, r->f, cpu_i64(m, 0), body_product(b, r->f.first, r->f.last));
+	V f0 = r->f0 ? r->f0 : cpu_i64(m, 0), f1 = r->f1 ? r->f1 : body_product(b, r->f.first, r->f.last);
+	run_begin(b, &run, r->f, f0, f1);
 	CpuLoop lane = { 0 };
 	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, b->lanes.lanes), 0, NULL);
 	u32 here = body_mark(b);
 	b->vector_dim = fd;
 	b->coord[fd] = cpu_sub(m, lane.index, run.base);
 	b->mask = simd_mask(&b->lanes, cpu_sub(m, run.end, lane.index));
-	set_result(b, a->type, r->which, simd_load(&b->lanes, a->type, attention_at(a, line, lane.index), 0), true);
+	V at = attention_at(a, line, cpu_sub(m, lane.index, f0));
+	set_result(b, a->type, r->which, simd_load(&b->lanes, a->type, at, 0), true);
 	store_results(b, r->which, false);
 	b->mask = NULL;
 	b->vector_dim = NONE;

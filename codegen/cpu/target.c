@@ -11,6 +11,7 @@ const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_SCATTER] = &cpu_scatter,
 	[KERNEL_DOT] = &cpu_dot,
 	[KERNEL_ATTENTION] = &cpu_attention,
+	[KERNEL_ATTENTION_GRAD] = &cpu_attention_grad,
 };
 
 static const char *refusal(const CpuMachine *machine, const Kernel *k)

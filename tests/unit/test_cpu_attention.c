@@ -96,6 +96,41 @@ static void add_forward(Suite *s, const Shape *h)
 	suite_add(s, k, allowed(h), 1);
 }
 
+/* What the gradient is wanted of, as bits: dq dk dv dbias, dlse too. */
+enum { DQ = 1, DK = 2, DV = 4, DBIAS = 8, DLSE = 16, ALL = DQ | DK | DV };
+
+static void add_backward(Suite *s, const Shape *h, u32 what)
+{
+	Kernel *k = attention_kernel(s, KERNEL_ATTENTION_GRAD, "gradient", h);
+	DType w = wide(h);
+	operands(k, h);
+	Access lse = tensor(k, w, h, true, M_, -1);
+	operand(k, kb_load(k, tensor(k, w, h, true, M_, V_), NO));
+	operand(k, kb_load(k, lse, NO));
+	operand(k, kb_load(k, tensor(k, w, h, true, M_, V_), NO));
+	if (what & DLSE)
+		operand(k, kb_load(k, tensor(k, w, h, true, M_, -1), NO));
+	if (what & DQ)
+		kb_store(k, tensor(k, w, h, true, M_, K_), kb_acc(k, w, 0), NO);
+	if (what & DK) { /* something after it: a gate per feature */
+		KVal gate = kb_load(k, ACCESS(kb_slot(k, w, h->K), 0, 0, 0, 0, 0, 0, 1), NO);
+		kb_store(k, tensor(k, w, h, false, N_, K_), kb_op(k, S_mul, kb_acc(k, w, 1), gate), NO);
+	}
+	if (what & DV)
+		kb_store(k, tensor(k, w, h, false, N_, V_), kb_acc(k, w, 2), NO);
+	if (what & DBIAS) {
+		i64 T = h->M * h->N;
+		kb_store(k, ACCESS(kb_slot(k, w, h->B * h->G * h->R * T), 0, h->G * h->R * T, h->R * T, T, h->N, 1),
+			 kb_acc(k, w, 3), NO);
+	}
+	/* sums of M, N, K and V products of numbers up to 1, dS up to V of them, times probabilities that are up
+	 * to e^score of any log-sum-exp: from above those of the scores, so that they are below 1 */
+	f64 terms = (f64)(h->V + 2) * (f64)MAX(h->R * h->M, h->N), size = sqrt(terms);
+	Case *c = suite_add(s, k, allowed(h), MAX(1, size / 4));
+	c->low[lse.slot] = 0.5;
+	c->high[lse.slot] = 3;
+}
+
 static const Shape forward[] = {
 	{ 1, 1, 1, 5, 7, 4, 3, .compute = DT_f32 },
 	{ 2, 3, 1, 33, 33, 16, 16, .causal = true, .compute = DT_f32, .joined = true },
@@ -123,12 +158,46 @@ static void test_forward(void **state)
 	suite_run(&s, 31);
 }
 
+static const struct {
+	Shape shape;
+	u32 what;
+} backward[] = {
+	/* one shape of code: kernels that differ in numbers alone are compiled once */
+	{ { 2, 3, 2, 33, 33, 16, 16, .causal = true, .compute = DT_f32, .joined = true }, ALL },
+	{ { 2, 2, 2, 61, 61, 64, 64, .causal = true, .compute = DT_f32, .joined = true }, ALL },
+	{ { 2, 2, 2, 35, 300, 24, 40, .causal = true, .compute = DT_f32 }, ALL },
+	{ { 2, 2, 3, 50, 20, 16, 24, .causal = true, .compute = DT_f32 }, ALL },
+	{ { 2, 2, 3, 1, 201, 32, 32, .causal = true, .compute = DT_f32 }, ALL },
+	{ { 1, 1, 1, 300, 300, 8, 8, .causal = true, .window = 40, .compute = DT_f32 }, ALL | DLSE },
+	{ { 1, 1, 2, 50, 120, 8, 24, .causal = true, .window = 7, .compute = DT_f32 }, ALL },
+	{ { 1, 1, 1, 20, 150, 17, 5, .mask = true, .compute = DT_f32 }, ALL },
+	{ { 2, 1, 2, 19, 31, 8, 9, .mask = true, .bias = true, .causal = true, .compute = DT_f32 },
+	  ALL | DBIAS | DLSE },
+	{ { 1, 1, 4, 61, 140, 10, 33, .bias = true, .compute = DT_f32, .scale = 0.7 }, DK | DBIAS },
+	{ { 1, 2, 1, 60, 140, 32, 32, .compute = DT_bf16, .causal = true }, ALL | DLSE },
+	{ { 1, 2, 1, 40, 50, 32, 32, .compute = DT_f16, .bias = true, .joined = true }, ALL | DBIAS },
+	{ { 1, 2, 1, 37, 141, 12, 20, .compute = DT_f64, .causal = true }, ALL },
+	{ { 1, 1, 2, 1, 1, 1, 1, .compute = DT_f32 }, ALL },
+	{ { 1, 1, 1, 20, 1600, 8, 8, .compute = DT_f32 }, ALL }, /* keys in shares */
+	{ { 30, 1, 1, 3, 5, 4, 4, .compute = DT_f32 }, DQ | DV },
+};
+
+static void test_backward(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 i = 0; i < COUNT(backward); i++)
+		add_backward(&s, &backward[i].shape, backward[i].what);
+	suite_run(&s, 57);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forward),
+		cmocka_unit_test(test_backward),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
