@@ -336,12 +336,14 @@ void source_predicate(Decoder *d, Inst *in, u32 k)
 	scalar(d, in, k, TYPE_PRED, false, false);
 }
 
-static void list_push(Decoder *d, Inst *in, u32 slot)
+enum { MOST_LISTED = 160 };
+
+void list_push(Decoder *d, Inst *in, u32 slot)
 {
 	if (!in->list)
-		in->list = NEWN(d->arena, u32, 160);
-	if (in->nlist == 160)
-		decode_fail(d, "more operands than 160");
+		in->list = NEWN(d->arena, u32, MOST_LISTED);
+	if (in->nlist == MOST_LISTED)
+		decode_fail(d, "more operands than %u", MOST_LISTED);
 	in->list[in->nlist++] = slot;
 }
 

@@ -39,11 +39,11 @@ void source_loose(Decoder *d, Inst *in, u32 k, Type type);
 void source_predicate(Decoder *d, Inst *in, u32 k);            /* !p becomes a negated copy: in->flags bit k */
 u32 slot_of(Decoder *d, const Operand *o, Type type, bool write, bool *wide);
 void list_of(Decoder *d, Inst *in, u32 k, Type type, bool write); /* appends a vector's slots (or one) */
-u32 list_start(const Inst *in);
+void list_push(Decoder *d, Inst *in, u32 slot);
 void address(Decoder *d, Inst *in, u32 k, u32 reg);            /* base into in->reg[reg], in->offset, in->space */
 u64 number(Decoder *d, u32 k);                                 /* an operand that must be a number */
 u32 constant_slot(Decoder *d, u64 bits, bool wide);
-u32 *scratch_slots(Decoder *d);                                /* [4] of 32 bits, for what one instruction copies */
+u32 *scratch_slots(Decoder *d);                                /* [4], one after another, for what one instruction copies */
 void expect_operands(Decoder *d, u32 least, u32 most);
 u32 label_of(Decoder *d, const Operand *o);                    /* to be patched */
 

@@ -102,7 +102,8 @@ typedef enum FragmentState {
 	READY,
 	AT_SYNC,      /* waits for other lanes of its warp */
 	AT_BARRIER,   /* waits for other warps at a barrier of the block */
-	AT_MBARRIER   /* waits for the phase of an mbarrier */
+	AT_MBARRIER,  /* waits for the phase of an mbarrier */
+	AT_WARPGROUP  /* waits for the other warps of its warpgroup to issue a product */
 } FragmentState;
 
 typedef struct Fragment {
@@ -111,6 +112,14 @@ typedef struct Fragment {
 	u8 barrier;
 	bool yielded;     /* ran long: others first */
 } Fragment;
+
+/* A wgmma that has been issued, not yet performed. */
+typedef struct Pending {
+	const Inst *in;
+	u64 a, b;         /* descriptors */
+	u32 group, number; /* number: which of the warp's products */
+	bool add;         /* to what is in the registers */
+} Pending;
 
 /* One asynchronous copy of a lane, not yet performed. */
 typedef struct Copy {
@@ -133,13 +142,13 @@ struct Warp {
 	u32 spin;         /* branches since it last gave way */
 	u32 group[LANES]; /* cp.async groups that the lane has committed */
 	VEC(Copy) copies; /* pending, oldest first; in block->arena */
-	u32 *clock;       /* race.c: the warp's vector clock */
+	VEC(Pending) products; /* wgmma under way */
+	u32 products_committed, products_issued;
 };
 
 typedef struct Barrier {
 	u32 arrived;      /* threads; an aligned instruction counts whole warps */
 	u32 expected;     /* 0: all that live */
-	u32 warps;        /* bits of those that have arrived */
 	u32 yes, no;      /* bar.red: how many threads' predicates held, and did not */
 	bool in_use, aligned;
 } Barrier;
@@ -202,10 +211,6 @@ void launch_run(Launch *launch);
 bool warp_run(Warp *w, u32 budget);
 u64 block_random(Block *b);
 
-/* async.c: nothing in the block is ready: performs what is still under way; false if there is nothing. */
-bool block_unblock(Block *b);
-void block_close(Block *b);
-
 /* Reports what a lane did wrong; the first report of a launch counts. Returns FAULT. */
 PL_PRINTF(5, 6) Action fault(Warp *w, const Inst *in, int lane, int error, const char *format, ...);
 enum { ERROR_ILLEGAL_ADDRESS = 700, ERROR_ILLEGAL_INSTRUCTION = 715, ERROR_MISALIGNED = 716, ERROR_LAUNCH_FAILED = 719 };
@@ -226,7 +231,6 @@ enum { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_ASYNC };
 void race_start(Block *b);
 void race_stop(Block *b);
 bool race_access(Warp *w, const Inst *in, int lane, u32 address, u32 bytes, int kind);
-void race_join(Block *b, u32 warps); /* these warps have met at a barrier */
 
 /* Accessors of the register file. */
 static inline u32 *r32(Warp *w, u32 at)
@@ -281,8 +285,7 @@ static inline u64 operand_of(Warp *w, const Inst *in, u32 k, int lane)
 		}                                                                \
 	} while (0)
 
-/* Narrow formats (formats.c). */
-f32 f32_of_f16(u16 h);
+/* Narrow formats (formats.c, and here what must be quick). */
 u16 f16_of_f64(f64 v, Rounding round);
 u16 bf16_of_f64(f64 v, Rounding round);
 static inline f32 f32_of_bf16(u16 h)
@@ -303,5 +306,15 @@ static inline u32 bits_of_f32(f32 f)
 	u32 bits;
 	memcpy(&bits, &f, 4);
 	return bits;
+}
+static inline f32 f32_of_f16(u16 h)
+{
+	u32 sign = (u32)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
+	if (exponent == 31)
+		return f32_of_bits(sign | 0x7f800000 | fraction << 13);
+	if (exponent)
+		return f32_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+	f32 v = (f32)fraction * 0x1p-24f;
+	return sign ? -v : v;
 }
 #endif

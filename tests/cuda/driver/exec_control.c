@@ -1,6 +1,7 @@
 /* exec_control.c: barriers of the block, fences (nothing to do: a block's accesses happen in one order),
  * and what asks for nothing that the stand-in must do: prefetches, hints, register counts. */
 #include "decode.h"
+#include "race.h"
 
 u32 uniform(Warp *w, const Inst *in, u32 k, u32 mask)
 {
@@ -37,12 +38,14 @@ static void open_if_complete(Block *b, u32 id)
 					r32(w, in->reg[0])[__builtin_ctz(m)] = x->yes;
 			else if (in->variant == BAR_AND || in->variant == BAR_OR)
 				set_predicate(w, in->reg[0], f->mask, (in->variant == BAR_AND ? !x->no : x->yes != 0) ? ALL_LANES : 0);
+			if (b->race)
+				race_acquire(w, race_barrier_clock(b, id));
 			f->state = READY;
 			f->pc++;
 		}
 	}
 	if (b->race)
-		race_join(b, x->warps);
+		memset(race_barrier_clock(b, id), 0, LANES * sizeof(u32));
 	b->progress++;
 	*x = (Barrier){ 0 };
 }
@@ -82,7 +85,8 @@ static Action bar(Warp *w, const Inst *in, u32 mask)
 	x->aligned = aligned;
 	x->expected = expected;
 	x->arrived += aligned ? LANES : (u32)__builtin_popcount(mask);
-	x->warps |= 1u << w->index;
+	if (w->block->race)
+		race_release(w, race_barrier_clock(w->block, id));
 	if (expected && x->arrived > expected)
 		return fault(w, in, -1, ERROR_LAUNCH_FAILED, "more than the %u threads of barrier %u have come", expected, id);
 	if (in->variant >= BAR_POPC) {

@@ -81,11 +81,6 @@ const Format format_tf32 = { 8, 10, 0x1.ffcp127, 0xff << 10, 0x3ffff };
 const Format format_e4m3 = { 4, 3, 448, 0x7f, 0x7f };
 const Format format_e5m2 = { 5, 2, 57344, 0x7c, 0x7f };
 
-f32 f32_of_f16(u16 h)
-{
-	return (f32)format_decode(&format_f16, h);
-}
-
 u16 f16_of_f64(f64 v, Rounding round)
 {
 	return (u16)format_encode(&format_f16, v, round, false);

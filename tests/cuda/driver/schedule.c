@@ -1,7 +1,8 @@
 /* schedule.c: a grid over host threads, a block's warps within one. Any order of warps between barriers
  * and any order of blocks is one that a GPU may take: PLINTH_STANDIN chooses. Reads a Launch, writes its
  * error. */
-#include "exec.h"
+#include "engine.h"
+#include "race.h"
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -127,6 +128,7 @@ static void worker_open(Worker *k)
 
 static void worker_close(Worker *k)
 {
+	race_stop(&k->block);
 	free(k->block.warp);
 	free(k->block.shared);
 	free(k->registers);
@@ -161,6 +163,8 @@ static void block_open(Worker *k, u64 linear)
 		w->spin = 0;
 		memset(w->group, 0, sizeof w->group);
 		memset(&w->copies, 0, sizeof w->copies);
+		memset(&w->products, 0, sizeof w->products);
+		w->products_committed = w->products_issued = 0;
 		for (u32 s = 0; s < x->kernel->specials.n; s++) {
 			SpecialUse use = x->kernel->specials.v[s];
 			for (u32 l = 0; l < LANES; l++)
@@ -184,7 +188,8 @@ static void report_deadlock(Block *b)
 {
 	static const char *const states[] = { [AT_SYNC] = "waits for other lanes of its warp",
 					      [AT_BARRIER] = "waits at a barrier",
-					      [AT_MBARRIER] = "waits for an mbarrier" };
+					      [AT_MBARRIER] = "waits for an mbarrier",
+					      [AT_WARPGROUP] = "waits for the other warps of its warpgroup" };
 	char text[500];
 	size_t n = 0;
 	Warp *first = NULL;
@@ -221,7 +226,9 @@ static void block_run(Block *b)
 			ran = true;
 			ok = warp_run(w, budget);
 		}
-		if (ok && !ran && !block_unblock(b)) {
+		/* Bulk copies come when nothing else can go on, or at any time. */
+		bool copied = (!ran || (order == SCHEDULE_RANDOM && block_random(b) % 4 == 0)) && bulk_step(b);
+		if (ok && !ran && !copied) {
 			report_deadlock(b);
 			break;
 		}
@@ -243,8 +250,8 @@ static void *work(void *argument)
 			i = x->nblock - 1 - i;
 		block_open(k, i);
 		block_run(&k->block);
-		block_close(&k->block);
-		arena_release(&k->block.arena, (ArenaMark){ 0 });
+		k->block.engine = NULL;
+		arena_free(&k->block.arena);
 	}
 	worker_close(k);
 	return NULL;

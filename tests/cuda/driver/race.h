@@ -1,0 +1,17 @@
+/* race.h: who may have touched what in shared memory (race.c). */
+#ifndef STANDIN_RACE_H
+#define STANDIN_RACE_H
+#include "exec.h"
+
+typedef struct Race Race;
+
+/* A vector clock that the barrier passes on. */
+u32 *race_barrier_clock(Block *b, u32 id);
+/* `w` arrives: what it has done so far is known to all who acquire the clock. */
+void race_release(Warp *w, u32 *clock);
+void race_acquire(Warp *w, const u32 *clock);
+/* Copies under way into these bytes: one more (+1) or one less (-1). */
+void race_pending(Block *b, u32 address, u32 bytes, int change);
+/* A copy of `w` has been done: a write of it now. */
+void race_written(Warp *w, u32 address, u32 bytes);
+#endif
