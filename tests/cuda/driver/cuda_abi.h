@@ -188,6 +188,8 @@ API CUresult cuTensorMapEncodeTiled(CUtensorMap *map, int type, u32 rank, void *
 /* Not of CUDA: what the stand-in's own tests and its cuBLASLt ask. */
 /* What the last failed launch or load reported; "" if none has. */
 API const char *standinLastReport(void);
+/* Says what went wrong in enqueued work; gives the error. */
+API CUresult standinReport(CUresult error, const char *text);
 /* Forgets a failed launch: the context can be used again. */
 API void standinForget(void);
 /* Reads PLINTH_STANDIN anew. */

@@ -42,6 +42,11 @@ const char *standinLastReport(void)
 	return context.report;
 }
 
+CUresult standinReport(CUresult error, const char *text)
+{
+	return driver_fail(error, "%s", text);
+}
+
 void standinForget(void)
 {
 	context.failed = CUDA_SUCCESS;

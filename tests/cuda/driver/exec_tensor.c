@@ -112,13 +112,24 @@ static void decode_matrix(Decoder *d, Inst *in)
 /* mma.sync.aligned.mMnNkK.row.col.d.a.b.c: list holds d, a, b, c. A is 16 x K, B is K x 8. */
 enum { D_REGS = 4 };
 
-static f32 element(Warp *w, const Inst *in, u32 slot, u32 lane, u32 half)
+/* The one or two elements of each lane's register. */
+static void unpack(Warp *w, const Inst *in, u32 slot, f32 out[2][LANES])
 {
-	u32 v = r32(w, slot)[lane];
-	switch (in->from) {
-	case TYPE_BF16: return f32_of_bf16((u16)(v >> 16 * half));
-	case TYPE_F16: return f32_of_f16((u16)(v >> 16 * half));
-	default: return f32_of_bits(v & 0xffffe000); /* tf32: the low 13 bits are not looked at */
+	const u32 *v = r32(w, slot);
+	for (u32 l = 0; l < LANES; l++) {
+		switch (in->from) {
+		case TYPE_BF16:
+			out[0][l] = f32_of_bits(v[l] << 16);
+			out[1][l] = f32_of_bits(v[l] & 0xffff0000);
+			break;
+		case TYPE_F16:
+			out[0][l] = f32_of_f16((u16)v[l]);
+			out[1][l] = f32_of_f16((u16)(v[l] >> 16));
+			break;
+		default:
+			out[0][l] = f32_of_bits(v[l] & 0xffffe000); /* tf32: the low 13 bits are not looked at */
+			break;
+		}
 	}
 }
 
@@ -132,27 +143,28 @@ static Action mma(Warp *w, const Inst *in, u32 mask)
 	bool narrow = in->type == TYPE_F16;
 	u32 nc = narrow ? 2 : D_REGS;
 	const u32 *d = in->list, *a = d + nc, *b = a + na, *c = b + nb;
-	f32 ea[16][16], eb[16][8], acc[16][8];
-	for (u32 l = 0; l < LANES; l++) {
-		u32 g = l / 4, t = l % 4;
-		for (u32 i = 0; i < na; i++)
+	f32 ea[16][16], eb[16][8], acc[16][8], part[2][LANES];
+	for (u32 i = 0; i < na; i++) {
+		unpack(w, in, a[i], part);
+		for (u32 l = 0; l < LANES; l++)
 			for (u32 h = 0; h < per; h++)
-				ea[g + 8 * (i & 1)][per * (t + 4 * (i >> 1)) + h] = element(w, in, a[i], l, h);
-		for (u32 i = 0; i < nb; i++)
-			for (u32 h = 0; h < per; h++)
-				eb[per * (t + 4 * i) + h][g] = element(w, in, b[i], l, h);
-		for (u32 i = 0; i < 4; i++) {
-			u32 row = g + 8 * (i >> 1), column = 2 * t + (i & 1);
-			acc[row][column] = narrow ? f32_of_f16((u16)(r32(w, c[i >> 1])[l] >> 16 * (i & 1)))
-						  : rf32(w, c[i])[l];
-		}
+				ea[l / 4 + 8 * (i & 1)][per * (l % 4 + 4 * (i >> 1)) + h] = part[h][l];
 	}
-	for (u32 i = 0; i < 16; i++)
-		for (u32 k = 0; k < k_size; k++) {
-			f32 x = ea[i][k];
-			for (u32 j = 0; j < 8; j++)
-				acc[i][j] = __builtin_fmaf(x, eb[k][j], acc[i][j]);
-		}
+	for (u32 i = 0; i < nb; i++) {
+		unpack(w, in, b[i], part);
+		for (u32 l = 0; l < LANES; l++)
+			for (u32 h = 0; h < per; h++)
+				eb[per * (l % 4 + 4 * i) + h][l / 4] = part[h][l];
+	}
+	for (u32 l = 0; l < LANES; l++)
+		for (u32 i = 0; i < 4; i++)
+			acc[l / 4 + 8 * (i >> 1)][2 * (l % 4) + (i & 1)] =
+				narrow ? f32_of_f16((u16)(r32(w, c[i >> 1])[l] >> 16 * (i & 1))) : rf32(w, c[i])[l];
+	for (u32 half = 0; half < 16; half += 8)
+		for (u32 k = 0; k < k_size; k++)
+			for (u32 i = half; i < half + 8; i++)
+				for (u32 j = 0; j < 8; j++)
+					acc[i][j] = __builtin_fmaf(ea[i][k], eb[k][j], acc[i][j]);
 	for (u32 l = 0; l < LANES; l++)
 		for (u32 i = 0; i < 4; i++) {
 			f32 v = acc[l / 4 + 8 * (i >> 1)][2 * (l % 4) + (i & 1)];

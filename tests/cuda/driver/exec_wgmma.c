@@ -64,7 +64,7 @@ static bool multiply(Warp *w, const Inst *in, const Pending *p)
 {
 	enum { K = 16 };
 	u32 n = (u32)in->offset, first = 16 * (w->index % 4);
-	static _Thread_local f32 b[K][256], acc[16][256];
+	f32 b[K][256], acc[16][256];
 	f32 a[K][16]; /* transposed, as read_tile gives it */
 	Tile ta = tile_of(p->a, in->flags & TRANSPOSE_A), tb = tile_of(p->b, in->flags & TRANSPOSE_B);
 	if (!read_tile(w, in, &tb, 0, n, b[0], 256))
