@@ -74,44 +74,96 @@ void recipe_data(Elaborator *e, const Decl *d)
 	}
 }
 
-/* Axis names are checked against what the model has; which mesh they go to is the sharding pass's. */
-static bool axis_known(const Elaborator *e, const char *name, Buf *candidates)
+static const char *short_name(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	return dot ? dot + 1 : name;
+}
+
+/* How many axes a rule's name can mean; `candidates` lists them. Classes that share a qualified name are one axis of one
+ * module, in all its instances; a name without a module is the model's own axis, if it has one of that name. */
+static u32 axes_named(Elaborator *e, const char *name, Buf *candidates)
 {
 	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers" };
 	for (u32 i = 0; i < COUNT(special); i++)
 		if (!strcmp(special[i], name))
-			return true;
-	u32 found[64], n = 0;
-	bool qualified = strchr(name, '.') != NULL;
+			return 1;
+	const char *seen[64];
+	u32 nseen = 0, found = 0;
 	for (u32 i = 1; i < e->ir->axis.n; i++) {
 		const AxisClass *c = &e->ir->axis.v[i];
+		const char *first = NULL;
+		bool known = false;
 		for (u32 k = 0; k < c->names.n && !c->alias; k++) {
-			const char *dot = strrchr(c->names.v[k], '.');
-			const char *tail = dot && !qualified ? dot + 1 : c->names.v[k];
-			if (strcmp(tail, name))
+			if (!strcmp(c->names.v[k], name))
+				return 1;
+			if (strcmp(short_name(c->names.v[k]), name))
 				continue;
-			bool seen = false;
-			for (u32 j = 0; j < n; j++)
-				seen |= found[j] == i;
-			if (!seen && n < COUNT(found)) {
-				found[n++] = i;
-				buf_printf(candidates, "%s%s", candidates->n ? ", " : "", c->names.v[k]);
-			}
-			break;
+			first = first ? first : c->names.v[k];
+			for (u32 j = 0; j < nseen; j++)
+				known |= seen[j] == c->names.v[k];
+			if (nseen < COUNT(seen))
+				seen[nseen++] = c->names.v[k];
+		}
+		if (first && !known) {
+			buf_printf(candidates, "%s%s", found ? ", " : "", first);
+			found++;
 		}
 	}
-	return n > 0;
+	return found;
+}
+
+/* What stands in the brackets of `pipe(schedule = 1f1b, micro = 32)`. */
+static void rule_settings(Elaborator *e, const char *axis, const Expr *to)
+{
+	for (u32 i = 0; to->kind == EXPR_CALL && i < to->call.argument.n; i++) {
+		const Argument *a = &to->call.argument.v[i];
+		if (!a->name.text) {
+			fail(e, E0509, a->value->loc, "what a rule is given has names: layers -> pipe(interleave = 2)");
+			continue;
+		}
+		/* words such as 1f1b mean themselves */
+		bool word = a->value->kind == EXPR_NAME && !lookup(e, a->value->name);
+		Datum *v = word ? datum_text(e, a->value->name, a->value->loc) : expression(e, a->value);
+		if (v->kind != DATUM_ERROR)
+			add_setting(e, arena_printf(e->arena, "shard.%s.%s", axis, a->name.text), v, a->value->loc);
+	}
+}
+
+/* Where a rule sends an axis is an axis of the mesh, or several; what is called, pipe(..), is a schedule. */
+static void check_mesh(Elaborator *e, const Datum *mesh, const Expr *to)
+{
+	for (u32 i = 0; (to->kind == EXPR_TUPLE || to->kind == EXPR_LIST) && i < to->list.n; i++)
+		check_mesh(e, mesh, to->list.v[i]);
+	if (to->kind != EXPR_NAME || !mesh)
+		return;
+	const char **all = NEWN(e->arena, const char *, mesh->list.n + 1);
+	for (u32 i = 0; i < mesh->list.n; i++) {
+		all[i] = mesh->list.v[i].name;
+		if (all[i] == to->name)
+			return;
+	}
+	const char *near = nearest(to->name, all, mesh->list.n);
+	fail(e, E0509, to->loc, "the mesh has no axis '%s'%s", to->name,
+	     near ? did_you_mean(e, near) : names_listed(e, "it has", all, mesh->list.n));
 }
 
 void recipe_shard(Elaborator *e, const Decl *d)
 {
+	const Datum *mesh = NULL;
+	bool split = false;
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
 		if (s->kind == STMT_ASSIGN && s->assign.target.n == 1) {
 			Datum *v = expression(e, s->assign.value);
 			const char *name = dotted(e, s->assign.target.v[0]);
-			for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++)
+			if (name && !strcmp(name, "mesh") && v->kind == DATUM_RECORD)
+				mesh = v;
+			for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++) {
+				const Datum *size = v->list.v[k].value;
+				split |= !strcmp(name, "mesh") && size->kind == DATUM_NUMBER && size->number.value > 1;
 				add_setting(e, arena_printf(e->arena, "shard.%s.%s", name, v->list.v[k].name), v->list.v[k].value, s->loc);
+			}
 			if (name && v->kind != DATUM_RECORD && v->kind != DATUM_ERROR)
 				add_setting(e, arena_printf(e->arena, "shard.%s", name), v, s->loc);
 			continue;
@@ -121,6 +173,7 @@ void recipe_shard(Elaborator *e, const Decl *d)
 			continue;
 		}
 		const char *to = dotted(e, s->arrow.to);
+		check_mesh(e, mesh, s->arrow.to);
 		for (u32 k = 0; k < s->arrow.from.n; k++) {
 			const char *name = dotted(e, s->arrow.from.v[k]);
 			Buf candidates = { .arena = e->arena };
@@ -128,20 +181,33 @@ void recipe_shard(Elaborator *e, const Decl *d)
 				fail(e, E0509, s->loc, "a rule is an axis and where it goes: Attention.H -> tensor");
 				continue;
 			}
-			if (!e->incomplete && !axis_known(e, name, &candidates)) {
+			u32 found = e->incomplete ? 1 : axes_named(e, name, &candidates);
+			if (found > 1) {
+				fail(e, E0509, s->arrow.from.v[k]->loc, "several axes are called '%s'; which is meant: %s?", name, candidates.text);
+				continue;
+			}
+			if (!found) {
 				const char **all = NEWN(e->arena, const char *, e->ir->axis.n);
 				u32 n = 0;
 				for (u32 j = 1; j < e->ir->axis.n; j++)
 					if (e->ir->axis.v[j].name)
 						all[n++] = e->ir->axis.v[j].name;
 				const char *near = nearest(name, all, n);
-				fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s%s%s", name,
-				     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+				fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s", name,
+				     did_you_mean(e, near));
 				continue;
 			}
+			rule_settings(e, name, s->arrow.to);
 			VEC_PUSH(e->arena, &e->model->shard, (ShardRule){ name, to, s->arrow.from.v[k]->loc });
 		}
 	}
+	if (split)
+		diag_warning(e->diag, W0005, d->loc, "the rules are checked, and nothing acts on them yet: a step runs on one device");
+}
+
+void recipe_export(Elaborator *e, const Decl *d)
+{
+	diag_warning(e->diag, W0005, d->loc, "an export block is read, and nothing acts on it yet");
 }
 
 /* ---- adapt ---- */
@@ -151,8 +217,7 @@ void recipe_adapt(Elaborator *e, const Decl *d)
 	frame_push(e, d, "", (Loc){ 0 });
 	if (d->label && d->label->kind == EXPR_NAME && strcmp(d->label->name, e->model->name)) {
 		const char *near = nearest(d->label->name, &e->model->name, 1);
-		fail(e, E0510, d->label->loc, "there is no model '%s' to adapt%s%s%s", d->label->name, near ? "; did you mean '" : "",
-		     near ? near : "", near ? "'?" : "");
+		fail(e, E0510, d->label->loc, "there is no model '%s' to adapt%s", d->label->name, did_you_mean(e, near));
 	}
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];

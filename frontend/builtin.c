@@ -175,9 +175,7 @@ static Datum *call_op(Elaborator *e, Op op, const char *name, const EntryList *a
 			const char *all[16];
 			for (u32 j = 0; j < nfield && j < 16; j++)
 				all[j] = f[j].name;
-			const char *near = nearest(key, all, MIN(nfield, 16u));
-			return fail(e, E0206, argument->v[i].name_loc, "%s has no argument '%s'%s%s%s", name, key, near ? "; did you mean '" : "",
-				    near ? near : "", near ? "'?" : "");
+			return unknown_argument(e, name, &argument->v[i], all, MIN(nfield, 16u));
 		}
 		if (argument->v[i].value->kind == DATUM_ERROR)
 			return argument->v[i].value;
@@ -249,9 +247,7 @@ static bool bind(Call *c, const Builtin *b, const EntryList *argument)
 		while (k < n && name[k] != a->name)
 			k++;
 		if (k == n) {
-			const char *near = nearest(a->name, name, n);
-			return refuse(e, E0206, a->name_loc, "%s has no argument '%s'%s%s%s", b->name, a->name,
-				      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+			return unknown_argument(e, b->name, a, name, n)->kind != DATUM_ERROR;
 		}
 		if (c->arg[k])
 			return refuse(e, E0206, a->name_loc, "%s: '%s' is given twice", b->name, a->name);
@@ -267,15 +263,15 @@ static bool bind(Call *c, const Builtin *b, const EntryList *argument)
 Datum *call_builtin(Elaborator *e, const char *name, const EntryList *argument, const Expr *call)
 {
 	const Builtin *b = builtin_of(name);
+	Loc loc = call->loc;
+	Call c = { .e = e, .loc = loc, .name = name };
+	if (b && !bind(&c, b, argument))
+		return datum_error(e);
 	for (u32 i = 0; i < argument->n; i++)
 		if (argument->v[i].value->kind == DATUM_ERROR)
 			return argument->v[i].value;
-	Loc loc = call->loc;
 	if (!b)
 		return call_op(e, op_of(name), name, argument, loc);
-	Call c = { .e = e, .loc = loc, .name = name };
-	if (!bind(&c, b, argument))
-		return datum_error(e);
 	if (!e->g && !b->of_values)
 		return fail(e, E0405, loc, "%s computes a tensor, and only values known at compile time can stand here", name);
 	return b->call(&c);

@@ -175,8 +175,8 @@ static void check_preset(Elaborator *e, const Block *preset, const Datum *group)
 		}
 		if (!found) {
 			const char *near = nearest(name, all, group->list.n);
-			fail(e, E0410, is_entry(s) ? s->assign.target.v[0]->loc : s->loc, "the config has no '%s'%s%s%s", name,
-			     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+			fail(e, E0410, is_entry(s) ? s->assign.target.v[0]->loc : s->loc, "the config has no '%s'%s", name,
+			     did_you_mean(e, near));
 			for (u32 k = 0; near && k < group->list.n; k++)
 				if (all[k] == near)
 					diag_note(e->diag, group->list.v[k].name_loc, "'%s' is declared here", near);
@@ -221,9 +221,8 @@ void read_config(Elaborator *e)
 			buf_printf(&all, "%s%s", i ? ", " : "", names[i]);
 		}
 		const char *near = nearest(e->options->preset, names, presets.n);
-		fail(e, E0411, (Loc){ 0 }, "there is no preset '%s'%s%s%s; there %s %s", e->options->preset,
-		     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", presets.n == 1 ? "is" : "are",
-		     all.n ? all.text : "none");
+		fail(e, E0411, (Loc){ 0 }, "there is no preset '%s'%s%s", e->options->preset, did_you_mean(e, near),
+		     arena_printf(e->arena, "%s the file has %s", near ? "" : ";", all.n ? all.text : "none"));
 	}
 	Datum *config = datum_new(e, DATUM_RECORD, (Loc){ 0 });
 	for (u32 f = 0; f < e->file.n; f++)
@@ -249,7 +248,6 @@ void unused_sets(Elaborator *e)
 		for (u32 k = 0; k < e->model->setting.n; k++)
 			all[n++] = e->model->setting.v[k].key;
 		const char *near = nearest(key, all, n);
-		fail(e, E0410, (Loc){ 0 }, "--set %s: the file has no such value%s%s%s", key, near ? "; did you mean '" : "",
-		     near ? near : "", near ? "'?" : "");
+		fail(e, E0410, (Loc){ 0 }, "--set %s: the file has no such value%s", key, did_you_mean(e, near));
 	}
 }

@@ -79,11 +79,66 @@ Datum *fail(Elaborator *e, ErrorCode code, Loc loc, const char *format, ...)
 	diag_error(e->diag, code, loc, "%s", text);
 	/* who applied the module that the error is in: up to three levels */
 	u32 shown = 0;
+	Loc last = loc;
 	if (e->diag->nerror > before)
-		for (Frame *f = e->frame; f && f->applied_at.line && shown < 3; f = f->outer, shown++)
+		for (Frame *f = e->frame; f && f->applied_at.line && shown < 3; last = f->applied_at, f = f->outer) {
+			if (f->applied_at.file == last.file && f->applied_at.line == last.line && f->applied_at.column == last.column)
+				continue;
 			diag_note(e->diag, f->applied_at, "in this application of %s",
 				  f->decl && f->decl->name.text ? f->decl->name.text : "it");
+			shown++;
+		}
 	return datum_error(e);
+}
+
+static const struct {
+	const char *name, *here;
+	bool note;
+} foreign[] = {
+#define FOREIGN(name, here) { #name, here, false },
+#define NOTE(name, text) { #name, text, true },
+#include "frontend/foreign.def"
+#undef NOTE
+#undef FOREIGN
+};
+
+const char *foreign_name(Elaborator *e, const char *name)
+{
+	for (u32 i = 0; i < COUNT(foreign); i++)
+		if (!strcmp(foreign[i].name, name))
+			return arena_printf(e->arena, foreign[i].note ? "; %s" : "; here that is %s", foreign[i].here);
+	return NULL;
+}
+
+const char *did_you_mean(Elaborator *e, const char *near)
+{
+	return near ? arena_printf(e->arena, "; did you mean '%s'?", near) : "";
+}
+
+const char *names_listed(Elaborator *e, const char *what, const char *const *all, u32 n)
+{
+	Buf b = { .arena = e->arena };
+	for (u32 i = 0; i < n; i++)
+		buf_printf(&b, "%s%s%s", i ? ", " : "; ", i ? "" : arena_printf(e->arena, "%s ", what), all[i]);
+	return n ? b.text : "";
+}
+
+Datum *unknown_argument(Elaborator *e, const char *callee, const Entry *given, const char *const *all, u32 n)
+{
+	for (u32 k = 0; k < COUNT(foreign); k++) { /* another name of something that this one takes */
+		const char *here = foreign[k].here;
+		bool fits = foreign[k].note;
+		if (strcmp(foreign[k].name, given->name))
+			continue;
+		for (u32 i = 0; i < n; i++)
+			fits |= str_starts(str_of(here), str_of(all[i])) && strchr(" ,", here[strlen(all[i])]);
+		if (fits)
+			return fail(e, E0206, given->name_loc, "%s has no argument '%s'%s", callee, given->name,
+				    foreign_name(e, given->name));
+	}
+	const char *near = nearest(given->name, all, n);
+	return fail(e, E0206, given->name_loc, "%s has no argument '%s'%s", callee, given->name,
+		    near ? did_you_mean(e, near) : names_listed(e, "it takes", all, n));
 }
 
 /* The last part of a qualified name: "Attention.H" is H to a reader of the source. */
@@ -144,18 +199,22 @@ const char *dim_show(Elaborator *e, Dim d, Axis a)
 	return b.text ? b.text : "";
 }
 
-const char *shape_show(Elaborator *e, Val v)
+const char *type_show(Elaborator *e, const Type *t, const Axis *axis)
 {
 	Buf b = { .arena = e->arena };
-	const Type *t = val_type(e->g, v);
 	buf_char(&b, '[');
 	for (u32 d = 0; d < t->rank; d++) {
 		if (d)
 			buf_put(&b, STR(", "));
-		put_dim(&b, e->ir, t->dim[d], val_axis(e->g, v)[d]);
+		put_dim(&b, e->ir, t->dim[d], axis[d]);
 	}
 	buf_char(&b, ']');
 	return b.text;
+}
+
+const char *shape_show(Elaborator *e, Val v)
+{
+	return type_show(e, val_type(e->g, v), val_axis(e->g, v));
 }
 
 static void put_source(Elaborator *e, Buf *b, const Datum *d)

@@ -22,7 +22,7 @@ typedef struct Side {
 
 typedef struct Pattern {
 	Elaborator *e;
-	Loc loc;
+	Loc loc, text_loc; /* of the call, and of the pattern in it */
 	const char *what;
 	Letter letter[MOST_NAMES * 2];
 	u32 nletter;
@@ -31,7 +31,7 @@ typedef struct Pattern {
 
 static bool complain(Pattern *p, const char *text)
 {
-	fail(p->e, E0307, p->loc, "%s: %s", p->what, text);
+	fail(p->e, E0307, p->text_loc, "%s: %s", p->what, text);
 	return false;
 }
 
@@ -145,7 +145,7 @@ static bool expand_ellipsis(Pattern *p, Val x)
 	Side *side[2] = { &p->left, &p->right };
 	u32 n = p->left.ngroup, first = p->nletter;
 	if (p->left.ellipsis == NONE ? t->rank != n : t->rank < n) {
-		fail(p->e, E0307, p->loc, "%s: the pattern has %u axes on the left, and the tensor is %s", p->what, n,
+		fail(p->e, E0307, p->text_loc, "%s: the pattern has %u axes on the left, and the tensor is %s", p->what, n,
 		     shape_show(p->e, x));
 		return false;
 	}
@@ -194,7 +194,7 @@ static bool solve(Pattern *p, Val x)
 			Letter *a = &p->letter[l[i]];
 			if (!a->size) {
 				if (open != NONE) {
-					fail(e, E0307, p->loc, "%s: the sizes of '%s' and '%s' are not known: give one of them, "
+					fail(e, E0307, p->text_loc, "%s: the sizes of '%s' and '%s' are not known: give one of them, "
 							       "as in %s = 8",
 					     p->what, p->letter[open].name, a->name, p->letter[open].name);
 					return false;
@@ -207,7 +207,7 @@ static bool solve(Pattern *p, Val x)
 			bool fits = q && !(dim_is_number(rest, &whole_number) && dim_is_number(a->size, &by) &&
 					   whole_number % by);
 			if (!fits) {
-				fail(e, E0307, p->loc, "%s: %s = %s does not divide dimension %s of %s", p->what,
+				fail(e, E0307, p->text_loc, "%s: %s = %s does not divide dimension %s of %s", p->what,
 				     a->name ? a->name : "1", dim_show(e, a->size, (Axis){ 0 }),
 				     dim_show(e, t->dim[g], whole), shape_show(e, x));
 				return false;
@@ -218,7 +218,7 @@ static bool solve(Pattern *p, Val x)
 		if (open != NONE) {
 			p->letter[open].size = rest;
 		} else if (!(dim_is_number(rest, &one) && one == 1)) {
-			fail(e, E0307, p->loc, "%s: dimension %s of %s is not the product that the pattern says", p->what,
+			fail(e, E0307, p->text_loc, "%s: dimension %s of %s is not the product that the pattern says", p->what,
 			     dim_show(e, t->dim[g], whole), shape_show(e, x));
 			return false;
 		}
@@ -238,6 +238,19 @@ static bool solve(Pattern *p, Val x)
 			axis_set_factors(e->ir, whole, factor, n);
 	}
 	return true;
+}
+
+/* A letter of the right side that the left has not; one of its own if there is none. */
+static u32 extra_letter(const Pattern *p)
+{
+	for (u32 k = 0; k < p->right.nletter; k++) {
+		bool found = false;
+		for (u32 i = 0; i < p->left.nletter; i++)
+			found |= p->left.letter[i] == p->right.letter[k];
+		if (!found)
+			return p->right.letter[k];
+	}
+	return p->right.letter[0];
 }
 
 /* The tensor with one dimension per letter of the left side. */
@@ -322,8 +335,9 @@ static bool take_call(Pattern *p, const EntryList *argument, u32 want, Val *x)
 		fail(e, E0206, p->loc, "%s takes a tensor and a pattern: %s(x, \"a b -> b a\")", p->what, p->what);
 		return false;
 	}
-	*x = as_tensor(e, argument->v[0].value, p->loc, DTYPES);
-	const char *text = x->i ? want_text(e, argument->v[1].value, p->loc, "the pattern") : NULL;
+	p->text_loc = argument->v[1].loc;
+	*x = as_tensor(e, argument->v[0].value, argument->v[0].loc, DTYPES);
+	const char *text = x->i ? want_text(e, argument->v[1].value, p->text_loc, "the pattern") : NULL;
 	return text && read_pattern(p, text) && given_sizes(p, argument) && expand_ellipsis(p, *x) && solve(p, *x);
 }
 
@@ -338,7 +352,7 @@ Datum *call_rearrange(Elaborator *e, const EntryList *argument, Loc loc)
 		for (u32 k = 0; k < p.right.nletter; k++)
 			found |= p.right.letter[k] == p.left.letter[i];
 		if (!found)
-			return fail(e, E0307, loc, "rearrange: axis '%s' is lost on the right; to sum over it, use reduce",
+			return fail(e, E0307, p.text_loc, "rearrange: axis '%s' is lost on the right; to sum over it, use reduce",
 				    p.letter[p.left.letter[i]].name);
 	}
 	if (p.right.nletter != p.left.nletter)
@@ -348,7 +362,7 @@ Datum *call_rearrange(Elaborator *e, const EntryList *argument, Loc loc)
 				for (u32 i = 0; i < p.left.nletter; i++)
 					found |= p.right.letter[k] == p.left.letter[i];
 				if (!found)
-					return fail(e, E0307, loc, "rearrange: axis '%s' is not on the left",
+					return fail(e, E0307, p.text_loc, "rearrange: axis '%s' is not on the left",
 						    p.letter[p.right.letter[k]].name);
 			}
 	x = take_apart(&p, x);
@@ -368,13 +382,13 @@ Datum *call_reduce(Elaborator *e, const EntryList *argument, Loc loc)
 		return fail(e, E0206, loc, "reduce takes a tensor, a pattern and one of \"sum\", \"mean\", \"max\", \"min\"");
 	if (!take_call(&p, argument, 3, &x))
 		return datum_error(e);
-	const char *how = want_text(e, argument->v[2].value, loc, "the reduction");
+	const char *how = want_text(e, argument->v[2].value, argument->v[2].loc, "the reduction");
 	if (!how)
 		return datum_error(e);
 	Op op = !strcmp(how, "sum") ? OP_sum : !strcmp(how, "mean") ? OP_mean : !strcmp(how, "max") ? OP_reduce_max :
 		!strcmp(how, "min") ? OP_reduce_min : OPS;
 	if (op == OPS)
-		return fail(e, E0406, loc, "reduce: \"%s\" is none of \"sum\", \"mean\", \"max\", \"min\"", how);
+		return fail(e, E0406, argument->v[2].loc, "reduce: \"%s\" is none of \"sum\", \"mean\", \"max\", \"min\"", how);
 	x = take_apart(&p, x);
 	i64 axes[MAX_RANK];
 	u32 left[MAX_RANK], n = 0, kept = 0;
@@ -388,7 +402,7 @@ Datum *call_reduce(Elaborator *e, const EntryList *argument, Loc loc)
 			axes[n++] = i;
 	}
 	if (kept != p.right.nletter)
-		return fail(e, E0307, loc, "reduce: an axis on the right is not on the left");
+		return fail(e, E0307, p.text_loc, "reduce: axis '%s' on the right is not on the left", p.letter[extra_letter(&p)].name);
 	sum_attr a = { .axes = ints_of(&e->b, axes, n) };
 	if (x.i && n)
 		x = node(e, loc, op, &x, 1, 0, &a);

@@ -49,6 +49,12 @@ void random_state(Elaborator *e, Val *seed, Val *count)
 		*count = make_full(&e->b, 0, DT_i64, (dims){ 0 });
 		return;
 	}
+	if (e->sampling && !e->seed.i) {
+		input_attr a = { .name = intern_z(&e->ir->names, "seed"), .dtype = DT_i64 };
+		e->seed = build(&e->b, OP_input, NULL, 0, 0, &a);
+		a.name = intern_z(&e->ir->names, "step");
+		e->count = build(&e->b, OP_input, NULL, 0, 0, &a);
+	}
 	if (!e->seed.i) {
 		e->seed = read_buffer(e, seed_buffer(e, "seed"));
 		e->count = read_buffer(e, seed_buffer(e, "micro"));
@@ -83,6 +89,7 @@ static void use_file(Elaborator *e, const Decl *d)
 		}
 		if (!found) {
 			const char *near = nearest(name + 4, all, n);
+			e->file_missing = true;
 			fail(e, E0211, d->loc, "the standard library has no part '%s'%s%s%s", name, near ? "; did you mean 'std." : "",
 			     near ? near : "", near ? "'?" : "");
 			return;
@@ -91,11 +98,14 @@ static void use_file(Elaborator *e, const Decl *d)
 		found = e->options->find(e->options->find_cx, e->arena, name, &path, &text);
 	}
 	if (!found) {
+		e->file_missing = true;
 		fail(e, E0211, d->loc, "there is no '%s' to use: neither in the standard library nor as a file beside this one",
 		     name);
 		return;
 	}
+	u32 errors = e->diag->nerror;
 	const Ast *ast = parse_source(e->arena, e->names, e->diag, path, text);
+	e->file_missing |= e->diag->nerror > errors;
 	if (ast)
 		add_file(e, ast);
 }
@@ -170,17 +180,12 @@ static void make_forward(Elaborator *e, const Decl *d)
 			good = false;
 			continue;
 		}
-		DType dtype = p->type->name ? (!strcmp(p->type->name, "bool") ? DT_b1 : dtype_named(str_of(p->type->name))) : DT_f32;
+		DType dtype = p->type->name ? element_type(e, p->type) : DT_f32;
 		if (dtype == DTYPES) {
-			fail(e, E0309, p->type->loc, "'%s' is no element type", p->type->name);
 			good = false;
 			continue;
 		}
-		for (u32 k = 0; k < p->type->dim.n; k++) {
-			const Expr *x = p->type->dim.v[k];
-			if (x->kind == EXPR_NAME && !lookup(e, x->name))
-				declare_symbol(e, x->name, x->loc);
-		}
+		declare_symbols(e, p->type);
 		Axis axis[MAX_RANK] = { { 0 } };
 		const Type *t = resolve_type(e, p->type, axis);
 		if (!t) {
@@ -230,6 +235,8 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 	e->model->precision = "f32";
 	e->model->name = "";
 	add_file(e, ast);
+	if (e->file_missing) /* what a file that is used would have said is missing: the rest follows from that */
+		return NULL;
 	const Decl *model = main_model(e);
 	e->model->name = model ? model->name.text : "";
 	e->program = e->model->program = program_new(arena, ir, *e->model->name ? e->model->name : "program");
@@ -252,26 +259,30 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 	static const struct {
 		const char *word;
 		void (*read)(Elaborator *e, const Decl *d);
-	} recipes[] = { { "train", recipe_train }, { "weights", recipe_weights }, { "data", recipe_data }, { "shard", recipe_shard } };
-	static const char *const others[] = { "adapt", "sample", "generate", "eval", "export" };
+	} recipes[] = { { "train", recipe_train },   { "eval", recipe_eval },   { "sample", recipe_sample },
+			{ "weights", recipe_weights }, { "data", recipe_data }, { "shard", recipe_shard },
+			{ "generate", recipe_generate }, { "export", recipe_export } };
+	enum { BUILDS = 3 }; /* the first ones speak of the model: one whose model has errors waits */
+	for (u32 i = 0; i < e->file.v[0]->ndecl; i++)
+		e->own_eval |= e->file.v[0]->decl[i]->kind == DECL_RECIPE && !strcmp(e->file.v[0]->decl[i]->word.text, "eval") &&
+			       !e->file.v[0]->decl[i]->label;
 	for (u32 f = 0; f < e->file.n; f++)
 		for (u32 i = 0; i < e->file.v[f]->ndecl; i++) {
 			const Decl *d = e->file.v[f]->decl[i];
 			bool known = d->kind != DECL_RECIPE || overruled(e, f, d);
-			for (u32 k = 0; !known && k < COUNT(others); k++)
-				known = !strcmp(others[k], d->word.text);
+			known |= d->kind == DECL_RECIPE && !strcmp(d->word.text, "adapt");
 			for (u32 k = 0; !known && k < COUNT(recipes); k++)
 				if (!strcmp(recipes[k].word, d->word.text)) {
 					known = true;
-					/* recipes speak of the model: one whose model has errors waits */
-					if (k > 0 || !e->diag->nerror || !model)
+					if (d->label && strcmp(d->word.text, "eval"))
+						fail(e, E0511, d->label->loc, "a block '%s' has no name; adapt and eval have", d->word.text);
+					if (k >= BUILDS || !e->diag->nerror || !model)
 						recipes[k].read(e, d);
 				}
 			if (!known) {
 				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export" };
 				const char *near = nearest(d->word.text, all, COUNT(all));
-				fail(e, E0511, d->word.loc, "there is no block '%s'%s%s%s", d->word.text, near ? "; did you mean '" : "",
-				     near ? near : "", near ? "'?" : "");
+				fail(e, E0511, d->word.loc, "there is no block '%s'%s", d->word.text, did_you_mean(e, near));
 			}
 		}
 	seed_result(e);

@@ -10,7 +10,8 @@
  *   module.c      applications of modules, models and functions
  *   statement.c   statements
  *   param.c       types of parameters and results, and their matching; parameters
- *   recipe.c      train; optimizer.c: the update of parameters; blocks.c: weights, data, shard, adapt */
+ *   recipe.c      train, eval; optimizer.c: the update of parameters
+ *   sample.c      sample, generate; blocks.c: weights, data, shard, adapt */
 #ifndef PL_ELABORATOR_H
 #define PL_ELABORATOR_H
 #include "frontend/elaborate.h"
@@ -151,6 +152,10 @@ typedef struct Elaborator {
 	const char *init_key;   /* and under which key it draws */
 	u32 depth;              /* of applications: recursion is an error */
 	Frame *frame;
+	struct Outside *outside; /* of a sample block: values of earlier entries; sample.c */
+	bool sampling;           /* draws are keyed by inputs, not by counters */
+	bool file_missing;       /* a file that is used is not there, or is not whole */
+	bool own_eval;           /* the file says by itself what evaluation is */
 	bool has_lr;
 	Val lr;                 /* of the update entry, for its metrics */
 } Elaborator;
@@ -170,11 +175,20 @@ const char *datum_show(Elaborator *e, const Datum *d);
 const char *datum_source(Elaborator *e, const Datum *d);
 /* A tensor's shape in names and numbers: "[B, T, width = 768]". */
 const char *shape_show(Elaborator *e, Val v);
+const char *type_show(Elaborator *e, const Type *t, const Axis *axis);
 const char *dim_show(Elaborator *e, Dim d, Axis a);
 /* A dimension from a number or dim; NULL and an error otherwise. */
 Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc);
 /* The nearest of the names to `name`, or NULL when none is near. */
 const char *nearest(const char *name, const char *const *candidate, u32 n);
+/* "; did you mean 'near'?", or nothing where there is none near. */
+const char *did_you_mean(Elaborator *e, const char *near);
+/* "; here that is ..." of a name of PyTorch's, NumPy's or JAX's, or NULL. */
+const char *foreign_name(Elaborator *e, const char *name);
+/* "; it takes x, out, bias", or nothing where there are none. */
+const char *names_listed(Elaborator *e, const char *what, const char *const *all, u32 n);
+/* "sum has no argument 'dim'", with what was meant, or all that there are. */
+Datum *unknown_argument(Elaborator *e, const char *callee, const Entry *given, const char *const *all, u32 n);
 /* An error at `loc`; returns the error datum. */
 Datum *fail(Elaborator *e, ErrorCode code, Loc loc, const char *format, ...) PL_PRINTF(4, 5);
 /* The same where a bool is wanted: false. */
@@ -196,7 +210,6 @@ void set_variable(Elaborator *e, const char *name, Datum *value);
 void declare_variable(Elaborator *e, Name name, Datum *value);
 u64 pack_loc(Loc l);
 Loc unpack_loc(u64 packed);
-const char *suggest_name(Elaborator *e, const char *name);
 
 /* ---- tensor.c ---- */
 /* The datum as a tensor of the current graph; numbers become scalars of `like` (DTYPES: f32 for floats,
@@ -240,6 +253,10 @@ void statements(Elaborator *e, const Block *block);
 bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const char *what);
 /* A dimension of the caller's, such as B: the variable is set in the current frame. */
 void declare_symbol(Elaborator *e, const char *name, Loc loc);
+/* Of a type's dimensions, each name that means nothing yet, also in past + T. */
+void declare_symbols(Elaborator *e, const TypeExpr *t);
+/* The element type that a type names; DTYPES and an error where it is none. */
+DType element_type(Elaborator *e, const TypeExpr *t);
 /* A tensor type with all dimensions known. */
 const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis);
 Frame *frame_push(Elaborator *e, const Decl *decl, const char *path, Loc loc);
@@ -267,6 +284,9 @@ typedef struct Train {
 	bool has_clip;
 } Train;
 void recipe_train(Elaborator *e, const Decl *d);
+void recipe_eval(Elaborator *e, const Decl *d);
+/* `input name: dtype[dims]` of a recipe. */
+void recipe_input(Elaborator *e, const Stmt *s);
 void add_setting(Elaborator *e, const char *key, const Datum *d, Loc loc);
 /* The value that `--set key=...` gives, or NULL. */
 Datum *override_of(Elaborator *e, const char *key);
@@ -288,9 +308,16 @@ u32 counter(Elaborator *e, const char *name, DType dtype);
 void recipe_weights(Elaborator *e, const Decl *d);
 void recipe_data(Elaborator *e, const Decl *d);
 void recipe_shard(Elaborator *e, const Decl *d);
+void recipe_export(Elaborator *e, const Decl *d);
 void recipe_adapt(Elaborator *e, const Decl *d);
 /* Warnings for patterns of an adapt block that matched nothing. */
 void unused_rules(Elaborator *e);
+
+/* ---- sample.c ---- */
+void recipe_sample(Elaborator *e, const Decl *d);
+void recipe_generate(Elaborator *e, const Decl *d);
+/* A value of an entry before this one, as an input of this one; NULL where there is none of that name. */
+Datum *carried_value(Elaborator *e, const char *name);
 
 /* ---- elaborate.c ---- */
 /* Begins and ends building an entry. */

@@ -1,6 +1,7 @@
 /* frontend/expression.c: what expressions mean: arithmetic at compile time, names, fields, calls; what
  * concerns tensors goes to tensor.c. */
 #include "frontend/elaborator.h"
+#include "frontend/std.h"
 
 #include <math.h>
 #include <string.h>
@@ -95,6 +96,9 @@ Datum *lookup(Elaborator *e, const char *name)
 		map_put(&e->frame->seen, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
 	}
+	Datum *carried = e->outside ? carried_value(e, name) : NULL;
+	if (carried)
+		return carried;
 	if ((found = map_get(&e->config, MAP_KEY(name)))) {
 		map_put(&e->config_used, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
@@ -123,15 +127,15 @@ Datum *lookup(Elaborator *e, const char *name)
 	return NULL;
 }
 
-const char *suggest_name(Elaborator *e, const char *name)
+/* The nearest of the names that the source gives. */
+static const char *suggest_own(Elaborator *e, const char *name)
 {
 	VEC(const char *) all = { 0 };
 	const Map *maps[] = { e->frame ? &e->frame->variable : &e->config, &e->config, &e->decl };
 	for (u32 m = 0; m < COUNT(maps); m++)
 		for (u32 i = 0; i < maps[m]->n; i++)
 			VEC_PUSH(e->arena, &all, (const char *)(uintptr_t)maps[m]->entry[i].key);
-	const char *near = nearest(name, all.v, all.n);
-	return near ? near : nearest_builtin(name);
+	return nearest(name, all.v, all.n);
 }
 
 /* Where a name that can be seen here comes from; line 0 where it has no place. */
@@ -147,28 +151,51 @@ static Loc place_of(const Elaborator *e, const char *name)
 	return (Loc){ 0 };
 }
 
-static Datum *unknown(Elaborator *e, const char *name, Loc loc)
+/* The part of the standard library that declares the name, or NULL. */
+static const char *library_of(Elaborator *e, const char *name)
 {
-	const char *near = suggest_name(e, name);
-	Datum *d = fail(e, E0201, loc, "unknown name '%s'%s%s%s", name, near ? "; did you mean '" : "",
-			near ? near : "", near ? "'?" : "");
-	Loc place = near ? place_of(e, near) : (Loc){ 0 };
-	if (place.line)
-		diag_note(e->diag, place, "'%s' is declared here", near);
-	/* what is declared and never used may have been meant */
+	static const char *const word[] = { "module", "function", "optimizer" };
+	for (const StdFile *f = std_files; f->name; f++)
+		for (u32 i = 0; i < COUNT(word); i++)
+			if (strstr(f->text, arena_printf(e->arena, "\n%s %s(", word[i], name)))
+				return f->name;
+	return NULL;
+}
+
+/* Variables that were assigned and not used so far: one of them may have been meant. */
+static u32 unused_names(Elaborator *e, const char *but)
+{
 	u32 told = 0;
 	for (u32 i = 0; e->frame && i < e->frame->declared.n && told < 2; i++) {
 		const MapEntry *x = &e->frame->declared.entry[i];
-		const char *other = (const char *)(uintptr_t)x->key;
-		if (other == near || map_get(&e->frame->seen, x->key))
+		const char *name = (const char *)(uintptr_t)x->key;
+		const u64 *found = map_get(&e->frame->variable, x->key);
+		const Datum *d = found ? (const Datum *)(uintptr_t)*found : NULL;
+		bool size = !d || d->kind == DATUM_DIM || (d->kind == DATUM_NUMBER && d->axis.id);
+		if (size || name == but || map_get(&e->frame->seen, x->key))
 			continue;
-		diag_note(e->diag, unpack_loc(x->value), "'%s' is declared here, and was not used before", other);
+		diag_note(e->diag, unpack_loc(x->value), "'%s' is declared here, and was not used before", name);
 		told++;
 	}
-	if (!near && !told) /* nor anything else that is near: a module or config value that nobody uses */
+	return told;
+}
+
+static Datum *unknown(Elaborator *e, const char *name, Loc loc)
+{
+	const char *own = suggest_own(e, name), *here = own ? NULL : foreign_name(e, name), *library = library_of(e, name);
+	const char *near = own ? own : here || library ? NULL : nearest_builtin(name);
+	Datum *d = fail(e, E0201, loc, "unknown name '%s'%s", name,
+			library ? arena_printf(e->arena, ": it is in the standard library: use std.%s", library) :
+			here    ? here :
+				  did_you_mean(e, near));
+	Loc place = near ? place_of(e, near) : (Loc){ 0 };
+	if (place.line)
+		diag_note(e->diag, place, "'%s' is declared here", near);
+	u32 told = library || here ? 0 : unused_names(e, near);
+	if (!near && !told && !library && !here) /* nor anything else that is near: a module that nobody uses */
 		for (u32 i = 0; i < e->decl.n; i++) {
 			const Decl *decl = (const Decl *)(uintptr_t)e->decl.entry[i].value;
-			if (decl->loc.file == loc.file && !map_get(&e->decl_used, e->decl.entry[i].key)) {
+			if (decl->loc.file == loc.file && decl->kind != DECL_MODEL && !map_get(&e->decl_used, e->decl.entry[i].key)) {
 				diag_note(e->diag, decl->loc, "'%s' is declared here, and was not used before", decl->name.text);
 				break;
 			}
@@ -285,7 +312,8 @@ static Datum *number_binary(Elaborator *e, BinaryOp op, const Datum *a, const Da
 			z = y % 2 ? -1 : 1;
 		break;
 	default:
-		return fail(e, E0402, loc, "'%s' takes tensors or booleans, not %s and %s", binary_spelling[op],
+		return fail(e, E0402, loc, "'%s' takes %s, not %s and %s", binary_spelling[op],
+			    op == BINARY_MATMUL ? "tensors" : "truth values and boolean tensors",
 			    datum_show(e, a), datum_show(e, b));
 	}
 	if (overflow)
@@ -446,8 +474,8 @@ static Datum *parameter_of(Elaborator *e, const Callable *c, const Expr *x)
 			VEC_PUSH(e->arena, &all, name + strlen(own));
 	}
 	const char *near = nearest(x->field.field.text, all.v, all.n);
-	return fail(e, E0203, x->field.field.loc, "%s has no parameter '%s'%s%s%s%s", c->decl->name.text, x->field.field.text,
-		    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+	return fail(e, E0203, x->field.field.loc, "%s has no parameter '%s'%s%s", c->decl->name.text, x->field.field.text,
+		    did_you_mean(e, near),
 		    all.n ? "" : ": its parameters come to be when it is applied, so apply it first");
 }
 
@@ -459,6 +487,12 @@ static Datum *field(Elaborator *e, const Expr *x)
 		return base;
 	if (base->kind == DATUM_CALLABLE && base->callable->path)
 		return parameter_of(e, base->callable, x);
+	if (base->kind == DATUM_TENSOR) {
+		const char *here = foreign_name(e, name);
+		if (!here && is_builtin(name))
+			here = arena_printf(e->arena, "; here that is %s(x)", name);
+		return fail(e, E0203, x->field.field.loc, "a tensor has no methods and no fields, so no '%s'%s", name, here ? here : "");
+	}
 	if (base->kind != DATUM_RECORD)
 		return fail(e, E0203, x->field.field.loc, "%s has no fields, so no '%s'", datum_show(e, base), name);
 	VEC(const char *) all = { 0 };
@@ -469,8 +503,8 @@ static Datum *field(Elaborator *e, const Expr *x)
 			VEC_PUSH(e->arena, &all, base->list.v[i].name);
 	}
 	const char *near = nearest(name, all.v, all.n);
-	return fail(e, E0203, x->field.field.loc, "there is no field '%s'%s%s%s", name, near ? "; did you mean '" : "",
-		    near ? near : "", near ? "'?" : "");
+	return fail(e, E0203, x->field.field.loc, "there is no field '%s'%s", name,
+		    near ? did_you_mean(e, near) : names_listed(e, "there are", all.v, all.n));
 }
 
 /* Lists and texts by number; tensors in tensor.c. */
@@ -522,7 +556,7 @@ static Datum *call(Elaborator *e, const Expr *x)
 		return call_builtin(e, intern_z(e->names, "cast"), &argument, x);
 	}
 	if (callee->kind != DATUM_CALLABLE)
-		return fail(e, E0204, x->call.callee->loc, "%s cannot be called", datum_show(e, callee));
+		return fail(e, E0204, x->call.callee->loc, "%s cannot be applied: only modules and functions can", datum_show(e, callee));
 	if (callee->callable->builtin) {
 		if (x->call.path)
 			fail(e, E0205, x->call.path->loc,
@@ -568,8 +602,8 @@ Datum *expression(Elaborator *e, const Expr *x)
 	case EXPR_NAME:
 		d = lookup(e, x->name);
 		if (d && e->init_type && e->frame == e->init_frame && has_tensor(d))
-			return fail(e, E0405, x->loc, "the first value of a parameter is made before the model runs, and '%s' is %s",
-				    x->name, datum_show(e, d));
+			return fail(e, E0405, x->loc, "the first value of a parameter is made before the model runs, and '%s' is a tensor",
+				    x->name);
 		return d ? d : unknown(e, x->name, x->loc);
 	case EXPR_LIST:
 	case EXPR_TUPLE: return list(e, x);

@@ -54,11 +54,11 @@ static const char *instance_path(Elaborator *e, const Decl *d, const Text *path)
 	return join_path(e, base, index ? intern_printf(e->names, "%s_%llu", name, (unsigned long long)index) : name);
 }
 
-/* Parameter i of the signature from positional and named arguments; NULL: not given. */
-static Datum **sort_arguments(Elaborator *e, const Decl *d, const EntryList *given, const EntryList *more, Loc loc)
+/* Parameter i of the signature from positional and named arguments; value NULL: not given. */
+static Entry *sort_arguments(Elaborator *e, const Decl *d, const EntryList *given, const EntryList *more, Loc loc)
 {
 	const ParameterList *p = &d->signature.param;
-	Datum **arg = NEWN(e->arena, Datum *, p->n + 1);
+	Entry *arg = NEWN(e->arena, Entry, p->n + 1);
 	const EntryList *lists[2] = { given, more };
 	u32 at = 0;
 	for (u32 l = 0; l < 2; l++)
@@ -66,14 +66,15 @@ static Datum **sort_arguments(Elaborator *e, const Decl *d, const EntryList *giv
 			const Entry *a = &lists[l]->v[i];
 			u32 k = 0;
 			if (!a->name) {
-				while (at < p->n && arg[at])
+				while (at < p->n && arg[at].value)
 					at++;
 				k = at;
 				if (k >= p->n || p->v[k].compile_time) {
 					u32 most = 0;
 					while (most < p->n && !p->v[most].compile_time)
 						most++;
-					fail(e, E0206, loc, "%s takes at most %u arguments without a name", d->name.text, most);
+					fail(e, E0206, a->loc.line ? a->loc : loc, "%s takes at most %u argument%s without a name", d->name.text,
+					     most, most == 1 ? "" : "s");
 					diag_note(e->diag, d->loc, "it is declared here");
 					return NULL;
 				}
@@ -85,17 +86,15 @@ static Datum **sort_arguments(Elaborator *e, const Decl *d, const EntryList *giv
 				const char **all = NEWN(e->arena, const char *, p->n + 1);
 				for (u32 j = 0; j < p->n; j++)
 					all[j] = p->v[j].name.text;
-				const char *near = nearest(a->name, all, p->n);
-				fail(e, E0206, loc, "%s has no argument '%s'%s%s%s", d->name.text, a->name,
-				     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+				unknown_argument(e, d->name.text, a, all, p->n);
 				diag_note(e->diag, d->loc, "it is declared here");
 				return NULL;
 			}
-			if (arg[k]) {
-				fail(e, E0206, loc, "%s: '%s' is given twice", d->name.text, p->v[k].name.text);
+			if (arg[k].value) {
+				fail(e, E0206, a->name ? a->name_loc : a->loc, "%s: '%s' is given twice", d->name.text, p->v[k].name.text);
 				return NULL;
 			}
-			arg[k] = a->value;
+			arg[k] = *a;
 		}
 	return arg;
 }
@@ -114,7 +113,7 @@ static Datum *partial(Elaborator *e, const Callable *c, const EntryList *more, L
 	return d;
 }
 
-static bool bind_arguments(Elaborator *e, const Decl *d, Datum **arg, Loc loc)
+static bool bind_arguments(Elaborator *e, const Decl *d, Entry *arg, Loc loc)
 {
 	const ParameterList *p = &d->signature.param;
 	bool good = true;
@@ -125,7 +124,7 @@ static bool bind_arguments(Elaborator *e, const Decl *d, Datum **arg, Loc loc)
 			bool tensor = q->type && q->type->kind == TYPE_TENSOR;
 			if (tensor != (pass == 0))
 				continue;
-			if (!arg[i]) {
+			if (!arg[i].value) {
 				if (!q->value) {
 					fail(e, E0206, loc, "%s needs the argument '%s'", d->name.text, q->name.text);
 					diag_note(e->diag, q->name.loc, "it is declared here");
@@ -133,12 +132,12 @@ static bool bind_arguments(Elaborator *e, const Decl *d, Datum **arg, Loc loc)
 					declare_variable(e, q->name, datum_error(e));
 					continue;
 				}
-				arg[i] = expression(e, q->value);
+				arg[i] = ENTRY(NULL, expression(e, q->value), q->value->loc);
 			}
 			/* a copy: what the module learns about it (its axis) is its own */
 			Datum *copy = NEW(e->arena, Datum);
-			*copy = *arg[i];
-			Loc at = arg[i]->loc.line ? arg[i]->loc : loc;
+			*copy = *arg[i].value;
+			Loc at = arg[i].loc.line ? arg[i].loc : loc;
 			if (copy->kind == DATUM_ERROR || (q->type && !match_type(e, q->type, copy, at,
 									    arena_printf(e->arena, "argument '%s' of %s", q->name.text, d->name.text)))) {
 				good = false;
@@ -181,6 +180,47 @@ static Datum *result_of(Elaborator *e, const Decl *d, Loc loc)
 	return r;
 }
 
+/* Can the expression of a dimension be evaluated here without an error? */
+static bool known_size(Elaborator *e, const Expr *x)
+{
+	switch (x->kind) {
+	case EXPR_NUMBER: return x->number.is_integer;
+	case EXPR_ELLIPSIS: return e->frame->has_lead;
+	case EXPR_NAME: {
+		const Datum *d = lookup(e, x->name);
+		return d && (d->kind == DATUM_DIM || (d->kind == DATUM_NUMBER && d->number.is_integer && d->number.integer >= 0));
+	}
+	case EXPR_BINARY:
+		return (x->binary.op == BINARY_ADD || x->binary.op == BINARY_MUL) && known_size(e, x->binary.left) &&
+		       known_size(e, x->binary.right);
+	default: return false;
+	}
+}
+
+/* After an error in a module, a value of the type that its signature promises, so that what is wrong with its users is
+ * found too; an error again where the sizes are not known. Nothing is made of the program after an error. */
+static Datum *promised(Elaborator *e, const TypeExpr *t, Loc loc)
+{
+	Axis axis[MAX_RANK] = { { 0 } };
+	if (t->kind == TYPE_TUPLE) {
+		Datum *r = datum_new(e, DATUM_RECORD, loc);
+		for (u32 i = 0; i < t->field.n; i++)
+			VEC_PUSH(e->arena, &r->list, ENTRY(t->field.v[i].name.text, promised(e, t->field.v[i].type, loc), loc));
+		return r;
+	}
+	for (u32 i = 0; i < t->dim.n; i++)
+		if (!known_size(e, t->dim.v[i]))
+			return datum_error(e);
+	const Type *type = t->kind == TYPE_TENSOR ? resolve_type(e, t, axis) : NULL;
+	if (!type)
+		return datum_error(e);
+	e->b.loc = loc;
+	Val v = make_full(&e->b, 0, type->dtype, dims_of_type(&e->b, type));
+	if (v.i && type->rank)
+		graph_set_axis(e->g, v, axis);
+	return datum_tensor(e, v, loc);
+}
+
 static Datum *apply_wrapper(Elaborator *e, u32 rule, const Callable *c, const EntryList *argument, const char *path, Loc loc)
 {
 	const Callable *with = e->wrap.v[rule].with->callable;
@@ -208,18 +248,18 @@ static Datum *apply_wrapper(Elaborator *e, u32 rule, const Callable *c, const En
 Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *as, Loc loc)
 {
 	const Decl *d = c->decl;
-	for (u32 i = 0; i < argument->n; i++)
-		if (argument->v[i].value->kind == DATUM_ERROR)
-			return argument->v[i].value;
 	if (as && d->kind == DECL_FUNCTION)
 		fail(e, E0205, as->loc, "'as' names an instance of a module, and %s is a function: it has no parameters",
 		     d->name.text);
-	Datum **arg = sort_arguments(e, d, &c->given, argument, loc);
+	Entry *arg = sort_arguments(e, d, &c->given, argument, loc);
 	if (!arg)
 		return datum_error(e);
+	for (u32 i = 0; i < d->signature.param.n; i++)
+		if (arg[i].value && arg[i].value->kind == DATUM_ERROR)
+			return arg[i].value;
 	if (d->kind == DECL_FUNCTION || d->kind == DECL_OPTIMIZER)
 		for (u32 i = 0; i < d->signature.param.n; i++)
-			if (!arg[i] && !d->signature.param.v[i].value && !d->signature.param.v[i].compile_time)
+			if (!arg[i].value && !d->signature.param.v[i].value && !d->signature.param.v[i].compile_time)
 				return partial(e, c, argument, loc);
 	if (e->depth >= MOST_DEPTH)
 		return fail(e, E0210, loc, "%s is applied inside itself without end", d->name.text);
@@ -242,6 +282,8 @@ Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *
 		statements(e, &d->body);
 		r = result_of(e, d, loc);
 	}
+	if (r->kind == DATUM_ERROR && d->signature.result && e->g && !e->init_type)
+		r = promised(e, d->signature.result, loc);
 	frame_pop(e);
 	e->depth--;
 	Datum *copy = NEW(e->arena, Datum);

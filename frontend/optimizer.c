@@ -61,7 +61,8 @@ void optimizer_update(Elaborator *e, const Stmt *s)
 	v = make_cast(&e->b, v, t->dtype);
 	Val wide = broadcast_to(e, v, dims_of_type(&e->b, t));
 	if (!wide.i) {
-		fail(e, E0501, s->assign.value->loc, "the new value is %s, and '%s' is not", shape_show(e, v), target->name);
+		fail(e, E0501, s->assign.value->loc, "the new value is %s, and does not repeat to '%s', %s", shape_show(e, v), target->name,
+		     type_show(e, t, e->program->buffer.v[buffer].axis));
 		return;
 	}
 	set_variable(e, target->name, datum_tensor(e, wide, s->loc));

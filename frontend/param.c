@@ -6,6 +6,16 @@
 
 /* ---- types ---- */
 
+DType element_type(Elaborator *e, const TypeExpr *t)
+{
+	DType d = !strcmp(t->name, "bool") ? DT_b1 : dtype_named(str_of(t->name));
+	if (d == DTYPES) {
+		const char *here = foreign_name(e, t->name);
+		fail(e, E0309, t->loc, "'%s' is no element type%s; there are f32, bf16, f16, f64, i32, i64, bool", t->name, here ? here : "");
+	}
+	return d;
+}
+
 const char *qualified(Elaborator *e, const char *name)
 {
 	const Decl *d = e->frame ? e->frame->decl : NULL;
@@ -22,8 +32,119 @@ static Axis axis_of_name(Elaborator *e, Datum *d, const char *name, Dim size, Lo
 	return d->axis;
 }
 
-static bool match_dim(Elaborator *e, const Expr *x, Dim actual, Axis axis, Loc loc, const char *what, Val v)
+static void put_expression(Elaborator *e, Buf *b, const Expr *x)
 {
+	switch (x->kind) {
+	case EXPR_NUMBER: buf_printf(b, "%lld", (long long)x->number.integer); break;
+	case EXPR_NAME: buf_put(b, str_of(x->name)); break;
+	case EXPR_BINARY:
+		put_expression(e, b, x->binary.left);
+		buf_printf(b, " %s ", binary_spelling[x->binary.op]);
+		put_expression(e, b, x->binary.right);
+		break;
+	default: buf_put(b, STR("_"));
+	}
+}
+
+/* A type's dimensions in names and, where they are known, numbers: "[B, T, D = 8]". */
+static const char *wanted_shape(Elaborator *e, const TypeExpr *t)
+{
+	Buf b = { .arena = e->arena };
+	const Frame *f = e->frame;
+	buf_char(&b, '[');
+	for (u32 i = 0; i < t->dim.n; i++) {
+		const Expr *x = t->dim.v[i];
+		buf_put(&b, i ? STR(", ") : STR(""));
+		if (x->kind == EXPR_ELLIPSIS) {
+			for (u32 k = 0; f->has_lead && k < f->nlead; k++)
+				buf_printf(&b, "%s%s", k ? ", " : "", dim_show(e, f->lead[k], f->lead_axis[k]));
+			if (!f->has_lead || !f->nlead)
+				buf_put(&b, STR("..."));
+			continue;
+		}
+		size_t from = b.n;
+		put_expression(e, &b, x);
+		const Datum *d = x->kind == EXPR_NAME ? lookup(e, x->name) : NULL;
+		if (!d || (d->kind != DATUM_DIM && d->kind != DATUM_NUMBER))
+			continue;
+		const char *size = datum_source(e, d);
+		if (!str_equal((Str){ b.text + from, b.n - from }, str_of(size)))
+			buf_printf(&b, " = %s", size);
+	}
+	buf_char(&b, ']');
+	return b.text;
+}
+
+typedef struct Matching {
+	const TypeExpr *type;
+	const char *what;
+	Val value;
+	Loc loc;
+} Matching;
+
+/* Says what was found and what was expected, then why they differ; notes say where both come from. */
+PL_PRINTF(3, 4)
+static bool mismatch(Elaborator *e, const Matching *m, const char *why, ...)
+{
+	va_list args;
+	va_start(args, why);
+	const char *text = arena_vprintf(e->arena, why, args);
+	va_end(args);
+	fail(e, E0308, m->loc, "%s is %s, and %s is expected: %s", m->what, shape_show(e, m->value), wanted_shape(e, m->type), text);
+	explain_operands(e, m->loc, &m->value, 1);
+	return false;
+}
+
+/* A name in an expression that means nothing yet, or NULL; *other becomes a second one. */
+static const Expr *open_name(Elaborator *e, const Expr *x, const Expr **other)
+{
+	if (x->kind == EXPR_NAME)
+		return lookup(e, x->name) ? NULL : x;
+	if (x->kind != EXPR_BINARY)
+		return NULL;
+	const Expr *a = open_name(e, x->binary.left, other), *b = open_name(e, x->binary.right, other);
+	if (a && b && a->name != b->name)
+		*other = b;
+	return a ? a : b;
+}
+
+/* past + T is 12 + T: then past is 12. Gives the name its size where the expression is linear in it. */
+static void solve_dim(Elaborator *e, const Expr *x, Dim actual)
+{
+	const Expr *other = NULL, *open = open_name(e, x, &other);
+	if (!open)
+		return;
+	if (other) {
+		Datum *d = fail(e, E0304, x->loc, "the sizes '%s' and '%s' do not follow from one dimension, which is %s", open->name,
+				other->name, dim_show(e, actual, (Axis){ 0 }));
+		set_variable(e, open->name, d);
+		set_variable(e, other->name, d);
+		return;
+	}
+	const char *unknown = intern_z(&e->ir->names, "?");
+	Dim s = dim_symbol(e->ir, unknown);
+	set_variable(e, open->name, datum_dim(e, s, (Axis){ 0 }, open->loc));
+	Datum *d = expression(e, x);
+	Dim p = d->kind == DATUM_DIM ? d->dim : NULL, size = NULL;
+	const i64 number[2] = { 0, 1 };
+	if (p) {
+		Dim at0 = dim_bind(e->ir, p, &unknown, &number[0], 1), at1 = dim_bind(e->ir, p, &unknown, &number[1], 1);
+		Dim slope = dim_sub(e->ir, at1, at0);
+		if (slope->n && dim_add(e->ir, at0, dim_mul(e->ir, slope, s)) == p)
+			size = dim_div(e->ir, dim_sub(e->ir, actual, at0), slope);
+	}
+	Datum *found = size ? datum_dim(e, size, axis_new(e->ir, qualified(e, open->name), size, open->loc), open->loc) : datum_error(e);
+	declare_variable(e, (Name){ open->name, open->loc }, found);
+	if (!size && d->kind != DATUM_ERROR)
+		fail(e, E0304, x->loc, "the size '%s' does not follow from this dimension, which is %s", open->name,
+		     dim_show(e, actual, (Axis){ 0 }));
+}
+
+static bool match_dim(Elaborator *e, const Matching *m, u32 at, const Expr *x)
+{
+	Dim actual = val_type(e->g, m->value)->dim[at];
+	Axis axis = val_axis(e->g, m->value)[at];
+	Loc loc = m->loc;
 	if (x->kind == EXPR_NAME && !lookup(e, x->name)) {
 		/* not known yet: this is what it means from here on */
 		if (!axis.id)
@@ -32,15 +153,20 @@ static bool match_dim(Elaborator *e, const Expr *x, Dim actual, Axis axis, Loc l
 		declare_variable(e, (Name){ x->name, x->loc }, datum_dim(e, actual, axis, x->loc));
 		return true;
 	}
+	if (x->kind == EXPR_BINARY)
+		solve_dim(e, x, actual);
 	Datum *d = expression(e, x);
 	Dim want = datum_to_dim(e, d, x->loc);
 	if (!want)
 		return false;
 	if (want != actual) {
-		fail(e, E0308, loc, "%s is %s, where %s is %s: %s was expected, %s found", what, shape_show(e, v),
-		     x->kind == EXPR_NAME ? x->name : "a dimension",
-		     dim_show(e, want, (Axis){ 0 }), dim_show(e, want, d->axis), dim_show(e, actual, axis));
-		diag_note(e->diag, x->loc, "the size %s is asked for here", dim_show(e, want, (Axis){ 0 }));
+		Buf wanted = { .arena = e->arena };
+		put_expression(e, &wanted, x);
+		const char *size = dim_show(e, want, (Axis){ 0 });
+		bool plain = str_equal(buf_str(&wanted), str_of(size));
+		mismatch(e, m, "dimension %u is %s, not %.*s%s%s", at, dim_show(e, actual, axis), STR_ARG(buf_str(&wanted)),
+			 plain ? "" : " = ", plain ? "" : size);
+		diag_note(e->diag, x->loc, "the size %s is asked for here", size);
 		return false;
 	}
 	if (x->kind == EXPR_NAME) {
@@ -61,13 +187,9 @@ static bool match_tensor(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc
 		*value = *datum_tensor(e, v, value->loc);
 	const Type *have = val_type(e->g, v);
 	if (t->name) {
-		DType want = dtype_named(str_of(t->name));
-		if (!strcmp(t->name, "bool"))
-			want = DT_b1;
-		if (want == DTYPES) {
-			fail(e, E0309, t->loc, "'%s' is no element type; there are f32, bf16, f16, f64, i32, i64, bool", t->name);
+		DType want = element_type(e, t);
+		if (want == DTYPES)
 			return false;
-		}
 		if (want != have->dtype) {
 			fail(e, E0309, loc, "%s must be %s, and this is %s", what, t->name, datum_show(e, value));
 			diag_note(e->diag, t->loc, "its type is declared here");
@@ -78,10 +200,10 @@ static bool match_tensor(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc
 	for (u32 i = 0; i < n; i++)
 		if (t->dim.v[i]->kind == EXPR_ELLIPSIS)
 			at = i;
+	const Matching m = { t, what, v, loc };
 	u32 least = at == NONE ? n : n - 1;
 	if (at == NONE ? have->rank != n : have->rank < least) {
-		fail(e, E0308, loc, "%s has %u dimensions, %s, and %s%u are expected", what, have->rank,
-		     shape_show(e, v), at == NONE ? "" : "at least ", least);
+		mismatch(e, &m, "%u dimension%s, not %s%u", have->rank, have->rank == 1 ? "" : "s", at == NONE ? "" : "at least ", least);
 		diag_note(e->diag, t->loc, "its type is declared here");
 		return false;
 	}
@@ -90,7 +212,7 @@ static bool match_tensor(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc
 	bool good = true;
 	for (u32 i = 0; i < n; i++) {
 		if (i != at) {
-			good &= match_dim(e, t->dim.v[i], have->dim[d], axis[d], loc, what, v);
+			good &= match_dim(e, &m, d, t->dim.v[i]);
 			d++;
 			continue;
 		}
@@ -101,8 +223,8 @@ static bool match_tensor(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc
 			memcpy(f->lead, have->dim + d, nlead * sizeof *f->lead);
 			memcpy(f->lead_axis, axis + d, nlead * sizeof *f->lead_axis);
 		} else if (f->nlead != nlead || memcmp(f->lead, have->dim + d, nlead * sizeof *f->lead) != 0) {
-			fail(e, E0308, loc, "%s is %s: its leading dimensions are not those that '...' already stands for",
-			     what, shape_show(e, v));
+			mismatch(e, &m, "'...' stands for other dimensions before");
+			diag_note(e->diag, t->loc, "its type is declared here");
 			good = false;
 		} else {
 			for (u32 k = 0; k < nlead; k++)
@@ -123,7 +245,11 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 		return match_tensor(e, t, value, loc, what);
 	if (t->kind == TYPE_TUPLE) {
 		if ((value->kind != DATUM_RECORD && value->kind != DATUM_LIST) || value->list.n != t->field.n) {
-			fail(e, E0308, loc, "%s must be %u results, and this is %s", what, t->field.n, datum_show(e, value));
+			Buf names = { .arena = e->arena };
+			for (u32 i = 0; i < t->field.n; i++)
+				buf_printf(&names, "%s%s", i ? ", " : "", t->field.v[i].name.text ? t->field.v[i].name.text : "_");
+			fail(e, E0308, loc, "%s should be %u values (%s), and this is %s", what, t->field.n, names.text, datum_show(e, value));
+			diag_note(e->diag, t->loc, "its type is declared here");
 			return false;
 		}
 		bool good = true;
@@ -149,6 +275,8 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 		Val v = as_tensor(e, value, loc, scalar);
 		return v.i && val_type(e->g, v)->rank == 0;
 	}
+	if (good && !strcmp(n, "dim") && value->kind == DATUM_NUMBER && value->number.integer < 0)
+		return refuse(e, E0304, loc, "%s is a dimension, and %lld is negative", what, (long long)value->number.integer);
 	if (good)
 		return true;
 	static const char *const known[] = { "dim", "int", "float", "bool", "string", "list", "module", "config", "dtype", "function" };
@@ -157,9 +285,11 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 		is_known |= !strcmp(known[i], n);
 	if (!is_known) {
 		const char *near = nearest(n, known, COUNT(known));
-		fail(e, E0309, t->loc, "'%s' is no type%s%s%s", n, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+		const char *here = near ? NULL : foreign_name(e, n);
+		fail(e, E0309, t->loc, "'%s' is no type%s", n, here ? here : did_you_mean(e, near));
 	} else {
 		fail(e, E0309, loc, "%s must be of type %s, and this is %s", what, n, datum_show(e, value));
+		diag_note(e->diag, t->loc, "its type is declared here");
 	}
 	return false;
 }
@@ -173,6 +303,22 @@ void declare_symbol(Elaborator *e, const char *name, Loc loc)
 	declare_variable(e, (Name){ name, loc }, datum_dim(e, size, a, loc));
 }
 
+static void declare_names(Elaborator *e, const Expr *x)
+{
+	if (x->kind == EXPR_NAME && !lookup(e, x->name))
+		declare_symbol(e, x->name, x->loc);
+	if (x->kind == EXPR_BINARY) {
+		declare_names(e, x->binary.left);
+		declare_names(e, x->binary.right);
+	}
+}
+
+void declare_symbols(Elaborator *e, const TypeExpr *t)
+{
+	for (u32 i = 0; i < t->dim.n; i++)
+		declare_names(e, t->dim.v[i]);
+}
+
 const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis)
 {
 	if (t->kind != TYPE_TENSOR) {
@@ -182,13 +328,9 @@ const Type *resolve_type(Elaborator *e, const TypeExpr *t, Axis *axis)
 		fail(e, E0309, t->loc, "a tensor type such as [B, T, D] is expected here");
 		return NULL;
 	}
-	DType dtype = DT_f32;
-	if (t->name)
-		dtype = !strcmp(t->name, "bool") ? DT_b1 : dtype_named(str_of(t->name));
-	if (dtype == DTYPES) {
-		fail(e, E0309, t->loc, "'%s' is no element type; there are f32, bf16, f16, f64, i32, i64, bool", t->name);
+	DType dtype = t->name ? element_type(e, t) : DT_f32;
+	if (dtype == DTYPES)
 		return NULL;
-	}
 	Dim dim[MAX_RANK];
 	u32 rank = 0;
 	for (u32 i = 0; i < t->dim.n; i++) {
@@ -261,8 +403,8 @@ static void initial_value(Elaborator *e, u32 buffer, const Expr *value)
 		v = make_cast(&e->b, v, made->type->dtype);
 		Val wide = broadcast_to(e, v, dims_of_type(&e->b, made->type));
 		if (!wide.i)
-			fail(e, E0603, value->loc, "the initial value is %s, and the parameter %s", shape_show(e, v),
-			     arena_printf(e->arena, "'%s'", made->name));
+			fail(e, E0603, value->loc, "the first value is %s, and does not repeat to parameter '%s', %s", shape_show(e, v),
+			     made->name, type_show(e, made->type, made->axis));
 		else
 			graph_result(e->g, made->name, buffer, wide);
 	}
@@ -335,13 +477,20 @@ void declare_param(Elaborator *e, const Stmt *s)
 	}
 	const char *path = join_path(e, e->frame->path, name);
 	u64 *before = map_get(&e->param_made, MAP_KEY(path));
+	/* of an instance, where it was applied */
+	Loc place = e->frame->applied_at.line ? e->frame->applied_at : s->loc;
 	if (before) {
-		fail(e, E0601, s->loc, "there is a parameter '%s' already", path);
-		diag_note(e->diag, unpack_loc(*before), "it was declared here; give one of the instances another name with 'as'");
+		Loc made = unpack_loc(*before);
+		bool again = made.file == place.file && made.line == place.line && made.column == place.column;
+		diag_error(e->diag, E0601, place, "there is a parameter '%s' already", path);
+		if (again)
+			diag_note(e->diag, (Loc){ 0 }, "in a loop, the name has the index in it: as \"%s.{i}\"", e->frame->path);
+		else
+			diag_note(e->diag, made, "it was made here; give one of them another name with 'as'");
 		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
-	map_put(&e->param_made, MAP_KEY(path), pack_loc(s->loc));
+	map_put(&e->param_made, MAP_KEY(path), pack_loc(place));
 	for (u32 d = 0; d < t->rank; d++) {
 		i64 n;
 		if (!dim_is_number(t->dim[d], &n)) {

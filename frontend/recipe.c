@@ -73,6 +73,49 @@ static bool is_key(const char *name)
 	return false;
 }
 
+void recipe_input(Elaborator *e, const Stmt *s)
+{
+	const TypeExpr *t = s->declare.type;
+	Datum *d = datum_error(e);
+	Axis axis[MAX_RANK] = { { 0 } };
+	if (!t || !t->name || (t->kind != TYPE_TENSOR && dtype_named(str_of(t->name)) == DTYPES)) {
+		fail(e, E0504, s->loc, "an input needs an element type and dimensions: input %s: i32[B, T], or f32[..]", s->declare.name.text);
+	} else {
+		declare_symbols(e, t);
+		const Type *type = resolve_type(e, t, axis);
+		if (type) {
+			e->b.loc = s->loc;
+			input_attr a = { .name = intern_z(&e->ir->names, s->declare.name.text), .dtype = type->dtype,
+					 .shape = dims_of_type(&e->b, type) };
+			Val v = build(&e->b, OP_input, NULL, 0, 0, &a);
+			graph_set_axis(e->g, v, axis);
+			d = datum_tensor(e, v, s->loc);
+		}
+	}
+	declare_variable(e, s->declare.name, d);
+}
+
+/* A statement of a train or eval block but for its settings. */
+static void recipe_statement(Elaborator *e, const Stmt *const *s)
+{
+	switch ((*s)->kind) {
+	case STMT_INPUT: recipe_input(e, *s); break;
+	case STMT_ASSIGN:
+	case STMT_DIM:
+	case STMT_FOR:
+	case STMT_IF: {
+		Block one = { .v = (Stmt **)(uintptr_t)s, .n = 1 };
+		statements(e, &one);
+		break;
+	}
+	case STMT_PARAM: fail(e, E0208, (*s)->loc, "a parameter belongs to a module or model, not to a recipe"); break;
+	case STMT_EXPR:
+		fail(e, E0208, (*s)->loc, "nothing takes this value: a pair is written in parentheses, loss = (sum, count)");
+		break;
+	default: fail(e, E0208, (*s)->loc, "a recipe has inputs, names with their values, settings, `for` and `if`");
+	}
+}
+
 /* Loss entries: inputs, the recipe's own names, then the loss. */
 static void make_loss(Elaborator *e, const Decl *d, const char *name, bool training)
 {
@@ -82,47 +125,17 @@ static void make_loss(Elaborator *e, const Decl *d, const char *name, bool train
 	const Stmt *loss = NULL;
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
-		if (s->kind == STMT_INPUT) {
-			const TypeExpr *t = s->declare.type;
-			Axis axis[MAX_RANK] = { { 0 } };
-			Dim dim[MAX_RANK];
-			u32 rank = t && t->kind == TYPE_TENSOR ? t->dim.n : 0;
-			DType dtype = t && t->name ? (!strcmp(t->name, "bool") ? DT_b1 : dtype_named(str_of(t->name))) : DTYPES;
-			if (dtype == DTYPES || rank > MAX_RANK) {
-				fail(e, E0504, s->loc, "an input needs an element type and dimensions: input tokens: i32[B, T]");
-				continue;
-			}
-			bool good = true;
-			for (u32 k = 0; k < rank && good; k++) {
-				const Expr *x = t->dim.v[k];
-				if (x->kind == EXPR_NAME && !lookup(e, x->name))
-					declare_symbol(e, x->name, x->loc);
-				Datum *v = expression(e, x);
-				dim[k] = datum_to_dim(e, v, x->loc);
-				axis[k] = v->axis;
-				good = dim[k] != NULL;
-			}
-			if (!good)
-				continue;
-			e->b.loc = s->loc;
-			input_attr a = { .name = intern_z(&e->ir->names, s->declare.name.text), .dtype = dtype,
-					 .shape = dims_of(&e->b, dim, rank) };
-			Val v = build(&e->b, OP_input, NULL, 0, 0, &a);
-			graph_set_axis(e->g, v, axis);
-			declare_variable(e, s->declare.name, datum_tensor(e, v, s->loc));
-		} else if (s->kind == STMT_ASSIGN && !s->assign.pattern.n) {
-			const Expr *target = s->assign.target.v[0];
-			if (s->assign.target.n == 1 && target->kind == EXPR_NAME && is_key(target->name)) {
-				if (!strcmp(target->name, "loss"))
-					loss = s;
-				continue;
-			}
-			Block one = { .v = (Stmt **)(uintptr_t)&d->body.v[i], .n = 1 };
-			statements(e, &one);
+		const Expr *target = s->kind == STMT_ASSIGN ? s->assign.target.v[0] : NULL;
+		if (target && s->assign.target.n == 1 && target->kind == EXPR_NAME && is_key(target->name)) {
+			if (!strcmp(target->name, "loss"))
+				loss = s;
+			continue;
 		}
+		if (!target || !s->assign.pattern.n)
+			recipe_statement(e, (const Stmt *const *)&d->body.v[i]);
 	}
 	if (!loss) {
-		fail(e, E0503, d->loc, "a train block says what to minimize: loss = cross_entropy(model(tokens), targets)");
+		fail(e, E0503, d->loc, "a block '%s' says what the loss is: loss = cross_entropy(model(tokens), targets)", d->word.text);
 	} else {
 		Datum *value = expression(e, loss->assign.value);
 		Val sum, count;
@@ -155,7 +168,7 @@ static void read_batch(Elaborator *e, const Datum *d, Loc loc)
 	for (u32 i = 0; i < d->list.n; i++) {
 		const Entry *a = &d->list.v[i];
 		i64 n;
-		if (!want_integer(e, a->value, loc, arena_printf(e->arena, "batch.%s", a->name), &n))
+		if (!want_integer(e, a->value, a->loc.line ? a->loc : loc, arena_printf(e->arena, "batch.%s", a->name), &n))
 			continue;
 		if (n < 1) {
 			fail(e, E0505, a->loc, "batch.%s must be at least 1, not %lld", a->name, (long long)n);
@@ -273,8 +286,7 @@ static void read_run_setting(Elaborator *e, const char *key, const Datum *v, Loc
 		if (known)
 			continue;
 		const char *near = nearest(name, run_settings, COUNT(run_settings));
-		fail(e, E0506, loc, "there is no setting '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
-		     near ? "'?" : "");
+		fail(e, E0506, loc, "there is no setting '%s'%s", name, did_you_mean(e, near));
 	}
 }
 
@@ -294,7 +306,7 @@ static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc
 		if (v->kind == DATUM_DTYPE && (v->dtype == DT_f32 || v->dtype == DT_bf16 || v->dtype == DT_f16))
 			e->model->precision = dtype_info[v->dtype].name;
 		else
-			fail(e, E0505, v->loc, "precision is f32, bf16 or f16, and this is %s", datum_show(e, v));
+			fail(e, E0505, loc, "precision is f32, bf16 or f16, and this is %s", datum_show(e, v));
 	} else if (!strcmp(key, "accumulate")) {
 		if (want_integer(e, v, loc, "accumulate", &e->model->accumulate) && e->model->accumulate < 1) {
 			fail(e, E0505, v->loc, "accumulate must be at least 1");
@@ -342,18 +354,19 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 		if (!is_key(key)) {
 			if (s->assign.pattern.n) {
 				const char *near = nearest(key, train_keys, COUNT(train_keys));
-				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s%s%s", key,
-				     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", key,
+				     did_you_mean(e, near));
 			}
 			continue;
 		}
-		if (!strcmp(key, "loss"))
-			continue;
 		if (!strcmp(key, "optimizer")) {
 			read_optimizer(e, t, s);
 			continue;
 		}
-		read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->loc);
+		if (s->assign.pattern.n)
+			fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'", key);
+		if (strcmp(key, "loss"))
+			read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->assign.value->loc);
 	}
 	const OptimizerRule *all = NULL;
 	for (u32 i = 0; i < t->rule.n; i++)
@@ -370,7 +383,8 @@ void recipe_train(Elaborator *e, const Decl *d)
 	Train t = { 0 };
 	e->model->has_train = true;
 	read_settings(e, d, &t);
-	make_loss(e, d, "eval", false);
+	if (!e->own_eval)
+		make_loss(e, d, "eval", false);
 	u32 errors = e->diag->nerror;
 	make_loss(e, d, "micro", true);
 	if (e->diag->nerror > errors || e->diag->nerror) {
@@ -391,4 +405,24 @@ void recipe_train(Elaborator *e, const Decl *d)
 				     t.rule.v[i].pattern ? " \"" : "", t.rule.v[i].pattern ? t.rule.v[i].pattern : "",
 				     t.rule.v[i].pattern ? "\"" : "");
 	}
+}
+
+/* `eval { }` says what evaluation is in place of the training's loss; `eval name { }` is an entry of its own,
+ * eval.name. */
+void recipe_eval(Elaborator *e, const Decl *d)
+{
+	const char *name = d->label && d->label->kind == EXPR_NAME ? d->label->name : NULL;
+	make_loss(e, d, name ? arena_printf(e->arena, "eval.%s", name) : "eval", false);
+	frame_push(e, d, "", (Loc){ 0 });
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		const Expr *target = s->kind == STMT_ASSIGN && s->assign.target.n == 1 ? s->assign.target.v[0] : NULL;
+		if (!target || target->kind != EXPR_NAME || !is_key(target->name) || !strcmp(target->name, "loss"))
+			continue;
+		if (strcmp(target->name, "batch"))
+			fail(e, E0506, s->loc, "'%s' belongs to the train block; an eval block has inputs, a loss and a batch", target->name);
+		else if (!e->model->symbol.n)
+			read_batch(e, expression(e, s->assign.value), s->assign.value->loc);
+	}
+	frame_pop(e);
 }

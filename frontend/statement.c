@@ -40,8 +40,8 @@ static void assign(Elaborator *e, const Stmt *s)
 			}
 			return;
 		}
-		fail(e, E0207, s->loc, "%u names on the left, and the tensor %s has not %u slices along its first axis", n,
-		     shape_show(e, v), n);
+		fail(e, E0207, s->loc, "%u names on the left, and %s on the right: several names take apart several results, a list, or "
+				       "a tensor whose first axis has as many elements", n, datum_show(e, d));
 	} else if (d->kind == DATUM_LIST || d->kind == DATUM_RECORD) {
 		if (d->list.n == n) {
 			for (u32 i = 0; i < n; i++)
@@ -66,22 +66,38 @@ static void run_return(Elaborator *e, const Stmt *s)
 		VEC_PUSH(e->arena, &f->result, argument_of(e, &s->results.v[i]));
 }
 
-/* What an unfinished block would have assigned is an error from here on. */
-static void forget(Elaborator *e, const Block *block)
+/* The type of a variable that is a tensor, else NULL. */
+static const Type *type_of_variable(Elaborator *e, const char *name)
+{
+	const u64 *found = map_get(&e->frame->variable, MAP_KEY(name));
+	const Datum *d = found ? (const Datum *)(uintptr_t)*found : NULL;
+	return d && d->kind == DATUM_TENSOR && e->g ? val_type(e->g, d->tensor) : NULL;
+}
+
+static bool kept_type(Elaborator *e, const char *name, const Map *before)
+{
+	const Type *t = type_of_variable(e, name);
+	const u64 *was = before && t ? map_get(before, MAP_KEY(name)) : NULL;
+	return was && (const Type *)(uintptr_t)*was == t;
+}
+
+/* What an unfinished block would have assigned is an error from here on, but for tensors that kept the type that
+ * they have in `before` (NULL: none did). */
+static void forget(Elaborator *e, const Block *block, const Map *before)
 {
 	for (u32 i = 0; i < block->n; i++) {
 		const Stmt *s = block->v[i];
 		switch (s->kind) {
 		case STMT_ASSIGN:
 			for (u32 k = 0; k < s->assign.target.n; k++)
-				if (s->assign.target.v[k]->kind == EXPR_NAME)
+				if (s->assign.target.v[k]->kind == EXPR_NAME && !kept_type(e, s->assign.target.v[k]->name, before))
 					set_variable(e, s->assign.target.v[k]->name, datum_error(e));
 			break;
-		case STMT_FOR: forget(e, &s->loop.body); break;
-		case STMT_SCOPE: forget(e, &s->scope.body); break;
+		case STMT_FOR: forget(e, &s->loop.body, before); break;
+		case STMT_SCOPE: forget(e, &s->scope.body, before); break;
 		case STMT_IF:
 			for (u32 k = 0; k < s->branch.n; k++)
-				forget(e, &s->branch.v[k].body);
+				forget(e, &s->branch.v[k].body, before);
 			break;
 		default: break;
 		}
@@ -93,7 +109,7 @@ static void run_for(Elaborator *e, const Stmt *s)
 	Datum *over = expression(e, s->loop.over);
 	if (over->kind == DATUM_ERROR) {
 		set_variable(e, s->loop.name.text, over);
-		forget(e, &s->loop.body);
+		forget(e, &s->loop.body, NULL);
 		return;
 	}
 	if (over->kind != DATUM_LIST) {
@@ -102,11 +118,16 @@ static void run_for(Elaborator *e, const Stmt *s)
 		return;
 	}
 	u32 errors = e->diag->nerror;
+	Map before = { .arena = e->arena };
+	for (u32 i = 0; i < e->frame->variable.n; i++) {
+		const char *name = (const char *)(uintptr_t)e->frame->variable.entry[i].key;
+		map_put(&before, MAP_KEY(name), MAP_KEY(type_of_variable(e, name)));
+	}
 	for (u32 i = 0; i < over->list.n && !e->frame->returned; i++) {
 		declare_variable(e, s->loop.name, over->list.v[i].value);
 		statements(e, &s->loop.body);
 		if (e->diag->nerror > errors) {
-			forget(e, &s->loop.body); /* the other turns would say the same */
+			forget(e, &s->loop.body, &before); /* the other turns would say the same */
 			break;
 		}
 	}
@@ -121,7 +142,7 @@ static void run_if(Elaborator *e, const Stmt *s)
 			Datum *c = expression(e, arm->condition);
 			if (!want_bool(e, c, arm->condition->loc, "the condition of an 'if'", &yes)) {
 				for (u32 k = i; k < s->branch.n; k++)
-					forget(e, &s->branch.v[k].body);
+					forget(e, &s->branch.v[k].body, NULL);
 				return;
 			}
 		}
@@ -158,7 +179,14 @@ static void statement(Elaborator *e, const Stmt *s)
 	case STMT_FOR: run_for(e, s); break;
 	case STMT_IF: run_if(e, s); break;
 	case STMT_RETURN: run_return(e, s); break;
-	case STMT_EXPR: expression(e, s->expr); break;
+	case STMT_EXPR: {
+		Datum *d = expression(e, s->expr);
+		if (s->expr->kind == EXPR_CALL && s->expr->call.callee->kind == EXPR_NAME)
+			diag_warning(e->diag, W0006, s->loc, "nothing takes the value of this");
+		else if (d->kind != DATUM_ERROR)
+			fail(e, E0208, s->loc, "nothing takes this value: several values are written in brackets, x = [a, b]");
+		break;
+	}
 	case STMT_SCOPE: {
 		const char *name = text_value(e, s->scope.path), *was = e->frame->path;
 		if (name) {

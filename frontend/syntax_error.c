@@ -277,8 +277,13 @@ void unclosed(Parser *p, const Bracket *b)
 void grammar_error(Parser *p, const int *expected, int n)
 {
 	Lexeme x = p->last;
+	const Message *told = p->diag->last;
 	if (p->too_deep)
 		return;
+	if (told && told->severity == SEV_ERROR && told->code == E0100 && told->loc.file == x.loc.file && told->loc.line == x.loc.line) {
+		token_recover(p); /* what a character without meaning left behind */
+		return;
+	}
 	if (!x.kind && p->nbracket) {
 		const Bracket *b = &p->bracket[p->nbracket - 1];
 		unclosed(p, b);

@@ -36,17 +36,35 @@ static bool has_symbol(const Type *t, const char *symbol)
 	return false;
 }
 
-void explain_operands(Elaborator *e, Loc loc, const Val *in, u32 n)
+static void explain_values(Elaborator *e, Loc loc, const Val *in, u32 n)
 {
 	for (u32 i = 0; i < n && i < 5; i++) {
 		Loc at = val_node(e->g, in[i])->loc;
-		bool told = !at.line || (at.file == loc.file && at.line == loc.line);
+		/* inside the library is no place that tells a user of it more than the shape does */
+		bool told = !at.line || (at.file == loc.file && at.line == loc.line) ||
+			    (at.file != loc.file && str_starts(str_of(e->diag->source[at.file].path), STR("std/")));
 		for (u32 k = 0; k < i && !told; k++)
 			told = in[k].i == in[i].i;
 		if (!told)
 			diag_note(e->diag, at, "%s comes from here", shape_show(e, in[i]));
 	}
+}
+
+/* Where a size comes from that stands in one of the two and not in the other. */
+static void explain_sizes(Elaborator *e, Loc loc, Dim a, Dim b)
+{
 	for (u32 i = 0; i < e->symbol.n; i++) {
+		const char *symbol = (const char *)(uintptr_t)e->symbol.entry[i].key;
+		Loc at = e->ir->axis.v[(u32)e->symbol.entry[i].value].loc;
+		if (dim_has(a, symbol) != dim_has(b, symbol) && at.line && (at.line != loc.line || at.file != loc.file))
+			diag_note(e->diag, at, "the size %s is introduced here", symbol);
+	}
+}
+
+void explain_operands(Elaborator *e, Loc loc, const Val *in, u32 n)
+{
+	explain_values(e, loc, in, n);
+	for (u32 i = 0; n > 1 && i < e->symbol.n; i++) {
 		const char *symbol = (const char *)(uintptr_t)e->symbol.entry[i].key;
 		bool some = false, all = true;
 		for (u32 k = 0; k < n; k++) {
@@ -172,7 +190,8 @@ bool broadcast_shapes(Elaborator *e, const Val *v, u32 n, Loc loc, const char *w
 				fail(e, E0302, loc, "%s: shapes %s and %s do not fit: dimension %s against %s", what,
 				     shape_show(e, v[from]), shape_show(e, v[i]),
 				     dim_show(e, out[d], axis), dim_show(e, t->dim[at], val_axis(e->g, v[i])[at]));
-				explain_operands(e, loc, (Val[]){ v[from], v[i] }, 2);
+				explain_values(e, loc, (Val[]){ v[from], v[i] }, 2);
+				explain_sizes(e, loc, out[d], t->dim[at]);
 				return false;
 			}
 			Axis mine = val_axis(e->g, v[i])[at];
@@ -203,16 +222,29 @@ Val broadcast_to(Elaborator *e, Val v, dims shape)
 	return make_broadcast(&e->b, v, shape);
 }
 
-/* Classes that only another operand knows, put on a repeated value: so that what follows has names. */
-static Datum *elementwise(Elaborator *e, Op op, Val *in, u32 n, u32 first, Loc loc)
+/* An op as it is written: '+' for add. */
+static const char *spelled(Op op)
+{
+	static const struct {
+		Op op;
+		const char *as;
+	} sign[] = { { OP_add, "'+'" }, { OP_sub, "'-'" }, { OP_mul, "'*'" }, { OP_div, "'/'" }, { OP_floordiv, "'//'" },
+		     { OP_mod, "'%'" }, { OP_pow, "'**'" }, { OP_eq, "'=='" }, { OP_ne, "'!='" }, { OP_lt, "'<'" },
+		     { OP_le, "'<='" }, { OP_and, "'and'" }, { OP_or, "'or'" }, { OP_not, "'not'" } };
+	for (u32 i = 0; i < COUNT(sign); i++)
+		if (sign[i].op == op)
+			return sign[i].as;
+	return op_info[op].name;
+}
+
+static Datum *elementwise(Elaborator *e, Op op, Val *in, u32 n, Loc loc)
 {
 	dims shape;
-	if (!broadcast_shapes(e, in, n, loc, op_info[op].name, &shape))
+	if (!broadcast_shapes(e, in, n, loc, spelled(op), &shape))
 		return datum_error(e);
 	e->b.loc = loc;
 	for (u32 i = 0; i < n; i++)
 		in[i] = broadcast_to(e, in[i], shape);
-	(void)first;
 	return datum_tensor(e, node(e, loc, op, in, n, 0, &(none_attr){ 0 }), loc);
 }
 
@@ -245,12 +277,12 @@ Datum *tensor_elementwise(Elaborator *e, Op op, Datum **arg, u32 n, Loc loc)
 		if (!in[i].i)
 			return datum_error(e);
 		e->b.loc = loc;
-		if (logical && type_of(e, in[i])->dtype != DT_b1)
-			return fail(e, E0301, loc, "'%s' takes booleans, and this is %s: compare first",
-				    op_info[op].name, datum_show(e, arg[i]));
+		if ((logical || i < first) && type_of(e, in[i])->dtype != DT_b1)
+			return fail(e, E0301, loc, "%s takes %s, and this is %s: compare first, as in x > 0", spelled(op),
+				    logical ? "booleans" : "a boolean condition", datum_show(e, arg[i]));
 		in[i] = make_cast(&e->b, in[i], want);
 	}
-	return elementwise(e, op, in, n, first, loc);
+	return elementwise(e, op, in, n, loc);
 }
 
 Datum *tensor_binary(Elaborator *e, BinaryOp op, Datum *a, Datum *b, Loc loc)
@@ -311,9 +343,10 @@ Datum *tensor_matmul(Elaborator *e, Datum *da, Datum *db, Loc loc)
 		Datum *d = fail(e, E0303, loc, "'@': inner sizes differ: %s of %s and %s of %s",
 				dim_show(e, x->dim[x->rank - 1], val_axis(e->g, a)[x->rank - 1]), shape_show(e, a),
 				dim_show(e, y->dim[inner], val_axis(e->g, b)[inner]), shape_show(e, b));
-		explain_operands(e, loc, (Val[]){ a, b }, 2);
+		explain_values(e, loc, (Val[]){ a, b }, 2);
+		explain_sizes(e, loc, x->dim[x->rank - 1], y->dim[inner]);
 		if (y->rank == 2 && x->dim[x->rank - 1] == y->dim[1])
-			diag_note(e->diag, (Loc){ 0 }, "did you mean '@ transpose(...)'?");
+			diag_note(e->diag, (Loc){ 0 }, "the other dimension of the right one fits: did you mean '@ transpose(...)'?");
 		return d;
 	}
 	axis_unify(e->ir, val_axis(e->g, a)[x->rank - 1], val_axis(e->g, b)[inner]);

@@ -8,9 +8,10 @@
 
 static SourceOptions source;
 static RunOptions where;
-static const char *weights, *tokenizer_file, *data, *prompt = "\n", *stop;
-static i64 tokens = 200, top_k, seed;
-static f64 temperature = 0.8, top_p = 1;
+static const char *weights, *tokenizer_file, *data, *prompt, *stop;
+enum { NOT_GIVEN = -0x7fffffff - 1 }; /* then the source's generate block says, or the default holds */
+static i64 tokens = NOT_GIVEN, top_k = NOT_GIVEN, seed = NOT_GIVEN;
+static f64 temperature = NOT_GIVEN, top_p = NOT_GIVEN;
 static bool greedy, quiet, stats;
 
 static const Option options[] = {
@@ -38,7 +39,8 @@ static const Command command = {
 	.most = 1,
 	.about = "Writes text with a model, a token at a time, to standard output. MODEL is a source,\n"
 		 "or the folder of a run, which has all that is needed. The text follows from the\n"
-		 "model, the prompt, --tokens and the seed, for any number of threads.",
+		 "model, the prompt, --tokens and the seed, for any number of threads. What is not\n"
+		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.",
 	.example = "  plinth generate runs/bible --prompt \"In the beginning\"\n"
 		   "  plinth generate models/gpt2.plinth --weights gpt2.safetensors \\\n"
 		   "         --tokenizer gpt2.json --prompt \"Hello\" --top-k 50",
@@ -98,8 +100,38 @@ static Status write_text(LmRun *r, Tokenizer *t)
 	return OK;
 }
 
+static Status count_setting(const Lm *lm, const char *key, u64 otherwise, i64 *value)
+{
+	u64 n = 0;
+	if (*value != NOT_GIVEN)
+		return OK;
+	TRY(lm_count(lm, key, 0, otherwise, &n));
+	*value = (i64)n;
+	return OK;
+}
+
+/* What the command line does not give. */
+static Status settings(const Lm *lm)
+{
+	TRY(count_setting(lm, "generate.tokens", 200, &tokens));
+	TRY(count_setting(lm, "generate.top_k", 0, &top_k));
+	TRY(count_setting(lm, "generate.seed", 0, &seed));
+	if (temperature == NOT_GIVEN)
+		TRY(lm_real(lm, "generate.temperature", 0.8, &temperature));
+	if (top_p == NOT_GIVEN)
+		TRY(lm_real(lm, "generate.top_p", 1, &top_p));
+	if (!prompt)
+		prompt = lm_text(lm, "generate.prompt", "\n");
+	if (!stop)
+		stop = lm_text(lm, "generate.stop", NULL);
+	if (stop && !*stop)
+		stop = NULL;
+	return OK;
+}
+
 static Status run(Lm *lm)
 {
+	TRY(settings(lm));
 	const char *from = weights ? weights : lm->operand.run;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
@@ -133,10 +165,8 @@ int verb_generate(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (tokens < 0 || top_k < 0)
+	if ((tokens < 0 && tokens != NOT_GIVEN) || (top_k < 0 && top_k != NOT_GIVEN))
 		return verb_misused("generate", "--tokens and --top-k are not negative");
-	if (stop && !*stop)
-		stop = NULL;
 	Lm lm;
 	Status s = lm_open(operand[0], &source, &lm);
 	if (!s)
