@@ -2,6 +2,7 @@
  * of ir/ops.def that has no row there, which can be called by its own name, with its attributes by name: adding an
  * op to the table adds it to the language. */
 #include "frontend/builtin.h"
+#include "frontend/functions.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 enum { TENSOR, VALUE };
 
 static const Builtin builtins[] = {
-#define BUILTIN(name, when, parameters, doc) { #name, parameters, b_##name, (when) == VALUE },
+#define BUILTIN(name, when, parameters, doc) { #name, parameters, doc, b_##name, (when) == VALUE },
 #include "frontend/builtins.def"
 #undef BUILTIN
 };
@@ -275,4 +276,85 @@ Datum *call_builtin(Elaborator *e, const char *name, const EntryList *argument, 
 	if (!e->g && !b->of_values)
 		return fail(e, E0405, loc, "%s computes a tensor, and only values known at compile time can stand here", name);
 	return b->call(&c);
+}
+
+/* ---- for people ---- */
+
+/* "x, axis, keep" from "x! axis keep". */
+static void print_parameters(const Builtin *b, FILE *to)
+{
+	if (!strcmp(b->parameters, "*"))
+		return;
+	for (const char *p = b->parameters; *p; p++)
+		fputs(*p == ' ' && p[1] != '|' && p[-1] != '|' ? ", " : (char[]){ *p, 0 }, to);
+}
+
+static void print_cell(const char *text, FILE *to)
+{
+	for (; *text; text++)
+		fprintf(to, *text == '|' ? "\\|" : "%c", *text); /* a bar would end a cell */
+}
+
+static bool is_op_function(Op op)
+{
+	return callable_op(op) && !builtin_of(op_info[op].name);
+}
+
+static void print_operands(const OpInfo *op, FILE *to)
+{
+	u32 n;
+	const AttrField *f = op->fields(&n);
+	for (u32 i = 0; i < op->nin && op->nin != VARN; i++)
+		fprintf(to, "%s%c", i ? ", " : "", 'a' + (int)i);
+	fputs(op->nin == VARN ? "a, b, .." : "", to);
+	for (u32 i = 0; i < n; i++)
+		fprintf(to, "%s%s", i || op->nin ? ", " : "", f[i].name);
+}
+
+void functions_print(bool markdown, FILE *to)
+{
+	fputs(markdown ? "| function | arguments | what it gives |\n| --- | --- | --- |\n" : "", to);
+	for (u32 i = 0; i < COUNT(builtins); i++) {
+		fprintf(to, markdown ? "| `%s` | " : "%s(", builtins[i].name);
+		if (markdown && strchr(builtins[i].parameters, '|')) {
+			for (const char *p = builtins[i].parameters; *p; p++)
+				fprintf(to, *p == '|' ? "\\|" : "%c", *p);
+		} else {
+			print_parameters(&builtins[i], to);
+		}
+		fputs(markdown ? " | " : "): ", to);
+		if (markdown)
+			print_cell(builtins[i].doc, to);
+		else
+			fputs(builtins[i].doc, to);
+		fputs(markdown ? " |\n" : "\n", to);
+	}
+	fputs(markdown ? "\n| function | arguments | what it gives |\n| --- | --- | --- |\n" : "", to);
+	for (u32 i = 0; i < OPS; i++) {
+		if (!is_op_function((Op)i))
+			continue;
+		fprintf(to, markdown ? "| `%s` | " : "%s(", op_info[i].name);
+		print_operands(&op_info[i], to);
+		fputs(markdown ? " | " : "): ", to);
+		if (markdown)
+			print_cell(op_info[i].doc, to);
+		else
+			fputs(op_info[i].doc, to);
+		fputs(markdown ? " |\n" : "\n", to);
+	}
+}
+
+bool function_print(const char *name, FILE *to)
+{
+	const Builtin *b = builtin_of(name);
+	Op op = op_of(name);
+	if (!b && op == OPS)
+		return false;
+	fprintf(to, "%s(", name);
+	if (b)
+		print_parameters(b, to);
+	else
+		print_operands(&op_info[op], to);
+	fprintf(to, "): %s\n", b ? b->doc : op_info[op].doc);
+	return true;
 }

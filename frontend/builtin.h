@@ -17,7 +17,7 @@ typedef struct Call {
 } Call;
 
 typedef struct Builtin {
-	const char *name, *parameters;
+	const char *name, *parameters, *doc;
 	Datum *(*call)(Call *c);
 	bool of_values; /* may stand where no tensor is computed */
 } Builtin;

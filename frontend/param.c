@@ -146,9 +146,11 @@ static bool match_dim(Elaborator *e, const Matching *m, u32 at, const Expr *x)
 	Axis axis = val_axis(e->g, m->value)[at];
 	Loc loc = m->loc;
 	if (x->kind == EXPR_NAME && !lookup(e, x->name)) {
-		/* not known yet: this is what it means from here on */
-		if (!axis.id)
+		/* not known yet: this is what it means from here on, of the value too if that had no class */
+		if (!axis.id) {
 			axis = axis_new(e->ir, NULL, actual, loc);
+			graph_know_axis(e->g, m->value, at, axis);
+		}
 		axis_name(e->ir, axis, qualified(e, x->name));
 		declare_variable(e, (Name){ x->name, x->loc }, datum_dim(e, actual, axis, x->loc));
 		return true;

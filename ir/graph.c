@@ -76,3 +76,12 @@ void graph_set_axis(Graph *g, Val v, const Axis *axis)
 	Value *value = &g->value.v[v.i];
 	value->axis = COPYN(g->arena, Axis, axis, value->type->rank);
 }
+
+void graph_know_axis(Graph *g, Val v, u32 d, Axis axis)
+{
+	Value *x = &g->value.v[v.i];
+	assert(d < x->type->rank && !x->axis[d].id);
+	Axis *known = COPYN(g->arena, Axis, x->axis, x->type->rank);
+	known[d] = axis;
+	x->axis = known;
+}

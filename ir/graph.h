@@ -114,6 +114,8 @@ void graph_result(Graph *g, const char *name, u32 buffer, Val value);
 
 /* Gives the dimensions of an input or read their classes: [rank], copied. */
 void graph_set_axis(Graph *g, Val v, const Axis *axis);
+/* Of any value: its dimension `d`, which has no class so far, has this one. */
+void graph_know_axis(Graph *g, Val v, u32 d, Axis axis);
 
 static inline const Type *val_type(const Graph *g, Val v)
 {

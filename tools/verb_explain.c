@@ -1,18 +1,31 @@
-/* tools/verb_explain.c: `plinth explain [CODE]`: the rows of support/errors.def. */
+/* tools/verb_explain.c: `plinth explain [CODE]`: the rows of support/errors.def; and the language's functions. */
+#include "frontend/functions.h"
 #include "support/str.h"
 #include "tools/verbs.h"
 
 #include <string.h>
 #include <strings.h>
 
+static bool functions, markdown;
+
+static const Option options[] = {
+	{ "functions", 'f', OPTION_FLAG, &functions, NULL, "list the language's built-in functions" },
+	{ "markdown", 0, OPTION_FLAG, &markdown, NULL, "list them as docs/language.md does" },
+};
+
 static const Command command = {
 	.name = "explain",
-	.operands = "[CODE...]",
+	.operands = "[CODE|FUNCTION...]",
 	.most = -1,
-	.about = "Says what an error code means and what to do about it. Without a code, lists\n"
-		 "all of them. Codes are stable: a log of an older version can be looked up.",
-	.example = "  plinth explain E0101      what this code means\n"
-		   "  plinth explain            every code with its title",
+	.about = "Says what an error code means and what to do about it, or what a built-in\n"
+		 "function of the language takes and gives. Without a word, lists all codes.\n"
+		 "Codes are stable: a log of an older version can be looked up.",
+	.example = "  plinth explain E0101        what this code means\n"
+		   "  plinth explain attention    what this function takes and gives\n"
+		   "  plinth explain              every code with its title\n"
+		   "  plinth explain --functions  every function",
+	.option = options,
+	.noption = COUNT(options),
 };
 
 /* Words of `text`, in lines of at most 78 columns. */
@@ -49,6 +62,8 @@ static int explain(const char *code)
 			near = e->code;
 		}
 	}
+	if (function_print(code, stdout))
+		return 0;
 	return verb_misused("explain", "there is no code '%s'%s%s%s", code,
 			    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
@@ -59,6 +74,10 @@ int verb_explain(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &code, &n, &status))
 		return status;
+	if (functions || markdown) {
+		functions_print(markdown, stdout);
+		return 0;
+	}
 	for (u32 i = 0; n == 0 && i < ERROR_CODES; i++)
 		printf("%s  %s\n", error_info[i].code, error_info[i].title);
 	for (int i = 0; i < n; i++) {
