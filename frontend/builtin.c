@@ -34,6 +34,10 @@ static bool callable_op(Op op)
 	case OP_slice:
 	case OP_random_normal:
 	case OP_dot:
+	case OP_grouped_dot_weights: /* a gradient */
+	case OP_and:                 /* reserved words */
+	case OP_or:
+	case OP_not:
 	case OP_global_norm: return false;
 	default: return !str_ends(str_of(op_info[op].name), STR("_grad"));
 	}
