@@ -245,6 +245,11 @@ Datum *override_of(Elaborator *e, const char *key)
 	return expression(e, (const Expr *)(uintptr_t)*found);
 }
 
+static bool is_periodic(const char *key)
+{
+	return !strcmp(key, "evaluate") || !strcmp(key, "sample") || !strcmp(key, "checkpoint") || !strcmp(key, "log");
+}
+
 /* Settings given on the command line stand for those of the file: train.batch.B=16, train.clip=0.5. An
  * entry that a record lacks is added to it, but for `batch`, whose entries are sizes of the model. */
 static Datum *overridden(Elaborator *e, const char *key, Datum *d)
@@ -252,6 +257,11 @@ static Datum *overridden(Elaborator *e, const char *key, Datum *d)
 	Datum *whole = override_of(e, intern_printf(e->names, "train.%s", key));
 	if (whole)
 		return whole;
+	if (is_periodic(key) && d->kind == DATUM_NUMBER) { /* evaluate = 250 is evaluate = { every = 250 } */
+		Datum *every = datum_new(e, DATUM_RECORD, d->loc);
+		VEC_PUSH(e->arena, &every->list, ENTRY(intern_z(e->names, "every"), d, d->loc));
+		d = every;
+	}
 	if (d->kind != DATUM_RECORD)
 		return d;
 	const char *prefix = arena_printf(e->arena, "train.%s.", key);
@@ -275,9 +285,7 @@ static Datum *overridden(Elaborator *e, const char *key, Datum *d)
 static void read_run_setting(Elaborator *e, const char *key, const Datum *v, Loc loc)
 {
 	u32 before = e->model->setting.n;
-	bool periodic = !strcmp(key, "evaluate") || !strcmp(key, "sample") || !strcmp(key, "checkpoint") || !strcmp(key, "log");
-	/* evaluate = 250 is evaluate = { every = 250 } */
-	add_setting(e, arena_printf(e->arena, periodic && v->kind != DATUM_RECORD ? "train.%s.every" : "train.%s", key), v, loc);
+	add_setting(e, arena_printf(e->arena, is_periodic(key) && v->kind != DATUM_RECORD ? "train.%s.every" : "train.%s", key), v, loc);
 	for (u32 i = before; i < e->model->setting.n; i++) {
 		const char *name = e->model->setting.v[i].key;
 		bool known = false;
