@@ -12,7 +12,7 @@
 #include <string.h>
 
 static SourceOptions source;
-static const char *stage, *sizes, *precision, *cpu;
+static const char *stage, *sizes, *precision, *device, *cpu, *arch;
 static TextList entry;
 static bool json;
 
@@ -22,7 +22,9 @@ static const Option options[] = {
 	{ "stage", 't', OPTION_TEXT, &stage, "STAGE", "print the program there: ast, graph, fused, kernels or plan" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "of a stage, only this entry: forward, micro_first, update, ..." },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16; else as the file says" },
-	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor that the plan is for, as LLVM calls it; this one if not given" },
+	{ "device", 0, OPTION_TEXT, &device, "NAME", "what the plan is for: cpu, cuda" },
+	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor that it is for, as LLVM calls it; this one if not given" },
+	{ "arch", 0, OPTION_TEXT, &arch, "NAME", "the GPU architecture that it is for: sm_90a" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "the summary, and messages, as JSON" },
 };
 
@@ -179,7 +181,7 @@ static int plan_model(SourceFile *f, const char *bound, Compiled *out)
 	for (u32 i = 0; i < COUNT(all); i++)
 		if (program_find_entry(f->model->program, str_of(all[i])) && (i < 3 || stage))
 			some[n++] = all[i];
-	DriverOptions o = { .entry = some, .nentry = n, .sizes = bound, .cpu = cpu, .accumulate = f->model->accumulate > 1,
+	DriverOptions o = { .entry = some, .nentry = n, .sizes = bound, .device = device, .cpu = cpu, .arch = arch, .accumulate = f->model->accumulate > 1,
 			    .precision = precision ? precision : f->model->precision };
 	Status s = driver_plan(&f->arena, f->model->program, &o, out);
 	if (s)
