@@ -20,6 +20,9 @@ typedef struct TargetInfo {
 	LaunchNeeds (*needs)(const struct TargetInfo *t, const Kernel *k);
 	/* Composite ops with the trait T_WHOLE that it has kernels of their own for; the others are expanded. */
 	bool whole[OPS];
+	/* Matrix multiply and attention read operands best as they stand in memory (bulk copies, libraries): fusion
+	 * stores what they take, in the type they take it in. Elsewhere operands are worked out while packing. */
+	bool stores_operands;
 	/* Peak FLOPs a second by operand dtype and memory bandwidth in bytes a second, for costs; 0 is
 	 * unknown. */
 	f64 flops[DTYPES], bandwidth;

@@ -15,7 +15,7 @@
  * stored (`stored` says which). */
 #ifndef PL_FUSE_H
 #define PL_FUSE_H
-#include "ir/kernel.h"
+#include "ir/target.h"
 
 typedef enum NodeClass { NODE_SOURCE, NODE_FREE, NODE_POINTWISE, NODE_REDUCTION, NODE_SKELETON } NodeClass;
 NodeClass node_class(Op op);
@@ -46,7 +46,7 @@ typedef struct Grouping {
 } Grouping;
 
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
-Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g);
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target);
 void grouping_print(const Grouping *f, FILE *to);
 
 #endif

@@ -105,6 +105,7 @@ typedef struct Fuse {
 	const u32 *uses; /* of each value, by live nodes and results */
 	const Graph *g;
 	Arena *tmp;
+	bool stores_operands; /* of the target */
 } Fuse;
 
 static u32 group_find(const Grouping *f, u32 i)
@@ -152,10 +153,10 @@ static void store(Fuse *x, Val v, u32 by)
 	VEC_PUSH(x->f->arena, &x->f->group.v[group].stored, v);
 }
 
-/* Elements of the value, as an approximate number: only compared. */
-static f64 elements(const Fuse *x, Val v)
+/* Bytes of the value, as an approximate number: only compared. */
+static f64 bytes(const Fuse *x, Val v)
 {
-	return (f64)type_elements(val_type(x->g, v));
+	return (f64)type_bytes(val_type(x->g, v));
 }
 
 /* ---- recompute or store ---- */
@@ -183,12 +184,12 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		return false;
 	VEC_PUSH(x->tmp, &s->seen, v.i);
 	if (class == NODE_SOURCE || x->f->stored[v.i]) {
-		s->big += elements(x, v) * 8 > s->size;
+		s->big += bytes(x, v) * 8 > s->size;
 		return true;
 	}
 	if (home_of(x, node) == s->into)
 		return true; /* at hand there */
-	if (class != NODE_FREE && elements(x, v) * 32 <= s->size) {
+	if (class != NODE_FREE && bytes(x, v) * 32 <= s->size) {
 		VEC_PUSH(x->tmp, &s->leaf, v); /* small: let it be stored */
 		return true;
 	}
@@ -197,7 +198,7 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		VEC_PUSH(x->tmp, &s->leaf, v);
 		s->big++;
 		s->shared = x->uses[v.i] > 1;
-		return ++s->new_big == 1 && elements(x, v) <= s->size;
+		return ++s->new_big == 1 && (s->shared || bytes(x, v) <= s->size);
 	}
 	/* data moved by index is read from memory: its operand must be there */
 	s->effort += class == NODE_FREE && n->op != OP_random ? 0 : effort((Op)n->op);
@@ -225,7 +226,7 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 	}
 	if (class == NODE_POINTWISE) {
 		ArenaMark mark = arena_mark(x->tmp);
-		Search s = { .limit = limit, .size = elements(x, v), .into = into };
+		Search s = { .limit = limit, .size = bytes(x, v), .into = into };
 		bool can = recompute(x, &s, v) && s.big <= (s.new_big && !s.shared ? 1 : 2);
 		for (u32 i = 0; can && i < s.leaf.n; i++)
 			store(x, s.leaf.v[i], by);
@@ -461,13 +462,35 @@ static void place_reduction(Fuse *x, u32 node)
 	join(x, into, node);
 }
 
+/* The same where the target reads operands best as they stand in memory: what is no view is stored. */
+static void use_stored(Fuse *x, Val v, u32 by)
+{
+	const Node *n = val_node(x->g, v);
+	NodeClass class = node_class((Op)n->op);
+	if (class == NODE_FREE)
+		for (u32 i = 0; i < n->nin; i++)
+			use_stored(x, n->in[i], by);
+	else if (class != NODE_SOURCE)
+		store(x, v, by);
+}
+
+/* Products read each of their operands many times. */
+static bool reads_often(Op op)
+{
+	return op == OP_dot || op == OP_grouped_dot || op == OP_grouped_dot_weights || op == OP_attention ||
+	       op == OP_attention_grad;
+}
+
 static void place_skeleton(Fuse *x, u32 node)
 {
 	const Node *n = &x->g->node.v[node];
 	u32 into = new_group(x, skeleton_class((Op)n->op), val_type(x->g, n->out), node);
 	x->f->group.v[into].skeleton = node;
 	for (u32 i = 0; i < n->nin; i++)
-		use(x, n->in[i], into, node, CHEAP_OPERAND);
+		if (x->stores_operands && reads_often((Op)n->op))
+			use_stored(x, n->in[i], node);
+		else
+			use(x, n->in[i], into, node, CHEAP_OPERAND);
 	join(x, into, node);
 	if (n->op != OP_dot)
 		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");
@@ -530,7 +553,7 @@ static void keep_used(Grouping *f, Arena *tmp)
 	}
 }
 
-Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target)
 {
 	Grouping *f = NEW(arena, Grouping);
 	f->arena = arena;
@@ -541,7 +564,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g)
 	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
 	bool *live = live_nodes(tmp, g, uses);
 	Arena scratch = ARENA("fuse"); /* its own: searches give back what they took */
-	Fuse x = { f, uses, g, &scratch };
+	Fuse x = { f, uses, g, &scratch, target && target->stores_operands };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;

@@ -466,7 +466,7 @@ static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, Diag *diag)
 		      .plan = p,
 		      .entry = e,
 		      .g = g,
-		      .f = fuse_graph(tmp, tmp, g),
+		      .f = fuse_graph(tmp, tmp, g, p->target),
 		      .memory = none_list(tmp, g->value.n),
 		      .maker = none_list(tmp, g->value.n),
 		      .persistent = none_list(tmp, p->program->buffer.n),
