@@ -40,6 +40,8 @@ typedef struct Grouping {
 	VEC(Group) group;
 	u32 *home;           /* [node] group, or NONE for sources and free nodes */
 	bool *stored;        /* [value] */
+	ints *layout;        /* [value] of a stored one: its dimensions from outermost to innermost in memory; n = 0:
+			      * as its type has them */
 	u32 *order;          /* groups that remain, in order of execution */
 	u32 norder;
 	u32 *place;          /* [group] its place in `order`, or NONE */
@@ -47,6 +49,8 @@ typedef struct Grouping {
 
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
 Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target);
+/* Which result of the group's skeleton the value, computed in the group, is made from; NONE: none. */
+u32 group_result(const Grouping *f, u32 group, Val v);
 void grouping_print(const Grouping *f, FILE *to);
 
 #endif

@@ -239,6 +239,27 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 
 /* ---- joining ---- */
 
+u32 group_result(const Grouping *f, u32 group, Val v)
+{
+	u32 node = f->g->value.v[v.i].node;
+	const Node *n = &f->g->node.v[node];
+	u32 skeleton = f->group.v[group].skeleton;
+	if (node == skeleton)
+		return v.i - n->out.i;
+	NodeClass class = node_class((Op)n->op);
+	u32 home = f->home[node];
+	while (home != NONE && f->group.v[home].into != NONE)
+		home = f->group.v[home].into;
+	if (class != NODE_FREE && home != group)
+		return NONE;
+	for (u32 i = 0; i < n->nin; i++) {
+		u32 result = group_result(f, group, n->in[i]);
+		if (result != NONE)
+			return result;
+	}
+	return NONE;
+}
+
 static u32 new_group(Fuse *x, KernelClass class, const Type *shape, u32 node)
 {
 	Group gr = { .class = class, .shape = shape, .root = node, .skeleton = NONE, .into = NONE,
@@ -337,6 +358,21 @@ static bool may_join(Fuse *x, const Node *n, u32 group)
 			return false;
 		break;
 	}
+	case KERNEL_ATTENTION:
+	case KERNEL_ATTENTION_GRAD: {
+		/* behind one of its results, which have places of their own */
+		u32 result = NONE;
+		for (u32 i = 0; i < n->nin; i++) {
+			u32 follows = group_result(x->f, group, n->in[i]);
+			if (follows != NONE && result != NONE && follows != result)
+				return false;
+			result = follows != NONE ? follows : result;
+		}
+		const Val out = x->g->node.v[gr->skeleton].out;
+		if (result == NONE || !same_shape(t, val_type(x->g, (Val){ out.i + result })))
+			return false;
+		break;
+	}
 	default: return false;
 	}
 	for (u32 i = 0; i < n->nin; i++)
@@ -353,7 +389,9 @@ static bool may_join(Fuse *x, const Node *n, u32 group)
 /* Both open and over the same domain: one kernel may compute both. */
 static bool may_merge(const Group *a, const Group *b)
 {
-	if (!same_shape(a->shape, b->shape) || a->class == KERNEL_COLUMN || b->class == KERNEL_COLUMN)
+	bool fixed = a->class == KERNEL_COLUMN || b->class == KERNEL_COLUMN || a->class > KERNEL_DOT ||
+		     b->class > KERNEL_DOT;
+	if (!same_shape(a->shape, b->shape) || fixed)
 		return false;
 	bool dot = a->class == KERNEL_DOT || b->class == KERNEL_DOT;
 	bool row = a->class == KERNEL_ROW || b->class == KERNEL_ROW;
@@ -492,7 +530,7 @@ static void place_skeleton(Fuse *x, u32 node)
 		else
 			use(x, n->in[i], into, node, CHEAP_OPERAND);
 	join(x, into, node);
-	if (n->op != OP_dot)
+	if (n->op != OP_dot && n->op != OP_attention && n->op != OP_attention_grad)
 		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");
 }
 
@@ -527,6 +565,35 @@ static bool *live_nodes(Arena *tmp, const Graph *g, u32 *uses)
 			uses[g->node.v[i].in[k].i]++;
 		}
 	return live;
+}
+
+/* ---- the order of a stored value's elements ---- */
+
+/* A value whose every use is one transposition is stored in that order: what reads it then finds contiguous what it
+ * runs over. Values that the entry gives away keep the order of their type. */
+static void choose_layouts(Fuse *x, const bool *live)
+{
+	const Graph *g = x->g;
+	Grouping *f = x->f;
+	f->layout = NEWN(f->arena, ints, g->value.n + 1);
+	bool *fixed = NEWN(x->tmp, bool, g->value.n + 1);
+	for (u32 i = 0; i < g->result.n; i++)
+		fixed[g->result.v[i].value.i] = true;
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		for (u32 k = 0; live[i] && k < n->nin; k++) {
+			Val v = n->in[k];
+			if (!f->stored[v.i] || fixed[v.i])
+				continue;
+			/* uses in the group that makes the value take it from registers */
+			if (home_of(x, i) != NONE && home_of(x, i) == home_of(x, g->value.v[v.i].node))
+				continue;
+			const ints *was = &f->layout[v.i];
+			const ints perm = n->op == OP_transpose ? ATTR(n, transpose)->perm : (ints){ 0 };
+			fixed[v.i] = !perm.n || (was->n && memcmp(was->v, perm.v, perm.n * sizeof *perm.v) != 0);
+			f->layout[v.i] = fixed[v.i] ? (ints){ 0 } : perm;
+		}
+	}
 }
 
 static int by_key(const void *a, const void *b)
@@ -578,6 +645,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	}
 	for (u32 i = 0; i < g->result.n; i++)
 		place_result(&x, g->result.v[i].value, NONE);
+	choose_layouts(&x, live);
 	keep_used(f, tmp);
 	arena_free(&scratch);
 	return f;

@@ -1,13 +1,14 @@
-/* passes/graph/narrow.c: the pass `narrow`: a value that all its users round is rounded where it is made.
+/* passes/graph/narrow.c: the pass `narrow`: what is rounded for matrix multiplies and attention is rounded where it is
+ * made.
  *
- * Mixed precision (precision.c) puts casts before matrix multiplies and attention. Between the cast and what
- * computes the value there are often views: heads split off and transposed. Rounding commutes with moving
- * data, so that the cast may go before them; then the value goes through memory in the narrow type, once,
- * where it was in f32 before, and matrix multiplies and attention read it as it stands.
+ * Mixed precision (precision.c) puts casts before products. Between the cast and what computes the value there are
+ * often views: heads split off and transposed. Rounding commutes with moving data, so that the cast may go before
+ * them, to right behind the node that makes the value: then fusion can round while the value is in registers, and
+ * products read it from memory as it stands. Where all uses round, the wide form is never stored.
  *
- * A use is narrow if it is a cast to the type, or a view (or concat) all of whose results have narrow uses only.
- * Of a value that only parts are used of, the parts must add up to no less than the value: there is never
- * more to round than before. Values do not change. Linear in nodes. */
+ * Casts move over reshapes and transpositions always, over split, slice and concat where all uses of the operand
+ * round and what they read adds up to no less than the operand: there is never more to round than before. Values do
+ * not change. Linear in nodes. */
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -17,12 +18,19 @@ typedef struct Narrow {
 	const Graph *g;
 	u8 *want;      /* [value] the type that all uses so far round to; DTYPES + 1 where there are none yet */
 	f64 *covered;  /* [value] elements that they read */
+	u8 *some;      /* [value] the type that some use rounds the whole value to, or WIDE */
 	Val *narrow;   /* [value of from] the rounded value in the new graph, or {0} */
 } Narrow;
 
 static bool moves_data(Op op)
 {
 	return (op_info[op].traits & T_VIEW && op != OP_broadcast) || op == OP_concat;
+}
+
+/* The same elements in another order or under another shape. */
+static bool keeps_all(Op op)
+{
+	return op == OP_reshape || op == OP_transpose;
 }
 
 static bool narrows(const Type *from, DType to)
@@ -83,39 +91,51 @@ static void find_uses(Narrow *x)
 						  : WIDE;
 		for (u32 k = 0; k < n->nin; k++)
 			note(x, n->in[k], type, n->op == OP_concat ? (f64)type_elements(val_type(g, n->in[k])) : moved);
+		u8 some = n->op == OP_cast ? type : keeps_all((Op)n->op) ? x->some[n->out.i] : WIDE;
+		if (some != WIDE && narrows(val_type(g, n->in[0]), (DType)some))
+			x->some[n->in[0].i] = some;
 	}
 }
 
-/* The rounded form in the new graph of value `old`, which is `made` there. */
-static Val narrowed(Rewrite *rw, Val old, Val made, DType to)
+/* The type that value `v` is rounded to where it is made, or WIDE. */
+static u8 rounded_to(const Narrow *x, Val v)
 {
-	Narrow *x = rw->data;
-	if (!x->narrow[old.i].i)
-		x->narrow[old.i] = make_cast(&rw->b, made, to);
-	return x->narrow[old.i];
+	u8 type = wanted(x, v);
+	return type != WIDE ? type : x->some[v.i];
 }
 
 static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 {
 	Narrow *x = rw->data;
-	if (n->op == OP_cast && wanted(x, n->in[0]) == val_type(x->g, n->out)->dtype) {
-		out[0] = narrowed(rw, n->in[0], in[0], val_type(x->g, n->out)->dtype);
+	if (n->op == OP_cast && x->narrow[n->in[0].i].i && rounded_to(x, n->in[0]) == val_type(x->g, n->out)->dtype) {
+		out[0] = x->narrow[n->in[0].i];
 		return true;
 	}
-	u8 type = moves_data((Op)n->op) ? wanted_of_node(x, n) : WIDE;
-	if (type == WIDE)
-		return false;
+	Val v = build_copy(&rw->b, rw->from, n, in);
+	bool moves = moves_data((Op)n->op);
 	for (u32 k = 0; k < n->nin; k++)
-		if (wanted(x, n->in[k]) != type)
-			return false;
-	Val *operand = NEWN(&rw->b.tmp, Val, n->nin);
-	for (u32 k = 0; k < n->nin; k++)
-		operand[k] = narrowed(rw, n->in[k], in[k], (DType)type);
-	const void *attr = n->attr;
-	Val first = build(&rw->b, (Op)n->op, operand, n->nin, n->nout, attr);
-	for (u32 k = 0; k < n->nout; k++)
-		x->narrow[n->out.i + k] = (Val){ first.i + k };
-	return false; /* the wide form too: nobody needs it, and it goes when the graph is next copied */
+		moves &= x->narrow[n->in[k].i].i != 0;
+	if (moves) {
+		/* the narrow form of a view is the view of the narrow form */
+		Val *operand = NEWN(&rw->b.tmp, Val, n->nin);
+		DType type = val_type(rw->b.g, x->narrow[n->in[0].i])->dtype;
+		for (u32 k = 0; k < n->nin; k++) {
+			operand[k] = x->narrow[n->in[k].i];
+			moves &= val_type(rw->b.g, operand[k])->dtype == type;
+		}
+		if (moves && (keeps_all((Op)n->op) || wanted_of_node(x, n) == type)) {
+			Val first = build(&rw->b, (Op)n->op, operand, n->nin, n->nout, n->attr);
+			for (u32 k = 0; k < n->nout; k++)
+				x->narrow[n->out.i + k] = (Val){ first.i + k };
+		}
+	}
+	for (u32 k = 0; k < n->nout; k++) {
+		out[k] = (Val){ v.i + k };
+		u8 type = rounded_to(x, (Val){ n->out.i + k });
+		if (type != WIDE && !x->narrow[n->out.i + k].i)
+			x->narrow[n->out.i + k] = make_cast(&rw->b, out[k], (DType)type);
+	}
+	return true;
 }
 
 Program *pass_narrow(PassCx *cx, const Program *in)
@@ -124,9 +144,9 @@ Program *pass_narrow(PassCx *cx, const Program *in)
 	for (u32 i = 0; i < in->entry.n; i++) {
 		const Graph *g = in->entry.v[i];
 		Narrow x = { g, NEWN(cx->tmp, u8, g->value.n + 1), NEWN(cx->tmp, f64, g->value.n + 1),
-			     NEWN(cx->tmp, Val, g->value.n + 1) };
+			     NEWN(cx->tmp, u8, g->value.n + 1), NEWN(cx->tmp, Val, g->value.n + 1) };
 		for (u32 v = 0; v <= g->value.n; v++)
-			x.want[v] = WIDE + 1;
+			x.want[v] = WIDE + 1, x.some[v] = WIDE;
 		find_uses(&x);
 		Arena half = ARENA("narrow"); /* a graph with the wide forms still in it */
 		Graph *both = rewrite_graph(&half, cx->tmp, g, visit, &x, false);

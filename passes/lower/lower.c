@@ -101,7 +101,9 @@ Access lower_access(Lower *l, Val v, const Index *at, bool written)
 	KVal dynamic[2];
 	i64 dynamic_stride[2];
 	u32 ndynamic = 0;
-	for (u32 d = t->rank; d-- > 0;) {
+	const ints layout = l->f->layout[v.i];
+	for (u32 i = t->rank; i-- > 0;) {
+		u32 d = layout.n ? (u32)layout.v[i] : i;
 		Place p = place_scaled(l, at->dim[d], stride);
 		if (p.dynamic.i && ndynamic < 2) {
 			dynamic[ndynamic] = p.dynamic;
@@ -342,7 +344,10 @@ static void home_index(const Lower *l, Val v, Index *out)
 	const Node *n = val_node(l->g, v);
 	if (gr->skeleton != NONE) {
 		const Node *s = &l->g->node.v[gr->skeleton];
-		skeleton_home(l, s, n == s ? v.i - s->out.i : 0, out);
+		u32 result = gr->class == KERNEL_ATTENTION || gr->class == KERNEL_ATTENTION_GRAD || n == s
+				     ? group_result(l->f, l->group, v)
+				     : 0;
+		skeleton_home(l, s, result, out);
 		return;
 	}
 	*out = (Index){ .rank = val_type(l->g, v)->rank };
