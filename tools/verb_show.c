@@ -124,14 +124,14 @@ static bool sizes_known(Arena *a, const Model *m)
 
 /* ---- stages ---- */
 
-static void show_fused(const Program *p)
+static void show_fused(const Program *p, const TargetInfo *target)
 {
 	Arena tmp = ARENA("show");
 	for (u32 i = 0; i < p->entry.n; i++) {
 		if (!wanted_entry(p->entry.v[i]->name))
 			continue;
 		printf("entry %s\n", p->entry.v[i]->name);
-		grouping_print(fuse_graph(&tmp, &tmp, p->entry.v[i]), stdout);
+		grouping_print(fuse_graph(&tmp, &tmp, p->entry.v[i], target), stdout);
 	}
 	arena_free(&tmp);
 }
@@ -203,7 +203,7 @@ static int show_model(SourceFile *f)
 	if (status)
 		return status;
 	if (stage && !strcmp(stage, "fused")) {
-		show_fused(compiled.program);
+		show_fused(compiled.program, compiled.target);
 	} else if (stage && !strcmp(stage, "kernels")) {
 		show_kernels(compiled.plan);
 	} else if (stage) {
