@@ -1,6 +1,6 @@
-# Writes OUT, a C file with the text of each of FILES as `{ "name", text, length }`, for
-# frontend/std.h. Bytes are written as hexadecimal: no limit on a string literal's length applies.
-set(body "#include \"frontend/std.h\"\n")
+# Writes OUT, a C file with the text of each of FILES as `{ "name", text, length }`: the array ARRAY of TYPE, which
+# HEADER declares, ended by a NULL name. Bytes are written as hexadecimal: no limit on a string literal's length applies.
+set(body "#include \"${HEADER}\"\n")
 set(table "")
 foreach(file ${FILES})
   get_filename_component(name ${file} NAME_WE)
@@ -9,5 +9,5 @@ foreach(file ${FILES})
   string(APPEND body "static const unsigned char file_${name}[] = { ${bytes} 0 };\n")
   string(APPEND table "\t{ \"${name}\", (const char *)file_${name}, sizeof file_${name} - 1 },\n")
 endforeach()
-string(APPEND body "const StdFile std_files[] = {\n${table}\t{ 0, 0, 0 }\n};\n")
+string(APPEND body "const ${TYPE} ${ARRAY}[] = {\n${table}\t{ 0, 0, 0 }\n};\n")
 file(WRITE ${OUT} "${body}")

@@ -7,11 +7,11 @@
  * arrays of `width` in registers, and loads and stores of consecutive elements are as wide as their alignment
  * allows (up to 16 bytes; alignment follows from strides, offsets, and what the skeleton promises of
  * coord[vector_dim] in `vector_align`). `guard`, if any, is a C condition under which alone memory is touched
- * (loads give 0 otherwise); `guard_element(j)` style guards are written with %d for the element's index in
- * `guard_each`, for tails that are not whole vectors.
+ * (loads give 0 otherwise); `guard_each` is one for each element, with %u where the element's number goes
+ * ("column + %u < 768"), for tails that are not whole vectors.
  *
- * body_value() writes what an instruction needs, each once per scope, and gives its name: `v12`, or `v12[%d]`-indexed
- * by body_element(). Narrow floats are held as float (bf16 and f16 values are rounded when cast, and exact as float);
+ * cuda_scalar() and cuda_element() write what an instruction needs, each once per scope, and give its name: `v12`, or
+ * `v12[3]` where it varies along the vector (with a width of 1 nothing does). Narrow floats are held as float (bf16 and f16 values are rounded when cast, and exact as float);
  * f64 as double; integers as int, unsigned or long long; b1 as bool. */
 #ifndef PL_CUDA_BODY_H
 #define PL_CUDA_BODY_H
@@ -25,12 +25,12 @@ typedef struct CudaBody {
 	u32 width;              /* 1, 2, 4 or 8 */
 	u32 vector_align;       /* coord[vector_dim] is a multiple of this */
 	const char *guard;      /* or NULL */
-	const char *guard_each; /* printf format with one %u, or NULL */
+	const char *guard_each; /* with %u for the element, or NULL */
 	u32 indent;
-	/* private: what is known, by instruction; later entries are forgotten first */
-	const char **name;
+	/* private: what is known, by instruction; what is known later is forgotten first */
+	const char **name; /* NULL: not known */
+	bool *vector;      /* the name is that of an array */
 	VEC(u32) known;
-	u32 next;
 } CudaBody;
 
 CudaBody cuda_body(CudaText *t, const Kernel *k);
@@ -38,9 +38,9 @@ CudaBody cuda_body(CudaText *t, const Kernel *k);
 /* ---- text ---- */
 
 /* One line at the current indentation; printf. */
-void cuda_line(CudaBody *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void cuda_open(CudaBody *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* line + " {", indents */
-void cuda_close(CudaBody *b);                                                               /* "}" */
+void cuda_line(CudaBody *b, const char *format, ...) PL_PRINTF(2, 3);
+void cuda_open(CudaBody *b, const char *format, ...) PL_PRINTF(2, 3); /* line + " {", indents */
+void cuda_close(CudaBody *b);                                         /* "}" */
 
 /* `extern "C" __global__ void __launch_bounds__(threads, blocks) NAME_pPHASE(parameters) {`. blocks: how many a
  * multiprocessor should hold, 0: not said. Slots that are only read, and that no written slot may alias, are
@@ -48,9 +48,14 @@ void cuda_close(CudaBody *b);                                                   
 void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 blocks, const CudaNeeds *needs);
 void cuda_end(CudaBody *b);
 
-/* "float", "unsigned short" (bf16, f16), ...: an element in memory; "float", "double", "int": a value in a register. */
+/* "float", "u16" (bf16, f16), ...: an element in memory; "float", "double", "int": a value in a register. */
 const char *cuda_memory_type(DType d);
 const char *cuda_value_type(DType d);
+/* A C expression of one dtype's value as another's: rounded, wrapped. */
+const char *cuda_convert(Arena *a, DType from, DType to, const char *x);
+/* An element in memory as a value; a value as an element in memory. */
+const char *cuda_widen(Arena *a, DType d, const char *element);
+const char *cuda_narrow(Arena *a, DType d, const char *value);
 /* A literal of that type, with all its digits: "0x1.8p+1f". */
 const char *cuda_literal(Arena *a, f64 value, DType d);
 
@@ -79,12 +84,17 @@ void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
 /* The element index of an access at the current coordinates as a C expression (dynamic parts included), of element 0
  * of the vector. */
 const char *cuda_index(CudaBody *b, const Access *a);
-/* Strides of the access along dimension d, 0 where it does not move. */
-i64 cuda_stride(const Access *a, u32 d);
+/* What the access moves by along dimension d, 0 where the dimension has one element. */
+i64 cuda_stride(const Kernel *k, const Access *a, u32 d);
+/* Consecutive elements of the vector lie side by side, and this many (a power of two, up to width and 16 bytes) at
+ * addresses that are multiples of their size; 1 where they do not. */
+u32 cuda_piece(const CudaBody *b, const Access *a);
 
 /* Coordinates of dimensions [first, last) from a flattened index (C expression), last dimension fastest: writes
- * `const int NAME...` and sets coord. */
+ * `const int c3 = ...` and sets coord. `flat` is a name. */
 void cuda_unflatten(CudaBody *b, u32 first, u32 last, const char *flat);
+/* The same for any dimensions in any order, as if their extents were those given. */
+void cuda_unflatten_list(CudaBody *b, u32 n, const u32 *dim, const i64 *extent, const char *flat);
 i64 cuda_extent_product(const Kernel *k, u32 first, u32 last);
 
 #endif

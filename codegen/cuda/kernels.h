@@ -81,6 +81,8 @@ typedef struct CudaKernelClass {
 
 /* By KernelClass; NULL is a class without code. */
 extern const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES];
+/* NULL, or why this kernel cannot run. */
+const char *cuda_refusal(const CudaArch *arch, const Kernel *k);
 
 extern const CudaKernelClass cuda_map, cuda_row, cuda_column, cuda_scatter, cuda_scan, cuda_sort, cuda_dot,
 	cuda_attention, cuda_attention_grad, cuda_grouped, cuda_grouped_weights;

@@ -1,0 +1,519 @@
+/* codegen/cuda/body.c: see body.h. What each instruction computes is in spell.c. */
+#include "codegen/cuda/body.h"
+#include "codegen/cuda/spell.h"
+
+#include <string.h>
+
+CudaBody cuda_body(CudaText *t, const Kernel *k)
+{
+	CudaBody b = { .t = t, .k = k, .vector_dim = NONE, .width = 1, .vector_align = 1 };
+	b.name = NEWN(t->arena, const char *, k->inst.n + 1);
+	b.vector = NEWN(t->arena, bool, k->inst.n + 1);
+	for (u32 d = 0; d < KERNEL_DIMS; d++)
+		b.coord[d] = "0";
+	t->preamble |= PREAMBLE_BASE;
+	return b;
+}
+
+/* ---- text ---- */
+
+static void indent(CudaBody *b)
+{
+	for (u32 i = 0; i < b->indent; i++)
+		buf_char(&b->t->out, '\t');
+}
+
+static void put_line(CudaBody *b, const char *format, va_list args, const char *end)
+{
+	indent(b);
+	const char *text = arena_vprintf(b->t->arena, format, args);
+	buf_put(&b->t->out, str_of(text));
+	buf_put(&b->t->out, str_of(end));
+}
+
+void cuda_line(CudaBody *b, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	put_line(b, format, args, "\n");
+	va_end(args);
+}
+
+void cuda_open(CudaBody *b, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	put_line(b, format, args, *format ? " {\n" : "{\n");
+	va_end(args);
+	b->indent++;
+}
+
+void cuda_close(CudaBody *b)
+{
+	assert(b->indent);
+	b->indent--;
+	cuda_line(b, "}");
+}
+
+/* May another slot be the same memory, and change while this one is read? */
+static bool changes(const Kernel *k, u32 slot)
+{
+	if (k->slot.v[slot].written)
+		return true;
+	for (u32 i = 0; i < k->slot.n; i++)
+		if (k->slot.v[i].written && (k->slot.v[i].may_alias >> slot & 1))
+			return true;
+	return false;
+}
+
+void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 blocks, const CudaNeeds *needs)
+{
+	Arena *a = b->t->arena;
+	const Kernel *k = b->k;
+	Buf p = { .arena = a };
+	for (u32 i = 0; i < k->slot.n; i++)
+		buf_printf(&p, "%s%s%s *%ss%u", i ? ", " : "", changes(k, i) ? "" : "const ",
+			   cuda_memory_type(k->slot.v[i].dtype), changes(k, i) ? "" : "__restrict__ ", i);
+	if (needs->workspace)
+		buf_printf(&p, "%su8 *workspace", p.n ? ", " : "");
+	u32 keys = 0;
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_random)
+			buf_printf(&p, "%su64 key%u", p.n ? ", " : "", keys++);
+	for (u32 i = 0; i < needs->nmap; i++)
+		buf_printf(&p, "%sconst __grid_constant__ TensorMap map%u", p.n ? ", " : "", i);
+	const char *more = blocks ? arena_printf(a, ", %u", blocks) : "";
+	cuda_line(b, "extern \"C\" __global__ void __launch_bounds__(%u%s) %s_p%u(%.*s)", threads, more, name, phase,
+		  STR_ARG(buf_str(&p)));
+	cuda_open(b, "%s", "");
+}
+
+void cuda_end(CudaBody *b)
+{
+	cuda_close(b);
+	assert(!b->indent);
+	cuda_release(b, 0);
+}
+
+/* ---- what is known ---- */
+
+bool cuda_varies(const CudaBody *b, KVal v)
+{
+	return b->width > 1 && (b->k->inst.v[v.i].depends >> b->vector_dim & 1);
+}
+
+static void know(CudaBody *b, u32 i, const char *name, bool vector)
+{
+	assert(!b->name[i]);
+	b->name[i] = name;
+	b->vector[i] = vector;
+	VEC_PUSH(b->t->arena, &b->known, i);
+}
+
+void cuda_set(CudaBody *b, KVal v, const char *name, bool vector)
+{
+	know(b, v.i, name, vector && b->width > 1);
+}
+
+u32 cuda_mark(const CudaBody *b)
+{
+	return b->known.n;
+}
+
+void cuda_release(CudaBody *b, u32 mark)
+{
+	while (b->known.n > mark)
+		b->name[b->known.v[--b->known.n]] = NULL;
+}
+
+static void make(CudaBody *b, KVal v);
+
+/* Element `j` (a C expression) of a value that is written. */
+static const char *element(CudaBody *b, KVal v, const char *j)
+{
+	assert(b->name[v.i]);
+	return b->vector[v.i] ? arena_printf(b->t->arena, "%s[%s]", b->name[v.i], j) : b->name[v.i];
+}
+
+const char *cuda_element(CudaBody *b, KVal v, u32 j)
+{
+	make(b, v);
+	return element(b, v, arena_printf(b->t->arena, "%u", j));
+}
+
+const char *cuda_scalar(CudaBody *b, KVal v)
+{
+	make(b, v);
+	assert(!b->vector[v.i] && "a value that varies along the vector was asked for as one");
+	return b->name[v.i];
+}
+
+/* ---- places ---- */
+
+i64 cuda_stride(const Kernel *k, const Access *a, u32 d)
+{
+	return k->dim[d].extent == 1 ? 0 : a->stride[d];
+}
+
+static bool dynamic_varies(const CudaBody *b, const Access *a)
+{
+	for (u32 i = 0; i < a->ndynamic; i++)
+		if (cuda_varies(b, a->dynamic[i].index))
+			return true;
+	return false;
+}
+
+static bool contiguous(const CudaBody *b, const Access *a)
+{
+	return b->width > 1 && cuda_stride(b->k, a, b->vector_dim) == 1 && !dynamic_varies(b, a);
+}
+
+/* The largest power of two, up to `most`, that divides the index of the access at element 0 of a vector. */
+static u32 index_align(const CudaBody *b, const Access *a, u32 most)
+{
+	u64 low = (u64)a->offset | (u64)most;
+	for (u32 d = 0; d < b->k->ndim; d++)
+		low |= (u64)cuda_stride(b->k, a, d) * (d == b->vector_dim ? b->vector_align : 1);
+	for (u32 i = 0; i < a->ndynamic; i++)
+		low |= (u64)a->dynamic[i].stride;
+	return (u32)(low & -low);
+}
+
+u32 cuda_piece(const CudaBody *b, const Access *a)
+{
+	u32 most = MIN(b->width, 16u / dtype_info[b->k->slot.v[a->slot].dtype].bytes);
+	return contiguous(b, a) ? index_align(b, a, most) : 1;
+}
+
+/* Do 32 bits hold every part of the index? Otherwise 64 do. */
+static bool is_wide(const CudaBody *b, const Access *a)
+{
+	f64 most = (f64)(a->offset < 0 ? -a->offset : a->offset);
+	for (u32 d = 0; d < b->k->ndim; d++) {
+		f64 span = (f64)a->stride[d] * (f64)MAX(b->k->dim[d].extent - 1, 0);
+		most += span < 0 ? -span : span;
+	}
+	if (a->ndynamic) /* what is added stays in the slot */
+		most += a->slot < b->k->slot.n ? (f64)b->k->slot.v[a->slot].elements : 0x1p31;
+	return most >= 0x1p31 - 64;
+}
+
+static bool is_name(const char *text)
+{
+	for (; *text; text++)
+		if (!(*text == '_' || (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'z') ||
+		      (*text >= 'A' && *text <= 'Z')))
+			return false;
+	return true;
+}
+
+static void put_term(Buf *sum, const char *x, i64 stride, bool wide)
+{
+	const char *sign = !sum->n ? (stride < 0 ? "-" : "") : stride < 0 ? " - " : " + ";
+	u64 size = stride < 0 ? 0 - (u64)stride : (u64)stride;
+	const char *cast = wide ? "(i64)" : "", *open = is_name(x) ? "" : "(", *close = is_name(x) ? "" : ")";
+	buf_printf(sum, "%s%s%s%s%s", sign, cast, open, x, close);
+	if (size != 1)
+		buf_printf(sum, " * %llu%s", (unsigned long long)size, wide ? "ll" : "");
+}
+
+/* The index of element `j` of the vector. */
+static const char *index_text(CudaBody *b, const Access *a, const char *j)
+{
+	Buf sum = { .arena = b->t->arena };
+	bool wide = is_wide(b, a);
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (cuda_stride(b->k, a, d) && strcmp(b->coord[d], "0") != 0)
+			put_term(&sum, b->coord[d], a->stride[d], wide);
+	if (b->width > 1 && strcmp(j, "0") != 0 && cuda_stride(b->k, a, b->vector_dim))
+		put_term(&sum, j, a->stride[b->vector_dim], wide);
+	for (u32 i = 0; i < a->ndynamic; i++) {
+		KVal v = a->dynamic[i].index;
+		if (!a->dynamic[i].stride)
+			continue;
+		make(b, v);
+		const char *x = element(b, v, j);
+		if (b->k->inst.v[v.i].dtype != DT_i32 && !wide)
+			x = arena_printf(b->t->arena, "(int)%s", x);
+		put_term(&sum, x, a->dynamic[i].stride, wide);
+	}
+	if (a->offset || !sum.n)
+		put_term(&sum, arena_printf(b->t->arena, "%llu", (unsigned long long)(a->offset < 0 ? -a->offset : a->offset)),
+			 a->offset < 0 ? -1 : 1, wide);
+	return sum.text;
+}
+
+const char *cuda_index(CudaBody *b, const Access *a)
+{
+	return index_text(b, a, "0");
+}
+
+/* ---- guards ---- */
+
+/* `guard_each` of element `j`. */
+static const char *guard_of(CudaBody *b, const char *j)
+{
+	Buf text = { .arena = b->t->arena };
+	for (const char *s = b->guard_each; *s; s++) {
+		if (s[0] == '%' && s[1] == 'u') {
+			buf_put(&text, str_of(j));
+			s++;
+		} else {
+			buf_char(&text, *s);
+		}
+	}
+	return text.text;
+}
+
+/* The condition under which element `j` may be touched, as C; NULL: always. */
+static const char *condition_of(CudaBody *b, KVal condition, const char *j)
+{
+	Buf text = { .arena = b->t->arena };
+	const char *part[3] = { b->guard, b->guard_each ? guard_of(b, j) : NULL,
+				condition.i ? element(b, condition, j) : NULL };
+	for (u32 i = 0; i < 3; i++)
+		if (part[i])
+			buf_printf(&text, "%s%s%s%s", text.n ? " && " : "", is_name(part[i]) ? "" : "(", part[i],
+				   is_name(part[i]) ? "" : ")");
+	return text.n ? text.text : NULL;
+}
+
+/* Does the condition differ between the elements of a vector? */
+static bool condition_varies(const CudaBody *b, KVal condition)
+{
+	return b->guard_each || (condition.i && cuda_varies(b, condition));
+}
+
+/* ---- memory ---- */
+
+static void load(CudaBody *b, KVal v)
+{
+	const KInst *in = &b->k->inst.v[v.i];
+	const Access *a = in->access;
+	DType d = (DType)in->dtype;
+	Arena *arena = b->t->arena;
+	const char *type = cuda_value_type(d), *name = arena_printf(arena, "v%u", v.i);
+	KVal condition = in->in[0];
+	if (condition.i)
+		make(b, condition);
+	bool vector = cuda_varies(b, v);
+	const char *j = vector ? "j" : "0";
+	const char *at = index_text(b, a, j), *when = condition_of(b, condition, j);
+	const char *one = cuda_widen(arena, d, arena_printf(arena, "s%u[%s]", a->slot, at));
+	if (when)
+		one = arena_printf(arena, "%s ? %s : %s", when, one, cuda_literal(arena, 0, d));
+	if (!vector) {
+		cuda_line(b, "const %s %s = %s;", type, name, one);
+	} else if (cuda_piece(b, a) == 1 || condition_varies(b, condition)) {
+		cuda_line(b, "%s %s[%u]; EACH(%u) %s[j] = %s;", type, name, b->width, b->width, name, one);
+	} else {
+		const char *test = when ? arena_printf(arena, "if (%s) ", when) : "";
+		cuda_line(b, "%s %s[%u]%s; %spl_load_%s<%u, %u>(%s, s%u + %s);", type, name, b->width,
+			  when ? " = {}" : "", test, dtype_info[d].name, b->width, cuda_piece(b, a), name, a->slot,
+			  index_text(b, a, "0"));
+	}
+	know(b, v.i, name, vector);
+}
+
+/* A value that is cast to a narrow float only to be stored is rounded by the store. */
+static KVal stored_value(const CudaBody *b, const KInst *in)
+{
+	KVal v = in->in[0];
+	const KInst *x = &b->k->inst.v[v.i];
+	if (x->op != K_cast || b->name[v.i] || (x->dtype != DT_bf16 && x->dtype != DT_f16))
+		return v;
+	return b->k->inst.v[x->in[0].i].dtype == DT_f32 ? x->in[0] : v;
+}
+
+void cuda_store(CudaBody *b, u32 inst)
+{
+	const KInst *in = &b->k->inst.v[inst];
+	const Access *a = in->access;
+	DType d = (DType)in->dtype;
+	Arena *arena = b->t->arena;
+	KVal x = stored_value(b, in), condition = in->in[1];
+	make(b, x);
+	if (condition.i)
+		make(b, condition);
+	bool vector = b->width > 1 && (in->depends >> b->vector_dim & 1);
+	const char *j = vector ? "j" : "0";
+	const char *when = condition_of(b, condition, j);
+	const char *test = when ? arena_printf(arena, "if (%s) ", when) : "";
+	const char *at = index_text(b, a, j);
+	u32 piece = cuda_piece(b, a), width = b->width;
+	if (!vector || piece == 1 || condition_varies(b, condition)) {
+		const char *each = vector ? arena_printf(arena, "EACH(%u) ", width) : "";
+		cuda_line(b, "%s%ss%u[%s] = %s;", each, test, a->slot, at, cuda_narrow(arena, d, element(b, x, j)));
+		return;
+	}
+	const char *from = b->name[x.i];
+	at = index_text(b, a, "0");
+	if (!b->vector[x.i]) {
+		const char *array = arena_printf(arena, "r%u", inst);
+		cuda_line(b, "%s %s[%u]; EACH(%u) %s[j] = %s;", cuda_value_type(d), array, width, width, array, from);
+		from = array;
+	}
+	cuda_line(b, "%spl_store_%s<%u, %u>(s%u + %s, %s);", test, dtype_info[d].name, width, piece, a->slot, at, from);
+}
+
+/* ---- values ---- */
+
+static u32 key_number(const Kernel *k, u32 inst)
+{
+	u32 n = 0;
+	for (u32 i = 1; i < inst; i++)
+		n += k->inst.v[i].op == K_random;
+	return n;
+}
+
+static void random_draw(CudaBody *b, KVal v)
+{
+	const KInst *in = &b->k->inst.v[v.i];
+	Arena *arena = b->t->arena;
+	const char *seed = cuda_scalar(b, in->in[0]), *step = cuda_scalar(b, in->in[1]);
+	const char *key = arena_printf(arena, "key%u ^ (u64)%s", key_number(b->k, v.i), seed);
+	const char *name = arena_printf(arena, "v%u", v.i);
+	bool vector = cuda_varies(b, v);
+	u32 w = b->width;
+	if (!vector)
+		cuda_line(b, "const float %s = pl_uniform(%s, %s, %s);", name, key, step, index_text(b, in->access, "0"));
+	else if (w % 4 == 0 && contiguous(b, in->access) && index_align(b, in->access, 4) == 4)
+		cuda_line(b, "float %s[%u]; pl_uniforms<%u>(%s, %s, %s, %s);", name, w, w, name, key, step,
+			  index_text(b, in->access, "0"));
+	else
+		cuda_line(b, "float %s[%u]; EACH(%u) %s[j] = pl_uniform(%s, %s, %s);", name, w, w, name, key, step,
+			  index_text(b, in->access, "j"));
+	know(b, v.i, name, vector);
+}
+
+static const char *expression(CudaBody *b, const KInst *in, const char *j)
+{
+	Arena *arena = b->t->arena;
+	DType d = (DType)in->dtype;
+	if (in->op == K_index) {
+		DType of = is_wide(b, in->access) ? DT_i64 : DT_i32;
+		return cuda_convert(arena, of, d, arena_printf(arena, "(%s)", index_text(b, in->access, j)));
+	}
+	const char *x[3] = { 0 };
+	for (u32 i = 0; i < 3 && in->in[i].i; i++)
+		x[i] = element(b, in->in[i], j);
+	/* `where` computes in the type of what it chooses */
+	DType of = (DType)b->k->inst.v[in->in[in->op == K_scalar && in->scalar == S_where].i].dtype;
+	return in->op == K_cast ? cuda_convert(arena, of, d, x[0]) :
+				  cuda_spell(arena, (Scalar)in->scalar, of, x[0], x[1], x[2]);
+}
+
+/* Writes the value, after what it needs. */
+static void make(CudaBody *b, KVal v)
+{
+	if (b->name[v.i])
+		return;
+	const KInst *in = &b->k->inst.v[v.i];
+	DType d = (DType)in->dtype;
+	switch (in->op) {
+	case K_const: know(b, v.i, cuda_literal(b->t->arena, in->imm, d), false); return;
+	case K_load: load(b, v); return;
+	case K_random: random_draw(b, v); return;
+	case K_index:
+	case K_cast:
+	case K_scalar: break;
+	case K_reduce: NEVER("a reduction was asked for before its loop");
+	case K_acc: NEVER("an accumulator was asked for that the skeleton did not set");
+	default: NEVER("a kernel instruction that the CUDA target does not know");
+	}
+	for (u32 i = 0; i < 3 && in->in[i].i; i++)
+		make(b, in->in[i]);
+	for (u32 i = 0; in->access && i < in->access->ndynamic; i++)
+		make(b, in->access->dynamic[i].index);
+	const char *name = arena_printf(b->t->arena, "v%u", v.i), *type = cuda_value_type(d);
+	bool vector = cuda_varies(b, v);
+	const char *x = expression(b, in, vector ? "j" : "0");
+	if (vector)
+		cuda_line(b, "%s %s[%u]; EACH(%u) %s[j] = %s;", type, name, b->width, b->width, name, x);
+	else
+		cuda_line(b, "const %s %s = %s;", type, name, x);
+	know(b, v.i, name, vector);
+}
+
+static void want(const Kernel *k, bool *wanted, KVal v)
+{
+	if (!v.i || wanted[v.i])
+		return;
+	wanted[v.i] = true;
+	const KInst *in = &k->inst.v[v.i];
+	for (u32 i = 0; i < 3; i++)
+		want(k, wanted, in->in[i]);
+	for (u32 i = 0; in->access && i < in->access->ndynamic; i++)
+		want(k, wanted, in->access->dynamic[i].index);
+}
+
+void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted)
+{
+	const Kernel *k = b->k;
+	if (!wanted) {
+		bool *all = NEWN(b->t->arena, bool, k->inst.n + 1);
+		for (u32 i = 1; i < k->inst.n; i++)
+			if (k->inst.v[i].op == K_store)
+				want(k, all, (KVal){ i });
+		wanted = all;
+	}
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		bool ready = in->op != K_store && in->op != K_reduce && in->op != K_acc && !(in->depends & ~dims) &&
+			     wanted[i];
+		for (u32 j = 0; ready && j < 3; j++)
+			ready = !in->in[j].i || b->name[in->in[j].i];
+		for (u32 j = 0; ready && in->access && j < in->access->ndynamic; j++)
+			ready = b->name[in->access->dynamic[j].index.i] != NULL;
+		if (ready)
+			make(b, (KVal){ i });
+	}
+}
+
+/* ---- the domain ---- */
+
+i64 cuda_extent_product(const Kernel *k, u32 first, u32 last)
+{
+	i64 n = 1;
+	for (u32 d = first; d < last; d++)
+		n *= k->dim[d].extent;
+	return n;
+}
+
+void cuda_unflatten_list(CudaBody *b, u32 n, const u32 *dim, const i64 *extent, const char *flat)
+{
+	Arena *a = b->t->arena;
+	i64 rest = 1; /* the product of extents that are still in `flat` */
+	for (u32 i = 0; i < n; i++) {
+		b->coord[dim[i]] = "0";
+		rest *= extent[i];
+	}
+	for (u32 i = n; i-- > 0;) {
+		u32 d = dim[i];
+		if (extent[i] == 1)
+			continue;
+		if (rest == extent[i]) {
+			b->coord[d] = flat;
+			return;
+		}
+		bool wide = rest >= 1ll << 31;
+		const char *next = arena_printf(a, "%s_%u", flat, d);
+		cuda_line(b, "const %s %s = %s%s / %lld%s, c%u = %s - %s * %lld;", wide ? "i64" : "int", next,
+			  wide ? "" : "(u32)", flat, (long long)extent[i], wide ? "" : "u", d, flat, next,
+			  (long long)extent[i]);
+		b->coord[d] = arena_printf(a, "c%u", d);
+		flat = next;
+		rest /= extent[i];
+	}
+}
+
+void cuda_unflatten(CudaBody *b, u32 first, u32 last, const char *flat)
+{
+	u32 dim[KERNEL_DIMS];
+	i64 extent[KERNEL_DIMS];
+	for (u32 d = first; d < last; d++) {
+		dim[d - first] = d;
+		extent[d - first] = b->k->dim[d].extent;
+	}
+	cuda_unflatten_list(b, last - first, dim, extent, flat);
+}

@@ -1,0 +1,71 @@
+/* codegen/cuda/target.c: see target.h. The architectures and their limits (CUDA C Programming Guide, technical
+ * specifications), the table of kernel classes, and what passes ask. */
+#include "codegen/cuda/target.h"
+
+#include <string.h>
+
+const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
+	[KERNEL_MAP] = &cuda_map,
+};
+
+enum { KiB = 1024 };
+static const CudaArch archs[] = {
+	/* name, major, minor, specific, multiprocessors of a usual card, shared memory of a block and of a multiprocessor */
+	{ "sm_80", 8, 0, false, 108, 163 * KiB, 164 * KiB },   { "sm_86", 8, 6, false, 84, 99 * KiB, 100 * KiB },
+	{ "sm_89", 8, 9, false, 142, 99 * KiB, 100 * KiB },    { "sm_90", 9, 0, false, 132, 227 * KiB, 228 * KiB },
+	{ "sm_90a", 9, 0, true, 132, 227 * KiB, 228 * KiB },   { "sm_100", 10, 0, false, 148, 227 * KiB, 228 * KiB },
+	{ "sm_100a", 10, 0, true, 148, 227 * KiB, 228 * KiB }, { "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB },
+};
+
+Status cuda_arch(const char *name, CudaArch *out)
+{
+	Arena tmp = ARENA("names");
+	Buf known = { .arena = &tmp };
+	for (u32 i = 0; i < COUNT(archs); i++) {
+		if (!strcmp(archs[i].name, name)) {
+			*out = archs[i];
+			arena_free(&tmp);
+			return OK;
+		}
+		buf_printf(&known, "%s%s", i ? ", " : "", archs[i].name);
+	}
+	Status s = FAIL(STATUS_INPUT, "no GPU architecture is called '%s'; Plinth makes code for %s", name, known.text);
+	arena_free(&tmp);
+	return s;
+}
+
+const char *cuda_refusal(const CudaArch *arch, const Kernel *k)
+{
+	const CudaKernelClass *class = cuda_kernel_class[k->class];
+	if (!class)
+		return "the CUDA target has no code for kernels of this class";
+	return class->refuses ? class->refuses(arch, k) : NULL;
+}
+
+static const char *target_refuses(const TargetInfo *t, const Kernel *k)
+{
+	return cuda_refusal(t->self, k);
+}
+
+static LaunchNeeds target_needs(const TargetInfo *t, const Kernel *k)
+{
+	assert(!target_refuses(t, k));
+	CudaNeeds n = cuda_kernel_class[k->class]->needs(t->self, k);
+	assert(n.nphase <= CUDA_PHASES && n.nmap <= CUDA_TENSOR_MAPS);
+	LaunchNeeds needs = { .workspace = ALIGN_UP(n.workspace, 256), .nphase = n.nphase };
+	for (u32 i = 0; i < n.nphase; i++)
+		needs.tasks[i] = (i64)n.launch[i].grid[0] * n.launch[i].grid[1] * n.launch[i].grid[2];
+	return needs;
+}
+
+const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
+{
+	TargetInfo *t = NEW(arena, TargetInfo);
+	*t = (TargetInfo){ .name = "cuda",
+			   .refuses = target_refuses,
+			   .needs = target_needs,
+			   .self = COPYN(arena, CudaArch, arch, 1) };
+	t->whole[OP_attention] = cuda_kernel_class[KERNEL_ATTENTION] != NULL;
+	t->whole[OP_attention_grad] = cuda_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;
+	return t;
+}

@@ -1,0 +1,400 @@
+/* tests/unit/loop_cases.h: MAP, ROW, COLUMN and SCATTER kernels that every target must run like kernel_eval: any
+ * strides, gathers, predicates, several outputs and sweeps, odd extents, every dtype. */
+#ifndef PL_TEST_LOOP_CASES_H
+#define PL_TEST_LOOP_CASES_H
+#include "kernel_run.h"
+
+/* Row-major strides of a tensor over the dimensions, in a random order of dimensions, some of them left
+ * out (broadcast) where `may_repeat`; the offset and the elements that it takes. */
+static inline Access random_access(Random *r, const Kernel *k, bool may_repeat, i64 *elements)
+{
+	Access a = { .offset = random_chance(r, 0.3) ? random_int(r, 1, 7) : 0 };
+	u32 order[KERNEL_DIMS];
+	for (u32 d = 0; d < k->ndim; d++)
+		order[d] = d;
+	if (random_chance(r, 0.4))
+		for (u32 d = k->ndim; d-- > 1;) {
+			u32 e = (u32)random_int(r, 0, d), t = order[d];
+			order[d] = order[e];
+			order[e] = t;
+		}
+	i64 stride = random_chance(r, 0.15) ? random_int(r, 2, 3) : 1;
+	i64 last = a.offset;
+	for (u32 i = k->ndim; i-- > 0;) {
+		u32 d = order[i];
+		if (may_repeat && random_chance(r, 0.25))
+			continue;
+		a.stride[d] = stride;
+		last += stride * (k->dim[d].extent - 1);
+		stride *= k->dim[d].extent + (random_chance(r, 0.2) ? 3 : 0);
+	}
+	*elements = last + 1 + random_int(r, 0, 3);
+	return a;
+}
+
+static inline KVal random_load(Random *r, Kernel *k, DType d, KVal condition)
+{
+	i64 n;
+	Access a = random_access(r, k, true, &n);
+	a.slot = kb_slot(k, d, n);
+	return kb_load(k, a, condition);
+}
+
+/* A gather: row `index` of a table, along one more stride. */
+static inline KVal random_gather(Random *r, Kernel *k, DType d)
+{
+	static const DType whole[] = { DT_i32, DT_i64, DT_u8 };
+	DType t = whole[random_int(r, 0, 2)];
+	KVal index = random_load(r, k, t, NO); /* 0..9 */
+	i64 n;
+	Access a = random_access(r, k, true, &n);
+	a.ndynamic = 1;
+	a.dynamic[0].index = kb_op(k, S_min, kb_op(k, S_max, index, kb_const(k, t, 0)), kb_const(k, t, 6));
+	a.dynamic[0].stride = random_chance(r, 0.3) ? 1 : n;
+	a.slot = kb_slot(k, d, n + 6 * a.dynamic[0].stride);
+	return kb_load(k, a, NO);
+}
+
+/* A function of x and y that stays within [-1, 1] where they do, and whose result in the dtype is the
+ * rounded one: exact operations, so that the same bits are wanted. */
+static inline KVal random_step(Random *r, Kernel *k, DType d, KVal x, KVal y)
+{
+	bool is_float = dtype_is_float(d);
+	switch (random_int(r, 0, 9)) {
+	case 0: return kb_op(k, S_max, x, y);
+	case 1: return kb_op(k, S_min, x, y);
+	case 2: return is_float ? kb_op(k, S_neg, x, NO) : kb_op(k, S_floordiv, x, y);
+	case 3: return kb_op(k, S_abs, x, NO);
+	case 4: return kb_op3(k, S_where, kb_op(k, S_lt, x, y), y, x);
+	case 5: return kb_op3(k, S_where, kb_op(k, S_eq, x, y), x, y);
+	case 6: return is_float ? kb_op(k, S_sign, x, NO) : kb_op(k, S_mod, x, y);
+	case 7: return is_float ? kb_op(k, S_floor, x, NO) : kb_op(k, S_add, x, y);
+	case 8: return is_float ? kb_op(k, S_round, y, NO) : kb_op(k, S_sub, x, y);
+	default: return is_float ? x : kb_op(k, S_mul, x, y);
+	}
+}
+
+static inline void random_dims(Random *r, Kernel *k, u32 n, DimRole role)
+{
+	static const i64 extents[] = { 1, 2, 3, 5, 8, 13, 16, 17, 31, 33, 64, 100 };
+	for (u32 i = 0; i < n; i++)
+		kb_dim(k, role, extents[random_int(r, 0, n > 2 ? 7 : 11)]);
+}
+
+static const DType any_dtype[] = { DT_f32, DT_f32, DT_bf16, DT_f16, DT_f64, DT_i32, DT_i64, DT_u8, DT_i8, DT_b1 };
+
+/* Bodies of exact operations over random loads: the same bits. */
+static inline void random_maps_cases(Suite *s)
+{
+	Arena a = ARENA("random");
+	Random r = random_new(&a, 11);
+	for (u32 i = 0; i < 40; i++) {
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "random map");
+		random_dims(&r, k, (u32)random_int(&r, 1, 4), DIM_PARALLEL);
+		DType d = any_dtype[random_int(&r, 0, COUNT(any_dtype) - 1)];
+		KVal v[12];
+		u32 n = 0;
+		v[n++] = random_load(&r, k, d, NO);
+		v[n++] = random_chance(&r, 0.3) ? random_gather(&r, k, d) : random_load(&r, k, d, NO);
+		if (random_chance(&r, 0.4)) {
+			KVal condition = kb_op(k, S_lt, v[0], v[1]);
+			v[n++] = random_load(&r, k, d, condition);
+		}
+		for (u32 j = 0; j < 6; j++) {
+			KVal x = v[random_int(&r, 0, n - 1)], y = v[random_int(&r, 0, n - 1)];
+			v[n] = d == DT_b1 ? kb_op(k, random_chance(&r, 0.5) ? S_and : S_or, x, y)
+					  : random_step(&r, k, d, x, y);
+			n++;
+		}
+		u32 stores = (u32)random_int(&r, 1, 2);
+		for (u32 j = 0; j < stores; j++) {
+			i64 elements;
+			Access to = random_access(&r, k, false, &elements);
+			KVal x = v[n - 1 - j];
+			if (random_chance(&r, 0.4) && d != DT_b1 && !(d == DT_i64))
+				x = kb_cast(k, any_dtype[random_int(&r, 0, 6)], x);
+			to.slot = kb_slot(k, (DType)k->inst.v[x.i].dtype, elements);
+			KVal condition = random_chance(&r, 0.3) ? kb_op(k, S_le, v[0], v[1]) : NO;
+			kb_store(k, to, x, condition);
+		}
+		suite_add(s, k, 0, 0);
+	}
+	/* rows that are cut into several tasks */
+	Kernel *k = suite_kernel(s, KERNEL_MAP, "long rows");
+	kb_dim(k, DIM_PARALLEL, 3);
+	kb_dim(k, DIM_PARALLEL, 20011);
+	KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, 60033), 0, 20011, 1), NO);
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, 60033), 0, 20011, 1), kb_op(k, S_mul, x, x), NO);
+	suite_add(s, k, 0, 0);
+	arena_free(&a);
+}
+
+/* Every scalar function, in f32 and f64, along lanes and once per row. */
+static inline void functions_cases(Suite *s)
+{
+	for (u32 f = 0; f < SCALARS; f++)
+		for (u32 wide = 0; wide < 2; wide++) {
+			Kernel *k = suite_kernel(s, KERNEL_MAP, kernel_scalar[f].name);
+			DType d = wide ? DT_f64 : DT_f32;
+			kb_dim(k, DIM_PARALLEL, 5);
+			kb_dim(k, DIM_PARALLEL, 37);
+			if (f == S_and || f == S_or || f == S_not)
+				d = DT_b1;
+			KVal x[3], y[3];
+			u32 nin = kernel_scalar[f].nin, pick = f == S_where;
+			for (u32 i = 0; i < 3; i++) {
+				u32 slot = kb_slot(k, pick && i == 0 ? DT_b1 : d, 5 * 37);
+				x[i] = i < nin ? kb_load(k, ACCESS(slot, 0, 37, 1), NO) : NO;
+				y[i] = i < nin ? kb_load(k, ACCESS(slot, 0, 1), NO) : NO;
+			}
+			KVal out = kb_op3(k, (Scalar)f, x[0], x[1], x[2]), row = kb_op3(k, (Scalar)f, y[0], y[1], y[2]);
+			DType to = (DType)k->inst.v[out.i].dtype;
+			kb_store(k, ACCESS(kb_slot(k, to, 5 * 37), 0, 37, 1), out, NO);
+			kb_store(k, ACCESS(kb_slot(k, to, 5), 0, 1), row, NO);
+			/* `and` and `or` of b1 alone; 4 units covers vector.h's worst */
+			Case *c = suite_add(s, k, f == S_mod ? 16 : 4, 0);
+			bool positive = f == S_log || f == S_sqrt || f == S_rsqrt || f == S_recip || f == S_pow ||
+					f == S_div || f == S_floordiv || f == S_mod;
+			for (u32 i = 0; i < 3; i++)
+				if (positive) {
+					c->low[i] = 0.25;
+					c->high[i] = 3;
+				}
+			c->scale = f == S_sin || f == S_cos || f == S_log || f == S_fma || f == S_add ||
+						   f == S_sub || f == S_mod ? 1 : 0;
+		}
+}
+
+/* ---- rows ---- */
+
+typedef struct Row {
+	Kernel *k;
+	i64 P, n;
+	KVal x;
+} Row;
+
+static inline Row row_kernel(Suite *s, const char *name, DType d, i64 P, i64 n)
+{
+	Row r = { suite_kernel(s, KERNEL_ROW, name), P, n, NO };
+	kb_dim(r.k, DIM_PARALLEL, P);
+	kb_dim(r.k, DIM_ROW, n);
+	r.x = kb_cast(r.k, d == DT_f64 ? DT_f64 : DT_f32,
+		      kb_load(r.k, ACCESS(kb_slot(r.k, d, P * n), 0, n, 1), NO));
+	return r;
+}
+
+static inline void store_row(Row *r, DType d, KVal x)
+{
+	kb_store(r->k, ACCESS(kb_slot(r->k, d, r->P * r->n), 0, r->n, 1), kb_cast(r->k, d, x), NO);
+}
+
+static inline void add_softmax(Suite *s, DType d, i64 P, i64 n)
+{
+	Row r = row_kernel(s, "softmax", d, P, n);
+	Kernel *k = r.k;
+	KVal most = kb_reduce(k, REDUCE_max, r.x);
+	KVal e = kb_op(k, S_exp, kb_op(k, S_sub, r.x, most), NO);
+	KVal sum = kb_reduce(k, REDUCE_sum, e);
+	store_row(&r, d, kb_op(k, S_mul, e, kb_op(k, S_recip, sum, NO)));
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1),
+		 kb_cast(k, DT_f32, kb_op(k, S_add, most, kb_op(k, S_log, sum, NO))), NO);
+	suite_add(s, k, d == DT_f32 || d == DT_f64 ? 10 + sqrt((f64)n) : 1.5, d == DT_f64 ? 1 : 1e-3);
+	s->cases.v[s->cases.n - 1].scale = 1;
+}
+
+static inline void add_layer_norm(Suite *s, DType d, i64 P, i64 n)
+{
+	Row r = row_kernel(s, "layer norm", d, P, n);
+	Kernel *k = r.k;
+	DType w = (DType)k->inst.v[r.x.i].dtype;
+	KVal share = kb_const(k, w, 1.0 / (f64)n);
+	KVal mean = kb_op(k, S_mul, kb_reduce(k, REDUCE_sum, r.x), share);
+	KVal c = kb_op(k, S_sub, r.x, mean);
+	KVal var = kb_op(k, S_mul, kb_reduce(k, REDUCE_sum, kb_op(k, S_mul, c, c)), share);
+	KVal rstd = kb_op(k, S_rsqrt, kb_op(k, S_add, var, kb_const(k, w, 0.01)), NO);
+	KVal g = kb_load(k, ACCESS(kb_slot(k, w, n), 0, 0, 1), NO);
+	KVal b = kb_load(k, ACCESS(kb_slot(k, w, n), 0, 0, 1), NO);
+	store_row(&r, d, kb_op(k, S_add, kb_op(k, S_mul, kb_op(k, S_mul, c, rstd), g), b));
+	kb_store(k, ACCESS(kb_slot(k, w, P), 0, 1), mean, NO);
+	kb_store(k, ACCESS(kb_slot(k, w, P), 0, 1), rstd, NO);
+	suite_add(s, k, d == DT_f32 || d == DT_f64 ? 40 + (f64)n / 8 : 2, 1);
+}
+
+/* Three sweeps, costly values in two of them, a store in the first, a random draw, a gather of the row's
+ * target: the shape of a fused cross-entropy. */
+static inline void add_cross_entropy(Suite *s, i64 P, i64 n)
+{
+	Row r = row_kernel(s, "cross entropy", DT_f32, P, n);
+	Kernel *k = r.k;
+	KVal target = kb_load(k, ACCESS(kb_slot(k, DT_i32, P), 0, 1), NO);
+	KVal noise = kb_op(k, S_sub, kb_op(k, S_tanh, r.x, NO), kb_const(k, DT_f32, 0.5));
+	store_row(&r, DT_f32, noise);
+	KVal most = kb_reduce(k, REDUCE_max, noise);
+	KVal e = kb_op(k, S_exp, kb_op(k, S_sub, noise, most), NO);
+	KVal sum = kb_reduce(k, REDUCE_sum, e), low = kb_reduce(k, REDUCE_min, r.x);
+	KVal at = kb_index(k, DT_i32, ACCESS(0, 0, 0, 1));
+	KVal hit = kb_op(k, S_eq, at, target);
+	KVal one = kb_op3(k, S_where, hit, kb_const(k, DT_f32, 1), kb_const(k, DT_f32, 0));
+	store_row(&r, DT_f32, kb_op(k, S_sub, kb_op(k, S_div, e, sum), one));
+	Access pick = ACCESS(0, 0, n);
+	pick.ndynamic = 1;
+	pick.dynamic[0].index = target;
+	pick.dynamic[0].stride = 1;
+	KVal logit = kb_load(k, pick, hit);
+	KVal picked = kb_reduce(k, REDUCE_sum, logit);
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1), kb_op(k, S_add, kb_op(k, S_log, sum, NO), picked), NO);
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1), low, NO);
+	Case *c = suite_add(s, k, 20 + sqrt((f64)n), 1);
+	c->high[1] = (f64)(n - 1);
+}
+
+static inline void rows_cases(Suite *s)
+{
+	static const i64 extents[] = { 1, 2, 7, 16, 31, 64, 65, 127, 300, 768 };
+	for (u32 i = 0; i < COUNT(extents); i++) {
+		i64 n = extents[i], P = 1 + 2000 / n % 50;
+		add_softmax(s, i % 3 == 1 ? DT_bf16 : i % 3 == 2 ? DT_f16 : DT_f32, P, n);
+		add_layer_norm(s, i % 2 ? DT_f32 : DT_bf16, P, n);
+		add_cross_entropy(s, P, n);
+	}
+	add_softmax(s, DT_f32, 90, 400); /* several tasks */
+	add_softmax(s, DT_f64, 9, 77);
+	add_layer_norm(s, DT_f64, 9, 77);
+}
+
+/* Reductions of integers and booleans' counts, which are exact; and of rows that are not contiguous. */
+static inline void exact_rows_cases(Suite *s)
+{
+	static const DType whole[] = { DT_i32, DT_i64, DT_u8, DT_i8, DT_u32 };
+	Arena a = ARENA("random");
+	Random r = random_new(&a, 5);
+	for (u32 i = 0; i < 30; i++) {
+		Kernel *k = suite_kernel(s, KERNEL_ROW, "whole row");
+		random_dims(&r, k, (u32)random_int(&r, 0, 2), DIM_PARALLEL);
+		random_dims(&r, k, 1, DIM_ROW);
+		KVal x = random_load(&r, k, whole[i % COUNT(whole)], NO);
+		KVal sum = kb_reduce(k, (Reduce)(i % 3), x);
+		KVal more = kb_reduce(k, REDUCE_max, kb_op(k, S_sub, x, sum));
+		i64 n;
+		Access to = random_access(&r, k, false, &n);
+		to.slot = kb_slot(k, (DType)k->inst.v[x.i].dtype, n);
+		kb_store(k, to, kb_op(k, S_add, more, x), NO);
+		suite_add(s, k, 0, 0);
+	}
+	arena_free(&a);
+}
+
+/* ---- columns ---- */
+
+static inline void add_columns(Suite *s, Random *r, u32 reductions)
+{
+	Kernel *k = suite_kernel(s, KERNEL_COLUMN, "columns");
+	random_dims(r, k, (u32)random_int(r, 0, 1), DIM_PARALLEL);
+	random_dims(r, k, (u32)random_int(r, 1, 2), DIM_REDUCE);
+	random_dims(r, k, 1, DIM_VECTOR);
+	bool whole = random_chance(r, 0.3);
+	DType d = whole ? DT_i32 : random_chance(r, 0.3) ? DT_bf16 : random_chance(r, 0.2) ? DT_f64 : DT_f32;
+	DType w = d == DT_bf16 ? DT_f32 : d;
+	f64 rows = 1;
+	for (u32 i = 0; i < k->ndim; i++)
+		if (k->dim[i].role == DIM_REDUCE)
+			rows *= (f64)k->dim[i].extent;
+	for (u32 i = 0; i < reductions; i++) {
+		KVal x = kb_cast(k, w, random_load(r, k, d, NO)), y = kb_cast(k, w, random_load(r, k, d, NO));
+		Reduce how = (Reduce)(i % 4 == 3 ? REDUCE_max : i % 5 == 4 ? REDUCE_min : REDUCE_sum);
+		KVal sum = kb_reduce(k, how, kb_op(k, S_mul, x, y));
+		KVal out = kb_op(k, S_add, sum, kb_const(k, w, 2));
+		Access to = { 0 };
+		i64 stride = 1;
+		for (u32 e = k->ndim; e-- > 0;)
+			if (k->dim[e].role != DIM_REDUCE) {
+				to.stride[e] = stride;
+				stride *= k->dim[e].extent;
+			}
+		to.slot = kb_slot(k, w, stride);
+		kb_store(k, to, out, NO);
+	}
+	suite_add(s, k, whole ? 0 : 2 + rows / 8, whole ? 0 : 4);
+}
+
+static inline void columns_cases(Suite *s)
+{
+	Arena a = ARENA("random");
+	Random r = random_new(&a, 9);
+	for (u32 i = 0; i < 18; i++)
+		add_columns(s, &r, 1 + i % 6);
+	arena_free(&a);
+}
+
+/* ---- scatter ---- */
+
+static inline void add_scatter(Suite *s, Random *r, bool along, bool accumulate)
+{
+	Kernel *k = suite_kernel(s, KERNEL_SCATTER, "scatter");
+	k->accumulate = accumulate;
+	i64 P = random_int(r, 1, 3), I = random_int(r, 1, 40), N = random_int(r, 1, 90), rows = 10;
+	bool outer = random_chance(r, 0.5);
+	if (outer)
+		kb_dim(k, DIM_PARALLEL, P);
+	else
+		P = 1;
+	kb_dim(k, DIM_INDEX, I);
+	kb_dim(k, DIM_VECTOR, N);
+	u32 o = outer;
+	DType d = random_chance(r, 0.5) ? DT_f32 : DT_i32;
+	u32 to = kb_slot(k, d, P * rows * N), from = kb_slot(k, d, P * I * N);
+	k->slot.v[to].written = true;
+	k->slot.v[to].read = accumulate;
+	u32 which = kb_slot(k, DT_i32, along ? P * I * N : I);
+	Access v = { .slot = from }, w = { .slot = which };
+	v.stride[o] = N;
+	v.stride[o + 1] = 1;
+	w.stride[o] = along ? N : 1;
+	w.stride[o + 1] = along;
+	if (outer) {
+		v.stride[0] = I * N;
+		w.stride[0] = along ? I * N : 0;
+	}
+	k->operand[k->noperand++] = kb_op(k, S_add, kb_load(k, v, NO), kb_const(k, d, 1));
+	k->operand[k->noperand++] = kb_load(k, w, NO);
+	KVal zero = kb_const(k, DT_i32, 0), nine = kb_const(k, DT_i32, 9);
+	k->operand[1] = kb_op(k, S_min, kb_op(k, S_max, k->operand[1], zero), nine);
+	Access at = { .slot = to, .ndynamic = 1 };
+	at.dynamic[0].index = k->operand[1];
+	at.dynamic[0].stride = N;
+	at.stride[o + 1] = 1;
+	if (outer)
+		at.stride[0] = rows * N;
+	k->scatter = COPYN(k->arena, Access, &at, 1);
+	suite_add(s, k, d == DT_f32 ? (f64)I : 0, d == DT_f32 ? 2 : 0);
+}
+
+static inline void scatters_cases(Suite *s)
+{
+	Arena a = ARENA("random");
+	Random r = random_new(&a, 21);
+	for (u32 i = 0; i < 16; i++)
+		add_scatter(s, &r, i & 1, i & 2);
+	arena_free(&a);
+}
+
+/* Draws are those of ir/philox.h, in lanes and alone, contiguous or not. */
+static inline void random_draws_cases(Suite *s)
+{
+	for (u32 i = 0; i < 3; i++) {
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "draws");
+		kb_dim(k, DIM_PARALLEL, 7);
+		kb_dim(k, DIM_PARALLEL, 45);
+		KVal seed = kb_load(k, ACCESS(kb_slot(k, DT_i64, 1), 0, 0), NO);
+		KVal step = kb_load(k, ACCESS(kb_slot(k, DT_i64, 1), 0, 0), NO);
+		Access at = { .offset = i };
+		at.stride[0] = i == 1 ? 1 : 45;
+		at.stride[1] = i == 1 ? 7 : i == 0;
+		KVal x = kernel_inst(k, (KInst){ .op = K_random, .dtype = DT_f32, .in = { seed, step },
+						 .key = 0x123456789abcdef0u + i, .access = &at });
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, 7 * 45), 0, 45, 1), x, NO);
+		suite_add(s, k, 0, 0);
+	}
+}
+
+#endif
