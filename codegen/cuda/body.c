@@ -135,6 +135,11 @@ static const char *element(CudaBody *b, KVal v, const char *j)
 	return b->vector[v.i] ? arena_printf(b->t->arena, "%s[%s]", b->name[v.i], j) : b->name[v.i];
 }
 
+const char *cuda_known_element(CudaBody *b, KVal v, const char *j)
+{
+	return element(b, v, j);
+}
+
 const char *cuda_element(CudaBody *b, KVal v, u32 j)
 {
 	make(b, v);
@@ -149,6 +154,22 @@ const char *cuda_scalar(CudaBody *b, KVal v)
 }
 
 /* ---- places ---- */
+
+static u32 chunk_of(const CudaBody *b)
+{
+	return b->chunk ? b->chunk : b->width;
+}
+
+/* How far element `j` (a C expression) is from element 0 along the vector's dimension. */
+static const char *element_offset(const CudaBody *b, const char *j)
+{
+	u32 chunk = chunk_of(b);
+	if (chunk == b->width || !strcmp(j, "0"))
+		return j;
+	if (chunk == 1)
+		return arena_printf(b->t->arena, "%s * %lld", j, (long long)b->chunk_stride);
+	return arena_printf(b->t->arena, "%s / %u * %lld + %s %% %u", j, chunk, (long long)b->chunk_stride, j, chunk);
+}
 
 i64 cuda_stride(const Kernel *k, const Access *a, u32 d)
 {
@@ -174,6 +195,8 @@ static u32 index_align(const CudaBody *b, const Access *a, u32 most)
 	u64 low = (u64)a->offset | (u64)most;
 	for (u32 d = 0; d < b->k->ndim; d++)
 		low |= (u64)cuda_stride(b->k, a, d) * (d == b->vector_dim ? b->vector_align : 1);
+	if (chunk_of(b) < b->width)
+		low |= (u64)(cuda_stride(b->k, a, b->vector_dim) * b->chunk_stride);
 	for (u32 i = 0; i < a->ndynamic; i++)
 		low |= (u64)a->dynamic[i].stride;
 	return (u32)(low & -low);
@@ -181,7 +204,7 @@ static u32 index_align(const CudaBody *b, const Access *a, u32 most)
 
 u32 cuda_piece(const CudaBody *b, const Access *a)
 {
-	u32 most = MIN(b->width, 16u / dtype_info[b->k->slot.v[a->slot].dtype].bytes);
+	u32 most = MIN(chunk_of(b), 16u / dtype_info[b->k->slot.v[a->slot].dtype].bytes);
 	return contiguous(b, a) ? index_align(b, a, most) : 1;
 }
 
@@ -226,7 +249,7 @@ static const char *index_text(CudaBody *b, const Access *a, const char *j)
 		if (cuda_stride(b->k, a, d) && strcmp(b->coord[d], "0") != 0)
 			put_term(&sum, b->coord[d], a->stride[d], wide);
 	if (b->width > 1 && strcmp(j, "0") != 0 && cuda_stride(b->k, a, b->vector_dim))
-		put_term(&sum, j, a->stride[b->vector_dim], wide);
+		put_term(&sum, element_offset(b, j), a->stride[b->vector_dim], wide);
 	for (u32 i = 0; i < a->ndynamic; i++) {
 		KVal v = a->dynamic[i].index;
 		if (!a->dynamic[i].stride)
@@ -250,13 +273,13 @@ const char *cuda_index(CudaBody *b, const Access *a)
 
 /* ---- guards ---- */
 
-/* `guard_each` of element `j`. */
-static const char *guard_of(CudaBody *b, const char *j)
+/* A guard's text with %u replaced. */
+static const char *guard_of(Arena *a, const char *guard, const char *number)
 {
-	Buf text = { .arena = b->t->arena };
-	for (const char *s = b->guard_each; *s; s++) {
+	Buf text = { .arena = a };
+	for (const char *s = guard; *s; s++) {
 		if (s[0] == '%' && s[1] == 'u') {
-			buf_put(&text, str_of(j));
+			buf_put(&text, str_of(number));
 			s++;
 		} else {
 			buf_char(&text, *s);
@@ -265,17 +288,42 @@ static const char *guard_of(CudaBody *b, const char *j)
 	return text.text;
 }
 
+static void put_condition(Buf *text, const char *part)
+{
+	if (part)
+		buf_printf(text, is_name(part) ? "%s%s" : "%s(%s)", text->n ? " && " : "", part);
+}
+
+const char *cuda_guard(CudaBody *b, const char *j)
+{
+	Arena *a = b->t->arena;
+	Buf text = { .arena = a };
+	if (b->guard_each)
+		put_condition(&text, guard_of(a, b->guard_each, j));
+	if (b->guard_chunk)
+		put_condition(&text, guard_of(a, b->guard_chunk, arena_printf(a, "(%s / %u)", j, chunk_of(b))));
+	return text.text;
+}
+
 /* The condition under which element `j` may be touched, as C; NULL: always. */
 static const char *condition_of(CudaBody *b, KVal condition, const char *j)
 {
 	Buf text = { .arena = b->t->arena };
-	const char *part[3] = { b->guard, b->guard_each ? guard_of(b, j) : NULL,
-				condition.i ? element(b, condition, j) : NULL };
-	for (u32 i = 0; i < 3; i++)
-		if (part[i])
-			buf_printf(&text, "%s%s%s%s", text.n ? " && " : "", is_name(part[i]) ? "" : "(", part[i],
-				   is_name(part[i]) ? "" : ")");
-	return text.n ? text.text : NULL;
+	put_condition(&text, b->guard);
+	put_condition(&text, cuda_guard(b, j));
+	put_condition(&text, condition.i ? element(b, condition, j) : NULL);
+	return text.text;
+}
+
+/* The same for a chunk, `c` if there are several, whose elements have one condition. */
+static const char *chunk_condition(CudaBody *b, KVal condition)
+{
+	Buf text = { .arena = b->t->arena };
+	put_condition(&text, b->guard);
+	put_condition(&text, b->guard_chunk ? guard_of(b->t->arena, b->guard_chunk, chunk_of(b) < b->width ? "c" : "0") :
+				       NULL);
+	put_condition(&text, condition.i ? element(b, condition, "0") : NULL);
+	return text.text;
 }
 
 /* Does the condition differ between the elements of a vector? */
@@ -285,6 +333,30 @@ static bool condition_varies(const CudaBody *b, KVal condition)
 }
 
 /* ---- memory ---- */
+
+/* What a statement for each chunk `c` begins with. */
+static const char *each_chunk(CudaBody *b, const char *when)
+{
+	u32 chunk = chunk_of(b);
+	const char *each = chunk < b->width ? arena_printf(b->t->arena, "CHUNKS(%u) ", b->width / chunk) : "";
+	return when ? arena_printf(b->t->arena, "%sif (%s) ", each, when) : each;
+}
+
+/* Where chunk `c` begins in an array of values, and in memory. */
+static const char *in_chunk(CudaBody *b, const char *array)
+{
+	u32 chunk = chunk_of(b);
+	return chunk < b->width ? arena_printf(b->t->arena, "%s + c * %u", array, chunk) : array;
+}
+
+static const char *in_chunk_of(CudaBody *b, const Access *a)
+{
+	const char *at = index_text(b, a, "0");
+	return chunk_of(b) < b->width ?
+		       arena_printf(b->t->arena, "%s + c * %lld", at,
+				    (long long)(b->chunk_stride * cuda_stride(b->k, a, b->vector_dim))) :
+		       at;
+}
 
 static void load(CudaBody *b, KVal v)
 {
@@ -307,10 +379,10 @@ static void load(CudaBody *b, KVal v)
 	} else if (cuda_piece(b, a) == 1 || condition_varies(b, condition)) {
 		cuda_line(b, "%s %s[%u]; EACH(%u) %s[j] = %s;", type, name, b->width, b->width, name, one);
 	} else {
-		const char *test = when ? arena_printf(arena, "if (%s) ", when) : "";
-		cuda_line(b, "%s %s[%u]%s; %spl_load_%s<%u, %u>(%s, s%u + %s);", type, name, b->width,
-			  when ? " = {}" : "", test, dtype_info[d].name, b->width, cuda_piece(b, a), name, a->slot,
-			  index_text(b, a, "0"));
+		when = chunk_condition(b, condition);
+		cuda_line(b, "%s %s[%u]%s; %spl_load_%s<%u, %u>(%s, s%u + (%s));", type, name, b->width,
+			  when ? " = {}" : "", each_chunk(b, when), dtype_info[d].name, chunk_of(b), cuda_piece(b, a),
+			  in_chunk(b, name), a->slot, in_chunk_of(b, a));
 	}
 	know(b, v.i, name, vector);
 }
@@ -347,13 +419,13 @@ void cuda_store(CudaBody *b, u32 inst)
 		return;
 	}
 	const char *from = b->name[x.i];
-	at = index_text(b, a, "0");
 	if (!b->vector[x.i]) {
 		const char *array = arena_printf(arena, "r%u", inst);
 		cuda_line(b, "%s %s[%u]; EACH(%u) %s[j] = %s;", cuda_value_type(d), array, width, width, array, from);
 		from = array;
 	}
-	cuda_line(b, "%spl_store_%s<%u, %u>(s%u + %s, %s);", test, dtype_info[d].name, width, piece, a->slot, at, from);
+	cuda_line(b, "%spl_store_%s<%u, %u>(s%u + (%s), %s);", each_chunk(b, chunk_condition(b, condition)),
+		  dtype_info[d].name, chunk_of(b), piece, a->slot, in_chunk_of(b, a), in_chunk(b, from));
 }
 
 /* ---- values ---- */
@@ -377,9 +449,9 @@ static void random_draw(CudaBody *b, KVal v)
 	u32 w = b->width;
 	if (!vector)
 		cuda_line(b, "const float %s = pl_uniform(%s, %s, %s);", name, key, step, index_text(b, in->access, "0"));
-	else if (w % 4 == 0 && contiguous(b, in->access) && index_align(b, in->access, 4) == 4)
-		cuda_line(b, "float %s[%u]; pl_uniforms<%u>(%s, %s, %s, %s);", name, w, w, name, key, step,
-			  index_text(b, in->access, "0"));
+	else if (chunk_of(b) % 4 == 0 && contiguous(b, in->access) && index_align(b, in->access, 4) == 4)
+		cuda_line(b, "float %s[%u]; %spl_uniforms<%u>(%s, %s, %s, %s);", name, w, each_chunk(b, NULL), chunk_of(b),
+			  in_chunk(b, name), key, step, in_chunk_of(b, in->access));
 	else
 		cuda_line(b, "float %s[%u]; EACH(%u) %s[j] = pl_uniform(%s, %s, %s);", name, w, w, name, key, step,
 			  index_text(b, in->access, "j"));

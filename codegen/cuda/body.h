@@ -3,7 +3,7 @@
  *
  * The text sets `coord[d]` for each dimension, a C expression of type int (or long long where a slot has more
  * than 2^31 elements) that is cheap to repeat: a variable's name, a literal. One dimension may run over `width`
- * consecutive elements of a thread (`vector_dim`; its coord is that of element 0): values that depend on it are
+ * elements of a thread (`vector_dim`; its coord is that of element 0), consecutive or in chunks that are: values that depend on it are
  * arrays of `width` in registers, and loads and stores of consecutive elements are as wide as their alignment
  * allows (up to 16 bytes; alignment follows from strides, offsets, and what the skeleton promises of
  * coord[vector_dim] in `vector_align`). `guard`, if any, is a C condition under which alone memory is touched
@@ -22,9 +22,12 @@ typedef struct CudaBody {
 	const Kernel *k;
 	const char *coord[KERNEL_DIMS];
 	u32 vector_dim;         /* or NONE */
-	u32 width;              /* 1, 2, 4 or 8 */
+	u32 width;              /* 1: nothing is a vector */
+	u32 chunk;              /* so many elements lie side by side (0: all); element j is at coordinate */
+	i64 chunk_stride;       /* coord + j / chunk * chunk_stride + j % chunk */
 	u32 vector_align;       /* coord[vector_dim] is a multiple of this */
 	const char *guard;      /* or NULL */
+	const char *guard_chunk; /* with %u for the chunk, or NULL */
 	const char *guard_each; /* with %u for the element, or NULL */
 	u32 indent;
 	/* private: what is known, by instruction; what is known later is forgotten first */
@@ -70,6 +73,10 @@ const char *cuda_element(CudaBody *b, KVal v, u32 j);
 void cuda_set(CudaBody *b, KVal v, const char *name, bool vector);
 /* Writes the store instruction `inst`, with what it needs. */
 void cuda_store(CudaBody *b, u32 inst);
+/* guard_each and guard_chunk of element `j` (a C expression), NULL where there is none. */
+const char *cuda_guard(CudaBody *b, const char *j);
+/* Element `j` (a C expression) of a value that was asked for before. */
+const char *cuda_known_element(CudaBody *b, KVal v, const char *j);
 /* Does the instruction's value change along the vector dimension? */
 bool cuda_varies(const CudaBody *b, KVal v);
 
@@ -86,7 +93,7 @@ void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
 const char *cuda_index(CudaBody *b, const Access *a);
 /* What the access moves by along dimension d, 0 where the dimension has one element. */
 i64 cuda_stride(const Kernel *k, const Access *a, u32 d);
-/* Consecutive elements of the vector lie side by side, and this many (a power of two, up to width and 16 bytes) at
+/* Consecutive elements of the vector lie side by side, and this many (a power of two, up to a chunk and 16 bytes) at
  * addresses that are multiples of their size; 1 where they do not. */
 u32 cuda_piece(const CudaBody *b, const Access *a);
 

@@ -142,8 +142,6 @@ typedef struct Gpu {
 	int (*module_function)(void **, void *, const char *);
 	int (*function_set)(void *, int, int);
 	int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
-	int (*encode)(void *, int, unsigned, void *, const u64 *, const u64 *, const unsigned *, const unsigned *, int, int,
-		      int, int);
 	int major, minor; /* compute capability */
 } Gpu;
 
@@ -188,7 +186,6 @@ static inline Gpu *gpu(void)
 	GET(module_function, "cuModuleGetFunction");
 	GET(function_set, "cuFuncSetAttribute");
 	GET(launch, "cuLaunchKernel");
-	GET(encode, "cuTensorMapEncodeTiled");
 #undef GET
 	int device;
 	void *context;
@@ -200,7 +197,7 @@ static inline Gpu *gpu(void)
 
 #define GPU(call) \
 	do { \
-		int error_ = g->call; \
+		int error_ = call; \
 		if (error_) \
 			fail_msg("%s: %s: error %d", k->name, #call, error_); \
 	} while (0)
@@ -212,16 +209,16 @@ static inline u64 gpu_zoned(const Gpu *g, const Kernel *k, Arena *a, const void 
 	if (from)
 		memcpy(all + ZONE, from, bytes);
 	u64 to;
-	GPU(mem_alloc(&to, bytes + 2 * ZONE));
-	GPU(to_device(to, all, bytes + 2 * ZONE));
+	GPU(g->mem_alloc(&to, bytes + 2 * ZONE));
+	GPU(g->to_device(to, all, bytes + 2 * ZONE));
 	return to + ZONE;
 }
 
 static inline u8 *gpu_back(const Gpu *g, const Kernel *k, Arena *a, u64 at, u64 bytes)
 {
 	u8 *all = (u8 *)arena_push(a, 1, bytes + 2 * ZONE, 64);
-	GPU(from_device(all, at - ZONE, bytes + 2 * ZONE));
-	GPU(mem_free(at - ZONE));
+	GPU(g->from_device(all, at - ZONE, bytes + 2 * ZONE));
+	GPU(g->mem_free(at - ZONE));
 	return all + ZONE;
 }
 
@@ -237,6 +234,9 @@ static inline void gpu_tensor_map(const Gpu *g, const Kernel *k, const CudaTenso
 		if (d)
 			stride[d - 1] = m->stride[d] * size;
 	}
+	int (*encode)(void *, int, unsigned, void *, const u64 *, const u64 *, const unsigned *, const unsigned *, int, int,
+		      int, int);
+	*(void **)&encode = gpu_symbol(g->library, "cuTensorMapEncodeTiled");
 	void *address = (void *)(uintptr_t)(slot + m->offset * size);
 	GPU(encode(to, type, m->rank, address, m->extent, stride, m->box, step, 0, swizzle, 2, 0));
 }
@@ -268,13 +268,13 @@ static inline void gpu_launch(const Gpu *g, const Kernel *k, const CudaArch *arc
 		const CudaLaunch *l = &n.launch[p];
 		void *function;
 		const char *name = arena_printf(a, "%s_p%u", symbol, p);
-		GPU(module_function(&function, module, name));
+		GPU(g->module_function(&function, module, name));
 		if (l->shared > 48 << 10)
-			GPU(function_set(function, 8, (int)l->shared));
-		GPU(launch(function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2], l->shared,
+			GPU(g->function_set(function, 8, (int)l->shared));
+		GPU(g->launch(function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2], l->shared,
 			   NULL, parameter, NULL));
 	}
-	GPU(synchronize());
+	GPU(g->synchronize());
 	if (n.workspace && !zone_stays(gpu_back(g, k, a, workspace, n.workspace), n.workspace))
 		fail_msg("%s writes beyond its workspace", k->name);
 }
@@ -344,7 +344,7 @@ static inline void cuda_suite_run(Suite *s, u32 seed)
 		void **module = NEWN(&s->arena, void *, code.nunit + 1);
 		for (u32 u = 0; u < code.nunit; u++) {
 			const Kernel *k = s->cases.v[0].k;
-			GPU(module_load(&module[u], code.unit[u].image));
+			GPU(g->module_load(&module[u], code.unit[u].image));
 		}
 		for (u32 j = 0; j < s->cases.n; j++)
 			gpu_case(g, &s->cases.v[j], seed + j, &arch, module[code.unit_of[j]], code.symbol[j]);

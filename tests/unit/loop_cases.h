@@ -262,6 +262,37 @@ static inline void rows_cases(Suite *s)
 	add_layer_norm(s, DT_f64, 9, 77);
 }
 
+/* Rows longer than what a target holds at once: of many values in several sweeps; few and very long. */
+static inline void long_rows_cases(Suite *s)
+{
+	for (u32 i = 0; i < 2; i++) {
+		i64 P = 3, n = i ? 2501 : 2600;
+		Kernel *k = suite_kernel(s, KERNEL_ROW, "many values");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_ROW, n);
+		KVal total = NO, all = NO;
+		for (u32 j = 0; j < 13; j++) {
+			KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f64, P * n), 0, n, 1), NO);
+			all = all.i ? kb_op(k, S_add, all, kb_op(k, S_abs, x, NO)) : kb_op(k, S_abs, x, NO);
+			total = all;
+		}
+		KVal mean = kb_op(k, S_mul, kb_reduce(k, REDUCE_sum, total), kb_const(k, DT_f64, 1.0 / (f64)n));
+		kb_store(k, ACCESS(kb_slot(k, DT_f64, P * n), 0, n, 1), kb_op(k, S_sub, all, mean), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f64, P), 0, 1), mean, NO);
+		suite_add(s, k, 4000, 8);
+	}
+	for (u32 i = 0; i < 2; i++) {
+		i64 n = i ? 33001 : 40960;
+		add_softmax(s, DT_f32, 1 + i, n);
+		Kernel *k = suite_kernel(s, KERNEL_ROW, "sum of squares");
+		kb_dim(k, DIM_ROW, n);
+		KVal x = kb_cast(k, DT_f32, kb_load(k, ACCESS(kb_slot(k, i ? DT_bf16 : DT_f32, n), 0, 1), NO));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, 1), 0, 0), kb_reduce(k, REDUCE_sum, kb_op(k, S_mul, x, x)), NO);
+		suite_add(s, k, 300, 0);
+		add_cross_entropy(s, 1, n);
+	}
+}
+
 /* Reductions of integers and booleans' counts, which are exact; and of rows that are not contiguous. */
 static inline void exact_rows_cases(Suite *s)
 {

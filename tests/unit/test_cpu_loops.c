@@ -25,6 +25,14 @@ static void test_rows(void **state)
 	suite_run(&s, 3);
 }
 
+static void test_long_rows(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	long_rows_cases(&s);
+	suite_run(&s, 31);
+}
+
 static void test_exact_rows(void **state)
 {
 	(void)state;
@@ -88,7 +96,7 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions),
-		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows),
+		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows), cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
 		cmocka_unit_test(test_random_draws), cmocka_unit_test(test_sharing),
 	};

@@ -14,6 +14,9 @@
 COMPILES(random_maps)
 COMPILES(functions)
 COMPILES(random_draws)
+COMPILES(rows)
+COMPILES(exact_rows)
+COMPILES(long_rows)
 
 int main(int argc, char **argv)
 {
@@ -23,6 +26,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_random_maps),
 		cmocka_unit_test(test_functions),
 		cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_exact_rows),
+		cmocka_unit_test(test_long_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@ typedef long long i64;
 #define PL static __device__ __forceinline__
 // A statement for each element j of a vector in registers.
 #define EACH(n) _Pragma("unroll") for (int j = 0; j < (n); j++)
+// The same for each chunk c of a vector.
+#define CHUNKS(n) _Pragma("unroll") for (int c = 0; c < (n); c++)
 
 // What cuTensorMapEncodeTiled makes.
 struct alignas(64) TensorMap {

@@ -1,0 +1,27 @@
+/* codegen/cuda/reduce.h: reductions in CUDA C, and which values are needed in which sweep over a row. */
+#ifndef PL_CUDA_REDUCE_H
+#define PL_CUDA_REDUCE_H
+#include "codegen/cuda/body.h"
+
+/* Of the K_reduce instruction: its function object in the preamble ("Sum<float>"), its neutral value as a literal, and a
+ * total as a value of its dtype (integers of a byte wrap). */
+const char *cuda_reduce_function(Arena *a, const KInst *in);
+const char *cuda_reduce_template(const KInst *in); /* "Sum" */
+const char *cuda_reduce_identity(Arena *a, const KInst *in);
+const char *cuda_reduce_total(Arena *a, const KInst *in, const char *total);
+/* The K_reduce instructions of sweep `sweep` (1 is the first), written to `reduce`; how many. 0: of all sweeps. */
+u32 cuda_reduce_list(const Kernel *k, u32 sweep, u32 *reduce);
+/* How many sweeps of reductions the kernel has. */
+u32 cuda_reduce_sweeps(const Kernel *k);
+
+/* Writes `name = combine(name, element)` for each element of the vector that is not guarded off. */
+void cuda_accumulate(CudaBody *b, u32 inst, const char *name);
+
+/* Every load that `inst` (a store, a reduction) needs, and that no reduction of a later sweep than `sweep` keeps from being
+ * known: written now, so that all are under way together, and before a store that may share their memory. */
+void cuda_load_ahead(CudaBody *b, u32 sweep, u32 dims);
+
+/* Bytes of a value in a register. */
+u32 cuda_value_bytes(DType d);
+
+#endif
