@@ -208,6 +208,34 @@ u32 cuda_piece(const CudaBody *b, const Access *a)
 	return contiguous(b, a) ? index_align(b, a, most) : 1;
 }
 
+u32 cuda_vector_width(const Kernel *k, u32 d, bool cut)
+{
+	Arena tmp = ARENA("width");
+	CudaText t = { .arena = &tmp, .out = { .arena = &tmp } };
+	CudaBody b = cuda_body(&t, k);
+	u32 widest = 1;
+	i64 n = k->dim[d].extent;
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if ((in->op == K_load || in->op == K_store) && cuda_stride(k, in->access, d) == 1)
+			widest = MAX(widest, dtype_info[in->dtype].bytes);
+	}
+	b.vector_dim = d;
+	for (b.width = MIN(16 / widest, 8); b.width > 1; b.width /= 2) {
+		bool helps = false;
+		b.vector_align = b.width;
+		for (u32 i = 1; i < k->inst.n; i++) {
+			const KInst *in = &k->inst.v[i];
+			helps |= (in->op == K_load || in->op == K_store) &&
+				 cuda_piece(&b, in->access) == MIN(b.width, 16u / dtype_info[in->dtype].bytes);
+		}
+		if (helps && (n % b.width == 0 || (cut && n > 2 * b.width)))
+			break;
+	}
+	arena_free(&tmp);
+	return b.width;
+}
+
 /* Do 32 bits hold every part of the index? Otherwise 64 do. */
 static bool is_wide(const CudaBody *b, const Access *a)
 {
@@ -519,15 +547,23 @@ static void want(const Kernel *k, bool *wanted, KVal v)
 		want(k, wanted, in->access->dynamic[i].index);
 }
 
+const bool *cuda_wanted(const CudaBody *b, const u32 *inst, u32 n)
+{
+	bool *wanted = NEWN(b->t->arena, bool, b->k->inst.n + 1);
+	for (u32 i = 0; i < n; i++)
+		want(b->k, wanted, (KVal){ inst[i] });
+	return wanted;
+}
+
 void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted)
 {
 	const Kernel *k = b->k;
 	if (!wanted) {
-		bool *all = NEWN(b->t->arena, bool, k->inst.n + 1);
+		u32 *store = NEWN(b->t->arena, u32, k->inst.n + 1), n = 0;
 		for (u32 i = 1; i < k->inst.n; i++)
 			if (k->inst.v[i].op == K_store)
-				want(k, all, (KVal){ i });
-		wanted = all;
+				store[n++] = i;
+		wanted = cuda_wanted(b, store, n);
 	}
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];

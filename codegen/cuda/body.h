@@ -62,6 +62,10 @@ const char *cuda_narrow(Arena *a, DType d, const char *value);
 /* A literal of that type, with all its digits: "0x1.8p+1f". */
 const char *cuda_literal(Arena *a, f64 value, DType d);
 
+/* Elements along dimension d that a thread should take at once, up to 8: 16 bytes of the widest access that is contiguous
+ * along it, if any access can then be wide; dividing the extent unless `cut`, when a last vector may be cut short. */
+u32 cuda_vector_width(const Kernel *k, u32 d, bool cut);
+
 /* ---- values ---- */
 
 /* Writes what `v` needs and gives the name of a scalar: it must not depend on the vector dimension (or width is 1). */
@@ -87,6 +91,8 @@ void cuda_release(CudaBody *b, u32 mark);
 /* Writes every instruction that depends on dimensions in `dims` (bits) alone, needs no reduction or accumulator that is
  * not set, and is wanted ([inst]; NULL: all that some store needs). */
 void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
+/* What the n instructions need, themselves included. */
+const bool *cuda_wanted(const CudaBody *b, const u32 *inst, u32 n);
 
 /* The element index of an access at the current coordinates as a C expression (dynamic parts included), of element 0
  * of the vector. */

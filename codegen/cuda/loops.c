@@ -41,35 +41,15 @@ static u32 fast_dim(const Kernel *k)
 	return best;
 }
 
-/* Can accesses of `width` elements be aligned? */
-static bool width_helps(CudaText *t, const Kernel *k, u32 fast, u32 width)
-{
-	CudaBody b = cuda_body(t, k);
-	b.vector_dim = fast;
-	b.width = b.vector_align = width;
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (bytes_of(k, i) && cuda_piece(&b, k->inst.v[i].access) == MIN(width, 16 / bytes_of(k, i)))
-			return true;
-	return false;
-}
-
 static Shape shape_of(const Kernel *k)
 {
 	Shape s = { .fast = fast_dim(k), .ndim = k->ndim, .total = 1 };
-	Arena tmp = ARENA("shape");
-	CudaText t = { .arena = &tmp, .out = { .arena = &tmp } };
-	u32 widest = 1, loaded = 0;
-	for (u32 i = 1; i < k->inst.n; i++) {
-		u32 bytes = bytes_of(k, i);
-		if (bytes && cuda_stride(k, k->inst.v[i].access, s.fast) == 1)
-			widest = MAX(widest, bytes);
-		loaded += k->inst.v[i].op == K_load ? bytes : 0;
-	}
+	u32 loaded = 0;
+	for (u32 i = 1; i < k->inst.n; i++)
+		loaded += k->inst.v[i].op == K_load ? bytes_of(k, i) : 0;
 	i64 n = k->dim[s.fast].extent;
 	bool alone = cuda_extent_product(k, 0, k->ndim) == n; /* then the only vector that is cut is the last */
-	s.width = MIN(16 / widest, 8);
-	while (s.width > 1 && ((n % s.width && !(alone && n > 2 * s.width)) || !width_helps(&t, k, s.fast, s.width)))
-		s.width /= 2;
+	s.width = cuda_vector_width(k, s.fast, alone);
 	s.tail = n % s.width != 0;
 	u32 at = 0;
 	for (u32 d = 0; d < k->ndim; d++)
@@ -86,7 +66,6 @@ static Shape shape_of(const Kernel *k)
 	while (s.unroll < 4 && s.unroll * s.width * loaded < 48 && k->inst.n * s.unroll * s.width < 400 &&
 	       s.total / (THREADS * s.unroll * 2) >= 2048)
 		s.unroll *= 2;
-	arena_free(&tmp);
 	return s;
 }
 

@@ -97,34 +97,6 @@ static f64 registers_held(const Kernel *k)
 	return MAX(n, 1);
 }
 
-/* Elements of the widest access along the row that fit in 16 bytes and in the row a whole number of times. */
-static u32 width_of(const Kernel *k)
-{
-	Arena tmp = ARENA("width");
-	CudaText t = { .arena = &tmp, .out = { .arena = &tmp } };
-	u32 last = last_dim(k), widest = 1, width;
-	bool helps = false;
-	for (u32 i = 1; i < k->inst.n; i++) {
-		const KInst *in = &k->inst.v[i];
-		if ((in->op == K_load || in->op == K_store) && cuda_stride(k, in->access, last) == 1)
-			widest = MAX(widest, dtype_info[in->dtype].bytes);
-	}
-	for (width = MIN(16 / widest, 8); width > 1 && !helps; width /= helps ? 1 : 2) {
-		if (k->dim[last].extent % width)
-			continue;
-		CudaBody b = cuda_body(&t, k);
-		b.vector_dim = last;
-		b.width = b.vector_align = width;
-		for (u32 i = 1; i < k->inst.n; i++) {
-			const KInst *in = &k->inst.v[i];
-			if (in->op == K_load || in->op == K_store)
-				helps |= cuda_piece(&b, in->access) > 1;
-		}
-	}
-	arena_free(&tmp);
-	return width;
-}
-
 static bool stores_along_row(const Kernel *k, u32 sweep)
 {
 	for (u32 i = 1; i < k->inst.n; i++)
@@ -170,7 +142,7 @@ static Shape shape_of(const Kernel *k)
 {
 	Shape s = { .rows = cuda_extent_product(k, 0, last_dim(k)), .n = k->dim[last_dim(k)].extent, .teams = 1,
 		    .pieces = 1, .sweeps = cuda_reduce_sweeps(k) };
-	s.width = width_of(k);
+	s.width = cuda_vector_width(k, last_dim(k), false);
 	s.piece = s.n;
 	if (s.rows < FEW_ROWS && s.n >= 4 * PIECE && s.sweeps < CUDA_PHASES) {
 		s.way = WAY_SPLIT;

@@ -7,6 +7,7 @@
 const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_MAP] = &cuda_map,
 	[KERNEL_ROW] = &cuda_row,
+	[KERNEL_COLUMN] = &cuda_column,
 };
 
 enum { KiB = 1024 };

@@ -354,6 +354,21 @@ static inline void columns_cases(Suite *s)
 	Random r = random_new(&a, 9);
 	for (u32 i = 0; i < 18; i++)
 		add_columns(s, &r, 1 + i % 6);
+	/* many rows, few columns and more */
+	for (u32 i = 0; i < 5; i++) {
+		static const i64 rows[] = { 4099, 3000, 2048, 5000, 1111 }, columns[] = { 12, 1, 96, 3, 40 };
+		i64 R = rows[i], N = columns[i];
+		Kernel *k = suite_kernel(s, KERNEL_COLUMN, "many rows");
+		kb_dim(k, DIM_REDUCE, R);
+		kb_dim(k, DIM_VECTOR, N);
+		KVal x = kb_cast(k, DT_f32, kb_load(k, ACCESS(kb_slot(k, i % 2 ? DT_bf16 : DT_f32, R * N), 0, N, 1), NO));
+		KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, R), 0, 1), NO);
+		KVal gain = kb_load(k, ACCESS(kb_slot(k, DT_f32, N), 0, 0, 1), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, N), 0, 0, 1),
+			 kb_op(k, S_mul, kb_reduce(k, REDUCE_sum, kb_op(k, S_mul, x, y)), gain), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, 1), 0, 0, 0), kb_reduce(k, REDUCE_max, y), NO);
+		suite_add(s, k, (f64)R / 8, 4);
+	}
 	arena_free(&a);
 }
 

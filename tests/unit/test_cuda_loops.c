@@ -16,6 +16,7 @@ RUNS(random_draws, 1)
 RUNS(rows, 3)
 RUNS(exact_rows, 50)
 RUNS(long_rows, 31)
+RUNS(columns, 400)
 
 int main(int argc, char **argv)
 {
@@ -25,6 +26,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_random_draws),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows),
 		cmocka_unit_test(test_long_rows),
+		cmocka_unit_test(test_columns),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ COMPILES(random_draws)
 COMPILES(rows)
 COMPILES(exact_rows)
 COMPILES(long_rows)
+COMPILES(columns)
 
 int main(int argc, char **argv)
 {
@@ -29,6 +30,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_exact_rows),
 		cmocka_unit_test(test_long_rows),
+		cmocka_unit_test(test_columns),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

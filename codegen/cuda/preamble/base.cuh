@@ -421,3 +421,20 @@ template <template <class> class R, int WARPS, class T> PL T pl_reduce_block(T x
 		y = R<T>::of(y, shared[w]);
 	return y;
 }
+// Over the rows of a block whose threads stand in ROWS rows of COLUMNS, each with N values: row 0 has the results. `shared`:
+// ROWS / 2 * COLUMNS * N elements; ROWS is a power of two.
+template <template <class> class R, int ROWS, int COLUMNS, int N, class T> PL void pl_reduce_rows(T *x, T *shared)
+{
+	const int row = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
+#pragma unroll
+	for (int half = ROWS / 2; half > 0; half /= 2) {
+		if (row >= half && row < 2 * half) {
+			EACH(N) shared[((row - half) * N + j) * COLUMNS + column] = x[j];
+		}
+		__syncthreads();
+		if (row < half) {
+			EACH(N) x[j] = R<T>::of(x[j], shared[(row * N + j) * COLUMNS + column]);
+		}
+		__syncthreads();
+	}
+}
