@@ -8,7 +8,8 @@
 
 enum {
 	THREADS = 256,
-	TURN = 4,          /* rows under way in a thread */
+	TURN = 4,          /* rows under way in a thread, at most */
+	UNDER_WAY = 32,    /* elements */
 	LEAST_TURNS = 4,   /* of a thread in a chunk */
 	BLOCKS = 1536      /* as many as keep any device busy */
 };
@@ -18,6 +19,7 @@ typedef struct Shape {
 	i64 outer, rows, columns;
 	u32 width;
 	u32 lanes, lane_rows; /* threads along columns and rows */
+	u32 turn;             /* rows under way in a thread */
 	u32 strips, chunks;
 	i64 chunk;         /* rows */
 } Shape;
@@ -36,6 +38,10 @@ static Shape shape_of(const Kernel *k)
 		s.lanes *= 2;
 	s.lane_rows = THREADS / s.lanes;
 	s.strips = (u32)((s.columns + (i64)s.lanes * s.width - 1) / ((i64)s.lanes * s.width));
+	u32 loads = 1;
+	for (u32 i = 1; i < k->inst.n; i++)
+		loads += k->inst.v[i].op == K_load && k->inst.v[i].sweep == 0;
+	s.turn = MAX(1, MIN(TURN, UNDER_WAY / (loads * s.width)));
 	i64 blocks = MAX(1, s.outer * s.strips), turn = (i64)s.lane_rows * TURN;
 	i64 most = (BLOCKS + blocks - 1) / blocks, chunks = MAX(1, MIN(s.rows / (turn * LEAST_TURNS), most));
 	s.chunk = MAX(1, (s.rows + chunks - 1) / chunks + turn - 1) / turn * turn;
@@ -184,7 +190,7 @@ static void emit_rows(CudaText *t, const Kernel *k, const Shape *s, const char *
 			  (long long)s->rows);
 	else
 		cuda_line(b, "const int end = %lld;", (long long)s->rows);
-	cuda_line(b, "#pragma unroll %u", TURN);
+	cuda_line(b, "#pragma unroll %u", s->turn);
 	cuda_open(b, "for (int r = chunk * %lld + lane_row; r < end; r += %u)", (long long)s->chunk, s->lane_rows);
 	cuda_unflatten(b, s->r0, s->last, "r");
 	cuda_load_ahead(b, 0, 0);

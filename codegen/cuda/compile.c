@@ -19,9 +19,9 @@ enum {
 	UNIT_FUNCTIONS = 12,
 	UNIT_BYTES = 32 << 10, /* of functions' text; one that uses tensor cores counts double */
 	MAX_THREADS = 64,
-	PREAMBLES = 3
+	PREAMBLES = 4
 };
-static const char *const preamble_name[PREAMBLES] = { "base", "tensor", "hopper" };
+static const char *const preamble_name[PREAMBLES] = { "base", "tensor", "hopper", "order" };
 
 /* A function (of several phases) and the kernels that it serves. */
 typedef struct Function {

@@ -58,7 +58,8 @@ typedef struct CudaNeeds {
 enum {
 	PREAMBLE_BASE = 1 << 0,    /* types, conversions, scalar functions, Philox, reductions of warps and blocks */
 	PREAMBLE_TENSOR = 1 << 1,  /* cp.async, ldmatrix, mma.sync: sm_80 and up */
-	PREAMBLE_HOPPER = 1 << 2   /* mbarrier, bulk copies, wgmma: sm_90a */
+	PREAMBLE_HOPPER = 1 << 2,  /* mbarrier, bulk copies, wgmma: sm_90a */
+	PREAMBLE_ORDER = 1 << 3    /* sorting */
 };
 
 /* Text under way. `out` collects functions, which may begin with helpers of their own as `static __device__`

@@ -8,6 +8,7 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_MAP] = &cuda_map,
 	[KERNEL_ROW] = &cuda_row,
 	[KERNEL_COLUMN] = &cuda_column,
+	[KERNEL_SCATTER] = &cuda_scatter,
 };
 
 enum { KiB = 1024 };

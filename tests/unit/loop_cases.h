@@ -422,6 +422,34 @@ static inline void scatters_cases(Suite *s)
 	for (u32 i = 0; i < 16; i++)
 		add_scatter(s, &r, i & 1, i & 2);
 	arena_free(&a);
+	/* many indices: into a few rows and many, part of the result out of reach, of two kinds of memory */
+	for (u32 i = 0; i < 6; i++) {
+		static const i64 rows[] = { 300, 70001, 5, 300, 257, 1 };
+		i64 P = i == 3 ? 3 : 1, I = i == 2 ? 3001 : 1100, N = i == 1 ? 4 : i == 4 ? 5 : 24, spare = i == 3 ? 7 : 0;
+		DType d = i == 4 ? DT_i32 : DT_f32;
+		Kernel *k = suite_kernel(s, KERNEL_SCATTER, "embedding gradient");
+		k->accumulate = i == 2;
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_INDEX, I / 2);
+		kb_dim(k, DIM_INDEX, 2);
+		kb_dim(k, DIM_VECTOR, N);
+		u32 to = kb_slot(k, d, P * rows[i] * N + spare), from = kb_slot(k, i == 0 ? DT_bf16 : d, P * I * N);
+		u32 which = kb_slot(k, DT_i32, P * I);
+		k->slot.v[to].written = true;
+		k->slot.v[to].read = k->accumulate;
+		k->operand[k->noperand++] = kb_cast(k, d, kb_load(k, ACCESS(from, 0, I * N, 2 * N, N, 1), NO));
+		KVal index = kb_load(k, ACCESS(which, 0, I, 2, 1), NO), zero = kb_const(k, DT_i32, 0);
+		KVal last = kb_const(k, DT_i32, (f64)(rows[i] - 1));
+		k->operand[k->noperand++] = kb_op(k, S_min, kb_op(k, S_max, index, zero), last);
+		Access at = ACCESS(to, 0, rows[i] * N, 0, 0, 1);
+		at.ndynamic = 1;
+		at.dynamic[0].index = k->operand[1];
+		at.dynamic[0].stride = N;
+		k->scatter = COPYN(k->arena, Access, &at, 1);
+		Case *c = suite_add(s, k, d == DT_f32 ? (f64)I : 0, d == DT_f32 ? 2 : 0);
+		c->low[which] = -3;
+		c->high[which] = (f64)rows[i] * 1.1;
+	}
 }
 
 /* Draws are those of ir/philox.h, in lanes and alone, contiguous or not. */

@@ -17,6 +17,7 @@ RUNS(rows, 3)
 RUNS(exact_rows, 50)
 RUNS(long_rows, 31)
 RUNS(columns, 400)
+RUNS(scatters, 77)
 
 int main(int argc, char **argv)
 {
@@ -27,6 +28,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows),
 		cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),
+		cmocka_unit_test(test_scatters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

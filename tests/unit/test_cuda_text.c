@@ -18,6 +18,7 @@ COMPILES(rows)
 COMPILES(exact_rows)
 COMPILES(long_rows)
 COMPILES(columns)
+COMPILES(scatters)
 
 int main(int argc, char **argv)
 {
@@ -31,6 +32,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_exact_rows),
 		cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),
+		cmocka_unit_test(test_scatters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
