@@ -23,28 +23,23 @@ static void indent(CudaBody *b)
 		buf_char(&b->t->out, '\t');
 }
 
-static void put_line(CudaBody *b, const char *format, va_list args, const char *end)
-{
-	indent(b);
-	const char *text = arena_vprintf(b->t->arena, format, args);
-	buf_put(&b->t->out, str_of(text));
-	buf_put(&b->t->out, str_of(end));
-}
-
 void cuda_line(CudaBody *b, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	put_line(b, format, args, "\n");
+	const char *text = arena_vprintf(b->t->arena, format, args);
 	va_end(args);
+	indent(b);
+	buf_printf(&b->t->out, "%s\n", text);
 }
 
 void cuda_open(CudaBody *b, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	put_line(b, format, args, *format ? " {\n" : "{\n");
+	const char *text = arena_vprintf(b->t->arena, format, args);
 	va_end(args);
+	cuda_line(b, *text ? "%s {" : "%s{", text);
 	b->indent++;
 }
 
@@ -213,12 +208,16 @@ u32 cuda_vector_width(const Kernel *k, u32 d, bool cut)
 	Arena tmp = ARENA("width");
 	CudaText t = { .arena = &tmp, .out = { .arena = &tmp } };
 	CudaBody b = cuda_body(&t, k);
-	u32 widest = 1;
+	u32 widest = 1, most = 0;
 	i64 n = k->dim[d].extent;
+	/* those that move with the most dimensions: what is read again and again comes from a cache */
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];
-		if ((in->op == K_load || in->op == K_store) && cuda_stride(k, in->access, d) == 1)
-			widest = MAX(widest, dtype_info[in->dtype].bytes);
+		if ((in->op != K_load && in->op != K_store) || cuda_stride(k, in->access, d) != 1)
+			continue;
+		u32 dims = (u32)__builtin_popcount(in->depends), bytes = dtype_info[in->dtype].bytes;
+		widest = dims > most ? bytes : dims == most ? MAX(widest, bytes) : widest;
+		most = MAX(most, dims);
 	}
 	b.vector_dim = d;
 	for (b.width = MIN(16 / widest, 8); b.width > 1; b.width /= 2) {
@@ -329,7 +328,7 @@ const char *cuda_guard(CudaBody *b, const char *j)
 	if (b->guard_each)
 		put_condition(&text, guard_of(a, b->guard_each, j));
 	if (b->guard_chunk)
-		put_condition(&text, guard_of(a, b->guard_chunk, arena_printf(a, "(%s / %u)", j, chunk_of(b))));
+		put_condition(&text, guard_of(a, b->guard_chunk, chunk_of(b) == 1 ? j : arena_printf(a, "(%s / %u)", j, chunk_of(b))));
 	return text.text;
 }
 

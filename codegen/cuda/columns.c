@@ -180,7 +180,7 @@ static void emit_rows(CudaText *t, const Kernel *k, const Shape *s, const char *
 	declare(b, reduce, n);
 	bool cut = s->columns % ((i64)s->lanes * s->width) != 0;
 	u32 mark = cuda_mark(b);
-	cuda_open(b, cut ? "if (column < %lld)" : "", (long long)s->columns);
+	cuda_open(b, "%s", cut ? arena_printf(arena, "if (column < %lld)", (long long)s->columns) : "");
 	u32 fixed = 0; /* dimensions that rows do not run over */
 	for (u32 d = 0; d < k->ndim; d++)
 		fixed |= k->dim[d].role == DIM_REDUCE ? 0 : 1u << d;

@@ -284,7 +284,9 @@ static void emit_loop(CudaBody *b, const Shape *s, u32 sweep, const u32 *reduce,
 	bool cut = s->pieces > 1 ? s->n % s->piece != 0 : s->n % turn != 0;
 	u32 mark = cuda_mark(b);
 	const char *end = s->pieces > 1 ? "end" : arena_printf(b->t->arena, "%lld", (long long)s->n);
-	cuda_line(b, "int x%u = %s + (int)threadIdx.x * %u;", sweep, begin, s->width);
+	const char *from = strcmp(begin, "0") ? arena_printf(b->t->arena, "%s + ", begin) : "";
+	const char *times = s->width > 1 ? arena_printf(b->t->arena, " * %u", s->width) : "";
+	cuda_line(b, "int x%u = %s(int)threadIdx.x%s;", sweep, from, times);
 	const char *x = arena_printf(b->t->arena, "x%u", sweep);
 	/* a turn whose last access is whole */
 	cuda_open(b, "for (; %s + %lld <= %s; %s += %lld)", x, (long long)(turn - stride + s->width), end, x, (long long)turn);

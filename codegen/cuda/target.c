@@ -9,6 +9,8 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_ROW] = &cuda_row,
 	[KERNEL_COLUMN] = &cuda_column,
 	[KERNEL_SCATTER] = &cuda_scatter,
+	[KERNEL_SCAN] = &cuda_scan,
+	[KERNEL_SORT] = &cuda_sort,
 };
 
 enum { KiB = 1024 };

@@ -1,4 +1,4 @@
-/* tests/unit/loop_cases.h: MAP, ROW, COLUMN and SCATTER kernels that every target must run like kernel_eval: any
+/* tests/unit/loop_cases.h: MAP, ROW, COLUMN, SCATTER, SCAN and SORT kernels that every target must run like kernel_eval: any
  * strides, gathers, predicates, several outputs and sweeps, odd extents, every dtype. */
 #ifndef PL_TEST_LOOP_CASES_H
 #define PL_TEST_LOOP_CASES_H
@@ -449,6 +449,55 @@ static inline void scatters_cases(Suite *s)
 		Case *c = suite_add(s, k, d == DT_f32 ? (f64)I : 0, d == DT_f32 ? 2 : 0);
 		c->low[which] = -3;
 		c->high[which] = (f64)rows[i] * 1.1;
+	}
+}
+
+/* ---- running sums and sorting ---- */
+
+static inline void scans_cases(Suite *s)
+{
+	static const DType dtypes[] = { DT_f32, DT_i32, DT_bf16, DT_u8, DT_f64, DT_i64 };
+	static const i64 extents[] = { 1, 7, 32, 100, 1024, 3000, 2049 };
+	for (u32 i = 0; i < 14; i++) {
+		DType d = dtypes[i % COUNT(dtypes)];
+		i64 P = 1 + i % 3, n = extents[i % COUNT(extents)];
+		Kernel *k = suite_kernel(s, KERNEL_SCAN, "scan");
+		k->reverse = i & 1;
+		k->exclusive = i & 2;
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_ROW, n);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, d, P * n), 0, n, 1), NO);
+		k->operand[k->noperand++] = x;
+		DType to = d == DT_bf16 ? DT_f32 : d;
+		KVal sum = kb_acc(k, to, 0);
+		kb_store(k, ACCESS(kb_slot(k, to, P * n), 0, n, 1), sum, NO);
+		kb_store(k, ACCESS(kb_slot(k, to, P * n + 2), 2, 1, P), kb_op(k, S_sub, sum, kb_cast(k, to, x)), NO);
+		bool whole = !dtype_is_float(d);
+		suite_add(s, k, whole ? 0 : 8 + sqrt((f64)n), whole ? 0 : 1 + sqrt((f64)n));
+	}
+}
+
+static inline void sorts_cases(Suite *s)
+{
+	static const DType dtypes[] = { DT_f32, DT_i32, DT_bf16, DT_i64, DT_f64, DT_u8 };
+	static const i64 extents[] = { 1, 2, 33, 100, 700, 4097 };
+	for (u32 i = 0; i < 12; i++) {
+		DType d = dtypes[i % COUNT(dtypes)];
+		i64 P = 1 + i % 3, n = extents[(i + i / 6) % COUNT(extents)];
+		Kernel *k = suite_kernel(s, KERNEL_SORT, "sort");
+		k->descending = i & 1;
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_ROW, n);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, d, P * n), 0, n, 1), NO);
+		/* ties, both zeros and NaN */
+		if (dtype_is_float(d)) {
+			KVal ten = kb_const(k, d, 10), y = kb_op(k, S_mul, kb_op(k, S_round, kb_op(k, S_mul, x, ten), NO), x);
+			x = kb_op3(k, S_where, kb_op(k, S_lt, kb_const(k, d, 0.875), x), kb_const(k, d, NAN), y);
+		}
+		k->operand[k->noperand++] = x;
+		kb_store(k, ACCESS(kb_slot(k, d, P * n), 0, n, 1), kb_acc(k, d, 0), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_i32, P * n), 0, n, 1), kb_acc(k, DT_i32, 1), NO);
+		suite_add(s, k, 0, 0);
 	}
 }
 

@@ -18,6 +18,8 @@ RUNS(exact_rows, 50)
 RUNS(long_rows, 31)
 RUNS(columns, 400)
 RUNS(scatters, 77)
+RUNS(scans, 12)
+RUNS(sorts, 13)
 
 int main(int argc, char **argv)
 {
@@ -29,6 +31,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),
 		cmocka_unit_test(test_scatters),
+		cmocka_unit_test(test_scans),
+		cmocka_unit_test(test_sorts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

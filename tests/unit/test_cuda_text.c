@@ -19,6 +19,8 @@ COMPILES(exact_rows)
 COMPILES(long_rows)
 COMPILES(columns)
 COMPILES(scatters)
+COMPILES(scans)
+COMPILES(sorts)
 
 int main(int argc, char **argv)
 {
@@ -33,6 +35,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),
 		cmocka_unit_test(test_scatters),
+		cmocka_unit_test(test_scans),
+		cmocka_unit_test(test_sorts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -438,3 +438,34 @@ template <template <class> class R, int ROWS, int COLUMNS, int N, class T> PL vo
 		__syncthreads();
 	}
 }
+
+PL float pl_shuffle_up(float x, int by) { return __shfl_up_sync(0xffffffffu, x, by); }
+PL double pl_shuffle_up(double x, int by) { return __shfl_up_sync(0xffffffffu, x, by); }
+PL int pl_shuffle_up(int x, int by) { return __shfl_up_sync(0xffffffffu, x, by); }
+PL u32 pl_shuffle_up(u32 x, int by) { return __shfl_up_sync(0xffffffffu, x, by); }
+PL i64 pl_shuffle_up(i64 x, int by) { return __shfl_up_sync(0xffffffffu, x, by); }
+
+// The sum of what threads before this one have; `total`: of all. `shared`: WARPS elements.
+template <int WARPS, class T> PL T pl_sum_before(T x, T &total, T *shared)
+{
+	T sum = x;
+#pragma unroll
+	for (int by = 1; by < 32; by *= 2) {
+		T other = pl_shuffle_up(sum, by);
+		sum = threadIdx.x % 32 >= by ? Sum<T>::of(other, sum) : sum;
+	}
+	T before = pl_shuffle_up(sum, 1);
+	before = threadIdx.x % 32 ? before : (T)0;
+	__syncthreads();
+	if (threadIdx.x % 32 == 31)
+		shared[threadIdx.x / 32] = sum;
+	__syncthreads();
+	T warps = 0;
+	total = 0;
+#pragma unroll
+	for (int w = 0; w < WARPS; w++) {
+		warps = w < threadIdx.x / 32 ? Sum<T>::of(warps, shared[w]) : warps;
+		total = Sum<T>::of(total, shared[w]);
+	}
+	return Sum<T>::of(warps, before);
+}

@@ -60,3 +60,40 @@ PL u32 pl_digit_start(const u32 *count, int chunk, int chunks, u32 *shared)
 	}
 	return sum - all + mine;
 }
+
+// A key whose order as an unsigned number is that of x; NaN above everything, -0 as 0.
+PL u64 pl_order(float x)
+{
+	u32 bits = __float_as_uint(x == 0 ? 0.0f : x);
+	return x != x ? ~0ull : (u64)(bits >> 31 ? ~bits : bits | 0x80000000u);
+}
+PL u64 pl_order(double x)
+{
+	u64 bits = (u64)__double_as_longlong(x == 0 ? 0.0 : x);
+	return x != x ? ~0ull : bits >> 63 ? ~bits : bits | 1ull << 63;
+}
+PL u64 pl_order(i64 x) { return (u64)x ^ 1ull << 63; }
+PL u64 pl_order(int x) { return pl_order((i64)x); }
+PL u64 pl_order(u32 x) { return x; }
+PL u64 pl_order(bool x) { return x; }
+
+// n pairs, a power of two, in order of (key, item): Batcher's bitonic network (Sorting networks and their applications,
+// 1968), by all threads of a block.
+PL void pl_sort_block(u64 *key, u32 *item, int n)
+{
+	for (int size = 2; size <= n; size *= 2)
+		for (int step = size / 2; step > 0; step /= 2) {
+			__syncthreads();
+			for (int i = threadIdx.x; i < n / 2; i += blockDim.x) {
+				int a = i / step * 2 * step + i % step, b = a + step;
+				u64 p = key[a], q = key[b];
+				u32 s = item[a], t = item[b];
+				bool above = p > q || (p == q && s > t);
+				if (above == ((a & size) == 0)) {
+					key[a] = q, key[b] = p;
+					item[a] = t, item[b] = s;
+				}
+			}
+		}
+	__syncthreads();
+}
