@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const Device *const devices[] = { &device_cpu, &device_null };
+static const Device *const devices[] = { &device_cpu, &device_cuda, &device_null };
 
 const Device *device_find(const char *name)
 {
@@ -26,7 +26,7 @@ Status device_parse(const char *text, const Device **out, u32 *index)
 	*index = 0;
 	char *end = NULL;
 	unsigned long at = colon ? strtoul(colon + 1, &end, 10) : 0;
-	bool numbered = colon && !strcmp(name, "cuda") && colon[1] >= '0' && colon[1] <= '9' && !*end && at < 1024;
+	bool numbered = colon && *out == &device_cuda && colon[1] >= '0' && colon[1] <= '9' && !*end && at < 1024;
 	if (!*out || (colon && !numbered))
 		return FAIL(STATUS_INPUT, "there is no device '%s': cpu, cuda, cuda:1 (the second GPU), null", text);
 	*index = (u32)at;

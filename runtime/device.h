@@ -75,7 +75,7 @@ typedef struct Device {
 	Status (*choose)(void *state, const DeviceChoice *choice, u32 n);
 } Device;
 
-extern const Device device_null, device_cpu;
+extern const Device device_null, device_cpu, device_cuda;
 
 /* NULL where there is none of the name. */
 const Device *device_find(const char *name);

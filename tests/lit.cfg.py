@@ -2,6 +2,7 @@
 # a file with RUN lines in comments; tests/ir and tests/passes hold .plg files that are their own input.
 #   %plinth  the binary under test   %root  the repository   %python  Python   FileCheck, not  as LLVM's
 # Run by `ctest --test-dir build -R lit -V`; one, with its commands: lit.py -av --filter=NAME build/tests
+import ctypes
 import os
 import sys
 
@@ -20,6 +21,15 @@ config.substitutions += [
 ]
 config.environment["PATH"] = config.llvm_tools + os.pathsep + os.environ["PATH"]
 config.environment["NO_COLOR"] = "1"
+# The compiler of GPU code, which needs no GPU; see names in codegen/cuda/nvrtc.c.
+for library in (os.environ.get("PLINTH_NVRTC", "libnvrtc.so.13"), "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13",
+                "/usr/local/cuda/lib64/libnvrtc.so.12"):
+    try:
+        ctypes.CDLL(library)
+        config.available_features.add("nvrtc")
+        break
+    except OSError:
+        pass
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"):
     if name in os.environ:
         config.environment[name] = os.environ[name]

@@ -1,6 +1,7 @@
 /* tools/driver.c: see driver.h. */
 #include "tools/driver.h"
 #include "ir/cost.h"
+#include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
 
 #include <string.h>
@@ -46,6 +47,10 @@ static Program *select_entries(Arena *arena, const Program *in, const DriverOpti
 	/* the backward half, which comes later, writes gradients and counters */
 	for (u32 i = 0; i < in->buffer.n && training; i++)
 		used[i] |= in->buffer.v[i].kind == BUFFER_GRADIENT || in->buffer.v[i].kind == BUFFER_COUNTER;
+	/* asked for alone, it gives values to all */
+	bool alone = o->nentry == 1 && !strcmp(o->entry[0], "init");
+	for (u32 i = 0; i < in->buffer.n; i++)
+		used[i] |= alone;
 	Program *p = program_new(arena, in->ir, in->name);
 	p->facts = in->facts;
 	u32 *map = NEWN(arena, u32, in->buffer.n + 1);
@@ -125,6 +130,7 @@ static const DriverBackend *const backends[] = {
 #if PLINTH_LLVM
 	&driver_cpu,
 #endif
+	&driver_cuda,
 	&driver_null,
 };
 
@@ -157,7 +163,9 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	TRY(out->backend->target(arena, o, out));
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	const Program *p = select_entries(arena, program, o);
-	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes;
+	const char **symbol;
+	/* entries without sizes, as the update, are there with those that have some */
+	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes && program_symbols(&tmp, p, &symbol) > 0;
 	Status status = OK;
 	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s},%s", sized ? "{" : "",
 					sized ? o->sizes : "", sized ? "}" : "", o->precision ? o->precision : "f32",

@@ -39,7 +39,6 @@ typedef struct Compiled {
 	DriverTimes times;
 	/* private */
 	const DriverBackend *backend;
-	const void *target_of; /* the backend's, of `machine` */
 	void *code;
 } Compiled;
 
@@ -63,6 +62,6 @@ struct DriverBackend {
 	Status (*code)(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out);
 	void (*close)(void *code);
 };
-extern const DriverBackend driver_cpu, driver_null;
+extern const DriverBackend driver_cpu, driver_cuda, driver_null;
 
 #endif

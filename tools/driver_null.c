@@ -1,9 +1,16 @@
-/* tools/driver_null.c: the way down for the device that does nothing: a plan as for the CPU, and no code. */
+/* tools/driver_null.c: the way down for the device that does nothing: a plan as for the CPU, or for the GPU that
+ * --arch names, and no code. */
 #include "tools/driver.h"
 
 static Status target(Arena *arena, const DriverOptions *o, Compiled *out)
 {
-	return driver_cpu.target(arena, o, out);
+#if PLINTH_LLVM
+	if (!o->arch)
+		return driver_cpu.target(arena, o, out);
+#endif
+	DriverOptions cuda = *o;
+	cuda.arch = o->arch ? o->arch : "sm_90a";
+	return driver_cuda.target(arena, &cuda, out);
 }
 
 static Status code(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out)

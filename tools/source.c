@@ -32,20 +32,38 @@ static bool find(void *cx, Arena *arena, const char *name, const char **path, St
 	return false;
 }
 
-Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
+static void elaborate_text(const char *path, const SourceOptions *options, SourceFile *out)
 {
-	*out = (SourceFile){ .arena = ARENA("program") };
-	out->diag.arena = &out->arena;
-	TRY(io_read(&out->arena, path, &out->text));
 	out->ir = ir_new(&out->arena, &out->diag);
 	const Ast *ast = parse_source(&out->arena, &out->ir->names, &out->diag, path, out->text);
 	if (!ast || out->diag.nerror)
-		return OK;
+		return;
 	char *copy = (char *)(uintptr_t)arena_printf(&out->arena, "%s", path);
 	Finder finder = { dirname(copy), out };
 	ElaborateOptions o = { .preset = options->preset, .set = options->set.v, .nset = (u32)options->set.n,
 			       .find = find, .find_cx = &finder };
 	out->model = elaborate(&out->arena, out->ir, ast, &o);
+}
+
+static void empty(SourceFile *out)
+{
+	*out = (SourceFile){ .arena = ARENA("program") };
+	out->diag.arena = &out->arena;
+}
+
+Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
+{
+	empty(out);
+	TRY(io_read(&out->arena, path, &out->text));
+	elaborate_text(path, options, out);
+	return OK;
+}
+
+Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out)
+{
+	empty(out);
+	out->text = text;
+	elaborate_text(path, options, out);
 	return OK;
 }
 

@@ -33,6 +33,8 @@ typedef struct SourceFile {
 
 /* A failure is the world's; what is wrong with the file is in out->diag. */
 PL_MUST_USE Status source_open(const char *path, const SourceOptions *options, SourceFile *out);
+/* The same of a text; `path` is for messages, and its folder is where what it uses is. */
+PL_MUST_USE Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out);
 void source_close(SourceFile *s);
 /* The sizes that the model's batch gives, as the driver takes them: "B=4,T=64". */
 const char *source_sizes(Arena *arena, const Model *m);

@@ -8,51 +8,14 @@
 
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
-#include "random_program.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "runtime/executor.h"
-#include "support/half.h"
-#include "tools/driver.h"
+#include "tools/random_program.h"
+#include "tools/selftest.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- memory as numbers ---- */
-
-static f64 element(u8 dtype, const void *p, i64 i)
-{
-	switch ((DType)dtype) {
-	case DT_b1:
-	case DT_u8: return ((const u8 *)p)[i];
-	case DT_i8: return ((const i8 *)p)[i];
-	case DT_u32: return ((const u32 *)p)[i];
-	case DT_i32: return ((const i32 *)p)[i];
-	case DT_i64: return (f64)((const i64 *)p)[i];
-	case DT_f16: return (f64)f32_from_f16(((const u16 *)p)[i]);
-	case DT_bf16: return (f64)f32_from_bf16(((const u16 *)p)[i]);
-	case DT_f32: return (f64)((const f32 *)p)[i];
-	case DT_f64: return ((const f64 *)p)[i];
-	default: fail(); return 0;
-	}
-}
-
-static void put(u8 dtype, void *p, i64 i, f64 x)
-{
-	switch ((DType)dtype) {
-	case DT_b1:
-	case DT_u8: ((u8 *)p)[i] = (u8)x; break;
-	case DT_i8: ((i8 *)p)[i] = (i8)x; break;
-	case DT_u32: ((u32 *)p)[i] = (u32)x; break;
-	case DT_i32: ((i32 *)p)[i] = (i32)x; break;
-	case DT_i64: ((i64 *)p)[i] = (i64)x; break;
-	case DT_f16: ((u16 *)p)[i] = f16_from_f32((f32)x); break;
-	case DT_bf16: ((u16 *)p)[i] = bf16_from_f32((f32)x); break;
-	case DT_f32: ((f32 *)p)[i] = (f32)x; break;
-	case DT_f64: ((f64 *)p)[i] = x; break;
-	default: fail();
-	}
-}
 
 /* ---- executors of one program, with one thread and with three ---- */
 
@@ -96,7 +59,7 @@ static void set_input(Session *s, const char *entry, const char *name, const f64
 		assert_non_null(t);
 		void *to = executor_memory(s->executor[w], t);
 		for (i64 i = 0, n = (i64)(t->bytes / dtype_info[t->dtype].bytes); i < n; i++)
-			put(t->dtype, to, i, x[i]);
+			element_put(t->dtype, to, i, x[i]);
 	}
 }
 
@@ -108,7 +71,7 @@ static void set_buffer(Session *s, const char *name, const f64 *x)
 		void *to = executor_memory(s->executor[w], &b->tensor);
 		i64 n = (i64)(b->tensor.bytes / dtype_info[b->tensor.dtype].bytes);
 		for (i64 i = 0; i < n; i++)
-			put(b->tensor.dtype, to, i, x[i]);
+			element_put(b->tensor.dtype, to, i, x[i]);
 	}
 }
 
@@ -154,93 +117,31 @@ static void bench_open(Bench *c)
 	diag_source(&c->diag, "two", STR(""));
 }
 
-/* Relative to the largest magnitude of the tensor: rounding of its type and of what went into it. */
-static bool agrees(const Tensor *want, const PackageTensor *t, const u8 *base, f64 within)
-{
-	f64 scale = 1;
-	for (i64 i = 0; i < want->n; i++)
-		if (isfinite(want->data[i]))
-			scale = fmax(scale, fabs(want->data[i]));
-	if (want->dtype == DT_bf16 || want->dtype == DT_f16)
-		within = 0.02;
-	for (i64 i = 0; i < want->n; i++) {
-		f64 x = want->data[i], y = element(t->dtype, base + t->offset, i);
-		/* beyond the type's range: infinite, or near it */
-		bool huge = fabs(x) > 1e30 && (isinf(y) || isnan(y) || fabs(y) > 1e30);
-		if (x == y || huge || (isnan(x) && isnan(y)) || fabs(x - y) <= within * scale)
-			continue;
-		print_error("%s[%lld]: should be %.9g, is %.9g\n", t->name, (long long)i, x, y);
-		return false;
-	}
-	return true;
-}
-
-/* Is all that is wrong that the target has no code for some kernel? Then there is nothing to compare. */
-static bool only_refused(const Diag *d)
-{
-	for (const Message *m = d->first; m; m = m->next)
-		if (m->severity == SEV_ERROR && m->code != E0719)
-			return false;
-	return d->nerror > 0;
-}
-
 /* Every input is drawn as `r` says, whole numbers where it says nothing. False: they differ. */
-static bool compiled_agrees(Bench *c, const Program *p, Random *r, f64 within)
+static bool compiled_agrees(Bench *c, const Program *p, Random *r)
 {
-	Session s;
-	DriverOptions o = { .threads = 1, .no_cache = true };
-	if (!open_session(&s, p, &o)) {
-		bool refused = only_refused(&c->diag);
-		if (!refused)
+	Tested t;
+	Status status;
+	Agreement found;
+	DriverOptions o = { .device = "cpu", .threads = 1, .no_cache = true };
+	if (!tested_open(&c->arena, p, &o, &(DeviceOptions){ .threads = 1 }, r, &t, &status)) {
+		if (status)
 			diag_print(&c->diag, stderr, false);
-		return refused;
+		return !status;
 	}
-	const Graph *g = p->entry.v[0];
-	u32 n = graph_sources(g, NULL), ninput = 0;
-	const Node **node = NEWN(&c->arena, const Node *, n + 1);
-	Tensor *input = NEWN(&c->arena, Tensor, n + 1), *buffer = NEWN(&c->arena, Tensor, p->buffer.n + 1);
-	Tensor *want = NEWN(&c->arena, Tensor, g->result.n + 1);
-	graph_sources(g, node);
-	for (u32 i = 0; i < n; i++) {
-		if (node[i]->op != OP_input)
-			continue;
-		Tensor *t = &input[ninput++];
-		*t = tensor_new(&c->arena, val_type(g, node[i]->out));
-		SampleInput how = { node[i]->out, SAMPLE_SORTED, 0, t->dtype == DT_b1 ? 1 : 3 };
-		for (u32 k = 0; k < r->input.n; k++)
-			if (r->input.v[k].value.i == node[i]->out.i)
-				how = r->input.v[k];
-		sample_fill(r, &how, t);
-		for (i64 k = 0; k < t->n; k++)
-			t->data[k] = dtype_round(t->dtype, dtype_is_float(t->dtype) ? (f64)(f32)t->data[k] : t->data[k]);
-		set_input(&s, g->name, ATTR(node[i], input)->name, t->data);
-	}
-	for (u32 i = 0; i < p->buffer.n; i++) {
-		buffer[i] = tensor_new(&c->arena, p->buffer.v[i].type);
-		SampleInput how = { { 0 }, SAMPLE_WHOLE, 0, buffer[i].dtype == DT_b1 ? 1 : 3 };
-		sample_fill(r, &how, &buffer[i]);
-		if (executor_buffer(s.executor[0], p->buffer.v[i].name))
-			set_buffer(&s, p->buffer.v[i].name, buffer[i].data);
-	}
-	eval_entry(&c->arena, p, g, input, buffer, want, (EvalOptions){ 0 });
-	run(&s, g->name);
-	bool fine = true;
-	const PackageEntry *e = package_entry(s.compiled.package, g->name);
-	for (u32 i = 0, k = 0; i < g->result.n; i++)
-		if (g->result.v[i].buffer == NONE)
-			fine &= agrees(&want[i], &e->result[k++], base_of(s.executor[0]), within);
-	for (u32 i = 0; i < s.compiled.package->nbuffer; i++) {
-		const PackageTensor *t = &s.compiled.package->buffer[i].tensor;
-		u32 at = program_find_buffer(p, intern_z(&c->ir->names, t->name));
-		fine &= agrees(&buffer[at], t, base_of(s.executor[0]), within);
-	}
+	assert_null(tested_fill(&c->arena, &t));
+	assert_null(tested_entry(&c->arena, &t, p->entry.v[0]->name, NULL, NULL, &found));
+	bool fine = found.worst <= 1 && found.repeats;
+	if (!fine)
+		print_error("%s[%lld]: should be %.9g, is %.9g%s\n", found.what ? found.what : "", (long long)found.at, found.want, found.got,
+			    found.repeats ? "" : "; bits depend on the number of threads");
 	if (!fine && getenv("SHOW")) {
-		program_print(s.compiled.program, stderr);
-		plan_print(s.compiled.plan, stderr);
-		for (u32 i = 0; i < s.compiled.plan->kernel.n; i++)
-			kernel_print(s.compiled.plan->kernel.v[i], stderr);
+		program_print(t.compiled.program, stderr);
+		plan_print(t.compiled.plan, stderr);
+		for (u32 i = 0; i < t.compiled.plan->kernel.n; i++)
+			kernel_print(t.compiled.plan->kernel.v[i], stderr);
 	}
-	close_session(&s);
+	tested_close(&t);
 	return fine;
 }
 
@@ -249,20 +150,13 @@ static void every_op(void **state)
 	(void)state;
 	u32 failed = 0;
 	for (u32 op = 0; op < OPS; op++) {
-		if (!op_info[op].def->sample || op == OP_read || (getenv("OP") && strcmp(getenv("OP"), op_info[op].name)))
+		if (getenv("OP") && strcmp(getenv("OP"), op_info[op].name))
 			continue;
 		Bench c;
 		bench_open(&c);
-		Program *p = program_new(&c.arena, c.ir, "op");
-		Graph *g = program_entry(p, "entry");
-		Builder b = builder_new(g);
-		b.no_fold = true;
 		Random r = random_new(&c.arena, getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 3);
-		Val v = op_info[op].def->sample(&r, &b);
-		for (u32 i = 0; i < val_node(g, v)->nout; i++)
-			graph_result(g, intern_printf(&c.ir->names, "r%u", i), NONE, (Val){ v.i + i });
-		builder_done(&b);
-		if (!compiled_agrees(&c, p, &r, 1e-4)) {
+		const Program *p = selftest_op(&c.arena, c.ir, &r, op);
+		if (p && !compiled_agrees(&c, p, &r)) {
 			print_error("op %s\n", op_info[op].name);
 			failed++;
 		}
@@ -282,7 +176,7 @@ static void random_graphs(void **state)
 		bench_open(&c);
 		Program *p = random_program(&c.arena, c.ir, seed, 25);
 		Random r = random_new(&c.arena, seed);
-		if (!compiled_agrees(&c, p, &r, 1e-4)) {
+		if (!compiled_agrees(&c, p, &r)) {
 			print_error("seed %llu\n", (unsigned long long)seed);
 			failed++;
 		}
@@ -385,7 +279,7 @@ static f64 scalar(Golden *g, const char *entry, const char *name)
 {
 	const PackageTensor *t = executor_result(package_entry(g->s.compiled.package, entry), name);
 	assert_non_null(t);
-	return element(t->dtype, executor_memory(g->s.executor[0], t), 0);
+	return element_get(t->dtype, executor_memory(g->s.executor[0], t), 0);
 }
 
 static void near_relative(f64 got, f64 want, f64 bound, const char *what)
@@ -397,7 +291,7 @@ static void near_relative(f64 got, f64 want, f64 bound, const char *what)
 static void compare_gradients(Golden *g)
 {
 	const PackageBuffer *b = executor_buffer(g->s.executor[0], "loss_count");
-	f64 count = element(DT_f32, executor_memory(g->s.executor[0], &b->tensor), 0), most = 0;
+	f64 count = element_get(DT_f32, executor_memory(g->s.executor[0], &b->tensor), 0), most = 0;
 	assert_int_equal(b->tensor.dtype, DT_f32);
 	Arena tmp = ARENA("names");
 	for (u32 pass = 0; pass < 2; pass++)
@@ -413,7 +307,7 @@ static void compare_gradients(Golden *g)
 			f64 top = 0, off = 0;
 			for (i64 k = 0; k < (i64)(b->tensor.bytes / 4); k++) {
 				top = fmax(top, fabs(safe_element(want, k)));
-				off = fmax(off, fabs(element(b->tensor.dtype, mine, k) / count - safe_element(want, k)));
+				off = fmax(off, fabs(element_get(b->tensor.dtype, mine, k) / count - safe_element(want, k)));
 			}
 			if (pass == 0)
 				most = fmax(most, top);

@@ -4,7 +4,8 @@
  * compute. */
 #include "passes/check_eval.h"
 #include "passes/pass.h"
-#include "random_program.h"
+#include "ir/sample.h"
+#include "tools/random_program.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

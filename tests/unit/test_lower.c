@@ -6,7 +6,8 @@
 #include <cmocka.h>
 
 #include "plan_run.h"
-#include "random_program.h"
+#include "ir/sample.h"
+#include "tools/random_program.h"
 
 typedef struct Bench {
 	Arena arena, tmp;

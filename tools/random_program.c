@@ -1,8 +1,5 @@
-/* tests/unit/random_program.h: random valid programs: every op's own samples, joined by elementwise
- * ops, views, reductions and contractions of whatever has the types for it, with axis classes,
- * places, scopes and buffers. Everything follows from the seed. */
-#ifndef PL_TESTS_RANDOM_PROGRAM_H
-#define PL_TESTS_RANDOM_PROGRAM_H
+/* tools/random_program.c: see random_program.h. */
+#include "tools/random_program.h"
 #include "ir/sample.h"
 
 typedef struct Maker {
@@ -12,13 +9,13 @@ typedef struct Maker {
 	Program *p;
 } Maker;
 
-static inline Val any_value(Maker *m)
+static Val any_value(Maker *m)
 {
 	return (Val){ (u32)random_int(m->r, 1, m->g->value.n - 1) };
 }
 
 /* A value of this type, or {0}. */
-static inline Val another_of(Maker *m, const Type *t)
+static Val another_of(Maker *m, const Type *t)
 {
 	u32 n = m->g->value.n, start = (u32)random_int(m->r, 1, n - 1);
 	for (u32 i = 0; i < n; i++) {
@@ -29,7 +26,7 @@ static inline Val another_of(Maker *m, const Type *t)
 	return (Val){ 0 };
 }
 
-static inline void add_scalar_op(Maker *m)
+static void add_scalar_op(Maker *m)
 {
 	Op op;
 	do
@@ -51,7 +48,7 @@ static inline void add_scalar_op(Maker *m)
 	arena_free(&tmp);
 }
 
-static inline void add_transpose(Maker *m, Val v)
+static void add_transpose(Maker *m, Val v)
 {
 	i64 perm[MAX_RANK];
 	u32 rank = val_type(m->g, v)->rank;
@@ -63,7 +60,7 @@ static inline void add_transpose(Maker *m, Val v)
 	BA(m->b, transpose, (v), .perm = { rank, perm });
 }
 
-static inline void add_view(Maker *m)
+static void add_view(Maker *m)
 {
 	Val v = any_value(m);
 	const Type *t = val_type(m->g, v);
@@ -95,7 +92,7 @@ static inline void add_view(Maker *m)
 }
 
 /* Of a float value with itself, transposed or repeated now and then. */
-static inline void add_dot(Maker *m)
+static void add_dot(Maker *m)
 {
 	Val v = any_value(m);
 	const Type *t = val_type(m->g, v);
@@ -118,7 +115,7 @@ static inline void add_dot(Maker *m)
 		add_transpose(m, z);
 }
 
-static inline void name_axes(Maker *m, Val v)
+static void name_axes(Maker *m, Val v)
 {
 	static const char *const name[] = { "B", "T", "Attention.H", NULL, "odd name" };
 	Axis axis[MAX_RANK];
@@ -137,7 +134,7 @@ static inline void name_axes(Maker *m, Val v)
 	graph_set_axis(m->g, v, axis);
 }
 
-static inline void add_read(Maker *m)
+static void add_read(Maker *m)
 {
 	Dim dim[MAX_RANK];
 	u32 rank = random_shape(m->r, m->b, 0, 3, dim);
@@ -155,7 +152,7 @@ static inline void add_read(Maker *m)
 				       .scope = m->b->scope });
 }
 
-static inline void add_sample(Maker *m)
+static void add_sample(Maker *m)
 {
 	Op op = (Op)random_int(m->r, 0, OPS - 1);
 	if (op == OP_read) /* its sample knows no program */
@@ -164,7 +161,7 @@ static inline void add_sample(Maker *m)
 		op_info[op].def->sample(m->r, m->b);
 }
 
-static inline void add_any(Maker *m)
+static void add_any(Maker *m)
 {
 	static const char *const scope[] = { "", "h.0.attn", "an odd \"scope\"\n" };
 	m->b->scope = intern_z(&m->g->ir->names, scope[random_int(m->r, 0, 2)]);
@@ -186,9 +183,7 @@ static inline void add_any(Maker *m)
 		name_axes(m, m->r->input.v[i].value);
 }
 
-/* One entry of `steps` steps whose every value may be a result, over buffers that it reads and
- * writes. The Diag of `ir` must have two sources. */
-static inline Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
+Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
 {
 	Program *p = program_new(arena, ir, "random");
 	Random r = random_new(arena, seed);
@@ -220,5 +215,3 @@ static inline Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
 	builder_done(&b);
 	return p;
 }
-
-#endif

@@ -1,0 +1,90 @@
+/* runtime/cuda/cuda.h: a package on a GPU, as the files of this folder share it. One stream runs everything in
+ * order; another uploads, so that the next batch is on its way while a step runs. Each entry is captured once into a
+ * graph and replayed. Nothing is compiled or measured after `open`. */
+#ifndef PL_CUDA_H
+#define PL_CUDA_H
+#include "runtime/cuda/cublaslt.h"
+#include "runtime/cuda/driver.h"
+#include "runtime/device.h"
+#include "support/str.h"
+
+/* A step, ready: `function` with `parameter`, or a matrix product of the library's. */
+typedef struct CudaStep {
+	const PackageStep *step;
+	CudaFunction **function; /* [nphase]; NULL where only the library can */
+	void **parameter;        /* of each phase */
+	CublasMatmul *matmul;    /* NULL: no library for this one */
+	bool library;            /* which of the two runs */
+	const char *key;         /* of a step that a library could do: the same for equal products; else NULL */
+} CudaStep;
+
+typedef struct CudaEntry {
+	const PackageEntry *entry;
+	CudaStep *step;
+	CudaGraphRun *graph; /* NULL: not captured yet */
+} CudaEntry;
+
+/* A place in pinned memory and its twin on the device, through which everything is uploaded. */
+typedef struct CudaSlot {
+	u8 *host;
+	CudaAddress device;
+	CudaEvent *uploaded, *free;
+} CudaSlot;
+
+enum { CUDA_SLOTS = 32 };
+
+typedef struct Cuda {
+	const Package *package;
+	const CudaDriver *d;
+	DeviceOptions options;
+	DeviceInfo info;
+	Arena memory;
+	int device;
+	CudaContext *context;
+	CudaStream *stream, *copies;
+	CudaEvent *from, *to; /* of a timed step */
+	CudaAddress arena;
+	CudaModule **module;  /* [nimage] */
+	CudaEntry *entry;     /* [nentry] */
+	/* transfers */
+	CudaSlot slot[CUDA_SLOTS];
+	u64 slot_bytes;
+	u32 next_slot;
+	u8 *pinned;           /* the slots' and fetches' host memory */
+	CudaAddress staging;  /* the slots' device memory */
+	u64 staging_bytes;
+	CudaEvent *fetched[DEVICE_FETCHES];
+	/* matrix products by the library */
+	Cublas *cublas;       /* NULL: no step wants it */
+	CudaAddress workspace;
+	u64 workspace_bytes;
+	bool ran;             /* choices are settled */
+} Cuda;
+
+/* load.c: images, functions, parameters. */
+PL_MUST_USE Status cuda_load(Cuda *c);
+void cuda_unload(Cuda *c);
+
+/* launch.c */
+PL_MUST_USE Status cuda_launch(Cuda *c, const CudaStep *s);
+PL_MUST_USE Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx);
+void cuda_drop_graphs(Cuda *c);
+
+/* transfer.c */
+PL_MUST_USE Status cuda_transfer_open(Cuda *c);
+void cuda_transfer_close(Cuda *c);
+PL_MUST_USE Status cuda_write(Cuda *c, u64 offset, const void *from, u64 bytes);
+PL_MUST_USE Status cuda_read(Cuda *c, u64 offset, void *to, u64 bytes);
+PL_MUST_USE Status cuda_fetch(Cuda *c, u64 offset, u32 bytes, u32 slot);
+PL_MUST_USE Status cuda_fetched(Cuda *c, u32 slot, u32 bytes, void *to);
+
+/* matmul.c: which of generated code and library runs each matrix product. */
+PL_MUST_USE Status cuda_matmuls_open(Cuda *c);
+u32 cuda_matmuls_choices(const Cuda *c, Arena *a, const DeviceChoice **out);
+PL_MUST_USE Status cuda_matmuls_choose(Cuda *c, const DeviceChoice *choice, u32 n);
+f64 cuda_matmuls_peak(Cuda *c, PackageDtype dtype);
+
+/* datasheet.c: dense peak in bf16, FLOPs a second; 0: not in the table. */
+f64 cuda_datasheet(const char *device);
+
+#endif

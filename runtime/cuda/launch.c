@@ -1,0 +1,97 @@
+/* runtime/cuda/launch.c: steps onto the stream. An entry's launches are captured into a graph the first time, and
+ * replayed from then on: one call of the driver in place of thousands. A run that is watched launches its steps one
+ * by one, with an event before and after each, because a graph has no times of its parts. */
+#include "runtime/cuda/cuda.h"
+
+static Status launch_grid(Cuda *c, const CudaStep *s, u32 phase)
+{
+	const PackageGrid *g = &s->step->grid[phase];
+	CudaLaunchAttribute cluster = { .id = CUDA_LAUNCH_CLUSTER, .value.cluster = { g->cluster, 1, 1 } };
+	CudaLaunchConfig config = {
+		.grid = { g->grid[0], g->grid[1], g->grid[2] },
+		.block = { g->block[0], g->block[1], g->block[2] },
+		.shared = g->shared,
+		.stream = c->stream,
+		.attribute = &cluster,
+		.nattribute = g->cluster > 1,
+	};
+	if (!g->grid[0] || !g->grid[1] || !g->grid[2])
+		return OK;
+	int code = c->d->launch(&config, s->function[phase], s->parameter, NULL);
+	return code ? status_context(cuda_failed(c->d, code, "launch a kernel"), "%s", s->step->name) : OK;
+}
+
+Status cuda_launch(Cuda *c, const CudaStep *s)
+{
+	if (s->library)
+		return status_context(cublas_run(c->cublas, s->matmul, c->arena, c->workspace, c->workspace_bytes, c->stream), "%s",
+				      s->step->name);
+	for (u32 i = 0; i < s->step->nphase; i++)
+		TRY(launch_grid(c, s, i));
+	return OK;
+}
+
+static Status launch_all(Cuda *c, const CudaEntry *e)
+{
+	for (u32 i = 0; i < e->entry->nstep; i++)
+		TRY(cuda_launch(c, &e->step[i]));
+	return OK;
+}
+
+static Status capture(Cuda *c, CudaEntry *e)
+{
+	CudaGraph *graph = NULL;
+	CU(c->d, "capture a run", c->d->capture_begin(c->stream, CUDA_CAPTURE_RELAXED));
+	Status s = launch_all(c, e);
+	int code = c->d->capture_end(c->stream, &graph);
+	if (!s && code)
+		s = cuda_failed(c->d, code, "capture a run");
+	if (!s) {
+		code = c->d->graph_instantiate(&e->graph, graph, 0);
+		if (code)
+			s = cuda_failed(c->d, code, "make a graph of a run");
+	}
+	if (graph)
+		c->d->graph_destroy(graph);
+	return status_context(s, "entry '%s'", e->entry->name);
+}
+
+static Status run_watched(Cuda *c, const CudaEntry *e, StepHook *hook, void *cx)
+{
+	for (u32 i = 0; i < e->entry->nstep; i++) {
+		f32 milliseconds = 0;
+		CU(c->d, "time a step", c->d->event_record(c->from, c->stream));
+		TRY(cuda_launch(c, &e->step[i]));
+		CU(c->d, "time a step", c->d->event_record(c->to, c->stream));
+		int code = c->d->event_synchronize(c->to);
+		if (code)
+			return status_context(cuda_failed(c->d, code, "run a kernel"), "%s", e->step[i].step->name);
+		CU(c->d, "time a step", c->d->event_elapsed(&milliseconds, c->from, c->to));
+		if (!hook(cx, e->entry, i, (f64)milliseconds * 1e-3))
+			break;
+	}
+	return OK;
+}
+
+Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx)
+{
+	CudaEntry *e = &c->entry[entry - c->package->entry];
+	c->ran = true;
+	if (hook)
+		return run_watched(c, e, hook, cx);
+	if (!entry->nstep)
+		return OK;
+	if (!e->graph)
+		TRY(capture(c, e));
+	CU(c->d, "start a run", c->d->graph_launch(e->graph, c->stream));
+	return OK;
+}
+
+void cuda_drop_graphs(Cuda *c)
+{
+	for (u32 i = 0; c->entry && i < c->package->nentry; i++)
+		if (c->entry[i].graph) {
+			c->d->graph_release(c->entry[i].graph);
+			c->entry[i].graph = NULL;
+		}
+}

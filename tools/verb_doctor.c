@@ -1,0 +1,277 @@
+/* tools/verb_doctor.c: `plinth doctor`: what of this machine Plinth can use, what is missing, and what to do about it. */
+#include "codegen/cuda/nvrtc.h"
+#include "runtime/cpu/memory.h"
+#include "runtime/cuda/cublaslt.h"
+#include "support/io.h"
+#include "tools/lm.h"
+#include "tools/selftest.h"
+#include "tools/verbs.h"
+
+#include <dlfcn.h>
+#include <jansson.h>
+#include <string.h>
+#include <unistd.h>
+
+#if PLINTH_LLVM
+#include "codegen/cpu/llvm.h"
+#include <llvm-c/Core.h>
+#endif
+
+static RunOptions where;
+static bool json;
+
+static const Option options[] = {
+	{ "device", 0, OPTION_TEXT, &where.device, "NAME", "the one that must work; cpu by default, cuda in a build without LLVM" },
+	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
+};
+
+static const Command command = {
+	.name = "doctor",
+	.about = "Says what was found on this machine, what is missing, and what to do about it; and\n"
+		 "compiles and runs one kernel on the default device. Exit status 0 when that works.",
+	.example = "  plinth doctor\n"
+		   "  plinth doctor --device cuda --json",
+	.option = options,
+	.noption = COUNT(options),
+};
+
+typedef struct Finding {
+	const char *what, *text;
+	const char *advice; /* NULL: all is well */
+	bool missing;
+} Finding;
+
+typedef struct Doctor {
+	Arena arena;
+	VEC(Finding) finding;
+} Doctor;
+
+static void found(Doctor *d, const char *what, const char *text)
+{
+	VEC_PUSH(&d->arena, &d->finding, ((Finding){ what, text, NULL, false }));
+}
+
+static void missing(Doctor *d, const char *what, const char *text, const char *advice)
+{
+	VEC_PUSH(&d->arena, &d->finding, ((Finding){ what, text, advice, true }));
+}
+
+/* ---- the host ---- */
+
+static void look_at_cpu(Doctor *d)
+{
+	Arena *a = &d->arena;
+	Buf b = { .arena = a };
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	buf_printf(&b, "%ld core%s", cores, cores == 1 ? "" : "s");
+#if PLINTH_LLVM
+	CpuMachine m;
+	if (!cpu_machine(NULL, &m)) {
+		static const char *const known[] = { "avx2", "fma", "avx512f", "avx512bf16", "avx512fp16", "amx-bf16", "neon", "sve" };
+		buf_printf(&b, ", %s", m.name);
+		for (u32 i = 0; i < COUNT(known); i++) {
+			const char *at = strstr(m.features, arena_printf(a, "+%s", known[i]));
+			char after = at ? at[1 + strlen(known[i])] : 0;
+			if (at && (!after || after == ','))
+				buf_printf(&b, " %s", known[i]);
+		}
+	}
+#endif
+	static const struct {
+		int name;
+		const char *level;
+	} cache[] = { { _SC_LEVEL1_DCACHE_SIZE, "L1" }, { _SC_LEVEL2_CACHE_SIZE, "L2" }, { _SC_LEVEL3_CACHE_SIZE, "L3" } };
+	for (u32 i = 0; i < COUNT(cache); i++) {
+		long bytes = sysconf(cache[i].name);
+		if (bytes > 0)
+			buf_printf(&b, ", %s %s", cache[i].level, lm_bytes(a, (u64)bytes));
+	}
+	found(d, "CPU", b.text);
+}
+
+static void look_at_llvm(Doctor *d)
+{
+#if PLINTH_LLVM
+	unsigned major, minor, patch;
+	LLVMGetVersion(&major, &minor, &patch);
+	found(d, "LLVM", arena_printf(&d->arena, "%u.%u.%u", major, minor, patch));
+#else
+	missing(d, "LLVM", "this build has none, and makes no code for CPUs", "build with PLINTH_LLVM=ON where LLVM 19 is (llvm-19-dev)");
+#endif
+}
+
+static void look_at_memory(Doctor *d)
+{
+	found(d, "memory", arena_printf(&d->arena, "%s free", lm_bytes(&d->arena, host_memory_available())));
+}
+
+static void look_at_cache(Doctor *d)
+{
+	const char *folder;
+	Status s = io_cache_folder(&d->arena, &folder);
+	if (!s && access(folder, W_OK) == 0)
+		found(d, "cache folder", folder);
+	else
+		missing(d, "cache folder", s ? arena_printf(&d->arena, "%s", s->text) : arena_printf(&d->arena, "%s cannot be written", folder),
+			"set XDG_CACHE_HOME to a folder that can be written; without, every run compiles anew");
+}
+
+/* ---- GPUs ---- */
+
+static void look_at_gpus(Doctor *d)
+{
+	const CudaDriver *driver;
+	Arena *a = &d->arena;
+	Status s = cuda_driver(&driver);
+	if (s) {
+		missing(d, "CUDA driver", arena_printf(a, "%s", s->text), "for GPUs: install NVIDIA's driver");
+		return;
+	}
+	found(d, "CUDA driver", arena_printf(a, "%s, CUDA %d.%d", driver->path, driver->number / 1000, driver->number % 1000 / 10));
+	DeviceInfo info;
+	for (u32 i = 0; !(s = device_cuda.info(i, &info)); i++) {
+		Buf b = { .arena = a };
+		buf_printf(&b, "%s, compute capability %u.%u, %u multiprocessors, %s of memory", info.name, info.major, info.minor,
+			   info.multiprocessors, lm_bytes(a, info.memory));
+		if (info.datasheet > 0)
+			buf_printf(&b, ", %.0f TFLOPS bf16 by the datasheet", info.datasheet * 1e-12);
+		found(d, arena_printf(a, "cuda:%u", i), b.text);
+		if (info.major < 8)
+			d->finding.v[d->finding.n - 1].advice = "Plinth makes code for compute capability 8.0 and above";
+	}
+	const Finding *last = &d->finding.v[d->finding.n - 1];
+	if (!strcmp(last->what, "CUDA driver"))
+		missing(d, "cuda:0", arena_printf(a, "%s", s->text), "see nvidia-smi, and CUDA_VISIBLE_DEVICES");
+}
+
+static void look_at_nvrtc(Doctor *d)
+{
+	const Nvrtc *n;
+	Status s = nvrtc_open(&n);
+	if (!s)
+		found(d, "NVRTC", arena_printf(&d->arena, "%s, %d.%d", n->path, n->major, n->minor));
+	else
+		missing(d, "NVRTC", arena_printf(&d->arena, "%s", s->text),
+			"for GPUs: the CUDA toolkit has it, or `pip install nvidia-cuda-nvrtc` with PLINTH_NVRTC naming the file");
+}
+
+static void look_at_cublas(Doctor *d)
+{
+	Cublas *c;
+	Status s = cublas_open(&c);
+	if (!s) {
+		found(d, "cuBLASLt", cublas_version_text(c, &d->arena));
+		cublas_close(c);
+		return;
+	}
+	missing(d, "cuBLASLt", arena_printf(&d->arena, "%s", s->text),
+		"for GPUs, but not needed: matrix products are then generated code alone");
+}
+
+/* A library that other parts may use one day: only whether it is there. */
+static void look_for(Doctor *d, const char *what, const char *const *name, u32 n, const char *version, const char *advice)
+{
+	for (u32 i = 0; i < n; i++) {
+		void *library = dlopen(name[i], RTLD_NOW | RTLD_LOCAL);
+		if (!library)
+			continue;
+		int number = 0;
+		int (*get)(int *);
+		*(void **)&get = version ? dlsym(library, version) : NULL;
+		if (get && get(&number) == 0)
+			found(d, what, arena_printf(&d->arena, "%s, %d.%d.%d", name[i], number / 10000, number / 100 % 100, number % 100));
+		else
+			found(d, what, name[i]);
+		dlclose(library);
+		return;
+	}
+	missing(d, what, arena_printf(&d->arena, "there is no %s", name[0]), advice);
+}
+
+/* ---- does the default device work? ---- */
+
+static Status try_device(const char *device, Agreement *out)
+{
+	Arena a = ARENA("doctor");
+	Diag diag = { .arena = &a };
+	Ir *ir = ir_new(&a, &diag);
+	Random r = random_new(&a, 1);
+	DriverOptions driver = { .device = device, .no_cache = true };
+	DeviceOptions options;
+	Status s = run_options(&(RunOptions){ .device = device, .threads = 1 }, &options);
+	Tested t;
+	if (!s && tested_open(&a, selftest_op(&a, ir, &r, OP_add), &driver, &options, &r, &t, &s)) {
+		s = tested_entry(&a, &t, "entry", NULL, NULL, out);
+		tested_close(&t);
+	}
+	arena_free(&a);
+	return s;
+}
+
+static Status look_at_device(Doctor *d)
+{
+	const char *device = where.device ? where.device : driver_default_device();
+	Agreement a = { 0 };
+	Status s = try_device(device, &a);
+	if (!s && (a.worst > 1 || !a.repeats))
+		s = FAIL(STATUS_DEVICE, "a sum is %g, and should be %g", a.got, a.want);
+	const char *what = arena_printf(&d->arena, "device %s", device);
+	if (s)
+		missing(d, what, arena_printf(&d->arena, "%s", s->text), "see above for what is missing; `plinth test` tells more");
+	else
+		found(d, what, "works: a kernel was compiled, and computed what it should");
+	return s;
+}
+
+static void print(const Doctor *d)
+{
+	for (u32 i = 0; i < d->finding.n; i++) {
+		const Finding *f = &d->finding.v[i];
+		printf("%-14s %-8s %s\n", f->what, f->missing ? "missing" : "found", f->text);
+		if (f->advice)
+			printf("%-14s %-8s -> %s\n", "", "", f->advice);
+	}
+}
+
+static void print_json(const Doctor *d, bool works)
+{
+	json_t *all = json_array();
+	for (u32 i = 0; i < d->finding.n; i++) {
+		const Finding *f = &d->finding.v[i];
+		json_t *o = json_pack("{s:s, s:b, s:s}", "what", f->what, "found", (int)!f->missing, "text", f->text);
+		if (f->advice)
+			json_object_set_new(o, "advice", json_string(f->advice));
+		json_array_append_new(all, o);
+	}
+	json_t *root = json_pack("{s:s, s:b, s:o}", "plinth", PLINTH_VERSION, "works", (int)works, "findings", all);
+	json_dumpf(root, stdout, JSON_COMPACT);
+	putchar('\n');
+	json_decref(root);
+}
+
+int verb_doctor(int argc, char **argv)
+{
+	static const char *const nccl[] = { "libnccl.so.2" }, *const mpi[] = { "libmpi.so.40", "libmpi.so.12", "libmpi.so" };
+	char **operand;
+	int n, status;
+	if (!options_parse(&command, argc, argv, &operand, &n, &status))
+		return status;
+	Doctor d = { .arena = ARENA("doctor") };
+	look_at_cpu(&d);
+	look_at_llvm(&d);
+	look_at_memory(&d);
+	look_at_gpus(&d);
+	look_at_nvrtc(&d);
+	look_at_cublas(&d);
+	look_for(&d, "NCCL", nccl, COUNT(nccl), "ncclGetVersion", "not needed: Plinth runs on one GPU");
+	look_for(&d, "MPI", mpi, COUNT(mpi), NULL, "not needed: Plinth runs in one process");
+	look_at_cache(&d);
+	Status s = look_at_device(&d);
+	if (json)
+		print_json(&d, !s);
+	else
+		print(&d);
+	status = s ? status_exit(s) : 0;
+	arena_free(&d.arena);
+	return status;
+}
