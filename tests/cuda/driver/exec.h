@@ -265,7 +265,7 @@ static inline u64 operand_of(Warp *w, const Inst *in, u32 k, int lane)
 }
 
 #if defined(__clang__)
-#define NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
+#define NO_DEPENDENCE /* its pragma asks for vectors where there are none to be had, and warns */
 #else
 #define NO_DEPENDENCE _Pragma("GCC ivdep")
 #endif
