@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 enum {
+	SPIN_LIMIT = 100000,     /* branches of a warp before others have a turn */
 	LANES = 32,
 	BARRIERS = 16,
 	SHARED_RESERVED = 1024,  /* the first byte of shared memory that a kernel has, as on sm_90 */
@@ -170,6 +171,7 @@ struct Block {
 	Range recent;     /* the last allocation hit */
 	u64 random;
 	u64 progress;     /* counts what may have let a waiting fragment go on */
+	bool spun;        /* a warp gave way because it ran long, or asked in vain */
 	Arena arena;      /* for the block's life */
 	struct Race *race;
 	struct Engine *engine; /* bulk copies and mbarriers */
@@ -222,8 +224,10 @@ bool converged(Warp *w, u32 needed);
 void barriers_after_exit(Block *b);
 u32 uniform(Warp *w, const Inst *in, u32 k, u32 mask); /* operand k of the first lane of `mask` */
 
-/* memory.c: where `bytes` bytes at an address are, or NULL after a fault. */
+/* memory.c: where `bytes` bytes (a power of two, and the address a multiple of it) are, or NULL after a fault. */
 u8 *resolve(Warp *w, const Inst *in, int lane, Space space, u64 address, u32 bytes, bool write);
+/* Any number of bytes, anywhere. */
+u8 *resolve_unaligned(Warp *w, const Inst *in, int lane, Space space, u64 address, u32 bytes, bool write);
 bool space_of_address(u64 generic, Space *space, u64 *address);
 
 /* race.c */

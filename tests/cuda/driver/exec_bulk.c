@@ -77,8 +77,8 @@ static Action issue(Warp *w, Bulk c)
 	Block *b = w->block;
 	for (u32 i = 0; i < c.nrow; i++) {
 		BulkRow *r = &c.row[i];
-		if (!resolve(w, c.in, c.lane, SPACE_SHARED, r->shared & ~15u, (r->bytes + 15) & ~15u, c.to_shared) ||
-		    (r->global && !resolve(w, c.in, c.lane, SPACE_GLOBAL, r->global, r->bytes, !c.to_shared)))
+		if (!resolve_unaligned(w, c.in, c.lane, SPACE_SHARED, r->shared, r->bytes, c.to_shared) ||
+		    (r->global && !resolve_unaligned(w, c.in, c.lane, SPACE_GLOBAL, r->global, r->bytes, !c.to_shared)))
 			return FAULT;
 		if (b->race && !race_access(w, c.in, c.lane, r->shared, r->bytes, c.to_shared ? ACCESS_ASYNC : ACCESS_READ))
 			return FAULT;
@@ -127,7 +127,7 @@ static Action tensor(Warp *w, const Inst *in, u32 mask)
 		Space space = SPACE_GENERIC;
 		u64 at = operand_of(w, in, 1, l) + (u64)in->offset;
 		TensorMap t;
-		const u8 *p = resolve(w, in, l, space, at, 128, false);
+		const u8 *p = resolve_unaligned(w, in, l, space, at, 128, false);
 		if (!p)
 			return FAULT;
 		if (at % 64)

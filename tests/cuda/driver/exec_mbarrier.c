@@ -163,7 +163,7 @@ static Action run_wait(Warp *w, const Inst *in, u32 mask)
 		return WAIT;
 	}
 	if (!done)
-		w->fragment[w->current].yielded = true; /* it will ask again */
+		w->spin = SPIN_LIMIT; /* it will ask again: others first */
 	set_predicate(w, in->reg[0], mask, done);
 	return GO;
 }

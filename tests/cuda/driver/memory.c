@@ -62,14 +62,19 @@ static u8 *resolve_global(Warp *w, const Inst *in, int lane, u64 address, u32 by
 
 u8 *resolve(Warp *w, const Inst *in, int lane, Space space, u64 address, u32 bytes, bool write)
 {
-	Block *b = w->block;
-	if (space == SPACE_GENERIC)
-		space_of_address(address, &space, &address);
-	if (address & (bytes - 1) && bytes <= 32 && !(bytes & (bytes - 1))) {
+	if (address & (bytes - 1)) {
 		fault(w, in, lane, ERROR_MISALIGNED, "%u bytes at address 0x%llx, which is not a multiple", bytes,
 		      (unsigned long long)address);
 		return NULL;
 	}
+	return resolve_unaligned(w, in, lane, space, address, bytes, write);
+}
+
+u8 *resolve_unaligned(Warp *w, const Inst *in, int lane, Space space, u64 address, u32 bytes, bool write)
+{
+	Block *b = w->block;
+	if (space == SPACE_GENERIC)
+		space_of_address(address, &space, &address);
 	switch (space) {
 	case SPACE_SHARED:
 		if (address < SHARED_RESERVED || address + bytes > b->shared_end) {

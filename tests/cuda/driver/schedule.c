@@ -186,7 +186,7 @@ static bool has_ready(const Warp *w)
 /* Nothing can run and not all have finished: says who waits where. */
 static void report_deadlock(Block *b)
 {
-	static const char *const states[] = { [AT_SYNC] = "waits for other lanes of its warp",
+	static const char *const states[] = { [READY] = "runs on and on", [AT_SYNC] = "waits for other lanes of its warp",
 					      [AT_BARRIER] = "waits at a barrier",
 					      [AT_MBARRIER] = "waits for an mbarrier",
 					      [AT_WARPGROUP] = "waits for the other warps of its warpgroup" };
@@ -210,27 +210,45 @@ static void report_deadlock(Block *b)
 		      "deadlock: nothing in the block can go on%.*s", (int)n, text);
 }
 
-static void block_run(Block *b)
+/* Rounds in which warps only ran long or asked in vain, and nothing came of it. */
+enum { FUTILE_ROUNDS = 2000 };
+
+/* Lets each warp that can run do so once; false after a fault. */
+static bool block_round(Block *b, bool *ran)
 {
 	Schedule order = settings()->schedule;
-	bool ok = true;
-	while (ok && b->done < b->nwarp && !atomic_load_explicit(&b->launch->failed, memory_order_relaxed)) {
-		bool ran = false;
-		u32 turn = order == SCHEDULE_RANDOM ? (u32)(block_random(b) % b->nwarp) : 0;
-		for (u32 i = 0; ok && i < b->nwarp; i++) {
-			u32 at = order == SCHEDULE_DESCENDING ? b->nwarp - 1 - i : (i + turn) % b->nwarp;
-			Warp *w = &b->warp[at];
-			if (!w->nfragment || !has_ready(w))
-				continue;
-			u32 budget = order == SCHEDULE_RANDOM ? 1 + (u32)(block_random(b) % 200) : 0xffffffffu;
-			ran = true;
-			ok = warp_run(w, budget);
-		}
-		/* Bulk copies come when nothing else can go on, or at any time. */
-		bool copied = (!ran || (order == SCHEDULE_RANDOM && block_random(b) % 4 == 0)) && bulk_step(b);
-		if (ok && !ran && !copied) {
+	u32 turn = order == SCHEDULE_RANDOM ? (u32)(block_random(b) % b->nwarp) : 0;
+	*ran = false;
+	for (u32 i = 0; i < b->nwarp; i++) {
+		u32 at = order == SCHEDULE_DESCENDING ? b->nwarp - 1 - i : (i + turn) % b->nwarp;
+		Warp *w = &b->warp[at];
+		u32 budget = order == SCHEDULE_RANDOM ? 1 + (u32)(block_random(b) % 200) : 0xffffffffu;
+		if (!w->nfragment || !has_ready(w))
+			continue;
+		*ran = true;
+		if (!warp_run(w, budget))
+			return false;
+	}
+	return true;
+}
+
+static void block_run(Block *b)
+{
+	u32 futile = 0;
+	while (b->done < b->nwarp && !atomic_load_explicit(&b->launch->failed, memory_order_relaxed)) {
+		u64 before = b->progress;
+		bool ran;
+		b->spun = false;
+		if (!block_round(b, &ran))
+			return;
+		bool idle = !ran || (b->spun && b->progress == before);
+		/* Bulk copies come when nothing else gets on, or at any time. */
+		bool now = idle || (settings()->schedule == SCHEDULE_RANDOM && block_random(b) % 4 == 0);
+		bool copied = now && bulk_step(b);
+		futile = idle && !copied ? futile + 1 : 0;
+		if (b->done < b->nwarp && ((!ran && !copied) || futile == FUTILE_ROUNDS)) {
 			report_deadlock(b);
-			break;
+			return;
 		}
 	}
 }

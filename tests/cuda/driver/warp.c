@@ -48,9 +48,6 @@ static u32 guarded(const Warp *w, const Inst *in, u32 mask)
 	return mask & (in->guard_negated ? ~p : p);
 }
 
-/* Branches and waits of a warp before others have a turn. */
-enum { SPIN_LIMIT = 100000 };
-
 bool warp_run(Warp *w, u32 budget)
 {
 	const Inst *code = w->kernel->code;
@@ -77,6 +74,7 @@ bool warp_run(Warp *w, u32 budget)
 			/* Perhaps it waits for something that another fragment or warp does. */
 			w->spin = 0;
 			w->fragment[w->current % w->nfragment].yielded = true;
+			w->block->spun = true;
 			return true;
 		}
 	}
