@@ -45,8 +45,7 @@ static inline Count count_min(CpuModule *m, Count a, Count b)
 
 static inline Count count_max(CpuModule *m, Count a, Count b)
 {
-	return (Count){ MAX(a.n, b.n),
-			m ? LLVMBuildSelect(m->builder, cpu_less(m, a.v, b.v), b.v, a.v, "") : NULL };
+	return (Count){ MAX(a.n, b.n), m ? cpu_max(m, a.v, b.v) : NULL };
 }
 
 /* a < b ? x : y */

@@ -161,6 +161,16 @@ LLVMValueRef cpu_min(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
 	return LLVMBuildSelect(m->builder, cpu_less(m, a, b), a, b, "");
 }
 
+LLVMValueRef cpu_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+	return LLVMBuildSelect(m->builder, cpu_less(m, a, b), b, a, "");
+}
+
+LLVMValueRef cpu_div_up(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+	return cpu_div(m, cpu_add(m, a, cpu_sub(m, b, cpu_i64(m, 1))), b);
+}
+
 LLVMValueRef cpu_div(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
 {
 	return LLVMBuildUDiv(m->builder, a, b, "");

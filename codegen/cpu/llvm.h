@@ -62,8 +62,10 @@ LLVMValueRef cpu_add(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cpu_sub(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cpu_mul(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cpu_min(CpuModule *m, LLVMValueRef a, LLVMValueRef b); /* signed */
+LLVMValueRef cpu_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b); /* signed */
 /* Of nonnegative numbers. */
 LLVMValueRef cpu_div(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef cpu_div_up(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cpu_rem(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cpu_less(CpuModule *m, LLVMValueRef a, LLVMValueRef b); /* signed; i1 */
 LLVMValueRef cpu_equal(CpuModule *m, LLVMValueRef a, LLVMValueRef b);

@@ -86,4 +86,34 @@ Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N);
  * [rows][tile_width], is set to the sum over k of A^T B, or where `more` that is added, in order of k. */
 LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t);
 
+/* ---- products ---- */
+
+/* Packed tiles of rows times a panel of columns of the right operand, over k in [k0, k1), and the body on
+ * what comes out. Coordinates but those of rows, columns and K are set; sums are in order of k. */
+typedef struct Product {
+	Body *b;
+	Tile t;
+	LLVMValueRef tile_function;
+	Packing right;
+	Range mr, nr;
+	u32 outer;                    /* the dimensions whose coordinates are set, as bits */
+	LLVMValueRef N, n0;           /* columns there are; the panel's first */
+	LLVMValueRef k0, k1;
+	/* tiles [tile0, tile1): the packed rows of tile i are at left + i * tile_size and begin with left_k; its
+	 * first row is row0 + i * rows; results in [row_begin, row_end) count */
+	LLVMValueRef left, tile_size, left_k, tile0, tile1, row0, row_begin, row_end;
+	/* NULL, or i1: the sums of tile0 + i are kept at sums + i * sum_stride, continue what is there but in
+	 * the first call, and are done in the last */
+	LLVMValueRef keep, sums, sum_stride, first, last;
+} Product;
+void product(const Product *p);
+
+/* What it needs of scratch, at most, for so many tiles and so long a sum. */
+u64 product_scratch(Tile t, i64 tiles, i64 k);
+/* A tile in scratch that it uses for one. */
+LLVMValueRef product_sums(const Product *p);
+/* The body on rows [first, last) of `tile`, whose row 0 is m0; s: that of n0. */
+void product_results(const Product *p, const Strip *s, LLVMValueRef m0, LLVMValueRef first, LLVMValueRef last,
+		     LLVMValueRef tile);
+
 #endif

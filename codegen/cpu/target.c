@@ -9,7 +9,11 @@ const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_ROW] = &cpu_row,
 	[KERNEL_COLUMN] = &cpu_column,
 	[KERNEL_SCATTER] = &cpu_scatter,
+	[KERNEL_SCAN] = &cpu_scan,
+	[KERNEL_SORT] = &cpu_sort,
 	[KERNEL_DOT] = &cpu_dot,
+	[KERNEL_GROUPED] = &cpu_grouped,
+	[KERNEL_GROUPED_WEIGHTS] = &cpu_grouped_weights,
 	[KERNEL_ATTENTION] = &cpu_attention,
 	[KERNEL_ATTENTION_GRAD] = &cpu_attention_grad,
 };
