@@ -54,7 +54,8 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	Count quarter = count_mul(m, count_div_up(m, g.K, N_(64)), N_(16));
 	g.ks = count_if_less(m, N_(LONG_K), g.K, count_max(m, quarter, N_(BLOCK_K)), count_max(m, g.K, one));
 	g.nks = count_max(m, one, count_div_up(m, g.K, g.ks));
-	g.tile_size = count_mul(m, count_add(m, count_round(m, g.ks, 16), N_(PACK_SPILL)), N_(t.rows));
+	Count deep = t.pairs ? count_div_up(m, g.ks, N_(2)) : g.ks;
+	g.tile_size = count_mul(m, count_add(m, count_round(m, deep, 16), N_(PACK_SPILL)), N_(t.rows));
 	Count all = count_mul(m, g.tiles, g.tile_size);
 	Count parts = count_if_less(m, one, g.nks, N_(2), N_(10));
 	Count budget = count_max(m, N_(BUDGET), count_div(m, count_mul(m, g.B, all), parts));
@@ -75,14 +76,15 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 
 static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 {
-	return tile_for(machine, k->compute, range_count(k, range_of(k, DIM_M)),
-			range_count(k, range_of(k, DIM_N)));
+	Tile t = tile_for(machine, k->compute, range_count(k, range_of(k, DIM_M)), range_count(k, range_of(k, DIM_N)));
+	t.pairs = tile_pairs(machine, k, range_of(k, DIM_K));
+	return t;
 }
 
 static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 {
 	Tile t = tile_of(machine, k);
-	return t.rows | t.vectors << 8;
+	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
 }
 
 static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
@@ -212,6 +214,7 @@ static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *na
 			 .outer = range_mask(d.batch), .N = d.g.N.v, .row_end = d.g.M.v, .tile_size = d.g.tile_size.v };
 	d.left = packing_of(&b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
 	d.p.right = packing_of(&b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
+	d.left.pairs = d.p.right.pairs = t.pairs;
 	decode_phase(&d);
 	body_hoist(&b, 0, NULL);
 	CpuIf odd = { 0 };

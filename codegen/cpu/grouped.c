@@ -47,7 +47,8 @@ static Division divide(Body *b, const Kernel *k, Tile t)
 	Division g = { .G = extent[0], .M = extent[1], .N = extent[2], .K = extent[3] };
 	g.tiles = count_div_up(m, g.M, N_(t.rows));
 	g.panels = count_div_up(m, g.N, N_(tile_width(t)));
-	g.tile_size = count_mul(m, count_add(m, count_round(m, g.K, 16), N_(PACK_SPILL)), N_(t.rows));
+	Count deep = t.pairs ? count_div_up(m, g.K, N_(2)) : g.K;
+	g.tile_size = count_mul(m, count_add(m, count_round(m, deep, 16), N_(PACK_SPILL)), N_(t.rows));
 	g.tb = count_max(m, count_div(m, N_(BUDGET), g.tile_size), count_div_up(m, g.tiles, N_(KERNEL_PHASES / 2)));
 	g.tb = count_min(m, count_max(m, g.tiles, one), count_max(m, g.tb, one));
 	g.nmb = count_div_up(m, g.tiles, g.tb);
@@ -62,13 +63,16 @@ static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 {
 	i64 M = range_count(k, range_of(k, DIM_M)), G = range_count(k, range_of(k, DIM_G));
 	i64 rows = of_weights(k) ? M : M / MAX(G, 1);
-	return tile_for(machine, k->compute, MAX(rows, 1), range_count(k, range_of(k, DIM_N)));
+	Tile t = tile_for(machine, k->compute, MAX(rows, 1), range_count(k, range_of(k, DIM_N)));
+	/* a group's stretch of K may begin at an odd row */
+	t.pairs = !of_weights(k) && tile_pairs(machine, k, range_of(k, DIM_K));
+	return t;
 }
 
 static u64 variant_grouped(const CpuMachine *machine, const Kernel *k)
 {
 	Tile t = tile_of(machine, k);
-	return t.rows | t.vectors << 8;
+	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
 }
 
 static LaunchNeeds needs_grouped(const CpuMachine *machine, const Kernel *k)
@@ -249,6 +253,7 @@ static void emit_grouped(CpuModule *m, const Kernel *k, Arena *arena, const char
 			 .outer = range_mask(d.gr), .N = d.g.N.v };
 	d.left = packing_of(&b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
 	d.p.right = packing_of(&b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
+	d.left.pairs = d.p.right.pairs = t.pairs;
 	decode_phase(&d);
 	body_hoist(&b, 0, NULL);
 	CpuIf odd = { 0 };

@@ -69,7 +69,7 @@ static void decide(CpuMachine *m, const char *features)
 	m->lanes = avx512 ? 16 : has(features, "avx2") && m->has_fma ? 8 : 4;
 	m->registers = avx512 ? 32 : 16;
 	m->has_f16 = has(features, "f16c");
-	m->has_bf16 = avx512 && has(features, "avx512bf16");
+	m->bf16_pairs = m->has_bf16 = avx512 && has(features, "avx512bf16");
 	m->has_vnni = avx512 && has(features, "avx512vnni");
 	m->line = 64;
 }

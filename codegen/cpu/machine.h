@@ -15,6 +15,8 @@ typedef struct CpuMachine {
 	bool has_fma;   /* else fma is a call, right but slow */
 	bool has_f16;   /* conversion of f16 in hardware */
 	bool has_bf16;  /* dot product of bf16 pairs (vdpbf16ps) */
+	bool bf16_pairs; /* operands of bf16 products are packed in pairs of k: has_bf16, or set by a test to run
+			  * that layout with the definition of a pair's product (simd_dot_bf16) */
 	bool has_vnni;  /* dot product of int8 quadruples */
 	bool runs_here; /* the host can run its code */
 	u32 cores;      /* usable by this process, of the host */

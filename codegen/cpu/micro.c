@@ -44,25 +44,33 @@ Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N)
 		f64 cost = area * fmax(1, 10 / sums) * fmax(1, loads / sums);
 		if (cost < least * 0.999) {
 			least = cost;
-			best = (Tile){ (u32)rows, (u32)wide, lanes, panel_dtype(compute) };
+			best = (Tile){ (u32)rows, (u32)wide, lanes, panel_dtype(compute), false };
 		}
 	}
 	return best;
 }
 
-/* One step: row k of both panels. */
+bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k)
+{
+	bool whole = k.last - k.first == 1 || kernel->dim[k.last - 1].extent % 2 == 0;
+	return machine->bf16_pairs && kernel->compute == DT_bf16 && whole;
+}
+
+/* One step: a row of both panels. */
 static void step(const Simd *s, Tile t, V a, V b, V *sum)
 {
 	CpuModule *m = s->m;
 	LLVMTypeRef one = panel_type(m, t.dtype);
 	V right[STRIP_VECTORS];
+	DType d = t.pairs ? DT_i32 : t.dtype;
 	for (u32 v = 0; v < t.vectors; v++)
-		right[v] = simd_load(s, t.dtype, cpu_at(m, one, b, cpu_i64(m, v * t.lanes)), 0);
+		right[v] = simd_load(s, d, cpu_at(m, one, b, cpu_i64(m, v * t.lanes)), 0);
 	for (u32 r = 0; r < t.rows; r++) {
-		V left = simd_load_splat(s, t.dtype, cpu_at(m, one, a, cpu_i64(m, r)));
+		V left = simd_load_splat(s, d, cpu_at(m, one, a, cpu_i64(m, r)));
 		for (u32 v = 0; v < t.vectors; v++) {
 			V *to = &sum[r * t.vectors + v];
-			*to = simd_multiply_add(s, left, right[v], *to);
+			*to = t.pairs ? simd_dot_bf16(s, *to, left, right[v]) :
+					simd_multiply_add(s, left, right[v], *to);
 		}
 	}
 }
@@ -104,6 +112,8 @@ LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t)
 	LLVMTypeRef one = panel_type(m, t.dtype);
 	u32 n = t.rows * t.vectors;
 	V at[CPU_CARRIED], zero[CPU_CARRIED], sum[CPU_CARRIED], c = cpu_parameter(m, 2), k = cpu_parameter(m, 3);
+	if (t.pairs)
+		k = cpu_div_up(m, k, cpu_i64(m, 2));
 	assert(n + 2 <= CPU_CARRIED);
 	for (u32 i = 0; i < n; i++) {
 		at[i] = cpu_at(m, one, c, cpu_i64(m, i * t.lanes));

@@ -119,7 +119,7 @@ static void count_contiguous(const Kernel *k, KVal v, u32 x, u32 kd, bool *seen,
 
 Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes)
 {
-	Packing p = { operand, x, k, width, compute, lanes, false };
+	Packing p = { operand, x, k, width, compute, lanes, false, false };
 	bool *seen = NEWN(b->arena, bool, b->k->inst.n);
 	i32 along_x = 0, along_k = 0;
 	count_contiguous(b->k, operand, x.last - 1, k.last - 1, seen, &along_x, &along_k);
@@ -133,6 +133,39 @@ static V operand_value(Body *b, const Packing *p)
 {
 	DType from = (DType)b->k->inst.v[p->operand.i].dtype;
 	return simd_convert(&b->lanes, from, p->compute, body_vector(b, p->operand));
+}
+
+/* How many k a row of the panel has. */
+static i64 depth(const Packing *p)
+{
+	return p->pairs ? 2 : 1;
+}
+
+/* Lanes of f32 that are bf16 values, as pairs: `first` in the lower halves. */
+static V pair_of(Body *b, V first, V second)
+{
+	LLVMBuilderRef B = b->m->builder;
+	V low = LLVMBuildLShr(B, simd_bits(&b->lanes, DT_i32, first), simd_i32(&b->lanes, 16), "");
+	return simd_or(&b->lanes, simd_bits(&b->lanes, DT_i32, second), low);
+}
+
+/* What is in a row of the panel at the coordinates of x, which the lanes run along: of k, or of k and
+ * k + 1, where that is before `end`; the last dimension of k is at k - base. */
+static V row_value(Body *b, const Packing *p, V k, V base, V end)
+{
+	CpuModule *m = b->m;
+	u32 kd = p->k.last - 1, mark = body_mark(b);
+	b->coord[kd] = cpu_sub(m, k, base);
+	V x = operand_value(b, p);
+	body_release(b, mark);
+	if (!p->pairs)
+		return x;
+	V next = cpu_add(m, k, cpu_i64(m, 1)), last = cpu_sub(m, end, cpu_i64(m, 1));
+	b->coord[kd] = cpu_sub(m, cpu_min(m, next, last), base);
+	V y = operand_value(b, p);
+	body_release(b, mark);
+	y = LLVMBuildSelect(m->builder, cpu_less(m, next, end), y, simd_constant(&b->lanes, DT_f32, 0), "");
+	return pair_of(b, x, y);
 }
 
 static u32 power_above(u32 n)
@@ -149,9 +182,11 @@ static u32 group_lanes(const Packing *p)
 	return p->width % p->lanes == 0 ? p->lanes : power_above(p->width);
 }
 
-static V at_row(Body *b, const Packing *p, V panel, V row, V column)
+/* Row of the panel that has the k-th of its range. */
+static V at_row(Body *b, const Packing *p, V panel, V k, V column)
 {
 	CpuModule *m = b->m;
+	V row = p->pairs ? cpu_div(m, k, cpu_i64(m, 2)) : k;
 	V index = cpu_add(m, cpu_mul(m, row, cpu_i64(m, p->width)), column);
 	return cpu_at(m, panel_type(m, p->compute), panel, index);
 }
@@ -164,7 +199,7 @@ static V first_lanes(Body *b, u32 n)
 
 static void put(Body *b, const Packing *p, V x, V at, V mask)
 {
-	DType d = panel_dtype(p->compute);
+	DType d = p->pairs ? DT_i32 : panel_dtype(p->compute);
 	if (mask)
 		simd_store_masked(&b->lanes, d, x, at, 0, mask);
 	else
@@ -177,18 +212,17 @@ static void put(Body *b, const Packing *p, V x, V at, V mask)
 static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel)
 {
 	CpuModule *m = b->m;
-	u32 L = b->lanes.lanes, kd = p->k.last - 1;
+	u32 L = b->lanes.lanes;
 	Run run = { 0 };
 	run_begin(b, &run, p->k, from, to);
 	CpuLoop k = { 0 };
-	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, 1), 0, NULL);
-	b->coord[kd] = cpu_sub(m, k.index, run.base);
+	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
 	for (u32 v = 0; v < s->n; v++) {
 		u32 mark = body_mark(b);
 		strip_set(b, s, p->x, v);
 		b->mask = first_lanes(b, p->width - v * L);
 		V at = at_row(b, p, panel, cpu_sub(m, k.index, from), cpu_i64(m, v * L));
-		put(b, p, operand_value(b, p), at, b->mask);
+		put(b, p, row_value(b, p, k.index, run.base, run.end), at, b->mask);
 		body_release(b, mark);
 	}
 	b->mask = NULL;
@@ -201,7 +235,7 @@ static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, 
 static void pack_runs(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel)
 {
 	CpuModule *m = b->m;
-	u32 L = b->lanes.lanes, xd = p->x.last - 1, kd = p->k.last - 1;
+	u32 L = b->lanes.lanes, xd = p->x.last - 1;
 	Run x = { 0 }, run = { 0 };
 	V end = cpu_min(m, x_count, cpu_add(m, x0, cpu_i64(m, p->width)));
 	run_begin(b, &x, p->x, x0, end);
@@ -210,12 +244,12 @@ static void pack_runs(Body *b, const Packing *p, V x0, V x_count, V from, V to, 
 	V mask = simd_mask(&b->lanes, cpu_sub(m, x.end, lane.index));
 	V column = cpu_sub(m, lane.index, x0);
 	run_begin(b, &run, p->k, from, to);
-	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, 1), 0, NULL);
+	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
 	u32 mark = body_mark(b);
-	b->coord[kd] = cpu_sub(m, k.index, run.base);
 	b->coord[xd] = cpu_sub(m, lane.index, x.base);
 	b->mask = mask;
-	put(b, p, operand_value(b, p), at_row(b, p, panel, cpu_sub(m, k.index, from), column), mask);
+	V value = row_value(b, p, k.index, run.base, run.end);
+	put(b, p, value, at_row(b, p, panel, cpu_sub(m, k.index, from), column), mask);
 	b->mask = NULL;
 	body_release(b, mark);
 	k.unroll = 1;
@@ -266,58 +300,78 @@ typedef struct Rows {
 	V coord[64][KERNEL_DIMS];
 } Rows;
 
-/* A block of lanes x lanes from k on. */
-static void transpose_block(Body *b, const Packing *p, const Rows *rows, V k, V base, V mask, V at)
+/* Lanes of k from `k` on, or of pairs, which are of twice as many; `end`: the run's, or NULL where all of
+ * them are before it. */
+static V column_value(Body *b, const Packing *p, V k, V base, V end)
 {
 	CpuModule *m = b->m;
-	u32 L = b->lanes.lanes, kd = p->k.last - 1;
+	u32 L = b->lanes.lanes, kd = p->k.last - 1, mark = body_mark(b), even[64], odd[64];
+	V half[2];
+	for (u32 h = 0; h < depth(p); h++) {
+		V at = cpu_add(m, k, cpu_i64(m, (i64)h * L));
+		b->mask = end ? simd_mask(&b->lanes, cpu_sub(m, end, at)) : NULL;
+		b->coord[kd] = cpu_sub(m, at, base);
+		half[h] = operand_value(b, p);
+		if (p->pairs && end)
+			half[h] = simd_select(&b->lanes, b->mask, half[h], simd_constant(&b->lanes, DT_f32, 0));
+		body_release(b, mark);
+	}
+	b->mask = NULL;
+	if (!p->pairs)
+		return half[0];
+	for (u32 i = 0; i < L; i++)
+		odd[i] = (even[i] = 2 * i) + 1;
+	return pair_of(b, simd_shuffle(&b->lanes, half[0], half[1], even, L),
+		       simd_shuffle(&b->lanes, half[0], half[1], odd, L));
+}
+
+/* A block of lanes x lanes from k on. */
+static void transpose_block(Body *b, const Packing *p, const Rows *rows, V k, V base, V end, V at)
+{
+	CpuModule *m = b->m;
+	u32 L = b->lanes.lanes;
 	V x[64];
-	b->coord[kd] = cpu_sub(m, k, base);
-	b->mask = mask;
 	for (u32 i = 0; i < L; i++) {
 		if (i >= rows->n) {
-			x[i] = simd_constant(&b->lanes, panel_dtype(p->compute), 0);
+			x[i] = simd_constant(&b->lanes, p->pairs ? DT_i32 : panel_dtype(p->compute), 0);
 			continue;
 		}
 		u32 mark = body_mark(b);
 		for (u32 d = p->x.first; d < p->x.last; d++)
 			b->coord[d] = rows->coord[i][d];
-		x[i] = operand_value(b, p);
+		x[i] = column_value(b, p, k, base, end);
 		body_release(b, mark);
 	}
-	b->mask = NULL;
 	simd_transpose(&b->lanes, x);
 	V keep = first_lanes(b, rows->n);
 	for (u32 i = 0; i < L; i++)
-		put(b, p, x[i], at_row(b, p, at, cpu_i64(m, i), cpu_i64(m, 0)), keep);
+		put(b, p, x[i], at_row(b, p, at, cpu_i64(m, i * depth(p)), cpu_i64(m, 0)), keep);
 }
 
 /* Panels of one column: k is contiguous in them too. */
-static void copy_block(Body *b, const Packing *p, V k, V base, V mask, V at)
+static void copy_block(Body *b, const Packing *p, V k, V base, V end, V at)
 {
-	u32 mark = body_mark(b);
-	b->coord[p->k.last - 1] = cpu_sub(b->m, k, base);
-	b->mask = mask;
-	put(b, p, operand_value(b, p), at, mask);
-	b->mask = NULL;
-	body_release(b, mark);
+	CpuModule *m = b->m;
+	V x = column_value(b, p, k, base, end);
+	V left = end ? cpu_div_up(m, cpu_sub(m, end, k), cpu_i64(m, depth(p))) : NULL;
+	put(b, p, x, at, end ? simd_mask(&b->lanes, left) : NULL);
 }
 
 /* k in [begin, end) by whole vectors, then what is left under a mask. */
 static void pack_columns(Body *b, const Packing *p, const Rows *rows, const Run *run, V from, V to_column)
 {
 	CpuModule *m = b->m;
-	V L = cpu_i64(m, b->lanes.lanes), span = cpu_sub(m, run->end, run->begin);
+	V L = cpu_i64(m, b->lanes.lanes * depth(p)), span = cpu_sub(m, run->end, run->begin);
 	V whole = cpu_add(m, run->begin, cpu_mul(m, cpu_div(m, span, L), L));
 	for (u32 pass = 0; pass < 2; pass++) {
 		CpuLoop k = { 0 };
 		cpu_loop_begin(m, &k, pass ? whole : run->begin, pass ? run->end : whole, L, 0, NULL);
-		V mask = pass ? simd_mask(&b->lanes, cpu_sub(m, run->end, k.index)) : NULL;
+		V end = pass ? run->end : NULL;
 		V at = at_row(b, p, to_column, cpu_sub(m, k.index, from), cpu_i64(m, 0));
 		if (p->width == 1)
-			copy_block(b, p, k.index, run->base, mask, at);
+			copy_block(b, p, k.index, run->base, end, at);
 		else
-			transpose_block(b, p, rows, k.index, run->base, mask, at);
+			transpose_block(b, p, rows, k.index, run->base, end, at);
 		k.unroll = 1;
 		cpu_loop_end(m, &k, NULL);
 	}

@@ -3,7 +3,9 @@
  *
  * A panel holds `width` columns (or rows) of an operand, for a range of K: element (k, x) is at
  * [k * width + x], as the register tile reads it; it is f32 (f64 where products are f64), already rounded
- * to what products are taken in. Columns past the end hold anything.
+ * to what products are taken in. Columns past the end hold anything. In a panel of pairs an element is
+ * two bf16 side by side, k and k + 1 (zero past the end): row j has k = 2 j and 2 j + 1 of the range, for
+ * simd_dot_bf16.
  *
  * After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008. */
 #ifndef PL_CPU_PANEL_H
@@ -49,6 +51,8 @@ typedef struct Packing {
 	DType compute; /* what products are taken in */
 	u32 lanes;     /* of a whole vector in that type */
 	bool along_k;  /* contiguous along k rather than x */
+	bool pairs;    /* false, unless set after packing_of; compute is bf16 then, and ranges begin at even k of
+			* the last dimension, whose extent is even where it is not the only one */
 } Packing;
 /* Rows that packing may write past the range of K. */
 enum { PACK_SPILL = 16 };
@@ -73,6 +77,7 @@ typedef struct Tile {
 	u32 rows, vectors; /* vectors of `lanes` */
 	u32 lanes;
 	DType dtype; /* f32 or f64 */
+	bool pairs;  /* of panels of pairs */
 } Tile;
 static inline u32 tile_width(Tile t)
 {
@@ -81,6 +86,8 @@ static inline u32 tile_width(Tile t)
 
 /* The best tile for an M x N product: what wastes least, then what computes best. */
 Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N);
+/* May the kernel's operands be packed in pairs, over dimensions k? */
+bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k);
 
 /* A local function (A panel of `rows` columns, B panel of `tile_width` columns, C, k, more): C, row-major
  * [rows][tile_width], is set to the sum over k of A^T B, or where `more` that is added, in order of k. */

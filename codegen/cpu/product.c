@@ -8,16 +8,22 @@ typedef LLVMValueRef V;
 
 enum { PIECE_K = 800 /* k in a panel of columns, at most */, PIECE_BYTES = 150 << 10 };
 
-static i64 product_piece(Tile t)
+/* Rows of a panel of columns, at most; and the k that it is for. */
+static i64 piece_rows(Tile t)
 {
 	i64 fit = PIECE_BYTES / (tile_width(t) * (t.dtype == DT_f64 ? 8 : 4));
 	return MIN(PIECE_K, fit) / 16 * 16;
 }
 
+static i64 piece_k(Tile t)
+{
+	return piece_rows(t) * (t.pairs ? 2 : 1);
+}
+
 u64 product_scratch(Tile t, i64 tiles, i64 k)
 {
-	u64 sums = k > product_piece(t) ? (u64)tiles : 1;
-	u64 n = (u64)(product_piece(t) + PACK_SPILL) * tile_width(t) + sums * t.rows * tile_width(t);
+	u64 sums = k > piece_k(t) ? (u64)tiles : 1;
+	u64 n = (u64)(piece_rows(t) + PACK_SPILL) * tile_width(t) + sums * t.rows * tile_width(t);
 	return n * (t.dtype == DT_f64 ? 8 : 4) + 64;
 }
 
@@ -30,7 +36,7 @@ static V at_element(const Product *p, V base, V index)
 V product_sums(const Product *p)
 {
 	return at_element(p, p->b->scratch,
-			  cpu_i64(p->b->m, (product_piece(p->t) + PACK_SPILL) * tile_width(p->t)));
+			  cpu_i64(p->b->m, (piece_rows(p->t) + PACK_SPILL) * tile_width(p->t)));
 }
 
 /* ---- the body ---- */
@@ -137,7 +143,9 @@ static void emit_cut(const Product *p, const Strip *s, const Cut *c)
 	V i = cpu_sub(m, tile.index, p->tile0);
 	pack_prefetch(b, &p->right, c->next_n, p->N, c->next_from, c->next_to, i, count);
 	V left = at_element(p, p->left, cpu_mul(m, tile.index, p->tile_size));
-	left = at_element(p, left, cpu_mul(m, cpu_sub(m, c->from, p->left_k), rows));
+	V row = cpu_sub(m, c->from, p->left_k);
+	row = p->t.pairs ? cpu_div(m, row, cpu_i64(m, 2)) : row;
+	left = at_element(p, left, cpu_mul(m, row, rows));
 	V sum = at_element(p, c->sums, cpu_mul(m, i, c->sum_stride));
 	cpu_call(m, p->tile_function, 5, (V[]){ left, b->scratch, sum, cpu_sub(m, c->to, c->from), c->more });
 	CpuIf done = { 0 };
@@ -156,7 +164,7 @@ void product(const Product *p)
 	Body *b = p->b;
 	CpuModule *m = b->m;
 	V one = cpu_i64(m, 1), zero = cpu_i64(m, 0), k = cpu_sub(m, p->k1, p->k0);
-	V cuts = cpu_max(m, one, cpu_div_up(m, k, cpu_i64(m, product_piece(p->t))));
+	V cuts = cpu_max(m, one, cpu_div_up(m, k, cpu_i64(m, piece_k(p->t))));
 	/* equal cuts, of whole vectors */
 	V length = cpu_div_up(m, cpu_div_up(m, k, cuts), cpu_i64(m, 16));
 	length = cpu_mul(m, cpu_max(m, length, one), cpu_i64(m, 16));

@@ -361,6 +361,25 @@ LLVMValueRef simd_multiply_add(const Simd *s, LLVMValueRef a, LLVMValueRef b, LL
 	return s->m->machine->has_fma ? simd_fma(s, a, b, c) : simd_add(s, simd_mul(s, a, b), c);
 }
 
+LLVMValueRef simd_dot_bf16(const Simd *s, LLVMValueRef acc, LLVMValueRef a, LLVMValueRef b)
+{
+	CpuModule *m = s->m;
+	if (m->machine->has_bf16 && s->lanes >= 4 && s->lanes <= 16) {
+		const char *name = s->lanes == 16 ? "llvm.x86.avx512bf16.dpbf16ps.512" :
+				   s->lanes == 8  ? "llvm.x86.avx512bf16.dpbf16ps.256" :
+						    "llvm.x86.avx512bf16.dpbf16ps.128";
+		LLVMTypeRef halves = LLVMVectorType(LLVMBFloatTypeInContext(m->context), 2 * s->lanes);
+		LLVMValueRef operand[] = { acc, LLVMBuildBitCast(B, a, halves, ""), LLVMBuildBitCast(B, b, halves, "") };
+		return cpu_intrinsic(m, name, 0, NULL, 3, operand);
+	}
+	LLVMValueRef upper = simd_i32(s, 0xffff0000), half = simd_i32(s, 16);
+	LLVMValueRef x = simd_bits(s, DT_f32, simd_and(s, a, upper)), y = simd_bits(s, DT_f32, simd_and(s, b, upper));
+	acc = simd_fma(s, x, y, acc);
+	x = simd_bits(s, DT_f32, LLVMBuildShl(B, a, half, ""));
+	y = simd_bits(s, DT_f32, LLVMBuildShl(B, b, half, ""));
+	return simd_fma(s, x, y, acc);
+}
+
 /* A divisor that does not trap: 1 in place of 0, and of -1 below the smallest a, where the quotient
  * wraps to the same. */
 static LLVMValueRef safe_divisor(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b,

@@ -78,6 +78,11 @@ LLVMValueRef simd_fma(const Simd *s, LLVMValueRef a, LLVMValueRef b,
 		      LLVMValueRef c); /* one rounding */
 /* a * b + c in the fewest instructions: fma where the CPU has it, else two roundings. */
 LLVMValueRef simd_multiply_add(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
+/* acc + the product of two pairs of bf16: lanes are 32 bits, the first of a pair in the lower half. One
+ * instruction where the CPU has it (vdpbf16ps). The definition, which is what others compute:
+ *   acc = fma(upper(a), upper(b), acc); acc = fma(lower(a), lower(b), acc)
+ * in f32, rounding to nearest even. The instruction takes and gives denormals as 0. */
+LLVMValueRef simd_dot_bf16(const Simd *s, LLVMValueRef acc, LLVMValueRef a, LLVMValueRef b);
 /* For integers as the graph defines them: the quotient rounded down, and 0 when b is 0. */
 LLVMValueRef simd_div(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_floordiv(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);

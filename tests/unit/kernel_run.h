@@ -4,6 +4,7 @@
  * ways, which must give the same bits; what is around its slots, workspace and scratch must stay. */
 #ifndef PL_TEST_KERNEL_RUN_H
 #define PL_TEST_KERNEL_RUN_H
+#include "codegen/cpu/kernels.h"
 #include "codegen/cpu/target.h"
 #include "ir/sample.h"
 
@@ -348,6 +349,42 @@ static inline void suite_run(Suite *s, u32 seed)
 		cpu_program_unload(p);
 		cpu_compiler_destroy(c);
 	}
+	arena_free(&s->arena);
+	*s = (Suite){ 0 };
+}
+
+/* ---- operands in pairs, as CPUs with a product of bf16 pairs want them ---- */
+
+/* Code with such panels for this CPU, which computes a pair's product by its definition. */
+static inline void emit_pairs(CpuModule *m, const void *argument)
+{
+	const Kernel *k = argument;
+	CpuMachine machine = *m->machine;
+	machine.bf16_pairs = true;
+	machine.has_bf16 = false;
+	m->machine = &machine;
+	Arena tmp = ARENA("emit");
+	cpu_kernel_class[k->class]->emit(m, k, &tmp, "pairs");
+	arena_free(&tmp);
+}
+
+static inline void suite_run_pairs(Suite *s, u32 seed)
+{
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
+	CpuMachine machine = *cpu_compiler_machine(c);
+	machine.bf16_pairs = true;
+	const TargetInfo *target = cpu_target(&machine, &s->arena);
+	for (u32 i = 0; i < s->cases.n; i++) {
+		CpuUnit unit = { "pairs", .emit = emit_pairs, .argument = s->cases.v[i].k };
+		CpuProgram *p;
+		cpu_compile(c, &s->arena, &unit, 1);
+		assert_null(cpu_program_load(cpu_compiler_machine(c), &unit.object, 1, &p));
+		run_case(&s->cases.v[i], seed + i, target, (KernelFunction *)(uintptr_t)cpu_program_find(p, "pairs"),
+			 "pairs");
+		cpu_program_unload(p);
+	}
+	cpu_compiler_destroy(c);
 	arena_free(&s->arena);
 	*s = (Suite){ 0 };
 }

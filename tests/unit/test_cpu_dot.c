@@ -253,6 +253,69 @@ static void test_operands(void **state)
 	suite_run(&s, 9);
 }
 
+/* ---- operands in pairs, as CPUs with a product of bf16 pairs want them ---- */
+
+/* Sums of odd and even length, pieces and blocks of K, both orientations of both operands, narrow panels. */
+static void test_pairs(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][3] = { { 21, 59, 75 }, { 9, 33, 32 }, { 1, 50, 17 }, { 40, 1, 129 }, { 3, 70, 1 },
+				       { 5, 20, 2001 }, { 2, 9, 9001 } };
+	for (u32 i = 0; i < COUNT(size); i++)
+		for (u32 t = 0; t < 4; t++) {
+			/* the last ones are long: two orientations do */
+			if (i > 4 && t != i % 2 && t != 3)
+				continue;
+			DType from = (i + t) % 3 ? DT_bf16 : DT_f32;
+			Dot d = dot_kernel(&s, "pairs", t & 1 ? 2 : 0, size[i][0], size[i][1], size[i][2], t, from, DT_bf16);
+			finish(&s, &d, DT_f32);
+		}
+	/* several dimensions of K: the last one's extent is even, or there are no pairs */
+	add_factored(&s, 3, 7, 5, 20, 4, 10, 0);
+	add_factored(&s, 3, 7, 5, 20, 4, 10, 3);
+	add_factored(&s, 3, 7, 5, 20, 4, 9, 1);
+	for (u32 i = s.cases.n - 3; i < s.cases.n; i++)
+		s.cases.v[i].k->compute = DT_bf16;
+	suite_run_pairs(&s, 11);
+}
+
+/* On CPUs that have the instruction, the inner loop is of it, and keeps its sums in registers. This machine need
+ * not have it: the code is read, not run. */
+static void test_pairs_code(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	Dot d = dot_kernel(&s, "pairs", 0, 64, 192, 256, 0, DT_bf16, DT_bf16);
+	finish(&s, &d, DT_f32);
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = "znver4" }, &c));
+	CpuCode code;
+	assert_null(cpu_code_units(c, (Kernel *[]){ d.k }, 1, &s.arena, &code));
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+	cpu_print(c, &code.unit[0], CPU_ASSEMBLY, to);
+	fclose(to);
+	/* blocks of code between labels: the fullest has four steps of a tile of 8 rows of 3 vectors */
+	u32 most = 0;
+	for (char *at = text, *end; at && *at; at = end) {
+		end = strstr(at, "\n.L");
+		if (end)
+			*end++ = 0;
+		u32 products = 0;
+		for (const char *p = at; (p = strstr(p, "vdpbf16ps")); p++)
+			products++;
+		most = MAX(most, products);
+		if (products)
+			assert_null(strstr(at, "rsp)"));
+	}
+	assert_int_equal(most, 4 * 8 * 3);
+	free(text);
+	cpu_compiler_destroy(c);
+	arena_free(&s.arena);
+}
+
 /* The tiles chosen waste little, and fit the registers. */
 static void test_tiles(void **state)
 {
@@ -285,7 +348,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
-		cmocka_unit_test(test_operands), cmocka_unit_test(test_tiles),
+		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
+		cmocka_unit_test(test_pairs_code),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,6 +87,22 @@ static void test_weights(void **state)
 	suite_run(&s, 52);
 }
 
+/* Operands in pairs of k; weights' derivatives have none. */
+static void test_pairs(void **state)
+{
+	(void)state;
+	static const Shape shape[] = {
+		{ 4, 50, 40, 24, 0, 50, DT_bf16, DT_bf16, 0 },
+		{ 4, 50, 40, 25, 5, 40, DT_f32, DT_bf16, 1 },
+		{ 3, 64, 33, 1901, 0, 64, DT_bf16, DT_bf16, 1 },
+	};
+	Suite s = { 0 };
+	for (u32 i = 0; i < COUNT(shape); i++)
+		add(&s, KERNEL_GROUPED, &shape[i]);
+	add(&s, KERNEL_GROUPED_WEIGHTS, &weights[6]);
+	suite_run_pairs(&s, 53);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -94,6 +110,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_pairs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -465,12 +465,52 @@ static void test_lanes(void **state)
 	on_targets(body_lanes, check_lanes);
 }
 
+/* ---- products of pairs of bf16: the definition, to the bit ---- */
+
+static void body_pairs(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef out, LLVMValueRef n)
+{
+	CpuLoop l;
+	LLVMValueRef zero = simd_constant(s, DT_f32, 0);
+	cpu_loop_begin(s->m, &l, i64_(s, 0), n, i64_(s, 1), 1, &zero);
+	LLVMValueRef row = cpu_mul(s->m, l.index, i64_(s, s->lanes));
+	LLVMValueRef x = simd_load(s, DT_i32, at(s, DT_i32, a, row), 0), y = simd_load(s, DT_i32, at(s, DT_i32, b, row), 0);
+	LLVMValueRef next = simd_dot_bf16(s, l.carried[0], x, y);
+	cpu_loop_end(s->m, &l, &next);
+	simd_store(s, DT_f32, l.carried[0], out, 0);
+}
+
+static void check_pairs(Run *run, u32 lanes)
+{
+	enum { N = 37 };
+	u16 a[N * 64][2] = { 0 }, b[N * 64][2] = { 0 };
+	f32 out[64];
+	for (u32 i = 0; i < N * lanes; i++)
+		for (u32 h = 0; h < 2; h++) {
+			a[i][h] = bf16_from_f32((f32)((i * 37 + h * 11) % 101) / 7 - 6);
+			b[i][h] = bf16_from_f32((f32)((i * 53 + h * 29) % 97) / 9 - 5);
+		}
+	run(a, b, out, N);
+	for (u32 j = 0; j < lanes; j++) {
+		f32 sum = 0;
+		for (u32 i = j; i < N * lanes; i += lanes)
+			for (u32 h = 2; h-- > 0;)
+				sum = fmaf(f32_from_bf16(a[i][h]), f32_from_bf16(b[i][h]), sum);
+		assert_true(out[j] == sum);
+	}
+}
+
+static void test_pairs(void **state)
+{
+	(void)state;
+	on_targets(body_pairs, check_pairs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tails),   cmocka_unit_test(test_half),
 		cmocka_unit_test(test_convert), cmocka_unit_test(test_arithmetic),
-		cmocka_unit_test(test_lanes),
+		cmocka_unit_test(test_lanes),   cmocka_unit_test(test_pairs),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	arena_free(&arena);
