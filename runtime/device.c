@@ -7,6 +7,8 @@
 
 static const Device *const devices[] = { &device_cpu, &device_cuda, &device_null };
 
+const char *const device_move_name[DEVICE_MOVES] = { "copy", "copy past caches", "update in place" };
+
 const Device *device_find(const char *name)
 {
 	for (u32 i = 0; i < COUNT(devices); i++)

@@ -35,6 +35,15 @@ typedef struct DeviceChoice {
 	const char *what, *chosen;
 } DeviceChoice;
 
+/* The ways in which bytes are moved through a device's memory. */
+typedef enum DeviceMove {
+	MOVE_COPY,   /* read here, write there: a CPU reads lines before it writes them, and that is not counted */
+	MOVE_STREAM, /* the same with stores that go past the caches */
+	MOVE_UPDATE, /* read and write in place, as an optimizer does */
+	DEVICE_MOVES
+} DeviceMove;
+extern const char *const device_move_name[DEVICE_MOVES]; /* "copy", "copy past caches", "update in place" */
+
 typedef struct DeviceBytes {
 	u64 arena;     /* as planned */
 	u64 workspace; /* beside the arena: threads' scratch, libraries' workspace, staging */
@@ -68,6 +77,9 @@ typedef struct Device {
 	Status (*synchronize)(void *state);
 	/* What a short matrix multiplication reaches in FLOPs a second: operands of `dtype`, sums in f32. 0: unknown. */
 	f64 (*peak)(void *state, PackageDtype dtype);
+	/* Bytes read and written a second, measured on memory of its own that is given back; 0: no such way, or unknown.
+	 * NULL: all unknown. */
+	Status (*bandwidth)(void *state, f64 rate[DEVICE_MOVES]);
 	/* "2 threads", "NVIDIA H100 80GB HBM3, driver 12.8, cuBLASLt 13.1", in `a`. */
 	const char *(*describe)(const void *state, Arena *a);
 	u32 (*choices)(const void *state, Arena *a, const DeviceChoice **out);

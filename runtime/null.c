@@ -90,6 +90,14 @@ static f64 null_peak(void *state, PackageDtype dtype)
 	return 0;
 }
 
+static Status null_bandwidth(void *state, f64 rate[DEVICE_MOVES])
+{
+	(void)state;
+	for (int i = 0; i < DEVICE_MOVES; i++)
+		rate[i] = 0;
+	return OK;
+}
+
 static const char *null_describe(const void *state, Arena *a)
 {
 	(void)state, (void)a;
@@ -125,6 +133,7 @@ const Device device_null = {
 	.run = null_run,
 	.synchronize = null_synchronize,
 	.peak = null_peak,
+	.bandwidth = null_bandwidth,
 	.describe = null_describe,
 	.choices = null_choices,
 	.choose = null_choose,

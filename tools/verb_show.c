@@ -1,9 +1,9 @@
 /* tools/verb_show.c: `plinth show FILE`: what a model is made of; or, with --stage, its program at a level on the way
  * down, as text. */
 #include "passes/fuse.h"
-#include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
 #include "support/io.h"
+#include "tools/sizes.h"
 #include "tools/source.h"
 #include "tools/summary.h"
 #include "tools/verbs.h"
@@ -62,64 +62,6 @@ static bool wanted_entry(const char *name)
 	for (int i = 0; i < entry.n; i++)
 		wanted |= !strcmp(entry.v[i], name);
 	return wanted;
-}
-
-/* ---- sizes ---- */
-
-/* The number that --sizes or the recipe gives a symbol; NULL: none does. */
-static const char *size_given(Arena *a, const Model *m, const char *symbol)
-{
-	for (const char *at = sizes; at && *at;) {
-		size_t n = strcspn(at, ",");
-		if (!strncmp(at, symbol, strlen(symbol)) && at[strlen(symbol)] == '=')
-			return arena_printf(a, "%.*s", (int)(n - strlen(symbol) - 1), at + strlen(symbol) + 1);
-		at += n + (at[n] == ',');
-	}
-	for (u32 i = 0; i < m->symbol.n; i++)
-		if (!strcmp(m->symbol.v[i], symbol))
-			return arena_printf(a, "%lld", (long long)m->symbol_value.v[i]);
-	return NULL;
-}
-
-/* "B=8,T=256" of all symbols of the program; `missing`: those without a number. */
-static const char *all_sizes(Arena *a, const Model *m, const char **missing)
-{
-	Buf have = { .arena = a }, lack = { .arena = a };
-	const char **symbol;
-	u32 n = program_symbols(a, m->program, &symbol);
-	for (u32 i = 0; i < n; i++) {
-		const char *value = size_given(a, m, symbol[i]);
-		if (value)
-			buf_printf(&have, "%s%s=%s", have.n ? "," : "", symbol[i], value);
-		else
-			buf_printf(&lack, "%s%s=..", lack.n ? "," : "", symbol[i]);
-	}
-	*missing = lack.n ? lack.text : NULL;
-	return have.n ? have.text : "";
-}
-
-/* --sizes may name only what there is. */
-static bool sizes_known(Arena *a, const Model *m)
-{
-	const char **symbol;
-	u32 n = program_symbols(a, m->program, &symbol);
-	for (const char *at = sizes; at && *at;) {
-		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
-		bool known = false;
-		char *end = NULL;
-		for (u32 i = 0; i < n; i++)
-			known |= strlen(symbol[i]) == name && !strncmp(symbol[i], at, name);
-		if (!known || at[name] != '=' || strtoll(at + name + 1, &end, 10) < 1 || end != at + length) {
-			Buf all = { .arena = a };
-			for (u32 i = 0; i < n; i++)
-				buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
-			verb_misused("show", "--sizes %.*s: a size is NAME=NUMBER, and the model has %s", (int)length, at,
-				     n ? all.text : "none that is not a number already");
-			return false;
-		}
-		at += length + (at[length] == ',');
-	}
-	return true;
 }
 
 /* ---- stages ---- */
@@ -193,10 +135,11 @@ static int show_model(SourceFile *f)
 {
 	if (!f->model->program->entry.n || !*f->model->name)
 		return verb_misused("show", "the file declares no model: there is nothing to count. --stage=ast shows what it says");
-	const char *missing, *bound = all_sizes(&f->arena, f->model, &missing);
+	Status unknown = sizes_check(&f->arena, f->model, "--sizes", sizes);
+	if (unknown)
+		return verb_misused("show", "%s", unknown->text);
+	const char *missing, *bound = sizes_all(&f->arena, f->model, sizes, &missing);
 	Compiled compiled = { 0 };
-	if (!sizes_known(&f->arena, f->model))
-		return 1;
 	if (missing && stage)
 		return verb_misused("show", "which sizes? --sizes %s", missing);
 	int status = missing ? 0 : plan_model(f, bound, &compiled);

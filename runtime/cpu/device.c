@@ -1,7 +1,7 @@
 /* runtime/cpu/device.c: the CPU as a device: threads divide the tasks of each kernel and never change what is
  * computed. The arena is the host's own memory, so that nothing is copied to read or write it. */
 #include "runtime/device.h"
-#include "runtime/cpu/memory.h"
+#include "runtime/cpu/bandwidth.h"
 #include "runtime/cpu/peak.h"
 #include "support/str.h"
 
@@ -147,6 +147,16 @@ static f64 cpu_peak(void *state, PackageDtype dtype)
 	return peak_measure(((Cpu *)state)->threads, dtype == PACKAGE_BF16 ? PEAK_BF16 : PEAK_F32);
 }
 
+static Status cpu_bandwidth(void *state, f64 rate[DEVICE_MOVES])
+{
+	Bandwidth b;
+	TRY(bandwidth_open(((Cpu *)state)->threads, 0, &b));
+	for (int i = 0; i < DEVICE_MOVES; i++)
+		rate[i] = bandwidth_measure(&b, (DeviceMove)i);
+	bandwidth_close(&b);
+	return OK;
+}
+
 static const char *cpu_describe(const void *state, Arena *a)
 {
 	u32 n = threads_count(((const Cpu *)state)->threads);
@@ -179,6 +189,7 @@ const Device device_cpu = {
 	.run = cpu_run,
 	.synchronize = cpu_synchronize,
 	.peak = cpu_peak,
+	.bandwidth = cpu_bandwidth,
 	.describe = cpu_describe,
 	.choices = cpu_choices,
 	.choose = cpu_choose,

@@ -191,6 +191,16 @@ static void conforms(const char *device)
 	good(executor_run(m.x, m.twice, stop, &steps));
 	assert_int_equal(steps, 1);
 	good(executor_synchronize(m.x));
+	/* measuring the memory leaves alone what is in it */
+	f64 rate[DEVICE_MOVES] = { 0 };
+	f32 after[N];
+	good(executor_read(m.x, m.total, x));
+	if (m.x->device->bandwidth)
+		good(m.x->device->bandwidth(m.x->state, rate));
+	for (u32 i = 0; i < DEVICE_MOVES; i++)
+		assert_true(rate[i] >= 0 && isfinite(rate[i]));
+	good(executor_read(m.x, m.total, after));
+	assert_memory_equal(x, after, sizeof x);
 	/* what it chose it can repeat, and nothing else */
 	const DeviceChoice *choice;
 	u32 n = m.x->device->choices(m.x->state, &m.arena, &choice);

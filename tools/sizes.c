@@ -1,0 +1,59 @@
+/* tools/sizes.c: see sizes.h. */
+#include "tools/sizes.h"
+#include "passes/graph/bind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+Status sizes_check(Arena *a, const Model *m, const char *option, const char *given)
+{
+	const char **symbol;
+	u32 n = program_symbols(a, m->program, &symbol);
+	for (const char *at = given; at && *at;) {
+		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
+		bool known = false;
+		char *end = NULL;
+		for (u32 i = 0; i < n; i++)
+			known |= strlen(symbol[i]) == name && !strncmp(symbol[i], at, name);
+		if (!known || at[name] != '=' || strtoll(at + name + 1, &end, 10) < 1 || end != at + length) {
+			Buf all = { .arena = a };
+			for (u32 i = 0; i < n; i++)
+				buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
+			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER, and the model has %s", option, (int)length, at,
+				    n ? all.text : "none that is not a number already");
+		}
+		at += length + (at[length] == ',');
+	}
+	return OK;
+}
+
+/* The number that `given` or the recipe gives a symbol; NULL: none does. */
+static const char *size_of(Arena *a, const Model *m, const char *given, const char *symbol)
+{
+	for (const char *at = given; at && *at;) {
+		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
+		if (name < length && !strncmp(at, symbol, name) && !symbol[name])
+			return arena_strn(a, (Str){ at + name + 1, length - name - 1 });
+		at += length + (at[length] == ',');
+	}
+	for (u32 i = 0; i < m->symbol.n; i++)
+		if (!strcmp(m->symbol.v[i], symbol))
+			return arena_printf(a, "%lld", (long long)m->symbol_value.v[i]);
+	return NULL;
+}
+
+const char *sizes_all(Arena *a, const Model *m, const char *given, const char **missing)
+{
+	Buf have = { .arena = a }, lack = { .arena = a };
+	const char **symbol;
+	u32 n = program_symbols(a, m->program, &symbol);
+	for (u32 i = 0; i < n; i++) {
+		const char *value = size_of(a, m, given, symbol[i]);
+		if (value)
+			buf_printf(&have, "%s%s=%s", have.n ? "," : "", symbol[i], value);
+		else
+			buf_printf(&lack, "%s%s=..", lack.n ? "," : "", symbol[i]);
+	}
+	*missing = lack.n ? lack.text : NULL;
+	return have.n ? have.text : "";
+}

@@ -1,0 +1,173 @@
+/* tools/verb_bench.c: `plinth bench MODEL`: how fast a training step is here, what it could be at best, and which
+ * kernels make up the difference. */
+#include "support/clock.h"
+#include "tools/bench.h"
+#include "tools/sizes.h"
+#include "tools/verbs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static SourceOptions given;
+static RunOptions run_on;
+static const char *sizes, *precision, *data, *trace;
+static TextList sweep;
+static i64 steps, runs = 5, repeat = 5;
+static bool forward, kernels, all, cold, json, csv;
+
+static const Option options[] = {
+	SOURCE_OPTIONS(given),
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
+	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4", "one measurement for each value; several of these: for each pair of values" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32 or bf16: what matrix multiplies and attention take; else as the file says" },
+	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
+	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
+	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards to read, as train reads them; random tokens if not given" },
+	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
+	{ "kernels", 'k', OPTION_FLAG, &kernels, NULL, "kernels alone: each several times in a row, in families by class and shape" },
+	{ "repeat", 0, OPTION_INT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
+	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel in the table, not only those that make up 99% of the time" },
+	{ "cold", 0, OPTION_FLAG, &cold, NULL, "compile everything: leave the compiler's cache alone" },
+	RUN_OPTIONS(run_on),
+	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "a profiled step, for https://ui.perfetto.dev or chrome://tracing" },
+	{ "json", 'j', OPTION_FLAG, &json, NULL, "all that was measured, as JSON" },
+	{ "csv", 0, OPTION_FLAG, &csv, NULL, "a row for each step and kernel, as comma-separated values" },
+};
+
+static const Command command = {
+	.name = "bench",
+	.operands = "MODEL",
+	.least = 1,
+	.most = 1,
+	.about = "Measures training steps of a model as `plinth train` runs them (micro-steps, the\n"
+		 "loss read, the update), and what its kernels take one by one. Runs take turns with\n"
+		 "probes of the machine's arithmetic and memory; of all, the median counts, and least\n"
+		 "and most stand beside it. Beside each kernel stands its bound by the roofline: the\n"
+		 "larger of its FLOPs at the measured peak and its bytes at the measured bandwidth.\n"
+		 "TFLOPS are the model's: what forward and backward need, causal attention as the\n"
+		 "half that it is; MFU is their share of the published peak, where that is known.",
+	.example = "  plinth bench models/gpt2.plinth --sizes B=4,T=64\n"
+		   "  plinth bench models/gpt2.plinth --preset tiny --sweep B=1,2,4,8 --json >bench.json\n"
+		   "  plinth bench models/gpt2.plinth --kernels --precision bf16\n"
+		   "  plinth bench models/gpt2.plinth --trace step.json",
+	.option = options,
+	.noption = COUNT(options),
+};
+
+/* ---- the sizes to measure ---- */
+
+typedef VEC(const char *) Texts;
+
+/* Each of `have` with each value of "B=1,2,4" behind it. */
+static Status with_values(Arena *a, const char *text, const Texts *have, Texts *out)
+{
+	const char *equals = strchr(text, '=');
+	if (!equals || equals == text || !equals[1])
+		return FAIL(STATUS_INPUT, "--sweep %s: a sweep is NAME=NUMBER,NUMBER,...", text);
+	for (u32 i = 0; i < have->n; i++)
+		for (const char *at = equals + 1; *at;) {
+			size_t n = strcspn(at, ",");
+			/* the first one given wins */
+			const char *one = arena_printf(a, "%.*s=%.*s%s%s", (int)(equals - text), text, (int)n, at, *have->v[i] ? "," : "",
+						       have->v[i]);
+			VEC_PUSH(a, out, one);
+			at += n + (at[n] == ',');
+		}
+	return OK;
+}
+
+static Status all_points(Lm *lm, Texts *out)
+{
+	Arena *a = &lm->arena;
+	Texts at = { 0 };
+	TRY(sizes_check(a, lm->model, "--sizes", sizes));
+	VEC_PUSH(a, &at, sizes ? sizes : "");
+	for (int i = 0; i < sweep.n; i++) {
+		Texts next = { 0 };
+		TRY(with_values(a, sweep.v[i], &at, &next));
+		at = next;
+	}
+	for (u32 i = 0; i < at.n; i++) {
+		const char *missing;
+		TRY(sizes_check(a, lm->model, "--sweep", sweep.n ? at.v[i] : NULL));
+		const char *numbers = sizes_all(a, lm->model, at.v[i], &missing);
+		if (missing)
+			return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+		VEC_PUSH(a, out, numbers);
+	}
+	return OK;
+}
+
+/* ---- the verb ---- */
+
+static Status report(const Bench *b, u32 n)
+{
+	if (json)
+		bench_print_json(b, n, stdout);
+	else if (csv)
+		bench_print_csv(b, n, stdout);
+	else
+		bench_print(b, n, all ? 1 : 0.99, stdout);
+	if (!trace)
+		return OK;
+	if (n != 1 || b->failed)
+		return FAIL(STATUS_INPUT, "--trace is of one measurement, and there are %u", n);
+	return bench_trace(b, trace);
+}
+
+static Status run(Lm *lm, f64 started)
+{
+	if (!forward && !lm->model->has_train)
+		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is; --forward measures the forward pass",
+			    lm->operand.source);
+	Texts point = { 0 };
+	TRY(all_points(lm, &point));
+	BenchOptions o = { .run = &run_on, .precision = precision ? precision : lm->model->precision, .runs = (u32)runs,
+			   .steps = (u32)steps, .forward = forward, .cold = cold, .repeat = kernels ? (u32)repeat : 1, .started = started };
+	Shards shards = { 0 }, validation = { 0 };
+	bool has_validation = false;
+	if (data) {
+		TRY(lm_data(lm, data, &shards, &validation, &has_validation));
+		o.data = &shards;
+	}
+	Bench *b = NEWN(&lm->arena, Bench, point.n);
+	u32 n = 0;
+	Status s = data ? lm_check_vocabulary(lm, shards.vocabulary, "the data's tokenizer") : OK;
+	while (!s && n < point.n) {
+		s = bench_measure(lm, &o, point.v[n], point.n > 1, &b[n]);
+		n++;
+		o.started = clock_seconds();
+		/* one measurement's memory at a time; what reports read stays in the arena */
+		if (point.n > 1 && !s)
+			bench_release(&b[n - 1]);
+	}
+	if (!s)
+		s = report(b, n);
+	for (u32 i = 0; i < n; i++)
+		bench_close(&b[i]);
+	shards_close(&shards);
+	shards_close(&validation);
+	return s;
+}
+
+int verb_bench(int argc, char **argv)
+{
+	f64 started = clock_seconds();
+	char **operand;
+	int n, status;
+	if (!options_parse(&command, argc, argv, &operand, &n, &status))
+		return status;
+	if (steps < 0 || runs < 1 || runs > 1000 || repeat < 2)
+		return verb_misused("bench", "--steps and --runs are at least 1 (--runs at most 1000), --repeat at least 2");
+	if (json && csv)
+		return verb_misused("bench", "--json and --csv exclude each other");
+	if (trace && kernels)
+		return verb_misused("bench", "--trace shows a step as it is, and --kernels repeats its kernels");
+	Lm lm;
+	Status s = lm_open(operand[0], &given, &lm);
+	if (!s)
+		s = run(&lm, started);
+	status = s ? lm_failed("bench", &lm, s) : 0;
+	lm_close(&lm);
+	return status;
+}
