@@ -4,27 +4,28 @@
  * counts, and least and most stand beside it. */
 #ifndef PL_BENCH_H
 #define PL_BENCH_H
+#include "runtime/cuda/nvml.h"
 #include "tools/lm.h"
 #include "tools/roofline.h"
 
 typedef struct BenchOptions {
 	const RunOptions *run;
 	const char *precision;
-	u32 runs, steps;  /* steps 0: as many as take about a second */
-	bool forward;     /* the entry `forward` alone instead of a training step */
-	bool cold;        /* the compiler's cache is neither read nor written */
-	u32 repeat;       /* of each kernel in a profile, one behind the other; 1: as in a step */
+	u32 runs, steps;    /* steps 0: as many as take about a second */
+	bool forward;       /* the entry `forward` alone instead of a training step */
+	bool cold;          /* the compiler's cache is neither read nor written */
+	u32 repeat;         /* of each kernel in a profile, one behind the other; 1: as in a step */
 	const Shards *data; /* NULL: random tokens */
-	f64 started;      /* clock_seconds() when the command began */
+	f64 started;        /* clock_seconds() when the command began */
 } BenchOptions;
 
 /* One entry as a step runs it. */
 typedef struct BenchEntry {
 	const PackageEntry *entry, *profiled; /* `profiled`: with repeats, else the same */
 	const EntryPlan *plan;
-	u32 times;      /* that it runs in a step */
-	u32 *of;        /* [profiled->nstep] the entry's step */
-	f64 *seconds;   /* [profile * nstep + step] all times together; with repeats, the least of them, times `times` */
+	u32 times;    /* that it runs in a step */
+	u32 *of;      /* [profiled->nstep] the entry's step */
+	f64 *seconds; /* [profile * nstep + step] all times together; with repeats, the least of them, times `times` */
 } BenchEntry;
 
 enum { BENCH_ENTRIES = 3 };
@@ -33,36 +34,41 @@ enum { BENCH_ENTRIES = 3 };
 typedef struct Bench {
 	Lm *lm;
 	BenchOptions options;
-	const char *sizes;     /* "B=8,T=256" */
-	const char *failed;    /* why there are no numbers; NULL: there are */
+	const char *sizes;  /* "B=8,T=256" */
+	const char *failed; /* why there are no numbers; NULL: there are */
 	LmRun run;
 	/* what a step is */
 	BenchEntry entry[BENCH_ENTRIES];
 	u32 nentry, accumulate;
-	f64 tokens, flops, flops_full; /* as models' FLOPs are counted: causal attention as its half, as the full square */
+	f64 tokens;
+	f64 flops, flops_full;          /* the model's: causal attention as its half, as the full square */
 	f64 kernel_flops, kernel_bytes; /* of all its kernels */
 	/* the machine */
 	const char *device, *machine; /* "cpu", "2 threads, znver4" */
 	Spread peak, narrow_peak;     /* FLOPs a second */
 	Spread bandwidth[DEVICE_MOVES];
-	Limits limit;                 /* medians; of bandwidth, the best of the kinds */
-	f64 step_peak;                /* that of what its matrix products take */
-	f64 datasheet;                /* dense peak as published, FLOPs a second; 0: unknown */
-	f64 load[2];                  /* of the last minute, before and after */
+	Limits limit;  /* medians; of bandwidth, the best of the kinds */
+	f64 step_peak; /* that of what its matrix products take */
+	f64 datasheet; /* dense peak as published, FLOPs a second; 0: unknown */
+	f64 load[2];   /* of the last minute, before and after */
+	bool has_clocks;                            /* of a GPU, while steps ran: */
+	Spread sm_mhz, memory_mhz, watts, celsius;
+	f64 most_mhz, limit_watts;                  /* 0: unknown */
+	u64 held;                                   /* GPU_HELD_ */
 	/* measured */
-	u32 steps;             /* of a run */
-	f64 *run_seconds;      /* [runs] a step's */
-	Spread step;           /* seconds */
-	f64 first_step;        /* seconds from the command's beginning to the end of the first step */
-	f64 loss[2];           /* of the first step and the last: that it did something */
-	u64 held_bytes;        /* on the device: the arena and what is beside it */
+	u32 steps;                     /* of a run */
+	f64 *run_seconds;              /* [runs] a step's */
+	Spread step;                   /* seconds */
+	f64 first_step;                /* seconds from the command's beginning to the end of the first step */
+	f64 loss[2];                   /* of the first step and the last: that it did something */
+	u64 held_bytes;                /* on the device: the arena and what is beside it */
 	u64 resident_before, resident; /* the most in use by the process, before its arena and at the end */
 	KernelRun *kernel;
 	u32 nkernel;
 	KernelGroup *group;
 	u32 ngroup;
-	Spread kernels;        /* seconds of all kernels of a profiled step */
-	Bound bound;           /* of the step: the sum over its kernels */
+	Spread kernels; /* seconds of all kernels of a profiled step */
+	Bound bound;    /* of the step: the sum over its kernels */
 } Bench;
 
 /* Compiles, allocates, measures. What the world refuses is out->failed where `lenient`, else a failure. All that `out`

@@ -16,18 +16,19 @@ static json_t *real(f64 x)
 
 static json_t *spread(Spread s)
 {
-	return json_pack("{s:o, s:o, s:o, s:I}", "median", real(s.median), "least", real(s.least), "most", real(s.most), "measurements",
-			 (json_int_t)s.n);
+	return json_pack("{s:o, s:o, s:o, s:I}", "median", real(s.median), "least", real(s.least), "most", real(s.most),
+			 "measurements", (json_int_t)s.n);
 }
 
 static json_t *kernel(const KernelGroup *g)
 {
 	f64 s = g->seconds.median;
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:b, s:o, s:s, s:o}", "entry", g->first.entry, "name", g->first.name,
-			 "class", g->first.class, "shape", g->first.shape, "file", g->first.file, "line", (json_int_t)g->first.line, "calls",
-			 (json_int_t)g->calls, "seconds", spread(g->seconds), "flops", real(g->flops), "bytes", real(g->bytes),
-			 "narrow", (int)g->first.narrow, "bound_seconds", real(g->bound.seconds), "bound_by", g->bound.by_flops ? "flops" : "bytes",
-			 "of_bound", real(s > 0 ? g->bound.seconds / s : NAN));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:b, s:o, s:s, s:o}", "entry",
+			 g->first.entry, "name", g->first.name, "class", g->first.class, "shape", g->first.shape,
+			 "file", g->first.file, "line", (json_int_t)g->first.line, "calls", (json_int_t)g->calls,
+			 "seconds", spread(g->seconds), "flops", real(g->flops), "bytes", real(g->bytes), "narrow",
+			 (int)g->first.narrow, "bound_seconds", real(g->bound.seconds), "bound_by",
+			 g->bound.by_flops ? "flops" : "bytes", "of_bound", real(s > 0 ? g->bound.seconds / s : NAN));
 }
 
 static json_t *compile(const Bench *b)
@@ -35,10 +36,12 @@ static json_t *compile(const Bench *b)
 	const DriverTimes *t = &b->run.compiled.times;
 	json_t *passes = json_array();
 	for (u32 i = 0; i < t->pass.n; i++)
-		json_array_append_new(passes, json_pack("{s:s, s:o}", "pass", t->pass.v[i].pass, "seconds", real(t->pass.v[i].seconds)));
-	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}", "seconds", real(t->total), "passes_seconds", real(t->passes), "plan_seconds",
-			 real(t->plan), "code_seconds", real(t->code), "units", (json_int_t)(t->compiled + t->cached), "from_cache",
-			 (json_int_t)t->cached, "passes", passes, "first_step_seconds", real(b->first_step));
+		json_array_append_new(passes, json_pack("{s:s, s:o}", "pass", t->pass.v[i].pass, "seconds",
+							real(t->pass.v[i].seconds)));
+	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}", "seconds", real(t->total), "passes_seconds",
+			 real(t->passes), "plan_seconds", real(t->plan), "code_seconds", real(t->code), "units",
+			 (json_int_t)(t->compiled + t->cached), "from_cache", (json_int_t)t->cached, "passes", passes,
+			 "first_step_seconds", real(b->first_step));
 }
 
 static json_t *machine(const Bench *b)
@@ -46,9 +49,21 @@ static json_t *machine(const Bench *b)
 	json_t *bandwidth = json_object();
 	for (int k = 0; k < DEVICE_MOVES; k++)
 		json_object_set_new(bandwidth, device_move_name[k], spread(b->bandwidth[k]));
-	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load", real(b->load[0]),
-			 real(b->load[1]), "peak_flops", spread(b->peak), "narrow_peak_flops", spread(b->narrow_peak), "bandwidth", bandwidth,
-			 "datasheet_flops", b->datasheet > 0 ? real(b->datasheet) : json_null());
+	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load",
+			 real(b->load[0]), real(b->load[1]), "peak_flops", spread(b->peak), "narrow_peak_flops",
+			 spread(b->narrow_peak), "bandwidth", bandwidth, "datasheet_flops",
+			 b->datasheet > 0 ? real(b->datasheet) : json_null());
+}
+
+static json_t *clocks(const Bench *b)
+{
+	if (!b->has_clocks)
+		return json_null();
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "sm_mhz", spread(b->sm_mhz), "memory_mhz",
+			 spread(b->memory_mhz), "watts", spread(b->watts), "celsius", spread(b->celsius), "most_sm_mhz",
+			 real(b->most_mhz), "limit_watts", real(b->limit_watts), "held_by_power",
+			 (int)((b->held & GPU_HELD_POWER) != 0), "held_by_heat",
+			 (int)((b->held & (GPU_HELD_HEAT | GPU_HELD_SLOWDOWN)) != 0));
 }
 
 static json_t *step(const Bench *b)
@@ -57,15 +72,18 @@ static json_t *step(const Bench *b)
 	json_t *runs = json_array();
 	for (u32 r = 0; r < b->options.runs; r++)
 		json_array_append_new(runs, real(b->run_seconds[r]));
-	json_t *j = json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "seconds", spread(b->step), "runs", runs, "steps_of_a_run",
-			      (json_int_t)b->steps, "tokens", real(b->tokens), "tokens_per_second", real(b->tokens / s), "flops", real(b->flops),
-			      "flops_full_square", real(b->flops_full), "kernel_flops", real(b->kernel_flops), "kernel_bytes", real(bytes));
-	json_object_update_new(j, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_second", real(b->flops / s),
-					    "flops_per_second_full_square", real(b->flops_full / s), "mfu",
-					    b->datasheet > 0 ? real(b->flops / s / b->datasheet) : json_null(), "of_measured_peak",
-					    real(b->flops / s / b->step_peak), "of_measured_bandwidth", real(bytes / s / b->limit.bandwidth),
-					    "roofline_seconds", real(b->bound.seconds), "of_roofline", real(b->bound.seconds / s), "loss",
-					    json_pack("[o, o]", real(b->loss[0]), real(b->loss[1]))));
+	json_t *j = json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "seconds", spread(b->step), "runs", runs,
+			      "steps_of_a_run", (json_int_t)b->steps, "tokens", real(b->tokens), "tokens_per_second",
+			      real(b->tokens / s), "flops", real(b->flops), "flops_full_square", real(b->flops_full),
+			      "kernel_flops", real(b->kernel_flops), "kernel_bytes", real(bytes));
+	json_object_update_new(j,
+			       json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_second",
+					 real(b->flops / s), "flops_per_second_full_square", real(b->flops_full / s),
+					 "mfu", b->datasheet > 0 ? real(b->flops / s / b->datasheet) : json_null(),
+					 "of_measured_peak", real(b->flops / s / b->step_peak), "of_measured_bandwidth",
+					 real(bytes / s / b->limit.bandwidth), "roofline_seconds",
+					 real(b->bound.seconds), "of_roofline", real(b->bound.seconds / s), "loss",
+					 json_pack("[o, o]", real(b->loss[0]), real(b->loss[1]))));
 	return j;
 }
 
@@ -77,11 +95,13 @@ static json_t *point(const Bench *b)
 	for (u32 i = 0; i < b->ngroup; i++)
 		json_array_append_new(kernels, kernel(&b->group[i]));
 	const Package *p = b->run.package;
-	json_t *memory = json_pack("{s:I, s:I, s:I, s:I, s:I}", "planned_bytes", (json_int_t)p->arena_bytes, "persistent_bytes",
-				   (json_int_t)p->persistent_bytes, "held_bytes", (json_int_t)b->held_bytes,
-				   "resident_before_bytes", (json_int_t)b->resident_before, "resident_bytes", (json_int_t)b->resident);
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "sizes", b->sizes, "step", step(b), "kernels_seconds", spread(b->kernels),
-			 "compile", compile(b), "memory", memory, "machine", machine(b), "alone", (int)(b->options.repeat > 1), "kernels", kernels);
+	json_t *memory = json_pack("{s:I, s:I, s:I, s:I, s:I}", "planned_bytes", (json_int_t)p->arena_bytes,
+				   "persistent_bytes", (json_int_t)p->persistent_bytes, "held_bytes",
+				   (json_int_t)b->held_bytes, "resident_before_bytes", (json_int_t)b->resident_before,
+				   "resident_bytes", (json_int_t)b->resident);
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "sizes", b->sizes, "step", step(b),
+			 "kernels_seconds", spread(b->kernels), "compile", compile(b), "memory", memory, "machine",
+			 machine(b), "alone", (int)(b->options.repeat > 1), "kernels", kernels);
 }
 
 void bench_print_json(const Bench *b, u32 n, FILE *to)
@@ -90,9 +110,11 @@ void bench_print_json(const Bench *b, u32 n, FILE *to)
 	json_t *points = json_array();
 	for (u32 i = 0; i < n; i++)
 		json_array_append_new(points, point(&b[i]));
-	json_t *all = json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s, s:o}", "plinth", PLINTH_VERSION, "model", b->lm->model->name, "source",
-				b->lm->operand.source, "preset", o->preset, "entry", b->options.forward ? "forward" : "step", "precision",
+	json_t *all = json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s, s:o}", "plinth", PLINTH_VERSION, "model",
+				b->lm->model->name, "source", b->lm->operand.source, "preset", o->preset, "entry",
+				b->options.forward ? "forward" : "step", "precision",
 				b->options.precision ? b->options.precision : "f32", "points", points);
+	assert(all && "a format that does not fit its arguments");
 	json_dumpf(all, to, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
 	fputc('\n', to);
 	json_decref(all);
@@ -102,34 +124,36 @@ void bench_print_json(const Bench *b, u32 n, FILE *to)
 
 enum { TRACK_ENTRIES = 1, TRACK_KERNELS = 2 };
 
-static void event(json_t *events, const char *name, const char *category, u32 track, f64 begin, f64 seconds, json_t *arguments)
+static void event(json_t *events, const char *name, const char *category, u32 track, f64 begin, f64 seconds,
+		  json_t *arguments)
 {
-	json_array_append_new(events, json_pack("{s:s, s:s, s:s, s:o, s:o, s:i, s:I, s:o}", "name", name, "cat", category, "ph", "X", "ts",
-						real(begin * 1e6), "dur", real(seconds * 1e6), "pid", 1, "tid", (json_int_t)track, "args",
-						arguments));
+	json_array_append_new(events,
+			      json_pack("{s:s, s:s, s:s, s:o, s:o, s:i, s:I, s:o}", "name", name, "cat", category, "ph",
+					"X", "ts", real(begin * 1e6), "dur", real(seconds * 1e6), "pid", 1, "tid",
+					(json_int_t)track, "args", arguments));
 }
 
 static void track(json_t *events, const char *what, u32 id, const char *name)
 {
-	json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:I, s:{s:s}}", "name", what, "ph", "M", "pid", 1, "tid", (json_int_t)id, "args",
-						"name", name));
+	json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:I, s:{s:s}}", "name", what, "ph", "M", "pid", 1,
+						"tid", (json_int_t)id, "args", "name", name));
 }
 
 static void counter(json_t *events, const char *name, f64 at, f64 value)
 {
-	json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:i, s:{s:o}}", "name", name, "ph", "C", "ts", real(at * 1e6), "pid", 1, "args",
-						"value", real(value)));
+	json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:i, s:{s:o}}", "name", name, "ph", "C", "ts",
+						real(at * 1e6), "pid", 1, "args", "value", real(value)));
 }
 
 static json_t *kernel_arguments(const Bench *b, const Kernel *k, const KernelRun *r, f64 seconds)
 {
 	Arena tmp = ARENA("trace");
 	Bound bound = roofline_bound(&b->limit, r->flops, r->bytes, r->narrow);
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "layer", k->scope ? k->scope : "", "source",
-			      r->line ? arena_printf(&tmp, "%s:%u", r->file, r->line) : "", "class", r->class, "shape", r->shape, "flops",
-			      real(r->flops), "bytes", real(r->bytes), "TFLOPS", real(r->flops / seconds * 1e-12), "GB/s",
-			      real(r->bytes / seconds * 1e-9), "of bound", real(bound.seconds / seconds), "bound by",
-			      bound.by_flops ? "flops" : "bytes");
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "layer", k->scope ? k->scope : "",
+			      "source", r->line ? arena_printf(&tmp, "%s:%u", r->file, r->line) : "", "class", r->class,
+			      "shape", r->shape, "flops", real(r->flops), "bytes", real(r->bytes), "TFLOPS",
+			      real(r->flops / seconds * 1e-12), "GB/s", real(r->bytes / seconds * 1e-9), "of bound",
+			      real(bound.seconds / seconds), "bound by", bound.by_flops ? "flops" : "bytes");
 	arena_free(&tmp);
 	return j;
 }

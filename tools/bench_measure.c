@@ -20,14 +20,15 @@ typedef struct Meter {
 	Arena *arena;
 	Executor *x;
 	Loader *loader;
-	TokenInputs tokens[BENCH_ENTRIES]; /* with a loader */
+	TokenInputs tokens[BENCH_ENTRIES];  /* with a loader */
 	u8 *random[BENCH_ENTRIES][BATCHES]; /* all inputs of an entry, one behind the other */
-	u64 count; /* of entries run: which batch is next */
-	i32 *batch, *targets; /* of the loader */
+	u64 count;                          /* of entries run: which batch is next */
+	i32 *batch, *targets;               /* of the loader */
 	const PackageTensor *loss_sum, *loss_count;
 	Fetch pending[FETCHES]; /* of the step before: the device is given a step while it does the last */
 	bool has_pending;
 	f64 *peak, *narrow, *moved[DEVICE_MOVES]; /* [runs] */
+	GpuWatch *watch; /* or NULL */
 	/* of the profile under way */
 	f64 *least; /* of an entry's steps */
 	BenchEntry *at;
@@ -41,19 +42,27 @@ static Status compile(Meter *m)
 	static const char *const training[] = { "init", "micro", "update" }, *const forward[] = { "init", "forward" };
 	DriverOptions o = { .entry = b->options.forward ? forward : training,
 			    .nentry = b->options.forward ? COUNT(forward) : COUNT(training),
-			    .sizes = b->sizes, .precision = b->options.precision, .accumulate = b->accumulate > 1,
-			    .device = b->options.run->device, .cpu = b->options.run->cpu, .arch = b->options.run->arch,
-			    .threads = (u32)b->options.run->threads, .no_cache = b->options.cold };
+			    .sizes = b->sizes,
+			    .precision = b->options.precision,
+			    .accumulate = b->accumulate > 1,
+			    .device = b->options.run->device,
+			    .cpu = b->options.run->cpu,
+			    .arch = b->options.run->arch,
+			    .threads = (u32)b->options.run->threads,
+			    .no_cache = b->options.cold };
 	TRY(driver_compile(&b->lm->source.arena, b->lm->model->program, &o, &b->run.compiled));
 	b->run.package = b->run.compiled.package;
-	return b->run.package ? OK : FAIL(STATUS_INPUT, "%s: %u errors", b->lm->operand.source, b->lm->source.diag.nerror);
+	return b->run.package ? OK
+			      : FAIL(STATUS_INPUT, "%s: %u errors", b->lm->operand.source, b->lm->source.diag.nerror);
 }
 
 /* Running a kernel once more must not change what it reads as a place in memory: an index that was overwritten with
  * something else would lead anywhere. */
 static bool repeatable(const PackageStep *s)
 {
-	static const u8 integer[] = { [PACKAGE_U8] = 1, [PACKAGE_U32] = 1, [PACKAGE_I8] = 1, [PACKAGE_I32] = 1, [PACKAGE_I64] = 1 };
+	static const u8 integer[] = {
+		[PACKAGE_U8] = 1, [PACKAGE_U32] = 1, [PACKAGE_I8] = 1, [PACKAGE_I32] = 1, [PACKAGE_I64] = 1
+	};
 	for (u32 r = 0; r < s->nslot; r++) {
 		const PackageSlot *in = &s->slot_info[r];
 		if (!in->read || in->dtype >= COUNT(integer) || !integer[in->dtype])
@@ -119,7 +128,8 @@ static Status find_entries(Meter *m)
 		b->flops_full += e->model_flops_full * to->times;
 		b->kernel_flops += e->hardware_flops * to->times;
 		if (e->ninput && e->input[0].rank)
-			b->tokens += (f64)e->input[0].dim[0] * (e->input[0].rank > 1 ? (f64)e->input[0].dim[1] : 1) * to->times;
+			b->tokens += (f64)e->input[0].dim[0] * (e->input[0].rank > 1 ? (f64)e->input[0].dim[1] : 1) *
+				     to->times;
 	}
 	b->run.package = p;
 	return OK;
@@ -145,23 +155,27 @@ static Status classes(const Lm *lm, u64 *out)
 			return OK;
 		}
 	}
-	return FAIL(STATUS_INPUT, "the model's first result has no last axis of a known size, below which ids could be drawn; "
+	return FAIL(STATUS_INPUT,
+		    "the model's first result has no last axis of a known size, below which ids could be drawn; "
 		    "--data PREFIX gives real ones");
 }
 
 static Status fill(const PackageTensor *t, u64 below, u64 *state, u8 *to)
 {
-	static const u8 width[] = { [PACKAGE_B1] = 1, [PACKAGE_U8] = 1, [PACKAGE_U32] = 4, [PACKAGE_I8] = 1, [PACKAGE_I32] = 4,
-				    [PACKAGE_I64] = 8, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
+	static const u8 width[] = { [PACKAGE_B1] = 1,  [PACKAGE_U8] = 1,  [PACKAGE_U32] = 4, [PACKAGE_I8] = 1,
+				    [PACKAGE_I32] = 4, [PACKAGE_I64] = 8, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
 	u32 bytes = t->dtype < COUNT(width) ? width[t->dtype] : 0;
 	if (!bytes)
-		return FAIL(STATUS_UNSUPPORTED, "the input '%s' is of a type that no random values are made for", t->name);
+		return FAIL(STATUS_UNSUPPORTED, "the input '%s' is of a type that no random values are made for",
+			    t->name);
 	for (u64 i = 0; i < t->bytes / bytes; i++) {
 		u64 n = next_random(state);
 		i64 id = (i64)(t->dtype == PACKAGE_B1 ? n & 1 : n % MIN(below, bytes == 1 ? 127u : UINT32_MAX));
 		f64 real = (f64)n * 0x1p-30 - 1; /* -1 to 1 */
 		f32 single = (f32)real;
-		const void *from = t->dtype == PACKAGE_F32 ? (const void *)&single : t->dtype == PACKAGE_F64 ? (const void *)&real : &id;
+		const void *from = t->dtype == PACKAGE_F32   ? (const void *)&single
+				   : t->dtype == PACKAGE_F64 ? (const void *)&real
+							     : &id;
 		memcpy(to + i * bytes, from, bytes);
 	}
 	return OK;
@@ -196,7 +210,9 @@ static Status open_data(Meter *m)
 	const TokenInputs *t = &m->tokens[0];
 	m->batch = NEWN(m->arena, i32, (size_t)t->batch * t->window);
 	m->targets = NEWN(m->arena, i32, (size_t)t->batch * t->window);
-	LoaderConfig c = { .order = LOADER_SHUFFLE, .batch = t->batch, .window = t->window, .ahead = 4, .ignore = LOADER_IGNORE };
+	LoaderConfig c = {
+		.order = LOADER_SHUFFLE, .batch = t->batch, .window = t->window, .ahead = 4, .ignore = LOADER_IGNORE
+	};
 	return loader_open(m->arena, m->b->options.data, c, &m->loader);
 }
 
@@ -344,7 +360,10 @@ static Status take_turns(Meter *m)
 	for (u32 r = 0; r < b->options.runs; r++) {
 		f64 loss, seconds;
 		TRY(probe(m, r));
-		TRY(some_steps(m, b->steps, NONE, &b->loss[1], &seconds));
+		gpu_watch_begin(m->watch);
+		Status s = some_steps(m, b->steps, NONE, &b->loss[1], &seconds);
+		gpu_watch_end(m->watch);
+		TRY(s);
 		b->run_seconds[r] = seconds / b->steps;
 		TRY(some_steps(m, 1, r, &loss, &seconds));
 	}
@@ -367,8 +386,8 @@ const char *kernel_shape_text(Arena *a, const Kernel *k)
 		return arena_printf(a, "%.0f x %.0f heads, %.0f x %.0f%s, %.0f wide", extent[DIM_BATCH],
 				    extent[DIM_PARALLEL] * extent[DIM_G] * extent[DIM_R], extent[DIM_M], extent[DIM_N],
 				    k->causal ? " causal" : "", extent[DIM_K]);
-	static const DimRole order[] = { DIM_BATCH, DIM_PARALLEL, DIM_M, DIM_N, DIM_K, DIM_G, DIM_R, DIM_V, DIM_REDUCE, DIM_INDEX,
-					 DIM_VECTOR, DIM_ROW };
+	static const DimRole order[] = { DIM_BATCH, DIM_PARALLEL, DIM_M,      DIM_N,     DIM_K,      DIM_G,
+					 DIM_R,     DIM_V,        DIM_REDUCE, DIM_INDEX, DIM_VECTOR, DIM_ROW };
 	Buf b = { .arena = a };
 	for (u32 i = 0; i < COUNT(order); i++)
 		if (there[order[i]] && (order[i] != DIM_BATCH || extent[DIM_BATCH] > 1))
@@ -398,9 +417,15 @@ static void gather_kernels(Meter *m)
 			b->kernel[b->nkernel] = (KernelRun){
 				/* both halves of a micro-step are one */
 				.entry = !strncmp(at->entry->name, "micro", 5) ? "micro" : at->entry->name,
-				.name = alone ? kernel_class_name[k->class] : s->name, .class = kernel_class_name[k->class],
-				.shape = kernel_shape_text(m->arena, k), .file = s->file, .line = s->line, .times = at->times,
-				.flops = s->flops, .bytes = s->bytes, .narrow = k->compute == DT_bf16 || k->compute == DT_f16,
+				.name = alone ? kernel_class_name[k->class] : s->name,
+				.class = kernel_class_name[k->class],
+				.shape = kernel_shape_text(m->arena, k),
+				.file = s->file,
+				.line = s->line,
+				.times = at->times,
+				.flops = s->flops,
+				.bytes = s->bytes,
+				.narrow = k->compute == DT_bf16 || k->compute == DT_f16,
 				.seconds = seconds,
 			};
 			const KernelRun *run = &b->kernel[b->nkernel++];
@@ -417,6 +442,31 @@ static f64 load_now(void)
 {
 	f64 load = 0;
 	return getloadavg(&load, 1) == 1 ? load : NAN;
+}
+
+static Spread of_samples(Arena *a, const GpuSample *s, u32 n, size_t field)
+{
+	f64 *v = NEWN(a, f64, n + 1);
+	for (u32 i = 0; i < n; i++)
+		v[i] = *(const f64 *)(const void *)((const u8 *)&s[i] + field);
+	return spread_of(v, n);
+}
+
+static void gather_clocks(Meter *m)
+{
+	Bench *b = m->b;
+	const GpuSample *s;
+	u32 n = m->watch ? gpu_watch_samples(m->watch, &s) : 0;
+	if (!n)
+		return;
+	b->has_clocks = true;
+	b->sm_mhz = of_samples(m->arena, s, n, offsetof(GpuSample, sm_mhz));
+	b->memory_mhz = of_samples(m->arena, s, n, offsetof(GpuSample, memory_mhz));
+	b->watts = of_samples(m->arena, s, n, offsetof(GpuSample, watts));
+	b->celsius = of_samples(m->arena, s, n, offsetof(GpuSample, celsius));
+	b->most_mhz = gpu_watch_most_mhz(m->watch);
+	b->limit_watts = gpu_watch_limit_watts(m->watch);
+	b->held = gpu_watch_reasons(m->watch);
 }
 
 static bool narrow(const Bench *b)
@@ -439,6 +489,7 @@ static void finish(Meter *m)
 	b->limit.narrow_flops = b->narrow_peak.median;
 	b->step_peak = narrow(b) && b->limit.narrow_flops > 0 ? b->limit.narrow_flops : b->limit.flops;
 	b->load[1] = load_now();
+	gather_clocks(m);
 	gather_kernels(m);
 }
 
@@ -457,6 +508,9 @@ static Status measure(Meter *m)
 	b->device = x->device->name;
 	b->machine = arena_printf(m->arena, "%s, %s", x->device->describe(x->state, m->arena), b->run.compiled.machine);
 	b->datasheet = narrow(b) ? info.datasheet : 0;
+	/* where it cannot be had, there are no clocks to show */
+	if (!strcmp(b->device, "cuda") && gpu_watch_open(o.index, info.name, &m->watch))
+		m->watch = NULL;
 	TRY(open_data(m));
 	TRY(first_steps(m));
 	b->held_bytes = executor_bytes(x);
@@ -481,6 +535,7 @@ Status bench_measure(Lm *lm, const BenchOptions *options, const char *sizes, boo
 		m.moved[k] = NEWN(m.arena, f64, runs);
 	Status s = measure(&m);
 	loader_close(m.loader);
+	gpu_watch_close(m.watch);
 	if (s && lenient && (s->code == STATUS_MEMORY || s->code == STATUS_UNSUPPORTED)) {
 		out->failed = arena_printf(m.arena, "%s", s->text);
 		s = OK;

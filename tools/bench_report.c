@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#define GIGA(x) ((x) * 1e-9)
+#define GIGA(x) ((x)*1e-9)
 
 static f64 share(f64 part, f64 of)
 {
@@ -31,8 +31,9 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 	if (b->flops_full > b->flops)
 		fprintf(to, " (%sFLOP with attention's full square)", lm_scaled(a, b->flops_full));
 	fprintf(to, ", %u kernels\n", b->nkernel);
-	fprintf(to, "compiled  in %.3f s: passes %.3f s, plan %.3f s, code %.3f s (%u units, %u of them from the cache)\n", t->total,
-		t->passes, t->plan, t->code, t->compiled + t->cached, t->cached);
+	fprintf(to,
+		"compiled  in %.3f s: passes %.3f s, plan %.3f s, code %.3f s (%u units, %u of them from the cache)\n",
+		t->total, t->passes, t->plan, t->code, t->compiled + t->cached, t->cached);
 	fprintf(to, "          from the command to the end of the first step %.3f s\n", b->first_step);
 	fprintf(to, "memory    %s planned: %s persistent, %s the step's values", lm_bytes(a, p->arena_bytes),
 		lm_bytes(a, p->persistent_bytes), lm_bytes(a, p->arena_bytes - p->persistent_bytes));
@@ -42,7 +43,8 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 
 static void print_machine(const Bench *b, FILE *to)
 {
-	fprintf(to, "machine   %s: %s; load %.2f before, %.2f after\n          ", b->device, b->machine, b->load[0], b->load[1]);
+	fprintf(to, "machine   %s: %s; load %.2f before, %.2f after\n          ", b->device, b->machine, b->load[0],
+		b->load[1]);
 	print_spread(to, "measured peak", b->peak, 1e-12, "TFLOPS");
 	if (b->narrow_peak.median > 0)
 		print_spread(to, ", of bf16", b->narrow_peak, 1e-12, "TFLOPS");
@@ -58,20 +60,38 @@ static void print_machine(const Bench *b, FILE *to)
 	fputc('\n', to);
 }
 
+static void print_clocks(const Bench *b, FILE *to)
+{
+	if (!b->has_clocks)
+		return;
+	fprintf(to, "          clocks of %.0f MHz (%.0f to %.0f", b->sm_mhz.median, b->sm_mhz.least, b->sm_mhz.most);
+	if (b->most_mhz > 0)
+		fprintf(to, " of %.0f", b->most_mhz);
+	fprintf(to, "), memory %.0f MHz, %.0f W (%.0f to %.0f", b->memory_mhz.median, b->watts.median, b->watts.least, b->watts.most);
+	if (b->limit_watts > 0)
+		fprintf(to, " of %.0f", b->limit_watts);
+	fprintf(to, "), %.0f C%s%s\n", b->celsius.median, b->held & GPU_HELD_POWER ? "; held back by the power limit" : "",
+		b->held & (GPU_HELD_HEAT | GPU_HELD_SLOWDOWN) ? "; held back by heat" : "");
+}
+
 static void print_step(const Bench *b, Arena *a, FILE *to)
 {
 	f64 s = b->step.median;
-	fprintf(to, "\na step    %.4g ms (%.4g to %.4g; %u runs of %u steps): %.4g steps/s, %s tokens/s\n", s * 1e3, b->step.least * 1e3,
-		b->step.most * 1e3, b->step.n, b->steps, 1 / s, lm_scaled(a, b->tokens / s));
-	fprintf(to, "          %.4g TFLOPS per device (%.4g with attention's full square", b->flops / s * 1e-12, b->flops_full / s * 1e-12);
+	fprintf(to, "\na step    %.4g ms (%.4g to %.4g; %u runs of %u steps): %.4g steps/s, %s tokens/s\n", s * 1e3,
+		b->step.least * 1e3, b->step.most * 1e3, b->step.n, b->steps, 1 / s, lm_scaled(a, b->tokens / s));
+	fprintf(to, "          %.4g TFLOPS per device (%.4g with attention's full square", b->flops / s * 1e-12,
+		b->flops_full / s * 1e-12);
 	fprintf(to, ", %.4g by all kernels)\n", b->kernel_flops / s * 1e-12);
 	if (b->datasheet > 0)
-		fprintf(to, "          MFU %.1f%% of %.4g TFLOPS, as published\n", share(b->flops / s, b->datasheet), b->datasheet * 1e-12);
-	fprintf(to, "          %.1f%% of measured peak, %.1f%% of measured bandwidth (%.4g GB through memory)\n", share(b->flops / s, b->step_peak),
-		share(b->kernel_bytes / s, b->limit.bandwidth), GIGA(b->kernel_bytes));
-	fprintf(to, "          %.1f%% of the roofline: its kernels need at least %.4g ms\n", share(b->bound.seconds, s), b->bound.seconds * 1e3);
-	fprintf(to, "          kernels one by one %.4g ms (%.4g to %.4g)\n", b->kernels.median * 1e3, b->kernels.least * 1e3,
-		b->kernels.most * 1e3);
+		fprintf(to, "          MFU %.1f%% of %.4g TFLOPS, as published\n", share(b->flops / s, b->datasheet),
+			b->datasheet * 1e-12);
+	fprintf(to, "          %.1f%% of measured peak, %.1f%% of measured bandwidth (%.4g GB through memory)\n",
+		share(b->flops / s, b->step_peak), share(b->kernel_bytes / s, b->limit.bandwidth),
+		GIGA(b->kernel_bytes));
+	fprintf(to, "          %.1f%% of the roofline: its kernels need at least %.4g ms\n", share(b->bound.seconds, s),
+		b->bound.seconds * 1e3);
+	fprintf(to, "          kernels one by one %.4g ms (%.4g to %.4g)\n", b->kernels.median * 1e3,
+		b->kernels.least * 1e3, b->kernels.most * 1e3);
 }
 
 /* A group's name with its entry, where that is not the one that nearly all have. */
@@ -99,8 +119,9 @@ static void print_kernels(const Bench *b, Arena *a, f64 least, FILE *to)
 		wide = MAX(wide, (u32)strlen(b->group[i].first.shape));
 	}
 	width = MIN(width, 48u);
-	fprintf(to, "\n%-*s %-*s %5s %10s %6s %9s %8s %9s %6s  %s\n", (int)width, b->options.repeat > 1 ? "kernels alone" : "kernel",
-		(int)wide, "shape", "calls", "ms", "share", "GFLOP/s", "GB/s", "bound ms", "of it", "bound by");
+	fprintf(to, "\n%-*s %-*s %5s %10s %6s %9s %8s %9s %6s  %s\n", (int)width,
+		b->options.repeat > 1 ? "kernels alone" : "kernel", (int)wide, "shape", "calls", "ms", "share",
+		"GFLOP/s", "GB/s", "bound ms", "of it", "bound by");
 	f64 told = 0, all = 0;
 	for (u32 i = 0; i < b->ngroup; i++)
 		all += b->group[i].seconds.median;
@@ -109,15 +130,17 @@ static void print_kernels(const Bench *b, Arena *a, f64 least, FILE *to)
 		const KernelGroup *g = &b->group[shown];
 		f64 s = g->seconds.median;
 		told += s;
-		fprintf(to, "%-*s %-*s %5u %10.3f %5.1f%% %9.1f %8.2f %9.3f %5.0f%%  %s\n", (int)width, group_name(a, b, g), (int)wide,
-			g->first.shape, g->calls, s * 1e3, share(s, b->kernels.median), s > 0 ? GIGA(g->flops / s) : 0,
-			s > 0 ? GIGA(g->bytes / s) : 0, g->bound.seconds * 1e3, share(g->bound.seconds, s),
-			g->bound.by_flops ? "FLOPs" : "memory");
+		fprintf(to, "%-*s %-*s %5u %10.3f %5.1f%% %9.1f %8.2f %9.3f %5.0f%%  %s\n", (int)width,
+			group_name(a, b, g), (int)wide, g->first.shape, g->calls, s * 1e3, share(s, b->kernels.median),
+			s > 0 ? GIGA(g->flops / s) : 0, s > 0 ? GIGA(g->bytes / s) : 0, g->bound.seconds * 1e3,
+			share(g->bound.seconds, s), g->bound.by_flops ? "FLOPs" : "memory");
 	}
 	if (shown < b->ngroup)
-		fprintf(to, "%-*s %-*s %5u %10.3f %5.1f%%\n", (int)width, arena_printf(a, "%u more", b->ngroup - shown), (int)wide, "",
-			calls_from(b, shown), (all - told) * 1e3, share(all - told, b->kernels.median));
-	fputs("Bytes are counted as if each kernel's values came from memory: those that are still in a cache beat the bound.\n", to);
+		fprintf(to, "%-*s %-*s %5u %10.3f %5.1f%%\n", (int)width, arena_printf(a, "%u more", b->ngroup - shown),
+			(int)wide, "", calls_from(b, shown), (all - told) * 1e3, share(all - told, b->kernels.median));
+	fputs("Bytes are counted as if each kernel's values came from memory: those that are still in a cache beat the "
+	      "bound.\n",
+	      to);
 }
 
 static void print_sweep(const Bench *b, u32 n, Arena *a, FILE *to)
@@ -125,8 +148,8 @@ static void print_sweep(const Bench *b, u32 n, Arena *a, FILE *to)
 	u32 width = 5;
 	for (u32 i = 0; i < n; i++)
 		width = MAX(width, (u32)strlen(b[i].sizes));
-	fprintf(to, "\n%-*s %10s %10s %10s %8s %8s %11s %9s\n", (int)width, "sizes", "ms", "least", "tokens/s", "TFLOPS", "of peak",
-		"of roofline", "memory");
+	fprintf(to, "\n%-*s %10s %10s %10s %8s %8s %11s %9s\n", (int)width, "sizes", "ms", "least", "tokens/s",
+		"TFLOPS", "of peak", "of roofline", "memory");
 	for (u32 i = 0; i < n; i++) {
 		const Bench *at = &b[i];
 		if (at->failed) {
@@ -134,8 +157,9 @@ static void print_sweep(const Bench *b, u32 n, Arena *a, FILE *to)
 			continue;
 		}
 		f64 s = at->step.median;
-		fprintf(to, "%-*s %10.4g %10.4g %10s %8.4g %7.1f%% %10.1f%% %9s\n", (int)width, at->sizes, s * 1e3, at->step.least * 1e3,
-			lm_scaled(a, at->tokens / s), at->flops / s * 1e-12, share(at->flops / s, at->step_peak), share(at->bound.seconds, s),
+		fprintf(to, "%-*s %10.4g %10.4g %10s %8.4g %7.1f%% %10.1f%% %9s\n", (int)width, at->sizes, s * 1e3,
+			at->step.least * 1e3, lm_scaled(a, at->tokens / s), at->flops / s * 1e-12,
+			share(at->flops / s, at->step_peak), share(at->bound.seconds, s),
 			lm_bytes(a, at->run.package->arena_bytes));
 	}
 }
@@ -152,6 +176,7 @@ void bench_print(const Bench *b, u32 n, f64 told, FILE *to)
 		}
 		print_program(&b[i], &a, to);
 		print_machine(&b[i], to);
+		print_clocks(&b[i], to);
 		print_step(&b[i], &a, to);
 		print_kernels(&b[i], &a, told, to);
 	}
@@ -173,7 +198,8 @@ static void put_text(FILE *to, const char *text)
 	fputs("\",", to);
 }
 
-static void put_row(FILE *to, const Bench *b, const char *kind, const KernelRun *what, u32 calls, Spread s, f64 flops, f64 bytes, Bound bound)
+static void put_row(FILE *to, const Bench *b, const char *kind, const KernelRun *what, u32 calls, Spread s, f64 flops,
+		    f64 bytes, Bound bound)
 {
 	put_text(to, b->sizes);
 	fprintf(to, "%s,%s,", kind, what->entry);
@@ -181,17 +207,22 @@ static void put_row(FILE *to, const Bench *b, const char *kind, const KernelRun 
 	fprintf(to, "%s,", what->class);
 	put_text(to, what->shape);
 	put_text(to, what->line ? what->file : "");
-	fprintf(to, "%u,%u,%.9g,%.9g,%.9g,%.17g,%.17g,%.9g,%s\n", what->line, calls, s.median * 1e3, s.least * 1e3, s.most * 1e3, flops,
-		bytes, bound.seconds * 1e3, bound.by_flops ? "flops" : "bytes");
+	fprintf(to, "%u,%u,%.9g,%.9g,%.9g,%.17g,%.17g,%.9g,%s\n", what->line, calls, s.median * 1e3, s.least * 1e3,
+		s.most * 1e3, flops, bytes, bound.seconds * 1e3, bound.by_flops ? "flops" : "bytes");
 }
 
 void bench_print_csv(const Bench *b, u32 n, FILE *to)
 {
-	fputs("sizes,kind,entry,name,class,shape,file,line,calls,median_ms,least_ms,most_ms,flops,bytes,bound_ms,bound_by\n", to);
+	fputs("sizes,kind,entry,name,class,shape,file,line,calls,median_ms,least_ms,most_ms,flops,bytes,bound_ms,bound_"
+	      "by\n",
+	      to);
 	for (u32 i = 0; i < n; i++) {
 		if (b[i].failed)
 			continue;
-		KernelRun step = { .entry = b[i].options.forward ? "forward" : "step", .name = b[i].run.package->name, .class = "", .shape = "",
+		KernelRun step = { .entry = b[i].options.forward ? "forward" : "step",
+				   .name = b[i].run.package->name,
+				   .class = "",
+				   .shape = "",
 				   .file = "" };
 		put_row(to, &b[i], "step", &step, 1, b[i].step, b[i].flops, b[i].kernel_bytes, b[i].bound);
 		for (u32 k = 0; k < b[i].ngroup; k++) {

@@ -43,11 +43,11 @@ typedef struct KernelRun {
 
 /* Launches of one entry that differ by their layer alone. */
 typedef struct KernelGroup {
-	KernelRun first;   /* its name is the pattern; seconds is NULL */
-	u32 calls;         /* in a step */
-	f64 flops, bytes;  /* in a step */
-	Spread seconds;    /* in a step */
-	Bound bound;       /* in a step: the sum of its launches'; what most of the sum is by */
+	KernelRun first;  /* its name is the pattern; seconds is NULL */
+	u32 calls;        /* in a step */
+	f64 flops, bytes; /* in a step */
+	Spread seconds;   /* in a step */
+	Bound bound;      /* in a step: the sum of its launches'; what most of the sum is by */
 } KernelGroup;
 
 /* Longest first; the count. */

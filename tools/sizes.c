@@ -19,8 +19,8 @@ Status sizes_check(Arena *a, const Model *m, const char *option, const char *giv
 			Buf all = { .arena = a };
 			for (u32 i = 0; i < n; i++)
 				buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
-			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER, and the model has %s", option, (int)length, at,
-				    n ? all.text : "none that is not a number already");
+			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER, and the model has %s", option,
+				    (int)length, at, n ? all.text : "none that is not a number already");
 		}
 		at += length + (at[length] == ',');
 	}

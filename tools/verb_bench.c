@@ -18,15 +18,20 @@ static bool forward, kernels, all, cold, json, csv;
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
-	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4", "one measurement for each value; several of these: for each pair of values" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32 or bf16: what matrix multiplies and attention take; else as the file says" },
+	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4",
+	  "one measurement for each value; several of these: for each pair of values" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
+	  "f32 or bf16: what matrix multiplies and attention take; else as the file says" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
 	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
-	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards to read, as train reads them; random tokens if not given" },
+	{ "data", 'd', OPTION_TEXT, &data, "PREFIX",
+	  "token shards to read, as train reads them; random tokens if not given" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
-	{ "kernels", 'k', OPTION_FLAG, &kernels, NULL, "kernels alone: each several times in a row, in families by class and shape" },
+	{ "kernels", 'k', OPTION_FLAG, &kernels, NULL,
+	  "kernels alone: each several times in a row, in families by class and shape" },
 	{ "repeat", 0, OPTION_INT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
-	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel in the table, not only those that make up 99% of the time" },
+	{ "all", 'a', OPTION_FLAG, &all, NULL,
+	  "every kernel in the table, not only those that make up 99% of the time" },
 	{ "cold", 0, OPTION_FLAG, &cold, NULL, "compile everything: leave the compiler's cache alone" },
 	RUN_OPTIONS(run_on),
 	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "a profiled step, for https://ui.perfetto.dev or chrome://tracing" },
@@ -68,8 +73,8 @@ static Status with_values(Arena *a, const char *text, const Texts *have, Texts *
 		for (const char *at = equals + 1; *at;) {
 			size_t n = strcspn(at, ",");
 			/* the first one given wins */
-			const char *one = arena_printf(a, "%.*s=%.*s%s%s", (int)(equals - text), text, (int)n, at, *have->v[i] ? "," : "",
-						       have->v[i]);
+			const char *one = arena_printf(a, "%.*s=%.*s%s%s", (int)(equals - text), text, (int)n, at,
+						       *have->v[i] ? "," : "", have->v[i]);
 			VEC_PUSH(a, out, one);
 			at += n + (at[n] == ',');
 		}
@@ -118,12 +123,19 @@ static Status report(const Bench *b, u32 n)
 static Status run(Lm *lm, f64 started)
 {
 	if (!forward && !lm->model->has_train)
-		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is; --forward measures the forward pass",
+		return FAIL(STATUS_INPUT,
+			    "%s has no train block, which says what a step is; --forward measures the forward pass",
 			    lm->operand.source);
 	Texts point = { 0 };
 	TRY(all_points(lm, &point));
-	BenchOptions o = { .run = &run_on, .precision = precision ? precision : lm->model->precision, .runs = (u32)runs,
-			   .steps = (u32)steps, .forward = forward, .cold = cold, .repeat = kernels ? (u32)repeat : 1, .started = started };
+	BenchOptions o = { .run = &run_on,
+			   .precision = precision ? precision : lm->model->precision,
+			   .runs = (u32)runs,
+			   .steps = (u32)steps,
+			   .forward = forward,
+			   .cold = cold,
+			   .repeat = kernels ? (u32)repeat : 1,
+			   .started = started };
 	Shards shards = { 0 }, validation = { 0 };
 	bool has_validation = false;
 	if (data) {
@@ -158,7 +170,8 @@ int verb_bench(int argc, char **argv)
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
 	if (steps < 0 || runs < 1 || runs > 1000 || repeat < 2)
-		return verb_misused("bench", "--steps and --runs are at least 1 (--runs at most 1000), --repeat at least 2");
+		return verb_misused("bench",
+				    "--steps and --runs are at least 1 (--runs at most 1000), --repeat at least 2");
 	if (json && csv)
 		return verb_misused("bench", "--json and --csv exclude each other");
 	if (trace && kernels)

@@ -29,24 +29,27 @@ static void update_plain(f32 *to, const f32 *from, size_t n)
 
 #if defined(__x86_64__)
 
-#define VECTORS(name, isa, vector, width, body)                                           \
-	__attribute__((target(isa))) static void name(f32 *to, const f32 *from, size_t n) \
-	{                                                                                 \
-		(void)from;                                                               \
-		for (size_t i = 0; i < n / sizeof(f32); i += (width))                     \
-			body;                                                             \
+#define VECTORS(name, isa, vector, width, body)                                                                        \
+	__attribute__((target(isa))) static void name(f32 *to, const f32 *from, size_t n)                              \
+	{                                                                                                              \
+		(void)from;                                                                                            \
+		for (size_t i = 0; i < n / sizeof(f32); i += (width))                                                  \
+			body;                                                                                          \
 	}
 VECTORS(copy_512, "avx512f", __m512, 16, _mm512_store_ps(to + i, _mm512_load_ps(from + i)))
 VECTORS(stream_512, "avx512f", __m512, 16, _mm512_stream_ps(to + i, _mm512_load_ps(from + i)))
-VECTORS(update_512, "avx512f", __m512, 16, _mm512_store_ps(to + i, _mm512_add_ps(_mm512_load_ps(to + i), _mm512_set1_ps(1))))
+VECTORS(update_512, "avx512f", __m512, 16,
+	_mm512_store_ps(to + i, _mm512_add_ps(_mm512_load_ps(to + i), _mm512_set1_ps(1))))
 VECTORS(copy_256, "avx2", __m256, 8, _mm256_store_ps(to + i, _mm256_load_ps(from + i)))
 VECTORS(stream_256, "avx2", __m256, 8, _mm256_stream_ps(to + i, _mm256_load_ps(from + i)))
-VECTORS(update_256, "avx2", __m256, 8, _mm256_store_ps(to + i, _mm256_add_ps(_mm256_load_ps(to + i), _mm256_set1_ps(1))))
+VECTORS(update_256, "avx2", __m256, 8,
+	_mm256_store_ps(to + i, _mm256_add_ps(_mm256_load_ps(to + i), _mm256_set1_ps(1))))
 #undef VECTORS
 
 static Move *choose(DeviceMove way)
 {
-	static Move *const wide[] = { copy_512, stream_512, update_512 }, *const narrow[] = { copy_256, stream_256, update_256 },
+	static Move *const wide[] = { copy_512, stream_512, update_512 },
+			   *const narrow[] = { copy_256, stream_256, update_256 },
 			   *const plain[] = { copy_plain, NULL, update_plain };
 	__builtin_cpu_init();
 	return (__builtin_cpu_supports("avx512f") ? wide : __builtin_cpu_supports("avx2") ? narrow : plain)[way];
@@ -81,7 +84,8 @@ static void run(void *argument, TaskRange r)
 {
 	const Job *j = argument;
 	size_t at = (size_t)r.begin * PART;
-	j->move((f32 *)(void *)(j->to + at), (const f32 *)(const void *)(j->from + at), (size_t)(r.end - r.begin) * PART);
+	j->move((f32 *)(void *)(j->to + at), (const f32 *)(const void *)(j->from + at),
+		(size_t)(r.end - r.begin) * PART);
 	settle();
 }
 

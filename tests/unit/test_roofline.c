@@ -55,10 +55,38 @@ static void groups(void **state)
 	Arena a = ARENA("test");
 	const f64 first[] = { 1, 2, 6 }, second[] = { 3, 3, 1 }, other[] = { 10, 11, 12 }, apart[] = { 0.5, 0.5, 0.5 };
 	const KernelRun run[] = {
-		{ .entry = "micro", .name = "h.0.up", .class = "dot", .shape = "4 x 8 x 2", .times = 2, .flops = 128, .bytes = 100, .seconds = first },
-		{ .entry = "micro", .name = "h.1.up", .class = "dot", .shape = "4 x 8 x 2", .times = 2, .flops = 128, .bytes = 100, .seconds = second },
-		{ .entry = "micro", .name = "loss", .class = "row", .shape = "4 x 8", .times = 1, .flops = 32, .bytes = 300, .seconds = other },
-		{ .entry = "update", .name = "h.1.up", .class = "dot", .shape = "4 x 8 x 2", .times = 1, .flops = 128, .bytes = 100, .seconds = apart },
+		{ .entry = "micro",
+		  .name = "h.0.up",
+		  .class = "dot",
+		  .shape = "4 x 8 x 2",
+		  .times = 2,
+		  .flops = 128,
+		  .bytes = 100,
+		  .seconds = first },
+		{ .entry = "micro",
+		  .name = "h.1.up",
+		  .class = "dot",
+		  .shape = "4 x 8 x 2",
+		  .times = 2,
+		  .flops = 128,
+		  .bytes = 100,
+		  .seconds = second },
+		{ .entry = "micro",
+		  .name = "loss",
+		  .class = "row",
+		  .shape = "4 x 8",
+		  .times = 1,
+		  .flops = 32,
+		  .bytes = 300,
+		  .seconds = other },
+		{ .entry = "update",
+		  .name = "h.1.up",
+		  .class = "dot",
+		  .shape = "4 x 8 x 2",
+		  .times = 1,
+		  .flops = 128,
+		  .bytes = 100,
+		  .seconds = apart },
 	};
 	Limits l = { .flops = 64, .bandwidth = 100 };
 	KernelGroup *g;
@@ -79,7 +107,7 @@ static void groups(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(spreads), cmocka_unit_test(bounds), cmocka_unit_test(patterns),
-					    cmocka_unit_test(groups) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(spreads), cmocka_unit_test(bounds),
+					    cmocka_unit_test(patterns), cmocka_unit_test(groups) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
