@@ -6,9 +6,11 @@
 #   PEERS=~/.cache/plinth/peers   a virtual environment for PyTorch, made if missing (2 GiB to fetch)
 #   OUT=folder               of logs; a fresh one under /tmp if not given
 set -u
+[ -z "${PLINTH:-}" ] || PLINTH=$(realpath "$PLINTH")
+[ -z "${OUT:-}" ] || { mkdir -p "$OUT" && OUT=$(realpath "$OUT"); }
 cd "$(dirname "$0")/.." || exit 2
 TORCH=torch==2.15.0 NUMPY=numpy==2.4.6
-plinth=${PLINTH:-build/plinth} peers=${PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/plinth/peers} rounds=3 short= only=.
+plinth=${PLINTH:-build/plinth} peers=${PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/plinth/peers} rounds=3 short='' only=.
 while [ $# -gt 0 ]; do
 	case $1 in
 	--short) short=1 rounds=1 ;;

@@ -14,6 +14,7 @@ typedef struct BenchOptions {
 	u32 runs, steps;    /* steps 0: as many as take about a second */
 	bool forward;       /* the entry `forward` alone instead of a training step */
 	bool cold;          /* the compiler's cache is neither read nor written */
+	bool no_probes;     /* limits stay unknown */
 	u32 repeat;         /* of each kernel in a profile, one behind the other; 1: as in a step */
 	const Shards *data; /* NULL: random tokens */
 	f64 started;        /* clock_seconds() when the command began */

@@ -44,17 +44,6 @@ static json_t *compile(const Bench *b)
 			 "first_step_seconds", real(b->first_step));
 }
 
-static json_t *machine(const Bench *b)
-{
-	json_t *bandwidth = json_object();
-	for (int k = 0; k < DEVICE_MOVES; k++)
-		json_object_set_new(bandwidth, device_move_name[k], spread(b->bandwidth[k]));
-	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load",
-			 real(b->load[0]), real(b->load[1]), "peak_flops", spread(b->peak), "narrow_peak_flops",
-			 spread(b->narrow_peak), "bandwidth", bandwidth, "datasheet_flops",
-			 b->datasheet > 0 ? real(b->datasheet) : json_null());
-}
-
 static json_t *clocks(const Bench *b)
 {
 	if (!b->has_clocks)
@@ -64,6 +53,17 @@ static json_t *clocks(const Bench *b)
 			 real(b->most_mhz), "limit_watts", real(b->limit_watts), "held_by_power",
 			 (int)((b->held & GPU_HELD_POWER) != 0), "held_by_heat",
 			 (int)((b->held & (GPU_HELD_HEAT | GPU_HELD_SLOWDOWN)) != 0));
+}
+
+static json_t *machine(const Bench *b)
+{
+	json_t *bandwidth = json_object();
+	for (int k = 0; k < DEVICE_MOVES; k++)
+		json_object_set_new(bandwidth, device_move_name[k], spread(b->bandwidth[k]));
+	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load",
+			 real(b->load[0]), real(b->load[1]), "peak_flops", spread(b->peak), "narrow_peak_flops",
+			 spread(b->narrow_peak), "bandwidth", bandwidth, "datasheet_flops",
+			 b->datasheet > 0 ? real(b->datasheet) : json_null(), "clocks", clocks(b));
 }
 
 static json_t *step(const Bench *b)

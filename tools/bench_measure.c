@@ -320,6 +320,8 @@ static Status probe(Meter *m, u32 r)
 {
 	Executor *x = m->x;
 	f64 rate[DEVICE_MOVES] = { 0 };
+	if (m->b->options.no_probes)
+		return OK;
 	m->peak[r] = x->device->peak(x->state, PACKAGE_F32);
 	m->narrow[r] = x->device->peak(x->state, PACKAGE_BF16);
 	if (x->device->bandwidth)

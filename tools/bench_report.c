@@ -43,8 +43,10 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 
 static void print_machine(const Bench *b, FILE *to)
 {
-	fprintf(to, "machine   %s: %s; load %.2f before, %.2f after\n          ", b->device, b->machine, b->load[0],
-		b->load[1]);
+	fprintf(to, "machine   %s: %s; load %.2f before, %.2f after\n", b->device, b->machine, b->load[0], b->load[1]);
+	if (!(b->peak.median > 0) && !(b->limit.bandwidth > 0))
+		return;
+	fputs("          ", to);
 	print_spread(to, "measured peak", b->peak, 1e-12, "TFLOPS");
 	if (b->narrow_peak.median > 0)
 		print_spread(to, ", of bf16", b->narrow_peak, 1e-12, "TFLOPS");
@@ -85,11 +87,13 @@ static void print_step(const Bench *b, Arena *a, FILE *to)
 	if (b->datasheet > 0)
 		fprintf(to, "          MFU %.1f%% of %.4g TFLOPS, as published\n", share(b->flops / s, b->datasheet),
 			b->datasheet * 1e-12);
-	fprintf(to, "          %.1f%% of measured peak, %.1f%% of measured bandwidth (%.4g GB through memory)\n",
-		share(b->flops / s, b->step_peak), share(b->kernel_bytes / s, b->limit.bandwidth),
-		GIGA(b->kernel_bytes));
-	fprintf(to, "          %.1f%% of the roofline: its kernels need at least %.4g ms\n", share(b->bound.seconds, s),
-		b->bound.seconds * 1e3);
+	if (b->bound.seconds > 0) {
+		fprintf(to, "          %.1f%% of measured peak, %.1f%% of measured bandwidth (%.4g GB through memory)\n",
+			share(b->flops / s, b->step_peak), share(b->kernel_bytes / s, b->limit.bandwidth),
+			GIGA(b->kernel_bytes));
+		fprintf(to, "          %.1f%% of the roofline: its kernels need at least %.4g ms\n",
+			share(b->bound.seconds, s), b->bound.seconds * 1e3);
+	}
 	fprintf(to, "          kernels one by one %.4g ms (%.4g to %.4g)\n", b->kernels.median * 1e3,
 		b->kernels.least * 1e3, b->kernels.most * 1e3);
 }

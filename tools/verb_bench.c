@@ -13,7 +13,7 @@ static RunOptions run_on;
 static const char *sizes, *precision, *data, *trace;
 static TextList sweep;
 static i64 steps, runs = 5, repeat = 5;
-static bool forward, kernels, all, cold, json, csv;
+static bool forward, kernels, all, cold, no_probes, json, csv;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
@@ -32,6 +32,8 @@ static const Option options[] = {
 	{ "repeat", 0, OPTION_INT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL,
 	  "every kernel in the table, not only those that make up 99% of the time" },
+	{ "no-probes", 0, OPTION_FLAG, &no_probes, NULL,
+	  "leave the machine's limits unknown: under a sanitizer, measuring them takes long" },
 	{ "cold", 0, OPTION_FLAG, &cold, NULL, "compile everything: leave the compiler's cache alone" },
 	RUN_OPTIONS(run_on),
 	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "a profiled step, for https://ui.perfetto.dev or chrome://tracing" },
@@ -133,7 +135,7 @@ static Status run(Lm *lm, f64 started)
 			   .runs = (u32)runs,
 			   .steps = (u32)steps,
 			   .forward = forward,
-			   .cold = cold,
+			   .cold = cold, .no_probes = no_probes,
 			   .repeat = kernels ? (u32)repeat : 1,
 			   .started = started };
 	Shards shards = { 0 }, validation = { 0 };
