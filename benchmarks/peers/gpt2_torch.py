@@ -14,7 +14,7 @@ PRESETS = {  # as models/gpt2.plinth has them
     "medium": dict(layers=24, heads=16, width=1024),
     "large": dict(layers=36, heads=20, width=1280),
     "xl": dict(layers=48, heads=25, width=1600),
-    "test": dict(layers=2, heads=2, width=32, vocabulary=97, context=32),
+    "test": dict(layers=2, heads=2, width=128, vocabulary=257, context=64),
 }
 
 

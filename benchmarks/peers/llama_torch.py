@@ -12,7 +12,7 @@ from torch.nn import functional as F
 PRESETS = {  # as models/llama.plinth has them
     "llama_110m": dict(layers=12, width=768, hidden=2048, heads=12, groups=12, vocabulary=32000),
     "llama_1b": dict(layers=22, width=2048, hidden=5632, heads=32, groups=4, vocabulary=32000),
-    "test": dict(layers=2, width=32, hidden=48, heads=4, groups=2, vocabulary=97),
+    "test": dict(layers=2, width=128, hidden=176, heads=4, groups=2, vocabulary=257),
 }
 
 
