@@ -138,16 +138,17 @@ static void *watch(void *argument)
 {
 	GpuWatch *w = argument;
 	pthread_mutex_lock(&w->lock);
-	while (w->watching) {
+	do {
 		struct timespec until;
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += EVERY_MS * 1000000L;
 		until.tv_sec += until.tv_nsec / 1000000000L;
 		until.tv_nsec %= 1000000000L;
 		/* the first sample comes after a while, when the clocks have risen */
-		pthread_cond_timedwait(&w->wake, &w->lock, &until);
+		if (w->watching)
+			pthread_cond_timedwait(&w->wake, &w->lock, &until);
 		take(w);
-	}
+	} while (w->watching);
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
