@@ -76,11 +76,19 @@ static void print_clocks(const Bench *b, FILE *to)
 		b->held & (GPU_HELD_HEAT | GPU_HELD_SLOWDOWN) ? "; held back by heat" : "");
 }
 
+/* "12.34 ms": four digits, and no exponent however long it takes. */
+static const char *milliseconds(Arena *a, f64 seconds)
+{
+	f64 ms = seconds * 1e3;
+	return arena_printf(a, "%.*f", ms < 10 ? 3 : ms < 100 ? 2 : ms < 1000 ? 1 : 0, ms);
+}
+
 static void print_step(const Bench *b, Arena *a, FILE *to)
 {
 	f64 s = b->step.median;
-	fprintf(to, "\na step    %.4g ms (%.4g to %.4g; %u runs of %u steps): %.4g steps/s, %s tokens/s\n", s * 1e3,
-		b->step.least * 1e3, b->step.most * 1e3, b->step.n, b->steps, 1 / s, lm_scaled(a, b->tokens / s));
+	fprintf(to, "\na step    %s ms (%s to %s; %u runs of %u step%s): %.4g steps/s, %s tokens/s\n", milliseconds(a, s),
+		milliseconds(a, b->step.least), milliseconds(a, b->step.most), b->step.n, b->steps,
+		b->steps == 1 ? "" : "s", 1 / s, lm_scaled(a, b->tokens / s));
 	fprintf(to, "          %.4g TFLOPS per device (%.4g with attention's full square", b->flops / s * 1e-12,
 		b->flops_full / s * 1e-12);
 	fprintf(to, ", %.4g by all kernels)\n", b->kernel_flops / s * 1e-12);
@@ -91,11 +99,11 @@ static void print_step(const Bench *b, Arena *a, FILE *to)
 		fprintf(to, "          %.1f%% of measured peak, %.1f%% of measured bandwidth (%.4g GB through memory)\n",
 			share(b->flops / s, b->step_peak), share(b->kernel_bytes / s, b->limit.bandwidth),
 			GIGA(b->kernel_bytes));
-		fprintf(to, "          %.1f%% of the roofline: its kernels need at least %.4g ms\n",
-			share(b->bound.seconds, s), b->bound.seconds * 1e3);
+		fprintf(to, "          %.1f%% of the roofline: its kernels need at least %s ms\n",
+			share(b->bound.seconds, s), milliseconds(a, b->bound.seconds));
 	}
-	fprintf(to, "          kernels one by one %.4g ms (%.4g to %.4g)\n", b->kernels.median * 1e3,
-		b->kernels.least * 1e3, b->kernels.most * 1e3);
+	fprintf(to, "          kernels one by one %s ms (%s to %s)\n", milliseconds(a, b->kernels.median),
+		milliseconds(a, b->kernels.least), milliseconds(a, b->kernels.most));
 }
 
 /* A group's name with its entry, where that is not the one that nearly all have. */
@@ -161,8 +169,8 @@ static void print_sweep(const Bench *b, u32 n, Arena *a, FILE *to)
 			continue;
 		}
 		f64 s = at->step.median;
-		fprintf(to, "%-*s %10.4g %10.4g %10s %8.4g %7.1f%% %10.1f%% %9s\n", (int)width, at->sizes, s * 1e3,
-			at->step.least * 1e3, lm_scaled(a, at->tokens / s), at->flops / s * 1e-12,
+		fprintf(to, "%-*s %10s %10s %10s %8.4g %7.1f%% %10.1f%% %9s\n", (int)width, at->sizes, milliseconds(a, s),
+			milliseconds(a, at->step.least), lm_scaled(a, at->tokens / s), at->flops / s * 1e-12,
 			share(at->flops / s, at->step_peak), share(at->bound.seconds, s),
 			lm_bytes(a, at->run.package->arena_bytes));
 	}
