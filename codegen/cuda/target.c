@@ -11,6 +11,9 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_SCATTER] = &cuda_scatter,
 	[KERNEL_SCAN] = &cuda_scan,
 	[KERNEL_SORT] = &cuda_sort,
+	[KERNEL_DOT] = &cuda_dot,
+	[KERNEL_GROUPED] = &cuda_grouped,
+	[KERNEL_GROUPED_WEIGHTS] = &cuda_grouped_weights,
 };
 
 enum { KiB = 1024 };

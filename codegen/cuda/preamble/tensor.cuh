@@ -57,3 +57,91 @@ PL void pl_mma_m16n8k16_f16(float *c, const u32 *a, const u32 *b)
 	    : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
 	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+
+// ---- tiles of matrices in shared memory: rows of ROW chunks of 16 bytes, which change places so that eight rows'
+// chunks of one column lie in different banks ----
+
+template <int ROW> PL u32 pl_tile_place(int row, int chunk)
+{
+	constexpr int span = ROW < 8 ? ROW : 8;
+	return (u32)((row * ROW + (chunk ^ (row / (8 / span) & (span - 1)))) * 16);
+}
+PL void pl_store_words(u32 to_shared, u32 a, u32 b, u32 c, u32 d)
+{
+	asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" : : "r"(to_shared), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
+}
+PL void pl_store_chunk_bf16(u32 to_shared, const float *w)
+{
+	pl_store_words(to_shared, pl_pair_bf16(w[0], w[1]), pl_pair_bf16(w[2], w[3]), pl_pair_bf16(w[4], w[5]),
+		       pl_pair_bf16(w[6], w[7]));
+}
+PL void pl_store_chunk_f16(u32 to_shared, const float *w)
+{
+	pl_store_words(to_shared, pl_pair_f16(w[0], w[1]), pl_pair_f16(w[2], w[3]), pl_pair_f16(w[4], w[5]),
+		       pl_pair_f16(w[6], w[7]));
+}
+
+// a[i]: rows m.. + 16 i, k.. of a tile [m][k], or of [k][m] where BY_K.
+template <int N, int ROW, bool BY_K> PL void pl_tile_left(u32 (*a)[4], u32 tile, int m, int k)
+{
+	int lane = threadIdx.x % 32;
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		if (BY_K)
+			pl_ldmatrix_x4_trans(a[i], tile + pl_tile_place<ROW>(k + lane % 8 + lane / 16 * 8,
+									     (m + 16 * i) / 8 + lane / 8 % 2));
+		else
+			pl_ldmatrix_x4(a[i], tile + pl_tile_place<ROW>(m + 16 * i + lane % 16, k / 8 + lane / 16));
+}
+// b[i]: columns n.. + 16 i (two products' worth), k.. of a tile [n][k], or of [k][n] where BY_K.
+template <int N, int ROW, bool BY_K> PL void pl_tile_right(u32 (*b)[4], u32 tile, int n, int k)
+{
+	int lane = threadIdx.x % 32;
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		if (BY_K)
+			pl_ldmatrix_x4_trans(b[i], tile + pl_tile_place<ROW>(k + lane % 16, (n + 16 * i) / 8 + lane / 16));
+		else
+			pl_ldmatrix_x4(b[i], tile + pl_tile_place<ROW>(n + 16 * i + lane % 8 + lane / 16 * 8,
+								      k / 8 + lane / 8 % 2));
+}
+
+// acc += a warp's part of the product of two tiles, M rows from m, N columns from n, in order of k.
+template <bool F16, int M, int N, int DEPTH, int LEFT, bool LEFT_BY_K, int RIGHT, bool RIGHT_BY_K>
+PL void pl_tile_multiply(float (*acc)[N / 8][4], u32 left, u32 right, int m, int n)
+{
+#pragma unroll
+	for (int k = 0; k < DEPTH; k += 16) {
+		u32 a[M / 16][4], b[N / 16][4];
+		pl_tile_left<M / 16, LEFT, LEFT_BY_K>(a, left, m, k);
+		pl_tile_right<N / 16, RIGHT, RIGHT_BY_K>(b, right, n, k);
+#pragma unroll
+		for (int i = 0; i < M / 16; i++)
+#pragma unroll
+			for (int j = 0; j < N / 8; j++)
+				if (F16)
+					pl_mma_m16n8k16_f16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
+				else
+					pl_mma_m16n8k16_bf16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
+	}
+}
+
+// A warp's 16 rows of N columns of sums, from the layout of products to rows in shared memory.
+template <int N> PL int pl_rows_place(int row, int column)
+{
+	constexpr int each = N < 32 ? 32 / N : 1, groups = N < 32 ? N / 8 : 4;
+	return row * N + (column ^ (row / each & (groups - 1)) * 8);
+}
+template <int N> PL void pl_rows_put(float *rows, const float (*acc)[4])
+{
+	int lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
+#pragma unroll
+	for (int j = 0; j < N / 8; j++) {
+		*(float2 *)(rows + pl_rows_place<N>(row, j * 8 + column)) = make_float2(acc[j][0], acc[j][1]);
+		*(float2 *)(rows + pl_rows_place<N>(row + 8, j * 8 + column)) = make_float2(acc[j][2], acc[j][3]);
+	}
+}
+template <int N, int WIDTH> PL void pl_rows_get(float *v, const float *rows, int row, int column)
+{
+	pl_load_f32<WIDTH, (WIDTH < 4 ? WIDTH : 4)>(v, rows + pl_rows_place<N>(row, column));
+}
