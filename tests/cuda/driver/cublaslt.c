@@ -3,70 +3,37 @@
  * computed here in f64 and rounded where the library rounds: to the type of D, of the bias, of aux.
  * Column-major, as there: D (m x n) = epilogue(alpha op(A) op(B) + beta C). Three "algorithms" add up in
  * different orders, and the third needs a workspace. */
-#include "cuda_abi.h"
+#include "cublaslt_abi.h"
 #include "formats.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 3, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
-enum { R_32F = 0, R_64F = 1, R_16F = 2, R_16BF = 14 };
-enum { COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_FAST_16F = 74, COMPUTE_FAST_16BF = 75, COMPUTE_FAST_TF32 = 77 };
-enum { EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4, EPILOGUE_BGRAD = 16, EPILOGUE_GELU = 32, EPILOGUE_DGELU = 64,
-       EPILOGUE_AUX = 128, EPILOGUE_BGRADA = 256, EPILOGUE_BGRADB = 512 };
 enum { ALGORITHMS = 3, WORKSPACE = 4096 };
 
-typedef struct Handle {
+struct Handle {
 	u64 magic;
-} Handle;
+};
 
-typedef struct MatmulDesc {
+struct MatmulDesc {
 	int compute, scale, pointer_mode, transpose_a, transpose_b, transpose_c, fill;
 	u32 epilogue;
 	u64 bias, aux;
 	i64 bias_batch_stride, aux_ld, aux_batch_stride;
 	int aux_type, bias_type; /* -1: as D */
-} MatmulDesc;
+};
 
-typedef struct MatrixLayout {
+struct MatrixLayout {
 	int type, order; /* order 1: rows are contiguous */
 	u64 rows, columns;
 	i64 ld;
 	int batch;
 	i64 batch_stride;
-} MatrixLayout;
+};
 
-typedef struct Preference {
+struct Preference {
 	u64 workspace;
-} Preference;
-
-typedef struct Heuristic {
-	u64 algorithm[8];
-	size_t workspace;
-	int state;
-	f32 waves;
-	int reserved[4];
-} Heuristic;
-
-API int cublasLtCreate(Handle **out);
-API int cublasLtDestroy(Handle *h);
-API size_t cublasLtGetVersion(void);
-API const char *cublasLtGetStatusName(int status);
-API const char *cublasLtGetStatusString(int status);
-API int cublasLtMatmulDescCreate(MatmulDesc **out, int compute, int scale);
-API int cublasLtMatmulDescDestroy(MatmulDesc *d);
-API int cublasLtMatmulDescSetAttribute(MatmulDesc *d, int what, const void *value, size_t bytes);
-API int cublasLtMatrixLayoutCreate(MatrixLayout **out, int type, u64 rows, u64 columns, i64 ld);
-API int cublasLtMatrixLayoutDestroy(MatrixLayout *l);
-API int cublasLtMatrixLayoutSetAttribute(MatrixLayout *l, int what, const void *value, size_t bytes);
-API int cublasLtMatmulPreferenceCreate(Preference **out);
-API int cublasLtMatmulPreferenceDestroy(Preference *p);
-API int cublasLtMatmulPreferenceSetAttribute(Preference *p, int what, const void *value, size_t bytes);
-API int cublasLtMatmulAlgoGetHeuristic(Handle *h, MatmulDesc *d, MatrixLayout *a, MatrixLayout *b, MatrixLayout *c,
-				       MatrixLayout *out, Preference *p, int most, Heuristic *results, int *n);
-API int cublasLtMatmul(Handle *h, MatmulDesc *d, const void *alpha, u64 a, MatrixLayout *la, u64 b, MatrixLayout *lb,
-		       const void *beta, u64 c, MatrixLayout *lc, u64 out, MatrixLayout *ld, const u64 *algorithm,
-		       u64 workspace, size_t workspace_bytes, CUstream stream);
+};
 
 int cublasLtCreate(Handle **out)
 {

@@ -1,0 +1,274 @@
+/* test_standin_cublaslt.c: the stand-in for cuBLASLt against plain loops: types, transposes, orders,
+ * batches, every epilogue, proposals, and what it refuses. */
+#include "harness.h"
+#include "tests/cuda/driver/cublaslt_abi.h"
+
+enum { M = 24, N = 10, K = 17, BATCH = 2, LD = 40 };
+
+static f64 gelu(f64 x)
+{
+	return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+}
+static f64 gelu_slope(f64 x)
+{
+	f64 h = 1e-5; /* central differences: not the formula under test */
+	return (gelu(x + h) - gelu(x - h)) / (2 * h);
+}
+
+static f64 value(const void *p, int type, u64 i)
+{
+	u32 bits;
+	f32 f;
+	switch (type) {
+	case R_32F: return ((const f32 *)p)[i];
+	case R_64F: return ((const f64 *)p)[i];
+	case R_16BF:
+		bits = (u32)((const u16 *)p)[i] << 16;
+		memcpy(&f, &bits, 4);
+		return f;
+	default: {
+		u16 h = ((const u16 *)p)[i];
+		f64 v = h >> 10 & 31 ? ldexp(1024 + (h & 1023), (h >> 10 & 31) - 25) : ldexp(h & 1023, -24);
+		return h & 0x8000 ? -v : v;
+	}
+	}
+}
+
+/* Random numbers of about 1; halves by bits that are such numbers. */
+static void fill(void *p, int type, u32 n, u32 *seed)
+{
+	for (u32 i = 0; i < n; i++) {
+		u32 sign = (test_random(seed) & 1) << 15;
+		switch (type) {
+		case R_32F: ((f32 *)p)[i] = test_uniform(seed); break;
+		case R_64F: ((f64 *)p)[i] = test_uniform(seed); break;
+		case R_16BF: ((u16 *)p)[i] = (u16)(sign | (0x3e80 + test_random(seed) % 0x100)); break;
+		default: ((u16 *)p)[i] = (u16)(sign | (0x3400 + test_random(seed) % 0x800)); break;
+		}
+	}
+}
+
+typedef struct Case {
+	int type, result, compute, transpose_a, transpose_b, row_major_d, aux_type;
+	u32 epilogue;
+	f32 alpha, beta;
+} Case;
+
+static const Case cases[] = {
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, 1, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 1, 0, 0, -1, 1, 0.5f, 2 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 1, 1, -1, 1, 1, 1 },
+	{ R_64F, R_64F, COMPUTE_64F, 1, 1, 0, -1, 1, 1, 0.25f },
+	{ R_32F, R_32F, COMPUTE_FAST_TF32, 0, 0, 0, -1, 1, 1, 0 },
+	{ R_16BF, R_16BF, COMPUTE_32F, 0, 0, 0, -1, 1, 1, 0 },
+	{ R_16BF, R_32F, COMPUTE_32F, 1, 0, 0, -1, 1, 1, 1 },
+	{ R_16F, R_16F, COMPUTE_32F, 1, 1, 0, -1, 1, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_BIAS, 1, 0 },
+	{ R_16BF, R_16BF, COMPUTE_32F, 1, 0, 0, -1, EPILOGUE_BIAS, 1, 1 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_RELU | EPILOGUE_BIAS, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_GELU, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_GELU | EPILOGUE_AUX, 1, 0 },
+	{ R_16BF, R_16BF, COMPUTE_32F, 0, 1, 0, R_16BF, EPILOGUE_GELU | EPILOGUE_AUX | EPILOGUE_BIAS, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_DGELU | EPILOGUE_AUX, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 1, 0, 0, R_32F, EPILOGUE_DGELU | EPILOGUE_AUX | EPILOGUE_BGRAD, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 0, 0, -1, EPILOGUE_BGRADA, 1, 0 },
+	{ R_32F, R_32F, COMPUTE_32F, 0, 1, 0, -1, EPILOGUE_BGRADB, 1, 0 },
+};
+
+/* One unit in the last place of a type, relative. */
+static f64 unit(int type)
+{
+	return type == R_64F ? 0x1p-52 : type == R_32F ? 0x1p-23 : type == R_16F ? 0x1p-10 : 0x1p-7;
+}
+
+static void near(f64 got, f64 want, f64 size, int type, const Case *c)
+{
+	/* Rounding of the result; sums in f32 (their size is `size`), and inputs in tf32. */
+	f64 sums = c->compute == COMPUTE_64F ? K * 0x1p-52 : c->compute == COMPUTE_FAST_TF32 ? 0x1p-9 : K * 0x1p-24;
+	if (!(fabs(got - want) <= unit(type) * fabs(want) + sums * size + 1e-9))
+		fail_msg("case %zu: %.9g, not %.9g", (size_t)(c - cases), got, want);
+}
+
+static void run(const Case *c, u32 algorithm)
+{
+	static u8 a[LD * LD * BATCH * 8], b[sizeof a], cc[sizeof a], d[sizeof a], aux[sizeof a], bias[LD * BATCH * 8], bias_out[sizeof bias];
+	enum { STRIDE = LD * LD };
+	u32 seed = 11 + (u32)(c - cases);
+	int aux_type = c->aux_type < 0 ? c->result : c->aux_type;
+	fill(a, c->type, STRIDE * BATCH, &seed);
+	fill(b, c->type, STRIDE * BATCH, &seed);
+	fill(cc, c->result, STRIDE * BATCH, &seed);
+	fill(aux, aux_type, STRIDE * BATCH, &seed);
+	fill(bias, c->result, LD * BATCH, &seed);
+	CUdeviceptr da = device_copy(a, sizeof a), db = device_copy(b, sizeof b), dc = device_copy(cc, sizeof cc), dd = device_copy(NULL, sizeof d);
+	CUdeviceptr daux = device_copy(aux, sizeof aux), dbias = device_copy(bias, sizeof bias), work = device_copy(NULL, 1 << 16);
+	Handle *h;
+	MatmulDesc *desc;
+	MatrixLayout *la, *lb, *lc, *ld;
+	Preference *p;
+	int batch = BATCH, row_major = 1;
+	i64 stride = STRIDE, aux_ld = LD;
+	u64 space = 1 << 16;
+	assert_int_equal(cublasLtCreate(&h), SUCCESS);
+	assert_int_equal(cublasLtMatmulDescCreate(&desc, c->compute, c->compute == COMPUTE_64F ? R_64F : R_32F), SUCCESS);
+#define SET(what, v) assert_int_equal(cublasLtMatmulDescSetAttribute(desc, what, &(v), sizeof(v)), SUCCESS)
+	SET(DESC_TRANSA, c->transpose_a);
+	SET(DESC_TRANSB, c->transpose_b);
+	SET(DESC_EPILOGUE, c->epilogue);
+	if (c->epilogue != 1) {
+		SET(DESC_BIAS_POINTER, dbias);
+		SET(DESC_AUX_POINTER, daux);
+		SET(DESC_AUX_LD, aux_ld);
+		SET(DESC_AUX_BATCH_STRIDE, stride);
+		if (c->aux_type >= 0)
+			SET(DESC_AUX_TYPE, c->aux_type);
+	}
+	cublasLtMatrixLayoutCreate(&la, c->type, c->transpose_a ? K : M, c->transpose_a ? M : K, LD);
+	cublasLtMatrixLayoutCreate(&lb, c->type, c->transpose_b ? N : K, c->transpose_b ? K : N, LD);
+	cublasLtMatrixLayoutCreate(&lc, c->result, M, N, LD);
+	cublasLtMatrixLayoutCreate(&ld, c->result, M, N, LD);
+	MatrixLayout *all[] = { la, lb, lc, ld };
+	for (u32 i = 0; i < 4; i++) {
+		assert_int_equal(cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_BATCH, &batch, 4), SUCCESS);
+		assert_int_equal(cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_BATCH_STRIDE, &stride, 8), SUCCESS);
+		if (i >= 2 && c->row_major_d)
+			cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_ORDER, &row_major, 4);
+	}
+	cublasLtMatmulPreferenceCreate(&p);
+	cublasLtMatmulPreferenceSetAttribute(p, PREFERENCE_WORKSPACE, &space, 8);
+	Heuristic proposals[4];
+	int n = 0;
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, la, lb, lc, ld, p, 4, proposals, &n), SUCCESS);
+	assert_int_equal(n, 3);
+	f64 alpha = c->alpha, beta = c->beta;
+	const void *pa = c->compute == COMPUTE_64F ? (const void *)&alpha : &c->alpha;
+	const void *pb = c->compute == COMPUTE_64F ? (const void *)&beta : &c->beta;
+	assert_int_equal(cublasLtMatmul(h, desc, pa, da, la, db, lb, pb, dc, lc, dd, ld, proposals[algorithm].algorithm, work,
+					proposals[algorithm].workspace, NULL), SUCCESS);
+	CU(cuCtxSynchronize());
+	CU(cuMemcpyDtoH_v2(d, dd, sizeof d));
+	CU(cuMemcpyDtoH_v2(bias_out, dbias, sizeof bias));
+	static u8 aux_out[sizeof aux];
+	CU(cuMemcpyDtoH_v2(aux_out, daux, sizeof aux));
+	for (u32 z = 0; z < BATCH; z++) {
+		f64 gradient[M] = { 0 }, gradient_size[M] = { 0 };
+		for (u32 j = 0; j < N; j++)
+			for (u32 i = 0; i < M; i++) {
+				f64 sum = 0, size = 0;
+				u64 at = z * STRIDE + (c->row_major_d ? i * LD + j : j * LD + i);
+				for (u32 k = 0; k < K; k++) {
+					f64 x = value(a, c->type, z * STRIDE + (c->transpose_a ? i * LD + k : k * LD + i));
+					f64 y = value(b, c->type, z * STRIDE + (c->transpose_b ? k * LD + j : j * LD + k));
+					sum += x * y;
+					size += fabs(x * y);
+				}
+				f64 want = c->alpha * sum;
+				if (c->beta != 0)
+					want += c->beta * value(cc, c->result, at);
+				if (c->epilogue != 1 && c->epilogue & EPILOGUE_BIAS)
+					want += value(bias, c->result, i);
+				if (c->epilogue & EPILOGUE_GELU && c->epilogue & EPILOGUE_AUX)
+					near(value(aux_out, aux_type, z * STRIDE + j * LD + i), want, size, aux_type, c);
+				if (c->epilogue & EPILOGUE_GELU)
+					want = gelu(want);
+				if (c->epilogue & EPILOGUE_DGELU)
+					want *= gelu_slope(value(aux, aux_type, z * STRIDE + j * LD + i));
+				if (c->epilogue & EPILOGUE_RELU)
+					want = want > 0 ? want : 0;
+				near(value(d, c->result, at), want, 2 * size + 1e-2, c->result, c);
+				gradient[i] += want;
+				gradient_size[i] += fabs(want) + size;
+			}
+		/* The batches' bias is one and the same: the last one's gradient stays. */
+		for (u32 i = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRAD && i < M; i++)
+			near(value(bias_out, c->result, i), gradient[i], 2 * gradient_size[i], c->result, c);
+		for (u32 i = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRADA && i < M; i++) {
+			f64 sum = 0;
+			for (u32 k = 0; k < K; k++)
+				sum += value(a, c->type, z * STRIDE + k * LD + i);
+			near(value(bias_out, c->result, i), sum, K, c->result, c);
+		}
+		for (u32 j = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRADB && j < N; j++) {
+			f64 sum = 0;
+			for (u32 k = 0; k < K; k++)
+				sum += value(b, c->type, z * STRIDE + k * LD + j);
+			near(value(bias_out, c->result, j), sum, K, c->result, c);
+		}
+	}
+	for (u32 i = 0; i < 4; i++)
+		cublasLtMatrixLayoutDestroy(all[i]);
+	cublasLtMatmulPreferenceDestroy(p);
+	cublasLtMatmulDescDestroy(desc);
+	cublasLtDestroy(h);
+	CUdeviceptr used[] = { da, db, dc, dd, daux, dbias, work };
+	for (u32 i = 0; i < COUNT(used); i++)
+		CU(cuMemFree_v2(used[i]));
+}
+
+static void test_products(void **state)
+{
+	(void)state;
+	standin_set("");
+	for (u32 i = 0; i < COUNT(cases); i++)
+		for (u32 algorithm = 0; algorithm < 3; algorithm++)
+			run(&cases[i], algorithm);
+}
+
+/* What the library would not do, and mistakes. */
+static void test_refused(void **state)
+{
+	(void)state;
+	Handle *h;
+	MatmulDesc *desc;
+	MatrixLayout *a, *b, *c;
+	Preference *p;
+	Heuristic best;
+	int n;
+	f32 one = 1, zero = 0;
+	u32 gelu_aux = EPILOGUE_GELU | EPILOGUE_AUX;
+	u64 too_long = 0;
+	i64 ld = 12;
+	CUdeviceptr d;
+	standin_set("quiet=on");
+	CU(cuMemAlloc_v2(&d, 16 * 16 * 4));
+	cublasLtCreate(&h);
+	cublasLtMatmulDescCreate(&desc, COMPUTE_32F, R_32F);
+	cublasLtMatrixLayoutCreate(&a, R_32F, 16, 16, 16);
+	cublasLtMatrixLayoutCreate(&b, R_32F, 15, 16, 16);
+	cublasLtMatrixLayoutCreate(&c, R_32F, 16, 16, 8);
+	cublasLtMatmulPreferenceCreate(&p);
+	/* No workspace: the algorithm that needs one is not proposed. */
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, a, a, a, a, p, 1, &best, &n), SUCCESS);
+	assert_int_equal(best.workspace, 0);
+	/* Sizes that do not fit, a leading dimension that is too small. */
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, a, b, a, a, p, 1, &best, &n), INVALID_VALUE);
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, a, a, c, c, p, 1, &best, &n), INVALID_VALUE);
+	/* An attribute of another size; aux with a leading dimension that is no multiple of 8. */
+	assert_int_equal(cublasLtMatmulDescSetAttribute(desc, DESC_EPILOGUE, &too_long, 8), INVALID_VALUE);
+	assert_int_equal(cublasLtMatmulDescSetAttribute(desc, DESC_EPILOGUE, &gelu_aux, 4), SUCCESS);
+	assert_int_equal(cublasLtMatmulDescSetAttribute(desc, DESC_AUX_LD, &ld, 8), SUCCESS);
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, a, a, a, a, p, 1, &best, &n), NOT_SUPPORTED);
+	gelu_aux = 1;
+	assert_int_equal(cublasLtMatmulDescSetAttribute(desc, DESC_EPILOGUE, &gelu_aux, 4), SUCCESS);
+	/* A matrix that is longer than its allocation is found when the work is done. */
+	assert_int_equal(cublasLtMatmul(h, desc, &one, d, a, d, a, &zero, 0, a, d + 64, a, NULL, 0, 0, NULL), SUCCESS);
+	assert_int_equal(cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+	assert_non_null(strstr(standinLastReport(), "cublasLtMatmul: D"));
+	standin_set("");
+	cublasLtMatrixLayoutDestroy(a);
+	cublasLtMatrixLayoutDestroy(b);
+	cublasLtMatrixLayoutDestroy(c);
+	cublasLtMatmulPreferenceDestroy(p);
+	cublasLtMatmulDescDestroy(desc);
+	cublasLtDestroy(h);
+	CU(cuMemFree_v2(d));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_products),
+		cmocka_unit_test(test_refused),
+	};
+	return cmocka_run_group_tests(tests, standin_setup, NULL);
+}
