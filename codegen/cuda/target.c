@@ -72,6 +72,7 @@ const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 	*t = (TargetInfo){ .name = "cuda",
 			   .refuses = target_refuses,
 			   .needs = target_needs,
+			   .stores_operands = true,
 			   .self = COPYN(arena, CudaArch, arch, 1) };
 	t->whole[OP_attention] = cuda_kernel_class[KERNEL_ATTENTION] != NULL;
 	t->whole[OP_attention_grad] = cuda_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;
