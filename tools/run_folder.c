@@ -60,6 +60,9 @@ Status model_operand(Arena *a, const char *operand, const SourceOptions *given, 
 	}
 	if (given->preset)
 		out->options.preset = given->preset;
+	SourceOptions more = { .preset = out->options.preset, .config = given->config, .set = given->set };
+	TRY(source_config(a, out->source, &more)); /* recorded as the settings that it comes to */
+	given = &more;
 	/* of two settings of one value, the later one holds */
 	const char **set = NEWN(a, const char *, out->options.set.n + given->set.n + 1);
 	for (int i = 0; i < out->options.set.n; i++)

@@ -2,6 +2,7 @@
 #include "tools/source.h"
 #include "support/io.h"
 
+#include <jansson.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +52,110 @@ static void empty(SourceFile *out)
 	out->diag.arena = &out->arena;
 }
 
-Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
+static Status open_file(const char *path, const SourceOptions *options, SourceFile *out)
 {
 	empty(out);
 	TRY(io_read(&out->arena, path, &out->text));
 	elaborate_text(path, options, out);
 	return OK;
+}
+
+/* ---- published configs ---- */
+
+/* A value of JSON as the language writes it; NULL where it has no such value, or says null. */
+static const char *as_written(Arena *a, const json_t *v)
+{
+	switch (json_typeof(v)) {
+	case JSON_INTEGER: return arena_printf(a, "%lld", (long long)json_integer_value(v));
+	case JSON_REAL: {
+		const char *text = arena_printf(a, "%.17g", json_real_value(v));
+		return strpbrk(text, ".en") ? text : arena_printf(a, "%s.0", text);
+	}
+	case JSON_TRUE: return "true";
+	case JSON_FALSE: return "false";
+	case JSON_STRING: {
+		const char *text = json_string_value(v);
+		return strpbrk(text, "\"\\\n{}") ? NULL : arena_printf(a, "\"%s\"", text);
+	}
+	case JSON_ARRAY: {
+		Buf b = { .arena = a };
+		for (size_t i = 0; i < json_array_size(v); i++) {
+			const char *one = as_written(a, json_array_get(v, i));
+			if (!one)
+				return NULL;
+			buf_printf(&b, "%s%s", i ? ", " : "[", one);
+		}
+		return b.n ? arena_printf(a, "%s]", b.text) : "[]";
+	}
+	default: return NULL;
+	}
+}
+
+/* "rope_scaling.factor" is an entry of an object. */
+static const json_t *entry_of(Arena *a, const json_t *root, const char *key)
+{
+	const char *dot = strchr(key, '.');
+	if (!dot)
+		return json_object_get(root, key);
+	return entry_of(a, json_object_get(root, arena_printf(a, "%.*s", (int)(dot - key), key)), dot + 1);
+}
+
+static Status read_config(Arena *arena, const char *path, json_t **out)
+{
+	Str text;
+	json_error_t e;
+	TRY(io_read(arena, path, &text));
+	*out = json_loadb(text.s, text.n, 0, &e);
+	if (*out && json_is_object(*out))
+		return OK;
+	const char *why = *out ? "it is not an object" : e.text;
+	json_decref(*out);
+	*out = NULL;
+	return FAIL(STATUS_INPUT, "%s is no config: %s", path, why);
+}
+
+Status source_config(Arena *arena, const char *path, SourceOptions *options)
+{
+	SourceFile f;
+	json_t *root = NULL;
+	const char *config = options->config;
+	if (!config)
+		return OK;
+	options->config = NULL;
+	/* which keys there are does not depend on the values */
+	SourceOptions plain = { .preset = options->preset };
+	TRY(open_file(path, &plain, &f));
+	Status s = read_config(arena, config, &root);
+	u32 most = f.model ? f.model->config.n : 0, n = 0;
+	const char **set = NEWN(arena, const char *, most + (u32)options->set.n + 1);
+	for (u32 i = 0; i < most && !s; i++) {
+		const ConfigValue *v = &f.model->config.v[i];
+		const json_t *given = v->key ? entry_of(arena, root, v->key) : NULL;
+		const char *text = given ? as_written(arena, given) : NULL;
+		if (text)
+			set[n++] = arena_printf(arena, "%s=%s", v->path, text);
+	}
+	if (!s && f.model && !n)
+		s = FAIL(STATUS_INPUT, "%s has none of the keys that %s names: its config says which, width = 768 from \"n_embd\"", config, path);
+	for (int i = 0; i < options->set.n; i++)
+		set[n++] = options->set.v[i];
+	options->set.v = set;
+	options->set.n = (int)n;
+	json_decref(root);
+	source_close(&f);
+	return s;
+}
+
+Status source_open(const char *path, const SourceOptions *options, SourceFile *out)
+{
+	SourceOptions own = *options;
+	Arena arena = ARENA("config"); /* of the settings' texts, until they are read */
+	empty(out);
+	Status s = source_config(&arena, path, &own);
+	if (!s)
+		s = open_file(path, &own, out);
+	arena_free(&arena);
+	return s;
 }
 
 Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out)

@@ -1,4 +1,4 @@
-/* tools/source.h: a model file as every verb takes it: FILE, --preset, --set. Reads the file and those it
+/* tools/source.h: a model file as every verb takes it: FILE, --preset, --config, --set. Reads the file and those it
  * uses, elaborates, and keeps all of it together. */
 #ifndef PL_SOURCE_H
 #define PL_SOURCE_H
@@ -8,12 +8,14 @@
 
 typedef struct SourceOptions {
 	const char *preset;
+	const char *config; /* a published config.json, whose keys the source's config names: width = 768 from "n_embd" */
 	TextList set;
 } SourceOptions;
 
 /* Rows for a verb's option table; `o` is a SourceOptions. */
 #define SOURCE_OPTIONS(o)                                                                              \
 	{ "preset", 'p', OPTION_TEXT, &(o).preset, "NAME", "values of this preset of the file" },      \
+	{ "config", 0, OPTION_TEXT, &(o).config, "FILE", "a published config.json, for values such as width from \"n_embd\"" }, \
 	{ "set", 's', OPTION_LIST, &(o).set, "KEY=VALUE", "one value of the config or a recipe" }
 
 /* A file that the source uses, from beside it. */
@@ -35,6 +37,8 @@ typedef struct SourceFile {
 PL_MUST_USE Status source_open(const char *path, const SourceOptions *options, SourceFile *out);
 /* The same of a text; `path` is for messages, and its folder is where what it uses is. */
 PL_MUST_USE Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out);
+/* Puts what the file `options->config` gives before the settings in `options->set`, and forgets the file. */
+PL_MUST_USE Status source_config(Arena *arena, const char *path, SourceOptions *options);
 void source_close(SourceFile *s);
 /* The sizes that the model's batch gives, as the driver takes them: "B=4,T=64". */
 const char *source_sizes(Arena *arena, const Model *m);
