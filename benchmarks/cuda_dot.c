@@ -259,7 +259,8 @@ static void tensor_map(Run *r, u32 i)
 	unsigned step[5] = { 1, 1, 1, 1, 1 };
 	for (u32 d = 1; d < m->rank; d++)
 		stride[d - 1] = m->stride[d] * 2;
-	void *address = (void *)(uintptr_t)(r->b->operand[m->slot] + m->offset * 2);
+	Address base = m->slot == NONE ? r->b->workspace : r->b->operand[m->slot];
+	void *address = (void *)(uintptr_t)(base + m->offset * 2);
 	/* bf16, no interleave, a swizzle of 128 bytes, 256 bytes to L2, zeros outside */
 	CU(encode(r->map[i], 9, m->rank, address, m->extent, stride, m->box, step, 0, 3, 3, 0));
 }

@@ -242,7 +242,7 @@ void dot_finish(CudaBody *b, const Dot *d, const char *sum, u32 width)
 		cuda_close(b);
 }
 
-void dot_emit_splits(CudaText *t, const Dot *d, const char *name, const CudaNeeds *needs)
+void dot_emit_splits(CudaText *t, const Dot *d, const char *name, u32 phase, const CudaNeeds *needs)
 {
 	if (d->splits == 1)
 		return;
@@ -250,7 +250,7 @@ void dot_emit_splits(CudaText *t, const Dot *d, const char *name, const CudaNeed
 	u32 w = dot_epilogue_width(d, 4), piece = MIN(w, 16u / dtype_info[sum_type(d)].bytes);
 	long long size = d->m.n * d->n.n * batches(d);
 	const char *type = cuda_value_type(sum_type(d)), *load = dtype_info[sum_type(d)].name;
-	cuda_begin(b, name, 1, SPLIT_THREADS, 0, needs);
+	cuda_begin(b, name, phase, SPLIT_THREADS, 0, needs);
 	cuda_line(b, "const int i = ((int)blockIdx.x * %d + (int)threadIdx.x) * %u;", SPLIT_THREADS, w);
 	cuda_line(b, "if (i >= %lld) return;", size);
 	cuda_line(b, "const %s *part = (const %s *)workspace + i;", type, type);
@@ -328,7 +328,7 @@ static void emit(CudaText *t, const Kernel *k, const char *name)
 		dot_tensor_emit(&b, &d, name, &n);
 	else
 		dot_cores_emit(&b, &d, name, &n);
-	dot_emit_splits(t, &d, name, &n);
+	dot_emit_splits(t, &d, name, 1, &n);
 }
 
 const CudaKernelClass cuda_dot = { refuses, needs, emit };

@@ -83,6 +83,10 @@ void dot_operand_copy(CudaBody *b, const Dot *d, const DotOperand *o);
 void dot_operand_fetch(CudaBody *b, const Dot *d, const DotOperand *o);
 void dot_operand_put(CudaBody *b, const Dot *d, const DotOperand *o);
 
+/* `width` elements of the operand at the body's coordinates, to the array `to` from `at` on: floats that the type of the
+ * products rounds; 0 where `here`, if there is one, does not hold. */
+void dot_operand_value(CudaBody *b, const Dot *d, const DotOperand *o, const char *to, u32 at, const char *here);
+
 /* The body after the sum at (batch, m, n), `width` elements along N held by the array `sum` (a float or double). */
 void dot_epilogue(CudaBody *b, const Dot *d, const char *sum, u32 width);
 /* The most elements along N that an epilogue may take at once, up to `most`. */
@@ -96,7 +100,29 @@ void dot_place(CudaBody *b, const Dot *d, const char *unit, u32 bands);
  * variables of the text. */
 void dot_finish(CudaBody *b, const Dot *d, const char *sum, u32 width);
 CudaNeeds dot_needs(const Dot *d, u32 shared);
-void dot_emit_splits(CudaText *t, const Dot *d, const char *name, const CudaNeeds *needs);
+void dot_emit_splits(CudaText *t, const Dot *d, const char *name, u32 phase, const CudaNeeds *needs);
+
+/* ---- operands evaluated into the workspace (dot_pack.c) ---- */
+
+/* An operand as batch x outer rows of `row` elements, of which `inner` count. */
+typedef struct DotPacked {
+	i64 batch, outer, inner, row;
+	u64 bytes;
+} DotPacked;
+/* Is it worth it? */
+bool dot_pack(const Dot *d, const DotOperand *o, DotPacked *out);
+CudaLaunch dot_pack_launch(const DotPacked *p);
+/* To byte `at` of the workspace. */
+void dot_pack_emit(CudaText *t, const Dot *d, const DotOperand *o, const DotPacked *p, u64 at, const char *name, u32 phase,
+		   const CudaNeeds *needs);
+
+/* From where on kinds of kernels pay; tests lower them, to come everywhere with little work. */
+typedef struct DotLimits {
+	f64 pack_products; /* multiply-adds for which an operand is packed */
+	i64 pack_reuse;    /* and how often each of its elements is used */
+	f64 turns;         /* speed of warpgroups that take turns, of that of those that share a tile */
+} DotLimits;
+extern DotLimits dot_limits;
 
 /* ---- kinds of kernels ---- */
 

@@ -1,5 +1,5 @@
-/* codegen/cuda/dot_hopper.c: products of bf16 and f16 on sm_90a, where both operands are plain loads that the bulk copy
- * engine can fetch.
+/* codegen/cuda/dot_hopper.c: products of bf16 and f16 on sm_90a, by the bulk copy engine: of operands that are plain
+ * loads with strides that it can take, and of others where it pays to evaluate them into the workspace first.
  *
  * Blocks stay on their multiprocessors and take tiles in turn. Warps have roles: one thread of the first warpgroup asks
  * the copy engine for tiles of the operands, a ring of stages ahead and on into the next tile; two more warpgroups
@@ -23,9 +23,9 @@ enum {
 	LEAST = 64       /* rows, columns: below, smaller tiles waste less */
 };
 
-/* rows, columns, depth, a warpgroup's rows and columns, threads, chunk, stages; efficiency, overhead */
-static const DotChoice choices[] = { { { 128, 256, DEPTH, 64, 256, THREADS, 8, 4 }, 1, 5 },
-				     { { 128, 128, DEPTH, 128, 128, THREADS, 8, 6 }, .93, 1 } };
+/* rows, columns, depth, a warpgroup's rows and columns, threads, chunk, stages */
+static const DotTile shared_tile = { 128, 256, DEPTH, 64, 256, THREADS, 8, 4 };
+static const DotTile turns_tile = { 128, 128, DEPTH, 128, 128, THREADS, 8, 6 };
 
 /* Where an operand's tile comes from. */
 typedef struct BoxSource {
@@ -100,9 +100,28 @@ static bool source_of(const Dot *d, const DotOperand *o, BoxSource *s)
 	return source_with(d, o, in->access, true, DEPTH, s);
 }
 
+/* An operand in the workspace. `slot`: none. */
+static void source_packed(const Dot *d, const DotOperand *o, const DotPacked *p, BoxSource *s)
+{
+	*s = (BoxSource){ .by_k = !o->along_k, .box = o->along_k ? o->extent : DEPTH };
+	s->loads = o->extent / s->box;
+	s->map = (CudaTensorMap){ .slot = NONE, .dtype = (u8)d->k->compute, .swizzle = 128, .rank = 2,
+				  .extent = { (u64)p->inner, (u64)p->outer, (u64)p->batch },
+				  .stride = { 1, (u64)p->row, (u64)(p->row * p->outer) },
+				  .box = { DEPTH, o->along_k ? s->box : DEPTH, 1 } };
+	s->map.rank += p->batch > 1;
+	for (u32 i = 0; i < 3; i++) {
+		s->flat[i] = "xkb"[i < 2 ? (i == 0) == o->along_k : i];
+		s->below[i] = 1;
+		s->top[i] = true;
+	}
+}
+
 typedef struct Hopper {
 	Dot d;
 	BoxSource a, o;
+	DotPacked pack[2]; /* of no bytes: it is not packed */
+	u32 npack;
 	u32 halves; /* of 64 rows that a warpgroup has of a tile: 2 where they take turns */
 } Hopper;
 
@@ -113,9 +132,22 @@ static bool hopper_of(const CudaArch *arch, const Kernel *k, Hopper *h)
 	h->d = dot_of(arch, k);
 	if (h->d.m.n < LEAST || h->d.n.n < LEAST || h->d.kr.n < 16 || !h->d.b.n)
 		return false;
+	const DotChoice choices[] = { { shared_tile, 1, 5 }, { turns_tile, dot_limits.turns, 1 } };
 	dot_choose(&h->d, choices, COUNT(choices), true);
 	h->halves = h->d.tile.warp_rows / 64;
-	return source_of(&h->d, &h->d.a, &h->a) && source_of(&h->d, &h->d.o, &h->o);
+	h->npack = 0;
+	for (u32 i = 0; i < 2; i++) {
+		const DotOperand *o = i ? &h->d.o : &h->d.a;
+		BoxSource *s = i ? &h->o : &h->a;
+		h->pack[i] = (DotPacked){ 0 };
+		if (source_of(&h->d, o, s))
+			continue;
+		if (!dot_pack(&h->d, o, &h->pack[i]))
+			return false;
+		source_packed(&h->d, o, &h->pack[i], s);
+		h->npack++;
+	}
+	return true;
 }
 
 bool dot_hopper(const CudaArch *arch, const Kernel *k)
@@ -146,12 +178,26 @@ static u32 barriers_at(const Dot *d)
 	return strips_at(d) + 2 * GROUP / 32 * STRIP_BYTES;
 }
 
-static CudaNeeds hopper_needs(const Hopper *h)
+/* Phases: the operands that are packed, the products, the sum of a split. The workspace: the parts of a split, then
+ * operands; `at`: where they are. */
+static CudaNeeds hopper_needs(const Hopper *h, u64 at[2])
 {
 	CudaNeeds n = dot_needs(&h->d, barriers_at(&h->d) + BARRIER_BYTES);
-	n.launch[0].grid[0] = MIN(n.launch[0].grid[0], MAX(1, h->d.arch->multiprocessors));
-	n.map[n.nmap++] = h->a.map;
-	n.map[n.nmap++] = h->o.map;
+	for (u32 i = n.nphase; i-- > 0;)
+		n.launch[i + h->npack] = n.launch[i];
+	n.nphase += h->npack;
+	CudaLaunch *main = &n.launch[h->npack];
+	main->grid[0] = MIN(main->grid[0], MAX(1, h->d.arch->multiprocessors));
+	for (u32 i = 0, phase = 0; i < 2; i++) {
+		n.map[n.nmap] = i ? h->o.map : h->a.map;
+		at[i] = ALIGN_UP(n.workspace, 256);
+		if (h->pack[i].bytes) {
+			n.launch[phase++] = dot_pack_launch(&h->pack[i]);
+			n.map[n.nmap].offset = at[i] / 2;
+			n.workspace = at[i] + h->pack[i].bytes;
+		}
+		n.nmap++;
+	}
 	return n;
 }
 
@@ -161,7 +207,8 @@ CudaNeeds dot_hopper_needs(const CudaArch *arch, const Kernel *k)
 	bool can = hopper_of(arch, k, &h);
 	assert(can);
 	(void)can;
-	return hopper_needs(&h);
+	u64 at[2];
+	return hopper_needs(&h, at);
 }
 
 /* ---- text ---- */
@@ -254,6 +301,8 @@ static void multiply(CudaBody *b, const Hopper *h)
 	cuda_line(b, "last = stage;");
 	next_stage(b, h);
 	cuda_close(b);
+	if (h->halves == 2)
+		cuda_line(b, "if (lane == 0) pl_barrier_arrive(done + group);");
 	cuda_line(b, "pl_wgmma_wait<0>();");
 	cuda_line(b, "if (steps > 0 && lane == 0) pl_barrier_arrive(empty + last);");
 }
@@ -276,6 +325,8 @@ static void consumers(CudaBody *b, const Hopper *h, u32 units)
 		cuda_line(b, "parity ^= next / %u & 1;", d->tile.stages);
 		cuda_line(b, "continue;");
 		cuda_close(b);
+		/* a barrier tells its next phase from the last alone: the other must have waited for its stages */
+		cuda_line(b, "if (turn > 1) pl_barrier_wait(done + 1 - group, (turn - 2) / 2 & 1);");
 	}
 	multiply(b, h);
 	u32 strips = d->tile.columns / STRIP;
@@ -306,19 +357,27 @@ void dot_hopper_emit(CudaText *t, const Kernel *k, const char *name)
 	bool can = hopper_of(t->arch, k, &h);
 	assert(can);
 	(void)can;
-	CudaNeeds needs = hopper_needs(&h), plain = dot_needs(&h.d, 0);
+	u64 at[2];
+	CudaNeeds needs = hopper_needs(&h, at), plain = dot_needs(&h.d, 0);
 	u32 units = plain.launch[0].grid[0], stages = h.d.tile.stages;
+	for (u32 i = 0, phase = 0; i < 2; i++)
+		if (h.pack[i].bytes)
+			dot_pack_emit(t, &h.d, i ? &h.d.o : &h.d.a, &h.pack[i], at[i], name, phase++, &needs);
 	CudaBody body = cuda_body(t, k), *b = &body;
 	t->preamble |= PREAMBLE_TENSOR | PREAMBLE_HOPPER;
-	cuda_begin(b, name, 0, THREADS, 1, &needs);
+	cuda_begin(b, name, h.npack, THREADS, 1, &needs);
 	cuda_line(b, "extern __shared__ __align__(1024) u8 pl_shared[];");
 	cuda_line(b, "const int thread = (int)threadIdx.x;");
 	cuda_line(b, "u64 *full = (u64 *)(pl_shared + %u), *empty = full + %u;", barriers_at(&h.d), stages);
+	if (h.halves == 2)
+		cuda_line(b, "u64 *done = empty + %u;", stages);
 	cuda_open(b, "if (thread == 0)");
 	cuda_open(b, "for (int s = 0; s < %u; s++)", stages);
 	cuda_line(b, "pl_barrier_init(full + s, 1);");
 	cuda_line(b, "pl_barrier_init(empty + s, %u);", (h.halves == 2 ? 1 : 2) * GROUP / 32);
 	cuda_close(b);
+	if (h.halves == 2)
+		cuda_line(b, "for (int g = 0; g < 2; g++) pl_barrier_init(done + g, %d);", GROUP / 32);
 	cuda_line(b, "pl_barrier_init_done();");
 	cuda_close(b);
 	cuda_line(b, "__syncthreads();");
@@ -330,5 +389,5 @@ void dot_hopper_emit(CudaText *t, const Kernel *k, const char *name)
 	consumers(b, &h, units);
 	cuda_close(b);
 	cuda_end(b);
-	dot_emit_splits(t, &h.d, name, &needs);
+	dot_emit_splits(t, &h.d, name, h.npack + 1, &needs);
 }

@@ -294,6 +294,21 @@ void dot_operand_fetch(CudaBody *b, const Dot *d, const DotOperand *o)
 	each_part(b, d, o, write_fetch, NULL);
 }
 
+void dot_operand_value(CudaBody *b, const Dot *d, const DotOperand *o, const char *to, u32 at, const char *here)
+{
+	DType from = (DType)b->k->inst.v[o->value.i].dtype, product = d->k->compute;
+	bool narrow = product == DT_bf16 || product == DT_f16;
+	bool direct = from == DT_f32 || from == DT_bf16 || from == DT_f16; /* held as float: stored rounded */
+	for (u32 j = 0; j < o->width; j++) {
+		const char *x = cuda_element(b, o->value, j);
+		if (!(narrow && direct))
+			x = cuda_convert(b->t->arena, from, product, x);
+		if (here)
+			x = arena_printf(b->t->arena, "%s ? %s : 0", here, x);
+		cuda_line(b, "%s[%u] = %s;", to, at + j, x);
+	}
+}
+
 /* The rest of the value, to `w`, an array of the chunk in the type that is multiplied. */
 static void write_value(CudaBody *b, const Dot *d, const DotOperand *o, u32 chunk, u32 part)
 {
@@ -301,17 +316,8 @@ static void write_value(CudaBody *b, const Dot *d, const DotOperand *o, u32 chun
 		KVal v = { o->load.v[i] };
 		cuda_set(b, v, kept(b, o, chunk, part, v.i), cuda_varies(b, v));
 	}
-	DType from = (DType)b->k->inst.v[o->value.i].dtype, to = d->k->compute;
-	bool narrow = to == DT_bf16 || to == DT_f16;
-	bool direct = from == DT_f32 || from == DT_bf16 || from == DT_f16; /* held as float: stored rounded */
-	for (u32 j = 0; j < o->width; j++) {
-		const char *x = cuda_element(b, o->value, j);
-		if (!(narrow && direct))
-			x = cuda_convert(b->t->arena, from, to, x);
-		if (d->k_ragged)
-			x = arena_printf(b->t->arena, "k < k_end ? %s : 0", x);
-		cuda_line(b, "%c%u_w[%u] = %s;", o->name, chunk, part * o->width + j, x);
-	}
+	dot_operand_value(b, d, o, arena_printf(b->t->arena, "%c%u_w", o->name, chunk), part * o->width,
+			  d->k_ragged ? "k < k_end" : NULL);
 }
 
 static void store_chunk(CudaBody *b, const Dot *d, const DotOperand *o, u32 chunk, u32 part)

@@ -29,7 +29,7 @@ typedef struct CudaArch {
 /* A tensor in memory that a kernel reads by the bulk copy engine (cuTensorMapEncodeTiled): element type bf16,
  * f16 or f32; dimension 0 is the contiguous one. */
 typedef struct CudaTensorMap {
-	u32 slot;
+	u32 slot;         /* NONE: the workspace */
 	u64 offset;       /* elements from the slot's start; the address must be a multiple of 16 bytes */
 	u8 dtype;         /* DType */
 	u8 rank;          /* 1 to 5 */

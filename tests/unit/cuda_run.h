@@ -261,7 +261,7 @@ static inline void gpu_launch(const Gpu *g, const Kernel *k, const CudaArch *arc
 		parameter[i] = &value[i];
 	u8 *map = arena_push(a, 128, CUDA_TENSOR_MAPS, 64);
 	for (u32 i = 0; i < n.nmap; i++) {
-		gpu_tensor_map(g, k, &n.map[i], slot[n.map[i].slot], map + 128 * i);
+		gpu_tensor_map(g, k, &n.map[i], n.map[i].slot == NONE ? workspace : slot[n.map[i].slot], map + 128 * i);
 		parameter[np++] = map + 128 * i;
 	}
 	for (u32 p = 0; p < n.nphase; p++) {

@@ -1,6 +1,7 @@
 /* DOT, GROUPED and GROUPED_WEIGHTS kernels on CUDA against kernel_eval: sizes around the edges of tiles, both
  * orientations of both operands, batches, several dimensions of a role, prologues, epilogues, every precision, K split,
  * groups that are empty or leave rows out. What ptxas says of them: no spills; that tensor cores are used. */
+#include "codegen/cuda/dot.h"
 #include "cuda_run.h"
 
 typedef struct Shape {
@@ -9,16 +10,16 @@ typedef struct Shape {
 	DType from, compute; /* of the operands in memory */
 } Shape;
 
-typedef struct Dot {
+typedef struct Product {
 	Kernel *k;
 	Shape s;
 	KVal a, b;
 	Access out; /* [B, M, N], of no slot yet */
-} Dot;
+} Product;
 
-static Dot dot_kernel(Suite *s, const char *name, Shape z)
+static Product dot_kernel(Suite *s, const char *name, Shape z)
 {
-	Dot d = { .k = suite_kernel(s, KERNEL_DOT, name), .s = z };
+	Product d = { .k = suite_kernel(s, KERNEL_DOT, name), .s = z };
 	Kernel *k = d.k;
 	k->name = arena_printf(&s->arena, "%s %lldx%lldx%lldx%lld turned %u %s %s", name, (long long)z.B, (long long)z.M,
 			       (long long)z.N, (long long)z.K, z.turned, dtype_info[z.from].name,
@@ -35,12 +36,12 @@ static Dot dot_kernel(Suite *s, const char *name, Shape z)
 	return d;
 }
 
-static KVal sum_of(const Dot *d)
+static KVal sum_of(const Product *d)
 {
 	return kb_acc(d->k, d->s.compute == DT_f64 ? DT_f64 : DT_f32, 0);
 }
 
-static void store(Dot *d, DType t, KVal x)
+static void store(Product *d, DType t, KVal x)
 {
 	Access at = d->out;
 	at.slot = kb_slot(d->k, t, d->s.B * d->s.M * d->s.N);
@@ -55,7 +56,7 @@ static f64 ulps_of(const Shape *z, DType out)
 	return out == DT_bf16 || out == DT_f16 ? 2 : z->compute == DT_f32 || z->compute == DT_f64 ? one : one + (f64)z->K / 4;
 }
 
-static Case *finish(Suite *s, Dot *d, DType out)
+static Case *finish(Suite *s, Product *d, DType out)
 {
 	d->k->operand[0] = d->a;
 	d->k->operand[1] = d->b;
@@ -65,7 +66,7 @@ static Case *finish(Suite *s, Dot *d, DType out)
 
 static void plain(Suite *s, Shape z, DType out)
 {
-	Dot d = dot_kernel(s, "plain", z);
+	Product d = dot_kernel(s, "plain", z);
 	store(&d, out, sum_of(&d));
 	finish(s, &d, out);
 }
@@ -87,6 +88,7 @@ static void aligned_cases(Suite *s)
 		plain(s, (Shape){ 2, 72, 136, 40, t, DT_f16, DT_f16 }, DT_f16);
 	}
 	plain(s, (Shape){ 1, 264, 392, 24, 0, DT_bf16, DT_bf16 }, DT_bf16); /* more tiles than blocks */
+	plain(s, (Shape){ 5, 64, 64, 424, 2, DT_bf16, DT_bf16 }, DT_f32);   /* both */
 	plain(s, (Shape){ 1, 8, 80, 160, 0, DT_bf16, DT_bf16 }, DT_bf16);
 	plain(s, (Shape){ 1, 160, 16, 72, 3, DT_bf16, DT_bf16 }, DT_bf16);
 }
@@ -97,7 +99,7 @@ static void split_cases(Suite *s)
 	plain(s, (Shape){ 1, 64, 64, 1024, 1, DT_bf16, DT_bf16 }, DT_f32);
 	plain(s, (Shape){ 2, 17, 30, 1900, 2, DT_bf16, DT_bf16 }, DT_bf16);
 	plain(s, (Shape){ 1, 20, 24, 2000, 0, DT_f32, DT_f32 }, DT_f32);
-	Dot d = dot_kernel(s, "split with residual", (Shape){ 1, 16, 24, 2048, 0, DT_bf16, DT_bf16 });
+	Product d = dot_kernel(s, "split with residual", (Shape){ 1, 16, 24, 2048, 0, DT_bf16, DT_bf16 });
 	Access c = d.out;
 	c.slot = kb_slot(d.k, DT_f32, 16 * 24);
 	store(&d, DT_f32, kb_op(d.k, S_add, sum_of(&d), kb_load(d.k, c, NO)));
@@ -123,12 +125,12 @@ static void core_cases(Suite *s)
 static void prologue_cases(Suite *s)
 {
 	for (u32 t = 0; t < 4; t++) {
-		Dot d = dot_kernel(s, "operands cast", (Shape){ 1, 96, 136, 64, t, DT_f32, DT_bf16 });
+		Product d = dot_kernel(s, "operands cast", (Shape){ 1, 96, 136, 64, t, DT_f32, DT_bf16 });
 		store(&d, DT_f32, sum_of(&d));
 		finish(s, &d, DT_f32);
 	}
 	/* one is copied and the other is evaluated */
-	Dot d = dot_kernel(s, "activation", (Shape){ 1, 130, 64, 104, 2, DT_bf16, DT_bf16 });
+	Product d = dot_kernel(s, "activation", (Shape){ 1, 130, 64, 104, 2, DT_bf16, DT_bf16 });
 	KVal bias = kb_load(d.k, ACCESS(kb_slot(d.k, DT_f32, 104), 0, 0, 0, 0, 1), NO);
 	KVal x = kb_op(d.k, S_add, kb_cast(d.k, DT_f32, d.a), bias);
 	d.a = kb_cast(d.k, DT_bf16, kb_op(d.k, S_max, x, kb_const(d.k, DT_f32, 0.25)));
@@ -160,7 +162,7 @@ static void epilogue_cases(Suite *s)
 				       { 1, 30, 41, 22, 0, DT_f32, DT_f32 } };
 	for (u32 i = 0; i < COUNT(shape); i++) {
 		/* bias, gelu's inside, a residual read and written in place, and two results */
-		Dot d = dot_kernel(s, "epilogue", shape[i]);
+		Product d = dot_kernel(s, "epilogue", shape[i]);
 		Kernel *k = d.k;
 		KVal bias = kb_load(k, ACCESS(kb_slot(k, DT_f32, shape[i].N), 0, 0, 0, 1, 0), NO);
 		KVal x = kb_op(k, S_add, sum_of(&d), bias);
@@ -243,6 +245,50 @@ static void grouped_cases(Suite *s)
 	}
 }
 
+/* On sm_90a: operands that are evaluated into the workspace, and then read by the bulk copy engine. */
+static void packed_cases(Suite *s)
+{
+	prologue_cases(s);
+	dimension_cases(s);
+	/* one operand is the same for the batch; K is split too */
+	Product d = dot_kernel(s, "a batch of one", (Shape){ 2, 64, 65, 1032, 0, DT_f32, DT_bf16 });
+	d.b = kb_load(d.k, ACCESS(kb_slot(d.k, DT_f32, 65 * 1032), 0, 0, 0, 1, 65), NO);
+	store(&d, DT_f32, sum_of(&d));
+	finish(s, &d, DT_f32);
+	u32 packed = 0;
+	CudaArch arch = arch_named("sm_90a");
+	for (u32 i = 0; i < s->cases.n; i++) {
+		CudaNeeds n = cuda_dot.needs(&arch, s->cases.v[i].k);
+		for (u32 m = 0; m < n.nmap; m++)
+			packed += n.map[m].slot == NONE;
+	}
+	assert_true(packed >= 10);
+}
+
+static void test_packed(void **state)
+{
+	(void)state;
+	DotLimits usual = dot_limits;
+	dot_limits = (DotLimits){ .turns = 1 };
+	Suite s = { 0 };
+	packed_cases(&s);
+	cuda_suite_run(&s, 11);
+	dot_limits = usual;
+}
+
+/* On sm_90a: warpgroups that share a tile, as they do where K is long. */
+static void test_shared(void **state)
+{
+	(void)state;
+	DotLimits usual = dot_limits;
+	dot_limits.turns = 0.01;
+	Suite s = { 0 };
+	aligned_cases(&s);
+	epilogue_cases(&s);
+	cuda_suite_run(&s, 13);
+	dot_limits = usual;
+}
+
 #define RUNS(name) \
 	static void test_##name(void **state) \
 	{ \
@@ -266,7 +312,7 @@ static void test_compiles(void **state)
 	(void)state;
 	need_nvrtc();
 	Suite s = { 0 };
-	Dot d = dot_kernel(&s, "large", (Shape){ 1, 4096, 4096, 4096, 0, DT_bf16, DT_bf16 });
+	Product d = dot_kernel(&s, "large", (Shape){ 1, 4096, 4096, 4096, 0, DT_bf16, DT_bf16 });
 	store(&d, DT_bf16, sum_of(&d));
 	finish(&s, &d, DT_bf16);
 	d = dot_kernel(&s, "large, evaluated", (Shape){ 1, 4096, 4096, 4096, 3, DT_f32, DT_f16 });
@@ -284,7 +330,7 @@ static void test_compiles(void **state)
 		const char *arch, *has[4];
 	} want[] = { { "sm_80", { "mma.sync.aligned.m16n8k16.row.col.f32.bf16", "mma.sync.aligned.m16n8k16.row.col.f32.f16",
 				  "mma.sync.aligned.m16n8k16.row.col.f32.f16", "fma.rn.f32" } },
-		     { "sm_90a", { "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16", "mma.sync.aligned.m16n8k16.row.col.f32.f16",
+		     { "sm_90a", { "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16", "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16",
 				   "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16", "fma.rn.f32" } } };
 	for (u32 i = 0; i < COUNT(want); i++) {
 		CudaArch arch = arch_named(want[i].arch);
@@ -305,7 +351,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_edge),     cmocka_unit_test(test_aligned),  cmocka_unit_test(test_split),
 		cmocka_unit_test(test_core),     cmocka_unit_test(test_prologue), cmocka_unit_test(test_epilogue),
-		cmocka_unit_test(test_dimension), cmocka_unit_test(test_grouped), cmocka_unit_test(test_compiles),
+		cmocka_unit_test(test_dimension), cmocka_unit_test(test_grouped), cmocka_unit_test(test_packed),
+		cmocka_unit_test(test_shared),   cmocka_unit_test(test_compiles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
