@@ -184,10 +184,24 @@ static bool contiguous(const CudaBody *b, const Access *a)
 	return b->width > 1 && cuda_stride(b->k, a, b->vector_dim) == 1 && !dynamic_varies(b, a);
 }
 
+/* Is the access's index the point's row-major index in the domain, but for an offset? */
+static bool row_major(const Kernel *k, const Access *a)
+{
+	i64 stride = 1;
+	for (u32 d = k->ndim; d-- > 0; stride *= k->dim[d].extent)
+		if (k->dim[d].extent != 1 && a->stride[d] != stride)
+			return false;
+	return !a->ndynamic;
+}
+
 /* The largest power of two, up to `most`, that divides the index of the access at element 0 of a vector. */
 static u32 index_align(const CudaBody *b, const Access *a, u32 most)
 {
 	u64 low = (u64)a->offset | (u64)most;
+	if (b->flat_align && row_major(b->k, a)) {
+		low |= b->flat_align;
+		return (u32)(low & -low);
+	}
 	for (u32 d = 0; d < b->k->ndim; d++)
 		low |= (u64)cuda_stride(b->k, a, d) * (d == b->vector_dim ? b->vector_align : 1);
 	if (chunk_of(b) < b->width)
@@ -203,14 +217,14 @@ u32 cuda_piece(const CudaBody *b, const Access *a)
 	return contiguous(b, a) ? index_align(b, a, most) : 1;
 }
 
-u32 cuda_vector_width(const Kernel *k, u32 d, bool cut)
+u32 cuda_vector_width(const Kernel *k, u32 d, CudaCut cut)
 {
 	Arena tmp = ARENA("width");
 	CudaText t = { .arena = &tmp, .out = { .arena = &tmp } };
 	CudaBody b = cuda_body(&t, k);
 	u32 widest = 1, most = 0;
 	i64 n = k->dim[d].extent;
-	/* those that move with the most dimensions: what is read again and again comes from a cache */
+	/* what moves with fewer dimensions is read again and again, and comes from a cache */
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];
 		if ((in->op != K_load && in->op != K_store) || cuda_stride(k, in->access, d) != 1)
@@ -222,13 +236,15 @@ u32 cuda_vector_width(const Kernel *k, u32 d, bool cut)
 	b.vector_dim = d;
 	for (b.width = MIN(16 / widest, 8); b.width > 1; b.width /= 2) {
 		bool helps = false;
-		b.vector_align = b.width;
+		b.vector_align = cut == CUDA_FLAT ? 1 : b.width;
+		b.flat_align = cut == CUDA_FLAT ? b.width : 0;
 		for (u32 i = 1; i < k->inst.n; i++) {
 			const KInst *in = &k->inst.v[i];
 			helps |= (in->op == K_load || in->op == K_store) &&
+				 (u32)__builtin_popcount(in->depends) == most &&
 				 cuda_piece(&b, in->access) == MIN(b.width, 16u / dtype_info[in->dtype].bytes);
 		}
-		if (helps && (n % b.width == 0 || (cut && n > 2 * b.width)))
+		if (helps && (n % b.width == 0 || (cut != CUDA_WHOLE && n > 2 * b.width)))
 			break;
 	}
 	arena_free(&tmp);
@@ -575,6 +591,72 @@ void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted)
 		if (ready)
 			make(b, (KVal){ i });
 	}
+}
+
+bool cuda_costly(const KInst *in)
+{
+	if (in->op != K_scalar)
+		return in->op == K_random;
+	switch ((Scalar)in->scalar) {
+	case S_exp:
+	case S_log:
+	case S_sin:
+	case S_cos:
+	case S_tanh:
+	case S_sigmoid:
+	case S_erf:
+	case S_pow: return true;
+	default: return in->dtype == DT_f64;
+	}
+}
+
+void cuda_hoist_uniform(CudaBody *b)
+{
+	const Kernel *k = b->k;
+	Arena *a = b->t->arena;
+	u32 *store = NEWN(a, u32, k->inst.n + 1), n = 0;
+	bool *cheap = NEWN(a, bool, k->inst.n + 1), *shared = NEWN(a, bool, k->inst.n + 1), any = false;
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_store)
+			store[n++] = i;
+	const bool *wanted = cuda_wanted(b, store, n);
+	/* what follows from a costly value, and what of it others use */
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		bool uniform = !in->depends && in->op != K_store && in->op != K_reduce && !in->sweep;
+		cheap[i] = wanted[i] && !(uniform && cuda_costly(in));
+		KVal from[5] = { in->in[0], in->in[1], in->in[2] };
+		for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
+			from[3 + j] = in->access->dynamic[j].index;
+		for (u32 j = 0; wanted[i] && j < 5; j++) {
+			if (!from[j].i || cheap[from[j].i])
+				continue;
+			if (uniform)
+				cheap[i] = false;
+			else
+				any = shared[from[j].i] = true;
+		}
+	}
+	cuda_hoist(b, 0, any ? cheap : NULL);
+	if (!any)
+		return;
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (shared[i])
+			cuda_line(b, "__shared__ %s u%u;", cuda_value_type((DType)k->inst.v[i].dtype), i);
+	u32 mark = cuda_mark(b);
+	cuda_open(b, "if (threadIdx.x == 0)");
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (shared[i])
+			cuda_line(b, "u%u = %s;", i, cuda_scalar(b, (KVal){ i }));
+	cuda_close(b);
+	cuda_release(b, mark);
+	cuda_line(b, "__syncthreads();");
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (shared[i]) {
+			const char *name = arena_printf(a, "v%u", i);
+			cuda_line(b, "const %s %s = u%u;", cuda_value_type((DType)k->inst.v[i].dtype), name, i);
+			cuda_set(b, (KVal){ i }, name, false);
+		}
 }
 
 /* ---- the domain ---- */

@@ -26,6 +26,7 @@ typedef struct CudaBody {
 	u32 chunk;              /* so many elements lie side by side (0: all); element j is at coordinate */
 	i64 chunk_stride;       /* coord + j / chunk * chunk_stride + j % chunk */
 	u32 vector_align;       /* coord[vector_dim] is a multiple of this */
+	u32 flat_align;         /* the point's row-major index in the domain is a multiple of this (0: not known) */
 	const char *guard;      /* or NULL */
 	const char *guard_chunk; /* with %u for the chunk, or NULL */
 	const char *guard_each; /* with %u for the element, or NULL */
@@ -63,8 +64,13 @@ const char *cuda_narrow(Arena *a, DType d, const char *value);
 const char *cuda_literal(Arena *a, f64 value, DType d);
 
 /* Elements along dimension d that a thread should take at once, up to 8: 16 bytes of the widest access that is contiguous
- * along it, if any access can then be wide; dividing the extent unless `cut`, when a last vector may be cut short. */
-u32 cuda_vector_width(const Kernel *k, u32 d, bool cut);
+ * along it and moves with the most dimensions, if such an access can then be wide. */
+typedef enum CudaCut {
+	CUDA_WHOLE, /* vectors must divide the extent */
+	CUDA_LAST,  /* the last one may be cut short */
+	CUDA_FLAT   /* vectors are of the flattened domain, whose last dimension is d */
+} CudaCut;
+u32 cuda_vector_width(const Kernel *k, u32 d, CudaCut cut);
 
 /* ---- values ---- */
 
@@ -91,6 +97,11 @@ void cuda_release(CudaBody *b, u32 mark);
 /* Writes every instruction that depends on dimensions in `dims` (bits) alone, needs no reduction or accumulator that is
  * not set, and is wanted ([inst]; NULL: all that some store needs). */
 void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
+/* The same for what depends on no dimension. Costly values are computed by one thread of the block: to be called by all
+ * threads, at the function's beginning. */
+void cuda_hoist_uniform(CudaBody *b);
+/* More than a few machine instructions: transcendental functions, random draws, arithmetic of f64. */
+bool cuda_costly(const KInst *in);
 /* What the n instructions need, themselves included. */
 const bool *cuda_wanted(const CudaBody *b, const u32 *inst, u32 n);
 

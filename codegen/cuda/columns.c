@@ -32,7 +32,7 @@ static Shape shape_of(const Kernel *k)
 	s.outer = cuda_extent_product(k, 0, s.r0);
 	s.rows = cuda_extent_product(k, s.r0, s.last);
 	s.columns = k->dim[s.last].extent;
-	s.width = cuda_vector_width(k, s.last, false);
+	s.width = cuda_vector_width(k, s.last, CUDA_WHOLE);
 	s.lanes = 1;
 	while (s.lanes < 32 && (i64)s.lanes * s.width < s.columns)
 		s.lanes *= 2;
@@ -168,7 +168,7 @@ static void emit_rows(CudaText *t, const Kernel *k, const Shape *s, const char *
 	u32 *reduce = NEWN(arena, u32, k->inst.n + 1), n = cuda_reduce_list(k, 0, reduce);
 	CudaBody body = cuda_body(t, k), *b = &body;
 	cuda_begin(b, name, 0, THREADS, 0, needs);
-	cuda_hoist(b, 0, NULL);
+	cuda_hoist_uniform(b);
 	cuda_line(b, "const int strip = blockIdx.x %% %u, chunk = blockIdx.x / %u %% %u, outer = blockIdx.x / %u;", s->strips,
 		  s->strips, s->chunks, s->strips * s->chunks);
 	cuda_line(b, "const int lane_row = threadIdx.x / %u;", s->lanes);
@@ -225,7 +225,7 @@ static void emit_chunks(CudaText *t, const Kernel *k, const Shape *s, const char
 	i64 all = s->outer * s->columns;
 	CudaBody body = cuda_body(t, k), *b = &body;
 	cuda_begin(b, name, 1, THREADS, 0, needs);
-	cuda_hoist(b, 0, NULL);
+	cuda_hoist_uniform(b);
 	cuda_line(b, "const int lane_row = threadIdx.x / %u, at = blockIdx.x * %u + threadIdx.x %% %u;", columns, columns, columns);
 	declare(b, reduce, n);
 	cuda_open(b, "if (at < %lld)", (long long)all);

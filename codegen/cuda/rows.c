@@ -63,23 +63,6 @@ static u32 *needed_in(const Kernel *k, Arena *arena)
 	return need;
 }
 
-static bool costly(const KInst *in)
-{
-	if (in->op != K_scalar)
-		return in->op == K_random;
-	switch ((Scalar)in->scalar) {
-	case S_exp:
-	case S_log:
-	case S_sin:
-	case S_cos:
-	case S_tanh:
-	case S_sigmoid:
-	case S_erf:
-	case S_pow: return true;
-	default: return false;
-	}
-}
-
 /* Registers for each element of a row that a thread holds: what several sweeps use, and half of what is loaded once. */
 static f64 registers_held(const Kernel *k)
 {
@@ -88,7 +71,7 @@ static f64 registers_held(const Kernel *k)
 	f64 n = 0;
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];
-		if (!along_row(k, i) || !(in->op == K_load || costly(in)))
+		if (!along_row(k, i) || !(in->op == K_load || cuda_costly(in)))
 			continue;
 		f64 size = cuda_value_bytes((DType)in->dtype) > 4 ? 2 : 1;
 		n += need[i] & (need[i] - 1) ? size : size / 2;
@@ -142,7 +125,7 @@ static Shape shape_of(const Kernel *k)
 {
 	Shape s = { .rows = cuda_extent_product(k, 0, last_dim(k)), .n = k->dim[last_dim(k)].extent, .teams = 1,
 		    .pieces = 1, .sweeps = cuda_reduce_sweeps(k) };
-	s.width = cuda_vector_width(k, last_dim(k), false);
+	s.width = cuda_vector_width(k, last_dim(k), CUDA_WHOLE);
 	s.piece = s.n;
 	if (s.rows < FEW_ROWS && s.n >= 4 * PIECE && s.sweeps < CUDA_PHASES) {
 		s.way = WAY_SPLIT;
@@ -317,7 +300,7 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	Arena *arena = b->t->arena;
 	u32 *reduce = NEWN(arena, u32, k->inst.n + 1), T = s->threads;
 	cuda_begin(b, name, 0, T * s->teams, 0, needs);
-	cuda_hoist(b, 0, NULL);
+	cuda_hoist_uniform(b);
 	const char *lane = "threadIdx.x", *active = NULL;
 	if (s->teams == 1) {
 		cuda_line(b, "const int row = blockIdx.x;");
@@ -377,6 +360,7 @@ static void emit_phase(CudaBody *b, const Shape *s, const char *name, u32 phase,
 	const Kernel *k = b->k;
 	u32 *reduce = NEWN(b->t->arena, u32, k->inst.n + 1);
 	cuda_begin(b, name, phase, s->threads, 0, needs);
+	cuda_hoist_uniform(b);
 	cuda_line(b, "const int row = blockIdx.x / %u, piece = blockIdx.x %% %u;", s->pieces, s->pieces);
 	cuda_line(b, "const int begin = piece * %lld, end = min(begin + %lld, %lld);", (long long)s->piece,
 		  (long long)s->piece, (long long)s->n);

@@ -36,7 +36,7 @@ typedef struct Scan {
 static Scan scan_of(const Kernel *k)
 {
 	Scan s = { .rows = cuda_extent_product(k, 0, last_dim(k)) };
-	s.width = cuda_vector_width(k, last_dim(k), false);
+	s.width = cuda_vector_width(k, last_dim(k), CUDA_WHOLE);
 	s.vectors = k->dim[last_dim(k)].extent / s.width;
 	for (s.threads = 32; s.threads < MOST_THREADS && s.threads < s.vectors;)
 		s.threads *= 2;

@@ -88,7 +88,7 @@ static Shape shape_of(const Kernel *k)
 	if (!s.sorted)
 		return s;
 	if (cuda_stride(k, to, k->ndim - 1) == 1)
-		s.width = cuda_vector_width(k, k->ndim - 1, false);
+		s.width = cuda_vector_width(k, k->ndim - 1, CUDA_WHOLE);
 	s.clear = s.clear && !tiles(k, &s);
 	for (s.passes = 1; (i64)1 << 8 * s.passes < s.outer * s.places; s.passes++)
 		;

@@ -165,6 +165,52 @@ static inline void functions_cases(Suite *s)
 		}
 }
 
+/* Memory read across what is written, in whole tiles and not; odd rows with values of their own; values for all points that take
+ * long. The same bits. */
+static inline void layouts_cases(Suite *s)
+{
+	for (u32 i = 0; i < 8; i++) {
+		i64 A = 1 + i % 3, P = i % 2 ? 64 : 37, Q = i / 2 % 2 ? 96 : 51;
+		DType d = i % 3 == 0 ? DT_bf16 : i % 3 == 1 ? DT_f32 : DT_u8;
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "transpose");
+		kb_dim(k, DIM_PARALLEL, A);
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_PARALLEL, Q);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, d, A * P * Q), 0, P * Q, 1, P), NO);
+		KVal y = kb_load(k, ACCESS(kb_slot(k, d, A * P * Q), 0, P * Q, Q, 1), NO);
+		KVal z = kb_load(k, ACCESS(kb_slot(k, d, Q), 0, 0, 0, 1), NO);
+		KVal when = i == 5 ? kb_op(k, S_lt, z, y) : NO;
+		KVal w = kb_load(k, ACCESS(kb_slot(k, d, A * P * Q + 3), 3, 1, A, P * A), when);
+		kb_store(k, ACCESS(kb_slot(k, d, A * P * Q), 0, P * Q, Q, 1), kb_op(k, S_max, kb_op(k, S_min, x, y), w), NO);
+		suite_add(s, k, 0, 0);
+	}
+	for (u32 i = 0; i < 4; i++) {
+		i64 P = 5 + i, n = i % 2 ? 129 : 301;
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "odd rows");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_PARALLEL, n);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, i < 2 ? DT_f32 : DT_bf16, P * n), 0, n, 1), NO);
+		KVal row = kb_load(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1, 0), NO);
+		KVal at = kb_load(k, ACCESS(kb_slot(k, DT_i32, P), 0, 1, 0), NO);
+		KVal hit = kb_op(k, S_eq, kb_index(k, DT_i32, ACCESS(0, 0, 0, 1)), at);
+		KVal y = kb_op3(k, S_where, hit, row, kb_op(k, S_max, kb_cast(k, DT_f32, x), row));
+		kb_store(k, ACCESS(kb_slot(k, DT_bf16, P * n), 0, n, 1), kb_cast(k, DT_bf16, y), NO);
+		suite_add(s, k, 0, 0);
+	}
+	for (u32 i = 0; i < 2; i++) {
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "schedule");
+		kb_dim(k, DIM_PARALLEL, i ? 5 : 5000);
+		KVal step = kb_load(k, ACCESS(kb_slot(k, DT_i64, 1), 0, 0), NO);
+		KVal rate = kb_op(k, S_floor, kb_op(k, S_cos, kb_op(k, S_mul, kb_cast(k, DT_f64, step), kb_const(k, DT_f64, 0.1)), NO), NO);
+		KVal other = kb_op(k, S_max, rate, kb_load(k, ACCESS(kb_slot(k, DT_f64, 1), 0, 0), NO));
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, 5000), 0, 1), NO);
+		KVal y = kb_op(k, S_max, kb_op(k, S_min, x, kb_cast(k, DT_f32, rate)), kb_cast(k, DT_f32, other));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, 5000), 0, 1), y, NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f64, 1), 0, 0), other, NO);
+		suite_add(s, k, 0, 0);
+	}
+}
+
 /* ---- rows ---- */
 
 typedef struct Row {

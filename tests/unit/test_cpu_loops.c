@@ -9,6 +9,14 @@ static void test_random_maps(void **state)
 	suite_run(&s, 100);
 }
 
+static void test_layouts(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	layouts_cases(&s);
+	suite_run(&s, 200);
+}
+
 static void test_functions(void **state)
 {
 	(void)state;
@@ -95,7 +103,7 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions),
+		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows), cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
 		cmocka_unit_test(test_random_draws), cmocka_unit_test(test_sharing),

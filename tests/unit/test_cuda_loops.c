@@ -11,6 +11,7 @@
 		cuda_suite_run(&s, seed); \
 	}
 RUNS(random_maps, 100)
+RUNS(layouts, 200)
 RUNS(functions, 7)
 RUNS(random_draws, 1)
 RUNS(rows, 3)
@@ -26,7 +27,8 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_layouts),
+		cmocka_unit_test(test_functions), cmocka_unit_test(test_random_draws),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows),
 		cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_columns),

@@ -12,6 +12,7 @@
 		arena_free(&s.arena); \
 	}
 COMPILES(random_maps)
+COMPILES(layouts)
 COMPILES(functions)
 COMPILES(random_draws)
 COMPILES(rows)
@@ -28,6 +29,7 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps),
+		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_functions),
 		cmocka_unit_test(test_random_draws),
 		cmocka_unit_test(test_rows),
