@@ -19,9 +19,11 @@ enum {
 	UNIT_FUNCTIONS = 12,
 	UNIT_BYTES = 32 << 10, /* of functions' text; one that uses tensor cores counts double */
 	MAX_THREADS = 64,
-	PREAMBLES = 4
+	PREAMBLES = 8
 };
-static const char *const preamble_name[PREAMBLES] = { "base", "tensor", "hopper", "order" };
+static const char *const preamble_name[PREAMBLES] = {
+	"base", "tensor", "hopper", "order", "attention", "attention_plain", "attention_tensor", "attention_tensor_grad"
+};
 
 /* A function (of several phases) and the kernels that it serves. */
 typedef struct Function {

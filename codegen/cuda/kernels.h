@@ -59,7 +59,11 @@ enum {
 	PREAMBLE_BASE = 1 << 0,    /* types, conversions, scalar functions, Philox, reductions of warps and blocks */
 	PREAMBLE_TENSOR = 1 << 1,  /* cp.async, ldmatrix, mma.sync: sm_80 and up */
 	PREAMBLE_HOPPER = 1 << 2,  /* mbarrier, bulk copies, wgmma: sm_90a */
-	PREAMBLE_ORDER = 1 << 3    /* sorting */
+	PREAMBLE_ORDER = 1 << 3,   /* sorting */
+	PREAMBLE_ATTENTION = 1 << 4,            /* what all kernels of attention share */
+	PREAMBLE_ATTENTION_PLAIN = 1 << 5,      /* attention by ordinary arithmetic */
+	PREAMBLE_ATTENTION_TENSOR = 1 << 6,     /* on tensor cores */
+	PREAMBLE_ATTENTION_TENSOR_GRAD = 1 << 7 /* its gradient there */
 };
 
 /* Text under way. `out` collects functions, which may begin with helpers of their own as `static __device__`

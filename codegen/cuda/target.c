@@ -14,6 +14,8 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_DOT] = &cuda_dot,
 	[KERNEL_GROUPED] = &cuda_grouped,
 	[KERNEL_GROUPED_WEIGHTS] = &cuda_grouped_weights,
+	[KERNEL_ATTENTION] = &cuda_attention,
+	[KERNEL_ATTENTION_GRAD] = &cuda_attention_grad,
 };
 
 enum { KiB = 1024 };

@@ -13,6 +13,11 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+/* What code is run for. A test whose code is the same for all defines one. */
+#ifndef CUDA_RUN_ARCHS
+#define CUDA_RUN_ARCHS "sm_80", "sm_90a"
+#endif
+
 static inline CudaArch arch_named(const char *name)
 {
 	CudaArch a;
@@ -333,7 +338,7 @@ static inline void cuda_suite_run(Suite *s, u32 seed)
 		*s = (Suite){ 0 };
 		skip();
 	}
-	const char *const name[] = { "sm_80", "sm_90a" };
+	const char *const name[] = { CUDA_RUN_ARCHS };
 	for (u32 i = 0; i < COUNT(name); i++) {
 		CudaArch arch = arch_named(name[i]);
 		bool fits = arch.specific ? (u32)g->major == arch.major && (u32)g->minor == arch.minor :
