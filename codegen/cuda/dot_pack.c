@@ -5,7 +5,7 @@
 #include "codegen/cuda/dot.h"
 
 enum { THREADS = 256, CHUNK = 8 };
-static const u64 MOST_BYTES = 1ull << 30;
+static const u64 FREE_BYTES = 1ull << 30; /* of workspace, whatever the operand has */
 
 DotLimits dot_limits = { .pack_products = 0x1p28, .pack_reuse = 384, .turns = .93 };
 
@@ -17,6 +17,17 @@ static bool depends_on_batch(const Dot *d, const DotOperand *o)
 	return d->k->inst.v[o->value.i].depends & mask;
 }
 
+/* Of the largest tensor that the operand reads. */
+static u64 source_bytes(const Dot *d, const DotOperand *o)
+{
+	u64 most = 0;
+	for (u32 i = 0; i < o->load.n; i++) {
+		const KSlot *s = &d->k->slot.v[d->k->inst.v[o->load.v[i]].access->slot];
+		most = MAX(most, (u64)s->elements * dtype_info[s->dtype].bytes);
+	}
+	return most;
+}
+
 bool dot_pack(const Dot *d, const DotOperand *o, DotPacked *out)
 {
 	i64 reuse = o->name == 'a' ? d->n.n : d->m.n;
@@ -25,7 +36,9 @@ bool dot_pack(const Dot *d, const DotOperand *o, DotPacked *out)
 	*out = (DotPacked){ .batch = depends_on_batch(d, o) ? d->b.n : 1, .outer = o->along_k ? o->x.n : d->kr.n,
 			    .inner = inner, .row = (inner + CHUNK - 1) / CHUNK * CHUNK };
 	out->bytes = (u64)(out->batch * out->outer * out->row) * 2;
-	return reuse >= dot_limits.pack_reuse && products >= dot_limits.pack_products && out->bytes <= MOST_BYTES;
+	/* rows of an odd length are a little longer here */
+	bool fits = out->bytes <= MAX(FREE_BYTES, source_bytes(d, o) / 8 * 9);
+	return reuse >= dot_limits.pack_reuse && products >= dot_limits.pack_products && fits && out->bytes < 1ull << 35;
 }
 
 CudaLaunch dot_pack_launch(const DotPacked *p)
