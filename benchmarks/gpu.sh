@@ -10,7 +10,7 @@
 #   sweep      GPT-2 124M over batch sizes; only if it is named
 # Under 10 minutes, under 5 with --short. Leaves benchmarks/results/<gpu>-<date>.json and prints tables last; logs go to OUT.
 #   PLINTH=binary   prebuilt; otherwise built here without LLVM, which needs what docs/dependencies.md lists
-#   BENCH=folder    of the programs cuda_attention and cuda_dot; beside PLINTH if not given
+#   BENCH=folder    of the programs cuda_attention and cuda_dot; beside PLINTH, or in benchmarks/ there, if not given
 #   PYTHON=python3  the one that has PyTorch
 #   OUT=folder      of logs and raw results
 set -u
@@ -66,7 +66,8 @@ if [ -z "$plinth" ]; then
 	limited 200 0-build-plinth bash -c "cmake -B build-gpu -DPLINTH_LLVM=OFF -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo && cmake --build build-gpu -j\$(nproc)" ||
 		{ echo "gpu.sh: no binary: PLINTH=binary brings one"; exit 2; }
 fi
-bench=${BENCH:-$(dirname "$plinth")}
+bench=${BENCH:-$(dirname "$plinth")/benchmarks}
+[ -d "$bench" ] || bench=$(dirname "$plinth")
 "$plinth" --version || { echo "gpu.sh: $plinth does not run here"; exit 2; }
 
 # ---- the parts ----

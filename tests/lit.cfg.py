@@ -17,6 +17,7 @@ config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.build_folder, "tests", "lit-output")
 config.substitutions += [
     ("%plinth", config.plinth),
+    ("%standin", os.path.join(config.build_folder, "tests", "standin")),
     ("%python", sys.executable),
     ("%root", os.path.dirname(config.test_source_root)),
 ]

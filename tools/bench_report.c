@@ -72,7 +72,10 @@ static void print_clocks(const Bench *b, FILE *to)
 	fprintf(to, "), memory %.0f MHz, %.0f W (%.0f to %.0f", b->memory_mhz.median, b->watts.median, b->watts.least, b->watts.most);
 	if (b->limit_watts > 0)
 		fprintf(to, " of %.0f", b->limit_watts);
-	fprintf(to, "), %.0f C%s%s\n", b->celsius.median, b->held & GPU_HELD_POWER ? "; held back by the power limit" : "",
+	fputc(')', to);
+	if (b->celsius.median > 0)
+		fprintf(to, ", %.0f C", b->celsius.median);
+	fprintf(to, "%s%s\n", b->held & GPU_HELD_POWER ? "; held back by the power limit" : "",
 		b->held & (GPU_HELD_HEAT | GPU_HELD_SLOWDOWN) ? "; held back by heat" : "");
 }
 

@@ -193,6 +193,47 @@ static f64 cuda_peak(void *state, PackageDtype dtype)
 	return enter(state) ? 0 : cuda_matmuls_peak(state, dtype);
 }
 
+/* Copies between two halves; what the GPU's two levels of cache hold is a small part of them. */
+enum { BANDWIDTH_TRIES = 5 };
+static const size_t bandwidth_bytes[] = { (size_t)1 << 30, (size_t)256 << 20, (size_t)64 << 20 }; /* the first that is had */
+
+static Status time_copies(Cuda *c, CudaAddress memory, size_t half, f64 *rate)
+{
+	const CudaDriver *d = c->d;
+	for (u32 i = 0; i <= BANDWIDTH_TRIES; i++) {
+		f32 milliseconds = 0;
+		CU(d, "measure the memory", d->event_record(c->from, c->stream));
+		CU(d, "measure the memory", d->on_device(memory + half, memory, half, c->stream));
+		CU(d, "measure the memory", d->event_record(c->to, c->stream));
+		CU(d, "measure the memory", d->event_synchronize(c->to));
+		CU(d, "measure the memory", d->event_elapsed(&milliseconds, c->from, c->to));
+		/* the first one touches the memory */
+		if (i && milliseconds > 0)
+			*rate = MAX(*rate, 2e3 * (f64)half / milliseconds);
+	}
+	return OK;
+}
+
+static Status cuda_bandwidth(void *state, f64 rate[DEVICE_MOVES])
+{
+	Cuda *c = state;
+	const CudaDriver *d = c->d;
+	for (u32 i = 0; i < DEVICE_MOVES; i++)
+		rate[i] = 0;
+	TRY(enter(c));
+	for (u32 i = 0; i < COUNT(bandwidth_bytes); i++) {
+		CudaAddress memory = 0;
+		size_t free = 0, total = 0;
+		CU(d, "ask for free memory", d->memory_info(&free, &total));
+		if (free / 2 < bandwidth_bytes[i] || d->allocate(&memory, bandwidth_bytes[i]))
+			continue;
+		Status s = time_copies(c, memory, bandwidth_bytes[i] / 2, &rate[MOVE_COPY]);
+		d->release(memory);
+		return s;
+	}
+	return OK; /* the program has taken all memory: unknown */
+}
+
 static const char *cuda_describe(const void *state, Arena *a)
 {
 	const Cuda *c = state;
@@ -226,6 +267,7 @@ const Device device_cuda = {
 	.run = device_run,
 	.synchronize = cuda_synchronize,
 	.peak = cuda_peak,
+	.bandwidth = cuda_bandwidth,
 	.describe = cuda_describe,
 	.choices = cuda_choices,
 	.choose = cuda_choose,

@@ -46,7 +46,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct NvmlDevice **out)
 int nvmlDeviceGetName(struct NvmlDevice *d, char *name, unsigned size)
 {
 	(void)d;
-	snprintf(name, size, "Stand-in GPU");
+	snprintf(name, size, "Plinth stand-in (PTX on the CPU)");
 	return 0;
 }
 

@@ -24,7 +24,7 @@ static void watches_while_it_is_asked_to(void **state)
 	(void)state;
 	GpuWatch *w;
 	const GpuSample *s;
-	assert_null(gpu_watch_open(0, "Stand-in GPU", &w));
+	assert_null(gpu_watch_open(0, "Plinth stand-in (PTX on the CPU)", &w));
 	assert_int_equal(users(), 1);
 	assert_int_equal(gpu_watch_samples(w, &s), 0);
 	gpu_watch_begin(w);
@@ -56,7 +56,7 @@ static void another_gpu_is_refused(void **state)
 {
 	(void)state;
 	GpuWatch *w;
-	Status s = gpu_watch_open(1, "Stand-in GPU", &w);
+	Status s = gpu_watch_open(1, "Plinth stand-in (PTX on the CPU)", &w);
 	assert_true(s && s->code == STATUS_UNSUPPORTED && strstr(s->text, "no GPU 1"));
 	s = gpu_watch_open(0, "NVIDIA H100", &w);
 	assert_true(s && s->code == STATUS_UNSUPPORTED && strstr(s->text, "not 'NVIDIA H100'"));
