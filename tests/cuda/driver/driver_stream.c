@@ -162,8 +162,9 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 		if (*at == stream) {
 			*at = stream->next;
 			free(stream->tail.v);
-			/* Events remember it: what they wait for is done, so they never look. Kept for that. */
-			stream->next = NULL;
+			/* Events that remember it are done, and do not look; after a failure they may not be. */
+			if (!r)
+				free(stream);
 			LEAVE(r);
 		}
 	LEAVE(CUDA_ERROR_INVALID_HANDLE);
