@@ -94,7 +94,9 @@ static const char matmul[] =
 	"  for (int j = 0; j < 8; j++) for (int h = 0; h < 2; h++) { u32 r;\n"
 	"    asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(r) : \"f\"(acc[4 * j + 2 * h + 1]), \"f\"(acc[4 * j + 2 * h]));\n"
 	"    *(u32 *)(c + (row + 8 * h) * 64 + j * 8 + lane % 4 * 2) = r; }\n"
+	"#ifndef MISSING_PROXY_FENCE\n"
 	"  asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\");\n"
+	"#endif\n"
 	"#ifndef MISSING_STORE_BARRIER\n"
 	"  asm volatile(\"bar.sync 1, 128;\" ::: \"memory\");\n"
 	"#endif\n"
@@ -164,7 +166,7 @@ static void test_matmul(void **state)
 {
 	(void)state;
 	static const char *const planted[] = { "NOTHING", "WRONG_COUNT", "MISSING_EMPTY_WAIT", "WRONG_BYTES", "SWAPPED", "WRONG_PARITY",
-					       "MISSING_FULL_WAIT", "WRONG_STEP", "MISSING_WGMMA_WAIT", "MISSING_STORE_BARRIER" };
+					       "MISSING_FULL_WAIT", "WRONG_STEP", "MISSING_WGMMA_WAIT", "MISSING_STORE_BARRIER", "MISSING_PROXY_FENCE" };
 	u32 seed = 1;
 	for (u32 l = 0; l < K; l++) {
 		for (u32 i = 0; i < M; i++)

@@ -85,12 +85,12 @@ static u16 to_bf16(f32 v)
 	bool up = a > b || (a == b && low & 0x10000);
 	return (u16)((low >> 16) + up);
 }
-static u16 to_f16(f32 v)
+static u16 to_f16(f64 v)
 {
 	if (isnan(v))
 		return 0x7fff;
 	u16 sign = signbit(v) ? 0x8000 : 0;
-	f64 x = fabs((f64)v), unit = x < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(x) - 10);
+	f64 x = fabs(v), unit = x < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(x) - 10);
 	if (isinf(v))
 		return sign | 0x7c00;
 	x = nearbyint(x / unit) * unit;
@@ -100,6 +100,25 @@ static u16 to_f16(f32 v)
 		return (u16)(sign | (u16)(x * 0x1p24));
 	int e = ilogb(x);
 	return (u16)(sign | ((u32)(e + 15) << 10) | ((u32)(ldexp(x, 10 - e)) & 1023));
+}
+static f64 of_f16(u32 h)
+{
+	f64 v = (h >> 10 & 31) == 31 ? (h & 1023 ? NAN : INFINITY) : h >> 10 & 31 ? ldexp(1024 + (h & 1023), (int)(h >> 10 & 31) - 25)
+								      : ldexp(h & 1023, -24);
+	return h & 0x8000 ? -v : v;
+}
+static f64 of_bf16(u32 h)
+{
+	return f32_bits(h << 16);
+}
+/* Two numbers, each by its own rounding. */
+static u32 both(u16 low, u16 high)
+{
+	return low | (u32)high << 16;
+}
+static f64 lesser(f64 x, f64 y)
+{
+	return isnan(x) ? y : isnan(y) ? x : x == y ? (signbit(x) ? x : y) : x < y ? x : y;
 }
 static u32 tf32(f32 v)
 {
@@ -253,6 +272,31 @@ static f32 quiet(f32 v)
 	X(u8_, I32, "cvt.u32.u8 %r0, %r1;", a & 255)                                                                    \
 	X(sat_u8, I32, "cvt.sat.u8.s32 %r0, %r1;", (i32)a < 0 ? 0 : (i32)a > 255 ? 255 : a)                             \
 	X(widen, I64, "cvt.s64.s32 %d0, %r1;", (u64)(i64)(i32)a)                                                        \
+	X(hadd, I32, "cvt.u16.u32 %h1, %r1; cvt.u16.u32 %h2, %r2; add.f16 %h0, %h1, %h2; cvt.u32.u16 %r0, %h0;",          \
+	  to_f16(of_f16(a & 0xffff) + of_f16(b & 0xffff)))                                                              \
+	X(hsub2, I32, "sub.rn.f16x2 %r0, %r1, %r2;",                                                                    \
+	  both(to_f16(of_f16(a & 0xffff) - of_f16(b & 0xffff)), to_f16(of_f16(a >> 16) - of_f16(b >> 16))))             \
+	X(hfma2, I32, "fma.rn.f16x2 %r0, %r1, %r2, %r3;",                                                               \
+	  both(to_f16(fma(of_f16(a & 0xffff), of_f16(b & 0xffff), of_f16(c & 0xffff))),                                 \
+	       to_f16(fma(of_f16(a >> 16), of_f16(b >> 16), of_f16(c >> 16)))))                                         \
+	X(hmin, I32, "cvt.u16.u32 %h1, %r1; cvt.u16.u32 %h2, %r2; min.f16 %h0, %h1, %h2; cvt.u32.u16 %r0, %h0;",          \
+	  to_f16(lesser(of_f16(a & 0xffff), of_f16(b & 0xffff))))                                                       \
+	X(hwiden, I32, "cvt.u16.u32 %h1, %r1; cvt.f32.f16 %f0, %h1; mov.b32 %r0, %f0; setp.nan.f32 %p1, %f0, %f0;"        \
+		       "@%p1 mov.b32 %r0, 0x7fffffff;",                                                                 \
+	  isnan(of_f16(a & 0xffff)) ? 0x7fffffff : bits_f32((f32)of_f16(a & 0xffff)))                                   \
+	X(hlt, I32, "cvt.u16.u32 %h1, %r1; cvt.u16.u32 %h2, %r2; setp.lt.f16 %p1, %h1, %h2; selp.u32 %r0, 1, 0, %p1;",    \
+	  of_f16(a & 0xffff) < of_f16(b & 0xffff))                                                                      \
+	X(bmul2, I32, "mul.rn.bf16x2 %r0, %r1, %r2;",                                                                   \
+	  both(to_bf16((f32)(of_bf16(a & 0xffff) * of_bf16(b & 0xffff))), to_bf16((f32)(of_bf16(a >> 16) * of_bf16(b >> 16))))) \
+	X(bneg, I32, "neg.bf16x2 %r0, %r1;", a ^ 0x80008000)                                                            \
+	X(babs, I32, "abs.f16x2 %r0, %r1;", a & 0x7fff7fff)                                                             \
+	X(bmax, I32, "max.bf16x2 %r0, %r1, %r2;",                                                                       \
+	  both(to_bf16((f32)-lesser(-of_bf16(a & 0xffff), -of_bf16(b & 0xffff))), to_bf16((f32)-lesser(-of_bf16(a >> 16), -of_bf16(b >> 16))))) \
+	X(fp8, F32, "cvt.rn.satfinite.e4m3x2.f32 %h1, %r1, 0f00000000; cvt.rn.f16x2.e4m3x2 %r0, %h1; shr.u32 %r0, %r0, 16;", \
+	  isnan(x) ? 0x7fff : to_f16(copysign(fmin(fabs((f64)x) < 0x1p-6 ? nearbyint(fabs((f64)x) * 512) / 512                \
+		: nearbyint(fabs((f64)x) * ldexp(1, 3 - ilogb(x))) / ldexp(1, 3 - ilogb(x)), 448), x)))                       \
+	X(pairs, I32, "min.s16x2 %r0, %r1, %r2;",                                                                       \
+	  both((u16)((i16)a < (i16)b ? a : b), (u16)((i16)(a >> 16) < (i16)(b >> 16) ? a >> 16 : b >> 16)))             \
 	X(unpack, I64, "mov.b64 {%r4, %r5}, %d1; mov.b64 %d0, {%r5, %r4};", a >> 32 | a << 32)                          \
 	X(unpack16, I32, "mov.b32 {%h1, %h2}, %r1; mov.b32 %r0, {%h2, %h1};", a >> 16 | a << 16)
 
@@ -378,6 +422,13 @@ static void test_unknown(void **state)
 	}
 	CUmodule m;
 	assert_int_equal(cuModuleLoadData(&m, "\177ELF and so on"), CUDA_ERROR_NO_BINARY_FOR_GPU);
+	/* PTX for sm_90a is for that GPU alone. */
+	char *ptx = ptx_kernel("", "");
+	standin_set("quiet=on, cc=80");
+	assert_int_equal(cuModuleLoadData(&m, ptx), CUDA_ERROR_NO_BINARY_FOR_GPU);
+	standin_set("quiet=on, cc=100");
+	assert_int_equal(cuModuleLoadData(&m, ptx), CUDA_ERROR_NO_BINARY_FOR_GPU);
+	free(ptx);
 	standin_set("");
 }
 

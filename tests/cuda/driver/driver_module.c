@@ -52,8 +52,9 @@ static CUresult load(LoadedModule *x, const char *text)
 		NEVER("out of host memory");
 	if (!ptx_parse(&x->m, str_of(x->text)))
 		return driver_fail(CUDA_ERROR_INVALID_PTX, "%s", x->m.error);
-	if (x->m.target > settings()->cc)
-		return driver_fail(CUDA_ERROR_NO_BINARY_FOR_GPU, "PTX for sm_%u on a device of sm_%u", x->m.target, settings()->cc);
+	if (x->m.target > settings()->cc || (x->m.one_target && x->m.target != settings()->cc))
+		return driver_fail(CUDA_ERROR_NO_BINARY_FOR_GPU, "PTX for sm_%u%s on a device of sm_%u", x->m.target,
+				   x->m.one_target ? "a" : "", settings()->cc);
 	CUresult r = place_variables(&x->m);
 	if (r)
 		return r;

@@ -80,7 +80,8 @@ static Action issue(Warp *w, Bulk c)
 		if (!resolve_unaligned(w, c.in, c.lane, SPACE_SHARED, r->shared, r->bytes, c.to_shared) ||
 		    (r->global && !resolve_unaligned(w, c.in, c.lane, SPACE_GLOBAL, r->global, r->bytes, !c.to_shared)))
 			return FAULT;
-		if (b->race && !race_access(w, c.in, c.lane, r->shared, r->bytes, c.to_shared ? ACCESS_ASYNC : ACCESS_READ))
+		if (b->race && !(c.to_shared ? race_access(w, c.in, c.lane, r->shared, r->bytes, ACCESS_ASYNC)
+					     : race_proxy_read(w, c.in, c.lane, r->shared, r->bytes)))
 			return FAULT;
 	}
 	if (c.to_shared)

@@ -1,4 +1,4 @@
-/* exec_control.c: barriers of the block, fences (nothing to do: a block's accesses happen in one order),
+/* exec_control.c: barriers of the block, fences (nothing to do but for race.c: a block's accesses happen in one order),
  * and what asks for nothing that the stand-in must do: prefetches, hints, register counts. */
 #include "decode.h"
 #include "race.h"
@@ -175,6 +175,23 @@ static void decode_nothing(Decoder *d, Inst *in)
 	in->run = nothing;
 }
 
+static Action proxy_fence(Warp *w, const Inst *in, u32 mask)
+{
+	(void)in;
+	(void)mask;
+	if (w->block->race)
+		race_proxy_fence(w);
+	return GO;
+}
+
+static void decode_fence(Decoder *d, Inst *in)
+{
+	bool proxy = take(d, "proxy") && take(d, "async");
+	decode_nothing(d, in);
+	if (proxy)
+		in->run = proxy_fence;
+}
+
 static Action trap(Warp *w, const Inst *in, u32 mask)
 {
 	return fault(w, in, __builtin_ctz(mask), ERROR_LAUNCH_FAILED, "the kernel asks for a stop");
@@ -201,7 +218,7 @@ static void decode_createpolicy(Decoder *d, Inst *in)
 
 const Family family_control[] = {
 	{ "bar", decode_bar },          { "barrier", decode_bar },       { "membar", decode_nothing },
-	{ "fence", decode_nothing },    { "prefetch", decode_nothing },  { "prefetchu", decode_nothing },
+	{ "fence", decode_fence },    { "prefetch", decode_nothing },  { "prefetchu", decode_nothing },
 	{ "griddepcontrol", decode_nothing }, { "setmaxnreg", decode_nothing }, { "nanosleep", decode_nothing },
 	{ "pmevent", decode_nothing },  { "discard", decode_nothing },   { "applypriority", decode_nothing },
 	{ "trap", decode_trap },        { "brkpt", decode_trap },        { "createpolicy", decode_createpolicy },

@@ -46,7 +46,7 @@ static bool read_tile(Warp *w, const Inst *in, const Tile *t, u32 first, u32 n, 
 			u32 at = place(t, first + j, k);
 			u16 h[8];
 			u8 *p = resolve(w, in, 0, SPACE_SHARED, at, 16, false);
-			if (!p || (w->block->race && !race_access(w, in, 0, at, 16, ACCESS_READ)))
+			if (!p || (w->block->race && !race_proxy_read(w, in, 0, at, 16)))
 				return false;
 			memcpy(h, p, 16);
 			for (u32 i = 0; i < 8; i++) {

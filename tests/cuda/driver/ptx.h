@@ -127,6 +127,7 @@ typedef struct Module {
 	VEC(Variable *) variables;    /* of the module, any space */
 	VEC(Function *) functions;
 	u32 target;                   /* 90 of sm_90a */
+	bool one_target;              /* the a: for that one alone */
 	char error[400];              /* "" if all is well */
 } Module;
 

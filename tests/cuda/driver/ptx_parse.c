@@ -673,6 +673,7 @@ static void module(Parser *p)
 			const char *name = take_word(p);
 			if (sscanf(name, "sm_%u", &p->m->target) != 1)
 				fail(p, "target '%s' is not known", name);
+			p->m->one_target = name[strlen(name) - 1] == 'a';
 			while (take_punctuation(p, ','))
 				take_word(p);
 		} else if (take_dot(p, "address_size")) {

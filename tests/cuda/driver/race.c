@@ -15,7 +15,9 @@ typedef struct Word {
 	u32 write, read;    /* epochs; of a word that several warps read, `read` is an index into `readers` */
 	u32 pending;        /* asynchronous copies under way */
 	u32 block;          /* which block of its worker it speaks of: else it is blank */
+	u32 fences;         /* proxy fences of the writer before its write */
 	bool many, atomic;
+	bool ordinary;      /* written by a store, not by a copy */
 } Word;
 
 struct Race {
@@ -24,6 +26,8 @@ struct Race {
 	u32 block;
 	u32 clock[LANES][LANES];
 	u32 barrier[BARRIERS][LANES];
+	u32 fences[LANES];           /* proxy fences of each warp */
+	u32 fence_clock[LANES][LANES]; /* what it knew at its last one */
 	u32 (*readers)[LANES];
 	u32 nreaders, readers_room;
 };
@@ -43,6 +47,8 @@ void race_start(Block *b)
 	memset(r->clock, 0, sizeof r->clock);
 	for (u32 i = 0; i < LANES; i++)
 		r->clock[i][i] = 1;
+	memset(r->fences, 0, sizeof r->fences);
+	memset(r->fence_clock, 0, sizeof r->fence_clock);
 	memset(r->barrier, 0, sizeof r->barrier);
 	r->nreaders = 0;
 }
@@ -163,7 +169,35 @@ bool race_access(Warp *w, const Inst *in, int lane, u32 address, u32 bytes, int 
 			x->read = 0;
 			x->many = false;
 			x->atomic = kind == ACCESS_ATOMIC;
+			x->ordinary = kind != ACCESS_ASYNC;
+			x->fences = r->fences[w->index];
 		}
+	}
+	return true;
+}
+
+void race_proxy_fence(Warp *w)
+{
+	Race *r = w->block->race;
+	r->fences[w->index]++;
+	memcpy(r->fence_clock[w->index], r->clock[w->index], sizeof r->clock[0]);
+}
+
+bool race_proxy_read(Warp *w, const Inst *in, int lane, u32 address, u32 bytes)
+{
+	Race *r = w->block->race;
+	if (!race_access(w, in, lane, address, bytes, ACCESS_READ))
+		return false;
+	for (u32 at = address / GRANULE; settings()->race && at <= (address + bytes - 1) / GRANULE && at < r->nword; at++) {
+		const Word *x = word_at(r, at);
+		u32 writer = WARP_OF(x->write);
+		/* The writer has fenced since, or the reader has, after it knew of the write. */
+		if (!x->write || !x->ordinary || r->fences[writer] > x->fences ||
+		    (writer != w->index && CLOCK_OF(x->write) <= r->fence_clock[w->index][writer]))
+			continue;
+		fault(w, in, lane, ERROR_LAUNCH_FAILED,
+		      "shared address %u was written by stores of warp %u, and no fence.proxy.async lies between", at * GRANULE, writer);
+		return false;
 	}
 	return true;
 }

@@ -12,6 +12,10 @@ void race_release(Warp *w, u32 *clock);
 void race_acquire(Warp *w, const u32 *clock);
 /* Copies under way into these bytes: one more (+1) or one less (-1). */
 void race_pending(Block *b, u32 address, u32 bytes, int change);
+/* A fence between ordinary accesses and those of bulk copies and wgmma (fence.proxy.async). */
+void race_proxy_fence(Warp *w);
+/* A bulk copy or wgmma of `w` reads: what was written by ordinary stores must lie behind such a fence. */
+bool race_proxy_read(Warp *w, const Inst *in, int lane, u32 address, u32 bytes);
 /* A copy of `w` has been done: a write of it now. */
 void race_written(Warp *w, u32 address, u32 bytes);
 #endif
