@@ -17,6 +17,20 @@ u32 cuda_reduce_sweeps(const Kernel *k);
 /* Writes `name = combine(name, element)` for each element of the vector that is not guarded off. */
 void cuda_accumulate(CudaBody *b, u32 inst, const char *name);
 
+/* A sum of exponentials, taken while its maximum is found (Milakov and Gimelshein, Online normalizer calculation for softmax,
+ * 2018): `sum` adds exp(x - h), where h is the reduction `max` of x, or 0 where that is -infinity (`safe`). */
+typedef struct Running {
+	u32 max, sum; /* 0: none */
+	KVal x, h;
+	bool safe;
+} Running;
+/* The one whose maximum is reduction `max`. */
+Running cuda_running(const Kernel *k, u32 max);
+/* Writes what the elements of the vector change in a<max> and a<sum>; what a thread's a<sum> becomes when the maximum of all,
+ * r<max>, is known. */
+void cuda_accumulate_running(CudaBody *b, const Running *r);
+void cuda_finish_running(CudaBody *b, const Running *r);
+
 /* Every load that `inst` (a store, a reduction) needs, and that no reduction of a later sweep than `sweep` keeps from being
  * known: written now, so that all are under way together, and before a store that may share their memory. */
 void cuda_load_ahead(CudaBody *b, u32 sweep, u32 dims);

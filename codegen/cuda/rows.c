@@ -2,7 +2,8 @@
  *
  *   resident  a team of threads (up to a warp: several rows to a block; else the block) holds its part of the row in
  *             registers, as one long vector in chunks: memory is read once, whatever the number of sweeps;
- *   looped    a block goes through a long row once for each sweep, and reads it again (often from L2);
+ *   looped    a block goes through a long row once for each sweep, and reads it again (often from L2), but for sums of
+ *             exponentials, which are taken along with their maximum;
  *   split     few long rows are cut into pieces, a block for each; a phase for each sweep. The pieces' partial results
  *             lie in the workspace, and every block of the next phase combines them in the same order.
  *
@@ -186,13 +187,42 @@ static void declare_sums(CudaBody *b, const u32 *reduce, u32 n)
 	}
 }
 
+/* Is reduction `inst` taken along with its maximum? */
+static bool is_running_sum(const Kernel *k, const Shape *s, u32 inst)
+{
+	for (u32 i = 1; i < inst && s->way == WAY_LOOPED; i++)
+		if (k->inst.v[i].op == K_reduce && cuda_running(k, i).sum == inst)
+			return true;
+	return false;
+}
+
+/* The reductions that the loop of sweep `sweep` takes, by its own right. */
+static u32 reductions_of(const Kernel *k, const Shape *s, u32 sweep, u32 *reduce)
+{
+	u32 n = cuda_reduce_list(k, sweep, reduce), kept = 0;
+	for (u32 i = 0; i < n; i++)
+		if (!is_running_sum(k, s, reduce[i]))
+			reduce[kept++] = reduce[i];
+	return kept;
+}
+
+static Running running_of(const Kernel *k, const Shape *s, u32 max)
+{
+	return s->way == WAY_LOOPED ? cuda_running(k, max) : (Running){ 0 };
+}
+
 /* What a thread does in sweep `sweep` with the elements that it has at hand. */
-static void emit_elements(CudaBody *b, u32 sweep, const u32 *reduce, u32 n, const char *active)
+static void emit_elements(CudaBody *b, const Shape *s, u32 sweep, const u32 *reduce, u32 n, const char *active)
 {
 	const Kernel *k = b->k;
 	cuda_load_ahead(b, sweep, 1u << last_dim(k));
-	for (u32 i = 0; i < n; i++)
-		cuda_accumulate(b, reduce[i], arena_printf(b->t->arena, "a%u", reduce[i]));
+	for (u32 i = 0; i < n; i++) {
+		Running r = running_of(k, s, reduce[i]);
+		if (r.sum)
+			cuda_accumulate_running(b, &r);
+		else
+			cuda_accumulate(b, reduce[i], arena_printf(b->t->arena, "a%u", reduce[i]));
+	}
 	b->guard = active;
 	for (u32 i = 1; i < k->inst.n; i++)
 		if (k->inst.v[i].op == K_store && k->inst.v[i].sweep == sweep && along_row(k, i))
@@ -274,13 +304,13 @@ static void emit_loop(CudaBody *b, const Shape *s, u32 sweep, const u32 *reduce,
 	/* a turn whose last access is whole */
 	cuda_open(b, "for (; %s + %lld <= %s; %s += %lld)", x, (long long)(turn - stride + s->width), end, x, (long long)turn);
 	set_vector(b, s, x, s->n, 0, false);
-	emit_elements(b, sweep, reduce, n, NULL);
+	emit_elements(b, s, sweep, reduce, n, NULL);
 	cuda_close(b);
 	cuda_release(b, mark);
 	if (cut) {
 		cuda_open(b, "if (%s < %s)", x, end);
 		set_vector(b, s, x, s->n, 0, true);
-		emit_elements(b, sweep, reduce, n, NULL);
+		emit_elements(b, s, sweep, reduce, n, NULL);
 		cuda_close(b);
 		cuda_release(b, mark);
 	}
@@ -328,18 +358,30 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	}
 	for (u32 sweep = 0; sweep <= s->sweeps; sweep++) {
 		cuda_hoist(b, outer_dims(k), NULL);
-		u32 n = cuda_reduce_list(k, sweep + 1, reduce);
+		u32 n = reductions_of(k, s, sweep + 1, reduce);
 		if (!n && !stores_along_row(k, sweep))
 			continue;
 		declare_sums(b, reduce, n);
+		for (u32 i = 0; i < n; i++) {
+			Running r = running_of(k, s, reduce[i]);
+			declare_sums(b, &r.sum, r.sum != 0);
+		}
 		if (held)
-			emit_elements(b, sweep, reduce, n, active);
+			emit_elements(b, s, sweep, reduce, n, active);
 		else
 			emit_loop(b, s, sweep, reduce, n, "0");
 		for (u32 i = 0; i < n; i++)
 			combine(b, s, reduce[i]);
 		for (u32 i = 0; i < n; i++)
 			set_reduction(b, reduce[i]);
+		for (u32 i = 0; i < n; i++) {
+			Running r = running_of(k, s, reduce[i]);
+			if (!r.sum)
+				continue;
+			cuda_finish_running(b, &r);
+			combine(b, s, r.sum);
+			set_reduction(b, r.sum);
+		}
 	}
 	cuda_hoist(b, outer_dims(k), NULL);
 	store_per_row(b, active ? arena_printf(arena, "%s == 0 && %s", lane, active) : arena_printf(arena, "%s == 0", lane));

@@ -327,6 +327,29 @@ static inline void long_rows_cases(Suite *s)
 		kb_store(k, ACCESS(kb_slot(k, DT_f64, P), 0, 1), mean, NO);
 		suite_add(s, k, 4000, 8);
 	}
+	/* the shape of a cross-entropy: the largest logit or 0, the sum of exponentials; rows of -infinity too */
+	for (u32 i = 0; i < 2; i++) {
+		i64 P = 7, n = 9001;
+		Kernel *k = suite_kernel(s, KERNEL_ROW, "log of a sum of exponentials");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_ROW, n);
+		/* several values make the row too much to hold */
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 0, 1), NO);
+		for (u32 j = 0; j < 3; j++)
+			x = kb_op(k, S_add, x, kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 0, 1), NO));
+		KVal scale = kb_load(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1, 0), NO), least = kb_const(k, DT_f32, -INFINITY);
+		KVal zero = kb_const(k, DT_f32, 0), none = kb_op(k, S_lt, scale, kb_const(k, DT_f32, -50));
+		x = kb_op3(k, S_where, none, least, kb_op(k, S_mul, x, scale));
+		KVal most = kb_reduce(k, REDUCE_max, x), h = most;
+		if (i % 2 == 0)
+			h = kb_op3(k, S_where, kb_op(k, S_eq, most, least), zero, most);
+		KVal sum = kb_reduce(k, REDUCE_sum, kb_op(k, S_exp, kb_op(k, S_sub, x, h), NO));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1, 0), kb_op(k, S_add, kb_op(k, S_log, sum, NO), h), NO);
+		Case *c = suite_add(s, k, 20, 20);
+		u32 of = k->inst.v[scale.i].access->slot;
+		c->low[of] = -100;
+		c->high[of] = 100;
+	}
 	for (u32 i = 0; i < 2; i++) {
 		i64 n = i ? 33001 : 40960;
 		add_softmax(s, DT_f32, 1 + i, n);

@@ -397,6 +397,12 @@ PL u32 pl_shuffle_xor(u32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, 
 PL i64 pl_shuffle_xor(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 PL bool pl_shuffle_xor(bool x, int mask) { return __shfl_xor_sync(0xffffffffu, (int)x, mask) != 0; }
 
+// A sum of exp(x - from) as one of exp(x - to); from is -infinity where there was no x, or none but that.
+PL float pl_running_sum(float sum, float from, float to)
+{
+	return from == to || from == -INFINITY_F ? sum : sum * pl_exp(from - to);
+}
+
 // Over groups of `n` neighbouring lanes, a power of two; every lane has the result.
 template <template <class> class R, int n = 32, class T> PL T pl_reduce_warp(T x)
 {
