@@ -228,19 +228,15 @@ static const char *as_taken(const CudaAttention *a, KVal v, const char *x)
 	return cuda_convert(a->b->t->arena, from, a->k->compute, x);
 }
 
-/* Inside a function of (row, feature), whose coordinates of rows are set: `return`s eight features
- * from `feature` on, as 16 bytes. */
-static void put_chunk(const CudaAttention *a, u32 which)
+/* Inside a function of (row, feature), whose coordinates of rows are set: eight features of `v`
+ * from `feature` on, of range f, to x[8]; zeros from the range's end on. */
+static void put_eight(const CudaAttention *a, KVal v, CudaRange f)
 {
 	CudaBody *b = a->b;
-	const Kernel *k = a->k;
 	Arena *arena = b->t->arena;
-	CudaRange f = features_of(a, which);
-	KVal v = k->operand[a->operand[which]];
-	const char *pair = k->compute == DT_bf16 ? "pl_pair_bf16" : "pl_pair_f16";
-	u32 d = vector_dim(k, f, 8);
+	const char *zero = cuda_literal(arena, 0, a->type);
+	u32 d = vector_dim(a->k, f, 8);
 	bool tail = f.n % 8 != 0;
-	cuda_line(b, "float x[8];");
 	if (d != NONE) {
 		cuda_attention_at(a, f, "feature");
 		b->vector_dim = d;
@@ -250,28 +246,42 @@ static void put_chunk(const CudaAttention *a, u32 which)
 		for (u32 j = 0; j < 8; j++) {
 			const char *x = as_float(a, v, cuda_element(b, v, j));
 			if (tail)
-				cuda_line(b, "x[%u] = feature + %u < %lld ? %s : 0.0f;", j, j,
-					  (long long)f.n, x);
+				cuda_line(b, "x[%u] = feature + %u < %lld ? %s : %s;", j, j,
+					  (long long)f.n, x, zero);
 			else
 				cuda_line(b, "x[%u] = %s;", j, x);
 		}
 		b->guard_each = NULL;
-	} else {
-		cuda_line(b, "#pragma unroll 1");
-		cuda_open(b, "for (int e = 0; e < 8; e++)");
-		cuda_line(b, "const int one = feature + e;");
-		cuda_line(b, "x[e] = 0;");
-		cuda_open(b, "if (one < %lld)", (long long)f.n);
-		u32 mark = cuda_mark(b);
-		cuda_attention_at(a, f, "one");
-		cuda_line(b, "x[e] = %s;", as_float(a, v, cuda_scalar(b, v)));
-		cuda_release(b, mark);
-		cuda_close(b);
-		cuda_close(b);
+		return;
 	}
-	cuda_line(b,
-		  "return uint4{ %s(x[0], x[1]), %s(x[2], x[3]), %s(x[4], x[5]), %s(x[6], x[7]) };",
-		  pair, pair, pair, pair);
+	cuda_line(b, "#pragma unroll 1");
+	cuda_open(b, "for (int e = 0; e < 8; e++)");
+	cuda_line(b, "const int one = feature + e;");
+	cuda_line(b, "x[e] = %s;", zero);
+	cuda_open(b, "if (one < %lld)", (long long)f.n);
+	u32 mark = cuda_mark(b);
+	cuda_attention_at(a, f, "one");
+	cuda_line(b, "x[e] = %s;", as_float(a, v, cuda_scalar(b, v)));
+	cuda_release(b, mark);
+	cuda_close(b);
+	cuda_close(b);
+}
+
+/* x[8] as 16 bytes of the kernel's narrow numbers. */
+static const char *packed_eight(const CudaAttention *a)
+{
+	const char *pair = a->k->compute == DT_bf16 ? "pl_pair_bf16" : "pl_pair_f16";
+	return arena_printf(
+		a->b->t->arena,
+		"uint4{ %s(x[0], x[1]), %s(x[2], x[3]), %s(x[4], x[5]), %s(x[6], x[7]) }", pair,
+		pair, pair, pair);
+}
+
+static void put_chunk(const CudaAttention *a, u32 which)
+{
+	cuda_line(a->b, "float x[8];");
+	put_eight(a, a->k->operand[a->operand[which]], features_of(a, which));
+	cuda_line(a->b, "return %s;", packed_eight(a));
 }
 
 /* The operand at fixed coordinates of what is around rows: `NAME`, or what a function returns where
@@ -363,18 +373,52 @@ void cuda_attention_scores(const CudaAttention *a, CudaHead head)
 	put_score(a, a->mask, "seen", head, DT_b1, "false");
 }
 
-void cuda_attention_number(const CudaAttention *a, u32 in, const char *name, bool v)
+void cuda_attention_number(const CudaAttention *a, u32 in, const char *name)
 {
 	CudaBody *b = a->b;
-	CudaLambda l = cuda_lambda_open(a, name, v ? "int row, int feature" : "int row");
+	CudaLambda l = cuda_lambda_open(a, name, "int row");
 	if (in) {
 		cuda_attention_at(a, a->m, "row");
-		if (v)
-			cuda_attention_at(a, a->v, "feature");
 		KVal x = a->k->operand[in];
 		cuda_line(b, "return %s;", as_float(a, x, cuda_scalar(b, x)));
 	} else {
 		cuda_line(b, "return %s;", cuda_literal(b->t->arena, 0, a->type));
+	}
+	cuda_lambda_close(a, &l);
+}
+
+void cuda_attention_numbers(const CudaAttention *a, u32 in, const char *name)
+{
+	CudaBody *b = a->b;
+	CudaLambda l =
+		cuda_lambda_open(a, name,
+				 arena_printf(b->t->arena, "int row, int feature, %s (&x)[8]",
+					      cuda_value_type(a->type)));
+	cuda_attention_at(a, a->m, "row");
+	put_eight(a, a->k->operand[in], a->v);
+	cuda_lambda_close(a, &l);
+}
+
+void cuda_attention_keep(const CudaAttention *a, u32 which, const char *name)
+{
+	CudaBody *b = a->b;
+	CudaLambda l =
+		cuda_lambda_open(a, name,
+				 arena_printf(b->t->arena, "int row, int feature, const %s (&x)[8]",
+					      cuda_value_type(a->type)));
+	if (a->packed[which]) {
+		u32 width = width_of(a, which);
+		i64 features = features_of(a, which).n;
+		cuda_line(b,
+			  "uint4 *to = (uint4 *)((u16 *)(workspace + %llu) + ((i64)group * %lld + "
+			  "row) * %u + feature);",
+			  (unsigned long long)a->packed_at[which], (long long)rows_of(a, which).n,
+			  width);
+		cuda_line(b, "*to = %s;", packed_eight(a));
+		/* the width is a multiple of 16 */
+		if (features <= width - 8)
+			cuda_line(b, "if (feature + 8 >= %lld) to[1] = uint4{ 0, 0, 0, 0 };",
+				  (long long)features);
 	}
 	cuda_lambda_close(a, &l);
 }

@@ -78,9 +78,12 @@ typedef enum CudaHead { HEAD_FIXED, HEAD_ARGUMENT } CudaHead;
 void cuda_attention_operand(const CudaAttention *a, u32 which, const char *name, CudaHead head);
 /* `auto bias`, `auto seen`. */
 void cuda_attention_scores(const CudaAttention *a, CudaHead head);
-/* `auto NAME(row, feature)`: operand `in` as a number of a->type; rows are queries. v: it has
- * features. */
-void cuda_attention_number(const CudaAttention *a, u32 in, const char *name, bool v);
+/* Of rows of queries: `auto NAME(row)`: operand `in`, 0 where there is none, as a number of
+ * a->type; `auto NAME(row, feature, x)`: eight of its features; `auto NAME(row, feature, x)`: eight
+ * features of operand `which` go where it is packed, if it is. `group` is the head. */
+void cuda_attention_number(const CudaAttention *a, u32 in, const char *name);
+void cuda_attention_numbers(const CudaAttention *a, u32 in, const char *name);
+void cuda_attention_keep(const CudaAttention *a, u32 which, const char *name);
 
 /* The phase that packs, as part of a function: `int NAME_blocks` blocks of `threads` from *block on
  * do their share and return. */

@@ -10,7 +10,7 @@
 
 enum {
 	PADDED_TO = 128 /* rows of queries of a head in the workspace */,
-	ROW_WARPS = 8,
+	ROW_THREADS = 256,
 	WIDE = 128
 };
 
@@ -94,6 +94,15 @@ static CudaAttentionTile tile_of(const CudaAttention *a, const Phase *p)
 	return t;
 }
 
+/* Lanes that share a row of queries: eight features at a time for each. */
+static u32 row_lanes(const CudaAttention *a)
+{
+	u32 n = 1;
+	while (n < 32 && n * 8 < a->v.n)
+		n *= 2;
+	return n;
+}
+
 static void add_phase(Grad *g, Phase p)
 {
 	CudaAttention *a = &g->a;
@@ -101,9 +110,10 @@ static void add_phase(Grad *g, Phase p)
 	i64 groups = a->outer.n * (p.part == PART_QUERIES ? a->r.n : 1),
 	    n = p.part == PART_QUERIES ? a->m.n : a->n.n;
 	if (p.part == PART_ROWS) {
-		p.blocks = (a->outer.n * a->r.n * g->padded + ROW_WARPS - 1) / ROW_WARPS;
+		i64 rows = ROW_THREADS / row_lanes(a); /* of a block */
+		p.blocks = (a->outer.n * a->r.n * g->padded + rows - 1) / rows;
 		groups = 1;
-		for (u32 i = 0; i < ATTENTION_OPERANDS; i++)
+		for (u32 i = 0; i < ATTENTION_DOUT; i++)
 			p.blocks += cuda_attention_pack_blocks(a, i);
 	} else {
 		if (a->tensor) {
@@ -165,13 +175,15 @@ static void emit_rows(const Grad *g, const char *name, u32 phase)
 	CudaBody *b = a->b;
 	const char *type = cuda_value_type(a->type);
 	cuda_attention_struct(a, name, phase, NULL, "");
-	cuda_begin(b, name, phase, ROW_WARPS * 32, 0, &g->needs);
+	cuda_begin(b, name, phase, ROW_THREADS, 0, &g->needs);
 	i64 block = 0;
-	for (u32 i = 0; i < ATTENTION_OPERANDS; i++)
+	for (u32 i = 0; i < ATTENTION_DOUT; i++)
 		cuda_attention_pack_part(a, i, &block);
 	i64 rows = a->outer.n * a->r.n * g->padded;
-	cuda_line(b, "const i64 all = ((i64)blockIdx.x - %lld) * %d + threadIdx.x / 32;",
-		  (long long)block, ROW_WARPS);
+	u32 lanes = row_lanes(a);
+	/* whole warps: rows are a multiple of PADDED_TO */
+	cuda_line(b, "const i64 all = ((i64)blockIdx.x - %lld) * %u + threadIdx.x / %u;",
+		  (long long)block, ROW_THREADS / lanes, lanes);
 	cuda_line(b, "if (all >= %lldll) return;", (long long)rows);
 	cuda_line(b, "const int m = (int)(all %% %lld), group = (int)(all / %lld);",
 		  (long long)g->padded, (long long)g->padded);
@@ -179,16 +191,18 @@ static void emit_rows(const Grad *g, const char *name, u32 phase)
 		  (long long)a->r.n);
 	cuda_attention_at(a, a->outer, "item");
 	cuda_attention_at(a, a->r, "r");
-	cuda_attention_number(a, a->dout, "dout", true);
-	cuda_attention_number(a, a->out, "out", true);
-	cuda_attention_number(a, a->lse, "lse", false);
-	cuda_attention_number(a, a->dlse, "dlse", false);
+	cuda_attention_numbers(a, a->dout, "dout");
+	cuda_attention_numbers(a, a->out, "out");
+	cuda_attention_number(a, a->lse, "lse");
+	cuda_attention_number(a, a->dlse, "dlse");
+	cuda_attention_keep(a, ATTENTION_DOUT, "keep");
 	cuda_line(b, "%s *rows = (%s *)(workspace + %llu), *d = (%s *)(workspace + %llu);", type,
 		  type, (unsigned long long)g->lse_at, type, (unsigned long long)g->d_at);
 	cuda_line(b,
-		  "pl_attention_row_numbers<%s_s%u>(rows + (all - m), d + (all - m), m, %s, dout, "
-		  "out, lse, dlse);",
-		  name, phase, a->tensor ? "PL_LOG2E" : arena_printf(b->t->arena, "(%s)1", type));
+		  "pl_attention_row_numbers<%s_s%u, %u>(rows + (all - m), d + (all - m), m, %s, "
+		  "dout, out, lse, dlse, keep);",
+		  name, phase, lanes,
+		  a->tensor ? "PL_LOG2E" : arena_printf(b->t->arena, "(%s)1", type));
 	cuda_end(b);
 }
 

@@ -57,18 +57,24 @@ template <class S> PL void pl_attention_queries(int n, int columns, int rows, in
 
 // ---- what the gradient needs of each row of queries ----
 
-// Row m, by one warp: its log-sum-exp times UNIT (+infinity where nothing was seen, and from row M on, so that
-// probabilities are 0 there), and rowsum(dout out) - dlse.
-template <class S, class T, class Dout, class Out, class Lse, class Dlse>
+// Row m, by GROUP neighbouring lanes that take eight features at a time: its log-sum-exp times UNIT (+infinity where nothing was
+// seen, and from row M on, so that probabilities are 0 there), and rowsum(dout out) - dlse. dout and out give eight
+// numbers, zeros where there is no feature; keep(m, feature, eight) may do more with dout's.
+template <class S, int GROUP, class T, class Dout, class Out, class Lse, class Dlse, class Keep>
 PL void pl_attention_row_numbers(T *lse_to, T *d_to, int m, T unit, const Dout &dout, const Out &out, const Lse &lse,
-				 const Dlse &dlse)
+				 const Dlse &dlse, const Keep &keep)
 {
-	const int lane = threadIdx.x % 32;
+	const int lane = threadIdx.x % GROUP;
 	T sum = 0;
 	if (m < S::M)
-		for (int v = lane; v < S::V; v += 32)
-			sum = pl_fma(dout(m, v), out(m, v), sum);
-	sum = pl_reduce_warp<Sum>(sum);
+		for (int v = lane * 8; v < S::V; v += GROUP * 8) {
+			T x[8], y[8];
+			dout(m, v, x);
+			out(m, v, y);
+			EACH(8) sum = pl_fma(x[j], y[j], sum);
+			keep(m, v, x);
+		}
+	sum = pl_reduce_warp<Sum, GROUP>(sum);
 	if (lane != 0)
 		return;
 	T none = (T)INFINITY_F, x = m < S::M ? lse(m) : -none;
