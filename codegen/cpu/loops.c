@@ -210,10 +210,13 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 	}
 }
 
-/* How many vectors a block has: enough to hide latencies, fewer for large bodies. */
+/* How many vectors a block has: enough to hide latencies, fewer for large bodies. With reductions the
+ * number decides over the order of sums, and so does not depend on what functions happen to cost. */
 static u32 block_vectors(const Kernel *k, u32 nreduce)
 {
 	u32 n = k->inst.n;
+	for (u32 i = 1; i < k->inst.n && !nreduce; i++)
+		n += k->inst.v[i].op == K_random ? 40 : costly(&k->inst.v[i]) ? 20 : 0;
 	return nreduce > 4 || n > 96 ? 1 : n > 40 ? 2 : 4;
 }
 
