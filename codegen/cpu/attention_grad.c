@@ -53,12 +53,12 @@ typedef struct Backward {
 	Count nb, nbb;          /* items of a block, blocks */
 	Count lse_at, delta_at, dq_at, dq_copy, step_size, item_size;
 	/* scratch */
-	Count score_at, dp_at, ds_at, bias_at, mask_at, p_turned_at, ds_turned_at, keys_at, rows_at, scale_at,
-		out_at, dout_at, scratch;
+	Count score_at, dp_at, ds_at, bias_at, mask_at, p_turned_at, ds_turned_at, keys_at, rows_at, scale_at, sum_at,
+		scratch;
 	Count keys;             /* size of a tile of keys by feature, for dq */
 	u32 out, lse, dout, dlse; /* operands; dlse 0: none */
 	bool wants[4];
-	Packing out_packing, dout_packing, lse_packing, dlse_packing, key_packing, bias, mask;
+	Packing key_packing, bias, mask;
 	V score_function;
 } Backward;
 
@@ -137,8 +137,7 @@ static void lay_scratch(CpuModule *m, Backward *f)
 	Count longest = count_max(m, block, count_max(m, f->k.features, f->v.features));
 	f->rows_at = LAY(count_mul(m, longest, width));
 	f->scale_at = LAY(width);
-	f->out_at = LAY(f->v.panel);
-	f->dout_at = LAY(f->v.panel);
+	f->sum_at = LAY(width);
 #undef LAY
 #undef N_
 }
@@ -274,34 +273,64 @@ static void panels_end(const Backward *f, Panels *p)
 
 /* ---- phase 0: queries ---- */
 
-/* delta of a panel: the sum over features of dout * out, less dlse. */
-static void emit_delta(const Backward *f, V dout, V lse, V delta)
+static V typed(const Backward *f, const Simd *s, u32 operand, V x)
+{
+	const Kernel *k = f->a.k;
+	return simd_convert(s, (DType)k->inst.v[k->operand[operand].i].dtype, f->a.type, x);
+}
+
+/* Adds dout * out over the features of the row that is set, in lanes, to what is at `sum`. */
+static void emit_row_sum(const Backward *f, V sum)
 {
 	const Attention *a = &f->a;
-	CpuModule *m = a->b->m;
-	Simd s = { m, a->score.lanes };
-	V sum[STRIP_VECTORS], row_out = scratch_at(f, f->out_at);
-	for (u32 v = 0; v < a->score.vectors; v++)
-		sum[v] = simd_constant(&s, a->type, 0);
-	RowsLoop r;
-	rows_begin(a, &r, dout, a->V.v, a->score.vectors, sum);
-	V at = cpu_mul(m, r.loop.index, cpu_i64(m, a->width)), next[STRIP_VECTORS];
-	for (u32 v = 0; v < a->score.vectors; v++) {
-		V x = attention_at(a, row_out, cpu_add(m, at, cpu_i64(m, v * s.lanes)));
-		next[v] = simd_multiply_add(&s, r.x[v], simd_load(&s, a->type, x, 0), r.loop.carried[v]);
-	}
-	rows_end(a, &r, next);
-	V never = simd_constant(&s, a->type, -INFINITY), zero = simd_constant(&s, a->type, 0);
-	for (u32 v = 0; v < a->score.vectors; v++) {
-		V lane = cpu_i64(m, v * s.lanes), to = attention_at(a, delta, lane), x = r.loop.carried[v];
-		if (f->dlse)
-			x = simd_sub(&s, x, simd_load(&s, a->type, to, 0));
-		simd_store(&s, a->type, x, to, 0);
-		/* a query that sees nothing: e^(-inf - 0) is the probability of everything */
-		to = attention_at(a, lse, lane);
-		x = simd_load(&s, a->type, to, 0);
-		simd_store(&s, a->type, simd_select(&s, simd_eq(&s, x, never), zero, x), to, 0);
-	}
+	Body *b = a->b;
+	CpuModule *m = b->m;
+	Run run = { 0 };
+	run_begin(b, &run, a->v, cpu_i64(m, 0), a->V.v);
+	CpuLoop lane = { 0 };
+	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, b->lanes.lanes), 0, NULL);
+	u32 mark = body_mark(b);
+	b->vector_dim = a->v.last - 1;
+	b->coord[b->vector_dim] = cpu_sub(m, lane.index, run.base);
+	b->mask = simd_mask(&b->lanes, cpu_sub(m, run.end, lane.index));
+	V x = typed(f, &b->lanes, f->out, body_vector(b, a->k->operand[f->out]));
+	V y = typed(f, &b->lanes, f->dout, body_vector(b, a->k->operand[f->dout]));
+	V was = simd_load(&b->lanes, a->type, sum, 0), next = simd_multiply_add(&b->lanes, x, y, was);
+	simd_store(&b->lanes, a->type, simd_select(&b->lanes, b->mask, next, was), sum, 0);
+	b->mask = NULL;
+	b->vector_dim = NONE;
+	body_release(b, mark);
+	lane.unroll = 1;
+	cpu_loop_end(m, &lane, NULL);
+	run_end(b, &run);
+}
+
+/* Of each query in [x0, x1): the log-sum-exp, and delta: the sum over features of dout * out, less dlse. */
+static void emit_deltas(const Backward *f, V x0, V x1, V lses, V deltas)
+{
+	const Attention *a = &f->a;
+	Body *b = a->b;
+	CpuModule *m = b->m;
+	const Simd *one = &b->one;
+	V sum = scratch_at(f, f->sum_at), never = simd_constant(one, a->type, -INFINITY);
+	CpuLoop row = { 0 };
+	cpu_loop_begin(m, &row, x0, x1, cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(b);
+	V at = cpu_sub(m, row.index, x0);
+	body_unflatten(b, a->x.first, a->x.last, row.index);
+	V lse = typed(f, one, f->lse, body_scalar(b, a->k->operand[f->lse]));
+	/* a query that sees nothing: e^(-inf - 0) is the probability of everything */
+	lse = simd_select(one, simd_eq(one, lse, never), simd_constant(one, a->type, 0), lse);
+	simd_store(one, a->type, lse, attention_at(a, lses, at), 0);
+	simd_store(&b->lanes, a->type, simd_constant(&b->lanes, a->type, 0), sum, 0);
+	emit_row_sum(f, sum);
+	V delta = simd_reduce_add(&b->lanes, simd_load(&b->lanes, a->type, sum, 0));
+	if (f->dlse)
+		delta = simd_sub(one, delta, typed(f, one, f->dlse, body_scalar(b, a->k->operand[f->dlse])));
+	simd_store(one, a->type, delta, attention_at(a, deltas, at), 0);
+	body_release(b, mark);
+	row.unroll = 1;
+	cpu_loop_end(m, &row, NULL);
 }
 
 static void emit_queries(const Backward *f)
@@ -309,28 +338,19 @@ static void emit_queries(const Backward *f)
 	const Attention *a = &f->a;
 	Body *b = a->b;
 	CpuModule *m = b->m;
-	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1);
+	V zero = cpu_i64(m, 0);
 	Tasks t;
 	tasks_begin(f, &t, f->steps);
 	V step = cpu_i64(m, (i64)f->panels * a->width), x0 = cpu_mul(m, t.part, step);
 	V x1 = cpu_min(m, a->X.v, cpu_add(m, x0, step));
+	emit_deltas(f, x0, x1, step_at(f, t.item, t.part, f->lse_at, zero), step_at(f, t.item, t.part, f->delta_at, zero));
 	Panels p;
 	panels_begin(f, &p, t.part);
-	V q = p.q.x0, row = cpu_mul(m, p.loop.index, cpu_i64(m, a->width)), X = a->X.v;
-	V dout = step_at(f, t.item, t.part, f->v.panel_at, times(f, p.loop.index, f->v.panel));
-	V lse = step_at(f, t.item, t.part, f->lse_at, row), delta = step_at(f, t.item, t.part, f->delta_at, row);
-	pack(b, &f->k.query, q, X, zero, a->K.v,
-	     step_at(f, t.item, t.part, f->k.panel_at, times(f, p.loop.index, f->k.panel)));
-	pack(b, &f->v.query, q, X, zero, a->V.v, dout);
-	pack(b, &f->out_packing, q, X, zero, a->V.v, scratch_at(f, f->out_at));
-	if (a->k->compute != a->type) { /* as it is, not as products take it */
-		dout = scratch_at(f, f->dout_at);
-		pack(b, &f->dout_packing, q, X, zero, a->V.v, dout);
+	for (u32 i = 0; i < 2; i++) {
+		const Side *s = i ? &f->v : &f->k;
+		V to = step_at(f, t.item, t.part, s->panel_at, times(f, p.loop.index, s->panel));
+		pack(b, &s->query, p.q.x0, a->X.v, zero, s->n.v, to);
 	}
-	pack(b, &f->lse_packing, q, X, zero, one, lse);
-	if (f->dlse)
-		pack(b, &f->dlse_packing, q, X, zero, one, delta);
-	emit_delta(f, dout, lse, delta);
 	panels_end(f, &p);
 	for (u32 i = 0; i < 2; i++) {
 		const Side *s = i ? &f->v : &f->k;
@@ -647,11 +667,6 @@ static void make_packings(Backward *f)
 	f->v.query = packing_of(b, k->operand[f->dout], a->x, a->v, w, c, L);
 	f->v.query_turned = packing_of(b, k->operand[f->dout], a->v, a->x, f->v.tile.rows, c, L);
 	f->v.left_packing = packing_of(b, k->operand[2], a->n, a->v, a->score.rows, c, L);
-	f->out_packing = packing_of(b, k->operand[f->out], a->x, a->v, w, a->type, L);
-	f->dout_packing = packing_of(b, k->operand[f->dout], a->x, a->v, w, a->type, L);
-	f->lse_packing = packing_of(b, k->operand[f->lse], a->x, a->v, w, a->type, L);
-	if (f->dlse)
-		f->dlse_packing = packing_of(b, k->operand[f->dlse], a->x, a->v, w, a->type, L);
 	if (a->mask)
 		f->mask = packing_of(b, k->operand[a->mask], a->x, a->n, w, a->type, L);
 	if (a->bias)
