@@ -1,11 +1,12 @@
 /* Programs compiled for this CPU and run by the executor. Random graphs and a use of every op against the
  * evaluator; whole models against PyTorch's numbers (tests/golden): loss, every gradient, twenty AdamW
- * steps. One thread and three give the same bits. */
+ * steps. One thread and three give the same bits. The models also on a GPU, by way of the stand-in for its driver. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "codegen/cuda/nvrtc.h"
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
 #include "runtime/checkpoint/safetensors.h"
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- executors of one program, with one thread and with three ---- */
+/* ---- executors of one program, with one thread and with three (a GPU knows no threads: twice the same) ---- */
 
 enum { WAYS = 2 };
 
@@ -25,6 +26,7 @@ typedef struct Session {
 	Arena arena;
 	Compiled compiled;
 	Executor *executor[WAYS];
+	u8 *base[WAYS]; /* the arena: the executor's own, or what is written to the device before a run and read after it */
 } Session;
 
 static bool open_session(Session *s, const Program *p, const DriverOptions *options)
@@ -39,8 +41,12 @@ static bool open_session(Session *s, const Program *p, const DriverOptions *opti
 		arena_free(&s->arena);
 		return false;
 	}
-	for (u32 i = 0; i < WAYS; i++)
+	for (u32 i = 0; i < WAYS; i++) {
 		assert_null(executor_create(s->compiled.package, &(DeviceOptions){ .threads = threads[i] }, &s->executor[i]));
+		s->base[i] = executor_memory(s->executor[i], &(PackageTensor){ 0 });
+		if (!s->base[i])
+			s->base[i] = NEWN(&s->arena, u8, s->compiled.package->arena_bytes + 1);
+	}
 	return true;
 }
 
@@ -57,7 +63,7 @@ static void set_input(Session *s, const char *entry, const char *name, const f64
 	for (u32 w = 0; w < WAYS; w++) {
 		const PackageTensor *t = executor_input(package_entry(s->compiled.package, entry), name);
 		assert_non_null(t);
-		void *to = executor_memory(s->executor[w], t);
+		void *to = s->base[w] + t->offset;
 		for (i64 i = 0, n = (i64)(t->bytes / dtype_info[t->dtype].bytes); i < n; i++)
 			element_put(t->dtype, to, i, x[i]);
 	}
@@ -68,16 +74,34 @@ static void set_buffer(Session *s, const char *name, const f64 *x)
 	for (u32 w = 0; w < WAYS; w++) {
 		const PackageBuffer *b = executor_buffer(s->executor[w], name);
 		assert_non_null(b);
-		void *to = executor_memory(s->executor[w], &b->tensor);
+		void *to = s->base[w] + b->tensor.offset;
 		i64 n = (i64)(b->tensor.bytes / dtype_info[b->tensor.dtype].bytes);
 		for (i64 i = 0; i < n; i++)
 			element_put(b->tensor.dtype, to, i, x[i]);
 	}
 }
 
-static const u8 *base_of(const Executor *e)
+/* Where the host cannot see what the device has: there and back. */
+static void carry(Session *s, u32 w, const PackageTensor *t, bool back)
 {
-	return executor_memory(e, &(PackageTensor){ 0 });
+	if (executor_memory(s->executor[w], t))
+		return;
+	assert_null(back ? executor_read(s->executor[w], t, s->base[w] + t->offset) :
+			   executor_write(s->executor[w], t, s->base[w] + t->offset));
+}
+
+static void run_one(Session *s, u32 w, const PackageEntry *e)
+{
+	const Package *p = s->compiled.package;
+	for (u32 i = 0; i < p->nbuffer; i++)
+		carry(s, w, &p->buffer[i].tensor, false);
+	for (u32 i = 0; i < e->ninput; i++)
+		carry(s, w, &e->input[i], false);
+	assert_null(executor_run(s->executor[w], e, NULL, NULL));
+	for (u32 i = 0; i < p->nbuffer; i++)
+		carry(s, w, &p->buffer[i].tensor, true);
+	for (u32 i = 0; i < e->nresult; i++)
+		carry(s, w, &e->result[i], true);
 }
 
 /* Both, and what they leave in buffers and results is the same to the bit. */
@@ -86,8 +110,8 @@ static void run(Session *s, const char *name)
 	const PackageEntry *e = package_entry(s->compiled.package, name);
 	assert_non_null(e);
 	for (u32 w = 0; w < WAYS; w++)
-		assert_null(executor_run(s->executor[w], e, NULL, NULL));
-	const u8 *a = base_of(s->executor[0]), *b = base_of(s->executor[1]);
+		run_one(s, w, e);
+	const u8 *a = s->base[0], *b = s->base[1];
 	for (u32 i = 0; i < s->compiled.package->nbuffer; i++) {
 		const PackageTensor *t = &s->compiled.package->buffer[i].tensor;
 		if (memcmp(a + t->offset, b + t->offset, t->bytes))
@@ -218,7 +242,7 @@ static bool find_model(void *cx, Arena *arena, const char *name, const char **pa
 	return !io_read(arena, *path, text);
 }
 
-static void golden_open(Golden *g, const char *name, const char *sizes)
+static void golden_open(Golden *g, const char *name, const char *device, const char *sizes)
 {
 	bench_open(&g->c);
 	Arena *a = &g->c.arena;
@@ -231,7 +255,7 @@ static void golden_open(Golden *g, const char *name, const char *sizes)
 	Model *m = ast ? elaborate(a, g->c.ir, ast, &eo) : NULL;
 	diag_print(&g->c.diag, stderr, false);
 	assert_non_null(m);
-	DriverOptions o = { .sizes = sizes, .threads = 2, .no_cache = true };
+	DriverOptions o = { .device = device, .sizes = sizes, .threads = 2, .no_cache = true };
 	bool compiled = open_session(&g->s, m->program, &o);
 	diag_print(&g->c.diag, stderr, false);
 	assert_true(compiled);
@@ -279,7 +303,7 @@ static f64 scalar(Golden *g, const char *entry, const char *name)
 {
 	const PackageTensor *t = executor_result(package_entry(g->s.compiled.package, entry), name);
 	assert_non_null(t);
-	return element_get(t->dtype, executor_memory(g->s.executor[0], t), 0);
+	return element_get(t->dtype, g->s.base[0] + t->offset, 0);
 }
 
 static void near_relative(f64 got, f64 want, f64 bound, const char *what)
@@ -291,7 +315,7 @@ static void near_relative(f64 got, f64 want, f64 bound, const char *what)
 static void compare_gradients(Golden *g)
 {
 	const PackageBuffer *b = executor_buffer(g->s.executor[0], "loss_count");
-	f64 count = element_get(DT_f32, executor_memory(g->s.executor[0], &b->tensor), 0), most = 0;
+	f64 count = element_get(DT_f32, g->s.base[0] + b->tensor.offset, 0), most = 0;
 	assert_int_equal(b->tensor.dtype, DT_f32);
 	Arena tmp = ARENA("names");
 	for (u32 pass = 0; pass < 2; pass++)
@@ -303,7 +327,7 @@ static void compare_gradients(Golden *g)
 			const SafeTensor *want = golden(g, name);
 			b = executor_buffer(g->s.executor[0], name);
 			assert_non_null(b);
-			const void *mine = executor_memory(g->s.executor[0], &b->tensor);
+			const void *mine = g->s.base[0] + b->tensor.offset;
 			f64 top = 0, off = 0;
 			for (i64 k = 0; k < (i64)(b->tensor.bytes / 4); k++) {
 				top = fmax(top, fabs(safe_element(want, k)));
@@ -317,14 +341,14 @@ static void compare_gradients(Golden *g)
 	arena_free(&tmp);
 }
 
-static void compare_model(const char *name)
+static void compare_model(const char *name, const char *device, i64 steps)
 {
 	Golden g = { 0 };
-	golden_open(&g, name, "B=4,T=16");
+	golden_open(&g, name, device, "B=4,T=16");
 	run_batch(&g, "eval", 0);
 	near_relative(scalar(&g, "eval", "loss_sum") / scalar(&g, "eval", "loss_count"),
 		      safe_element(golden(&g, "ref64/loss"), 0), 1e-5, "loss");
-	for (i64 step = 0; step < 20; step++) {
+	for (i64 step = 0; step < steps; step++) {
 		run_batch(&g, "micro_first", step);
 		if (step == 0)
 			compare_gradients(&g);
@@ -376,7 +400,7 @@ static void mixture(void **state)
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const PackageBuffer *b = executor_buffer(s.executor[0], p->buffer.v[i].name);
 		buffer[i] = tensor_new(&c.arena, p->buffer.v[i].type);
-		const void *mine = b ? executor_memory(s.executor[0], &b->tensor) : NULL;
+		const void *mine = b ? s.base[0] + b->tensor.offset : NULL;
 		for (i64 k = 0; mine && k < buffer[i].n; k++)
 			buffer[i].data[k] = element_get(b->tensor.dtype, mine, k);
 	}
@@ -406,13 +430,13 @@ static void mixture(void **state)
 			const PackageTensor *t = &s.compiled.package->buffer[i].tensor;
 			u32 at = program_find_buffer(p, intern_z(&c.ir->names, t->name));
 			/* gradients are sums over 63 tokens; values drift apart by rounding as steps go by */
-			near_tensor(&buffer[at], t, base_of(s.executor[0]), step == 0 ? 1e-6 : 3e-5);
+			near_tensor(&buffer[at], t, s.base[0], step == 0 ? 1e-6 : 3e-5);
 		}
 		eval_entry(&c.arena, p, update, input, buffer, want, (EvalOptions){ 0 });
 		run(&s, "update");
 		const PackageTensor *t = executor_result(package_entry(s.compiled.package, "update"), "loss");
 		assert_non_null(t);
-		last = element_get(t->dtype, executor_memory(s.executor[0], t), 0);
+		last = element_get(t->dtype, s.base[0] + t->offset, 0);
 		first = step ? first : last;
 	}
 	assert_true(last < first - 0.02);
@@ -423,13 +447,36 @@ static void mixture(void **state)
 static void gpt2(void **state)
 {
 	(void)state;
-	compare_model("gpt2_tiny");
+	compare_model("gpt2_tiny", "cpu", 20);
 }
 
 static void llama(void **state)
 {
 	(void)state;
-	compare_model("llama_tiny");
+	compare_model("llama_tiny", "cpu", 20);
+}
+
+/* Is there a GPU, or the stand-in, and the compiler for it? */
+static void need_cuda(void)
+{
+	DeviceInfo info;
+	const Nvrtc *n;
+	if (device_cuda.info(0, &info) || nvrtc_open(&n))
+		skip();
+}
+
+static void gpt2_cuda(void **state)
+{
+	(void)state;
+	need_cuda();
+	compare_model("gpt2_tiny", "cuda", 5);
+}
+
+static void llama_cuda(void **state)
+{
+	(void)state;
+	need_cuda();
+	compare_model("llama_tiny", "cuda", 5);
 }
 
 int main(void)
@@ -437,6 +484,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gpt2),
 		cmocka_unit_test(llama),
+		cmocka_unit_test(gpt2_cuda),
+		cmocka_unit_test(llama_cuda),
 		cmocka_unit_test(mixture),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
