@@ -14,9 +14,9 @@ static u32 shared_bytes(const CudaAttention *a, const CudaAttentionTile *t)
 	return cuda_attention_rows(t) * fk + 2 * t->step * (fk + fv);
 }
 
-/* Registers: of scores 4 * tiles * columns / 8, of results 4 * tiles * fv / 8, of held queries 4 *
- * tiles * fk / 16. Two tiles of rows halve what a product reads of shared memory; they fit up to
- * 128 features. */
+/* Registers: of scores 4 * tiles * columns / 8, of results 4 * tiles * fv / 8. Two tiles of rows
+ * halve what a product reads of shared memory; they fit up to 128 features. Up to 64, registers are
+ * left for three blocks on a multiprocessor, whose exponentials and products overlap. */
 static CudaAttentionTile tile_of(const CudaAttention *a)
 {
 	u32 widest = MAX(a->fk, a->fv);
@@ -24,9 +24,9 @@ static CudaAttentionTile tile_of(const CudaAttention *a)
 	CudaAttentionTile t = {
 		.warps = 4, .tiles = 2, .columns = 32, .step = MAX_KEYS_ONCE, .blocks = 2
 	};
-	t.held = widest <= 64;
-	if (t.held && simple && a->arch->major < 10)
+	if (widest <= 64 && simple)
 		t.blocks = 3;
+	t.held = a->fk <= 32;
 	if (widest > 128 || (widest > 64 && !simple))
 		t = (CudaAttentionTile){
 			.warps = 8, .tiles = 1, .columns = 32, .step = MAX_KEYS_ONCE, .blocks = 1
