@@ -106,6 +106,7 @@ static void forget(Elaborator *e, const Block *block, const Map *before)
 
 static void run_for(Elaborator *e, const Stmt *s)
 {
+	enum { MOST_NODES = 500000 }; /* hundreds of times what the largest models have: a number that was not meant */
 	Datum *over = expression(e, s->loop.over);
 	if (over->kind == DATUM_ERROR) {
 		set_variable(e, s->loop.name.text, over);
@@ -126,6 +127,9 @@ static void run_for(Elaborator *e, const Stmt *s)
 	for (u32 i = 0; i < over->list.n && !e->frame->returned; i++) {
 		declare_variable(e, s->loop.name, over->list.v[i].value);
 		statements(e, &s->loop.body);
+		if (e->g && e->g->node.n > MOST_NODES)
+			fail(e, E0403, s->loop.over->loc, "this loop of %u turns is unrolled, and after %u of them there are more than %d operations",
+			     over->list.n, i + 1, MOST_NODES);
 		if (e->diag->nerror > errors) {
 			forget(e, &s->loop.body, &before); /* the other turns would say the same */
 			break;

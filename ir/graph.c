@@ -32,7 +32,7 @@ void graph_result(Graph *g, const char *name, u32 buffer, Val value)
 Program *program_new(Arena *arena, Ir *ir, const char *name)
 {
 	Program *p = NEW(arena, Program);
-	p->arena = arena;
+	p->arena = p->buffer_at.arena = arena;
 	p->ir = ir;
 	p->name = intern_z(&ir->names, name);
 	return p;
@@ -40,10 +40,8 @@ Program *program_new(Arena *arena, Ir *ir, const char *name)
 
 u32 program_find_buffer(const Program *p, const char *name)
 {
-	for (u32 i = 0; i < p->buffer.n; i++)
-		if (p->buffer.v[i].name == name)
-			return i;
-	return NONE;
+	const u64 *at = map_get(&p->buffer_at, MAP_KEY(name));
+	return at ? (u32)*at : NONE;
 }
 
 u32 program_buffer(Program *p, Buffer b)
@@ -52,6 +50,7 @@ u32 program_buffer(Program *p, Buffer b)
 	b.scope = b.scope ? intern_z(&p->ir->names, b.scope) : intern_z(&p->ir->names, "");
 	if (!b.axis)
 		b.axis = NEWN(p->arena, Axis, b.type->rank + 1);
+	map_put(&p->buffer_at, MAP_KEY(b.name), p->buffer.n);
 	VEC_PUSH(p->arena, &p->buffer, b);
 	return p->buffer.n - 1;
 }

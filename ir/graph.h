@@ -98,7 +98,8 @@ typedef struct Program {
 	Arena *arena;
 	Ir *ir;
 	const char *name;   /* of the model */
-	VEC(Buffer) buffer;
+	VEC(Buffer) buffer; /* grows by program_buffer() alone */
+	Map buffer_at;      /* name -> index */
 	VEC(Graph *) entry;
 	u32 facts;          /* bits of facts.def that hold */
 } Program;

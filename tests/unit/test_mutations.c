@@ -1,6 +1,7 @@
 /* Random mutations of the tokens of every file in models/: delete, duplicate, swap, replace by another token of
  * the file, rename a word. Nothing may crash, and of those mutants that are errors, nine in ten get their first
- * error, or a note of it, on a line that was mutated.
+ * error, or a note of it, on a line that was mutated. The programs of tests/frontend, most of them wrong already, are
+ * mutated too: nothing may crash.
  *
  * PLINTH_MUTATIONS=10000 does that many for each file; PLINTH_SEED=1 gives others; PLINTH_ONLY=gpt2 takes one file.
  * PLINTH_SHOW=1 prints those whose place is wrong, and leaves each in mutant.plinth before it is tried. */
@@ -170,6 +171,7 @@ static void one(const Mutant *m, const char *path, bool show, Tally *t)
 	arena_free(&arena);
 }
 
+/* `total` NULL: of a program that may be wrong, and where its errors are does not matter. */
 static void mutants_of(const char *path, u32 count, bool show, Tally *total)
 {
 	Arena arena = ARENA("model"), tmp = ARENA("text");
@@ -186,7 +188,11 @@ static void mutants_of(const char *path, u32 count, bool show, Tally *total)
 			*layers++ = ' ';
 	}
 	const Ast *ast = parse_source(&arena, &names, &diag, path, text);
-	assert_true(ast && !diag.nerror && ast->ntoken > 10);
+	assert_true(!total || (ast && !diag.nerror && ast->ntoken > 10));
+	if (!ast || ast->ntoken < 10) {
+		arena_free(&arena);
+		return;
+	}
 	Random r = random_new(&arena, hash_bytes(HASH_SEED, path, strlen(path)));
 	const char *from = getenv("PLINTH_SEED");
 	for (u64 i = from ? strtoull(from, NULL, 10) : 0; i > 0; i--)
@@ -196,6 +202,10 @@ static void mutants_of(const char *path, u32 count, bool show, Tally *total)
 		Mutant m = mutate(&tmp, &r, ast);
 		one(&m, path, show, &t);
 		arena_free(&tmp);
+	}
+	if (!total) {
+		arena_free(&arena);
+		return;
 	}
 	f64 share = t.errors ? 100.0 * t.placed / t.errors : 100;
 	print_message("%s: %u mutants, %u errors, %.1f%% of them placed\n", strrchr(path, '/') + 1, t.mutants, t.errors, share);
@@ -207,29 +217,48 @@ static void mutants_of(const char *path, u32 count, bool show, Tally *total)
 	arena_free(&arena);
 }
 
-static void mutations(void **state)
+/* Every program of a folder; how many. */
+static u32 folder(const char *name, u32 count, Tally *total)
 {
-	(void)state;
-	const char *many = getenv("PLINTH_MUTATIONS"), *only = getenv("PLINTH_ONLY");
-	u32 count = many ? (u32)strtoul(many, NULL, 10) : QUICK;
-	Tally total = { 0 };
+	const char *only = getenv("PLINTH_ONLY");
 	struct dirent **entry;
-	int n = scandir(SOURCE_DIR "/models", &entry, NULL, alphasort);
+	u32 taken = 0;
+	int n = scandir(name, &entry, NULL, alphasort);
 	assert_true(n > 0);
 	for (int i = 0; i < n; i++) {
 		if (str_ends(str_of(entry[i]->d_name), STR(".plinth")) && (!only || strstr(entry[i]->d_name, only))) {
 			char path[1024];
-			snprintf(path, sizeof path, "%s/models/%s", SOURCE_DIR, entry[i]->d_name);
-			mutants_of(path, count, getenv("PLINTH_SHOW") != NULL, &total);
+			snprintf(path, sizeof path, "%s/%s", name, entry[i]->d_name);
+			mutants_of(path, count, getenv("PLINTH_SHOW") != NULL, total);
+			taken++;
 		}
 		free(entry[i]);
 	}
 	free(entry);
+	return taken;
+}
+
+static void mutations(void **state)
+{
+	(void)state;
+	const char *many = getenv("PLINTH_MUTATIONS");
+	u32 count = many ? (u32)strtoul(many, NULL, 10) : QUICK;
+	Tally total = { 0 };
+	folder(SOURCE_DIR "/models", count, &total);
 	assert_true(total.errors > total.mutants / 3);
+}
+
+static void wrong_programs_made_worse(void **state)
+{
+	(void)state;
+	const char *many = getenv("PLINTH_MUTATIONS");
+	u32 count = many ? (u32)strtoul(many, NULL, 10) / 50 : QUICK / 100;
+	assert_true(folder(SOURCE_DIR "/tests/frontend/errors", count, NULL) > 100 || getenv("PLINTH_ONLY"));
+	folder(SOURCE_DIR "/tests/frontend/cases", count, NULL);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(mutations) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(mutations), cmocka_unit_test(wrong_programs_made_worse) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
