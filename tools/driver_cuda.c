@@ -29,7 +29,7 @@ static Status own_arch(const DriverOptions *o, CudaArch *out)
 	const Device *device;
 	u32 index;
 	DeviceInfo info;
-	TRY(device_parse(o->device, &device, &index));
+	TRY(device_parse(o->device ? o->device : driver_default_device(), &device, &index));
 	TRY(device->info(index, &info));
 	char name[24];
 	snprintf(name, sizeof name, "sm_%u%ua", info.major, info.minor);
