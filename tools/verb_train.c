@@ -4,6 +4,7 @@
 #include "runtime/signals.h"
 #include "runtime/training.h"
 #include "tools/lm.h"
+#include "tools/peak.h"
 #include "tools/verbs.h"
 
 #include <math.h>
@@ -304,13 +305,14 @@ static Status allocate(Job *j)
 {
 	TRY(lm_executor(&j->run, &where));
 	j->config.executor = j->run.executor;
-	const Executor *x = j->run.executor;
+	Executor *x = j->run.executor;
 	bool narrow = j->lm.model->precision && !strcmp(j->lm.model->precision, "bf16");
 	DeviceInfo info;
 	DeviceOptions o;
 	TRY(run_options(&where, &o));
 	TRY(x->device->info(o.index, &info));
-	j->config.peak = x->device->peak(x->state, narrow ? PACKAGE_BF16 : PACKAGE_F32);
+	DriverOptions d = { .device = where.device, .cpu = where.cpu, .arch = where.arch, .threads = (u32)where.threads };
+	j->config.peak = peak_of(x, &d, &o, narrow ? PACKAGE_BF16 : PACKAGE_F32);
 	j->config.datasheet = narrow ? info.datasheet : 0;
 	if (!j->samples)
 		return OK;
