@@ -45,7 +45,8 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 		const KSlot *of = &k->slot.v[i];
 		const PlanBuffer *b = &e->buffer.v[s->slot[i]];
 		slot[i] = b->offset;
-		info[i] = (PackageSlot){ .elements = (u64)of->elements, .dtype = (u8)of->dtype, .read = of->read,
+		info[i] = (PackageSlot){ .elements = (u64)of->elements, .row = (u64)of->row,
+					 .pitch = (u64)of->pitch, .dtype = (u8)of->dtype, .read = of->read,
 					 .written = of->written, .name = of->name, .file = file_of(plan->ir->diag, b->loc),
 					 .line = b->loc.line };
 	}

@@ -52,6 +52,7 @@ typedef struct PackageBuffer {
 /* What a slot of a launch is, for checks and reports; code does not look at it. */
 typedef struct PackageSlot {
 	u64 elements;
+	u64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 	u8 dtype;         /* PackageDtype */
 	bool read, written;
 	const char *name; /* "h.3.attn.c_attn.weight", "%17" */

@@ -153,6 +153,7 @@ typedef struct KSlot {
 	u64 may_alias;
 	const char *name; /* for people: "h.3.attn.c_attn.weight", "%17" */
 	i64 elements;     /* of the whole tensor: no access goes beyond */
+	i64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 } KSlot;
 
 typedef struct Kernel {

@@ -23,6 +23,8 @@ typedef struct TargetInfo {
 	/* Matrix multiply and attention read operands best as they stand in memory (bulk copies, libraries): fusion
 	 * stores what they take, in the type they take it in. Elsewhere operands are worked out while packing. */
 	bool stores_operands;
+	/* Bytes at a multiple of which long rows of what fusion stores begin, for wide accesses; 0: rows are dense. */
+	u32 row_align;
 	/* Peak FLOPs a second by operand dtype and memory bandwidth in bytes a second, for costs; 0 is
 	 * unknown. */
 	f64 flops[DTYPES], bandwidth;

@@ -42,6 +42,7 @@ typedef struct Grouping {
 	bool *stored;        /* [value] */
 	ints *layout;        /* [value] of a stored one: its dimensions from outermost to innermost in memory; n = 0:
 			      * as its type has them */
+	i64 *pitch;          /* [value] elements from one row of the innermost dimension to the next; 0: no gap */
 	u32 *order;          /* groups that remain, in order of execution */
 	u32 norder;
 	u32 *place;          /* [group] its place in `order`, or NONE */
@@ -49,6 +50,8 @@ typedef struct Grouping {
 
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
 Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target);
+/* Elements that the value takes up in memory, gaps between rows among them. */
+i64 grouping_elements(const Grouping *f, Val v);
 /* Which result of the group's skeleton the value, computed in the group, is made from; NONE: none. */
 u32 group_result(const Grouping *f, u32 group, Val v);
 void grouping_print(const Grouping *f, FILE *to);

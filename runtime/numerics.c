@@ -14,6 +14,8 @@ static bool is_wrong(u64 exponent, u64 fraction, u64 all_ones, Wrong w)
 
 #define SCAN(type, fraction_bits, exponent_bits)                                                    \
 	for (u64 i = 0; i < elements; i++) {                                                        \
+		if (rows.pitch && i % rows.pitch >= rows.row)                                       \
+			continue; /* a gap between rows */                                          \
 		type x = ((const type *)p)[i];                                                      \
 		u64 e = (x >> (fraction_bits)) & (((u64)1 << (exponent_bits)) - 1);                 \
 		if (is_wrong(e, x & (((u64)1 << (fraction_bits)) - 1), ((u64)1 << (exponent_bits)) - 1, w)) { \
@@ -22,7 +24,12 @@ static bool is_wrong(u64 exponent, u64 fraction, u64 all_ones, Wrong w)
 		}                                                                                   \
 	}
 
-static bool scan(const void *p, u8 dtype, u64 elements, Wrong w, u64 *at, u64 *bad)
+/* As PackageSlot has it. */
+typedef struct Rows {
+	u64 row, pitch;
+} Rows;
+
+static bool scan(const void *p, u8 dtype, u64 elements, Rows rows, Wrong w, u64 *at, u64 *bad)
 {
 	u64 n = 0;
 	switch (dtype) {
@@ -38,19 +45,19 @@ static bool scan(const void *p, u8 dtype, u64 elements, Wrong w, u64 *at, u64 *b
 
 bool find_nan(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad)
 {
-	return scan(p, dtype, elements, WRONG_NAN, at, bad);
+	return scan(p, dtype, elements, (Rows){ 0 }, WRONG_NAN, at, bad);
 }
 
 bool find_infinity(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad)
 {
-	return scan(p, dtype, elements, WRONG_INFINITY, at, bad);
+	return scan(p, dtype, elements, (Rows){ 0 }, WRONG_INFINITY, at, bad);
 }
 
 static const u8 float_size[PACKAGE_F64 + 1] = {
 	[PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8
 };
 
-static void note(Numerics *n, u64 at, u8 dtype, u64 elements, BadValue found)
+static void note(Numerics *n, u64 at, u8 dtype, u64 elements, Rows rows, BadValue found)
 {
 	if (!float_size[dtype] || n->failed)
 		return;
@@ -64,7 +71,7 @@ static void note(Numerics *n, u64 at, u8 dtype, u64 elements, BadValue found)
 	}
 	for (Wrong w = WRONG_NAN; w <= WRONG_INFINITY && !n->failed; w++) {
 		BadValue *to = w == WRONG_NAN ? &n->nan : &n->infinity;
-		if (to->found || !scan(p, dtype, elements, w, &found.at, &found.bad))
+		if (to->found || !scan(p, dtype, elements, rows, w, &found.at, &found.bad))
 			continue;
 		found.found = true;
 		found.elements = elements;
@@ -81,7 +88,7 @@ bool numerics_hook(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 	for (u32 i = 0; i < s->nslot; i++) {
 		const PackageSlot *slot = &s->slot_info[i];
 		if (slot->written)
-			note(n, s->slot[i], slot->dtype, slot->elements,
+			note(n, s->slot[i], slot->dtype, slot->elements, (Rows){ slot->row, slot->pitch },
 			     (BadValue){ .entry = entry->name, .step = step, .kernel = s->name, .file = s->file, .line = s->line,
 					 .name = slot->name, .value_file = slot->file, .value_line = slot->line });
 	}
@@ -94,7 +101,7 @@ bool numerics_buffers(Numerics *n, u32 kinds)
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
 		if ((kinds >> p->buffer[i].kind & 1) && float_size[t->dtype])
-			note(n, t->offset, t->dtype, t->bytes / float_size[t->dtype],
+			note(n, t->offset, t->dtype, t->bytes / float_size[t->dtype], (Rows){ 0 },
 			     (BadValue){ .is_input = true, .file = "", .name = t->name });
 	}
 	return n->nan.found || n->infinity.found;

@@ -75,6 +75,7 @@ const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 			   .refuses = target_refuses,
 			   .needs = target_needs,
 			   .stores_operands = true,
+			   .row_align = 16,
 			   .self = COPYN(arena, CudaArch, arch, 1) };
 	t->whole[OP_attention] = cuda_kernel_class[KERNEL_ATTENTION] != NULL;
 	t->whole[OP_attention_grad] = cuda_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;

@@ -106,6 +106,7 @@ typedef struct Fuse {
 	const Graph *g;
 	Arena *tmp;
 	bool stores_operands; /* of the target */
+	u32 row_align;
 } Fuse;
 
 static u32 group_find(const Grouping *f, u32 i)
@@ -576,6 +577,7 @@ static void choose_layouts(Fuse *x, const bool *live)
 	const Graph *g = x->g;
 	Grouping *f = x->f;
 	f->layout = NEWN(f->arena, ints, g->value.n + 1);
+	f->pitch = NEWN(f->arena, i64, g->value.n + 1);
 	bool *fixed = NEWN(x->tmp, bool, g->value.n + 1);
 	for (u32 i = 0; i < g->result.n; i++)
 		fixed[g->result.v[i].value.i] = true;
@@ -594,6 +596,37 @@ static void choose_layouts(Fuse *x, const bool *live)
 			f->layout[v.i] = fixed[v.i] ? (ints){ 0 } : perm;
 		}
 	}
+}
+
+/* Rows begin where wide accesses may: a long row whose length is odd is followed by a gap. */
+static void choose_pitches(Fuse *x)
+{
+	enum { LONG = 64 };
+	const Graph *g = x->g;
+	Grouping *f = x->f;
+	bool *given = NEWN(x->tmp, bool, g->value.n + 1);
+	for (u32 i = 0; i < g->result.n; i++)
+		given[g->result.v[i].value.i] = true;
+	for (u32 v = 0; x->row_align && v < g->value.n; v++) {
+		const Type *t = val_type(g, (Val){ v });
+		if (!f->stored[v] || given[v] || !t->rank)
+			continue;
+		const ints layout = f->layout[v];
+		i64 row = type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u);
+		i64 align = MAX(1, (i64)x->row_align / dtype_info[t->dtype].bytes);
+		if (row >= LONG && row % align)
+			f->pitch[v] = ALIGN_UP(row, align);
+	}
+}
+
+i64 grouping_elements(const Grouping *f, Val v)
+{
+	const Type *t = val_type(f->g, v);
+	const ints layout = f->layout[v.i];
+	i64 n = type_elements(t);
+	if (!f->pitch[v.i])
+		return n;
+	return n / type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u) * f->pitch[v.i];
 }
 
 static int by_key(const void *a, const void *b)
@@ -631,7 +664,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
 	bool *live = live_nodes(tmp, g, uses);
 	Arena scratch = ARENA("fuse"); /* its own: searches give back what they took */
-	Fuse x = { f, uses, g, &scratch, target && target->stores_operands };
+	Fuse x = { f, uses, g, &scratch, target && target->stores_operands, target ? target->row_align : 0 };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;
@@ -646,6 +679,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	for (u32 i = 0; i < g->result.n; i++)
 		place_result(&x, g->result.v[i].value, NONE);
 	choose_layouts(&x, live);
+	choose_pitches(&x);
 	keep_used(f, tmp);
 	arena_free(&scratch);
 	return f;

@@ -80,8 +80,11 @@ u32 lower_slot(Lower *l, Val v, bool written)
 		slot = (u32)*found;
 	} else {
 		const Type *t = val_type(l->g, v);
-		slot = kernel_slot(l->k, (KSlot){ .dtype = t->dtype, .name = value_name(l, v),
-						  .elements = type_elements(t) });
+		const ints layout = l->f->layout[v.i];
+		i64 pitch = l->f->pitch[v.i];
+		i64 row = pitch ? type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u) : 0;
+		slot = kernel_slot(l->k, (KSlot){ .dtype = t->dtype, .name = value_name(l, v), .row = row,
+						  .pitch = pitch, .elements = grouping_elements(l->f, v) });
 		map_put(&l->slot, v.i, slot);
 		VEC_PUSH(l->tmp, &l->slot_value, v);
 	}
@@ -111,7 +114,7 @@ Access lower_access(Lower *l, Val v, const Index *at, bool written)
 			p.dynamic = (KVal){ 0 };
 		}
 		linear = place_add(l, linear, p);
-		stride *= type_extent(t, d);
+		stride *= i + 1 == t->rank && l->f->pitch[v.i] ? l->f->pitch[v.i] : type_extent(t, d);
 	}
 	Access a = { .slot = lower_slot(l, v, written), .offset = linear.offset };
 	memcpy(a.stride, linear.coef, sizeof a.stride);

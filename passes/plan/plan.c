@@ -65,7 +65,8 @@ static u32 value_buffer(Planner *x, MemoryKind kind, const char *name, Val v)
 	const Node *n = val_node(x->g, v);
 	const Type *t = val_type(x->g, v);
 	return add_buffer(x, (PlanBuffer){ .kind = kind, .name = name, .persistent = NONE, .type = t,
-					   .bytes = (u64)type_bytes(t), .loc = n->loc, .scope = n->scope });
+					   .bytes = (u64)grouping_elements(x->f, v) * dtype_info[t->dtype].bytes,
+					   .loc = n->loc, .scope = n->scope });
 }
 
 static u32 transient_buffer(Planner *x, Val v)

@@ -69,7 +69,7 @@ static const char *input_name(const Graph *g, Val v)
 /* Takes everything; two kinds: one that works operands out while packing, one that reads them as they stand. */
 static const TargetInfo targets[] = {
 	{ .name = "packs", .whole = { [OP_attention] = true, [OP_attention_grad] = true } },
-	{ .name = "reads", .stores_operands = true, .whole = { [OP_attention] = true, [OP_attention_grad] = true } },
+	{ .name = "reads", .stores_operands = true, .row_align = 16, .whole = { [OP_attention] = true, [OP_attention_grad] = true } },
 };
 
 /* Runs every entry of the program by its plan, and compares with what the evaluator makes of the graph
