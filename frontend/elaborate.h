@@ -59,7 +59,7 @@ typedef struct Model {
 	VEC(const char *) symbol;
 	VEC(i64) symbol_value;
 	i64 accumulate;                /* micro-steps of a step, at least 1 */
-	const char *precision;         /* "f32" or "bf16" */
+	const char *precision;         /* "f32", "bf16", "f16", or "autocast": bf16 for results too */
 	bool has_train;
 } Model;
 

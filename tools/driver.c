@@ -167,8 +167,10 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	/* entries without sizes, as the update, are there with those that have some */
 	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes && program_symbols(&tmp, p, &symbol) > 0;
 	Status status = OK;
-	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s},%s", sized ? "{" : "",
-					sized ? o->sizes : "", sized ? "}" : "", o->precision ? o->precision : "f32",
+	bool autocast = o->precision && !strcmp(o->precision, "autocast");
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s", sized ? "{" : "",
+					sized ? o->sizes : "", sized ? "}" : "",
+					autocast ? "bf16" : o->precision ? o->precision : "f32", autocast ? ",results=bf16" : "",
 					training ? "train" : "forward");
 	p = pipeline_run(str_of(text), &cx, p, &status);
 	if (!p || status)

@@ -10,7 +10,7 @@ typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
 	u32 nentry;
 	const char *sizes;        /* "B=4,T=64" */
-	const char *precision;    /* "f32", "bf16"; NULL is f32 */
+	const char *precision;    /* "f32", "bf16", "f16", "autocast" (elaborate.h); NULL is f32 */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */

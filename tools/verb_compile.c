@@ -28,7 +28,7 @@ static const Option options[] = {
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor, as LLVM calls it; this machine's by default" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "this entry only: init, forward, eval, micro, update" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16; else as the file says" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
 };
 

@@ -24,7 +24,7 @@ static const Option options[] = {
 	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32 or bf16: what matrix multiplies and attention take" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
 	RUN_OPTIONS(where),
 	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
@@ -82,7 +82,8 @@ static SourceOptions with_shortcuts(Arena *a)
 	if (seed >= 0)
 		o.set.v[o.set.n++] = arena_printf(a, "train.seed=%lld", (long long)seed);
 	if (precision)
-		o.set.v[o.set.n++] = arena_printf(a, "train.precision=%s", precision);
+		o.set.v[o.set.n++] = arena_printf(a, strcmp(precision, "autocast") ? "train.precision=%s" : "train.precision=\"%s\"",
+						       precision);
 	for (int i = 0; i < given.set.n; i++)
 		o.set.v[o.set.n++] = given.set.v[i];
 	return o;
@@ -306,7 +307,7 @@ static Status allocate(Job *j)
 	TRY(lm_executor(&j->run, &where));
 	j->config.executor = j->run.executor;
 	Executor *x = j->run.executor;
-	bool narrow = j->lm.model->precision && !strcmp(j->lm.model->precision, "bf16");
+	bool narrow = j->lm.model->precision && strcmp(j->lm.model->precision, "f32") != 0;
 	DeviceInfo info;
 	DeviceOptions o;
 	TRY(run_options(&where, &o));

@@ -480,13 +480,17 @@ static Val cast_fold(Builder *b, const Node *n)
 	return (Val){ 0 };
 }
 
-/* Gradients of narrow values are held in f32, so that there is often nothing to do. */
+/* Gradients of narrow values are held in f32. The cotangent of a narrow float that was widened is rounded as the
+ * value is, as if gradients were held in the value's type. */
 static void cast_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	DType from = val_type(b->g, n->in[0])->dtype;
 	if (!dtype_is_float(from) || !dtype_is_float(ATTR(n, cast)->dtype))
 		return;
-	din[0] = make_cast(b, dout[0], from == DT_f64 ? DT_f64 : DT_f32);
+	Val d = dout[0];
+	if (dtype_info[from].bytes < 4 && val_type(b->g, d)->dtype == DT_f32 && ATTR(n, cast)->dtype == DT_f32)
+		d = make_cast(b, d, from);
+	din[0] = make_cast(b, d, from == DT_f64 ? DT_f64 : DT_f32);
 }
 
 /* The evaluator rounds results to narrow types; see eval.h. */

@@ -168,7 +168,8 @@ typedef struct Search {
 	u32 effort, limit;
 	u32 big, new_big;   /* big values to be read, and those among them that nobody stores yet */
 	bool shared;        /* the new one is used elsewhere too, and so may be stored anyhow */
-	f64 size;           /* of the value searched for */
+	Val wanted;         /* the value searched for */
+	f64 size;           /* its bytes */
 	u32 into;           /* the group that wants it */
 } Search;
 
@@ -201,6 +202,12 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		s->shared = x->uses[v.i] > 1;
 		return ++s->new_big == 1 && (s->shared || bytes(x, v) <= s->size);
 	}
+	if (n->op == OP_cast && v.i != s->wanted.i && bytes(x, v) < bytes(x, n->in[0]) && bytes(x, v) <= s->size) {
+		/* a rounded value is the least to store of a chain that goes through it */
+		VEC_PUSH(x->tmp, &s->leaf, v);
+		s->big++;
+		return ++s->new_big == 1;
+	}
 	/* data moved by index is read from memory: its operand must be there */
 	s->effort += class == NODE_FREE && n->op != OP_random ? 0 : effort((Op)n->op);
 	if (s->effort > s->limit)
@@ -227,7 +234,7 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 	}
 	if (class == NODE_POINTWISE) {
 		ArenaMark mark = arena_mark(x->tmp);
-		Search s = { .limit = limit, .size = bytes(x, v), .into = into };
+		Search s = { .limit = limit, .wanted = v, .size = bytes(x, v), .into = into };
 		bool can = recompute(x, &s, v) && s.big <= (s.new_big && !s.shared ? 1 : 2);
 		for (u32 i = 0; can && i < s.leaf.n; i++)
 			store(x, s.leaf.v[i], by);
@@ -509,6 +516,8 @@ static void use_stored(Fuse *x, Val v, u32 by)
 	if (class == NODE_FREE)
 		for (u32 i = 0; i < n->nin; i++)
 			use_stored(x, n->in[i], by);
+	else if (n->op == OP_cast && bytes(x, v) > bytes(x, n->in[0]))
+		use_stored(x, n->in[0], by); /* widened as it is read */
 	else if (class != NODE_SOURCE)
 		store(x, v, by);
 }

@@ -3,8 +3,11 @@
  * weights and optimizer among it (Micikevicius et al. 2018, Kalamkar et al. 2019). It runs before
  * differentiation, so that derivatives follow: cotangents are rounded where they enter a product.
  *
- * The casts are nodes like any other; fusion folds them into the packing of the product's operands, so that
- * nothing narrow is stored for their sake alone. */
+ * precision{compute=bf16,results=bf16} rounds their results too, behind a bias that is added to them: what PyTorch's
+ * autocast does. Activations and their cotangents then go through memory in half the bytes.
+ *
+ * The casts are nodes like any other; fusion folds them into the packing of the product's operands and into what
+ * follows a product, so that nothing narrow is stored for their sake alone. */
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -20,10 +23,57 @@ static u32 rounded_operands(Op op)
 	}
 }
 
+typedef struct Precision {
+	DType compute, results; /* f32: results stay */
+} Precision;
+
+static const Node *made_by(const Graph *g, Val v, Op op)
+{
+	const Node *n = val_node(g, v);
+	return n->op == op ? n : NULL;
+}
+
+/* Rounded, and f32 again. */
+static Val rounded(Rewrite *rw, Val v)
+{
+	const Precision *p = rw->data;
+	DType was = val_type(rw->b.g, v)->dtype;
+	if (p->results == DT_f32 || was != DT_f32)
+		return v;
+	return make_cast(&rw->b, make_cast(&rw->b, v, p->results), DT_f32);
+}
+
+/* What rounded() was given, where `v` is what it made of a product that nobody else uses; else {0}. */
+static Val before_rounding(Rewrite *rw, Val from, Val v)
+{
+	const Graph *g = rw->b.g;
+	const Node *wide = made_by(g, v, OP_cast), *narrow = wide ? made_by(g, wide->in[0], OP_cast) : NULL;
+	bool product = narrow && rw->uses[from.i] == 1 && rounded_operands((Op)val_node(g, narrow->in[0])->op);
+	return product ? narrow->in[0] : (Val){ 0 };
+}
+
+/* A bias added to a product's result: one value for each index of its last dimension. */
+static bool round_behind_bias(Rewrite *rw, const Node *n, const Val *in, Val *out)
+{
+	for (u32 i = 0; i < 2; i++) {
+		const Node *bias = made_by(rw->b.g, in[1 - i], OP_broadcast);
+		if (!bias || val_type(rw->b.g, bias->in[0])->rank != 1)
+			continue;
+		Val product = before_rounding(rw, n->in[i], in[i]);
+		if (!product.i)
+			continue;
+		out[0] = rounded(rw, B(&rw->b, add, product, in[1 - i]));
+		return true;
+	}
+	return false;
+}
+
 static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 {
-	DType to = *(const DType *)rw->data;
+	const Precision *p = rw->data;
 	u32 count = rounded_operands((Op)n->op);
+	if (n->op == OP_add && p->results != DT_f32)
+		return round_behind_bias(rw, n, in, out);
 	if (!count)
 		return false;
 	Val operand[16];
@@ -34,28 +84,36 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 			continue;
 		if (val_type(rw->b.g, in[i])->dtype != DT_f32)
 			return false; /* a type that the model asked for stays */
-		operand[i] = make_cast(&rw->b, in[i], to);
+		operand[i] = make_cast(&rw->b, in[i], p->compute);
 	}
 	Val v = build(&rw->b, (Op)n->op, operand, n->nin, n->nout, n->attr);
 	for (u32 i = 0; i < n->nout; i++)
 		out[i] = (Val){ v.i + i };
+	out[0] = rounded(rw, out[0]); /* the log-sum-exp of attention stays */
 	return true;
+}
+
+static bool is_compute(DType d)
+{
+	return d == DT_f32 || d == DT_bf16 || d == DT_f16;
 }
 
 Program *pass_precision(PassCx *cx, const Program *in)
 {
-	DType compute = DT_bf16;
+	Precision p = { DT_bf16, DT_f32 };
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {
-		if (!str_equal(a.name, STR("compute"))) {
+		bool compute = str_equal(a.name, STR("compute"));
+		if (!compute && !str_equal(a.name, STR("results"))) {
 			error = !pass_argument_unknown(cx, &a);
 			continue;
 		}
-		compute = dtype_named(a.value);
-		if (compute != DT_f32 && compute != DT_bf16 && compute != DT_f16)
-			error = !diag_error(cx->diag, E0718, cx->args_loc, "compute is f32, bf16 or f16, not '%.*s'",
-					    STR_ARG(a.value));
+		DType d = dtype_named(a.value);
+		if (!is_compute(d))
+			error = !diag_error(cx->diag, E0718, cx->args_loc, "%.*s is f32, bf16 or f16, not '%.*s'",
+					    STR_ARG(a.name), STR_ARG(a.value));
+		*(compute ? &p.compute : &p.results) = d;
 	}
 	if (error)
 		return NULL;
@@ -63,10 +121,10 @@ Program *pass_precision(PassCx *cx, const Program *in)
 	for (u32 i = 0; i < in->entry.n; i++) {
 		const Graph *g = in->entry.v[i];
 		/* the optimizer's arithmetic, and first values, are f32 */
-		bool keeps = compute == DT_f32 || str_equal(str_of(g->name), STR("update")) ||
+		bool keeps = p.compute == DT_f32 || str_equal(str_of(g->name), STR("update")) ||
 			     str_equal(str_of(g->name), STR("init"));
 		VEC_PUSH(cx->out, &to->entry,
-			 rewrite_graph(cx->out, cx->tmp, g, keeps ? NULL : round_operands, &compute, false));
+			 rewrite_graph(cx->out, cx->tmp, g, keeps ? NULL : round_operands, &p, false));
 	}
 	return to;
 }

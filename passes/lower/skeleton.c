@@ -25,6 +25,11 @@ static Place zero_place(void)
 static void operand(Lower *l, Val v, const Index *at)
 {
 	KVal value = lower_value(l, v, at);
+	/* attention takes operands in its type: what was widened from it is read as it stands */
+	const KInst *in = &l->k->inst.v[value.i];
+	if (!l->split_dim && in->op == K_cast && in->dtype == DT_f32 && l->k->compute != DT_f32 &&
+	    l->k->inst.v[in->in[0].i].dtype == l->k->compute)
+		value = in->in[0];
 	assert(l->k->noperand < KERNEL_OPERANDS);
 	l->k->operand[l->k->noperand++] = value;
 }
