@@ -1,7 +1,21 @@
 /* CUDA C that real NVRTC compiles for several architectures, without spills, local memory or stray double precision. */
 #include "cuda_run.h"
 #include "loop_cases.h"
+#include "support/io.h"
 
+#include <sys/wait.h>
+
+/* Many kernels of one class: one architecture will do, where others of the class go to all. */
+#define COMPILES_FOR_ONE(name) \
+	static void test_##name(void **state) \
+	{ \
+		(void)state; \
+		const char *const arch = "sm_90a"; \
+		Suite s = { 0 }; \
+		name##_cases(&s); \
+		cuda_suite_compile_for(&s, &arch, 1); \
+		arena_free(&s.arena); \
+	}
 #define COMPILES(name) \
 	static void test_##name(void **state) \
 	{ \
@@ -11,12 +25,12 @@
 		cuda_suite_compile(&s); \
 		arena_free(&s.arena); \
 	}
-COMPILES(random_maps)
+COMPILES_FOR_ONE(random_maps)
 COMPILES(layouts)
-COMPILES(functions)
+COMPILES_FOR_ONE(functions)
 COMPILES(random_draws)
 COMPILES(rows)
-COMPILES(exact_rows)
+COMPILES_FOR_ONE(exact_rows)
 COMPILES(long_rows)
 COMPILES(columns)
 COMPILES(scatters)
@@ -80,11 +94,83 @@ static void test_wide_accesses(void **state)
 	arena_free(&s.arena);
 }
 
+static Kernel *doubled(Suite *s, const char *name, i64 n)
+{
+	Kernel *k = suite_kernel(s, KERNEL_MAP, name);
+	kb_dim(k, DIM_PARALLEL, n);
+	KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 1), NO);
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, n), 0, 1), kb_op(k, S_add, x, x), NO);
+	return k;
+}
+
+/* Equal kernels are one function, which says whom it serves; what was compiled is found again. */
+static void test_code(void **state)
+{
+	(void)state;
+	need_nvrtc();
+	Suite s = { 0 };
+	Kernel *k[3] = { doubled(&s, "h.0.twice", 640), doubled(&s, "h.1.twice", 640), doubled(&s, "other\\\nname", 6400) };
+	CudaArch arch = arch_named("sm_90a");
+	char folder[] = "/tmp/plinth-cuda-XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	Cache *cache;
+	assert_null(cache_open(&s.arena, folder, 0, &cache));
+	CudaOptions options = { .output = CUDA_CUBIN, .threads = 1, .cache = cache };
+	CudaCode first, second, text;
+	assert_null(cuda_code(&arch, &options, k, 3, &s.arena, &first));
+	assert_int_equal(first.nunit, 1);
+	assert_ptr_equal(first.symbol[0], first.symbol[1]);
+	assert_string_not_equal(first.symbol[0], first.symbol[2]);
+	assert_non_null(strstr(first.unit[0].text, "// h.0.twice; also h.1.twice (2 kernels)\n"));
+	assert_non_null(strstr(first.unit[0].text, "// other__name\n"));
+	assert_int_equal(first.compiled, 1);
+	/* a name is not content */
+	k[0]->name = "h.7.twice";
+	assert_null(cuda_code(&arch, &options, k, 3, &s.arena, &second));
+	assert_int_equal(second.cached, 1);
+	assert_int_equal(second.compiled, 0);
+	assert_int_equal(second.unit[0].size, first.unit[0].size);
+	assert_memory_equal(second.unit[0].image, first.unit[0].image, first.unit[0].size);
+	options.verbose = true;
+	assert_null(cuda_code(&arch, &options, k, 3, &s.arena, &second));
+	assert_int_equal(second.compiled, 1);
+	assert_non_null(strstr(second.unit[0].log, "registers"));
+	/* text alone needs no compiler */
+	assert_null(cuda_code(&arch, &(CudaOptions){ .output = CUDA_TEXT }, k, 3, &s.arena, &text));
+	assert_null(text.unit[0].image);
+	assert_null(io_remove_folder(folder));
+	Status why = cuda_arch("sm_42", &arch);
+	assert_non_null(why);
+	assert_int_equal(why->code, STATUS_INPUT);
+	assert_non_null(strstr(why->text, "sm_90a"));
+	arena_free(&s.arena);
+}
+
+/* In a process of its own: a missing NVRTC is a status that says what to do. */
+static void test_missing_nvrtc(void **state)
+{
+	(void)state;
+	fflush(NULL);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		const Nvrtc *n;
+		setenv("PLINTH_NVRTC", "/nowhere/libnvrtc.so", 1);
+		Status s = nvrtc_open(&n);
+		_exit(s && s->code == STATUS_UNSUPPORTED && strstr(s->text, "/nowhere/libnvrtc.so") ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_missing_nvrtc), /* before it is loaded here */
+		cmocka_unit_test(test_code),
 		cmocka_unit_test(test_random_maps),
 		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_functions),
