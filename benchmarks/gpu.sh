@@ -2,7 +2,8 @@
 # gpu.sh [--short] [PART...]: tests and benchmarks on an NVIDIA GPU, each part under a time limit of its own, so that one
 # that hangs costs the others nothing. Parts, in this order (all, if none is named):
 #   test       plinth test --device cuda: the tests made from tables and models, on the real driver
-#   train      GPT-2 124M and 355M and a Llama-like 1B in bf16, in turns with PyTorch, eager and compiled
+#   train      GPT-2 124M and 355M and a Llama-like 1B, in turns with PyTorch, eager and compiled; one alone: 124m, 355m, 1b.
+#              Both by autocast: products of bf16 whose results are rounded to bf16, everything else f32
 #   attention  attention beside PyTorch's
 #   dot        matrix products beside cuBLASLt
 #   memory     kernels alone: those that memory bounds, beside a device copy
@@ -13,6 +14,7 @@
 #   BENCH=folder    of the programs cuda_attention and cuda_dot; beside PLINTH, or in benchmarks/ there, if not given
 #   PYTHON=python3  the one that has PyTorch
 #   OUT=folder      of logs and raw results
+#   BUDGET=580      seconds in all
 set -u
 [ -z "${PLINTH:-}" ] || PLINTH=$(realpath "$PLINTH")
 [ -z "${BENCH:-}" ] || BENCH=$(realpath "$BENCH")
@@ -22,8 +24,8 @@ python=${PYTHON:-python3} short='' parts=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--short) short=1 ;;
-	test | sanitize | train | attention | dot | memory | sweep) parts+=("$1") ;;
-	*) sed -n '2,17s/^# //p' "$0" >&2 && exit 1 ;;
+	test | sanitize | train | 124m | 355m | 1b | attention | dot | memory | sweep) parts+=("$1") ;;
+	*) sed -n '2,19s/^# //p' "$0" >&2 && exit 1 ;;
 	esac
 	shift
 done
@@ -32,7 +34,7 @@ out=${OUT:-$(mktemp -d /tmp/plinth-gpu.XXXXXX)}
 mkdir -p "$out" benchmarks/results
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$out/cache} PYTHONUNBUFFERED=1
 begun=$SECONDS
-budget=$([ -n "$short" ] && echo 280 || echo 580)
+budget=${BUDGET:-$([ -n "$short" ] && echo 280 || echo 580)}
 failed=0
 
 # SECONDS NAME COMMAND...: output becomes $out/NAME.out, complaints $out/NAME.log; never longer than given, nor than is left.
@@ -93,9 +95,9 @@ part_sanitize() {
 train() {
 	local what=$1 model=$2 preset=$3 script=$4 batches=$5 seq=$6 seconds=$7 batch name
 	for batch in $batches; do
-		name="$what B=$batch T=$seq bf16"
+		name="$what B=$batch T=$seq autocast"
 		limited "$seconds" "1-$name-plinth" "$plinth" bench models/$model.plinth --preset "$preset" --sizes B=$batch,T=$seq --device cuda \
-			--precision bf16 --runs 3 --json && break
+			--precision autocast --runs 3 --json && break
 		grep -qi memory "$out/1-$name-plinth.log" || break # a smaller batch would not help
 	done
 	limited "$seconds" "1-$name-torch.compile" "$python" benchmarks/peers/$script --preset "$preset" --device cuda --precision bf16 --batch $batch \
@@ -104,14 +106,17 @@ train() {
 		--batch $batch --seq $seq --runs 3
 	# once more, in the other order, so that a GPU that warms up is not to one's credit
 	limited "$seconds" "2-$name-plinth" "$plinth" bench models/$model.plinth --preset "$preset" --sizes B=$batch,T=$seq --device cuda \
-		--precision bf16 --runs 3 --json --trace "$out/trace $what.json"
+		--precision autocast --runs 3 --json --trace "$out/trace $what.json"
 }
 
+part_124m() { train "gpt2 124M" gpt2 small gpt2_torch.py "64 32 16" 1024 75; }
+part_355m() { train "gpt2 355M" gpt2 medium gpt2_torch.py "32 16 8" 1024 90; }
+part_1b() { train "llama 1B" llama llama_1b llama_torch.py "8 4 2" 2048 90; }
 part_train() {
-	train "gpt2 124M" gpt2 small gpt2_torch.py "64 32 16" 1024 75
+	part_124m
 	[ -z "$short" ] || return 0
-	train "gpt2 355M" gpt2 medium gpt2_torch.py "32 16 8" 1024 90
-	train "llama 1B" llama llama_1b llama_torch.py "8 4 2" 2048 90
+	part_355m
+	part_1b
 }
 
 part_attention() {
@@ -127,12 +132,12 @@ part_dot() {
 
 part_memory() {
 	limited 45 "0-gpt2 124M B=32 T=1024-plinth alone" "$plinth" bench models/gpt2.plinth --preset small --sizes B=32,T=1024 --device cuda \
-		--precision bf16 --kernels --runs 3 --steps 1 --json
+		--precision autocast --kernels --runs 3 --steps 1 --json
 }
 
 part_sweep() {
 	limited 60 "0-gpt2 124M sweep-plinth" "$plinth" bench models/gpt2.plinth --preset small --sizes T=1024 --sweep B=8,16,32,64 --device cuda \
-		--precision bf16 --runs 3 --csv
+		--precision autocast --runs 3 --csv
 	grep -E ',step,|^sizes' "$out/0-gpt2 124M sweep-plinth.out" 2>/dev/null
 }
 

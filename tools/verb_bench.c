@@ -21,7 +21,7 @@ static const Option options[] = {
 	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4",
 	  "one measurement for each value; several of these: for each pair of values" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
-	  "f32 or bf16: what matrix multiplies and attention take; else as the file says" },
+	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; else as the file says" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
 	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX",
