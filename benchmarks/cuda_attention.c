@@ -1,8 +1,10 @@
 /* benchmarks/cuda_attention.c: TFLOP/s of attention, causal, forward and backward, bf16 in and out,
- * on the GPU at hand: `cuda_attention [B H T K]...`. FLOPs are those of what is visible, half a
- * square: 2 products forward, 5 backward. Medians of 20 launches by events. A few rows of each
- * result are compared with f64. peers/attention.py prints the same of PyTorch. */
+ * on the GPU at hand: `cuda_attention [--tune] [B H T K]...`. FLOPs are those of what is visible,
+ * half a square: 2 products forward, 5 backward. Medians of 20 launches by events. A few rows of
+ * each result are compared with f64. peers/attention.py prints the same of PyTorch. --tune:
+ * instead, the times of other ways to divide the work. */
 #include "benchmarks/cuda_time.h"
+#include "codegen/cuda/attention_common.h"
 
 #include <math.h>
 
@@ -216,22 +218,101 @@ static void measure(const Gpu *g, const Size *s)
 	arena_free(&arena);
 }
 
+/* ---- tuning ---- */
+
+static const CudaAttentionTile candidate[TILE_PARTS][12] = {
+	[TILE_FORWARD] = { { 4, 2, 32, 64, false, 2 },
+			   { 4, 2, 32, 64, false, 3 },
+			   { 4, 2, 32, 64, true, 2 },
+			   { 4, 2, 32, 128, false, 2 },
+			   { 4, 2, 64, 64, false, 2 },
+			   { 4, 1, 32, 64, false, 4 },
+			   { 4, 1, 64, 64, true, 2 },
+			   { 8, 1, 32, 64, true, 1 },
+			   { 8, 1, 64, 64, true, 1 },
+			   { 8, 1, 32, 64, false, 2 },
+			   { 8, 2, 32, 64, false, 1 } },
+	[TILE_KEYS] = { { 4, 2, 32, 64, false, 2 },
+			{ 4, 2, 32, 32, false, 2 },
+			{ 4, 2, 16, 64, false, 2 },
+			{ 8, 1, 32, 64, false, 1 },
+			{ 8, 1, 32, 64, true, 1 },
+			{ 8, 1, 64, 64, false, 1 },
+			{ 8, 1, 32, 32, false, 1 },
+			{ 4, 1, 32, 64, false, 2 },
+			{ 4, 1, 32, 32, false, 3 } },
+	[TILE_QUERIES] = { { 4, 2, 32, 64, false, 2 },
+			   { 4, 2, 32, 64, true, 2 },
+			   { 4, 2, 32, 32, false, 2 },
+			   { 8, 1, 32, 64, true, 1 },
+			   { 8, 1, 64, 64, true, 1 },
+			   { 8, 1, 32, 64, false, 1 },
+			   { 4, 1, 32, 64, false, 2 },
+			   { 4, 1, 32, 64, true, 3 } },
+};
+
+/* The time of the phase that each way of dividing the work takes, alone. */
+static void tune(Gpu *g, const Size *s)
+{
+	static const char *const said[] = { "forward", "keys", "queries" };
+	CudaAttentionTile wanted[TILE_PARTS];
+	printf("%lld %lld %lld %lld: warps tiles columns step held blocks, ms\n", (long long)s->B,
+	       (long long)s->H, (long long)s->T, (long long)s->K);
+	for (u32 part = 0; part < TILE_PARTS; part++)
+		for (u32 i = 0; candidate[part][i].warps; i++) {
+			Arena arena = ARENA("benchmark");
+			Diag diag = { .arena = &arena };
+			memset(wanted, 0, sizeof wanted);
+			wanted[part] = candidate[part][i];
+			g->arch.attention = wanted;
+			Kernel *k =
+				kernel_of(&arena, ir_new(&arena, &diag), s, part != TILE_FORWARD);
+			CudaNeeds needs = cuda_kernel_class[k->class]->needs(&g->arch, k);
+			if (needs.launch[part].shared <= g->arch.shared_per_block) {
+				const CudaAttentionTile *t = &wanted[part];
+				Launch l = { .k = NULL };
+				launch_make(&l, g, k, &arena);
+				f64 phase[CUDA_PHASES];
+				launch_time(g, &l, 10, phase);
+				printf("  %-8s %u %u %3u %3u %u %u  %8.3f\n", said[part], t->warps,
+				       t->tiles, t->columns, t->step, t->held, t->blocks,
+				       phase[part]);
+				fflush(stdout);
+				for (u32 j = 0; j < k->slot.n; j++)
+					GPU(g->mem_free(l.slot[j]));
+				if (l.workspace)
+					GPU(g->mem_free(l.workspace));
+			}
+			arena_free(&arena);
+		}
+	g->arch.attention = NULL;
+}
+
 int main(int argc, char **argv)
 {
 	static const Size sizes[] = { { 64, 12, 1024, 64 },
 				      { 16, 16, 2048, 128 },
 				      { 4, 16, 8192, 64 } };
 	Gpu g = gpu_open();
+	bool tuning = argc > 1 && !strcmp(argv[1], "--tune");
+	int first = 1 + tuning;
 	printf("Plinth, %s (%s): causal attention, bf16\n", g.name, g.arch.name);
-	printf("  B   H     T    K    forward                backward           phases of "
-	       "backward, ms   difference\n");
-	printf("                          ms TFLOP/s         ms TFLOP/s\n");
-	for (int i = 1; i + 3 < argc; i += 4) {
-		Size s = { atoll(argv[i]), atoll(argv[i + 1]), atoll(argv[i + 2]),
-			   atoll(argv[i + 3]) };
-		measure(&g, &s);
+	if (!tuning) {
+		printf("  B   H     T    K    forward                backward           phases of "
+		       "backward, ms   difference\n");
+		printf("                          ms TFLOP/s         ms TFLOP/s\n");
 	}
-	for (u32 i = 0; i < COUNT(sizes) && argc < 5; i++)
-		measure(&g, &sizes[i]);
+	u32 given = (u32)(argc - first) / 4;
+	for (u32 i = 0; i < (given ? given : COUNT(sizes)); i++) {
+		Size s = sizes[given ? 0 : i];
+		if (given) {
+			char **a = argv + first + 4 * i;
+			s = (Size){ atoll(a[0]), atoll(a[1]), atoll(a[2]), atoll(a[3]) };
+		}
+		if (tuning)
+			tune(&g, &s);
+		else
+			measure(&g, &s);
+	}
 	return 0;
 }

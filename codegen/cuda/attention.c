@@ -19,6 +19,9 @@ static u32 shared_bytes(const CudaAttention *a, const CudaAttentionTile *t)
  * left for three blocks on a multiprocessor, whose exponentials and products overlap. */
 static CudaAttentionTile tile_of(const CudaAttention *a)
 {
+	const CudaAttentionTile *wanted = cuda_attention_wanted(a, TILE_FORWARD);
+	if (wanted)
+		return *wanted;
 	u32 widest = MAX(a->fk, a->fv);
 	bool simple = !a->k->has_mask && !a->k->has_bias;
 	CudaAttentionTile t = {

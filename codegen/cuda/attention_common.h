@@ -42,12 +42,26 @@ void cuda_attention_pack(CudaAttention *a, u32 which);
 
 /* ---- how a kernel on tensor cores divides its work: the constants of attention_tensor.cuh ---- */
 
+/* CudaArch.attention: one for each kind of kernel; of those with no warps, the table's. */
+typedef enum CudaAttentionPart {
+	TILE_FORWARD,
+	TILE_KEYS,
+	TILE_QUERIES,
+	TILE_PARTS
+} CudaAttentionPart;
 typedef struct CudaAttentionTile {
 	u32 warps, tiles, columns, step;
 	bool held;
 	u32 blocks; /* that a multiprocessor holds, of which registers are to be spared; 0: as many
 		       as fit */
 } CudaAttentionTile;
+/* What the arch says, or NULL. */
+static inline const CudaAttentionTile *cuda_attention_wanted(const CudaAttention *a,
+							     CudaAttentionPart part)
+{
+	const CudaAttentionTile *t = a->arch->attention;
+	return t && t[part].warps ? &t[part] : NULL;
+}
 static inline u32 cuda_attention_rows(const CudaAttentionTile *t)
 {
 	return t->warps * t->tiles * 16;

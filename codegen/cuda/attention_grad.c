@@ -50,6 +50,10 @@ static u32 shared_bytes(const CudaAttention *a, const Phase *p)
  * held operands 4 * tiles * (fk + fv) / 16. */
 static CudaAttentionTile tile_of(const CudaAttention *a, const Phase *p)
 {
+	const CudaAttentionTile *wanted =
+		cuda_attention_wanted(a, p->part == PART_KEYS ? TILE_KEYS : TILE_QUERIES);
+	if (wanted)
+		return *wanted;
 	u32 widest = MAX(a->fk, a->fv);
 	bool simple = !a->k->has_mask && !a->k->has_bias, keys = p->part == PART_KEYS;
 	CudaAttentionTile t;

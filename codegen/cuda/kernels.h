@@ -24,6 +24,8 @@ typedef struct CudaArch {
 	u32 multiprocessors;   /* of the device; 132 where none is at hand. Bits never depend on it */
 	u32 shared_per_block;  /* the most dynamic shared memory of a block, bytes (227 KiB on sm_90) */
 	u32 shared_per_multiprocessor;
+	/* How attention divides its work (attention_common.h), for benchmarks that look for the best; NULL: as its tables say */
+	const struct CudaAttentionTile *attention;
 } CudaArch;
 
 /* A tensor in memory that a kernel reads by the bulk copy engine (cuTensorMapEncodeTiled): element type bf16,

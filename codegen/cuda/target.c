@@ -21,10 +21,14 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 enum { KiB = 1024 };
 static const CudaArch archs[] = {
 	/* name, major, minor, specific, multiprocessors of a usual card, shared memory of a block and of a multiprocessor */
-	{ "sm_80", 8, 0, false, 108, 163 * KiB, 164 * KiB },   { "sm_86", 8, 6, false, 84, 99 * KiB, 100 * KiB },
-	{ "sm_89", 8, 9, false, 142, 99 * KiB, 100 * KiB },    { "sm_90", 9, 0, false, 132, 227 * KiB, 228 * KiB },
-	{ "sm_90a", 9, 0, true, 132, 227 * KiB, 228 * KiB },   { "sm_100", 10, 0, false, 148, 227 * KiB, 228 * KiB },
-	{ "sm_100a", 10, 0, true, 148, 227 * KiB, 228 * KiB }, { "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB },
+	{ "sm_80", 8, 0, false, 108, 163 * KiB, 164 * KiB, NULL },
+	{ "sm_86", 8, 6, false, 84, 99 * KiB, 100 * KiB, NULL },
+	{ "sm_89", 8, 9, false, 142, 99 * KiB, 100 * KiB, NULL },
+	{ "sm_90", 9, 0, false, 132, 227 * KiB, 228 * KiB, NULL },
+	{ "sm_90a", 9, 0, true, 132, 227 * KiB, 228 * KiB, NULL },
+	{ "sm_100", 10, 0, false, 148, 227 * KiB, 228 * KiB, NULL },
+	{ "sm_100a", 10, 0, true, 148, 227 * KiB, 228 * KiB, NULL },
+	{ "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB, NULL },
 };
 
 Status cuda_arch(const char *name, CudaArch *out)
