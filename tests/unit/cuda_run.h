@@ -61,17 +61,22 @@ static inline bool has_f64(const Kernel *k)
 	return k->compute == DT_f64;
 }
 
+/* Bytes that ptxas says the function uses of local memory; `log` begins at the function. False: it says nothing. */
+static inline bool ptxas_bytes(const char *log, unsigned *frame, unsigned *stores, unsigned *loads)
+{
+	const char *at = strstr(log, " bytes stack frame"), *number = at;
+	while (number && number > log && number[-1] >= '0' && number[-1] <= '9')
+		number--;
+	return number && sscanf(number, "%u bytes stack frame, %u bytes spill stores, %u bytes spill loads", frame, stores,
+				loads) == 3;
+}
+
 /* What ptxas says of one of the kernel's functions. CUDA's own functions of f64 (division, cos) may use local memory, and save
  * registers. */
 static inline void check_function(const Kernel *k, const char *log, const char *arch)
 {
-	const char *at = strstr(log, " bytes stack frame"), *number = at;
-	unsigned frame = 1, stores = 1, loads = 1;
-	while (number && number > log && number[-1] >= '0' && number[-1] <= '9')
-		number--;
-	bool read = number && sscanf(number, "%u bytes stack frame, %u bytes spill stores, %u bytes spill loads", &frame,
-				     &stores, &loads) == 3;
-	if (!read || ((stores || loads || frame) && !has_f64(k))) {
+	unsigned frame, stores, loads;
+	if (!ptxas_bytes(log, &frame, &stores, &loads) || ((stores || loads || frame) && !has_f64(k))) {
 		print_message("%.400s\n", log);
 		fail_msg("%s uses local memory on %s", k->name, arch);
 	}

@@ -1,0 +1,231 @@
+/* The static gate of CUDA code: every kernel of the models' training steps, at the presets' test size for three
+ * architectures and with GPT-2's and Llama's real widths for sm_90a, is compiled by the real NVRTC, and must not spill,
+ * use local memory or double precision, nor lose wgmma to a warning; where operands are bf16, products must be done by
+ * tensor cores. No GPU is needed; without NVRTC the gate says so and is skipped. All of it takes minutes and runs with
+ * PLINTH_GATE=full (`ctest -C full`); without, GPT-2's step for sm_90a. */
+#include "codegen/cuda/dot.h"
+#include "cuda_run.h"
+#include "frontend/elaborate.h"
+#include "support/io.h"
+#include "tools/driver.h"
+
+typedef struct GateModel {
+	const char *name, *preset, *set, *sizes, *precision;
+} GateModel;
+
+typedef struct Gate {
+	Arena arena;
+	VEC(Kernel *) kernel;
+	VEC(const char *) of; /* which model each is of */
+	u32 products;         /* that tensor cores must do */
+} Gate;
+
+/* All architectures and sizes: minutes. */
+static bool full(void)
+{
+	const char *wanted = getenv("PLINTH_GATE");
+	return wanted && !strcmp(wanted, "full");
+}
+
+static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
+{
+	(void)cx;
+	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
+	return !io_read(arena, *path, text);
+}
+
+/* The kernels of all entries, planned for the architecture. */
+static void plan_model(Gate *g, const GateModel *m, const char *arch)
+{
+	Arena *a = &g->arena;
+	Diag *d = NEW(a, Diag);
+	d->arena = a;
+	Ir *ir = ir_new(a, d);
+	const char *path;
+	Str text;
+	assert_true(find_model(NULL, a, m->name, &path, &text));
+	const Ast *ast = parse_source(a, &ir->names, d, path, text);
+	ElaborateOptions e = { .preset = m->preset, .find = find_model, .set = &m->set, .nset = m->set != NULL };
+	Model *model = ast ? elaborate(a, ir, ast, &e) : NULL;
+	Compiled compiled = { 0 };
+	static const char *const step[] = { "micro", "update" };
+	DriverOptions o = { .device = "cuda", .arch = arch, .sizes = m->sizes, .precision = m->precision, .accumulate = full(),
+			    .entry = full() ? NULL : step, .nentry = full() ? 0 : COUNT(step) };
+	Status s = model ? driver_plan(a, model->program, &o, &compiled) : OK;
+	diag_print(d, stderr, false);
+	if (s)
+		fail_msg("%s for %s: %s", m->name, arch, s->text);
+	assert_non_null(compiled.plan);
+	for (u32 i = 0; i < compiled.plan->kernel.n; i++) {
+		VEC_PUSH(a, &g->kernel, compiled.plan->kernel.v[i]);
+		VEC_PUSH(a, &g->of, m->name);
+	}
+}
+
+static CudaCode compile_all(Gate *g, const CudaArch *arch, CudaOutput output)
+{
+	CudaCode code;
+	Status s = cuda_code(arch, &(CudaOptions){ .output = output, .verbose = output == CUDA_CUBIN }, g->kernel.v, g->kernel.n,
+			     &g->arena, &code);
+	if (s)
+		fail_msg("%s", s->text);
+	return code;
+}
+
+static bool on_tensor_cores(const Kernel *k)
+{
+	bool narrow = k->compute == DT_bf16 || k->compute == DT_f16;
+	bool product = k->class == KERNEL_DOT || k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD ||
+		       k->class == KERNEL_GROUPED || k->class == KERNEL_GROUPED_WEIGHTS;
+	return narrow && product;
+}
+
+/* What the text that goes into ptxas holds. */
+static const char *wrong_in_ptx(const Kernel *k, const CudaArch *arch, const char *ptx)
+{
+	if (!has_f64(k) && strstr(ptx, ".f64"))
+		return "computes in double precision";
+	if (strstr(ptx, ".local ") || strstr(ptx, "ld.local") || strstr(ptx, "st.local"))
+		return "uses local memory";
+	if (!on_tensor_cores(k))
+		return NULL;
+	bool warpgroup = strstr(ptx, "wgmma.mma_async");
+	if (!warpgroup && !strstr(ptx, "mma.sync"))
+		return "multiplies bf16 without tensor cores";
+	if (k->class == KERNEL_DOT && arch->specific && dot_hopper(arch, k) && !warpgroup)
+		return "should multiply by warpgroups, and does not";
+	return NULL;
+}
+
+static void pass_gate(const GateModel *model, u32 n, const char *name)
+{
+	need_nvrtc();
+	Gate g = { .arena = ARENA("gate") };
+	CudaArch arch = arch_named(name);
+	for (u32 i = 0; i < n; i++)
+		plan_model(&g, &model[i], name);
+	CudaCode machine = compile_all(&g, &arch, CUDA_CUBIN), text = compile_all(&g, &arch, CUDA_PTX);
+	u32 products = 0, bad = 0;
+	for (u32 i = 0; i < g.kernel.n; i++) {
+		const Kernel *k = g.kernel.v[i];
+		check_log(k, machine.symbol[i], &machine.unit[machine.unit_of[i]], name);
+		const char *ptx = arena_strn(&g.arena, ptx_of(text.unit[text.unit_of[i]].image, text.symbol[i]));
+		const char *why = wrong_in_ptx(k, &arch, ptx);
+		if (why)
+			print_message("%s: kernel %s (%s) %s\n", g.of.v[i], k->name, kernel_class_name[k->class], why);
+		bad += why != NULL;
+		products += on_tensor_cores(k);
+	}
+	print_message("%s: %u kernels in %u units, %u of them products on tensor cores\n", name, g.kernel.n, machine.nunit, products);
+	assert_int_equal(bad, 0);
+	assert_true(products > 0);
+	arena_free(&g.arena);
+}
+
+static const GateModel test_size[] = {
+	{ "gpt2", "test", NULL, "B=2,T=64", "bf16" },
+	/* with PLINTH_GATE=full */
+	{ "llama", "test", NULL, "B=2,T=64", "bf16" },
+	{ "gpt2", "test", NULL, "B=2,T=64", "f32" },
+	{ "bible", "tiny", NULL, "B=2,T=64", "bf16" },
+};
+enum { QUICK = 1 };
+
+/* One layer of what is benchmarked: the shapes that registers and shared memory are divided for. */
+static const GateModel real_size[] = {
+	{ "gpt2", "small", "layers=1", "B=32,T=1024", "bf16" },
+	{ "llama", "llama_1b", "layers=1", "B=4,T=2048", "bf16" },
+};
+
+static void test_sizes(const char *arch)
+{
+	pass_gate(test_size, full() ? COUNT(test_size) : QUICK, arch);
+}
+
+static void hopper(void **state)
+{
+	(void)state;
+	test_sizes("sm_90a");
+}
+
+static void ampere(void **state)
+{
+	(void)state;
+	if (!full())
+		skip();
+	test_sizes("sm_80");
+}
+
+static void blackwell(void **state)
+{
+	(void)state;
+	if (!full())
+		skip();
+	test_sizes("sm_100");
+}
+
+static void hopper_at_real_sizes(void **state)
+{
+	(void)state;
+	if (!full())
+		skip();
+	pass_gate(real_size, COUNT(real_size), "sm_90a");
+}
+
+/* ---- the gate closes ---- */
+
+/* What the real compiler says of text that has each fault. */
+static void faults_are_seen(void **state)
+{
+	(void)state;
+	need_nvrtc();
+	const Nvrtc *nvrtc;
+	assert_null(nvrtc_open(&nvrtc));
+	static const char spill[] =
+		"extern \"C\" __global__ void __launch_bounds__(1024, 2) bad_p0(float *x) {\n"
+		"  float v[64];\n"
+		"#pragma unroll\n"
+		"  for (int i = 0; i < 64; i++) v[i] = x[i * 4096 + threadIdx.x];\n"
+		"  __syncthreads();\n"
+		"#pragma unroll\n"
+		"  for (int i = 0; i < 64; i++) x[i * 4096 + threadIdx.x] = v[63 - i] * v[(i * 7) % 64];\n"
+		"}\n";
+	static const char local[] = "extern \"C\" __global__ void bad_p0(float *x, int n) {\n"
+				    "  float v[32];\n"
+				    "  for (int i = 0; i < 32; i++) v[i] = x[i];\n"
+				    "  for (int i = 0; i < n; i++) v[(i * n) & 31] += v[i & 31];\n"
+				    "  x[threadIdx.x] = v[n & 31];\n"
+				    "}\n";
+	static const char wide[] = "extern \"C\" __global__ void bad_p0(float *x) { x[0] = x[0] * 0.1; }\n";
+	NvrtcResult r;
+	unsigned frame = 0, stores = 0, loads = 0;
+	assert_null(nvrtc_compile(nvrtc, "spill", spill, "sm_90a", &r));
+	assert_true(ptxas_bytes(r.log, &frame, &stores, &loads));
+	assert_true(stores > 0 && loads > 0);
+	free(r.image);
+	free(r.log);
+	Kernel none = { .class = KERNEL_MAP };
+	CudaArch arch = arch_named("sm_90a");
+	assert_null(nvrtc_compile(nvrtc, "local", local, "compute_90a", &r));
+	assert_string_equal(wrong_in_ptx(&none, &arch, r.image), "uses local memory");
+	free(r.image);
+	free(r.log);
+	assert_null(nvrtc_compile(nvrtc, "wide", wide, "compute_90a", &r));
+	assert_string_equal(wrong_in_ptx(&none, &arch, r.image), "computes in double precision");
+	Kernel product = { .class = KERNEL_ATTENTION, .compute = DT_bf16 };
+	assert_string_equal(wrong_in_ptx(&product, &arch, "fma.rn.f32"), "multiplies bf16 without tensor cores");
+	assert_null(wrong_in_ptx(&product, &arch, "mma.sync.aligned.m16n8k16"));
+	free(r.image);
+	free(r.log);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(faults_are_seen), cmocka_unit_test(ampere), cmocka_unit_test(hopper),
+		cmocka_unit_test(blackwell), cmocka_unit_test(hopper_at_real_sizes),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
