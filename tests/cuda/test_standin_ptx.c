@@ -432,11 +432,59 @@ static void test_unknown(void **state)
 	standin_set("");
 }
 
+/* Texts that are damaged at random load or are refused, and nothing else happens. */
+static void test_damaged(void **state)
+{
+	(void)state;
+	static const char body[] =
+		".local .align 8 .b8 l[24]; .shared .align 16 .b8 s[64]; { .reg .b32 t; mov.u32 t, %tid.x; add.u32 %r1, t, 3; }\n"
+		"ld.param.u64 %d1, [p0]; setp.lt.s32 %p1, %r1, 7; @!%p1 bra L; LOOP: ld.global.v2.u32 {%r2, %r3}, [%d1+8];\n"
+		"atom.global.add.u32 %r4, [%d1], 1; shfl.sync.bfly.b32 %r5|%p2, %r4, 1, 31, -1; @%p2 bra.uni LOOP; L:\n"
+		"st.shared.v4.b32 [s+16], {%r1, %r2, %r3, %r4}; bar.sync 0; call.uni (result), twice, (p3); mov.b64 {%r6, %r7}, %d1;\n"
+		"cvt.rn.bf16x2.f32 %r8, %f1, 0f3F800000; mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1, %f2, %f3, %f4},"
+		" {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4};\n";
+	char *ptx = ptx_kernel(".const .align 4 .b32 t[3] = {1, -2, 0x3}; .global .u64 g = t;\n"
+			       ".func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %x<3>; ld.param.u32 %x1, [a]; add.u32 %x2, %x1, %x1;"
+			       " st.param.b32 [r], %x2; ret; }", body);
+	char *declared = malloc(strlen(ptx) + 100), *bad = malloc(strlen(ptx) + 300);
+	char *at = strstr(ptx, ".local");
+	sprintf(declared, "%.*s.param .b32 result; .param .b32 p3; %s", (int)(at - ptx), ptx, at);
+	CUmodule m;
+	standin_set("quiet=on");
+	if (cuModuleLoadData(&m, declared))
+		fail_msg("%s", standinLastReport());
+	CU(cuModuleUnload(m));
+	u32 seed = 12, loaded = 0;
+	size_t n = strlen(declared);
+	for (u32 i = 0; i < 3000; i++) {
+		static const char *const words[] = { "", "{", "}", ";", "[", "]", ",", "%r1", ".u64", ".b128", "0", "-1", "99999999999", "@", ":", ".",
+						     "bra", ".reg .b32 %z<9>;", "\"", "/*", "p0", "ret;", "_", "|", "<" };
+		size_t from = test_random(&seed) % n, gone = test_random(&seed) % (i % 3 ? 3 : 40);
+		const char *word = words[test_random(&seed) % COUNT(words)];
+		gone = from + gone > n ? n - from : gone;
+		sprintf(bad, "%.*s%s%s", (int)from, declared, word, declared + from + gone);
+		if (cuModuleLoadData(&m, bad) == CUDA_SUCCESS) {
+			loaded++;
+			CU(cuModuleUnload(m));
+		}
+	}
+	print_message("%u of 3000 damaged texts still load\n", loaded);
+	assert_true(loaded > 0 && loaded < 3000);
+	size_t available, total;
+	CU(cuMemGetInfo_v2(&available, &total));
+	assert_true(total - available < 4096 * 16); /* what the other tests hold; refused modules hold nothing */
+	standin_set("");
+	free(bad);
+	free(declared);
+	free(ptx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_instructions),
 		cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_damaged),
 	};
 	return cmocka_run_group_tests(tests, standin_setup, NULL);
 }

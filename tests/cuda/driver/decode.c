@@ -445,6 +445,8 @@ static void function_body(Decoder *d, const Function *f, u32 frame, u32 depth);
 
 static void push_copy(Decoder *d, const Variable *to, u32 to_frame, const Variable *from, u32 from_frame)
 {
+	if (!to || !from || to->space != SPACE_PARAM || from->space != SPACE_PARAM || to->is_entry_param || from->is_entry_param)
+		decode_fail(d, "what a call passes is no .param of the function");
 	if (to->size != from->size)
 		decode_fail(d, "parameter '%s' of %llu bytes is given %llu", to->name, (unsigned long long)to->size,
 			    (unsigned long long)from->size);
@@ -481,7 +483,7 @@ static void call(Decoder *d)
 	function_body(d, f, frame, d->at->depth + 1);
 	d->s = s;
 	if (at)
-		push_copy(d, s->operand[0].item[0].variable, from, f->result, frame);
+		push_copy(d, s->operand[0].count == 1 ? s->operand[0].item[0].variable : NULL, from, f->result, frame);
 }
 
 static void finish_statement(Decoder *d)

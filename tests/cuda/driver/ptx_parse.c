@@ -249,6 +249,8 @@ static void initializer(Parser *p, Variable *v, Type type, u64 *at)
 	put_bytes(p, v, at, 8, 0);
 }
 
+#define MOST_BYTES ((u64)1 << 26)
+
 /* After the state space: [.align n] [.v4] .type name[dims] [= init]. */
 static Variable *variable(Parser *p, Space space)
 {
@@ -282,15 +284,19 @@ static Variable *variable(Parser *p, Space space)
 	u64 count = lanes;
 	bool open = false;
 	while (take_punctuation(p, '[')) {
-		if (at_punctuation(p, ']'))
-			open = true;
-		else
-			count *= take_number(p);
+		bool empty = at_punctuation(p, ']');
+		u64 here = empty ? 1 : take_number(p);
+		open = open || empty;
+		count *= MIN(here, MOST_BYTES);
+		if (count > MOST_BYTES)
+			fail(p, "'%s' is too large", v->name);
 		expect(p, ']');
 	}
 	v->size = open ? 0 : count * type_bytes(type);
 	if (!v->align)
 		v->align = MAX(1, type_bytes(type) * lanes);
+	if (v->align & (v->align - 1) || v->align > 4096)
+		fail(p, "an alignment of %u", v->align);
 	if (take_punctuation(p, '=')) {
 		u64 at = 0;
 		if (open)
@@ -325,6 +331,8 @@ static void variables(Parser *p, Space space, bool is_extern)
 	expect(p, ';');
 }
 
+enum { MOST_REGISTERS = 1 << 16 };
+
 static void registers(Parser *p)
 {
 	Type type = type_of_name(intern(&p->m->names, p->token.text));
@@ -337,6 +345,8 @@ static void registers(Parser *p)
 		bool many = take_punctuation(p, '<');
 		if (many) {
 			count = take_number(p);
+			if (count > MOST_REGISTERS)
+				fail(p, "more than %u registers of a name", MOST_REGISTERS);
 			expect(p, '>');
 		}
 		for (u64 i = 0; i < count; i++) {
