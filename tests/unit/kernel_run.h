@@ -251,9 +251,10 @@ static inline void run_kernel(KernelFunction *f, const Kernel *k, const LaunchNe
 {
 	i64 *number = NEWN(a, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
-	u8 *workspace = zoned(a, n->workspace), *scratch[8];
+	/* NaN: what nothing has written must not reach a result */
+	u8 *workspace = memset(zoned(a, n->workspace), 0xff, n->workspace), *scratch[8];
 	for (u32 w = 0; w < ways; w++)
-		scratch[w] = zoned(a, n->thread_scratch);
+		scratch[w] = memset(zoned(a, n->thread_scratch), 0xff, n->thread_scratch);
 	for (u32 p = 0; p < n->nphase; p++)
 		for (u32 i = 0; i < ways; i++) {
 			u32 w = backwards ? ways - 1 - i : i;
