@@ -167,7 +167,7 @@ static void emit_rows(CudaText *t, const Kernel *k, const Shape *s, const char *
 	Arena *arena = t->arena;
 	u32 *reduce = NEWN(arena, u32, k->inst.n + 1), n = cuda_reduce_list(k, 0, reduce);
 	CudaBody body = cuda_body(t, k), *b = &body;
-	cuda_begin(b, name, 0, THREADS, 4, needs);
+	cuda_begin(b, name, 0, THREADS, 4, needs); /* 64 registers: left alone, ptxas would rather spill than use more than 32 */
 	cuda_hoist_uniform(b);
 	cuda_line(b, "const int strip = blockIdx.x %% %u, chunk = blockIdx.x / %u %% %u, outer = blockIdx.x / %u;", s->strips,
 		  s->strips, s->chunks, s->strips * s->chunks);

@@ -14,7 +14,7 @@ typedef struct Shape {
 	u32 fast;     /* dimension */
 	u32 width;    /* elements of it at once */
 	u32 turns, unroll;
-	bool tail;    /* the last vector may be cut short */
+	bool tail;    /* the last vector of a row may be cut short */
 	bool flat;    /* vectors are of the flattened domain */
 	u32 ndim, dim[KERNEL_DIMS]; /* all dimensions, the fast one last */
 	i64 extent[KERNEL_DIMS];    /* in vectors along the fast one, unless flat */
@@ -74,6 +74,10 @@ static Shape shape_of(const Kernel *k)
 	i64 n = k->dim[s.fast].extent;
 	bool alone = s.elements == n; /* then the only vector that is cut is the last */
 	s.width = cuda_vector_width(k, s.fast, alone ? CUDA_LAST : CUDA_WHOLE);
+	/* rows with gaps behind them */
+	u32 pitched = cuda_vector_width(k, s.fast, CUDA_LAST);
+	if (pitched > s.width && n >= 16 * pitched)
+		s.width = pitched;
 	u32 flat = alone || s.fast != k->ndim - 1 ? 0 : cuda_vector_width(k, s.fast, CUDA_FLAT);
 	s.flat = flat > s.width && n >= 16 * flat;
 	s.width = s.flat ? flat : s.width;

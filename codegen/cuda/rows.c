@@ -128,9 +128,12 @@ static Shape shape_of(const Kernel *k)
 		    .pieces = 1, .sweeps = cuda_reduce_sweeps(k) };
 	s.width = cuda_vector_width(k, last_dim(k), CUDA_WHOLE);
 	s.piece = s.n;
+	/* a row that is looped over may end in part of a vector */
+	u32 pitched = s.n >= 16 * 8 ? cuda_vector_width(k, last_dim(k), CUDA_LAST) : 1;
 	if (s.rows < FEW_ROWS && s.n >= 4 * PIECE && s.sweeps < CUDA_PHASES) {
 		s.way = WAY_SPLIT;
 		s.threads = SPLIT_THREADS;
+		s.width = MAX(s.width, pitched);
 		s.chunks = turn_chunks(k, s.width);
 		i64 turn = (i64)s.threads * s.width * s.chunks;
 		i64 pieces = MIN(s.n / PIECE, MOST_PIECES);
@@ -145,6 +148,7 @@ static Shape shape_of(const Kernel *k)
 		return s;
 	}
 	s.way = WAY_LOOPED;
+	s.width = MAX(s.width, pitched);
 	s.threads = s.n >= 16384 && registers_held(k) <= 3 ? 1024 : 512;
 	s.chunks = turn_chunks(k, s.width);
 	return s;
@@ -264,9 +268,14 @@ static void set_vector(CudaBody *b, const Shape *s, const char *x, i64 end, u32 
 	b->chunk_stride = stride;
 	b->vector_align = s->width;
 	b->coord[b->vector_dim] = x;
-	b->guard_chunk = NULL;
+	b->guard_chunk = b->guard_each = NULL;
 	if (!guarded)
 		return;
+	if (end % s->width) {
+		b->guard_each = arena_printf(a, "%s + %%u / %u * %lld + %%u %% %u < %lld", x, s->width, (long long)stride, s->width,
+					     (long long)end);
+		return;
+	}
 	/* the first chunks are always whole */
 	const char *sure = whole ? arena_printf(a, "%%u < %u || ", whole) : "";
 	b->guard_chunk = arena_printf(a, "%s%s + %%u * %lld < %lld", sure, x, (long long)stride, (long long)end);
@@ -315,7 +324,7 @@ static void emit_loop(CudaBody *b, const Shape *s, u32 sweep, const u32 *reduce,
 		cuda_release(b, mark);
 	}
 	b->width = 1;
-	b->guard_chunk = NULL;
+	b->guard_chunk = b->guard_each = NULL;
 	b->coord[last_dim(b->k)] = "0";
 }
 
@@ -329,7 +338,9 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	const Kernel *k = b->k;
 	Arena *arena = b->t->arena;
 	u32 *reduce = NEWN(arena, u32, k->inst.n + 1), T = s->threads;
-	cuda_begin(b, name, 0, T * s->teams, 0, needs);
+	/* 128 registers where rows are held, else 64: left alone, ptxas would rather spill than use more than 32 */
+	u32 threads = T * s->teams;
+	cuda_begin(b, name, 0, threads, MAX(1, (s->way == WAY_RESIDENT ? 512 : 1024) / threads), needs);
 	cuda_hoist_uniform(b);
 	const char *lane = "threadIdx.x", *active = NULL;
 	if (s->teams == 1) {
@@ -401,7 +412,7 @@ static void emit_phase(CudaBody *b, const Shape *s, const char *name, u32 phase,
 {
 	const Kernel *k = b->k;
 	u32 *reduce = NEWN(b->t->arena, u32, k->inst.n + 1);
-	cuda_begin(b, name, phase, s->threads, 0, needs);
+	cuda_begin(b, name, phase, s->threads, 1024 / s->threads, needs);
 	cuda_hoist_uniform(b);
 	cuda_line(b, "const int row = blockIdx.x / %u, piece = blockIdx.x %% %u;", s->pieces, s->pieces);
 	cuda_line(b, "const int begin = piece * %lld, end = min(begin + %lld, %lld);", (long long)s->piece,

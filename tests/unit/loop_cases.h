@@ -197,6 +197,17 @@ static inline void layouts_cases(Suite *s)
 		kb_store(k, ACCESS(kb_slot(k, DT_bf16, P * n), 0, n, 1), kb_cast(k, DT_bf16, y), NO);
 		suite_add(s, k, 0, 0);
 	}
+	for (u32 i = 0; i < 3; i++) { /* odd rows with gaps behind them */
+		i64 P = 5, n = 261 - i, pitch = 264;
+		DType d = i == 1 ? DT_bf16 : DT_f32;
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "rows with gaps");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_PARALLEL, n);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, d, P * pitch), 0, pitch, 1), NO);
+		KVal y = kb_load(k, ACCESS(kb_slot(k, d, P * n), 0, n, 1), NO);
+		kb_store(k, ACCESS(kb_slot(k, d, P * pitch), 0, pitch, 1), kb_op(k, S_max, x, y), NO);
+		suite_add(s, k, 0, 0);
+	}
 	for (u32 i = 0; i < 2; i++) {
 		Kernel *k = suite_kernel(s, KERNEL_MAP, "schedule");
 		kb_dim(k, DIM_PARALLEL, i ? 5 : 5000);
@@ -329,12 +340,12 @@ static inline void long_rows_cases(Suite *s)
 	}
 	/* the shape of a cross-entropy: the largest logit or 0, the sum of exponentials; rows of -infinity too */
 	for (u32 i = 0; i < 2; i++) {
-		i64 P = 7, n = 9001;
+		i64 P = 7, n = i ? 9001 : 9003, pitch = i ? n : 9008;
 		Kernel *k = suite_kernel(s, KERNEL_ROW, "log of a sum of exponentials");
 		kb_dim(k, DIM_PARALLEL, P);
 		kb_dim(k, DIM_ROW, n);
 		/* several values make the row too much to hold */
-		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 0, 1), NO);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, P * pitch), 0, pitch, 1), NO);
 		for (u32 j = 0; j < 3; j++)
 			x = kb_op(k, S_add, x, kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 0, 1), NO));
 		KVal scale = kb_load(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1, 0), NO), least = kb_const(k, DT_f32, -INFINITY);
@@ -344,6 +355,7 @@ static inline void long_rows_cases(Suite *s)
 		if (i % 2 == 0)
 			h = kb_op3(k, S_where, kb_op(k, S_eq, most, least), zero, most);
 		KVal sum = kb_reduce(k, REDUCE_sum, kb_op(k, S_exp, kb_op(k, S_sub, x, h), NO));
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, P * pitch), 0, pitch, 1), kb_op(k, S_min, x, h), NO);
 		kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1, 0), kb_op(k, S_add, kb_op(k, S_log, sum, NO), h), NO);
 		Case *c = suite_add(s, k, 20, 20);
 		u32 of = k->inst.v[scale.i].access->slot;
