@@ -102,6 +102,15 @@ static void fill(u16 *x, i64 n, u64 seed)
 	}
 }
 
+static void fill_slot(const Gpu *g, const Launch *l, u32 slot)
+{
+	i64 n = l->k->slot.v[slot].elements;
+	u16 *x = malloc((size_t)n * 2);
+	fill(x, n, slot + 1);
+	GPU(g->to_device(l->slot[slot], x, (size_t)n * 2));
+	free(x);
+}
+
 static u16 *host(const Gpu *g, u64 from, i64 n)
 {
 	u16 *x = malloc((size_t)n * 2);
@@ -186,20 +195,14 @@ static void measure(const Gpu *g, const Size *s)
 	Arena arena = ARENA("benchmark");
 	Diag diag = { .arena = &arena };
 	Ir *ir = ir_new(&arena, &diag);
-	i64 n = s->B * s->H * s->T * s->K;
 	Launch forward = { 0 }, backward = { 0 };
 	launch_make(&forward, g, kernel_of(&arena, ir, s, false), &arena);
 	for (u32 i = 0; i < 5; i++)
 		backward.slot[i] = forward.slot[i];
 	launch_make(&backward, g, kernel_of(&arena, ir, s, true), &arena);
-	u16 *x = malloc((size_t)n * 2);
-	const u64 filled[] = { forward.slot[0], forward.slot[1], forward.slot[2],
-			       backward.slot[5] };
-	for (u32 i = 0; i < COUNT(filled); i++) {
-		fill(x, n, i + 1);
-		GPU(g->to_device(filled[i], x, (size_t)n * 2));
-	}
-	free(x);
+	for (u32 i = 0; i < 3; i++)
+		fill_slot(g, &forward, i);
+	fill_slot(g, &backward, 5);
 	f64 phase[CUDA_PHASES], pairs = (f64)s->B * (f64)s->H * (f64)s->T * (f64)(s->T + 1) / 2;
 	f64 product = 2 * pairs * (f64)s->K * 1e-9;
 	f64 f = launch_time(g, &forward, 20, NULL), b = launch_time(g, &backward, 20, phase);
@@ -272,6 +275,8 @@ static void tune(Gpu *g, const Size *s)
 				const CudaAttentionTile *t = &wanted[part];
 				Launch l = { .k = NULL };
 				launch_make(&l, g, k, &arena);
+				for (u32 j = 0; j < 3; j++)
+					fill_slot(g, &l, j);
 				f64 phase[CUDA_PHASES];
 				launch_time(g, &l, 10, phase);
 				printf("  %-8s %u %u %3u %3u %u %u  %8.3f\n", said[part], t->warps,

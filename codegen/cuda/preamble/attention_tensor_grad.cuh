@@ -5,12 +5,13 @@
 // dQ = scale dS K. Two kernels, each a walk as forward's is: dK and dV by blocks of keys, whose scores are made turned
 // (rows are keys), and dQ by blocks of queries. Either way a warp's P and dS are the left operands of its next products
 // where they stand, in registers. Making S and dP twice costs 7 products where one kernel would do with 5 (Dao,
-// FlashAttention-2, 2023), but that one exchanges dS through shared memory, with two more barriers for each block of
-// scores, and adds dQ up in memory in an order that atomics leave open, or, in order, by a serial walk over blocks.
+// FlashAttention-2, 2023). But that one exchanges dS through shared memory, with two more barriers for each block of
+// scores, and adds dQ up in memory: by atomics, in an order that is left open, or in order, by one block of threads for all
+// keys of a head, or with a copy of dQ for each of several. Here sums are in order, blocks independent, and the workspace two
+// numbers a row.
 //
-// Of each query row two numbers stand in memory, made by pl_attention_row_numbers: lse in units of log 2 (+infinity where
-// nothing was seen, and in the rows that round their count up, so that P is 0 there), and D - dlse.
-// do_: the operand dout, rounded, as S::q is.
+// These two, made by pl_attention_row_numbers: lse in units of log 2 (+infinity where nothing was seen, and in the rows that
+// round their count up, so that P is 0 there), and D - dlse.
 
 // ---- dK and dV ----
 
