@@ -1,6 +1,6 @@
 # Tests of the command line and of IR text, with lit and FileCheck (Debian's llvm-19-tools). A test is
 # a file with RUN lines in comments; tests/ir and tests/passes hold .plg files that are their own input.
-#   %standin  runs a command with the stand-in for the CUDA driver
+#   %gpu  runs a command with the stand-ins for a GPU's driver and libraries, which are in the folder %standin
 #   %plinth  the binary under test   %root  the repository   %python  Python   FileCheck, not  as LLVM's
 # Run by `ctest --test-dir build -R lit -V`; one, with its commands: lit.py -av --filter=NAME build/tests
 import ctypes
@@ -36,7 +36,7 @@ for library in (os.environ.get("PLINTH_NVRTC", "libnvrtc.so.13"), "libnvrtc.so.1
 standin = os.path.join(config.build_folder, "tests", "standin")
 if "nvrtc" in config.available_features and os.path.exists(os.path.join(standin, "libcuda.so.1")):
     config.available_features.add("standin")
-config.substitutions.append(("%standin", "env PLINTH_CUDA_IMAGE=ptx PLINTH_LIBCUDA=" + os.path.join(standin, "libcuda.so.1") +
+config.substitutions.append(("%gpu", "env PLINTH_CUDA_IMAGE=ptx PLINTH_LIBCUDA=" + os.path.join(standin, "libcuda.so.1") +
                              " PLINTH_LIBCUBLASLT=" + os.path.join(standin, "libcublasLt.so.13")))
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"):
     if name in os.environ:
