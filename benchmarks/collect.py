@@ -2,7 +2,7 @@
 file, and prints tables.
 
 FOLDER holds NAME.json, each one JSON document of `plinth bench --json` or lines of a peer, and NAME.out, what other
-programs printed: lines that are JSON objects are kept. NAME is ROUND-CONFIGURATION-WHO, as "2-gpt2 small B=4,T=64 f32-torch";
+programs printed: lines that are JSON objects are kept, or else the text. NAME is ROUND-CONFIGURATION-WHO, as "2-gpt2 small B=4,T=64 f32-torch";
 ratios are formed within a round, and the median over rounds counts.
 """
 import argparse
@@ -107,12 +107,15 @@ def kernels(rows):
 
 
 def others(rows):
-    """What other programs said in JSON: a line each."""
+    """What other programs said: JSON a line each, of text the end."""
     rest = [r for r in rows if "plinth" not in r["data"] and not ("peer" in r["data"] and "tokens_per_second" in r["data"])]
-    for name in dict.fromkeys(r["configuration"] for r in rest):
-        print(f"\n{name}")
-        for r in [r for r in rest if r["configuration"] == name][:40]:
-            print("  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in r["data"].items() if not isinstance(v, (dict, list))))
+    for name in dict.fromkeys((r["configuration"], r["who"]) for r in rest):
+        print(f"\n{name[0]}, {name[1]}")
+        for d in [r["data"] for r in rest if (r["configuration"], r["who"]) == name][:40]:
+            if "text" in d:
+                print("\n".join("  " + line[:180] for line in d["text"][-24:]))
+            else:
+                print("  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in d.items() if not isinstance(v, (dict, list))))
 
 
 def main():
@@ -127,9 +130,12 @@ def main():
         parts = stem.split("-", 2)
         if kind not in (".json", ".out") or len(parts) != 3:
             continue
-        for d in documents(os.path.join(a.folder, name)):
-            if isinstance(d, dict):
-                rows.append({"round": parts[0], "configuration": parts[1], "who": parts[2], "data": d})
+        found = [d for d in documents(os.path.join(a.folder, name)) if isinstance(d, dict)]
+        if not found and kind == ".out":
+            with open(os.path.join(a.folder, name), errors="replace") as f:
+                text = f.read().strip("\n")
+            found = [{"text": text[-20000:].split("\n")}] if text else []
+        rows += [{"round": parts[0], "configuration": parts[1], "who": parts[2], "data": d} for d in found]
     print(a.what)
     summary = steps(list(step_rows(rows)))
     kernels(rows)

@@ -10,7 +10,7 @@
 #   sanitize   compute-sanitizer over test-size training steps: memory, races, synchronization
 #   sweep      GPT-2 124M over batch sizes; only if it is named
 # Under 10 minutes, under 5 with --short. Leaves benchmarks/results/<gpu>-<date>.json and prints tables last; logs go to OUT.
-#   PLINTH=binary   prebuilt; otherwise built here without LLVM, which needs what docs/dependencies.md lists
+#   PLINTH=binary   prebuilt; otherwise built here without LLVM, which a source package can anywhere
 #   BENCH=folder    of the programs cuda_attention and cuda_dot; beside PLINTH, or in benchmarks/ there, if not given
 #   PYTHON=python3  the one that has PyTorch
 #   OUT=folder      of logs and raw results
@@ -64,8 +64,8 @@ echo "${gpu:-no GPU that nvidia-smi knows}: $(cat "$out/gpu.txt")"
 "$python" -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null || echo "no PyTorch in $python: peers are left out"
 plinth=${PLINTH:-}
 if [ -z "$plinth" ]; then
-	plinth=build-gpu/plinth
-	limited 200 0-build-plinth bash -c "cmake -B build-gpu -DPLINTH_LLVM=OFF -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo && cmake --build build-gpu -j\$(nproc)" ||
+	plinth=build-cuda/plinth
+	limited 200 0-build-plinth bash -c "cmake --preset cuda && cmake --build --preset cuda -j \$(nproc) --target plinth cuda_attention cuda_dot" ||
 		{ echo "gpu.sh: no binary: PLINTH=binary brings one"; exit 2; }
 fi
 bench=${BENCH:-$(dirname "$plinth")/benchmarks}
@@ -76,7 +76,6 @@ bench=${BENCH:-$(dirname "$plinth")/benchmarks}
 
 part_test() {
 	limited "$([ -n "$short" ] && echo 60 || echo 150)" "0-tests-plinth" "$plinth" test --device cuda
-	tail -n 12 "$out/0-tests-plinth.out" | cut -c1-200 | sed 's/^/   /'
 }
 
 # One step under each tool; generated matrix products alone, for those are the ones to look at.
@@ -88,6 +87,7 @@ part_sanitize() {
 		limited 45 "0-$run-plinth" compute-sanitizer --tool "${run% *}" --error-exitcode 9 "$plinth" bench "models/${run#* }.plinth" \
 			--preset test --sizes B=2,T=64 --device cuda --matmul generated --steps 1 --runs 1 --no-probes
 		grep -hE "SUMMARY|========= (Invalid|Error|Race)" "$out/0-$run-plinth."{out,log} | sort | uniq -c | head -5
+		rm -f "$out/0-$run-plinth.out" # times under a sanitizer mean nothing
 	done
 }
 
@@ -122,12 +122,10 @@ part_train() {
 part_attention() {
 	[ -x "$bench/cuda_attention" ] && limited 40 "0-attention-plinth" "$bench/cuda_attention"
 	[ -f benchmarks/peers/attention.py ] && limited 40 "0-attention-torch" "$python" benchmarks/peers/attention.py
-	tail -n 40 "$out/0-attention-plinth.out" 2>/dev/null | grep -v '^{' | cut -c1-160
 }
 
 part_dot() {
 	[ -x "$bench/cuda_dot" ] && limited 60 "0-dot-plinth" "$bench/cuda_dot"
-	tail -n 40 "$out/0-dot-plinth.out" 2>/dev/null | grep -v '^{' | cut -c1-160
 }
 
 part_memory() {
