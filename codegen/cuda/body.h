@@ -2,17 +2,19 @@
  * up. All skeletons write bodies through this; the division of work is theirs.
  *
  * The text sets `coord[d]` for each dimension, a C expression of type int (or long long where a slot has more
- * than 2^31 elements) that is cheap to repeat: a variable's name, a literal. One dimension may run over `width`
- * elements of a thread (`vector_dim`; its coord is that of element 0), consecutive or in chunks that are: values that depend on it are
- * arrays of `width` in registers, and loads and stores of consecutive elements are as wide as their alignment
- * allows (up to 16 bytes; alignment follows from strides, offsets, and what the skeleton promises of
+ * than 2^31 elements) that is cheap to repeat: a variable's name, a literal. One dimension (`vector_dim`; its coord is
+ * that of element 0) may run over `width` elements of a thread, consecutive or in chunks that are: values that depend
+ * on it are arrays of `width` in registers, and loads and stores of consecutive elements are as wide as their
+ * alignment allows (up to 16 bytes; alignment follows from strides, offsets, and what the skeleton promises of
  * coord[vector_dim] in `vector_align`). `guard`, if any, is a C condition under which alone memory is touched
  * (loads give 0 otherwise); `guard_each` is one for each element, with %u where the element's number goes
- * ("column + %u < 768"), for tails that are not whole vectors.
+ * ("column + %u < 768"), for tails that are not whole vectors; `guard_chunk` one for each chunk, which is touched
+ * whole or not at all.
  *
  * cuda_scalar() and cuda_element() write what an instruction needs, each once per scope, and give its name: `v12`, or
- * `v12[3]` where it varies along the vector (with a width of 1 nothing does). Narrow floats are held as float (bf16 and f16 values are rounded when cast, and exact as float);
- * f64 as double; integers as int, unsigned or long long; b1 as bool. */
+ * `v12[3]` where it varies along the vector (with a width of 1 nothing does). Narrow floats are held as float (bf16 and
+ * f16 values are rounded when cast, and exact as float); f64 as double; integers as int, unsigned or long long; b1 as
+ * bool. */
 #ifndef PL_CUDA_BODY_H
 #define PL_CUDA_BODY_H
 #include "codegen/cuda/kernels.h"

@@ -3,8 +3,8 @@
 #define PL_CUDA_REDUCE_H
 #include "codegen/cuda/body.h"
 
-/* Of the K_reduce instruction: its function object in the preamble ("Sum<float>"), its neutral value as a literal, and a
- * total as a value of its dtype (integers of a byte wrap). */
+/* Of a K_reduce instruction: its function in the preamble ("Sum<float>"), its neutral value as a literal, and a total as a
+ * value of its dtype (integers of a byte wrap). */
 const char *cuda_reduce_function(Arena *a, const KInst *in);
 const char *cuda_reduce_template(const KInst *in); /* "Sum" */
 const char *cuda_reduce_identity(Arena *a, const KInst *in);
@@ -31,8 +31,8 @@ Running cuda_running(const Kernel *k, u32 max);
 void cuda_accumulate_running(CudaBody *b, const Running *r);
 void cuda_finish_running(CudaBody *b, const Running *r);
 
-/* Every load that `inst` (a store, a reduction) needs, and that no reduction of a later sweep than `sweep` keeps from being
- * known: written now, so that all are under way together, and before a store that may share their memory. */
+/* Writes the loads of sweep `sweep`: what its stores along `dims` (bits) and the reductions that end it need. Written together,
+ * they are under way together, and done before a store that may share their memory. */
 void cuda_load_ahead(CudaBody *b, u32 sweep, u32 dims);
 
 /* Bytes of a value in a register. */
