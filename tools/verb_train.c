@@ -1,5 +1,6 @@
 /* tools/verb_train.c: `plinth train MODEL --data PREFIX`: from a source to a trained model. Says what it will
  * take before it starts: the numbers of the plan, which are what is then allocated. */
+#include "runtime/cpu/memory.h"
 #include "runtime/generate.h"
 #include "runtime/signals.h"
 #include "runtime/training.h"
@@ -67,6 +68,7 @@ typedef struct Job {
 	u64 log_every;
 	Progress progress;
 	TrainingConfig config;
+	u64 own_bytes; /* that the program itself had in use before the step's memory: libraries, the compiler, data */
 } Job;
 
 /* ---- settings ---- */
@@ -188,6 +190,7 @@ static void print_plan(FILE *to, Job *j, u64 from)
 	fprintf(to, ", workspace beside %s", lm_bytes(a, held.workspace));
 	if (j->writer.executor)
 		fprintf(to, ", samples %s", lm_bytes(a, executor_bytes(j->writer.executor)));
+	fprintf(to, "; the program itself %s", lm_bytes(a, j->own_bytes));
 	const Executor *x = j->run.executor;
 	fprintf(to, "\ncompiled  in %.2f s for %s; %s", j->run.compiled.times.total + j->writer.compiled.times.total,
 		j->run.compiled.machine, x->device->describe(x->state, a));
@@ -278,7 +281,8 @@ static void print_end(Job *j, const TrainingEnd *e)
 		fprintf(to, ", MFU %.1f%%", 100 * e->tflops * 1e12 / j->config.datasheet);
 	if (j->config.peak > 0)
 		fprintf(to, " (%.1f%% of measured peak)", 100 * e->tflops * 1e12 / j->config.peak);
-	fprintf(to, "; memory %s planned, %s the most in use by the process\n", lm_bytes(a, all_bytes(j)), lm_bytes(a, e->resident_bytes));
+	fprintf(to, "; memory %s planned, %s of the program itself, %s the most in use by the process\n",
+		lm_bytes(a, all_bytes(j)), lm_bytes(a, j->own_bytes), lm_bytes(a, e->resident_bytes));
 	if (e->has_validation)
 		fprintf(to, "held out: loss %.5f per token, %.4f bits per character, %.4f bits per byte\n", e->validation.loss,
 			bits_per_character(&e->validation, &j->validation), bits_per_byte(&e->validation, &j->validation));
@@ -304,6 +308,7 @@ static Status compile(Job *j)
 
 static Status allocate(Job *j)
 {
+	j->own_bytes = host_memory_peak();
 	TRY(lm_executor(&j->run, &where));
 	j->config.executor = j->run.executor;
 	Executor *x = j->run.executor;
