@@ -312,7 +312,7 @@ static void consumers(CudaBody *b, const Hopper *h, u32 units)
 	const Dot *d = &h->d;
 	u32 w = dot_epilogue_width(d, 8);
 	cuda_line(b, "pl_registers_take<232>();");
-	cuda_line(b, "const int lane = thread %% 32, warp = thread / 32 - %d, group = warp / 4;", GROUP / 32);
+	cuda_line(b, "const int lane = thread %% 32, warp = pl_of_warp(thread / 32) - %d, group = warp / 4;", GROUP / 32);
 	cuda_line(b, "const u32 shared = pl_shared_address(pl_shared);");
 	cuda_line(b, "float *rows = (float *)(pl_shared + %u + warp * %d);", strips_at(d), STRIP_BYTES);
 	if (h->halves == 2)

@@ -77,6 +77,10 @@ PL void pl_copy_box(void *to, const TensorMap *map, u64 *barrier, int c0, int c1
 template <int N> PL void pl_registers_give() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(N)); }
 template <int N> PL void pl_registers_take() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(N)); }
 
+// The first lane's value, in a way that the compiler knows to be one for the whole warp: branches on it do not divide
+// warps, as instructions of all warps of a group need.
+PL int pl_of_warp(int x) { return __shfl_sync(0xffffffffu, x, 0); }
+
 PL void pl_wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 PL void pl_wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 // Until at most N groups are under way.
