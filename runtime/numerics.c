@@ -65,7 +65,7 @@ static void note(Numerics *n, u64 at, u8 dtype, u64 elements, Rows rows, BadValu
 	Arena tmp = ARENA("numerics");
 	const void *p = executor_memory(n->executor, &(PackageTensor){ .offset = at });
 	if (!p) {
-		void *copy = NEWN(&tmp, u8, bytes + 1);
+		void *copy = NEWN(&tmp, f64, bytes / sizeof(f64) + 1); /* aligned for every type */
 		n->failed = executor_read_at(n->executor, at, copy, bytes);
 		p = copy;
 	}

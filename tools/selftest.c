@@ -50,7 +50,7 @@ static i64 elements(const PackageTensor *t)
 static Status put(Arena *tmp, Executor *x, const PackageTensor *t, const f64 *from)
 {
 	ArenaMark mark = arena_mark(tmp);
-	u8 *bytes = NEWN(tmp, u8, t->bytes + 1);
+	void *bytes = NEWN(tmp, f64, t->bytes / sizeof(f64) + 1); /* aligned for every type */
 	for (i64 i = 0, n = elements(t); i < n; i++)
 		element_put(t->dtype, bytes, i, from[i]);
 	Status s = executor_write(x, t, bytes);
@@ -61,7 +61,7 @@ static Status put(Arena *tmp, Executor *x, const PackageTensor *t, const f64 *fr
 static Status get(Arena *tmp, Executor *x, const PackageTensor *t, f64 *to)
 {
 	ArenaMark mark = arena_mark(tmp);
-	u8 *bytes = NEWN(tmp, u8, t->bytes + 1);
+	void *bytes = NEWN(tmp, f64, t->bytes / sizeof(f64) + 1); /* aligned for every type */
 	Status s = executor_read(x, t, bytes);
 	for (i64 i = 0, n = elements(t); i < n && !s; i++)
 		to[i] = element_get(t->dtype, bytes, i);

@@ -392,7 +392,8 @@ static void sort_drafts(Planner *x)
 			d.before.v[k] = place[d.before.v[k]];
 		VEC_PUSH(x->tmp, &sorted, d);
 	}
-	memcpy(x->draft.v, sorted.v, n * sizeof *sorted.v);
+	if (n > 0)
+		memcpy(x->draft.v, sorted.v, n * sizeof *sorted.v);
 }
 
 static void add_steps(Planner *x, const u32 *order, const u32 *const *slot)

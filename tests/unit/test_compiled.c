@@ -45,7 +45,7 @@ static bool open_session(Session *s, const Program *p, const DriverOptions *opti
 		assert_null(executor_create(s->compiled.package, &(DeviceOptions){ .threads = threads[i] }, &s->executor[i]));
 		s->base[i] = executor_memory(s->executor[i], &(PackageTensor){ 0 });
 		if (!s->base[i])
-			s->base[i] = NEWN(&s->arena, u8, s->compiled.package->arena_bytes + 1);
+			s->base[i] = (u8 *)NEWN(&s->arena, f64, s->compiled.package->arena_bytes / sizeof(f64) + 1);
 	}
 	return true;
 }
