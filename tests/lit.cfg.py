@@ -25,6 +25,7 @@ config.environment["PATH"] = config.llvm_tools + os.pathsep + os.environ["PATH"]
 config.environment["NO_COLOR"] = "1"
 if config.sanitizers:
     config.available_features.add("sanitizers")
+    config.environment["LSAN_OPTIONS"] = "print_suppressions=0:suppressions=" + os.path.join(config.test_source_root, "leaks.supp")
 # The compiler of GPU code, which needs no GPU; see names in codegen/cuda/nvrtc.c.
 for library in (os.environ.get("PLINTH_NVRTC", "libnvrtc.so.13"), "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13",
                 "/usr/local/cuda/lib64/libnvrtc.so.12"):
