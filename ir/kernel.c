@@ -278,3 +278,24 @@ u32 kernel_access_number(const Kernel *k, const Access *a)
 		return n;
 	NEVER("an access that is not the kernel's");
 }
+
+u32 kernel_results_needed(const Kernel *k, KVal v)
+{
+	if (!v.i)
+		return 0;
+	const KInst *in = &k->inst.v[v.i];
+	u32 mask = in->op == K_acc ? 1u << (u32)in->imm : 0;
+	for (u32 j = 0; j < 3; j++)
+		mask |= kernel_results_needed(k, in->in[j]);
+	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
+		mask |= kernel_results_needed(k, in->access->dynamic[j].index);
+	return mask;
+}
+
+bool kernel_stores_result(const Kernel *k, u32 which)
+{
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_store && kernel_results_needed(k, (KVal){ i }) >> which & 1)
+			return true;
+	return false;
+}

@@ -190,6 +190,10 @@ void kernel_print(const Kernel *k, FILE *to);
 /* Everything this page promises, and that no access can leave its slot. */
 bool kernel_verify(const Kernel *k, Diag *d);
 
+/* The skeleton's results (bit i: K_acc i) that an instruction needs; does some store need result `which`? */
+u32 kernel_results_needed(const Kernel *k, KVal v);
+bool kernel_stores_result(const Kernel *k, u32 which);
+
 /* The oracle one level down: plain loops in f64. slot[i]: elements of slot i as f64. */
 void kernel_eval(const Kernel *k, f64 *const *slot);
 

@@ -147,20 +147,6 @@ static void store(Eval *e, u32 i)
 	*element(e, in->access) = rounded(e->k->slot.v[in->access->slot].dtype, x);
 }
 
-/* Which skeleton results (bit i of the mask: K_acc i) an instruction needs. */
-static u32 results_needed(const Kernel *k, KVal v)
-{
-	if (!v.i)
-		return 0;
-	const KInst *in = &k->inst.v[v.i];
-	u32 mask = in->op == K_acc ? 1u << (u32)in->imm : 0;
-	for (u32 j = 0; j < 3; j++)
-		mask |= results_needed(k, in->in[j]);
-	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
-		mask |= results_needed(k, in->access->dynamic[j].index);
-	return mask;
-}
-
 /* The stores that need result `which` (-1: every store). */
 static void store_all(Eval *e, i32 which)
 {
@@ -168,7 +154,7 @@ static void store_all(Eval *e, i32 which)
 		const KInst *in = &e->k->inst.v[i];
 		if (in->op != K_store)
 			continue;
-		u32 needs = results_needed(e->k, in->in[0]) | results_needed(e->k, in->in[1]);
+		u32 needs = kernel_results_needed(e->k, in->in[0]) | kernel_results_needed(e->k, in->in[1]);
 		if (which < 0 || needs >> which & 1)
 			store(e, i);
 	}

@@ -96,9 +96,6 @@ void rows_clear(const Attention *a, LLVMValueRef at, LLVMValueRef rows);
 void panel_turn(const Attention *a, LLVMValueRef from, LLVMValueRef rows, LLVMValueRef to,
 		LLVMValueRef stride, LLVMValueRef factor, DType round);
 
-/* The stores that need skeleton result `which` (bit of the mask: result). */
-u32 results_needed(const Kernel *k, KVal v);
-bool stores_result(const Kernel *k, u32 which);
 /* The body after result `which`: for rows [x0, x0 + count) of range x, features [f0, f1) of f (NULL: all)
  * from memory at `rows`, where f0 is first (a row is `stride` long). Results in `scalar_of` (NULL: none) are one number a row: result
  * scalar_which. Stores that do not move with f happen once a row. */

@@ -285,27 +285,6 @@ void panel_turn(const Attention *a, V from, V rows, V to, V stride, V factor, DT
 
 /* ---- results ---- */
 
-u32 results_needed(const Kernel *k, KVal v)
-{
-	if (!v.i)
-		return 0;
-	const KInst *in = &k->inst.v[v.i];
-	u32 mask = in->op == K_acc ? 1u << (u32)in->imm : 0;
-	for (u32 j = 0; j < 3; j++)
-		mask |= results_needed(k, in->in[j]);
-	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
-		mask |= results_needed(k, in->access->dynamic[j].index);
-	return mask;
-}
-
-bool stores_result(const Kernel *k, u32 which)
-{
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (k->inst.v[i].op == K_store && results_needed(k, (KVal){ i }) >> which & 1)
-			return true;
-	return false;
-}
-
 static void set_result(Body *b, DType from, u32 which, V x, bool lanes)
 {
 	for (u32 i = 1; i < b->k->inst.n; i++) {
@@ -322,7 +301,7 @@ static void store_results(Body *b, u32 which, bool others)
 	for (u32 i = 1; i < b->k->inst.n; i++) {
 		if (b->k->inst.v[i].op != K_store)
 			continue;
-		bool needs = results_needed(b->k, (KVal){ i }) >> which & 1;
+		bool needs = kernel_results_needed(b->k, (KVal){ i }) >> which & 1;
 		if (needs != others)
 			body_store(b, i);
 	}

@@ -90,7 +90,7 @@ static void constants(Backward *f)
 	f->dout = f->out + 2;
 	f->dlse = f->out + 3 < k->noperand ? f->out + 3 : 0;
 	for (u32 i = 0; i < 4; i++)
-		f->wants[i] = stores_result(k, i);
+		f->wants[i] = kernel_stores_result(k, i);
 }
 
 static void lay_step(CpuModule *m, Backward *f)

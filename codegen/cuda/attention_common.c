@@ -470,28 +470,6 @@ void cuda_attention_pack_part(const CudaAttention *a, u32 which, i64 *block)
 
 /* ---- results ---- */
 
-/* Which skeleton results (bit i: result i) an instruction needs. */
-static u32 results_needed(const Kernel *k, KVal v)
-{
-	if (!v.i)
-		return 0;
-	const KInst *in = &k->inst.v[v.i];
-	u32 mask = in->op == K_acc ? 1u << (u32)in->imm : 0;
-	for (u32 j = 0; j < 3; j++)
-		mask |= results_needed(k, in->in[j]);
-	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
-		mask |= results_needed(k, in->access->dynamic[j].index);
-	return mask;
-}
-
-bool cuda_attention_stores(const Kernel *k, u32 result)
-{
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (k->inst.v[i].op == K_store && results_needed(k, (KVal){ i }) >> result & 1)
-			return true;
-	return false;
-}
-
 static void set_result(const CudaAttention *a, u32 which, const char *name, bool vector)
 {
 	CudaBody *b = a->b;
@@ -508,7 +486,7 @@ static void set_result(const CudaAttention *a, u32 which, const char *name, bool
 static void put_stores(const CudaAttention *a, u32 which, u32 known)
 {
 	for (u32 i = 1; i < a->k->inst.n; i++) {
-		u32 needs = a->k->inst.v[i].op == K_store ? results_needed(a->k, (KVal){ i }) : 0;
+		u32 needs = a->k->inst.v[i].op == K_store ? kernel_results_needed(a->k, (KVal){ i }) : 0;
 		if (needs >> which & 1 && !(needs & ~(known | 1u << which)))
 			cuda_store(a->b, i);
 	}

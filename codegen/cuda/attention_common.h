@@ -107,7 +107,6 @@ enum { ATTENTION_PACK_THREADS = 256 };
 
 /* ---- results ---- */
 
-bool cuda_attention_stores(const Kernel *k, u32 result);
 /* `auto NAME`: stores what needs result `which` at rows of x and features of f: on tensor cores
  * NAME(x, f, [lse,] a, b) of two neighbouring features, else NAME(x, f, [lse,] a). with_lse: result
  * 1 is known too. */

@@ -144,7 +144,7 @@ static Grad grad_make(CudaBody *b, const CudaArch *arch, const Kernel *k)
 	Grad g = { .a = cuda_attention_make(b, arch, k) };
 	CudaAttention *a = &g.a;
 	for (u32 i = 0; i < 4; i++)
-		g.want[i] = cuda_attention_stores(k, i);
+		g.want[i] = kernel_stores_result(k, i);
 	g.padded = (i64)ALIGN_UP((u64)a->m.n, PADDED_TO);
 	u64 bytes = (u64)(a->outer.n * a->r.n * g.padded) * dtype_info[a->type].bytes;
 	g.lse_at = cuda_attention_lay(a, bytes);
