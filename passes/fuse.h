@@ -50,6 +50,8 @@ typedef struct Grouping {
 
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
 Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target);
+/* The extent of what is innermost in memory, of a stored value that is no scalar. */
+i64 grouping_row(const Grouping *f, Val v);
 /* Elements that the value takes up in memory, gaps between rows among them. */
 i64 grouping_elements(const Grouping *f, Val v);
 /* Which result of the group's skeleton the value, computed in the group, is made from; NONE: none. */

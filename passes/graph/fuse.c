@@ -607,6 +607,13 @@ static void choose_layouts(Fuse *x, const bool *live)
 	}
 }
 
+i64 grouping_row(const Grouping *f, Val v)
+{
+	const Type *t = val_type(f->g, v);
+	const ints layout = f->layout[v.i];
+	return type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u);
+}
+
 /* Rows begin where wide accesses may: a long row whose length is odd is followed by a gap. */
 static void choose_pitches(Fuse *x)
 {
@@ -620,8 +627,7 @@ static void choose_pitches(Fuse *x)
 		const Type *t = val_type(g, (Val){ v });
 		if (!f->stored[v] || given[v] || !t->rank)
 			continue;
-		const ints layout = f->layout[v];
-		i64 row = type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u);
+		i64 row = grouping_row(f, (Val){ v });
 		i64 align = MAX(1, (i64)x->row_align / dtype_info[t->dtype].bytes);
 		if (row >= LONG && row % align)
 			f->pitch[v] = ALIGN_UP(row, align);
@@ -630,12 +636,8 @@ static void choose_pitches(Fuse *x)
 
 i64 grouping_elements(const Grouping *f, Val v)
 {
-	const Type *t = val_type(f->g, v);
-	const ints layout = f->layout[v.i];
-	i64 n = type_elements(t);
-	if (!f->pitch[v.i])
-		return n;
-	return n / type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u) * f->pitch[v.i];
+	i64 n = type_elements(val_type(f->g, v));
+	return f->pitch[v.i] ? n / grouping_row(f, v) * f->pitch[v.i] : n;
 }
 
 static int by_key(const void *a, const void *b)

@@ -80,9 +80,7 @@ u32 lower_slot(Lower *l, Val v, bool written)
 		slot = (u32)*found;
 	} else {
 		const Type *t = val_type(l->g, v);
-		const ints layout = l->f->layout[v.i];
-		i64 pitch = l->f->pitch[v.i];
-		i64 row = pitch ? type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u) : 0;
+		i64 pitch = l->f->pitch[v.i], row = pitch ? grouping_row(l->f, v) : 0;
 		slot = kernel_slot(l->k, (KSlot){ .dtype = t->dtype, .name = value_name(l, v), .row = row,
 						  .pitch = pitch, .elements = grouping_elements(l->f, v) });
 		map_put(&l->slot, v.i, slot);
