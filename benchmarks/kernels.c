@@ -5,17 +5,10 @@
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
 #include "runtime/cpu/memory.h"
+#include "support/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
 
 static void must(Status s)
 {
@@ -61,9 +54,9 @@ static void run_peak(void *argument, TaskRange range)
 
 static f64 peak(PeakFunction *f, Threads *pool, u32 lanes)
 {
-	f64 start = now();
+	f64 start = clock_seconds();
 	threads_run(pool, run_peak, (void *)&f, threads_count(pool));
-	return 2.0 * lanes * PEAK_SUMS * (f64)PEAK_TURNS * threads_count(pool) / (now() - start);
+	return 2.0 * lanes * PEAK_SUMS * (f64)PEAK_TURNS * threads_count(pool) / (clock_seconds() - start);
 }
 
 /* ---- products ---- */
@@ -122,11 +115,11 @@ static void run_part(void *argument, TaskRange range)
 
 static f64 run_product(Product *p, Threads *pool, Launch *l)
 {
-	f64 start = now();
+	f64 start = clock_seconds();
 	l->p = p;
 	for (l->phase = 0; l->phase < p->needs.nphase; l->phase++)
 		threads_run(pool, run_part, l, p->needs.tasks[l->phase]);
-	return now() - start;
+	return clock_seconds() - start;
 }
 
 int main(int argc, char **argv)
@@ -157,10 +150,10 @@ int main(int argc, char **argv)
 	CpuOptions options = { 0 };
 	must(cpu_compiler_create(&options, &c));
 	const CpuMachine *machine = cpu_compiler_machine(c);
-	f64 start = now();
+	f64 start = clock_seconds();
 	CpuCode code;
 	must(cpu_code_units(c, kernel, COUNT(product), &a, &code));
-	f64 compile = now() - start;
+	f64 compile = clock_seconds() - start;
 	must(cpu_code(c, kernel, COUNT(product), &a, &program, function));
 	CpuUnit unit = { "peak", .emit = emit_peak };
 	cpu_compile(c, &a, &unit, 1);

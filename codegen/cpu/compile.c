@@ -6,6 +6,7 @@
  * a third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
  * simplification). */
 #include "codegen/cpu/llvm.h"
+#include "support/clock.h"
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/BitWriter.h>
@@ -18,7 +19,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MAX_THREADS 64
 /* instcombine as a name alone would end the process if it needed a second round */
@@ -34,13 +34,6 @@ struct CpuCompiler {
 	CpuTimes times;
 	pthread_mutex_t lock; /* of times */
 };
-
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
 
 static void initialize(void)
 {
@@ -207,10 +200,10 @@ static CacheKey key_of(const CpuCompiler *c, const CpuModule *m)
 static Blob compile(CpuCompiler *c, u32 thread, CpuUnit *unit)
 {
 	CpuTimes t = { 0 };
-	f64 start = now(), next;
+	f64 start = clock_seconds(), next;
 	CpuModule m;
 	build(c, thread, unit, false, &m);
-	t.emit = (next = now()) - start;
+	t.emit = (next = clock_seconds()) - start;
 	start = next;
 
 	CacheKey key = { 0 };
@@ -219,12 +212,12 @@ static Blob compile(CpuCompiler *c, u32 thread, CpuUnit *unit)
 	if (c->options.cache) {
 		key = key_of(c, &m);
 		unit->cached = cache_get(c->options.cache, key, &object);
-		t.lookup = (next = now()) - start;
+		t.lookup = (next = clock_seconds()) - start;
 		start = next;
 	}
 	if (!unit->cached) {
 		optimize(c, thread, &m);
-		t.optimize = (next = now()) - start;
+		t.optimize = (next = clock_seconds()) - start;
 		start = next;
 		LLVMMemoryBufferRef buffer = generate(c, thread, &m, LLVMObjectFile);
 		object.n = LLVMGetBufferSize(buffer);
@@ -233,11 +226,11 @@ static Blob compile(CpuCompiler *c, u32 thread, CpuUnit *unit)
 			NEVER("no memory for an object");
 		memcpy((u8 *)(uintptr_t)object.p, LLVMGetBufferStart(buffer), object.n);
 		LLVMDisposeMemoryBuffer(buffer);
-		t.generate = (next = now()) - start;
+		t.generate = (next = clock_seconds()) - start;
 		start = next;
 		if (c->options.cache) {
 			cache_put(c->options.cache, key, object);
-			t.lookup += now() - start;
+			t.lookup += clock_seconds() - start;
 		}
 	}
 	drop(&m);

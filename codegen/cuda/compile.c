@@ -7,12 +7,12 @@
 #include "codegen/cuda/preamble.h"
 #include "codegen/cuda/target.h"
 #include "support/map.h"
+#include "support/clock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -31,13 +31,6 @@ typedef struct Function {
 	u32 preamble;
 	VEC(u32) kernel;
 } Function;
-
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
 
 /* ---- functions ---- */
 
@@ -215,7 +208,7 @@ static Status compile_all(Work *w, u32 threads, Arena *arena, CudaCode *out)
 Status cuda_code(const CudaArch *arch, const CudaOptions *options, Kernel *const *kernel, u32 n, Arena *arena,
 		 CudaCode *out)
 {
-	f64 start = now();
+	f64 start = clock_seconds();
 	*out = (CudaCode){ .unit_of = NEWN(arena, u32, n + 1), .symbol = NEWN(arena, const char *, n + 1) };
 	Function *function = NEWN(arena, Function, n + 1);
 	u32 nfunction = 0, *function_of = NEWN(arena, u32, n + 1);
@@ -274,14 +267,14 @@ Status cuda_code(const CudaArch *arch, const CudaOptions *options, Kernel *const
 	}
 	for (u32 i = 0; i < n; i++)
 		out->unit_of[i] = unit_of[function_of[i]];
-	out->seconds_emit = now() - start;
+	out->seconds_emit = clock_seconds() - start;
 	if (options->output == CUDA_TEXT || !out->nunit)
 		return OK;
-	start = now();
+	start = clock_seconds();
 	Work w = { .cache = options->cache, .verbose = options->verbose, .unit = unit, .out = out->unit, .n = out->nunit };
 	TRY(nvrtc_open(&w.nvrtc));
 	w.real = options->output == CUDA_PTX ? arena_printf(arena, "compute_%s", arch->name + 3) : arch->name;
 	TRY(compile_all(&w, options->threads, arena, out));
-	out->seconds_compile = now() - start;
+	out->seconds_compile = clock_seconds() - start;
 	return OK;
 }

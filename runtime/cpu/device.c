@@ -4,9 +4,9 @@
 #include "runtime/cpu/bandwidth.h"
 #include "runtime/cpu/peak.h"
 #include "support/str.h"
+#include "support/clock.h"
 
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct Cpu {
@@ -19,13 +19,6 @@ typedef struct Cpu {
 	u8 fetched[DEVICE_FETCHES][DEVICE_FETCH_BYTES];
 	Arena memory;        /* of the fields above */
 } Cpu;
-
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
 
 static Status cpu_info(u32 index, DeviceInfo *out)
 {
@@ -122,7 +115,7 @@ static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, vo
 	Cpu *c = state;
 	for (u32 i = 0; i < entry->nstep; i++) {
 		const PackageStep *s = &entry->step[i];
-		f64 begun = hook ? now() : 0;
+		f64 begun = hook ? clock_seconds() : 0;
 		for (u32 k = 0; k < s->nslot; k++)
 			c->slot[k] = c->arena.base + s->slot[k];
 		for (u32 phase = 0; phase < s->nphase; phase++) {
@@ -130,7 +123,7 @@ static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, vo
 			if (s->tasks[phase] > 0)
 				threads_run(c->threads, run_tasks, &l, s->tasks[phase]);
 		}
-		if (hook && !hook(cx, entry, i, now() - begun))
+		if (hook && !hook(cx, entry, i, clock_seconds() - begun))
 			break;
 	}
 	return OK;
