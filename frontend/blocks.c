@@ -51,26 +51,77 @@ void recipe_weights(Elaborator *e, const Decl *d)
 	}
 }
 
+/* The kinds of sources that a data block may name, and the settings that each takes; what they do with them is
+ * runtime/data/dataset.h's business. */
+static const struct {
+	const char *name, *setting[2];
+} sources[] = {
+	{ "tokens", { NULL } }, { "masked", { "rate" } }, { "images", { NULL } }, { "pairs", { "tokenizer", "begin" } },
+};
+
+static bool source_takes(u32 kind, const char *setting)
+{
+	for (u32 i = 0; i < COUNT(sources[kind].setting); i++)
+		if (sources[kind].setting[i] && !strcmp(sources[kind].setting[i], setting))
+			return true;
+	return false;
+}
+
+/* `train, validation = tokens("a", "b", rate = 0.1)`: settings data.train, data.train.kind, data.train.rate, ... */
+static void read_source(Elaborator *e, const Stmt *s, const Expr *call, u32 kind)
+{
+	const Argument *place[16];
+	u32 n = 0;
+	for (u32 k = 0; k < call->call.argument.n; k++) {
+		const Argument *a = &call->call.argument.v[k];
+		if (!a->name.text && n < COUNT(place))
+			place[n++] = a;
+		if (a->name.text && !source_takes(kind, a->name.text))
+			fail(e, E0508, a->name.loc, "%s takes no '%s'", sources[kind].name, a->name.text);
+	}
+	if (n != s->assign.target.n) {
+		fail(e, E0508, s->loc, "%u names on the left, and %u sources on the right", s->assign.target.n, n);
+		return;
+	}
+	for (u32 t = 0; t < n; t++) {
+		const char *name = dotted(e, s->assign.target.v[t]);
+		if (!name || (strcmp(name, "train") && strcmp(name, "validation"))) {
+			fail(e, E0508, s->assign.target.v[t]->loc, "a data block has train and validation%s",
+			     did_you_mean(e, name ? nearest(name, (const char *const[]){ "train", "validation" }, 2) : NULL));
+			continue;
+		}
+		const char *key = intern_printf(e->names, "data.%s", name);
+		Datum *given = override_of(e, key);
+		Datum *v = given ? given : expression(e, place[t]->value);
+		if (!want_text(e, v, place[t]->value->loc, arena_printf(e->arena, "a source of %s", sources[kind].name)))
+			continue;
+		add_setting(e, key, v, s->loc);
+		add_setting(e, arena_printf(e->arena, "%s.kind", key), datum_text(e, sources[kind].name, s->loc), s->loc);
+		for (u32 k = 0; k < call->call.argument.n; k++) {
+			const Argument *a = &call->call.argument.v[k];
+			if (!a->name.text || !source_takes(kind, a->name.text))
+				continue;
+			const char *setting = intern_printf(e->names, "%s.%s", key, a->name.text);
+			Datum *now = override_of(e, setting);
+			add_setting(e, setting, now ? now : expression(e, a->value), s->loc);
+		}
+	}
+}
+
 void recipe_data(Elaborator *e, const Decl *d)
 {
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
 		const Expr *x = s->kind == STMT_ASSIGN ? s->assign.value : NULL;
-		if (!x || x->kind != EXPR_CALL || x->call.callee->kind != EXPR_NAME || strcmp(x->call.callee->name, "tokens")) {
-			fail(e, E0508, s->loc, "a data block names its sources: train, validation = tokens(\"book.train\", \"book.val\")");
-			continue;
-		}
-		if (x->call.argument.n != s->assign.target.n) {
-			fail(e, E0508, s->loc, "%u names on the left, and %u sources on the right", s->assign.target.n,
-			     x->call.argument.n);
-			continue;
-		}
-		for (u32 k = 0; k < s->assign.target.n; k++) {
-			Datum *v = expression(e, x->call.argument.v[k].value);
-			const char *name = dotted(e, s->assign.target.v[k]);
-			if (name && want_text(e, v, x->call.argument.v[k].value->loc, "a source of tokens"))
-				add_setting(e, arena_printf(e->arena, "data.%s", name), v, s->loc);
-		}
+		u32 kind = COUNT(sources);
+		if (x && x->kind == EXPR_CALL && x->call.callee->kind == EXPR_NAME)
+			for (kind = 0; kind < COUNT(sources) && strcmp(sources[kind].name, x->call.callee->name);)
+				kind++;
+		if (kind < COUNT(sources))
+			read_source(e, s, x, kind);
+		else
+			fail(e, E0508, s->loc, "a data block names its sources: train, validation = tokens(\"book.train\", \"book.val\"); "
+					       "or masked, images, pairs");
 	}
 }
 

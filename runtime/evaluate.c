@@ -15,7 +15,7 @@ static f64 seconds(void)
 	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
 }
 
-static Status run(Executor *x, const TokenInputs *in, Loader *l, i32 *tokens, i32 *targets, u64 most, Evaluation *out)
+static Status run(Executor *x, const BatchInputs *in, Loader *l, u8 *const *batch, u64 most, Evaluation *out)
 {
 	f64 sum = 0;
 	const PackageTensor *loss = executor_result(in->entry, "loss_sum"), *count = executor_result(in->entry, "loss_count");
@@ -25,12 +25,12 @@ static Status run(Executor *x, const TokenInputs *in, Loader *l, i32 *tokens, i3
 		/* the first batch at least, for the number to mean something */
 		if ((most && out->batches == most) || (out->batches && signals_requested()))
 			break;
-		TRY(loader_next(l, tokens, targets, &rows, &more));
+		TRY(loader_next(l, batch, &rows, &more));
 		if (!more) {
 			out->whole = true;
 			break;
 		}
-		TRY(token_run(x, in, tokens, targets, NULL, NULL));
+		TRY(batch_run(x, in, batch, NULL, NULL));
 		f64 part, targets_of;
 		TRY(executor_scalar(x, loss, NAN, &part));
 		TRY(executor_scalar(x, count, NAN, &targets_of));
@@ -42,20 +42,18 @@ static Status run(Executor *x, const TokenInputs *in, Loader *l, i32 *tokens, i3
 	return OK;
 }
 
-Status evaluate(Executor *x, const Shards *shards, u64 most, Evaluation *out)
+Status evaluate(Executor *x, const char *entry, const Dataset *data, u64 most, Evaluation *out)
 {
 	*out = (Evaluation){ 0 };
 	f64 begin = seconds();
-	TokenInputs in;
-	TRY(token_inputs(x, "eval", &in));
+	BatchInputs in;
+	TRY(batch_inputs(x, entry, &in));
 	Arena tmp = ARENA("evaluate");
-	size_t n = (size_t)in.batch * in.window;
-	LoaderConfig config = { .order = LOADER_SEQUENTIAL, .batch = in.batch, .window = in.window, .ahead = 2,
-				.ignore = LOADER_IGNORE };
+	LoaderConfig config = { .order = LOADER_SEQUENTIAL, .input = in.input, .batch = in.rows, .ahead = 2 };
 	Loader *l;
-	Status s = loader_open(&tmp, shards, config, &l);
+	Status s = loader_open(&tmp, data, config, &l);
 	if (!s) {
-		s = run(x, &in, l, NEWN(&tmp, i32, n), NEWN(&tmp, i32, n), most, out);
+		s = run(x, &in, l, batch_room(&tmp, &in), most, out);
 		loader_close(l);
 	}
 	arena_free(&tmp);

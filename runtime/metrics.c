@@ -18,7 +18,7 @@ StepMetrics metrics_none(void)
 {
 	f64 no = METRIC_UNKNOWN;
 	return (StepMetrics){ .train_loss = no, .validation_loss = no, .gradient_norm = no,
-			      .learning_rate = no, .step_ms = no, .tokens_per_second = no,
+			      .learning_rate = no, .step_ms = no, .units_per_second = no,
 			      .tflops = no, .tflops_full = no, .mfu = no, .peak_share = no, .eta_seconds = no };
 }
 
@@ -54,13 +54,16 @@ const char *metrics_json(Arena *a, const StepMetrics *m)
 {
 	Buf b = { .arena = a };
 	buf_printf(&b, "{\"step\": %llu", (unsigned long long)m->step);
-	put_count(&b, "tokens", m->tokens);
+	const char *unit = m->unit ? m->unit : "tokens";
+	put_count(&b, unit, m->units);
 	put_real(&b, "train_loss", m->train_loss);
 	put_real(&b, "validation_loss", m->validation_loss);
+	for (u32 i = 0; i < m->nnamed; i++)
+		put_real(&b, m->named[i].name, m->named[i].value);
 	put_real(&b, "gradient_norm", m->gradient_norm);
 	put_real(&b, "learning_rate", m->learning_rate);
 	put_real(&b, "step_ms", m->step_ms);
-	put_real(&b, "tokens_per_second", m->tokens_per_second);
+	put_real(&b, arena_printf(a, "%s_per_second", unit), m->units_per_second);
 	put_real(&b, "tflops_per_device", m->tflops);
 	put_real(&b, "tflops_per_device_full_square", m->tflops_full);
 	put_real(&b, "mfu", m->mfu);
@@ -122,7 +125,7 @@ typedef struct Field {
 	const char *text;
 } Field;
 
-enum { FIELDS = 12 };
+enum { FIELDS = 12 + METRICS_NAMED };
 
 static const char *join(Arena *a, const Field *f, u32 n)
 {
@@ -146,10 +149,12 @@ const char *metrics_text(Arena *a, const StepMetrics *m, u32 width)
 		FIELD(0, true, "step %llu", (unsigned long long)m->step);
 	FIELD(1, known(m->train_loss), "loss %.4f", m->train_loss);
 	FIELD(3, known(m->validation_loss), "val %.4f", m->validation_loss);
+	for (u32 i = 0; i < METRICS_NAMED; i++)
+		FIELD(3, i < m->nnamed, "%s %.4f", m->named[i].name, m->named[i].value);
 	FIELD(8, known(m->gradient_norm), "grad %.3g", m->gradient_norm);
 	FIELD(9, known(m->learning_rate), "lr %.2e", m->learning_rate);
 	FIELD(7, known(m->step_ms), "%s", milliseconds_text(a, m->step_ms));
-	FIELD(6, known(m->tokens_per_second), "%s tokens/s", scaled(a, m->tokens_per_second));
+	FIELD(6, known(m->units_per_second), "%s %s/s", scaled(a, m->units_per_second), m->unit ? m->unit : "tokens");
 	FIELD(2, known(m->tflops), "%.*f TFLOPS/device", m->tflops < 9.995 ? 3 : 1, m->tflops);
 	FIELD(5, known(m->mfu), "MFU %.1f%%", 100 * m->mfu);
 	FIELD(5, known(m->peak_share), "%.1f%% of measured peak", 100 * m->peak_share);

@@ -11,16 +11,25 @@
  * as they are what the step gave. */
 #define METRIC_UNKNOWN (-INFINITY)
 
+typedef struct NamedMetric {
+	const char *name; /* "accuracy" */
+	f64 value;
+} NamedMetric;
+enum { METRICS_NAMED = 4 };
+
 typedef struct StepMetrics {
 	u64 step, total;       /* steps done, and to do in all (0: no end is known) */
-	u64 tokens;            /* trained on so far; 0: not a matter of tokens */
+	const char *unit;      /* what training data is counted in: "tokens", "images"; NULL: tokens */
+	u64 units;             /* trained on so far; 0: not known */
 	u64 memory_bytes;      /* of one device, the planned peak; 0: not known */
 	u64 resident_bytes;    /* the most this process has had in memory; 0: not known */
 	f64 train_loss, validation_loss;
+	NamedMetric named[METRICS_NAMED]; /* what else was measured with the validation */
+	u32 nnamed;
 	f64 gradient_norm;     /* before clipping */
 	f64 learning_rate;
 	f64 step_ms;
-	f64 tokens_per_second; /* of all devices */
+	f64 units_per_second;  /* of all devices */
 	f64 tflops;            /* model FLOPs of one device in 1e12 per second */
 	f64 tflops_full;       /* the same with causal attention counted as its full square */
 	f64 mfu;               /* model FLOPs over the datasheet's dense peak, 1 being all of it */

@@ -1,7 +1,7 @@
 /* runtime/training.c: see training.h.
  *
  * The loss of a step is known before `update` runs, when the parameters are still those that gave it: so a loss
- * that is not finite is located at once, by running the same micro-steps again (their tokens are kept, and the
+ * that is not finite is located at once, by running the same micro-steps again (their batches are kept, and the
  * counters put back) with a look at what each kernel writes. With check_numerics the gradients are looked at
  * before each update too, and what update writes while it runs.
  *
@@ -33,10 +33,10 @@ struct Training {
 	TrainingConfig config;
 	Executor *x;
 	const PackageEntry *init, *update;
-	TokenInputs first, more;
+	BatchInputs first, more;
 	Loader *loader;
 	const PackageTensor *loss_sum, *loss_count, *norm, *rate;
-	i32 **tokens, **targets; /* of each micro-step */
+	u8 ***batch;             /* the inputs of each micro-step */
 	bool careful;            /* each step is waited for, and looked at before its update */
 	Pending pending[PENDING];
 	u32 npending;
@@ -50,7 +50,7 @@ struct Training {
 	u64 saved;               /* the newest checkpoint's step */
 	bool has_saved;
 	f64 model_flops, model_flops_full; /* of a step */
-	u64 step_tokens;
+	u64 step_units;          /* of the data: tokens, images */
 };
 
 static f64 seconds(void)
@@ -73,7 +73,7 @@ static Status find_entries(Training *t)
 	for (u32 i = 0; i < t->init->ninput; i++)
 		if (strcmp(t->init->input[i].name, "seed") || t->init->input[i].dtype != PACKAGE_I64)
 			return FAIL(STATUS_INPUT, "the input '%s' of entry 'init' has no source", t->init->input[i].name);
-	TRY(token_inputs(t->x, "micro_first", &t->first));
+	TRY(batch_inputs(t->x, "micro_first", &t->first));
 	const PackageBuffer *sum = executor_buffer(t->x, "loss_sum"), *count = executor_buffer(t->x, "loss_count");
 	if (!sum || !count)
 		return FAIL(STATUS_INPUT, "the program has no buffers 'loss_sum' and 'loss_count': it is of another kind");
@@ -83,10 +83,9 @@ static Status find_entries(Training *t)
 	t->rate = executor_result(t->update, "lr");
 	t->model_flops = t->first.entry->model_flops;
 	t->model_flops_full = t->first.entry->model_flops_full;
-	t->step_tokens = (u64)t->first.batch * t->first.window * t->config.accumulate;
 	if (t->config.accumulate == 1)
 		return OK;
-	TRY(token_inputs(t->x, "micro", &t->more));
+	TRY(batch_inputs(t->x, "micro", &t->more));
 	t->model_flops += t->more.entry->model_flops * (t->config.accumulate - 1);
 	t->model_flops_full += t->more.entry->model_flops_full * (t->config.accumulate - 1);
 	return OK;
@@ -94,9 +93,11 @@ static Status find_entries(Training *t)
 
 static Status open_loader(Training *t)
 {
-	LoaderConfig config = { .order = LOADER_SHUFFLE, .batch = t->first.batch, .window = t->first.window,
-				.seed = t->config.seed, .ahead = 4, .ignore = LOADER_IGNORE };
-	return loader_open(t->arena, t->config.train, config, &t->loader);
+	LoaderConfig config = { .order = LOADER_SHUFFLE, .input = t->first.input, .batch = t->first.rows,
+				.seed = t->config.seed, .ahead = 4 };
+	TRY(loader_open(t->arena, t->config.train, config, &t->loader));
+	t->step_units = (u64)t->first.rows * loader_units(t->loader) * t->config.accumulate;
+	return OK;
 }
 
 Status training_open(Arena *a, const TrainingConfig *config, Training **out)
@@ -110,8 +111,8 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 		t->config.accumulate = 1;
 	TRY(find_entries(t));
 	if (config->validation) {
-		TokenInputs eval;
-		TRY(token_inputs(t->x, "eval", &eval));
+		BatchInputs eval;
+		TRY(batch_inputs(t->x, "eval", &eval));
 	}
 	TRY(io_make_folder(config->run));
 	t->parameters = buffer_views(a, t->x, VIEW_PARAMETERS);
@@ -121,12 +122,9 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 	for (u32 i = 0; i < t->counters.n; i++)
 		counter_bytes += safe_buffer_bytes(&t->counters.v[i]);
 	t->counter_memory = NEWN(a, u8, counter_bytes + 1);
-	t->tokens = NEWN(a, i32 *, t->config.accumulate);
-	t->targets = NEWN(a, i32 *, t->config.accumulate);
-	for (u32 i = 0; i < t->config.accumulate; i++) {
-		t->tokens[i] = NEWN(a, i32, (size_t)t->first.batch * t->first.window);
-		t->targets[i] = NEWN(a, i32, (size_t)t->first.batch * t->first.window);
-	}
+	t->batch = NEWN(a, u8 **, t->config.accumulate);
+	for (u32 i = 0; i < t->config.accumulate; i++)
+		t->batch[i] = batch_room(a, &t->first);
 	TRY(open_loader(t));
 	*out = t;
 	return OK;
@@ -263,7 +261,7 @@ Status training_resume(Training *t, const char *path, Diag *d)
 
 static Status run_micro(Training *t, u32 i, StepHook *hook, void *cx)
 {
-	return token_run(t->x, i ? &t->more : &t->first, t->tokens[i], t->targets[i], hook, cx);
+	return batch_run(t->x, i ? &t->more : &t->first, t->batch[i], hook, cx);
 }
 
 static Status keep_counters(Training *t, bool restore)
@@ -347,7 +345,7 @@ static Status begin_step(Training *t)
 	for (u32 i = 0; i < t->config.accumulate; i++) {
 		u32 rows;
 		bool more;
-		TRY(loader_next(t->loader, t->tokens[i], t->targets[i], &rows, &more));
+		TRY(loader_next(t->loader, t->batch[i], &rows, &more));
 		TRY(run_micro(t, i, NULL, NULL));
 	}
 	if (t->careful)
@@ -399,20 +397,31 @@ static bool due(u64 every, u64 step)
 	return every && step % every == 0;
 }
 
-static Status validate(Training *t, u64 most, Evaluation *e)
+/* The loss, and what the source's other eval blocks say. */
+static Status validate(Training *t, u64 most, Evaluation *e, StepMetrics *m)
 {
-	Status s = evaluate(t->x, t->config.validation, most, e);
+	Status s = evaluate(t->x, "eval", t->config.validation, most, e);
+	m->validation_loss = e->loss;
+	for (u32 i = 0; i < t->x->package->nentry && !s && m->nnamed < METRICS_NAMED; i++) {
+		const char *name = t->x->package->entry[i].name;
+		if (!str_starts(str_of(name), STR(EVALUATE_NAMED)))
+			continue;
+		Evaluation one;
+		s = evaluate(t->x, name, t->config.validation, most, &one);
+		m->named[m->nnamed++] = (NamedMetric){ name + strlen(EVALUATE_NAMED), one.loss };
+	}
 	return s ? status_context(s, "validation after step %llu", (unsigned long long)t->step) : OK;
 }
 
 static void rates(const Training *t, StepMetrics *m, f64 spent, f64 begin, u64 made)
 {
 	m->total = t->config.steps;
-	m->tokens = m->step * t->step_tokens;
+	m->unit = t->config.train->kind->unit;
+	m->units = m->step * t->step_units;
 	m->memory_bytes = executor_bytes(t->x) + t->config.other_bytes;
 	m->resident_bytes = host_memory_peak();
 	m->step_ms = spent * 1e3;
-	m->tokens_per_second = (f64)t->step_tokens / spent;
+	m->units_per_second = (f64)t->step_units / spent;
 	if (t->model_flops > 0) {
 		m->tflops = t->model_flops / spent * 1e-12;
 		m->tflops_full = t->model_flops_full / spent * 1e-12;
@@ -447,10 +456,8 @@ static Status settle(Training *t, Loop *l, u64 batches, Evaluation *e, TrainingE
 	TRY(end_step(t, &m, &spent));
 	l->in_steps += spent;
 	l->made++;
-	if (e) {
-		TRY(validate(t, batches, e));
-		m.validation_loss = e->loss;
-	}
+	if (e)
+		TRY(validate(t, batches, e, &m));
 	rates(t, &m, spent, l->begin, l->made);
 	end->last = m;
 	return record(t, &m);

@@ -1,14 +1,14 @@
 /* runtime/training.h: the training loop: micro-steps and update, metrics of every step, validation, samples,
  * checkpoints, and going on exactly where a checkpoint was made.
  *
- * Entries of the package: `init` (input seed), `micro_first` and `micro` (inputs tokens, targets), `update`
- * (results loss, grad_norm, lr), and `eval` where there is a validation set. In the run's folder: checkpoints
+ * Entries of the package: `init` (input seed), `micro_first` and `micro` (inputs as the data has them), `update`
+ * (results loss, grad_norm, lr), and `eval`, and eval.NAME for more, where there is a validation set. In the run's folder: checkpoints
  * (checkpoint.h) and metrics.jsonl, one line for each step. What a step computes depends on program, data, seed
  * and the step's number alone. */
 #ifndef PL_TRAINING_H
 #define PL_TRAINING_H
 #include "runtime/checkpoint/checkpoint.h"
-#include "runtime/data/shard.h"
+#include "runtime/data/dataset.h"
 #include "runtime/evaluate.h"
 #include "runtime/metrics.h"
 #include "runtime/views.h"
@@ -17,7 +17,7 @@
 
 typedef struct TrainingConfig {
 	Executor *executor;
-	const Shards *train, *validation; /* no validation: NULL */
+	const Dataset *train, *validation; /* no validation: NULL */
 	const char *run;                  /* the folder; made if missing */
 	u64 steps, seed;
 	u32 accumulate;                   /* micro-steps of a step */
@@ -44,7 +44,7 @@ typedef struct TrainingEnd {
 	int signal;         /* what asked to stop, or 0 */
 	StepMetrics last;   /* of the last step of this run; step 0: none was made */
 	bool has_validation;
-	Evaluation validation; /* the whole set, at the end */
+	Evaluation validation; /* the whole set, at the end; what eval.NAME said of it is in `last` */
 	f64 seconds;
 	f64 tflops;         /* per device, over all steps of this run */
 	u64 resident_bytes; /* the most memory this process has had */

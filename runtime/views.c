@@ -44,6 +44,32 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 	return out;
 }
 
+Status batch_inputs(const Executor *x, const char *name, BatchInputs *out)
+{
+	const PackageEntry *e = package_entry(x->package, name);
+	if (!e)
+		return FAIL(STATUS_INPUT, "the program has no entry '%s': its source needs a train block with a loss", name);
+	if (!e->ninput || !e->input[0].rank)
+		return FAIL(STATUS_INPUT, "the entry '%s' takes no batches: its train block declares no input", name);
+	*out = (BatchInputs){ e, { e->input, e->ninput }, (u32)e->input[0].dim[0] };
+	return OK;
+}
+
+u8 **batch_room(Arena *a, const BatchInputs *in)
+{
+	u8 **batch = NEWN(a, u8 *, in->input.n);
+	for (u32 i = 0; i < in->input.n; i++)
+		batch[i] = arena_push(a, 1, in->input.input[i].bytes + 1, 16);
+	return batch;
+}
+
+Status batch_run(Executor *x, const BatchInputs *in, u8 *const *batch, StepHook *hook, void *cx)
+{
+	for (u32 i = 0; i < in->input.n; i++)
+		TRY(executor_write(x, &in->input.input[i], batch[i]));
+	return executor_run(x, in->entry, hook, cx);
+}
+
 Status token_inputs(const Executor *x, const char *name, TokenInputs *out)
 {
 	const PackageEntry *e = package_entry(x->package, name);

@@ -3,6 +3,7 @@
 #ifndef PL_VIEWS_H
 #define PL_VIEWS_H
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/data/dataset.h"
 #include "runtime/executor.h"
 
 /* The element type of a safetensors file. */
@@ -20,6 +21,20 @@ enum {
 	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,
 	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
 };
+
+/* An entry that takes batches of a dataset (runtime/data/dataset.h), and host memory for one. */
+typedef struct BatchInputs {
+	const PackageEntry *entry;
+	DataInputs input;
+	u32 rows; /* of a batch */
+} BatchInputs;
+
+/* Fails where the package has no such entry, or it takes no batches. */
+PL_MUST_USE Status batch_inputs(const Executor *x, const char *entry, BatchInputs *out);
+/* Room for the inputs of a batch, as loader_next fills it. */
+u8 **batch_room(Arena *a, const BatchInputs *in);
+/* Writes a batch and runs the entry. */
+PL_MUST_USE Status batch_run(Executor *x, const BatchInputs *in, u8 *const *batch, StepHook *hook, void *cx);
 
 /* Where an entry takes a batch of text: inputs `tokens` and `targets`, i32[B, T]; targets may be missing. */
 typedef struct TokenInputs {

@@ -16,7 +16,7 @@ typedef struct BenchOptions {
 	bool cold;          /* the compiler's cache is neither read nor written */
 	bool no_probes;     /* limits stay unknown */
 	u32 repeat;         /* of each kernel in a profile, one behind the other; 1: as in a step */
-	const Shards *data; /* NULL: random tokens */
+	const Dataset *data; /* NULL: random inputs */
 	f64 started;        /* clock_seconds() when the command began */
 } BenchOptions;
 

@@ -20,10 +20,10 @@ typedef struct Meter {
 	Arena *arena;
 	Executor *x;
 	Loader *loader;
-	TokenInputs tokens[BENCH_ENTRIES];  /* with a loader */
+	BatchInputs inputs[BENCH_ENTRIES];  /* with a loader */
 	u8 *random[BENCH_ENTRIES][BATCHES]; /* all inputs of an entry, one behind the other */
 	u64 count;                          /* of entries run: which batch is next */
-	i32 *batch, *targets;               /* of the loader */
+	u8 **batch;                         /* of the loader */
 	const PackageTensor *loss_sum, *loss_count;
 	Fetch pending[FETCHES]; /* of the step before: the device is given a step while it does the last */
 	bool has_pending;
@@ -206,13 +206,10 @@ static Status open_data(Meter *m)
 		return random_inputs(m);
 	for (u32 e = 0; e < m->b->nentry; e++)
 		if (m->b->entry[e].entry->ninput)
-			TRY(token_inputs(m->x, m->b->entry[e].entry->name, &m->tokens[e]));
-	const TokenInputs *t = &m->tokens[0];
-	m->batch = NEWN(m->arena, i32, (size_t)t->batch * t->window);
-	m->targets = NEWN(m->arena, i32, (size_t)t->batch * t->window);
-	LoaderConfig c = {
-		.order = LOADER_SHUFFLE, .batch = t->batch, .window = t->window, .ahead = 4, .ignore = LOADER_IGNORE
-	};
+			TRY(batch_inputs(m->x, m->b->entry[e].entry->name, &m->inputs[e]));
+	const BatchInputs *t = &m->inputs[0];
+	m->batch = batch_room(m->arena, t);
+	LoaderConfig c = { .order = LOADER_SHUFFLE, .input = t->input, .batch = t->rows, .ahead = 4 };
 	return loader_open(m->arena, m->b->options.data, c, &m->loader);
 }
 
@@ -224,9 +221,10 @@ static Status give_inputs(Meter *m, u32 e)
 	if (m->loader) {
 		u32 rows;
 		bool more;
-		TRY(loader_next(m->loader, m->batch, m->targets, &rows, &more));
-		TRY(executor_write(m->x, m->tokens[e].tokens, m->batch));
-		return m->tokens[e].targets ? executor_write(m->x, m->tokens[e].targets, m->targets) : OK;
+		TRY(loader_next(m->loader, m->batch, &rows, &more));
+		for (u32 i = 0; i < entry->ninput; i++)
+			TRY(executor_write(m->x, &entry->input[i], m->batch[i]));
+		return OK;
 	}
 	const u8 *from = m->random[e][m->count++ % BATCHES];
 	for (u32 i = 0; i < entry->ninput; from += entry->input[i++].bytes)

@@ -1,6 +1,7 @@
 /* tools/lm.c: see lm.h. */
 #include "tools/lm.h"
 #include "passes/graph/bind.h"
+#include "runtime/evaluate.h"
 #include "runtime/views.h"
 #include "tools/verbs.h"
 
@@ -95,52 +96,84 @@ const char *lm_text(const Lm *lm, const char *key, const char *otherwise)
 
 /* ---- data ---- */
 
-static Status open_pair(Lm *lm, const char *train, const char *validation, Shards *t, Shards *v, bool *has)
+/* The settings of a source but for its path and kind: data.train.rate, ... */
+static u32 source_options(Lm *lm, const char *key, DataOption **out)
 {
-	TRY(shards_open(&lm->arena, train, t));
-	*has = validation != NULL;
-	if (!validation)
+	const char *prefix = arena_printf(&lm->arena, "%s.", key);
+	u32 n = 0;
+	*out = NEWN(&lm->arena, DataOption, lm->model->setting.n + 1);
+	for (u32 i = 0; i < lm->model->setting.n; i++) {
+		const Setting *s = &lm->model->setting.v[i];
+		if (str_starts(str_of(s->key), str_of(prefix)) && strcmp(s->key + strlen(prefix), "kind"))
+			(*out)[n++] = (DataOption){ s->key + strlen(prefix), s->text, s->is_number ? s->number : NAN };
+	}
+	return n;
+}
+
+/* Where the source of training, or of evaluation, is: *path NULL where none is named. */
+static void find_source(Lm *lm, const char *prefix, bool training, const char **path, const char **kind)
+{
+	const char *key = training ? "data.train" : "data.validation";
+	*kind = lm_text(lm, arena_printf(&lm->arena, "%s.kind", key), lm_text(lm, "data.train.kind", "tokens"));
+	*path = prefix ? dataset_kind(*kind)->find(&lm->arena, prefix, training) : lm_text(lm, key, NULL);
+}
+
+static Status open_source(Lm *lm, bool training, const char *path, const char *kind, Dataset *out)
+{
+	DataOption *option;
+	u32 n = source_options(lm, training ? "data.train" : "data.validation", &option);
+	return dataset_open(&lm->arena, kind, path, option, n, out);
+}
+
+static Status no_source(const char *prefix, const char *kind)
+{
+	if (!prefix)
+		return FAIL(STATUS_INPUT, "which data? --data PREFIX names it, or the source's data block");
+	if (!strcmp(kind, "tokens") || !strcmp(kind, "masked"))
+		return FAIL(STATUS_INPUT, "%s: there are no token shards %s.train.000.tok; `plinth data tokenize` makes them from text",
+			    prefix, prefix);
+	return FAIL(STATUS_INPUT, "%s: there is no data of the kind that the source's data block names, %s", prefix, kind);
+}
+
+Status lm_data(Lm *lm, const char *prefix, Dataset *train, Dataset *validation)
+{
+	const char *path, *kind, *of_validation, *kind_of_validation;
+	if (!prefix)
+		prefix = lm->operand.data;
+	lm->operand.data = prefix;
+	find_source(lm, prefix, true, &path, &kind);
+	find_source(lm, prefix, false, &of_validation, &kind_of_validation);
+	if (!path)
+		return no_source(prefix, kind);
+	TRY(open_source(lm, true, path, kind, train));
+	if (!of_validation)
 		return OK;
-	TRY(shards_open(&lm->arena, validation, v));
-	if (t->tokenizer != v->tokenizer)
-		return FAIL(STATUS_INPUT, "%s and %s were made with different tokenizers", train, validation);
+	TRY(open_source(lm, false, of_validation, kind_of_validation, validation));
+	if (train->tokenizer != validation->tokenizer)
+		return FAIL(STATUS_INPUT, "%s and %s were made with different tokenizers", path, of_validation);
 	return OK;
 }
 
-Status lm_data(Lm *lm, const char *prefix, Shards *train, Shards *validation, bool *has_validation)
+Status lm_held_out(Lm *lm, const char *prefix, Dataset *out)
 {
-	Arena *a = &lm->arena;
+	const char *path, *kind;
 	if (!prefix)
 		prefix = lm->operand.data;
-	if (prefix) {
-		lm->operand.data = prefix;
-		const char *t = arena_printf(a, "%s.train", prefix), *v = arena_printf(a, "%s.val", prefix);
-		if (shards_exist(t))
-			return open_pair(lm, t, shards_exist(v) ? v : NULL, train, validation, has_validation);
-		if (shards_exist(prefix))
-			return open_pair(lm, prefix, NULL, train, validation, has_validation);
-		return FAIL(STATUS_INPUT, "%s: there are no token shards %s.000.tok; `plinth data tokenize` makes them from text",
-			    prefix, t);
-	}
-	const char *t = lm_text(lm, "data.train", NULL), *v = lm_text(lm, "data.validation", NULL);
-	if (!t)
-		return FAIL(STATUS_INPUT, "which data? --data PREFIX names token shards, as `plinth data tokenize -o PREFIX` made them");
-	if (!shards_exist(t))
-		return FAIL(STATUS_INPUT, "the data block names %s, and there are no token shards %s.000.tok; --data PREFIX names others",
-			    t, t);
-	return open_pair(lm, t, v, train, validation, has_validation);
+	find_source(lm, prefix, false, &path, &kind);
+	if (!path && prefix) /* a set by itself */
+		path = dataset_kind(kind)->find(&lm->arena, prefix, true);
+	return path ? open_source(lm, false, path, kind, out) : no_source(prefix, kind);
 }
 
-Status lm_held_out(Lm *lm, const char *prefix, Shards *out)
+u32 lm_evals(const Lm *lm, const char **entry)
 {
-	if (!prefix)
-		prefix = lm->operand.data;
-	const char *v = prefix ? arena_printf(&lm->arena, "%s.val", prefix) : lm_text(lm, "data.validation", NULL);
-	if (!v)
-		return FAIL(STATUS_INPUT, "which data? --data PREFIX names token shards: PREFIX.val, or PREFIX itself");
-	if (!prefix || shards_exist(v))
-		return shards_open(&lm->arena, v, out);
-	return shards_open(&lm->arena, prefix, out);
+	const Program *p = lm->model->program;
+	u32 n = 0;
+	entry[n++] = "eval";
+	for (u32 i = 0; i < p->entry.n && n < LM_EVALS; i++)
+		if (str_starts(str_of(p->entry.v[i]->name), STR(EVALUATE_NAMED)))
+			entry[n++] = p->entry.v[i]->name;
+	return n;
 }
 
 Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)

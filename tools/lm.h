@@ -4,7 +4,8 @@
 #define PL_LM_H
 #include "runtime/checkpoint/weights.h"
 #include "runtime/executor.h"
-#include "runtime/data/shard.h"
+#include "runtime/metrics.h"
+#include "runtime/data/dataset.h"
 #include "tools/driver.h"
 #include "tools/run_folder.h"
 
@@ -31,11 +32,14 @@ PL_MUST_USE Status lm_count(const Lm *lm, const char *key, u64 least, u64 otherw
 PL_MUST_USE Status lm_real(const Lm *lm, const char *key, f64 otherwise, f64 *out);
 const char *lm_text(const Lm *lm, const char *key, const char *otherwise);
 
-/* The shards that --data, the run or the source name; `prefix` NULL: not given. *has_validation is false, and
- * `validation` unset, where there is none. `from` becomes the prefix that the run's folder records, if any. */
-PL_MUST_USE Status lm_data(Lm *lm, const char *prefix, Shards *train, Shards *validation, bool *has_validation);
+/* What --data, the run or the source's data block name; `prefix` NULL: not given. `validation` stays as it is (zeros)
+ * where there is none. What --data said is recorded in the run's folder. */
+PL_MUST_USE Status lm_data(Lm *lm, const char *prefix, Dataset *train, Dataset *validation);
 /* The held-out set alone: PREFIX.val, or PREFIX itself. */
-PL_MUST_USE Status lm_held_out(Lm *lm, const char *prefix, Shards *out);
+PL_MUST_USE Status lm_held_out(Lm *lm, const char *prefix, Dataset *out);
+/* The entries that an evaluation runs: eval, and one for each `eval NAME { }` of the source. At most LM_EVALS. */
+enum { LM_EVALS = 1 + METRICS_NAMED };
+u32 lm_evals(const Lm *lm, const char **entry);
 /* Fails where ids below `tokens` go beyond the model's logits. */
 PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
 

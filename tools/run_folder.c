@@ -124,8 +124,10 @@ static Status write_all(Arena *a, const char *folder, const SourceFile *source, 
 	TRY(io_make_folder(folder));
 	TRY(io_write(arena_printf(a, "%s/" RUN_MODEL, folder), bytes(source->text)));
 	TRY(write_uses(a, folder, source));
-	TRY(io_read(a, tokenizer, &text));
-	TRY(io_write(arena_printf(a, "%s/" RUN_TOKENIZER, folder), bytes(text)));
+	if (tokenizer) {
+		TRY(io_read(a, tokenizer, &text));
+		TRY(io_write(arena_printf(a, "%s/" RUN_TOKENIZER, folder), bytes(text)));
+	}
 	return write_settings(a, folder, model);
 }
 

@@ -3,7 +3,7 @@
  *
  *     model.plinth     the source, and the files that it uses beside it
  *     run.json         preset, settings, data
- *     tokenizer.json
+ *     tokenizer.json   of data that is text
  *
  * so that the folder stands for the model wherever a verb takes one. */
 #ifndef PL_RUN_FOLDER_H
@@ -24,7 +24,7 @@ typedef struct ModelOperand {
 
 PL_MUST_USE Status model_operand(Arena *a, const char *operand, const SourceOptions *given, ModelOperand *out);
 
-/* Writes the three; `tokenizer` is the path of the one to copy. */
+/* Writes the three; `tokenizer` is the path of the one to copy, NULL where the data has none. */
 PL_MUST_USE Status run_folder_write(const char *folder, const SourceFile *source, const ModelOperand *model,
 				    const char *tokenizer);
 

@@ -138,15 +138,14 @@ static Status run(Lm *lm, f64 started)
 			   .cold = cold, .no_probes = no_probes,
 			   .repeat = kernels ? (u32)repeat : 1,
 			   .started = started };
-	Shards shards = { 0 }, validation = { 0 };
-	bool has_validation = false;
+	Dataset train = { 0 }, validation = { 0 };
 	if (data) {
-		TRY(lm_data(lm, data, &shards, &validation, &has_validation));
-		o.data = &shards;
+		TRY(lm_data(lm, data, &train, &validation));
+		o.data = &train;
 	}
 	Bench *b = NEWN(&lm->arena, Bench, point.n);
 	u32 n = 0;
-	Status s = data ? lm_check_vocabulary(lm, shards.vocabulary, "the data's tokenizer") : OK;
+	Status s = lm_check_vocabulary(lm, train.vocabulary, "the data's tokenizer");
 	while (!s && n < point.n) {
 		s = bench_measure(lm, &o, point.v[n], point.n > 1, &b[n]);
 		n++;
@@ -159,8 +158,8 @@ static Status run(Lm *lm, f64 started)
 		s = report(b, n);
 	for (u32 i = 0; i < n; i++)
 		bench_close(&b[i]);
-	shards_close(&shards);
-	shards_close(&validation);
+	dataset_close(&train);
+	dataset_close(&validation);
 	return s;
 }
 

@@ -53,10 +53,10 @@ static Status open_tokenizer(Lm *lm, Tokenizer **out)
 	if (tokenizer_file)
 		return tokenizer_load(&lm->arena, tokenizer_file, out);
 	if (data) {
-		Shards s;
-		TRY(lm_held_out(lm, data, &s));
-		Status why = shards_tokenizer(&lm->arena, &s, out);
-		shards_close(&s);
+		Dataset d;
+		TRY(lm_held_out(lm, data, &d));
+		Status why = dataset_tokenizer(&lm->arena, &d, out);
+		dataset_close(&d);
 		return why;
 	}
 	if (lm->operand.run)

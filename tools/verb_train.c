@@ -19,7 +19,7 @@ static bool resume, check_numerics, timing, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
-	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards PREFIX.train.* and, for validation, PREFIX.val.*" },
+	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "what the data block reads: token shards PREFIX.train.*, PREFIX.val.*; see docs/language.md" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "as --set train.steps=N" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of first values, data order and dropout; 0 by default" },
 	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
@@ -57,7 +57,7 @@ static const Command command = {
 typedef struct Job {
 	Lm lm;
 	const char *folder;
-	Shards train, validation;
+	Dataset train, validation;
 	bool has_validation;
 	LmRun run;     /* the step and its validation */
 	LmRun writer;  /* samples: `forward` for one text, with a copy of the parameters */
@@ -143,12 +143,6 @@ static void count_parameters(const Package *p, f64 *elements, u32 *tensors, f64 
 	}
 }
 
-static void print_shards(FILE *to, const char *what, const Shards *s)
-{
-	fprintf(to, "%s%llu tokens (%.2f characters each)", what, (unsigned long long)s->count,
-		s->count ? (f64)s->text_characters / (f64)s->count : 0.0);
-}
-
 static u64 all_bytes(const Job *j)
 {
 	return executor_bytes(j->run.executor) + (j->writer.executor ? executor_bytes(j->writer.executor) : 0);
@@ -167,9 +161,9 @@ static void print_plan(FILE *to, Job *j, u64 from)
 	if (frozen > 0)
 		fprintf(to, ", %s of them frozen", lm_scaled(a, frozen));
 	fputc('\n', to);
-	print_shards(to, "data      ", &j->train);
+	fprintf(to, "data      %s", j->train.kind->describe(&j->train, a));
 	if (j->has_validation)
-		print_shards(to, ", held out ", &j->validation);
+		fprintf(to, ", held out %s", j->validation.kind->describe(&j->validation, a));
 	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro");
 	const PackageTensor *t = &first->input[0];
 	u32 times = j->config.accumulate;
@@ -178,9 +172,15 @@ static void print_plan(FILE *to, Job *j, u64 from)
 		flops += more->model_flops * (times - 1);
 		full += more->model_flops_full * (times - 1);
 	}
-	u64 tokens = (u64)t->dim[0] * (u64)t->dim[1] * times;
-	fprintf(to, "\nstep      %lld texts of %lld tokens%s: %llu tokens, %sFLOP", (long long)t->dim[0], (long long)t->dim[1],
-		times > 1 ? arena_printf(a, ", %u times", times) : "", (unsigned long long)tokens, lm_scaled(a, flops));
+	const char *unit = j->train.kind->unit;
+	if (j->train.shards.n) {
+		u64 tokens = (u64)t->dim[0] * (u64)t->dim[1] * times;
+		fprintf(to, "\nstep      %lld texts of %lld tokens%s: %llu tokens, %sFLOP", (long long)t->dim[0], (long long)t->dim[1],
+			times > 1 ? arena_printf(a, ", %u times", times) : "", (unsigned long long)tokens, lm_scaled(a, flops));
+	} else {
+		fprintf(to, "\nstep      %lld %s%s, %sFLOP", (long long)t->dim[0], unit,
+			times > 1 ? arena_printf(a, ", %u times", times) : "", lm_scaled(a, flops));
+	}
 	if (full > flops)
 		fprintf(to, " (%sFLOP with attention's full square)", lm_scaled(a, full));
 	fprintf(to, ", %s\nmemory    %llu bytes (%s): parameters, optimizer, gradients %s, the step's values %s",
@@ -283,9 +283,16 @@ static void print_end(Job *j, const TrainingEnd *e)
 		fprintf(to, " (%.1f%% of measured peak)", 100 * e->tflops * 1e12 / j->config.peak);
 	fprintf(to, "; memory %s planned, %s of the program itself, %s the most in use by the process\n",
 		lm_bytes(a, all_bytes(j)), lm_bytes(a, j->own_bytes), lm_bytes(a, e->resident_bytes));
-	if (e->has_validation)
-		fprintf(to, "held out: loss %.5f per token, %.4f bits per character, %.4f bits per byte\n", e->validation.loss,
-			bits_per_character(&e->validation, &j->validation), bits_per_byte(&e->validation, &j->validation));
+	if (!e->has_validation)
+		return;
+	if (j->validation.kind == &dataset_tokens)
+		fprintf(to, "held out: loss %.5f per token, %.4f bits per character, %.4f bits per byte", e->validation.loss,
+			bits_per_character(&e->validation, &j->validation.shards), bits_per_byte(&e->validation, &j->validation.shards));
+	else
+		fprintf(to, "held out: loss %.5f", e->validation.loss);
+	for (u32 i = 0; i < e->last.nnamed; i++)
+		fprintf(to, ", %s %.4f", e->last.named[i].name, e->last.named[i].value);
+	fputc('\n', to);
 }
 
 /* ---- the run ---- */
@@ -293,9 +300,11 @@ static void print_end(Job *j, const TrainingEnd *e)
 static Status compile(Job *j)
 {
 	Lm *lm = &j->lm;
-	const char *entry[] = { "init", "micro", "update", "eval" };
-	LmCompile how = { .entry = entry, .nentry = j->has_validation ? 4 : 3, .precision = lm->model->precision,
-			  .accumulate = lm->model->accumulate > 1, .run = &where };
+	const char *entry[3 + LM_EVALS] = { "init", "micro", "update" };
+	LmCompile how = { .entry = entry, .nentry = 3, .precision = lm->model->precision, .accumulate = lm->model->accumulate > 1,
+			  .run = &where };
+	if (j->has_validation)
+		how.nentry += lm_evals(lm, entry + 3);
 	TRY(lm_sizes(lm, 0, 0, &how.sizes));
 	TRY(lm_compile(lm, &how, &j->run));
 	if (!j->samples)
@@ -375,10 +384,11 @@ static Status train(Job *j, TrainingEnd *end)
 
 static Status open_data(Job *j)
 {
-	TRY(lm_data(&j->lm, data, &j->train, &j->validation, &j->has_validation));
+	TRY(lm_data(&j->lm, data, &j->train, &j->validation));
+	j->has_validation = j->validation.kind != NULL;
 	TRY(lm_check_vocabulary(&j->lm, j->train.vocabulary, "the data's tokenizer"));
 	if (j->samples)
-		TRY(shards_tokenizer(&j->lm.arena, &j->train, &j->tokenizer));
+		TRY(dataset_tokenizer(&j->lm.arena, &j->train, &j->tokenizer));
 	j->config.train = &j->train;
 	j->config.validation = j->has_validation ? &j->validation : NULL;
 	return OK;
@@ -435,8 +445,8 @@ int verb_train(int argc, char **argv)
 	if (!s)
 		s = run(&j, &end);
 	status = s ? lm_failed("train", &j.lm, s) : end.signal ? 128 + end.signal : 0;
-	shards_close(&j.train);
-	shards_close(&j.validation);
+	dataset_close(&j.train);
+	dataset_close(&j.validation);
 	lm_close(&j.lm);
 	arena_free(&a);
 	return status;

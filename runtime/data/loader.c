@@ -1,4 +1,4 @@
-/* runtime/data/loader.c: see loader.h. Which window comes at an index is a function, not a list: a
+/* runtime/data/loader.c: see loader.h. Which row comes at an index is a function, not a list: a
  * permutation of n things is a Feistel network on the next even power of two, applied again until
  * the result is below n (cycle walking: Black and Rogaway, 2002). So a position is two numbers,
  * restoring it costs nothing, and there is no memory in the size of the corpus. */
@@ -11,11 +11,11 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { BLOCK_WINDOWS = 64, POOL_WINDOWS = 256 * BLOCK_WINDOWS, FEISTEL_ROUNDS = 8 };
+enum { BLOCK_ROWS = 64, POOL_ROWS = 256 * BLOCK_ROWS, FEISTEL_ROUNDS = 8 };
 
 /* A batch read ahead, or why there is none. */
 typedef struct Slot {
-	i32 *tokens, *targets;
+	u8 *input[DATA_INPUTS];
 	u32 rows;
 	bool more;
 	LoaderPosition after;
@@ -24,10 +24,12 @@ typedef struct Slot {
 } Slot;
 
 struct Loader {
-	const Shards *shards;
+	const Dataset *data;
+	const void *bound;
+	u64 units; /* of a row */
 	LoaderConfig config;
 	u32 local;               /* rows of this rank */
-	i32 *window;             /* T + 1 ids */
+	u64 row[DATA_INPUTS];    /* bytes of a row of each input */
 	LoaderPosition position; /* of the next batch that is given out */
 	Failure failure;         /* what loader_next says from the first failure on */
 	bool failed;
@@ -44,15 +46,6 @@ struct Loader {
 	LoaderPosition reading; /* the thread's own while it runs */
 };
 
-/* SplitMix64's finalizer (Steele, Lea, Flood, 2014): every bit depends on every bit. */
-static u64 mix(u64 x)
-{
-	x += 0x9e3779b97f4a7c15u;
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return x ^ x >> 31;
-}
-
 /* Where `i` of n goes in the permutation that `key` names. */
 static u64 permute(u64 key, u64 n, u64 i)
 {
@@ -64,7 +57,7 @@ static u64 permute(u64 key, u64 n, u64 i)
 		u64 left = i >> half, right = i & mask;
 		for (u32 round = 0; round < FEISTEL_ROUNDS; round++) {
 			u64 was = right;
-			right = left ^ (mix(key ^ mix(right << 8 | round)) & mask);
+			right = left ^ (data_mix(key, data_mix(0, right << 8 | round)) & mask);
 			left = was;
 		}
 		i = left << half | right;
@@ -75,101 +68,75 @@ static u64 permute(u64 key, u64 n, u64 i)
 /* A number for one use of the seed; uses do not meet. */
 static u64 draw(const Loader *l, u64 use, u64 epoch, u64 index)
 {
-	return mix(mix(mix(l->config.seed + use) ^ epoch) ^ index);
+	return data_mix(data_mix(data_mix(0, l->config.seed + use), epoch), index);
 }
 
-/* Below n, even to one part in 2^64 / n. */
-static u64 below(u64 random, u64 n)
+static DataWalk walk_of(const Loader *l, u64 epoch)
 {
-	return (u64)((unsigned __int128)random * n >> 64);
+	return l->config.order == LOADER_SEQUENTIAL ? (DataWalk){ .once = true } :
+						      (DataWalk){ .shift = epoch ? draw(l, 1, epoch, 0) : 0 };
 }
 
-/* Ids before the first window of an epoch. */
-static u64 offset_of(const Loader *l, u64 epoch)
+u64 loader_rows(const Loader *l, u64 epoch)
 {
-	u64 targets = l->shards->count - 1, T = l->config.window;
-	if (l->config.order != LOADER_SHUFFLE || !epoch)
-		return 0;
-	/* at least one window stays */
-	return below(draw(l, 1, epoch, 0), MIN(T, targets - T + 1));
+	return l->data->kind->rows(l->data, l->bound, walk_of(l, epoch));
 }
 
-u64 loader_windows(const Loader *l, u64 epoch)
+/* The row that comes at `index` of an epoch of n. */
+static u64 row_at(const Loader *l, u64 epoch, u64 index, u64 n)
 {
-	u64 targets = l->shards->count - 1, T = l->config.window;
 	if (l->config.order == LOADER_SEQUENTIAL)
-		return (targets + T - 1) / T;
-	if (l->config.order == LOADER_RANDOM)
-		return UINT64_MAX;
-	return (targets - offset_of(l, epoch)) / T;
-}
-
-/* The id at which the window number `index` of an epoch begins. */
-static u64 start_of(const Loader *l, u64 epoch, u64 index)
-{
-	u64 T = l->config.window;
-	if (l->config.order == LOADER_SEQUENTIAL)
-		return index * T;
-	if (l->config.order == LOADER_RANDOM)
-		return below(draw(l, 2, epoch, index), l->shards->count - T);
-	u64 n = loader_windows(l, epoch), pool = index / POOL_WINDOWS, first = pool * POOL_WINDOWS;
-	u64 place = first +
-		    permute(draw(l, 3, epoch, pool), MIN(POOL_WINDOWS, n - first), index - first);
+		return index;
+	u64 pool = index / POOL_ROWS, first = pool * POOL_ROWS;
+	u64 place = first + permute(draw(l, 3, epoch, pool), MIN(POOL_ROWS, n - first), index - first);
 	/* the last block, if it is not a whole one, stays the last */
-	u64 block = place / BLOCK_WINDOWS, whole = n / BLOCK_WINDOWS;
+	u64 block = place / BLOCK_ROWS, whole = n / BLOCK_ROWS;
 	if (block < whole)
 		block = permute(draw(l, 4, epoch, 0), whole, block);
-	return offset_of(l, epoch) + (block * BLOCK_WINDOWS + place % BLOCK_WINDOWS) * T;
+	return block * BLOCK_ROWS + place % BLOCK_ROWS;
 }
 
-/* One row; nothing of it is real past the end of a sequential walk. */
-static Status read_row(Loader *l, u64 epoch, u64 index, i32 *tokens, i32 *targets, bool *real)
+/* Row `to` of a batch; nothing of it is real past the end of a sequential walk. */
+static Status read_row(const Loader *l, u64 epoch, u64 index, u64 n, u32 to, u8 *const *batch, bool *real)
 {
-	u32 T = l->config.window;
-	u64 n = 0, start = 0;
-	*real = index < loader_windows(l, epoch);
-	if (*real) {
-		start = start_of(l, epoch, index);
-		n = MIN((u64)T, l->shards->count - 1 - start);
-		TRY(shards_read(l->shards, start, n + 1, l->window));
+	u8 *part[DATA_INPUTS];
+	for (u32 i = 0; i < l->config.input.n; i++)
+		part[i] = batch[i] + to * l->row[i];
+	*real = index < n;
+	if (!*real) {
+		l->data->kind->pad(l->bound, part);
+		return OK;
 	}
-	memcpy(tokens, l->window, n * sizeof *tokens);
-	memcpy(targets, l->window + 1, n * sizeof *targets);
-	for (u64 i = n; i < T; i++) {
-		tokens[i] = 0;
-		targets[i] = l->config.ignore;
-	}
-	return OK;
+	DataPlace at = { .walk = walk_of(l, epoch), .row = row_at(l, epoch, index, n), .random = draw(l, 5, epoch, index) };
+	return l->data->kind->read(l->data, l->bound, &at, part);
 }
 
 /* This rank's rows of the batch at *at, which goes on to the next. */
-static Status read_batch(Loader *l, LoaderPosition *at, i32 *tokens, i32 *targets, u32 *rows,
-			 bool *more)
+static Status read_batch(const Loader *l, LoaderPosition *at, u8 *const *batch, u32 *rows, bool *more)
 {
 	u32 B = l->config.batch, from = l->config.rank * l->local;
-	u64 windows = loader_windows(l, at->epoch);
+	u64 n = loader_rows(l, at->epoch);
 	bool once = l->config.order == LOADER_SEQUENTIAL;
 	*rows = 0;
-	*more = !once || at->index < windows;
+	*more = !once || at->index < n;
 	if (!*more)
 		return OK;
 	LoaderPosition next = *at;
 	for (u32 row = 0; row < B; row++) {
-		if (!once && next.index == windows) {
+		if (!once && next.index == n) {
 			next.epoch++;
 			next.index = 0;
-			windows = loader_windows(l, next.epoch);
+			n = loader_rows(l, next.epoch);
 		}
 		if (row >= from && row < from + l->local) {
-			size_t to = (size_t)(row - from) * l->config.window;
 			bool real;
-			TRY(read_row(l, next.epoch, next.index, tokens + to, targets + to, &real));
+			TRY(read_row(l, next.epoch, next.index, n, row - from, batch, &real));
 			*rows += real;
 		}
 		next.index++;
 	}
 	if (once)
-		next.index = MIN(next.index, windows);
+		next.index = MIN(next.index, n);
 	*at = next;
 	return OK;
 }
@@ -190,7 +157,7 @@ static void *read_ahead(void *loader)
 			break;
 		/* Between taken and filled + 1 the slot is this thread's alone. */
 		Slot *s = &l->slot[filled % l->config.ahead];
-		Status why = read_batch(l, &l->reading, s->tokens, s->targets, &s->rows, &s->more);
+		Status why = read_batch(l, &l->reading, s->input, &s->rows, &s->more);
 		s->failed = why != OK;
 		if (why)
 			s->failure = *why;
@@ -231,7 +198,7 @@ static void stop(Loader *l)
 	l->running = false;
 }
 
-static Status take(Loader *l, i32 *tokens, i32 *targets, u32 *rows, bool *more)
+static Status take(Loader *l, u8 *const *batch, u32 *rows, bool *more)
 {
 	pthread_mutex_lock(&l->lock);
 	while (l->filled == l->taken)
@@ -244,9 +211,8 @@ static Status take(Loader *l, i32 *tokens, i32 *targets, u32 *rows, bool *more)
 		return &s->failure;
 	if (!s->more)
 		return OK; /* the slot stays, and says so again */
-	size_t size = (size_t)l->local * l->config.window * sizeof *tokens;
-	memcpy(tokens, s->tokens, size);
-	memcpy(targets, s->targets, size);
+	for (u32 i = 0; i < l->config.input.n; i++)
+		memcpy(batch[i], s->input[i], l->local * l->row[i]);
 	l->position = s->after;
 	pthread_mutex_lock(&l->lock);
 	l->taken++;
@@ -257,42 +223,48 @@ static Status take(Loader *l, i32 *tokens, i32 *targets, u32 *rows, bool *more)
 
 /* ---------------------------------------------------------------------------------------------- */
 
-static Status check(const Shards *shards, const LoaderConfig *c)
+static Status check(const LoaderConfig *c)
 {
-	u64 least = c->order == LOADER_SEQUENTIAL ? 2 : (u64)c->window + 1;
-	const char *path = shards->n ? shards->shard[0].path : "the data";
-	if (!c->batch || !c->window)
-		return FAIL(STATUS_INPUT, "a batch has at least one row of at least one token");
+	if (!c->batch || !c->input.n)
+		return FAIL(STATUS_INPUT, "a batch has at least one row of at least one input");
 	if (c->rank >= c->ranks || c->batch % c->ranks)
 		return FAIL(STATUS_INPUT, "a batch of %u rows cannot be divided among %u ranks",
 			    c->batch, c->ranks);
-	if (shards->count < least)
-		return FAIL(STATUS_INPUT,
-			    "%s: %llu tokens are too few for a window of %u and its targets", path,
-			    (unsigned long long)shards->count, c->window);
 	return OK;
 }
 
-Status loader_open(Arena *a, const Shards *shards, LoaderConfig config, Loader **out)
+/* What decides the order and what rows hold, but for the data: positions of others are refused. */
+static u64 order_hash(const Loader *l)
+{
+	u64 h = XXH3_64bits(l->data->kind->name, strlen(l->data->kind->name));
+	u64 order[] = { (u64)l->config.order, l->config.seed, BLOCK_ROWS, POOL_ROWS };
+	h = XXH3_64bits_withSeed(order, sizeof order, h);
+	for (u32 i = 0; i < l->config.input.n; i++) {
+		const PackageTensor *t = &l->config.input.input[i];
+		h = XXH3_64bits_withSeed(t->name, strlen(t->name), h);
+		for (u32 k = 1; k < t->rank; k++)
+			h = XXH3_64bits_withSeed(&t->dim[k], sizeof t->dim[k], h);
+	}
+	return h;
+}
+
+Status loader_open(Arena *a, const Dataset *data, LoaderConfig config, Loader **out)
 {
 	if (!config.ranks)
 		config.ranks = 1;
-	TRY(check(shards, &config));
+	TRY(check(&config));
 	Loader *l = NEW(a, Loader);
-	u64 order[] = { (u64)config.order, config.window, config.seed, BLOCK_WINDOWS,
-			POOL_WINDOWS };
-	*l = (Loader){ .shards = shards,
-		       .config = config,
-		       .local = config.batch / config.ranks,
-		       .window = NEWN(a, i32, (size_t)config.window + 1),
-		       .position = { .data = shards->hash,
-				     .order = XXH3_64bits(order, sizeof order) } };
-	size_t size = (size_t)l->local * config.window;
-	l->slot = NEWN(a, Slot, config.ahead);
-	for (u32 i = 0; i < config.ahead; i++) {
-		l->slot[i].tokens = NEWN(a, i32, size);
-		l->slot[i].targets = NEWN(a, i32, size);
-	}
+	*l = (Loader){ .data = data, .config = config, .local = config.batch / config.ranks };
+	TRY(data->kind->bind(a, data, config.input, &l->bound, &l->units));
+	for (u32 i = 0; i < config.input.n; i++)
+		l->row[i] = config.input.input[i].bytes / (u64)config.input.input[i].dim[0];
+	l->position = (LoaderPosition){ .data = data->hash, .order = order_hash(l) };
+	if (!loader_rows(l, 0))
+		return FAIL(STATUS_INPUT, "%s: %s are too few for one row of a batch", data->path, data->kind->describe(data, a));
+	l->slot = NEWN(a, Slot, config.ahead + 1);
+	for (u32 k = 0; k < config.ahead; k++)
+		for (u32 i = 0; i < config.input.n; i++)
+			l->slot[k].input[i] = arena_push(a, 1, l->local * l->row[i] + 1, 16);
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->changed, NULL);
 	*out = l;
@@ -311,18 +283,22 @@ void loader_close(Loader *l)
 	pthread_cond_destroy(&l->changed);
 }
 
-Status loader_next(Loader *l, i32 *tokens, i32 *targets, u32 *rows, bool *more)
+Status loader_next(Loader *l, u8 *const *batch, u32 *rows, bool *more)
 {
 	if (l->failed)
 		return &l->failure;
-	Status s = l->running ? take(l, tokens, targets, rows, more)
-			      : read_batch(l, &l->position, tokens, targets, rows, more);
+	Status s = l->running ? take(l, batch, rows, more) : read_batch(l, &l->position, batch, rows, more);
 	if (s) {
 		l->failure = *s;
 		l->failed = true;
 		return &l->failure;
 	}
 	return OK;
+}
+
+u64 loader_units(const Loader *l)
+{
+	return l->units;
 }
 
 LoaderPosition loader_position(const Loader *l)
@@ -334,15 +310,15 @@ Status loader_seek(Loader *l, LoaderPosition to)
 {
 	if (to.data != l->position.data)
 		return FAIL(STATUS_INPUT, "the position is one in other data than %s",
-			    l->shards->shard[0].path);
+			    l->data->path);
 	if (to.order != l->position.order)
 		return FAIL(STATUS_INPUT,
-			    "the position is one with another seed, window or order than "
+			    "the position is one with another seed, other inputs or another order than "
 			    "those of this run");
-	if (to.index > loader_windows(l, to.epoch))
-		return FAIL(STATUS_INPUT, "the position is past the end: window %llu of %llu",
+	if (to.index > loader_rows(l, to.epoch))
+		return FAIL(STATUS_INPUT, "the position is past the end: row %llu of %llu",
 			    (unsigned long long)to.index,
-			    (unsigned long long)loader_windows(l, to.epoch));
+			    (unsigned long long)loader_rows(l, to.epoch));
 	stop(l);
 	l->position = to;
 	l->failed = false;

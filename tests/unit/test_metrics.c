@@ -12,14 +12,14 @@
 
 static const StepMetrics all = { .step = 500,
 				 .total = 20000,
-				 .tokens = 4096000,
+				 .units = 4096000,
 				 .memory_bytes = 1288490189,
 				 .train_loss = 2.34567,
 				 .validation_loss = 2.5,
 				 .gradient_norm = 0.5321,
 				 .learning_rate = 6e-4,
 				 .step_ms = 123.4,
-				 .tokens_per_second = 66640,
+				 .units_per_second = 66640,
 				 .tflops = 0.18349,
 				 .mfu = 0.412,
 				 .peak_share = 0.61,
@@ -38,16 +38,21 @@ static void text_has_every_number(void **state)
 	assert_string_equal(metrics_text(&a, &m, 0), "step 3");
 	m.train_loss = NAN;
 	m.step_ms = 4.567;
-	m.tokens_per_second = 1.2345e6;
+	m.units_per_second = 1.2345e6;
 	m.tflops = 812.34;
 	m.memory_bytes = 3 << 20;
 	m.eta_seconds = 100000;
 	assert_string_equal(metrics_text(&a, &m, 0), "step 3  loss nan  4.57 ms  1.23M tokens/s  "
 			    "812.3 TFLOPS/device  3.0 MiB  ETA 1d 03h");
-	m.tokens_per_second = 999.6; /* rounds up to the next unit */
+	m.unit = "images";
+	m.units = 3000;
+	m.named[m.nnamed++] = (NamedMetric){ "accuracy", 0.88125 };
+	assert_non_null(strstr(metrics_json(&a, &m), "\"images\": 3000, "));
+	assert_non_null(strstr(metrics_json(&a, &m), "\"accuracy\": 0.88125, \"step_ms\""));
+	m.units_per_second = 999.6; /* rounds up to the next unit */
 	m.step_ms = 99999;
 	m.eta_seconds = INFINITY;
-	assert_string_equal(metrics_text(&a, &m, 0), "step 3  loss nan  100.0 s  1.00k tokens/s  "
+	assert_string_equal(metrics_text(&a, &m, 0), "step 3  loss nan  accuracy 0.8812  100.0 s  1.00k images/s  "
 			    "812.3 TFLOPS/device  3.0 MiB  ETA ?");
 	arena_free(&a);
 }

@@ -216,7 +216,7 @@ static Package *package(i64 batch)
 
 /* ---- data: a text of the characters a..h, with probabilities 1/2, 1/4, ... ---- */
 
-static Shards set(const char *name, u32 n, u32 seed)
+static Dataset set(const char *name, u32 n, u32 seed)
 {
 	static const char letters[] = "aaaabbcdefgh";
 	Buf text = { .arena = &arena };
@@ -240,10 +240,10 @@ static Shards set(const char *name, u32 n, u32 seed)
 	good(shard_writer_add(w, ids.v, ids.n));
 	good(shard_writer_finish(w));
 	good(shards_open(&arena, prefix, &s));
-	return s;
+	return dataset_of_shards(&s);
 }
 
-static Shards train_set, validation_set;
+static Dataset train_set, validation_set;
 
 /* ---- a run ---- */
 
@@ -333,17 +333,17 @@ static void learns(void **state)
 	assert_int_equal(r.end.step, 120);
 	/* the entropy of the letters' frequencies in the training text is the best that can be */
 	f64 count[V] = { 0 }, best = 0;
-	i32 *id = NEWN(&arena, i32, train_set.count);
-	good(shards_read(&train_set, 0, train_set.count, id));
-	for (u64 i = 0; i < train_set.count; i++)
+	i32 *id = NEWN(&arena, i32, train_set.shards.count);
+	good(shards_read(&train_set.shards, 0, train_set.shards.count, id));
+	for (u64 i = 0; i < train_set.shards.count; i++)
 		count[id[i]]++;
 	for (int i = 0; i < V; i++)
-		best -= count[i] / (f64)train_set.count * log(count[i] / (f64)train_set.count);
+		best -= count[i] / (f64)train_set.shards.count * log(count[i] / (f64)train_set.shards.count);
 	/* w begins within 0.1 of 0 */
 	assert_true(fabs(r.loss[1] - log(V)) < 0.15);
 	assert_true(r.end.validation.loss > 0.9 * best && r.end.validation.loss < best * 1.05);
 	assert_true(r.end.has_validation && r.end.validation.whole);
-	assert_int_equal((int)r.end.validation.targets, (int)validation_set.count - 1);
+	assert_int_equal((int)r.end.validation.targets, (int)validation_set.shards.count - 1);
 	assert_true(r.validation[10] != METRIC_UNKNOWN && r.validation[11] == METRIC_UNKNOWN);
 	assert_int_equal(r.samples, 3);
 	assert_int_equal(r.saves, 3); /* 50, 100, the end */
@@ -358,7 +358,7 @@ static void learns(void **state)
 	f64 full = strtod(strstr(text.s, "\"tflops_per_device_full_square\": ") + 33, NULL);
 	assert_true(fabs(full / half - 1.5) < 1e-9);
 	/* bits: characters are tokens here */
-	assert_true(fabs(bits_per_character(&r.end.validation, &validation_set) - r.end.validation.loss / M_LN2) < 1e-12);
+	assert_true(fabs(bits_per_character(&r.end.validation, &validation_set.shards) - r.end.validation.loss / M_LN2) < 1e-12);
 }
 
 /* Gradients are sums: two micro-steps of B rows are one of 2 B rows. */
@@ -530,7 +530,7 @@ static void refuses(void **state)
 	TrainingConfig c = usual("refused", 3);
 	c.executor = x;
 	Status s = training_open(&arena, &c, &t);
-	assert_true(s && strstr(s->text, "'labels' of entry 'micro_first' has no source"));
+	assert_true(s && strstr(s->text, "the input 'labels' has no source; tokens("));
 	p->entry[1].input[1].name = "targets";
 	p->entry[4].name = "other";
 	s = training_open(&arena, &c, &t);
