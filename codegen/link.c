@@ -1,5 +1,6 @@
 /* codegen/link.c: see link.h. */
 #include "codegen/link.h"
+#include "support/map.h"
 
 #include <string.h>
 
@@ -34,6 +35,25 @@ static const char *file_of(const Diag *d, Loc loc)
 	return loc.line && loc.file < d->nsource ? d->source[loc.file].path : "";
 }
 
+static void set_place(PackageSlot *to, const EntryPlan *e, u32 buffer)
+{
+	const PlanBuffer *b = &e->buffer.v[buffer];
+	if (b->kind == MEMORY_PERSISTENT) {
+		to->place = PACKAGE_PERSISTENT;
+		to->which = b->persistent;
+	}
+	for (u32 i = 0; i < e->input.n; i++)
+		if (e->input.v[i] == buffer) {
+			to->place = PACKAGE_INPUT;
+			to->which = i;
+		}
+	for (u32 i = 0; i < e->result.n; i++)
+		if (e->result.v[i] == buffer) {
+			to->place = PACKAGE_RESULT;
+			to->which = i;
+		}
+}
+
 static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s,
 			KernelFunction *const *function)
 {
@@ -49,6 +69,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 					 .pitch = (u64)of->pitch, .dtype = (u8)of->dtype, .read = of->read,
 					 .written = of->written, .name = of->name, .file = file_of(plan->ir->diag, b->loc),
 					 .line = b->loc.line };
+		set_place(&info[i], e, s->slot[i]);
 	}
 	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
@@ -58,6 +79,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 		.slot_info = info,
 		.nslot = k->slot.n,
 		.number = number,
+		.nnumber = kernel_numbers(k, NULL),
 		.workspace = s->workspace == NONE ? 0 : e->buffer.v[s->workspace].offset,
 		.has_workspace = s->workspace != NONE,
 		.tasks = COPYN(arena, i64, needs.tasks, needs.nphase),
@@ -108,4 +130,22 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 	p->thread_scratch = plan->thread_scratch;
 	p->fingerprint = hash_bytes(program_hash(program), machine.s, machine.n);
 	return p;
+}
+
+void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, Package *package)
+{
+	Map seen = { .arena = arena };
+	Interner names = { .arena = arena };
+	package->symbol = NEWN(arena, const char *, plan->kernel.n + 1);
+	package->nsymbol = 0;
+	for (u32 e = 0; e < package->nentry; e++)
+		for (u32 s = 0; s < package->entry[e].nstep; s++) {
+			const char *name = intern_z(&names, symbol[plan->entry.v[e]->step.v[s].kernel]);
+			const u64 *at = map_get(&seen, MAP_KEY(name));
+			package->entry[e].step[s].code = at ? (u32)*at : package->nsymbol;
+			if (at)
+				continue;
+			map_put(&seen, MAP_KEY(name), package->nsymbol);
+			package->symbol[package->nsymbol++] = name;
+		}
 }

@@ -49,8 +49,19 @@ typedef struct PackageBuffer {
 	bool frozen;
 } PackageBuffer;
 
+/* Whose memory a slot is. */
+typedef enum PackagePlace {
+	PACKAGE_TRANSIENT,  /* nobody's: `which` is 0 */
+	PACKAGE_PERSISTENT, /* Package.buffer[which] */
+	PACKAGE_INPUT,      /* PackageEntry.input[which] */
+	PACKAGE_RESULT,     /* PackageEntry.result[which] */
+	PACKAGE_PLACES
+} PackagePlace;
+
 /* What a slot of a launch is, for checks and reports; code does not look at it. */
 typedef struct PackageSlot {
+	u8 place; /* PackagePlace */
+	u32 which;
 	u64 elements;
 	u64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 	u8 dtype;         /* PackageDtype */
@@ -114,6 +125,7 @@ typedef struct PackageMatmul {
 
 typedef struct PackageStep {
 	KernelFunction *function;    /* of the CPU */
+	u32 code;                    /* its index into Package.symbol */
 	const PackageGrid *grid;     /* of CUDA: [nphase]; NULL where only `matmul` can run it */
 	const PackageMatmul *matmul; /* of CUDA: the same step by a library; NULL where there is none. Where both are
 				      * given, the runtime measures which is faster */
@@ -124,7 +136,8 @@ typedef struct PackageStep {
 	const u64 *slot;      /* [nslot] offsets in the arena */
 	const PackageSlot *slot_info; /* [nslot] */
 	u32 nslot;
-	const i64 *number;
+	const i64 *number;    /* [nnumber] */
+	u32 nnumber;
 	u64 workspace;        /* offset in the arena */
 	bool has_workspace;
 	const i64 *tasks;     /* [nphase] */
@@ -151,6 +164,8 @@ typedef struct Package {
 	u32 nbuffer;
 	PackageEntry *entry;
 	u32 nentry;
+	const char **symbol; /* CPU: the names of the steps' functions */
+	u32 nsymbol;
 	PackageImage *image; /* CUDA: what grids are in */
 	u32 nimage;
 	const char *device;  /* what runs it: "cpu", "cuda" */
@@ -159,5 +174,14 @@ typedef struct Package {
 } Package;
 
 const PackageEntry *package_entry(const Package *p, const char *name); /* or NULL */
+
+/* ---- as bytes (codegen/package_codec.c) ---- */
+
+/* All of it but functions' addresses; the same package gives the same bytes. */
+Blob package_encode(Arena *arena, const Package *p);
+/* Gives what was encoded: texts and images lie in `bytes`, the rest in `arena`, functions are NULL. Trusts nothing:
+ * every number is checked against the others, so that what runs the package stays within its arena. NULL, or what is
+ * wrong with the bytes. */
+PL_MUST_USE const char *package_decode(Arena *arena, Blob bytes, Package *out);
 
 #endif

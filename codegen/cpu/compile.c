@@ -88,6 +88,11 @@ const CpuMachine *cpu_compiler_machine(const CpuCompiler *c)
 	return &c->machine;
 }
 
+const char *cpu_compiler_prefix(const CpuCompiler *c)
+{
+	return c->options.prefix ? c->options.prefix : "";
+}
+
 CpuTimes cpu_compiler_times(const CpuCompiler *c)
 {
 	return c->times;

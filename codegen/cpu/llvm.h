@@ -124,6 +124,7 @@ typedef struct CpuOptions {
 	const char *passes; /* LLVM's text of a pipeline; NULL: ours */
 	bool quick;         /* little optimization in code generation: a fifth of its time */
 	Cache *cache;       /* of objects; NULL: none */
+	const char *prefix; /* of the names of kernels' functions; NULL: none */
 } CpuOptions;
 
 /* Seconds, of the threads together, since the compiler was made. */
@@ -135,6 +136,7 @@ typedef struct CpuTimes {
 PL_MUST_USE Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out);
 void cpu_compiler_destroy(CpuCompiler *c);
 const CpuMachine *cpu_compiler_machine(const CpuCompiler *c);
+const char *cpu_compiler_prefix(const CpuCompiler *c); /* "" where there is none */
 CpuTimes cpu_compiler_times(const CpuCompiler *c);
 
 /* One module, and so one object. `emit` may run on any thread, and must emit the same each time. */

@@ -2,6 +2,7 @@
  * what a CPU of another name has, so the names that may be given are a table of levels. What is of
  * one architecture only stands between its #if and #endif. */
 #include "codegen/cpu/machine.h"
+#include "support/cpu_features.h"
 
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
@@ -9,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
 
 /* Is "+feature" in the list, and not taken out again after it? */
 static bool has(const char *features, const char *feature)
@@ -26,39 +25,44 @@ static bool has(const char *features, const char *feature)
 	return found;
 }
 
-#define AVX2   "+avx,+avx2,+fma,+f16c"
-#define AVX512 AVX2 ",+avx512f,+avx512bw,+avx512dq,+avx512vl"
+#if defined(__x86_64__)
 
-/* What the emitters ask about, by name; the test compares it with the code LLVM makes. */
+#define V2     "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
+#define AVX2   V2 ",+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe"
+#define AVX512 AVX2 ",+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512cd"
+#define ICE    ",+avx512vnni,+avx512vbmi,+avx512vbmi2,+avx512bitalg,+avx512vpopcntdq,+avx512ifma,+gfni,+vaes,+vpclmulqdq"
+
+/* What the emitters ask about, by name, and what else code for it may use; the test compares it with the code LLVM
+ * makes. */
 static const struct {
 	const char *name, *features;
 } known[] = {
 	{ "x86-64", "" },
-	{ "x86-64-v2", "" },
-	{ "nehalem", "" },
-	{ "westmere", "" },
+	{ "x86-64-v2", V2 },
+	{ "nehalem", V2 },
+	{ "westmere", V2 },
 	{ "x86-64-v3", AVX2 },
 	{ "haswell", AVX2 },
 	{ "broadwell", AVX2 },
 	{ "skylake", AVX2 },
-	{ "alderlake", AVX2 },
-	{ "raptorlake", AVX2 },
-	{ "znver1", AVX2 },
-	{ "znver2", AVX2 },
-	{ "znver3", AVX2 },
+	{ "alderlake", AVX2 ",+gfni,+vaes,+vpclmulqdq,+avxvnni" },
+	{ "raptorlake", AVX2 ",+gfni,+vaes,+vpclmulqdq,+avxvnni" },
+	{ "znver1", AVX2 ",+sse4a" },
+	{ "znver2", AVX2 ",+sse4a" },
+	{ "znver3", AVX2 ",+sse4a,+vaes,+vpclmulqdq" },
 	{ "x86-64-v4", AVX512 },
 	{ "skylake-avx512", AVX512 },
 	{ "cascadelake", AVX512 ",+avx512vnni" },
 	{ "cooperlake", AVX512 ",+avx512vnni,+avx512bf16" },
-	{ "icelake-client", AVX512 ",+avx512vnni" },
-	{ "icelake-server", AVX512 ",+avx512vnni" },
-	{ "tigerlake", AVX512 ",+avx512vnni" },
-	{ "rocketlake", AVX512 ",+avx512vnni" },
-	{ "sapphirerapids", AVX512 ",+avx512vnni,+avx512bf16" },
-	{ "emeraldrapids", AVX512 ",+avx512vnni,+avx512bf16" },
-	{ "graniterapids", AVX512 ",+avx512vnni,+avx512bf16" },
-	{ "znver4", AVX512 ",+avx512vnni,+avx512bf16" },
-	{ "znver5", AVX512 ",+avx512vnni,+avx512bf16" },
+	{ "icelake-client", AVX512 ICE },
+	{ "icelake-server", AVX512 ICE },
+	{ "tigerlake", AVX512 ICE },
+	{ "rocketlake", AVX512 ICE },
+	{ "sapphirerapids", AVX512 ICE ",+avx512bf16,+avx512fp16" },
+	{ "emeraldrapids", AVX512 ICE ",+avx512bf16,+avx512fp16" },
+	{ "graniterapids", AVX512 ICE ",+avx512bf16,+avx512fp16" },
+	{ "znver4", AVX512 ICE ",+avx512bf16" },
+	{ "znver5", AVX512 ICE ",+avx512bf16" },
 };
 
 static void decide(CpuMachine *m, const char *features)
@@ -109,6 +113,22 @@ static bool runs_on(const CpuMachine *host, const CpuMachine *m)
 #error "say here what the emitters need to know of this architecture"
 #endif
 
+/* What the processor that runs the code must have, of what support/cpu_features.h can look for. */
+static void set_needs(CpuMachine *m, const char *features)
+{
+	char *to = m->needs, *end = m->needs + sizeof m->needs;
+	*to = 0;
+	for (const char *p = features; *p;) {
+		size_t n = strcspn(p, ",");
+		char name[64];
+		snprintf(name, sizeof name, "%.*s", n ? (int)n - 1 : 0, p + 1);
+		if (n > 1 && *p == '+' && cpu_feature_known(name, n - 1) && has(features, name))
+			to += snprintf(to, (size_t)(end - to), "%s%s", to == m->needs ? "" : ",", name);
+		assert(to < end);
+		p += n + (p[n] == ',');
+	}
+}
+
 static size_t cache_bytes(int what)
 {
 	long n = sysconf(what);
@@ -117,7 +137,7 @@ static size_t cache_bytes(int what)
 
 static void host(CpuMachine *m)
 {
-	*m = (CpuMachine){ .runs_here = true };
+	*m = (CpuMachine){ .runs_here = true, .is_host = true, .baseline = known[0].name };
 	char *name = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
 	char *triple = LLVMGetDefaultTargetTriple();
 	snprintf(m->name, sizeof m->name, "%s", name);
@@ -127,6 +147,7 @@ static void host(CpuMachine *m)
 	LLVMDisposeMessage(features);
 	LLVMDisposeMessage(triple);
 	decide(m, m->features);
+	set_needs(m, m->features);
 	cpu_set_t usable;
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 	m->cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? (u32)CPU_COUNT(&usable)
@@ -173,7 +194,9 @@ Status cpu_machine(const char *name, CpuMachine *out)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	snprintf(out->name, sizeof out->name, "%.*s", STR_ARG(cpu));
 	snprintf(out->features, sizeof out->features, "%s", changes);
+	out->is_host = false;
 	decide(out, all);
+	set_needs(out, all);
 	out->runs_here = runs_on(&here, out);
 	return OK;
 }

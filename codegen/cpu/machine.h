@@ -9,6 +9,7 @@
 typedef struct CpuMachine {
 	char name[64];       /* LLVM's name: "skylake-avx512" */
 	char features[4096]; /* LLVM's: "+avx2,-avx512f,..."; empty says all that the name has */
+	char needs[512];     /* "avx2,fma": what a processor must have to run the code (support/cpu_features.h) */
 	char triple[128];
 	u32 lanes;      /* f32 lanes of the widest vector worth using: 16, 8 or 4 */
 	u32 registers;  /* vector registers: 32 or 16 */
@@ -18,6 +19,8 @@ typedef struct CpuMachine {
 	bool bf16_pairs; /* operands of bf16 products are packed in pairs of k: has_bf16, or set by a test to run
 			  * that layout with the definition of a pair's product (simd_dot_bf16) */
 	bool has_vnni;  /* dot product of int8 quadruples */
+	bool is_host;   /* name and features are as they were detected */
+	const char *baseline; /* the CPU that every one of this architecture can stand in for */
 	bool runs_here; /* the host can run its code */
 	u32 cores;      /* usable by this process, of the host */
 	size_t line;    /* bytes of a cache line */

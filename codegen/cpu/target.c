@@ -93,7 +93,8 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 		Shape *s = &shape[out->nunit];
 		s->kernel = k;
 		s->symbol = out->symbol[i] =
-			arena_printf(arena, "%s_%016llx", kernel_class_name[k->class], (unsigned long long)h);
+			arena_printf(arena, "%s%s_%016llx", cpu_compiler_prefix(c), kernel_class_name[k->class],
+				     (unsigned long long)h);
 		out->unit[out->nunit++] = (CpuUnit){ .name = k->name, .emit = emit_shape, .argument = s };
 	}
 	cpu_compile(c, arena, out->unit, out->nunit);

@@ -1,0 +1,177 @@
+/* codegen/cpu/library.c: see library.h. The structures are those of runtime/library/library.h, field by field. */
+#include "codegen/cpu/library.h"
+
+#include <string.h>
+
+typedef LLVMValueRef V;
+
+/* What each function of the interface is in the runtime: its result and arguments by letter (p: pointer, i: int,
+ * z: size_t, v: nothing). `model`: the runtime's takes the model's table in front. */
+static const struct {
+	const char *name, *types;
+	bool model;
+} function[] = {
+	{ "create", "ipppz", true },
+	{ "destroy", "vp", false },
+	{ "describe", "pp", false },
+	{ "workspace_bytes", "zpi", false },
+	{ "run", "ipipppzp", false },
+	{ "threads_create", "iip", false },
+	{ "threads_destroy", "vp", false },
+	{ "error", "pi", false },
+};
+
+static LLVMTypeRef type_of(const CpuModule *m, char letter)
+{
+	return letter == 'p' ? m->pointer : letter == 'i' ? m->i32 : letter == 'z' ? m->i64 : m->none;
+}
+
+static V runtime_function(CpuModule *m, const char *name, LLVMTypeRef type)
+{
+	char symbol[64];
+	snprintf(symbol, sizeof symbol, "plinth_library_1_%s", name);
+	V f = LLVMGetNamedFunction(m->module, symbol);
+	if (!f) {
+		f = LLVMAddFunction(m->module, symbol, type);
+		LLVMSetVisibility(f, LLVMHiddenVisibility);
+	}
+	return f;
+}
+
+static V text(CpuModule *m, const char *s)
+{
+	V value = LLVMConstStringInContext(m->context, s, (u32)strlen(s), false);
+	V at = LLVMAddGlobal(m->module, LLVMTypeOf(value), "text");
+	LLVMSetInitializer(at, value);
+	LLVMSetGlobalConstant(at, true);
+	LLVMSetLinkage(at, LLVMPrivateLinkage);
+	return at;
+}
+
+/* Bytes of another object. */
+static V elsewhere(CpuModule *m, const char *symbol)
+{
+	V at = LLVMAddGlobal(m->module, m->i8, symbol);
+	LLVMSetGlobalConstant(at, true);
+	LLVMSetVisibility(at, LLVMHiddenVisibility);
+	return at;
+}
+
+static V constant(CpuModule *m, V value)
+{
+	V at = LLVMAddGlobal(m->module, LLVMTypeOf(value), "model");
+	LLVMSetInitializer(at, value);
+	LLVMSetGlobalConstant(at, true);
+	LLVMSetLinkage(at, LLVMPrivateLinkage);
+	return at;
+}
+
+static V functions(CpuModule *m, const Package *p)
+{
+	LLVMTypeRef argument[] = { m->pointer, m->pointer, m->pointer, m->pointer, m->i64, m->i64, m->i64 };
+	LLVMTypeRef type = LLVMFunctionType(m->none, argument, COUNT(argument), false);
+	Arena tmp = ARENA("functions");
+	V *value = NEWN(&tmp, V, p->nsymbol + 1);
+	for (u32 i = 0; i < p->nsymbol; i++) {
+		value[i] = LLVMAddFunction(m->module, p->symbol[i], type);
+		LLVMSetVisibility(value[i], LLVMHiddenVisibility);
+	}
+	V table = constant(m, LLVMConstArray2(m->pointer, value, p->nsymbol));
+	arena_free(&tmp);
+	return table;
+}
+
+/* A LibraryModel. */
+static V model(CpuModule *m, const CpuLibrary *l)
+{
+	Arena tmp = ARENA("model");
+	V *variant = NEWN(&tmp, V, l->nvariant + 1);
+	for (u32 i = 0; i < l->nvariant; i++) {
+		const CpuLibraryVariant *v = &l->variant[i];
+		V field[] = { text(m, v->cpu), text(m, v->features), elsewhere(m, v->package_symbol), cpu_i64(m, (i64)v->package_bytes),
+			      functions(m, v->package), cpu_i64(m, v->package->nsymbol) };
+		variant[i] = LLVMConstStructInContext(m->context, field, COUNT(field), false);
+	}
+	V none = LLVMConstNull(m->pointer);
+	V field[] = { text(m, l->name), constant(m, LLVMConstArray2(LLVMTypeOf(variant[0]), variant, l->nvariant)),
+		      cpu_i64(m, l->nvariant), l->weights_symbol ? elsewhere(m, l->weights_symbol) : none,
+		      cpu_i64(m, (i64)l->weights_bytes) };
+	V value = constant(m, LLVMConstStructInContext(m->context, field, COUNT(field), false));
+	arena_free(&tmp);
+	return value;
+}
+
+static const char *symbol(Arena *a, const CpuLibrary *l, const char *name)
+{
+	return arena_printf(a, "%s_%s", l->name, name);
+}
+
+/* The function of `name` calls the runtime's, `table` in front where it is not NULL. */
+static void forward(CpuModule *m, const char *name, const char *runtime, const char *types, V table)
+{
+	CpuParameter parameter[16];
+	LLVMTypeRef type[16];
+	V argument[16];
+	u32 n = (u32)strlen(types + 1), in_front = table != NULL;
+	for (u32 i = 0; i < n; i++)
+		parameter[i] = (CpuParameter){ .type = type[in_front + i] = type_of(m, types[1 + i]) };
+	LLVMTypeRef result = type_of(m, types[0]);
+	cpu_function_begin(m, name, result, n, parameter, false);
+	for (u32 i = 0; i < n; i++)
+		argument[in_front + i] = cpu_parameter(m, i);
+	if (table) {
+		type[0] = m->pointer;
+		argument[0] = table;
+	}
+	V f = runtime_function(m, runtime, LLVMFunctionType(result, type, n + in_front, false));
+	V value = LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, n + in_front, "");
+	cpu_function_end(m, result == m->none ? NULL : value);
+}
+
+/* int NAME_entry(model, inputs..., results..., workspace, bytes, threads) */
+static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e)
+{
+	u32 n = e->ninput + e->nresult;
+	Arena tmp = ARENA("entry");
+	CpuParameter *parameter = NEWN(&tmp, CpuParameter, n + 4);
+	for (u32 i = 0; i < n + 4; i++)
+		parameter[i].type = i == n + 2 ? m->i64 : m->pointer;
+	cpu_function_begin(m, name, m->i32, n + 4, parameter, false);
+	V input = cpu_stack(m, m->pointer, e->ninput + 1, 8), result = cpu_stack(m, m->pointer, e->nresult + 1, 8);
+	for (u32 i = 0; i < n; i++) {
+		bool in = i < e->ninput;
+		LLVMBuildStore(m->builder, cpu_parameter(m, 1 + i),
+			       cpu_at(m, m->pointer, in ? input : result, cpu_i64(m, in ? i : i - e->ninput)));
+	}
+	LLVMTypeRef type[] = { m->pointer, m->i32, m->pointer, m->pointer, m->pointer, m->i64, m->pointer };
+	V argument[] = { cpu_parameter(m, 0), cpu_i32(m, index), input, result, cpu_parameter(m, n + 1), cpu_parameter(m, n + 2),
+			 cpu_parameter(m, n + 3) };
+	V f = runtime_function(m, "run", LLVMFunctionType(m->i32, type, COUNT(type), false));
+	cpu_function_end(m, LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, COUNT(argument), ""));
+	arena_free(&tmp);
+}
+
+void cpu_library_emit(CpuModule *m, const void *library)
+{
+	const CpuLibrary *l = library;
+	const Package *p = l->variant[0].package;
+	Arena tmp = ARENA("library");
+	V table = model(m, l);
+	for (u32 i = 0; i < COUNT(function); i++)
+		forward(m, symbol(&tmp, l, function[i].name), function[i].name, function[i].types, function[i].model ? table : NULL);
+	for (u32 i = 0; i < p->nentry; i++)
+		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i]);
+	arena_free(&tmp);
+}
+
+const char **cpu_library_symbols(Arena *arena, const CpuLibrary *library, u32 *n)
+{
+	const Package *p = library->variant[0].package;
+	const char **name = NEWN(arena, const char *, COUNT(function) + p->nentry + 1);
+	*n = 0;
+	for (u32 i = 0; i < COUNT(function); i++)
+		name[(*n)++] = symbol(arena, library, function[i].name);
+	for (u32 i = 0; i < p->nentry; i++)
+		name[(*n)++] = symbol(arena, library, p->entry[i].name);
+	return name;
+}

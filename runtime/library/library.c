@@ -1,0 +1,231 @@
+/* runtime/library/library.c: an exported model in someone's program; see library.h. It is the CPU device
+ * (runtime/cpu/device.c) turned inside out: memory is the caller's. A step's slots are parameters, read where the
+ * weights file is mapped; inputs and results, wherever the caller has them; or lie in the workspace. */
+#include "runtime/library/library.h"
+#include "support/cpu_features.h"
+#include "runtime/cpu/threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct Library {
+	Package package;
+	LibraryInfo info;
+	LibraryWeights weights;
+	const u8 **buffer;   /* [package.nbuffer] */
+	u32 most_slots;      /* of a step */
+	u64 transient, scratch; /* bytes of the workspace: values; of each thread */
+	Arena arena;
+};
+
+static const char *const dtype_name[] = { [PACKAGE_B1] = "b1", [PACKAGE_U8] = "u8", [PACKAGE_U32] = "u32", [PACKAGE_I8] = "i8",
+					  [PACKAGE_I32] = "i32", [PACKAGE_I64] = "i64", [PACKAGE_F16] = "f16",
+					  [PACKAGE_BF16] = "bf16", [PACKAGE_F32] = "f32", [PACKAGE_F64] = "f64" };
+
+/* ---- creating ---- */
+
+static Status choose(const LibraryModel *model, const LibraryVariant **out)
+{
+	char lacking[32];
+	for (u64 i = model->nvariant; i-- > 0;)
+		if (!cpu_lacks(model->variant[i].features, lacking, sizeof lacking)) {
+			*out = &model->variant[i];
+			return OK;
+		}
+	const LibraryVariant *least = &model->variant[0];
+	cpu_lacks(least->features, lacking, sizeof lacking);
+	return FAIL(STATUS_UNSUPPORTED, "this library is made for %s, and this processor has no %s; export it with another --cpu",
+		    least->cpu, lacking);
+}
+
+static const LibraryTensor *describe_tensors(Arena *a, const PackageTensor *t, u32 n)
+{
+	LibraryTensor *to = NEWN(a, LibraryTensor, n + 1);
+	for (u32 i = 0; i < n; i++) {
+		to[i] = (LibraryTensor){ t[i].name, dtype_name[t[i].dtype], t[i].rank, { 0 }, t[i].bytes };
+		memcpy(to[i].dim, t[i].dim, sizeof to[i].dim);
+	}
+	return to;
+}
+
+static void describe(Library *l, const char *cpu)
+{
+	const Package *p = &l->package;
+	LibraryEntry *e = NEWN(&l->arena, LibraryEntry, p->nentry + 1);
+	for (u32 i = 0; i < p->nentry; i++) {
+		const PackageEntry *from = &p->entry[i];
+		e[i] = (LibraryEntry){ from->name, (int)from->ninput, (int)from->nresult,
+				       describe_tensors(&l->arena, from->input, from->ninput),
+				       describe_tensors(&l->arena, from->result, from->nresult), from->model_flops };
+		for (u32 s = 0; s < from->nstep; s++)
+			l->most_slots = MAX(l->most_slots, from->step[s].nslot);
+	}
+	l->info = (LibraryInfo){ .model = p->name, .plinth = PLINTH_VERSION, .cpu = cpu, .nentry = (int)p->nentry, .entry = e };
+	for (u32 i = 0; i < p->nbuffer; i++)
+		l->info.weights_bytes += p->buffer[i].tensor.bytes;
+	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
+	l->scratch = ALIGN_UP(p->thread_scratch, 64);
+}
+
+static Status create(Library *l, const LibraryModel *model, const char *weights)
+{
+	const LibraryVariant *v;
+	TRY(choose(model, &v));
+	const char *why = package_decode(&l->arena, (Blob){ v->package, v->package_bytes }, &l->package);
+	if (why || l->package.nsymbol != v->nfunction)
+		return FAIL(STATUS_INPUT, "this library is damaged: %s", why ? why : "functions are missing");
+	for (u32 i = 0; i < l->package.nentry; i++)
+		for (u32 s = 0; s < l->package.entry[i].nstep; s++)
+			l->package.entry[i].step[s].function = v->function[l->package.entry[i].step[s].code];
+	describe(l, v->cpu);
+	if (weights)
+		TRY(library_weights_map(weights, &l->weights));
+	else if (model->weights)
+		l->weights.bytes = (Blob){ model->weights, model->weights_bytes };
+	else if (l->package.nbuffer)
+		return FAIL(STATUS_INPUT, "which weights? This library has none embedded: give the path of its weights.safetensors");
+	l->buffer = NEWN(&l->arena, const u8 *, l->package.nbuffer + 1);
+	if (!l->package.nbuffer)
+		return OK;
+	return library_weights_find(&l->arena, weights ? weights : "the embedded weights", &l->weights, &l->package, l->buffer);
+}
+
+static int code_of(Status s)
+{
+	switch (s->code) {
+	case STATUS_MEMORY: return LIBRARY_MEMORY;
+	case STATUS_UNSUPPORTED: return LIBRARY_UNSUPPORTED;
+	default: return LIBRARY_FILE;
+	}
+}
+
+int library_create(const LibraryModel *model, const char *weights, Library **out, char *error, size_t error_bytes)
+{
+	if (error && error_bytes)
+		*error = 0;
+	if (!out)
+		return LIBRARY_ARGUMENT;
+	*out = NULL;
+	Library *l = calloc(1, sizeof *l);
+	if (!l)
+		return LIBRARY_MEMORY;
+	l->arena = ARENA("library");
+	Status s = create(l, model, weights);
+	if (!s) {
+		*out = l;
+		return LIBRARY_OK;
+	}
+	if (error && error_bytes)
+		snprintf(error, error_bytes, "%s", s->text);
+	int code = code_of(s);
+	library_destroy(l);
+	return code;
+}
+
+void library_destroy(Library *l)
+{
+	if (!l)
+		return;
+	library_weights_unmap(&l->weights);
+	arena_free(&l->arena);
+	free(l);
+}
+
+const LibraryInfo *library_describe(const Library *l)
+{
+	return &l->info;
+}
+
+const char *library_error(int code)
+{
+	static const char *const text[] = { "done", "an argument is wrong", "the weights file is wrong", "not enough memory",
+					    "this processor cannot run the library" };
+	return code >= 0 && code < LIBRARY_ERRORS ? text[code] : "no error of this library";
+}
+
+/* ---- threads ---- */
+
+int library_threads_create(unsigned count, LibraryThreads **out)
+{
+	if (!out || !count)
+		return LIBRARY_ARGUMENT;
+	*out = NULL;
+	Status s = threads_create(&(ThreadsOptions){ .count = count }, out);
+	return s ? s->code == STATUS_MEMORY ? LIBRARY_MEMORY : LIBRARY_ARGUMENT : LIBRARY_OK;
+}
+
+void library_threads_destroy(LibraryThreads *t)
+{
+	threads_destroy(t);
+}
+
+/* ---- running ---- */
+
+static u64 table_bytes(const Library *l)
+{
+	return ALIGN_UP(l->most_slots * sizeof(void *) + sizeof(void *), 64);
+}
+
+/* Values, the table of a step's slots, each thread's scratch. */
+size_t library_workspace_bytes(const Library *l, unsigned threads)
+{
+	return (size_t)(l->transient + table_bytes(l) + MAX(threads, 1u) * l->scratch);
+}
+
+typedef struct Launch {
+	const PackageStep *step;
+	void *const *slot;
+	u8 *workspace, *scratch;
+	u64 scratch_bytes;
+	i64 phase;
+} Launch;
+
+static void run_tasks(void *argument, TaskRange r)
+{
+	const Launch *l = argument;
+	l->step->function(l->slot, l->step->number, l->workspace, l->scratch + r.thread * l->scratch_bytes, l->phase, r.begin,
+			  r.end);
+}
+
+int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *workspace,
+		size_t workspace_bytes, LibraryThreads *threads)
+{
+	u32 count = threads ? threads_count(threads) : 1;
+	bool fine = l && entry < l->package.nentry && workspace && !((uintptr_t)workspace & 63) &&
+		    workspace_bytes >= library_workspace_bytes(l, count);
+	const PackageEntry *e = fine ? &l->package.entry[entry] : NULL;
+	for (u32 i = 0; fine && i < e->ninput; i++)
+		fine = input && input[i];
+	for (u32 i = 0; fine && i < e->nresult; i++)
+		fine = result && result[i];
+	if (!fine)
+		return LIBRARY_ARGUMENT;
+	u8 *base = workspace;
+	u64 persistent = l->package.persistent_bytes;
+	void **slot = (void **)(void *)(base + l->transient);
+	u8 *scratch = base + l->transient + table_bytes(l);
+	for (u32 i = 0; i < e->nstep; i++) {
+		const PackageStep *s = &e->step[i];
+		for (u32 k = 0; k < s->nslot; k++) {
+			u32 which = s->slot_info[k].which;
+			switch (s->slot_info[k].place) {
+			/* kernels only read what they are not to write */
+			case PACKAGE_PERSISTENT: slot[k] = (void *)(uintptr_t)l->buffer[which]; break;
+			case PACKAGE_INPUT: slot[k] = (void *)(uintptr_t)input[which]; break;
+			case PACKAGE_RESULT: slot[k] = result[which]; break;
+			default: slot[k] = base + (s->slot[k] - persistent);
+			}
+		}
+		Launch launch = { s, slot, s->has_workspace ? base + (s->workspace - persistent) : base, scratch, l->scratch, 0 };
+		for (u32 phase = 0; phase < s->nphase; phase++) {
+			launch.phase = phase;
+			if (s->tasks[phase] <= 0)
+				continue;
+			if (threads)
+				threads_run(threads, run_tasks, &launch, s->tasks[phase]);
+			else
+				run_tasks(&launch, (TaskRange){ .nthread = 1, .end = s->tasks[phase] });
+		}
+	}
+	return LIBRARY_OK;
+}

@@ -1,0 +1,95 @@
+/* runtime/library/library.h: what an exported library consists of besides its kernels: one object, compiled from
+ * these sources when Plinth is built and linked into every library. Depends on the C library and threads alone.
+ *
+ * The functions that a user calls are made for each model by the exporter (codegen/cpu/library.c) under the model's
+ * name, and documented in its header; each calls the one here of the same name. A model does not change after it
+ * was created, so that any number of threads may run it at once, each with a workspace of its own. */
+#ifndef PL_LIBRARY_H
+#define PL_LIBRARY_H
+#include "codegen/package.h"
+
+/* Code for one kind of processor. ORDER of fields: codegen/cpu/library.c makes these structures. */
+typedef struct LibraryVariant {
+	const char *cpu, *features;      /* "x86-64-v3", "avx2,fma": see cpu_lacks */
+	const void *package;             /* package_encode */
+	u64 package_bytes;
+	KernelFunction *const *function; /* by PackageStep.code */
+	u64 nfunction;
+} LibraryVariant;
+
+typedef struct LibraryModel {
+	const char *name;
+	const LibraryVariant *variant; /* the last that runs here is used */
+	u64 nvariant;
+	const void *weights;           /* a safetensors file; NULL: given to create */
+	u64 weights_bytes;
+} LibraryModel;
+
+/* ORDER of fields: the exported header has these structures too (tools/export_header.c). */
+typedef struct LibraryTensor {
+	const char *name, *dtype; /* "f32" */
+	int rank;
+	i64 dim[10];
+	size_t bytes;
+} LibraryTensor;
+
+typedef struct LibraryEntry {
+	const char *name;
+	int ninput, nresult;
+	const LibraryTensor *input, *result;
+	double flops; /* of one run */
+} LibraryEntry;
+
+typedef struct LibraryInfo {
+	const char *model, *plinth, *cpu;
+	int nentry;
+	const LibraryEntry *entry;
+	size_t weights_bytes;
+} LibraryInfo;
+
+typedef enum LibraryError {
+	LIBRARY_OK,
+	LIBRARY_ARGUMENT,
+	LIBRARY_FILE,
+	LIBRARY_MEMORY,
+	LIBRARY_UNSUPPORTED,
+	LIBRARY_ERRORS
+} LibraryError;
+
+typedef struct Library Library;
+typedef struct Threads LibraryThreads;
+
+/* Names that no other library in a program has by chance; versions of Plinth do not meet. */
+#define library_create           plinth_library_1_create
+#define library_destroy          plinth_library_1_destroy
+#define library_describe         plinth_library_1_describe
+#define library_workspace_bytes  plinth_library_1_workspace_bytes
+#define library_run              plinth_library_1_run
+#define library_threads_create   plinth_library_1_threads_create
+#define library_threads_destroy  plinth_library_1_threads_destroy
+#define library_error            plinth_library_1_error
+
+int library_create(const LibraryModel *model, const char *weights, Library **out, char *error, size_t error_bytes);
+void library_destroy(Library *l);
+const LibraryInfo *library_describe(const Library *l);
+size_t library_workspace_bytes(const Library *l, unsigned threads);
+int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *workspace,
+		size_t workspace_bytes, LibraryThreads *threads);
+int library_threads_create(unsigned count, LibraryThreads **out);
+void library_threads_destroy(LibraryThreads *t);
+const char *library_error(int code);
+
+/* ---- inside: weights.c ---- */
+
+typedef struct LibraryWeights {
+	Blob bytes;  /* of the file */
+	bool mapped; /* by library_weights_map */
+} LibraryWeights;
+
+PL_MUST_USE Status library_weights_map(const char *path, LibraryWeights *out);
+void library_weights_unmap(LibraryWeights *w);
+/* Where each buffer of the package is in the file; what does not lie at a multiple of its element's size is copied to
+ * the arena. All must be there with dtype and shape of the package; other tensors are left alone. */
+PL_MUST_USE Status library_weights_find(Arena *arena, const char *path, const LibraryWeights *w, const Package *p, const u8 **at);
+
+#endif

@@ -1,0 +1,41 @@
+/* tools/export.h: a model on its way to a folder that runs without Plinth: what `plinth export` writes, in parts. */
+#ifndef PL_EXPORT_H
+#define PL_EXPORT_H
+#include "tools/lm.h"
+
+typedef struct ExportVariant {
+	const char *cpu, *features; /* "x86-64-v3", "avx2,fma" */
+	Compiled compiled;          /* up to the plan */
+	Package *package;           /* with the names of its functions */
+	Blob encoded;
+} ExportVariant;
+
+typedef struct Export {
+	Arena *arena;
+	const Program *program;     /* of the source, sizes as it has them */
+	const char *folder, *name, *upper; /* "out", "gpt2", "GPT2": a C identifier */
+	const char *model, *source, *sizes, *precision, *machine;
+	ExportVariant *variant;     /* from the least processor to the best */
+	u32 nvariant;
+	bool embedded;
+	Blob weights;               /* the safetensors file, where it is embedded */
+	u64 library_bytes, weights_bytes;
+} Export;
+
+/* export_build.c: objects, and libNAME.so, libNAME.a and ir/ of them. `cpu`: names between commas, NULL the host. */
+PL_MUST_USE Status export_plan(Export *x, const DriverOptions *o, const char *cpu);
+PL_MUST_USE Status export_build(Export *x, const DriverOptions *o);
+
+/* export_text.c: NAME.h, example.c and the line that builds it. */
+PL_MUST_USE Status export_header(const Export *x);
+PL_MUST_USE Status export_example(const Export *x);
+
+/* export_manifest.c: manifest.json. */
+PL_MUST_USE Status export_manifest(const Export *x);
+
+/* Writes folder/name. */
+PL_MUST_USE Status export_write(const Export *x, const char *name, Blob bytes);
+/* "i32[B, T]": an input or result as the source has it; NULL where it does not say. */
+const char *export_type(const Export *x, const char *entry, const char *name, bool input);
+
+#endif

@@ -1,0 +1,178 @@
+/* tools/export_build.c: code of an exported library: see export.h. For each processor a plan and kernels of their
+ * own; beside them the plans as bytes, the C interface, and the runtime that Plinth has in it ready made. */
+#include "tools/export.h"
+
+#if PLINTH_LLVM
+#include "codegen/cpu/library.h"
+#include "codegen/cpu/target.h"
+#include "codegen/elf.h"
+#include "codegen/runtime_object.h"
+#include "support/io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* "a,+f,b": a processor's name with its features, one after the other. */
+static bool next_cpu(Arena *a, const char **list, const char **out)
+{
+	const char *at = *list + strspn(*list, ", ");
+	size_t n = strcspn(at, ",");
+	while (at[n] == ',' && (at[n + 1] == '+' || at[n + 1] == '-'))
+		n += 1 + strcspn(at + n + 1, ",");
+	*list = at + n;
+	*out = arena_printf(a, "%.*s", (int)n, at);
+	return n > 0;
+}
+
+static int by_machine(const void *pa, const void *pb)
+{
+	const CpuMachine *a = ((const ExportVariant *)pa)->compiled.target->self;
+	const CpuMachine *b = ((const ExportVariant *)pb)->compiled.target->self;
+	if (a->lanes != b->lanes)
+		return a->lanes < b->lanes ? -1 : 1;
+	size_t na = strlen(a->needs), nb = strlen(b->needs);
+	return na != nb ? na < nb ? -1 : 1 : strcmp(a->name, b->name);
+}
+
+Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
+{
+	enum { MOST = 8 };
+	x->variant = NEWN(x->arena, ExportVariant, MOST + 1);
+	const char *list = cpu ? cpu : "host", *name;
+	while (next_cpu(x->arena, &list, &name)) {
+		if (x->nvariant == MOST)
+			return FAIL(STATUS_INPUT, "--cpu: at most %u processors in one library", MOST);
+		DriverOptions each = *o;
+		each.cpu = name;
+		ExportVariant *v = &x->variant[x->nvariant++];
+		TRY(driver_plan(x->arena, x->program, &each, &v->compiled));
+		if (!v->compiled.plan)
+			return FAIL(STATUS_INPUT, "%s cannot be compiled for %s", x->source, name);
+		const CpuMachine *m = v->compiled.target->self;
+		v->cpu = m->name;
+		v->features = m->needs;
+	}
+	if (!x->nvariant)
+		return FAIL(STATUS_INPUT, "--cpu names no processor");
+	qsort(x->variant, x->nvariant, sizeof *x->variant, by_machine);
+	return OK;
+}
+
+typedef VEC(ObjectFile) Objects;
+
+static void add_object(Export *x, Objects *to, const char *name, Blob bytes)
+{
+	VEC_PUSH(x->arena, to, (ObjectFile){ name, bytes });
+}
+
+static Status write_ir(const Export *x, CpuCompiler *c, const CpuUnit *unit, const char *symbol)
+{
+	AtomicFile f;
+	TRY(io_create(arena_printf(x->arena, "%s/ir/%s.ll", x->folder, symbol), &f));
+	cpu_print(c, unit, CPU_IR_OPTIMIZED, f.file);
+	return io_commit(&f);
+}
+
+/* The kernels of one processor. */
+static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache, Objects *to)
+{
+	ExportVariant *v = &x->variant[i];
+	const CpuMachine *m = v->compiled.target->self;
+	const Plan *plan = v->compiled.plan;
+	const char *prefix = arena_printf(x->arena, x->nvariant > 1 ? "%s_%u_" : "%s_", x->name, i);
+	CpuOptions options = { .cpu = *m->features ? arena_printf(x->arena, "%s,%s", m->name, m->features) : m->name,
+			       .threads = o->threads, .cache = cache, .prefix = prefix };
+	if (m->is_host)
+		options.cpu = NULL;
+	CpuCompiler *c;
+	TRY(cpu_compiler_create(&options, &c));
+	CpuCode code;
+	Status s = cpu_code_units(c, plan->kernel.v, plan->kernel.n, x->arena, &code);
+	for (u32 k = 0; !s && k < code.nunit; k++) {
+		add_object(x, to, arena_printf(x->arena, "%s%u.o", prefix, k), code.unit[k].object);
+		s = write_ir(x, c, &code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
+	}
+	cpu_compiler_destroy(c);
+	TRY(s);
+	v->package = package_link(x->arena, plan, NULL, v->compiled.flops, str_of(arena_printf(x->arena, "%s %s", m->name, m->features)));
+	package_name_code(x->arena, plan, code.symbol, v->package);
+	v->encoded = package_encode(x->arena, v->package);
+	return OK;
+}
+
+static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, Objects *to)
+{
+	CpuCompiler *c;
+	CpuOptions options = { .cpu = ((const CpuMachine *)x->variant[0].compiled.target->self)->baseline, .threads = 1, .cache = cache };
+	TRY(cpu_compiler_create(&options, &c));
+	CpuUnit unit = { .name = "interface", .emit = cpu_library_emit, .argument = library };
+	cpu_compile(c, x->arena, &unit, 1);
+	cpu_compiler_destroy(c);
+	add_object(x, to, arena_printf(x->arena, "%s_interface.o", x->name), unit.object);
+	return OK;
+}
+
+static Status add_runtime(Export *x, Objects *to)
+{
+	for (const RuntimeObject *r = runtime_objects; r->machine; r++)
+		if (!strcmp(r->machine, x->machine)) {
+			add_object(x, to, "plinth_runtime.o", (Blob){ arena_copy(x->arena, r->bytes, 1, r->n, 64), r->n });
+			return OK;
+		}
+	return FAIL(STATUS_UNSUPPORTED, "this plinth was built without a compiler for %s, and has no runtime library for it; "
+		    "docs/export.md says what such a build needs", x->machine);
+}
+
+static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
+{
+	Objects object = { 0 };
+	TRY(io_make_folder(arena_printf(x->arena, "%s/ir", x->folder)));
+	for (u32 i = 0; i < x->nvariant; i++)
+		TRY(add_variant(x, i, o, cache, &object));
+	CpuLibraryVariant *v = NEWN(x->arena, CpuLibraryVariant, x->nvariant);
+	ElfData *data = NEWN(x->arena, ElfData, x->nvariant + 1);
+	u32 ndata = 0;
+	for (u32 i = 0; i < x->nvariant; i++) {
+		const ExportVariant *from = &x->variant[i];
+		const char *symbol = arena_printf(x->arena, "%s_package_%u", x->name, i);
+		v[i] = (CpuLibraryVariant){ from->cpu, from->features, from->package, symbol, from->encoded.n };
+		data[ndata++] = (ElfData){ symbol, from->encoded };
+	}
+	CpuLibrary library = { .name = x->name, .variant = v, .nvariant = x->nvariant };
+	if (x->embedded) {
+		library.weights_symbol = arena_printf(x->arena, "%s_weights", x->name);
+		library.weights_bytes = x->weights.n;
+		data[ndata++] = (ElfData){ library.weights_symbol, x->weights };
+	}
+	TRY(add_interface(x, &library, cache, &object));
+	add_object(x, &object, arena_printf(x->arena, "%s_data.o", x->name), elf_data_object(x->arena, object.v[0].bytes, data, ndata));
+	TRY(add_runtime(x, &object));
+	const char *needed[] = { "libm.so.6", "libc.so.6" };
+	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = needed, .nneeded = COUNT(needed) };
+	options.export = cpu_library_symbols(x->arena, &library, &options.nexport);
+	Blob shared, fixed;
+	TRY(elf_link(x->arena, object.v, object.n, &options, &shared));
+	TRY(elf_archive(x->arena, object.v, object.n, &fixed));
+	x->library_bytes = shared.n;
+	TRY(export_write(x, options.soname, shared));
+	return export_write(x, arena_printf(x->arena, "lib%s.a", x->name), fixed);
+}
+
+Status export_build(Export *x, const DriverOptions *o)
+{
+	Cache *cache = NULL;
+	if (!o->no_cache && cache_open(x->arena, NULL, 0, &cache))
+		cache = NULL; /* no place to keep code: everything is compiled */
+	return assemble(x, o, cache);
+}
+#else
+Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
+{
+	(void)o, (void)cpu;
+	return FAIL(STATUS_UNSUPPORTED, "this plinth was built without LLVM and makes no code for CPUs: %s needs a build with LLVM", x->name);
+}
+Status export_build(Export *x, const DriverOptions *o)
+{
+	return export_plan(x, o, NULL);
+}
+#endif

@@ -1,0 +1,287 @@
+/* tools/export_text.c: the texts of an exported library: its header, in which every function says what it takes and
+ * gives, and an example program. See export.h; the structures are those of runtime/library/library.h. */
+#include "tools/export.h"
+
+#include <ctype.h>
+#include <string.h>
+
+/* Text in which @ stands for the library's name and ^ for it in capitals. */
+static void put(const Export *x, Buf *b, const char *text)
+{
+	for (const char *c = text; *c; c++) {
+		if (*c == '@')
+			buf_put(b, str_of(x->name));
+		else if (*c == '^')
+			buf_put(b, str_of(x->upper));
+		else
+			buf_char(b, *c);
+	}
+}
+
+static const char *c_type(u8 dtype)
+{
+	static const char *const type[] = { [PACKAGE_B1] = "uint8_t", [PACKAGE_U8] = "uint8_t", [PACKAGE_U32] = "uint32_t",
+					    [PACKAGE_I8] = "int8_t", [PACKAGE_I32] = "int32_t", [PACKAGE_I64] = "int64_t",
+					    [PACKAGE_F16] = "uint16_t", [PACKAGE_BF16] = "uint16_t", [PACKAGE_F32] = "float",
+					    [PACKAGE_F64] = "double" };
+	return type[dtype];
+}
+
+/* A parameter's name in C. */
+static const char *identifier(Arena *a, const char *name)
+{
+	char *s = (char *)(uintptr_t)arena_printf(a, "%s%s", isdigit((unsigned char)*name) ? "_" : "", name);
+	for (char *c = s; *c; c++)
+		if (!isalnum((unsigned char)*c))
+			*c = '_';
+	return s;
+}
+
+static void put_shape(Buf *b, const PackageTensor *t)
+{
+	for (u32 d = 0; d < t->rank; d++)
+		buf_printf(b, "[%lld]", (long long)t->dim[d]);
+	if (!t->rank)
+		buf_printf(b, " (one number)");
+}
+
+static void put_tensor(const Export *x, Buf *b, const char *entry, const PackageTensor *t, bool input)
+{
+	const char *written = export_type(x, entry, t->name, input);
+	buf_printf(b, " *   %s: %s, %s", identifier(x->arena, t->name), input ? "given" : "written", c_type(t->dtype));
+	put_shape(b, t);
+	buf_printf(b, ", %llu bytes", (unsigned long long)t->bytes);
+	if (written)
+		buf_printf(b, "; in the model %s", written);
+	if (t->dtype == PACKAGE_BF16)
+		buf_printf(b, "; bfloat16: the upper half of a float");
+	if (t->dtype == PACKAGE_F16)
+		buf_printf(b, "; IEEE half precision, as bits");
+	if (t->dtype == PACKAGE_B1)
+		buf_printf(b, "; 0 or 1");
+	buf_printf(b, "\n");
+}
+
+static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
+{
+	buf_printf(b, "/* Runs `%s` once: %.4g GFLOP.\n", e->name, e->model_flops / 1e9);
+	for (u32 i = 0; i < e->ninput; i++)
+		put_tensor(x, b, e->name, &e->input[i], true);
+	for (u32 i = 0; i < e->nresult; i++)
+		put_tensor(x, b, e->name, &e->result[i], false);
+	put(x, b, " * Tensors are dense and row-major, aligned to their elements; they are read and written where they are, and\n"
+		  " * must not overlap each other or the workspace. Integers that select (tokens) must be in range.\n"
+		  " * workspace: @_workspace_bytes() bytes, aligned to 64; contents do not matter before and after.\n"
+		  " * threads: NULL runs in the calling thread. Results are the same bits for any number of threads.\n"
+		  " * ^_ERROR_ARGUMENT: a pointer is NULL, or the workspace too small or not aligned; nothing was done. */\n");
+	buf_printf(b, "int %s_%s(const %s *model", x->name, e->name, x->name);
+	for (u32 i = 0; i < e->ninput; i++)
+		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), identifier(x->arena, e->input[i].name));
+	for (u32 i = 0; i < e->nresult; i++)
+		buf_printf(b, ", %s *%s", c_type(e->result[i].dtype), identifier(x->arena, e->result[i].name));
+	buf_printf(b, ",\n\tvoid *workspace, size_t workspace_bytes, %s_threads *threads);\n\n", x->name);
+}
+
+static const char before[] =
+	"#ifndef ^_H\n"
+	"#define ^_H\n"
+	"#include <stddef.h>\n"
+	"#include <stdint.h>\n"
+	"#ifdef __cplusplus\n"
+	"extern \"C\" {\n"
+	"#endif\n"
+	"\n"
+	"/* What functions return; @_error() says it in words. */\n"
+	"enum {\n"
+	"\t^_OK = 0,\n"
+	"\t^_ERROR_ARGUMENT = 1,    /* an argument is wrong: nothing was done */\n"
+	"\t^_ERROR_FILE = 2,        /* the weights file is missing, damaged, or of another model */\n"
+	"\t^_ERROR_MEMORY = 3,\n"
+	"\t^_ERROR_UNSUPPORTED = 4  /* this processor cannot run the library's code */\n"
+	"};\n"
+	"\n"
+	"/* The model with its weights. It does not change: any number of threads may run it at once, each with a\n"
+	" * workspace of its own. */\n"
+	"typedef struct @ @;\n"
+	"/* Threads that runs are divided among. One run at a time may use them. */\n"
+	"typedef struct @_threads @_threads;\n"
+	"\n"
+	"typedef struct @_tensor {\n"
+	"\tconst char *name, *dtype; /* dtype: \"f32\", \"i32\", ... */\n"
+	"\tint rank;\n"
+	"\tint64_t dim[10];          /* [rank] */\n"
+	"\tsize_t bytes;\n"
+	"} @_tensor;\n"
+	"\n"
+	"typedef struct @_entry {\n"
+	"\tconst char *name;\n"
+	"\tint ninput, nresult;\n"
+	"\tconst @_tensor *input, *result;\n"
+	"\tdouble flops;             /* floating-point operations of one run */\n"
+	"} @_entry;\n"
+	"\n"
+	"typedef struct @_info {\n"
+	"\tconst char *model, *plinth, *cpu; /* its name; the version that made it; the processor its code is for */\n"
+	"\tint nentry;\n"
+	"\tconst @_entry *entry;\n"
+	"\tsize_t weights_bytes;\n"
+	"} @_info;\n"
+	"\n";
+
+static const char create_file[] =
+	"/* Makes the model. weights: the path of weights.safetensors, or of another file with the same tensors; it is\n"
+	" * mapped, read as runs need it, and must not change while the model is there. On failure *out is NULL, and\n"
+	" * `error`, if not NULL, says why in at most error_bytes bytes, a final zero among them.\n"
+	" * ^_ERROR_FILE, ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
+static const char create_embedded[] =
+	"/* Makes the model. weights: NULL for those in the library, or the path of another safetensors file with the same\n"
+	" * tensors; it is mapped, and must not change while the model is there. On failure *out is NULL, and `error`, if\n"
+	" * not NULL, says why in at most error_bytes bytes, a final zero among them.\n"
+	" * ^_ERROR_FILE, ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
+
+static const char after[] =
+	"int @_create(const char *weights, @ **out, char *error, size_t error_bytes);\n"
+	"/* No run may be under way; NULL does nothing. */\n"
+	"void @_destroy(@ *model);\n"
+	"/* What it takes and gives; valid until @_destroy. */\n"
+	"const @_info *@_describe(const @ *model);\n"
+	"/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone). */\n"
+	"size_t @_workspace_bytes(const @ *model, unsigned threads);\n"
+	"/* Threads to run with: `count` of them, the calling one among them, at least 1. They sleep between runs.\n"
+	" * ^_ERROR_ARGUMENT, ^_ERROR_MEMORY. */\n"
+	"int @_threads_create(unsigned count, @_threads **out);\n"
+	"void @_threads_destroy(@_threads *threads);\n"
+	"/* What an error code means; never NULL. */\n"
+	"const char *@_error(int code);\n"
+	"\n";
+
+static const char last[] =
+	"/* Any entry, by its place in @_info, with its inputs and results as two lists in the order of @_entry: for\n"
+	" * bindings to other languages. The same as the function of that entry. */\n"
+	"int @_run(const @ *model, unsigned entry, const void *const *input, void *const *result,\n"
+	"\tvoid *workspace, size_t workspace_bytes, @_threads *threads);\n"
+	"\n"
+	"#ifdef __cplusplus\n"
+	"}\n"
+	"#endif\n"
+	"#endif\n";
+
+Status export_header(const Export *x)
+{
+	Buf b = { .arena = x->arena };
+	const Package *p = x->variant[0].package;
+	buf_printf(&b, "/* %s.h: the model %s (%s%s%s) as a library, made by Plinth " PLINTH_VERSION ".\n * Link with lib%s.so, or with lib%s.a, -lm and "
+		       "-lpthread; both depend on the C library alone. */\n",
+		   x->name, x->model, x->source, *x->sizes ? ", " : "", x->sizes, x->name, x->name);
+	put(x, &b, before);
+	put(x, &b, x->embedded ? create_embedded : create_file);
+	put(x, &b, after);
+	for (u32 i = 0; i < p->nentry; i++)
+		put_entry(x, &b, &p->entry[i]);
+	put(x, &b, last);
+	Str text = buf_str(&b);
+	return export_write(x, arena_printf(x->arena, "%s.h", x->name), (Blob){ (const u8 *)text.s, text.n });
+}
+
+/* ---- the example ---- */
+
+static const char begin[] =
+	"#include \"@.h\"\n"
+	"\n"
+	"#include <stdio.h>\n"
+	"#include <stdlib.h>\n"
+	"#include <time.h>\n"
+	"\n"
+	"static void fail(const char *what, const char *why)\n"
+	"{\n"
+	"\tfprintf(stderr, \"%s: %s\\n\", what, why);\n"
+	"\texit(1);\n"
+	"}\n"
+	"\n"
+	"static void *memory(size_t bytes)\n"
+	"{\n"
+	"\tvoid *p = aligned_alloc(64, (bytes + 63) / 64 * 64);\n"
+	"\tif (!p)\n"
+	"\t\tfail(\"memory\", \"there is not enough\");\n"
+	"\treturn p;\n"
+	"}\n"
+	"\n"
+	"static double seconds(void)\n"
+	"{\n"
+	"\tstruct timespec t;\n"
+	"\ttimespec_get(&t, TIME_UTC);\n"
+	"\treturn (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;\n"
+	"}\n"
+	"\n"
+	"int main(int argc, char **argv)\n"
+	"{\n"
+	"\tconst char *weights = argc > 1 ? argv[1] : %;\n"
+	"\tunsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 1;\n"
+	"\tchar why[500];\n"
+	"\t@ *model;\n"
+	"\tdouble start = seconds();\n"
+	"\tif (@_create(weights, &model, why, sizeof why))\n"
+	"\t\tfail(\"@_create\", why);\n"
+	"\tprintf(\"loaded in %.1f ms: code for %s\\n\", 1e3 * (seconds() - start), @_describe(model)->cpu);\n"
+	"\t@_threads *pool = NULL;\n"
+	"\tif (threads > 1 && @_threads_create(threads, &pool))\n"
+	"\t\tfail(\"@_threads_create\", \"no threads\");\n"
+	"\tsize_t workspace_bytes = @_workspace_bytes(model, threads);\n"
+	"\tvoid *workspace = memory(workspace_bytes);\n"
+	"\n";
+
+static u64 elements(const PackageTensor *t)
+{
+	u64 n = 1;
+	for (u32 d = 0; d < t->rank; d++)
+		n *= (u64)t->dim[d];
+	return n;
+}
+
+static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
+{
+	for (u32 i = 0; i < e->ninput + e->nresult; i++) {
+		const PackageTensor *t = i < e->ninput ? &e->input[i] : &e->result[i - e->ninput];
+		const char *name = identifier(x->arena, t->name);
+		buf_printf(b, "\t%s *%s_%s = memory(%llu); /* ", c_type(t->dtype), e->name, name, (unsigned long long)MAX(t->bytes, 1u));
+		put_shape(b, t);
+		buf_printf(b, " */\n");
+		if (i < e->ninput)
+			buf_printf(b, "\tfor (size_t i = 0; i < %llu; i++)\n\t\t%s_%s[i] = 1; /* what the model is to be given */\n",
+				   (unsigned long long)elements(t), e->name, name);
+	}
+	buf_printf(b, "\tstart = seconds();\n\tstatus = %s_%s(model", x->name, e->name);
+	for (u32 i = 0; i < e->ninput + e->nresult; i++)
+		buf_printf(b, ", %s_%s", e->name,
+			   identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
+	buf_printf(b, ", workspace, workspace_bytes, pool);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n", x->name, e->name,
+		   x->name);
+	buf_printf(b, "\tprintf(\"%s: %%.1f ms\\n\", 1e3 * (seconds() - start));\n", e->name);
+	for (u32 i = 0; i < e->nresult; i++) {
+		const char *name = identifier(x->arena, e->result[i].name);
+		bool real = e->result[i].dtype == PACKAGE_F32 || e->result[i].dtype == PACKAGE_F64;
+		buf_printf(b, "\tprintf(\"  %s[0] = %%%s\\n\", %s%s_%s[0]);\n", name, real ? ".9g" : "lld", real ? "" : "(long long)", e->name,
+			   name);
+	}
+	for (u32 i = 0; i < e->ninput + e->nresult; i++)
+		buf_printf(b, "\tfree(%s_%s);\n", e->name, identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
+}
+
+Status export_example(const Export *x)
+{
+	Buf b = { .arena = x->arena };
+	const Package *p = x->variant[0].package;
+	buf_printf(&b, "/* example.c: runs the model once. In this folder:\n"
+		       " *   cc -O2 example.c -o example -L. -l%s -Wl,-rpath,'$ORIGIN' && ./example%s\n"
+		       " *   cc -O2 example.c -o example lib%s.a -lm -lpthread            (all in one file) */\n",
+		   x->name, x->embedded ? "" : " weights.safetensors", x->name);
+	put(x, &b, arena_printf(x->arena, "%.*s", (int)(strstr(begin, "%;") - begin), begin));
+	buf_printf(&b, "%s", x->embedded ? "NULL" : "\"weights.safetensors\"");
+	put(x, &b, strstr(begin, "%;") + 1);
+	buf_printf(&b, "\tint status;\n");
+	for (u32 i = 0; i < p->nentry; i++)
+		example_entry(x, &b, &p->entry[i]);
+	put(x, &b, "\tfree(workspace);\n\t@_threads_destroy(pool);\n\t@_destroy(model);\n\treturn 0;\n}\n");
+	Str text = buf_str(&b);
+	return export_write(x, "example.c", (Blob){ (const u8 *)text.s, text.n });
+}

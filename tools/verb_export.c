@@ -1,0 +1,199 @@
+/* tools/verb_export.c: `plinth export MODEL --weights FILE -o FOLDER`: a model as a library that runs without Plinth. */
+#include "runtime/views.h"
+#include "support/cpu_features.h"
+#include "support/io.h"
+#include "tools/export.h"
+#include "tools/verbs.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+static SourceOptions source;
+static const char *weights, *output, *cpu, *sizes, *precision, *name;
+static TextList entry;
+static i64 threads;
+static bool embed;
+
+static const Option options[] = {
+	SOURCE_OPTIONS(source),
+	{ "output", 'o', OPTION_TEXT, &output, "FOLDER", "where files go; made if missing" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "embed", 0, OPTION_FLAG, &embed, NULL, "weights become part of the library" },
+	{ "name", 0, OPTION_TEXT, &name, "NAME", "of the library and its functions; the model's by default" },
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T=256", "numbers for sizes, over those of the train block's batch" },
+	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
+	  "processors to compile for, as LLVM calls them, of which the best that is there runs: x86-64-v3,x86-64-v4; this "
+	  "machine's by default" },
+	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
+};
+
+static const Command command = {
+	.name = "export",
+	.operands = "MODEL",
+	.least = 1,
+	.most = 1,
+	.about = "Writes a model as a library for C, C++ and whatever calls C, which needs the C\n"
+		 "library and nothing else: libNAME.so, libNAME.a, NAME.h, weights.safetensors, which\n"
+		 "is mapped when it is used, manifest.json, ir/ with LLVM's text of each kernel, and\n"
+		 "example.c with its build line. No compiler or linker is needed here.",
+	.example = "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 -o out\n"
+		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
+	.option = options,
+	.noption = COUNT(options),
+};
+
+Status export_write(const Export *x, const char *file, Blob bytes)
+{
+	return io_write(arena_printf(x->arena, "%s/%s", x->folder, file), bytes);
+}
+
+const char *export_type(const Export *x, const char *of, const char *what, bool input)
+{
+	const Graph *g = program_find_entry(x->program, str_of(of));
+	const Type *t = NULL;
+	for (u32 i = 0; g && input && i < g->node.n; i++)
+		if (g->node.v[i].op == OP_input && !strcmp(ATTR(&g->node.v[i], input)->name, what))
+			t = val_type(g, g->node.v[i].out);
+	for (u32 i = 0; g && !input && i < g->result.n; i++)
+		if (g->result.v[i].buffer == NONE && !strcmp(g->result.v[i].name, what))
+			t = val_type(g, g->result.v[i].value);
+	if (!t)
+		return NULL;
+	Buf b = { .arena = x->arena };
+	type_print(&b, t);
+	return b.text;
+}
+
+/* ---- names ---- */
+
+static bool is_identifier(const char *s)
+{
+	bool fine = isalpha((unsigned char)*s) || *s == '_';
+	for (; *s; s++)
+		fine &= isalnum((unsigned char)*s) || *s == '_';
+	return fine;
+}
+
+static Status set_name(Export *x)
+{
+	if (name && !is_identifier(name))
+		return FAIL(STATUS_INPUT, "--name %s: letters, digits and _, as a name in C", name);
+	const char *from = name ? name : *x->model ? x->model : "model";
+	char *lower = COPYN(x->arena, char, from, strlen(from) + 1), *upper = COPYN(x->arena, char, from, strlen(from) + 1);
+	for (u32 i = 0; lower[i]; i++) {
+		if (!isalnum((unsigned char)lower[i]))
+			lower[i] = upper[i] = '_';
+		upper[i] = (char)toupper((unsigned char)upper[i]);
+	}
+	x->name = lower;
+	x->upper = upper;
+	return OK;
+}
+
+/* ---- weights ---- */
+
+/* What the library reads: the package's buffers, in host memory until they are written. */
+static Status load(Lm *lm, Export *x, const NamedBuffer *want, u32 n)
+{
+	const char *from = weights ? weights : lm->operand.run;
+	if (!n)
+		return OK;
+	if (!from)
+		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	u32 nrule = lm->model->weight.n;
+	WeightRule *rule = NEWN(x->arena, WeightRule, nrule + 1);
+	for (u32 i = 0; i < nrule; i++)
+		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
+	return weights_load(x->arena, from, rule, nrule, want, n, &lm->source.diag);
+}
+
+static Status put_weights(Lm *lm, Export *x)
+{
+	const Package *p = x->variant[0].package;
+	NamedBuffer *b = NEWN(x->arena, NamedBuffer, p->nbuffer + 1);
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageTensor *t = &p->buffer[i].tensor;
+		b[i] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
+				      .data = arena_push(x->arena, 1, t->bytes, 64) };
+	}
+	TRY(load(lm, x, b, p->nbuffer));
+	const char *path = arena_printf(x->arena, "%s/weights.safetensors", x->folder);
+	SafeWritten written;
+	TRY(safetensors_write(path, b, p->nbuffer, NULL, 0, &written));
+	x->weights_bytes = written.bytes;
+	if (!x->embedded)
+		return OK;
+	Str text;
+	TRY(io_read(x->arena, path, &text));
+	x->weights = (Blob){ (const u8 *)text.s, text.n };
+	return remove(path) ? io_cannot("remove", path) : OK;
+}
+
+/* ---- the verb ---- */
+
+/* Buffers that runs change are the caller's, and there is no way to give them. */
+static Status check_entries(const Export *x)
+{
+	const Program *p = x->variant[0].compiled.program;
+	if (!p->entry.n)
+		return FAIL(STATUS_INPUT, "%s has no such entry; `plinth check --graph` prints those that it has", x->source);
+	for (u32 i = 0; i < p->entry.n; i++)
+		for (u32 k = 0; k < p->entry.v[i]->result.n; k++)
+			if (p->entry.v[i]->result.v[k].buffer != NONE)
+				return FAIL(STATUS_INPUT, "entry %s changes %s: a library only reads its weights", p->entry.v[i]->name,
+					    p->buffer.v[p->entry.v[i]->result.v[k].buffer].name);
+	return OK;
+}
+
+static Status run(Lm *lm)
+{
+	static const char *const usual[] = { "forward" };
+	Export x = { .arena = &lm->source.arena, .program = lm->model->program, .folder = output, .model = lm->model->name,
+		     .source = lm->operand.source, .embedded = embed, .machine = cpu_machine_name(),
+		     .precision = precision ? precision : lm->model->precision };
+	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : 1, .sizes = sizes,
+			    .precision = x.precision, .device = "cpu", .threads = (u32)threads };
+	if (!sizes)
+		TRY(lm_sizes(lm, 0, 0, &o.sizes));
+	x.sizes = o.sizes;
+	TRY(set_name(&x));
+	TRY(export_plan(&x, &o, cpu));
+	TRY(check_entries(&x));
+	TRY(io_make_folder(output));
+	for (u32 i = 0; i < x.nvariant; i++)
+		x.variant[i].package = package_link(x.arena, x.variant[i].compiled.plan, NULL, x.variant[i].compiled.flops, STR(""));
+	TRY(put_weights(lm, &x));
+	TRY(export_build(&x, &o));
+	TRY(export_header(&x));
+	TRY(export_example(&x));
+	TRY(export_manifest(&x));
+	printf("%s/lib%s.so  %s, code for", output, x.name, lm_bytes(x.arena, x.library_bytes));
+	for (u32 i = 0; i < x.nvariant; i++)
+		printf("%s %s", i ? "," : "", x.variant[i].cpu);
+	printf("\n%s/%s.h, lib%s.a, example.c, manifest.json, ir/\n", output, x.name, x.name);
+	if (!embed)
+		printf("%s/weights.safetensors  %s\n", output, lm_bytes(x.arena, x.weights_bytes));
+	return OK;
+}
+
+int verb_export(int argc, char **argv)
+{
+	char **operand;
+	int n, status;
+	if (!options_parse(&command, argc, argv, &operand, &n, &status))
+		return status;
+	if (!output)
+		return verb_misused("export", "where to? -o FOLDER");
+	if (threads < 0)
+		return verb_misused("export", "--threads is at least 1");
+	Lm lm;
+	Status s = lm_open(operand[0], &source, &lm);
+	if (!s)
+		s = run(&lm);
+	status = s ? lm_failed("export", &lm, s) : 0;
+	lm_close(&lm);
+	return status;
+}
