@@ -1,6 +1,7 @@
 /* ir/sample.c: see sample.h. The generator is SplitMix64 (Steele, Lea and Flood 2014). */
 #include "ir/sample.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 Random random_new(Arena *arena, u64 seed)
@@ -78,6 +79,9 @@ void sample_fill(Random *r, const SampleInput *input, Tensor *t)
 		f64 slot = (f64)i + 0.25 + 0.5 * random_unit(r);
 		t->data[i] = input->kind == SAMPLE_REAL ? low + (high - low) * slot / (f64)t->n
 							: (f64)random_int(r, (i64)low, (i64)high);
+		/* off the kinks at 0 of abs, max and their like, by more than differences step */
+		if (input->kind == SAMPLE_REAL && fabs(t->data[i]) < 1e-3)
+			t->data[i] = copysign(1e-3, t->data[i]);
 	}
 	if (input->kind == SAMPLE_SORTED)
 		qsort(t->data, (size_t)t->n, sizeof *t->data, ascending);

@@ -1,0 +1,785 @@
+/* passes/graph/incremental.c: the pass `incremental`: decoding derived from the model as it was written for training
+ * (incremental{axis=T}). From the entry `forward`, whose inputs and results run along T, come
+ *   prefill  input tokens [B, T] as before, at positions past, past + 1, ...; `past` and `last`: i32[]. Its results are
+ *            those of the new position number `last` alone ([B, 1, V])
+ *   decode   the same for one position: tokens [B, 1] at position `past`
+ * over persistent buffers that keep, for up to `capacity` positions (a symbol), what later positions need of earlier
+ * ones: keys and values of attention, or whatever else is summed over positions under a causal mask; running sums.
+ * What such entries compute for position t equals what `forward` computes there, whatever stands behind it.
+ *
+ * Each value is wanted in forms, one for each of its dimensions that is T: at the new positions (NEW), at all
+ * (ALL: those behind past are masked where they are read), or at the one that results are wanted of (LAST). A first
+ * walk from the results backwards finds the forms; a value wanted at ALL that follows from the text becomes a buffer,
+ * which the new positions are written into. A second walk builds each node once for each form. An op that is not
+ * pointwise along T (OpDef.along) must be shown to see earlier positions only: attention that is causal or masked so,
+ * or sums over what a causal mask makes 0 (passes/graph/positions.h); otherwise it is told which op cannot be decoded so.
+ *
+ * What follows from inputs without T (an encoder's states) is computed by prefill and kept for decode.
+ * The idea of static analysis of what streams along an axis is that of incremental view maintenance and of lazy
+ * streaming inference; keys and values kept between steps are Shazeer's (2019, "Fast transformer decoding"). */
+#include "ir/along.h"
+#include "passes/graph/positions.h"
+#include "passes/pass.h"
+#include "passes/rewrite.h"
+
+#include <string.h>
+
+typedef u32 Form; /* two bits for each dimension; 0 where it is not T */
+enum { NEW, ALL, LAST };
+typedef VEC(Form) Forms;
+
+/* What both entries share: which values are kept, and where. */
+typedef struct Kept {
+	u32 *all;     /* [value] the buffer with all its positions, or NONE */
+	u32 *fixed;   /* [value] the buffer of what follows from inputs without T */
+	u32 *sum;     /* [value] the buffer of a running sum */
+	Map count;    /* scope -> buffers made there */
+} Kept;
+
+typedef struct Incremental {
+	Arena *tmp;
+	Diag *diag;
+	Positions p;
+	const Graph *g;
+	Program *to;
+	Builder b;
+	bool decode;   /* one new position; else T of them */
+	Dim capacity, one;
+	Kept *kept;
+	Forms *demand; /* [value] */
+	Forms *forms;  /* [node] as it is built */
+	bool *whole;   /* [value] wanted at ALL, from its buffer */
+	Map built;     /* value and form -> value of b.g */
+	Val past, last;
+} Incremental;
+
+/* ---- forms ---- */
+
+static u32 form_at(Form f, u32 d)
+{
+	return f >> 2 * d & 3;
+}
+
+static Form form_of(u32 d, u32 form)
+{
+	return (Form)form << 2 * d;
+}
+
+/* The form with every dimension of `v` that is T in `each`. */
+static Form form_every(const Incremental *x, Val v, u32 each)
+{
+	Form f = 0;
+	const Type *t = val_type(x->g, v);
+	for (u32 d = 0; d < t->rank; d++)
+		if (positions_in(&x->p, t->dim[d]))
+			f |= form_of(d, each);
+	return f;
+}
+
+/* LAST as NEW. */
+static Form form_new(Form f)
+{
+	Form r = 0;
+	for (u32 d = 0; d < MAX_RANK; d++)
+		if (form_at(f, d) == ALL)
+			r |= form_of(d, ALL);
+	return r;
+}
+
+static Dim form_dim(const Incremental *x, Dim d, u32 form)
+{
+	i64 one = 1;
+	if (!positions_in(&x->p, d))
+		return d;
+	if (form == ALL)
+		return x->capacity;
+	return form == LAST || x->decode ? dim_bind(x->g->ir, d, &x->p.symbol, &one, 1) : d;
+}
+
+static dims form_shape(Incremental *x, const Type *t, Form f)
+{
+	Dim *d = NEWN(x->tmp, Dim, t->rank + 1);
+	for (u32 i = 0; i < t->rank; i++)
+		d[i] = form_dim(x, t->dim[i], form_at(f, i));
+	return (dims){ t->rank, d };
+}
+
+static bool is_positions(const Incremental *x, Val v, u32 d)
+{
+	return positions_in(&x->p, val_type(x->g, v)->dim[d]);
+}
+
+static bool PL_PRINTF(3, 4) refuse(Incremental *x, const Node *n, const char *format, ...)
+{
+	va_list a;
+	va_start(a, format);
+	const char *why = arena_vprintf(x->tmp, format, a);
+	va_end(a);
+	diag_error(x->diag, E0720, n->loc, "'%s'%s%s cannot be computed position by position along %s: %s", op_info[n->op].name,
+		   *n->scope ? " in " : "", n->scope, x->p.symbol, why);
+	return false;
+}
+
+/* ---- what operands are wanted for a result in form `f` ---- */
+
+static bool spread_reshape(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const Type *from = val_type(x->g, n->in[0]), *to = val_type(x->g, n->out);
+	u32 same[MAX_RANK], merged[MAX_RANK];
+	if (!positions_reshape(&x->p, from, to, same, merged))
+		return refuse(x, n, "it cuts or reorders positions");
+	for (u32 d = 0; d < to->rank; d++) {
+		if (!is_positions(x, n->out, d))
+			continue;
+		u32 k = same[d] != NONE ? same[d] : merged[d];
+		if (k == NONE || (same[d] == NONE && form_at(f, d) == ALL))
+			return refuse(x, n, "it merges positions with other dimensions before all of them are needed");
+		in[0] |= form_of(k, form_at(f, d));
+	}
+	return true;
+}
+
+/* Positions of a table: the first T of its rows. */
+static bool takes_rows(const Incremental *x, const Node *n, u32 d)
+{
+	i64 start;
+	return !is_positions(x, n->in[0], d) && val_type(x->g, n->out)->dim[d] == x->p.size &&
+	       ATTR(n, slice)->step.v[d] == 1 && dim_is_number(ATTR(n, slice)->start.v[d], &start);
+}
+
+static bool spread_slice(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const Type *from = val_type(x->g, n->in[0]), *to = val_type(x->g, n->out);
+	for (u32 d = 0; d < to->rank; d++) {
+		if (!positions_in(&x->p, from->dim[d]) && !positions_in(&x->p, to->dim[d]))
+			continue;
+		bool whole = from->dim[d] == to->dim[d] && ATTR(n, slice)->step.v[d] == 1;
+		if (!whole && !takes_rows(x, n, d))
+			return refuse(x, n, "it takes a part of the positions");
+		in[0] |= whole ? form_of(d, form_at(f, d)) : 0;
+	}
+	return true;
+}
+
+static bool spread_gather(Incremental *x, const Node *n, Form f, Form *in)
+{
+	u32 axis = (u32)ATTR(n, gather)->axis, width = val_type(x->g, n->in[1])->rank;
+	const Type *a = val_type(x->g, n->in[0]);
+	for (u32 d = 0; d < a->rank; d++)
+		if (d != axis)
+			in[0] |= form_of(d, form_at(f, d < axis ? d : d + width - 1));
+	for (u32 d = 0; d < width; d++)
+		in[1] |= form_of(d, form_at(f, axis + d));
+	if (!is_positions(x, n->in[0], axis))
+		return true;
+	/* index = position - lag */
+	const Affine *i = x->p.affine[n->in[1].i];
+	u32 along = NONE;
+	bool fine = i && i->constant <= 0 && a->dim[axis] == x->p.size;
+	for (u32 d = 0; fine && d < width; d++) {
+		if (i->slope[d] == 0)
+			continue;
+		fine = i->slope[d] == 1 && along == NONE && val_type(x->g, n->in[1])->dim[d] == x->p.size;
+		along = d;
+	}
+	if (!fine || along == NONE)
+		return refuse(x, n, "which positions it takes is not known to be the position itself or earlier ones");
+	in[0] |= form_of(axis, ALL);
+	return true;
+}
+
+/* Operand `in` is summed (or, `low`, a maximum is taken) over its dimension d, which is T. */
+static bool hidden(Incremental *x, const Node *n, u32 in, u32 d, bool low)
+{
+	if (val_type(x->g, n->in[in])->dim[d] == x->p.size && positions_hidden(&x->p, n->in[in], d, low) != NONE)
+		return true;
+	return refuse(x, n, "it takes all positions together, and no causal mask hides those that come later");
+}
+
+static bool spread_dot(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const char *spec = ATTR(n, dot)->spec, *out = strchr(spec, '>') + 1;
+	const char *label[2] = { spec, strchr(spec, ',') + 1 };
+	for (u32 i = 0; i < 2; i++)
+		for (u32 d = 0; d < val_type(x->g, n->in[i])->rank; d++) {
+			if (!is_positions(x, n->in[i], d))
+				continue;
+			const char *to = strchr(out, label[i][d]);
+			if (to) {
+				in[i] |= form_of(d, form_at(f, (u32)(to - out)));
+				continue;
+			}
+			u32 other = (u32)((const char *)memchr(label[!i], label[i][d], val_type(x->g, n->in[!i])->rank) - label[!i]);
+			bool by_other = positions_hidden(&x->p, n->in[!i], other, false) != NONE;
+			if (!by_other && !hidden(x, n, i, d, false))
+				return false;
+			in[i] |= form_of(d, ALL);
+		}
+	return true;
+}
+
+static bool spread_reduction(Incremental *x, const Node *n, ints axes, bool low, Form f, Form *in)
+{
+	u32 at = 0;
+	for (u32 d = 0; d < val_type(x->g, n->in[0])->rank; d++) {
+		bool gone = false;
+		for (u32 i = 0; i < axes.n; i++)
+			gone |= axes.v[i] == d;
+		if (!gone)
+			in[0] |= form_of(d, form_at(f, at++));
+		else if (is_positions(x, n->in[0], d) && !hidden(x, n, 0, d, low))
+			return false;
+		else if (is_positions(x, n->in[0], d))
+			in[0] |= form_of(d, ALL);
+	}
+	return true;
+}
+
+static bool spread_softmax(Incremental *x, const Node *n, i64 axis, Form f, Form *in)
+{
+	in[0] = f;
+	if (!is_positions(x, n->in[0], (u32)axis))
+		return true;
+	if (form_at(f, (u32)axis) != ALL)
+		return refuse(x, n, "what it gives to a position is needed at other positions than those that it is seen from");
+	return hidden(x, n, 0, (u32)axis, true);
+}
+
+/* An operand that repeats to [.., H, T, S]: mask or bias of attention. */
+static Form repeated_form(const Incremental *x, Val v, u32 rank, Form full)
+{
+	Form f = 0;
+	u32 own = val_type(x->g, v)->rank;
+	for (u32 d = 0; d < own; d++)
+		if (is_positions(x, v, d))
+			f |= form_of(d, form_at(full, rank - own + d));
+	return f;
+}
+
+static bool spread_attention(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const attention_attr *a = ATTR(n, attention);
+	const Type *q = val_type(x->g, n->in[0]);
+	u32 r = q->rank, at = 3;
+	bool keys = is_positions(x, n->in[1], r - 2), queries = is_positions(x, n->in[0], r - 2);
+	for (u32 i = 0; i < 3; i++)
+		for (u32 d = 0; d < r; d++)
+			if (is_positions(x, n->in[i], d) && d + 2 != r) {
+				if (d + 3 >= r)
+					return refuse(x, n, "positions are among its heads or features");
+				in[i] |= form_of(d, form_at(f, d));
+			}
+	Form full = f & ~form_of(r - 1, 3);
+	in[0] |= form_of(r - 2, queries ? form_at(f, r - 2) : 0);
+	bool seen = !keys;
+	if (keys) {
+		in[1] |= form_of(r - 2, ALL);
+		in[2] |= form_of(r - 2, ALL);
+		full |= form_of(r - 1, ALL);
+		seen = queries && q->dim[r - 2] == x->p.size && val_type(x->g, n->in[1])->dim[r - 2] == x->p.size && a->causal;
+	}
+	for (u32 i = 0; i < 2u; i++) {
+		if (!(i ? a->bias : a->mask))
+			continue;
+		Val m = n->in[at];
+		u32 own = val_type(x->g, m)->rank;
+		in[at++] = repeated_form(x, m, r, full);
+		seen |= own > 1 && positions_hidden(&x->p, m, own - 1, i) == own - 2;
+	}
+	return seen || refuse(x, n, "every position sees all others: it is not causal, and no causal mask is given");
+}
+
+/* Pointwise along T, as the ops' own rows say: dimension d of an operand is that of the result. */
+static bool spread_pointwise(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const Type *to = val_type(x->g, n->out);
+	bool found[MAX_RANK] = { false };
+	for (u32 i = 0; i < n->nin; i++)
+		for (u32 d = 0; d < val_type(x->g, n->in[i])->rank; d++) {
+			if (!is_positions(x, n->in[i], d))
+				continue;
+			if (d >= to->rank || to->dim[d] != val_type(x->g, n->in[i])->dim[d] ||
+			    node_along(x->g, n, i, d) != ALONG_POINTWISE)
+				return refuse(x, n, "what it gives to a position follows from later positions too");
+			in[i] |= form_of(d, form_at(f, d));
+			found[d] = true;
+		}
+	for (u32 d = 0; d < to->rank; d++)
+		if (positions_in(&x->p, to->dim[d]) && !found[d])
+			return refuse(x, n, "it makes positions of its own");
+	return true;
+}
+
+static bool is_running_sum(const Incremental *x, const Node *n)
+{
+	return n->op == OP_cumsum && is_positions(x, n->out, (u32)ATTR(n, cumsum)->axis);
+}
+
+static bool spread(Incremental *x, const Node *n, Form f, Form *in)
+{
+	const Type *t = val_type(x->g, n->out);
+	memset(in, 0, n->nin * sizeof *in);
+	switch (n->op) {
+	case OP_input:
+		for (u32 d = 0; d < t->rank; d++)
+			if (positions_in(&x->p, t->dim[d]) && t->dim[d] != x->p.size)
+				return refuse(x, n, "an input has positions mixed with other dimensions");
+		return true;
+	case OP_read:
+		return !positions_has(&x->p, n->out) || refuse(x, n, "the shape of buffer %s depends on %s", ATTR(n, read)->buffer, x->p.symbol);
+	case OP_iota:
+		return t->dim[ATTR(n, iota)->axis] == x->p.size || !is_positions(x, n->out, (u32)ATTR(n, iota)->axis) ||
+		       refuse(x, n, "it counts something else than positions");
+	case OP_full: return true;
+	case OP_extent:
+		return !positions_in(&x->p, ATTR(n, extent)->size.v[0]) || refuse(x, n, "it is the number of positions, which grows");
+	case OP_broadcast:
+		for (u32 d = 0; d < val_type(x->g, n->in[0])->rank; d++)
+			in[0] |= form_of(d, form_at(f, (u32)ATTR(n, broadcast)->dims.v[d]));
+		return true;
+	case OP_transpose:
+		for (u32 d = 0; d < t->rank; d++)
+			in[0] |= form_of((u32)ATTR(n, transpose)->perm.v[d], form_at(f, d));
+		return true;
+	case OP_reshape: return spread_reshape(x, n, f, in);
+	case OP_slice: return spread_slice(x, n, f, in);
+	case OP_gather: return spread_gather(x, n, f, in);
+	case OP_dot: return spread_dot(x, n, f, in);
+	case OP_sum: return spread_reduction(x, n, ATTR(n, sum)->axes, false, f, in);
+	case OP_reduce_max: return spread_reduction(x, n, ATTR(n, reduce_max)->axes, true, f, in);
+	case OP_logsumexp: {
+		i64 axis = ATTR(n, logsumexp)->axis;
+		return spread_reduction(x, n, (ints){ 1, &axis }, true, f, in);
+	}
+	case OP_softmax: return spread_softmax(x, n, ATTR(n, softmax)->axis, f, in);
+	case OP_log_softmax: return spread_softmax(x, n, ATTR(n, log_softmax)->axis, f, in);
+	case OP_attention: return spread_attention(x, n, f, in);
+	case OP_rope:
+		in[0] = f;
+		if (is_positions(x, n->in[1], 0))
+			in[1] = form_of(0, form_at(f, t->rank - 2u));
+		return !is_positions(x, n->out, t->rank - 1u) || refuse(x, n, "positions are among its features");
+	case OP_cumsum:
+		if (!is_running_sum(x, n))
+			return spread_pointwise(x, n, f, in);
+		in[0] = f;
+		return !ATTR(n, cumsum)->reverse || refuse(x, n, "it sums from the end");
+	default: return spread_pointwise(x, n, f, in);
+	}
+}
+
+/* ---- backwards: who wants what ---- */
+
+static void want(Incremental *x, Forms *list, Form f)
+{
+	for (u32 i = 0; i < list->n; i++)
+		if (list->v[i] == f)
+			return;
+	VEC_PUSH(x->tmp, list, f);
+}
+
+/* Views whose operand may be kept in place of what they give: no more elements. */
+static bool kept_before(Op op)
+{
+	return op == OP_transpose || op == OP_reshape || op == OP_broadcast || op == OP_stop_gradient;
+}
+
+static bool want_forms(Incremental *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	Forms *forms = &x->forms[node];
+	for (u32 k = 0; k < n->nout; k++) {
+		Val v = { n->out.i + k };
+		bool fixed = x->p.given[v.i] && !x->p.text[v.i] && !positions_has(&x->p, v);
+		for (u32 i = 0; i < x->demand[v.i].n; i++) {
+			Form f = x->demand[v.i].v[i], all = form_every(x, v, ALL);
+			if (fixed && x->decode) {
+				x->kept->fixed[v.i] = 0; /* a buffer is made for it */
+				continue;
+			}
+			if (all && f == all && x->p.text[v.i] && !kept_before((Op)n->op)) {
+				const Type *t = val_type(x->g, v);
+				for (u32 d = 0, found = 0; d < t->rank; d++)
+					if (positions_in(&x->p, t->dim[d]) && (t->dim[d] != x->p.size || found++))
+						return refuse(x, n, "all of it is needed later, and it has positions more than once");
+				x->whole[v.i] = true;
+				want(x, forms, 0);
+			} else if (n->op == OP_input || is_running_sum(x, n)) {
+				want(x, forms, form_new(f)); /* LAST is picked from it */
+				want(x, forms, f);
+			} else {
+				want(x, forms, f);
+			}
+		}
+	}
+	for (u32 i = 0; i < forms->n; i++) {
+		Form f = forms->v[i], in[64];
+		bool picked = false;
+		for (u32 k = 0; k < forms->n && f != form_new(f); k++)
+			picked |= forms->v[k] == form_new(f);
+		if (picked)
+			continue;
+		if (n->nin > COUNT(in))
+			return refuse(x, n, "it has more than %d operands", (int)COUNT(in));
+		if (!spread(x, n, f, in))
+			return false;
+		for (u32 k = 0; k < n->nin; k++)
+			want(x, &x->demand[n->in[k].i], in[k]);
+	}
+	return true;
+}
+
+/* ---- buffers ---- */
+
+static u32 add_buffer(Incremental *x, const Node *n, DType dtype, dims shape, const Axis *axis)
+{
+	Program *to = x->to;
+	u64 *count = map_get(&x->kept->count, MAP_KEY(n->scope));
+	u64 number = count ? *count : 0;
+	map_put(&x->kept->count, MAP_KEY(n->scope), number + 1);
+	const char *name = intern_printf(&x->g->ir->names, "cache/%s%s%llu", n->scope, *n->scope ? "." : "", (unsigned long long)number);
+	Axis *a = NEWN(to->arena, Axis, shape.n + 1);
+	for (u32 d = 0; d < shape.n; d++)
+		a[d] = axis && axis[d].id && x->g->ir->axis.v[axis_find(x->g->ir, axis[d]).id].size == shape.v[d] ? axis[d] : (Axis){ 0 };
+	return program_buffer(to, (Buffer){ .name = name, .kind = BUFFER_CACHE, .of = NONE, .loc = n->loc, .scope = n->scope, .axis = a,
+					    .type = type_make(x->g->ir, dtype, shape.n, shape.v) });
+}
+
+static Val read_buffer(Incremental *x, u32 buffer)
+{
+	const Buffer *b = &x->to->buffer.v[buffer];
+	Val v = BS(&x->b, read, .buffer = b->name, .dtype = b->type->dtype, .shape = { b->type->rank, b->type->dim });
+	graph_set_axis(x->b.g, v, b->axis);
+	return v;
+}
+
+/* ---- forwards: each node in each form ---- */
+
+static u64 built_key(Val v, Form f)
+{
+	return (u64)v.i << 2 * MAX_RANK | f;
+}
+
+static Val get(const Incremental *x, Val v, Form f)
+{
+	const u64 *found = map_get(&x->built, built_key(v, f));
+	assert(found && "a form that was wanted was built");
+	return (Val){ (u32)*found };
+}
+
+static void set(Incremental *x, Val v, Form f, Val made)
+{
+	map_put(&x->built, built_key(v, f), made.i);
+}
+
+/* past, or past + last, as a scalar of the type. */
+static Val first_position(Incremental *x, u32 form, DType dtype)
+{
+	Val v = x->past;
+	if (form == LAST && !x->decode)
+		v = B(&x->b, add, v, x->last);
+	return make_cast(&x->b, v, dtype);
+}
+
+/* Indices along `axis` of a value of this shape: 0, 1, .. or, where it is not ALL, positions. */
+static Val indices(Incremental *x, u32 form, i64 axis, DType dtype, dims shape)
+{
+	Val v = BS(&x->b, iota, .axis = axis, .dtype = dtype, .shape = shape);
+	if (form == ALL)
+		return v;
+	return B(&x->b, add, v, make_broadcast(&x->b, first_position(x, form, dtype), shape));
+}
+
+/* One index of dimension d, which stays with extent 1. */
+static Val pick(Incremental *x, Val v, u32 d)
+{
+	const Type *t = val_type(x->b.g, v);
+	Dim one[MAX_RANK];
+	for (u32 i = 0; i < t->rank; i++)
+		one[i] = i == d ? x->one : t->dim[i];
+	Val row = BA(&x->b, gather, (v, x->last), .axis = d);
+	return BA(&x->b, reshape, (row), .shape = { t->rank, one });
+}
+
+/* Rows of a table: at positions. */
+static Val build_slice(Incremental *x, const Node *n, Form f, const Val *in)
+{
+	const slice_attr *a = ATTR(n, slice);
+	const Type *to = val_type(x->g, n->out);
+	dims size = form_shape(x, to, f), start = a->start;
+	Val v = in[0];
+	for (u32 d = 0; d < to->rank; d++) {
+		if (!positions_in(&x->p, to->dim[d]) || !takes_rows(x, n, d))
+			continue;
+		Val at = indices(x, form_at(f, d), 0, DT_i32, (dims){ 1, &size.v[d] });
+		i64 from = 0;
+		dim_is_number(a->start.v[d], &from);
+		at = B(&x->b, add, at, make_full_like(&x->b, at, (f64)from));
+		v = BA(&x->b, gather, (v, at), .axis = d);
+		Dim *zero = COPYN(x->tmp, Dim, start.v, start.n);
+		zero[d] = dim_number(x->g->ir, 0);
+		start.v = zero;
+	}
+	return BA(&x->b, slice, (v), .start = start, .size = size, .step = a->step);
+}
+
+/* Keys at positions up to the query's (and, with a window, the last of those) are seen. */
+static Val build_attention(Incremental *x, const Node *n, Form f, const Val *in)
+{
+	attention_attr a = *ATTR(n, attention);
+	u32 r = val_type(x->g, n->out)->rank, nin = n->nin;
+	Val operand[5], *mask = &operand[3];
+	memcpy(operand, in, nin * sizeof *in);
+	if (!a.causal || !is_positions(x, n->in[1], r - 2))
+		return build(&x->b, OP_attention, operand, nin, 0, &a);
+	Builder *b = &x->b;
+	Dim seen[2] = { val_type(b->g, in[0])->dim[r - 2], val_type(b->g, in[1])->dim[r - 2] };
+	dims pairs = { 2, seen };
+	Val query = indices(x, form_at(f, r - 2), 0, DT_i32, pairs), key = indices(x, ALL, 1, DT_i32, pairs);
+	Val sees = B(b, le, key, query);
+	if (a.window)
+		sees = B(b, and, sees, B(b, lt, B(b, sub, query, key), make_full(b, (f64)a.window, DT_i32, pairs)));
+	if (a.mask) {
+		Dim full[MAX_RANK];
+		for (u32 d = 0; d < r; d++)
+			full[d] = val_type(b->g, in[0])->dim[d];
+		full[r - 1] = seen[1];
+		*mask = B(b, and, make_broadcast(b, *mask, (dims){ r, full }), make_broadcast(b, sees, (dims){ r, full }));
+	} else {
+		memmove(mask + 1, mask, (nin++ - 3) * sizeof *mask);
+		*mask = sees;
+	}
+	a.mask = true;
+	a.causal = false;
+	a.window = 0;
+	return build(b, OP_attention, operand, nin, 0, &a);
+}
+
+/* The sum up to `past` is kept; `last` says which of the new positions are the text's. */
+static Val build_running_sum(Incremental *x, const Node *n, Form f, const Val *in)
+{
+	Builder *b = &x->b;
+	const cumsum_attr *a = ATTR(n, cumsum);
+	u32 axis = (u32)a->axis;
+	if (form_at(f, axis) == ALL)
+		return build(b, OP_cumsum, in, 1, 0, a);
+	const Type *t = val_type(b->g, in[0]);
+	Dim left[MAX_RANK];
+	Axis left_axis[MAX_RANK];
+	i64 map[MAX_RANK];
+	u32 rank = 0;
+	for (u32 d = 0; d < t->rank; d++)
+		if (d != axis) {
+			left[rank] = t->dim[d];
+			left_axis[rank] = val_axis(x->g, n->out)[d];
+			map[rank++] = d;
+		}
+	u32 *buffer = &x->kept->sum[n->out.i];
+	if (*buffer == NONE)
+		*buffer = add_buffer(x, n, t->dtype, (dims){ rank, left }, left_axis);
+	Val before = read_buffer(x, *buffer), v = in[0];
+	dims shape = { t->rank, t->dim };
+	if (!x->decode) {
+		Val at = BS(b, iota, .axis = axis, .dtype = DT_i32, .shape = shape);
+		v = B(b, where, B(b, le, at, make_broadcast(b, x->last, shape)), v, make_full_like(b, v, 0));
+	}
+	i64 axes[] = { axis };
+	Val after = B(b, add, before, BA(b, sum, (v), .axes = { 1, axes }));
+	graph_result(b->g, x->to->buffer.v[*buffer].name, *buffer, after);
+	Val sums = build(b, OP_cumsum, in, 1, 0, a);
+	return B(b, add, sums, BA(b, broadcast, (before), .shape = shape, .dims = { rank, map }));
+}
+
+static Val build_node(Incremental *x, const Node *n, Form f, const Val *in)
+{
+	Builder *b = &x->b;
+	dims shape = form_shape(x, val_type(x->g, n->out), f);
+	switch (n->op) {
+	case OP_input: {
+		Val v = BS(b, input, .name = ATTR(n, input)->name, .dtype = ATTR(n, input)->dtype, .shape = shape);
+		Axis axis[MAX_RANK];
+		for (u32 d = 0; d < shape.n; d++)
+			axis[d] = shape.v[d] == val_type(x->g, n->out)->dim[d] ? val_axis(x->g, n->out)[d] : (Axis){ 0 };
+		graph_set_axis(b->g, v, axis);
+		return v;
+	}
+	case OP_full: return make_full(b, ATTR(n, full)->value, ATTR(n, full)->dtype, shape);
+	case OP_iota: {
+		u32 axis = (u32)ATTR(n, iota)->axis;
+		return indices(x, is_positions(x, n->out, axis) ? form_at(f, axis) : ALL, axis, ATTR(n, iota)->dtype, shape);
+	}
+	case OP_broadcast: return BA(b, broadcast, (in[0]), .shape = shape, .dims = ATTR(n, broadcast)->dims);
+	case OP_reshape: return BA(b, reshape, (in[0]), .shape = shape);
+	case OP_slice: return build_slice(x, n, f, in);
+	case OP_attention: return build_attention(x, n, f, in);
+	case OP_cumsum: return is_running_sum(x, n) ? build_running_sum(x, n, f, in) : build(b, OP_cumsum, in, 1, 0, n->attr);
+	default: return build(b, (Op)n->op, in, n->nin, n->nout, n->attr);
+	}
+}
+
+static void build_form(Incremental *x, const Node *n, const Forms *forms, Form f)
+{
+	bool picked = false;
+	for (u32 k = 0; k < forms->n && f != form_new(f); k++)
+		picked |= forms->v[k] == form_new(f);
+	for (u32 k = 0; k < n->nout && picked; k++) {
+		Val v = { n->out.i + k }, made = get(x, v, form_new(f));
+		for (u32 d = 0; d < val_type(x->g, v)->rank; d++)
+			if (form_at(f, d) == LAST && form_at(form_new(f), d) == NEW)
+				made = pick(x, made, d);
+		set(x, v, f, made);
+	}
+	if (picked)
+		return;
+	Form *want = NEWN(x->tmp, Form, n->nin + 1);
+	Val *in = NEWN(x->tmp, Val, n->nin + 1);
+	if (!spread(x, n, f, want))
+		NEVER("a form that was spread once");
+	for (u32 k = 0; k < n->nin; k++)
+		in[k] = get(x, n->in[k], want[k]);
+	Val v = build_node(x, n, f, in);
+	for (u32 k = 0; k < n->nout; k++)
+		set(x, (Val){ n->out.i + k }, f, (Val){ v.i + k });
+}
+
+/* All positions of a value: the buffer, with the new ones in it. */
+static void build_whole(Incremental *x, const Node *n, Val v)
+{
+	const Type *t = val_type(x->g, v);
+	Form all = form_every(x, v, ALL);
+	u32 *buffer = &x->kept->all[v.i], axis = 0;
+	while (!positions_in(&x->p, t->dim[axis]))
+		axis++;
+	if (*buffer == NONE)
+		*buffer = add_buffer(x, n, t->dtype, form_shape(x, t, all), val_axis(x->g, v));
+	Val whole = BA(&x->b, update_slice, (read_buffer(x, *buffer), get(x, v, 0), x->past), .axis = axis);
+	graph_result(x->b.g, x->to->buffer.v[*buffer].name, *buffer, whole);
+	set(x, v, all, whole);
+}
+
+static void build_all(Incremental *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	const Forms *forms = &x->forms[node];
+	x->b.loc = n->loc;
+	x->b.scope = n->scope;
+	for (u32 last = 0; last < 2; last++)
+		for (u32 i = 0; i < forms->n; i++)
+			if ((forms->v[i] != form_new(forms->v[i])) == last)
+				build_form(x, n, forms, forms->v[i]);
+	for (u32 k = 0; k < n->nout; k++) {
+		Val v = { n->out.i + k };
+		u32 *fixed = &x->kept->fixed[v.i];
+		if (x->whole[v.i])
+			build_whole(x, n, v);
+		if (*fixed == NONE)
+			continue;
+		if (x->decode) {
+			const Type *t = val_type(x->g, v);
+			*fixed = add_buffer(x, n, t->dtype, (dims){ t->rank, t->dim }, val_axis(x->g, v));
+			set(x, v, 0, read_buffer(x, *fixed));
+		} else {
+			graph_result(x->b.g, x->to->buffer.v[*fixed].name, *fixed, get(x, v, 0));
+		}
+	}
+}
+
+static Val scalar_input(Incremental *x, const char *name)
+{
+	return BS(&x->b, input, .name = intern_z(&x->g->ir->names, name), .dtype = DT_i32);
+}
+
+static bool derive(Incremental *x, const char *name)
+{
+	const Graph *g = x->g;
+	x->demand = NEWN(x->tmp, Forms, g->value.n + 1);
+	x->forms = NEWN(x->tmp, Forms, g->node.n + 1);
+	x->whole = NEWN(x->tmp, bool, g->value.n + 1);
+	x->built = (Map){ .arena = x->tmp };
+	for (u32 i = 0; i < g->result.n; i++) {
+		Val v = g->result.v[i].value;
+		want(x, &x->demand[v.i], form_every(x, v, x->decode ? NEW : LAST));
+	}
+	for (u32 v = 1; v < g->value.n && !x->decode; v++)
+		if (x->kept->fixed[v] != NONE)
+			want(x, &x->demand[v], 0);
+	for (u32 i = g->node.n; i-- > 0;)
+		if (!want_forms(x, i))
+			return false;
+	x->b = builder_new(program_entry(x->to, name));
+	x->b.scope = intern_z(&g->ir->names, "");
+	x->past = scalar_input(x, "past");
+	if (!x->decode)
+		x->last = scalar_input(x, "last");
+	for (u32 i = 0; i < g->node.n; i++)
+		build_all(x, i);
+	for (u32 i = 0; i < g->result.n; i++) {
+		Val v = g->result.v[i].value;
+		graph_result(x->b.g, g->result.v[i].name, NONE, get(x, v, form_every(x, v, x->decode ? NEW : LAST)));
+	}
+	builder_done(&x->b);
+	return true;
+}
+
+/* ---- the pass ---- */
+
+static u32 *no_buffers(Arena *tmp, u32 n)
+{
+	u32 *l = NEWN(tmp, u32, n + 1);
+	memset(l, 0xff, (n + 1) * sizeof *l);
+	return l;
+}
+
+static bool check_forward(PassCx *cx, const Program *in, const Graph *g, Str axis)
+{
+	const char *name = g ? g->name : "forward";
+	if (!g)
+		return diag_error(cx->diag, E0714, cx->args_loc, "the program has no entry 'forward' to derive decoding from");
+	if (program_find_entry(in, STR("prefill")) || program_find_entry(in, STR("decode")))
+		return diag_error(cx->diag, E0714, cx->args_loc, "the program has entries 'prefill' or 'decode' already");
+	bool found = false;
+	const char *symbol = intern(&cx->ir->names, axis);
+	Positions p = { .symbol = symbol, .g = g };
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		if (n->op != OP_input)
+			continue;
+		found |= positions_has(&p, n->out);
+		const char *is = ATTR(n, input)->name;
+		if (!strcmp(is, "past") || !strcmp(is, "last"))
+			return diag_error(cx->diag, E0720, n->loc, "an input is called '%s', as decoding's own is", is);
+	}
+	for (u32 i = 0; i < g->result.n; i++)
+		if (g->result.v[i].buffer != NONE)
+			return diag_error(cx->diag, E0720, val_node(g, g->result.v[i].value)->loc, "%s writes a buffer", name);
+	return found || diag_error(cx->diag, E0714, cx->args_loc, "no input of '%s' has a dimension %.*s", name, STR_ARG(axis));
+}
+
+Program *pass_incremental(PassCx *cx, const Program *in)
+{
+	Str axis = STR("T");
+	bool error = false;
+	PassArg a;
+	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {
+		if (str_equal(a.name, STR("axis")))
+			axis = a.value;
+		else
+			error = !pass_argument_unknown(cx, &a);
+	}
+	const Graph *g = program_find_entry(in, STR("forward"));
+	if (error || !check_forward(cx, in, g, axis))
+		return NULL;
+	Program *to = rewrite_shell(cx->out, in);
+	for (u32 i = 0; i < in->entry.n; i++)
+		VEC_PUSH(cx->out, &to->entry, rewrite_graph(cx->out, cx->tmp, in->entry.v[i], NULL, NULL, true));
+	Kept kept = { no_buffers(cx->tmp, g->value.n), no_buffers(cx->tmp, g->value.n), no_buffers(cx->tmp, g->value.n),
+		      { .arena = cx->tmp } };
+	Incremental x = { .tmp = cx->tmp, .diag = cx->diag, .g = g, .to = to, .kept = &kept, .decode = true,
+			  .p = positions_find(cx->tmp, g, intern(&cx->ir->names, axis)),
+			  .capacity = dim_symbol(cx->ir, intern_z(&cx->ir->names, "capacity")), .one = dim_number(cx->ir, 1) };
+	/* what is kept of inputs without T is known when decode has been derived */
+	if (!derive(&x, intern_z(&cx->ir->names, "decode")))
+		return NULL;
+	x.decode = false;
+	return derive(&x, intern_z(&cx->ir->names, "prefill")) ? to : NULL;
+}
