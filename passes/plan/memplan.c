@@ -8,7 +8,9 @@
  * by size times lifetime), each into the smallest gap among those placed before that are alive with it
  * (the greedy-by-size planner of Pisarchyk and Lee 2020); only for the blocks that matter, since it looks
  * at pairs. By time: as an allocator would, the best fitting hole at each step. The bound that both are
- * measured by is the largest sum of sizes alive at one step. */
+ * measured by is the largest sum of sizes alive at one step. Where the best leaves more than a thousandth
+ * of that in gaps, blocks are packed below a given height in order of time, each at one end of some hole,
+ * by chance and with going back. */
 #include "passes/plan/plan.h"
 
 #include <stdlib.h>
@@ -16,6 +18,8 @@
 
 /* By rank looks at no more blocks than this; the rest is laid out by time, behind them. */
 enum { RANKED = 4096 };
+/* Gaps of more than bound / NEAR are worked on, for as long as it takes to look at so many pairs of blocks. */
+enum { PAIRS = 200000000, NEAR = 400 };
 
 static u64 rounded(u64 bytes)
 {
@@ -58,8 +62,9 @@ static int larger_first(const void *a, const void *b)
 	return x->block < y->block ? -1 : x->block > y->block;
 }
 
-/* The blocks listed in `r`, in order, from offset 0; the end of the highest. */
-static u64 place_ranked(Arena *tmp, MemoryBlock *b, const Ranked *r, u32 n)
+/* The blocks listed in `r`, in order, from offset 0, each in the smallest gap that it fits into, or the `lowest`; the end
+ * of the highest. */
+static u64 place_ranked(Arena *tmp, MemoryBlock *b, const Ranked *r, u32 n, bool lowest)
 {
 	u32 *placed = NEWN(tmp, u32, n + 1), nplaced = 0; /* by offset */
 	u64 top = 0;
@@ -71,7 +76,7 @@ static u64 place_ranked(Arena *tmp, MemoryBlock *b, const Ranked *r, u32 n)
 			const MemoryBlock *y = &b[placed[k]];
 			if (y->last < x->first || x->last < y->first)
 				continue;
-			if (y->offset > end && y->offset - end >= size && y->offset - end < best) {
+			if (y->offset > end && y->offset - end >= size && y->offset - end < best && !(lowest && found)) {
 				best = y->offset - end;
 				at = end;
 				found = true;
@@ -191,6 +196,99 @@ static u64 place_by_time(Arena *tmp, MemoryBlock *b, const u32 *list, u32 n, u64
 	return h.top;
 }
 
+/* ---- within a given height ---- */
+
+static u32 draw(u64 *state, u32 below)
+{
+	*state = *state * 6364136223846793005u + 1442695040888963407u;
+	return (u32)((*state >> 33) % below);
+}
+
+typedef struct Shelf {
+	u64 at, end;
+	u32 block;
+} Shelf;
+
+typedef struct Shelves {
+	Shelf *v; /* what is alive, by place */
+	u32 n;
+	u64 height;
+	u64 state; /* of chance */
+} Shelves;
+
+static void shelf_take(Shelves *x, const MemoryBlock *b, u32 block)
+{
+	u32 k = x->n++;
+	for (; k > 0 && x->v[k - 1].at > b[block].offset; k--)
+		x->v[k] = x->v[k - 1];
+	x->v[k] = (Shelf){ b[block].offset, b[block].offset + rounded(b[block].bytes), block };
+}
+
+static void shelf_give(Shelves *x, u32 block)
+{
+	u32 k = 0;
+	while (x->v[k].block != block)
+		k++;
+	memmove(x->v + k, x->v + k + 1, (--x->n - k) * sizeof *x->v);
+}
+
+/* Finds a place at the bottom or the top of some hole, by chance; those that live long more often low. */
+static bool shelf_place(Shelves *x, MemoryBlock *b)
+{
+	u64 size = rounded(b->bytes), end = 0;
+	bool high = draw(&x->state, 4) < (b->last - b->first > 2 ? 1 : 3), any = !draw(&x->state, 4), found = false;
+	for (u32 k = 0; k <= x->n; k++) {
+		u64 next = k < x->n ? x->v[k].at : x->height;
+		if (next >= end + size && (!found || high) && (!found || !any || draw(&x->state, 2))) {
+			found = true;
+			b->offset = high ? next - size : end;
+		}
+		end = k < x->n ? MAX(end, x->v[k].end) : end;
+	}
+	return found;
+}
+
+/* Lays blocks out below `height` in order of time. Where one finds no hole, goes back a few events and tries again, by
+ * other chances; the further back, the longer it gets no further. Gives up when it has looked at so many pairs. */
+static bool pack_within(Arena *tmp, MemoryBlock *b, u32 n, u64 height, u64 *pairs)
+{
+	enum { BACK = 4 };
+	Event *event = NEWN(tmp, Event, 2 * n + 1);
+	Shelves x = { NEWN(tmp, Shelf, n + 1), 0, height, n };
+	for (u32 i = 0; i < n; i++) {
+		event[2 * i] = (Event){ b[i].first, false, b[i].bytes, i };
+		event[2 * i + 1] = (Event){ b[i].last, true, b[i].bytes, i };
+	}
+	qsort(event, 2 * (size_t)n, sizeof *event, by_time);
+	u64 more = *pairs / 3;
+	*pairs -= more;
+	u32 i = 0, furthest = 0, back = BACK;
+	while (i < 2 * n && more) {
+		u32 block = event[i].block;
+		more -= MIN(more, x.n + 1);
+		if (event[i].end || shelf_place(&x, &b[block])) {
+			if (event[i].end)
+				shelf_give(&x, block);
+			else
+				shelf_take(&x, b, block);
+			i++;
+			back = i > furthest ? BACK : back;
+			furthest = MAX(furthest, i);
+			continue;
+		}
+		for (u32 k = 1 + draw(&x.state, back); i > 0 && k > 0; k--) {
+			i--;
+			if (event[i].end)
+				shelf_take(&x, b, event[i].block);
+			else
+				shelf_give(&x, event[i].block);
+		}
+		back = back < 2 * n ? back + back / BACK : BACK;
+	}
+	*pairs += more;
+	return i == 2 * n;
+}
+
 /* ---- the best of them ---- */
 
 static u64 attempt(Arena *tmp, MemoryBlock *b, u32 n, u32 method)
@@ -208,16 +306,17 @@ static u64 attempt(Arena *tmp, MemoryBlock *b, u32 n, u32 method)
 	}
 	qsort(r, n, sizeof *r, larger_first);
 	u32 ranked = MIN(n, (u32)RANKED);
-	u64 top = place_ranked(tmp, b, r, ranked);
+	u64 top = place_ranked(tmp, b, r, ranked, false);
 	for (u32 i = ranked; i < n; i++)
 		list[nlist++] = r[i].block;
 	return nlist ? place_by_time(tmp, b, list, nlist, top) : top;
 }
 
-u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n)
+/* Blocks of a stretch of time, for an arena of at least `bound` anyway. */
+static u64 lay_out_stretch(Arena *tmp, MemoryBlock *b, u32 n, u64 bound, u64 *pairs)
 {
 	ArenaMark mark = arena_mark(tmp);
-	u64 bound = blocks_bound(tmp, b, n), least = UINT64_MAX;
+	u64 least = UINT64_MAX;
 	u64 *offset = NEWN(tmp, u64, n + 1);
 	for (u32 method = 0; method < 3 && least > bound; method++) {
 		u64 top = attempt(tmp, b, n, method);
@@ -227,10 +326,71 @@ u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n)
 		for (u32 i = 0; i < n; i++)
 			offset[i] = b[i].offset;
 	}
+	for (u32 part = NEAR; part > NEAR / 4 && least > bound + bound / part; part = part * 2 / 3) {
+		u64 height = rounded(bound + bound / part);
+		if (least <= height || !pack_within(tmp, b, n, height, pairs))
+			continue;
+		arena_release(tmp, mark);
+		return height;
+	}
 	for (u32 i = 0; i < n; i++)
 		b[i].offset = offset[i];
 	arena_release(tmp, mark);
 	return least;
+}
+
+static int smaller_first(const void *a, const void *b)
+{
+	return -larger_first(a, b);
+}
+
+/* Blocks that are so small that they hardly count go below the others, so that what lives long and is tiny does not tie
+ * everything together: the end of the highest, and which are left, in the order of their beginnings. */
+static u64 place_small(Arena *tmp, MemoryBlock *b, u32 n, u64 bound, Ranked *left, u32 *nleft)
+{
+	u32 *list = NEWN(tmp, u32, n + 1);
+	MemoryBlock *small = NEWN(tmp, MemoryBlock, n + 1);
+	for (u32 i = 0; i < n; i++)
+		left[i] = (Ranked){ (f64)b[i].bytes, i };
+	qsort(left, n, sizeof *left, smaller_first);
+	for (u32 i = 0; i < n; i++) {
+		list[i] = left[i].block;
+		small[i] = b[list[i]];
+	}
+	u32 most = 0; /* how many: the most that need no more than a small share */
+	for (u32 bit = 1u << 31; bit; bit >>= 1)
+		if ((most | bit) <= n && blocks_bound(tmp, small, most | bit) <= bound / NEAR)
+			most |= bit;
+	*nleft = n - most;
+	for (u32 i = 0; i < *nleft; i++) {
+		left[i] = left[most + i];
+		left[i].rank = b[left[i].block].first;
+	}
+	qsort(left, *nleft, sizeof *left, smaller_first);
+	return place_by_time(tmp, b, list, most, 0);
+}
+
+u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n)
+{
+	ArenaMark mark = arena_mark(tmp);
+	u64 bound = blocks_bound(tmp, b, n), top = 0, pairs = PAIRS;
+	Ranked *order = NEWN(tmp, Ranked, n + 1);
+	MemoryBlock *part = NEWN(tmp, MemoryBlock, n + 1);
+	u32 norder;
+	u64 base = place_small(tmp, b, n, bound, order, &norder);
+	/* where nothing is alive on both sides, what lies before and after is laid out on its own */
+	for (u32 i = 0, end; i < norder; i = end) {
+		u32 last = b[order[i].block].last;
+		for (end = i; end < norder && (end == i || b[order[end].block].first <= last); end++) {
+			part[end - i] = b[order[end].block];
+			last = MAX(last, part[end - i].last);
+		}
+		top = MAX(top, lay_out_stretch(tmp, part, end - i, bound, &pairs));
+		for (u32 k = i; k < end; k++)
+			b[order[k].block].offset = base + part[k - i].offset;
+	}
+	arena_release(tmp, mark);
+	return base + top;
 }
 
 /* ---- in place ---- */
@@ -240,14 +400,14 @@ static bool transient(const PlanBuffer *b)
 	return b->kind != MEMORY_PERSISTENT;
 }
 
-/* The buffer of output slot `o` of step `s` takes over that of an input slot, if one may be taken. */
-static void take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
+/* The buffer of output slot `o` of step `s` takes over that of an input slot, if one may be taken: its bytes, or 0. */
+static u64 take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
 {
 	const Step *step = &e->step.v[s];
 	const Kernel *k = p->kernel.v[step->kernel];
 	PlanBuffer *out = &e->buffer.v[step->slot[o]];
 	if (!transient(out) || out->first != s || out->root != NONE)
-		return;
+		return 0;
 	for (u32 i = 0; i < k->slot.n && i < 64; i++) {
 		if (!(k->slot.v[o].may_alias >> i & 1))
 			continue;
@@ -258,41 +418,94 @@ static void take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
 			continue;
 		taken[from] = true;
 		out->root = in->root == NONE ? from : in->root;
-		return;
+		return rounded(out->bytes);
 	}
+	return 0;
 }
 
-static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
+/* Decides what works in place: all that can, or, where `alive` says how much is alive at each step if nothing does, only
+ * as much of it as keeps that within `bound`. */
+static void take_all(Arena *tmp, const Plan *p, EntryPlan *e, u64 *alive, u64 bound)
 {
 	bool *taken = NEWN(tmp, bool, e->buffer.n + 1);
+	for (u32 i = 0; i < e->buffer.n; i++)
+		e->buffer.v[i].root = NONE;
 	for (u32 s = 0; s < e->step.n; s++)
-		for (u32 o = 0; o < p->kernel.v[e->step.v[s].kernel]->slot.n; o++)
-			take_over(p, e, s, o, taken);
-	MemoryBlock *block = NEWN(tmp, MemoryBlock, e->buffer.n + 1);
-	u32 *of = NEWN(tmp, u32, e->buffer.n + 1), n = 0;
+		for (u32 o = 0; o < p->kernel.v[e->step.v[s].kernel]->slot.n; o++) {
+			if (alive && alive[s] <= bound)
+				break;
+			u64 bytes = take_over(p, e, s, o, taken);
+			if (alive)
+				alive[s] -= bytes;
+		}
+}
+
+/* Buffers of an entry as blocks, those that share memory as one; of[buffer]: its block. */
+typedef struct Blocks {
+	MemoryBlock *block;
+	u32 n, *of;
+} Blocks;
+
+static Blocks make_blocks(Arena *tmp, const EntryPlan *e)
+{
+	Blocks x = { NEWN(tmp, MemoryBlock, e->buffer.n + 1), 0, NEWN(tmp, u32, e->buffer.n + 1) };
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		const PlanBuffer *b = &e->buffer.v[i];
 		if (!transient(b) || b->root != NONE)
 			continue;
-		of[i] = n;
-		block[n++] = (MemoryBlock){ b->bytes, b->first, b->last, 0 };
+		x.of[i] = x.n;
+		x.block[x.n++] = (MemoryBlock){ b->bytes, b->first, b->last, 0 };
 	}
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		const PlanBuffer *b = &e->buffer.v[i];
 		if (b->root == NONE)
 			continue;
-		MemoryBlock *x = &block[of[b->root]];
-		x->first = MIN(x->first, b->first);
-		x->last = MAX(x->last, b->last);
+		x.of[i] = x.of[b->root];
+		MemoryBlock *block = &x.block[x.of[i]];
+		block->first = MIN(block->first, b->first);
+		block->last = MAX(block->last, b->last);
 	}
-	e->lower_bound = blocks_bound(tmp, block, n);
-	e->transient_bytes = n ? blocks_lay_out(tmp, block, n) : 0;
+	return x;
+}
+
+static u64 *alive_alone(Arena *tmp, const EntryPlan *e)
+{
+	u64 *alive = NEWN(tmp, u64, e->step.n + 1);
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		const PlanBuffer *b = &e->buffer.v[i];
+		for (u32 s = b->first; transient(b) && s <= b->last && s < e->step.n; s++)
+			alive[s] += rounded(b->bytes);
+	}
+	return alive;
+}
+
+static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
+{
+	take_all(tmp, p, e, NULL, 0);
+	Blocks x = make_blocks(tmp, e);
+	e->lower_bound = blocks_bound(tmp, x.block, x.n);
+	e->transient_bytes = blocks_lay_out(tmp, x.block, x.n);
+	if (e->transient_bytes - e->lower_bound > e->lower_bound / NEAR) {
+		/* Blocks that live shorter leave fewer gaps. */
+		u32 *root = NEWN(tmp, u32, e->buffer.n + 1);
+		for (u32 i = 0; i < e->buffer.n; i++)
+			root[i] = e->buffer.v[i].root;
+		take_all(tmp, p, e, alive_alone(tmp, e), e->lower_bound);
+		Blocks less = make_blocks(tmp, e);
+		u64 bytes = blocks_lay_out(tmp, less.block, less.n);
+		for (u32 i = 0; i < e->buffer.n && bytes >= e->transient_bytes; i++)
+			e->buffer.v[i].root = root[i];
+		if (bytes < e->transient_bytes) {
+			x = less;
+			e->transient_bytes = bytes;
+		}
+	}
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		PlanBuffer *b = &e->buffer.v[i];
 		if (!transient(b))
 			b->offset = p->persistent_offset[b->persistent];
 		else
-			b->offset = p->persistent_bytes + block[of[b->root == NONE ? i : b->root]].offset;
+			b->offset = p->persistent_bytes + x.block[x.of[i]].offset;
 	}
 }
 

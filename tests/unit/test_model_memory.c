@@ -1,0 +1,113 @@
+/* The memory of every model in models/, as planned, forward and training: gaps between buffers are at most a hundredth of
+ * what must be alive at once. That is counted here from the steps alone: which buffers each touches, from the first to
+ * the last; of those that share memory in place, one at a time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "model_plan.h"
+
+static u64 aligned(u64 bytes)
+{
+	return (bytes + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN;
+}
+
+/* The largest sum of sizes that steps need at once, sharing memory where the plan's kernels may. */
+static u64 most_needed(Arena *tmp, const Plan *p, const EntryPlan *e)
+{
+	u64 most = 0;
+	u32 *first = NEWN(tmp, u32, e->buffer.n + 1), *last = NEWN(tmp, u32, e->buffer.n + 1);
+	bool *touched = NEWN(tmp, bool, e->buffer.n + 1);
+	for (u32 s = 0; s < e->step.n; s++) {
+		const Step *step = &e->step.v[s];
+		u32 nslot = p->kernel.v[step->kernel]->slot.n;
+		for (u32 i = 0; i <= nslot; i++) {
+			u32 b = i < nslot ? step->slot[i] : step->workspace;
+			if (b == NONE)
+				continue;
+			first[b] = touched[b] ? first[b] : s;
+			last[b] = s;
+			touched[b] = true;
+		}
+	}
+	for (u32 s = 0; s < e->step.n; s++) {
+		const Step *step = &e->step.v[s];
+		const Kernel *k = p->kernel.v[step->kernel];
+		u64 now = 0, saved = 0, used = 0;
+		for (u32 b = 0; b < e->buffer.n; b++) {
+			const PlanBuffer *x = &e->buffer.v[b];
+			bool early = x->kind == MEMORY_INPUT, late = x->kind == MEMORY_RESULT;
+			bool alive = touched[b] && (early || first[b] <= s) && (late || last[b] >= s);
+			if (x->kind != MEMORY_PERSISTENT && alive)
+				now += aligned(x->bytes);
+		}
+		/* an output in the place of an input that ends here; each input once */
+		for (u32 o = 0; o < k->slot.n; o++)
+			for (u32 i = 0; i < k->slot.n && i < 64; i++) {
+				u32 out = step->slot[o], in = step->slot[i];
+				const PlanBuffer *x = &e->buffer.v[out], *y = &e->buffer.v[in];
+				bool may = k->slot.v[o].may_alias >> i & 1 && !(used >> i & 1) && x->bytes == y->bytes &&
+					   first[out] == s && last[in] == s && (first[in] < s || y->kind == MEMORY_INPUT) &&
+					   x->kind != MEMORY_PERSISTENT && y->kind != MEMORY_PERSISTENT && y->kind != MEMORY_RESULT;
+				if (!may)
+					continue;
+				used |= 1ull << i;
+				saved += aligned(x->bytes);
+				break;
+			}
+		most = MAX(most, now - saved);
+	}
+	return most;
+}
+
+static void check(const ModelPlan *m)
+{
+	Arena a = ARENA("test");
+	Compiled c = model_plan(&a, m);
+	u64 largest = 0;
+	for (u32 i = 0; i < c.plan->entry.n; i++) {
+		const EntryPlan *e = c.plan->entry.v[i];
+		assert_int_equal(e->lower_bound, most_needed(&a, c.plan, e));
+		if (e->transient_bytes > e->lower_bound + e->lower_bound / 100)
+			fail_msg("%s %s %s, entry %s: %llu bytes, where %llu are alive", m->name, m->preset ? m->preset : "",
+				 m->options.precision, e->name, (unsigned long long)e->transient_bytes,
+				 (unsigned long long)e->lower_bound);
+		largest = MAX(largest, e->transient_bytes);
+	}
+	assert_int_equal(c.plan->arena_bytes, c.plan->persistent_bytes + largest);
+	arena_free(&a);
+}
+
+#define TEST_SIZES "B=2,T=64"
+
+static void small_models(void **state)
+{
+	(void)state;
+	static const char *const precision[] = { "f32", "bf16" };
+	for (u32 i = 0; i < COUNT(precision); i++)
+		for (u32 accumulate = 0; accumulate < 2; accumulate++) {
+			DriverOptions o = { .sizes = TEST_SIZES, .precision = precision[i], .accumulate = accumulate, .cpu = "x86-64-v3" };
+			check(&(ModelPlan){ "gpt2", "test", NULL, o });
+			check(&(ModelPlan){ "llama", "test", NULL, o });
+			check(&(ModelPlan){ "bible", "tiny", NULL, o });
+		}
+}
+
+/* By planning alone: nothing of this size runs. */
+static void large_models(void **state)
+{
+	(void)state;
+	static const char *const precision[] = { "f32", "bf16" };
+	for (u32 i = 0; i < COUNT(precision); i++) {
+		DriverOptions o = { .sizes = "B=8,T=1024", .precision = precision[i], .cpu = "x86-64-v3" };
+		check(&(ModelPlan){ "gpt2", "small", NULL, o });
+		check(&(ModelPlan){ "llama", "llama_110m", NULL, o });
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(small_models), cmocka_unit_test(large_models) };
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
