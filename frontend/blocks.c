@@ -28,10 +28,16 @@ static const char *dotted(Elaborator *e, const Expr *x)
 	}
 }
 
-void recipe_weights(Elaborator *e, const Decl *d)
+static void weights_lines(Elaborator *e, const Block *block)
 {
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch)
+			weights_lines(e, branch);
+		if (s->kind == STMT_IF)
+			continue;
 		const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
 		bool ignore = !strcmp(word, "ignore"), rename = !strcmp(word, "rename");
 		if (!ignore && !rename) {
@@ -49,6 +55,11 @@ void recipe_weights(Elaborator *e, const Decl *d)
 				VEC_PUSH(e->arena, &e->model->weight, (WeightsLine){ pattern, to });
 		}
 	}
+}
+
+void recipe_weights(Elaborator *e, const Decl *d)
+{
+	weights_lines(e, &d->body);
 }
 
 /* The kinds of sources that a data block may name, and the settings that each takes; what they do with them is

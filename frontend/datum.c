@@ -1,6 +1,7 @@
 /* frontend/datum.c: what an expression may mean, and how it is shown to people. */
 #include "frontend/elaborator.h"
 
+#include <math.h>
 #include <string.h>
 
 Datum *datum_new(Elaborator *e, DatumKind kind, Loc loc)
@@ -274,6 +275,10 @@ const char *datum_show(Elaborator *e, const Datum *d)
 	case DATUM_ERROR: return kind[d->kind];
 	case DATUM_LIST:
 	case DATUM_RECORD: return arena_printf(e->arena, "%s of %u", kind[d->kind], d->list.n);
+	case DATUM_NUMBER:
+		if (!d->number.is_integer && fabs(d->number.value) < 1e9 && d->number.value == floor(d->number.value))
+			return arena_printf(e->arena, "the number %.1f", d->number.value); /* not taken for a whole number */
+		/* fallthrough */
 	default: return arena_printf(e->arena, "%s%s", kind[d->kind], datum_source(e, d));
 	}
 }

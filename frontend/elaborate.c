@@ -120,9 +120,7 @@ static void declare(Elaborator *e, const Decl *d)
 			diag_note(e->diag, other->loc, "it was declared here");
 			return;
 		}
-		/* a file's own declaration stands before what it uses */
-		if (e->file.n && other->loc.file == e->file.v[0]->file)
-			return;
+		return; /* a file stands before those that it uses, and they come after it */
 	}
 	map_put(&e->decl, MAP_KEY(d->name.text), MAP_KEY(d));
 }
@@ -140,16 +138,17 @@ static void add_file(Elaborator *e, const Ast *ast)
 			use_file(e, ast->decl[i]);
 }
 
-/* A recipe of the file itself stands for those of the same name in files that it uses. */
+/* A recipe of a file stands for those of the same name in files that it uses, which come after it. */
 static bool overruled(const Elaborator *e, u32 file, const Decl *d)
 {
-	if (file == 0 || d->kind != DECL_RECIPE || !strcmp(d->word.text, "adapt"))
+	if (d->kind != DECL_RECIPE || !strcmp(d->word.text, "adapt"))
 		return false;
-	for (u32 i = 0; i < e->file.v[0]->ndecl; i++) {
-		const Decl *own = e->file.v[0]->decl[i];
-		if (own->kind == DECL_RECIPE && own->word.text == d->word.text)
-			return true;
-	}
+	for (u32 f = 0; f < file; f++)
+		for (u32 i = 0; i < e->file.v[f]->ndecl; i++) {
+			const Decl *other = e->file.v[f]->decl[i];
+			if (other->kind == DECL_RECIPE && other->word.text == d->word.text)
+				return true;
+		}
 	return false;
 }
 

@@ -249,6 +249,9 @@ void declare_param(Elaborator *e, const Stmt *s);
 /* Applies; `path`: of the instance, NULL for its default name. */
 Datum *apply(Elaborator *e, Callable *c, const EntryList *argument, const Text *path, Loc loc);
 void statements(Elaborator *e, const Block *block);
+/* The branch of an `if` that is taken; NULL: none, or a condition is wrong: *unknown is the first branch of which that
+ * leaves open whether it would have been. */
+const Block *chosen_branch(Elaborator *e, const Stmt *s, u32 *unknown);
 /* Matches the value of a parameter or result with its written type, learning dimensions. */
 bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const char *what);
 /* A dimension of the caller's, such as B: the variable is set in the current frame. */

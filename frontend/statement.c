@@ -137,24 +137,34 @@ static void run_for(Elaborator *e, const Stmt *s)
 	}
 }
 
-static void run_if(Elaborator *e, const Stmt *s)
+const Block *chosen_branch(Elaborator *e, const Stmt *s, u32 *unknown)
 {
+	*unknown = s->branch.n;
 	for (u32 i = 0; i < s->branch.n; i++) {
 		bool yes = true;
 		const IfArm *arm = &s->branch.v[i];
 		if (arm->condition) {
 			Datum *c = expression(e, arm->condition);
 			if (!want_bool(e, c, arm->condition->loc, "the condition of an 'if'", &yes)) {
-				for (u32 k = i; k < s->branch.n; k++)
-					forget(e, &s->branch.v[k].body, NULL);
-				return;
+				*unknown = i;
+				return NULL;
 			}
 		}
-		if (yes) {
-			statements(e, &arm->body);
-			return;
-		}
+		if (yes)
+			return &arm->body;
 	}
+	return NULL;
+}
+
+static void run_if(Elaborator *e, const Stmt *s)
+{
+	u32 unknown;
+	const Block *body = chosen_branch(e, s, &unknown);
+	if (body)
+		statements(e, body);
+	else
+		for (u32 k = unknown; k < s->branch.n; k++)
+			forget(e, &s->branch.v[k].body, NULL);
 }
 
 static void statement(Elaborator *e, const Stmt *s)
@@ -211,7 +221,12 @@ static void statement(Elaborator *e, const Stmt *s)
 		else
 			optimizer_update(e, s);
 		break;
-	case STMT_INPUT: fail(e, E0208, s->loc, "'input' belongs to a train recipe; a module has arguments"); break;
+	case STMT_INPUT:
+		if (e->frame->decl && e->frame->decl->kind == DECL_RECIPE) /* in an `if` of the recipe */
+			recipe_input(e, s);
+		else
+			fail(e, E0208, s->loc, "'input' belongs to a train recipe; a module has arguments");
+		break;
 	case STMT_ARROW: fail(e, E0208, s->loc, "'->' belongs to a shard or weights block"); break;
 	case STMT_DIRECTIVE:
 		fail(e, E0208, s->loc, "'%s' has no meaning here", s->directive.word.text);

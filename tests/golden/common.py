@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+RECIPE = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0}
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL"}
 
 
@@ -75,7 +76,7 @@ def windows(generator, steps, batch, length, vocab):
 
 def decays(name):
     """Weight decay falls on everything but biases and the gains of norms."""
-    return not (name.endswith("bias") or "ln_" in name or "norm" in name)
+    return not (name.endswith("bias") or "ln_" in name or "norm" in name.lower())
 
 
 def adamw(parameters, recipe):
@@ -133,7 +134,7 @@ def parity(got, reference):
 
 def model_golden(name, initial, forward, config, check=None):
     """Everything that is compared for a whole model; tests/golden/README.md lists the tensors."""
-    recipe = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0}
+    recipe = RECIPE
     batch, length, steps, seeds = 4, 16, 20, 8
     generator = torch.Generator().manual_seed(7)
     data = windows(generator, 100, batch, length, config["vocab_size"])

@@ -128,6 +128,9 @@ static const GateModel test_size[] = {
 	{ "llama", "test", NULL, "B=2,T=64", "bf16" },
 	{ "gpt2", "test", NULL, "B=2,T=64", "f32" },
 	{ "bible", "tiny", NULL, "B=2,T=64", "bf16" },
+	{ "bert", "test", NULL, "B=2,T=64", "bf16" },
+	{ "bert", "test", "task=\"embed\"", "B=2,T=64", "bf16" },
+	{ "roberta", "test", "task=\"classify\"", "B=2,T=64", "bf16" },
 };
 enum { QUICK = 1 };
 
