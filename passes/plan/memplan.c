@@ -8,8 +8,8 @@
  * by size times lifetime), each into the smallest gap among those placed before that are alive with it
  * (the greedy-by-size planner of Pisarchyk and Lee 2020); only for the blocks that matter, since it looks
  * at pairs. By time: as an allocator would, the best fitting hole at each step. The bound that both are
- * measured by is the largest sum of sizes alive at one step. Where the best leaves more than a thousandth
- * of that in gaps, blocks are packed below a given height in order of time, each at one end of some hole,
+ * measured by is the largest sum of sizes alive at one step. Where the best leaves more than a part
+ * NEAR of that in gaps, blocks are packed below a given height in order of time, each at one end of some hole,
  * by chance and with going back. */
 #include "passes/plan/plan.h"
 
@@ -367,7 +367,10 @@ static u64 place_small(Arena *tmp, MemoryBlock *b, u32 n, u64 bound, Ranked *lef
 		left[i].rank = b[left[i].block].first;
 	}
 	qsort(left, *nleft, sizeof *left, smaller_first);
-	return place_by_time(tmp, b, list, most, 0);
+	u32 empty = 0;
+	while (empty < most && !small[empty].bytes)
+		b[list[empty++]].offset = 0; /* takes no place */
+	return place_by_time(tmp, b, list + empty, most - empty, 0);
 }
 
 u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n)
