@@ -2,138 +2,260 @@
 #include "runtime/generate.h"
 #include "runtime/signals.h"
 #include "runtime/views.h"
+#include "support/clock.h"
 
 #include <string.h>
-#include <time.h>
 
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
-}
+/* ---- the model's entries ---- */
+
+/* An entry that takes tokens, and what it says of where they stand. */
+typedef struct Part {
+	const PackageEntry *entry;
+	const PackageTensor *tokens, *past, *last, *logits;
+	u32 batch, window;
+} Part;
 
 typedef struct Model {
-	TokenInputs in;
-	const PackageTensor *logits;
-	u32 vocabulary;
+	Part whole, prefill, decode; /* the first, or the others */
+	u32 batch, vocabulary;
+	u64 window;                  /* positions at once */
+	u64 kept;                    /* positions that the buffers hold, from 0 on */
+	i32 *tokens;                 /* [B, T] */
+	f32 *logits;                 /* [B, V] of the position asked for last */
 } Model;
 
-static Status find_model(const Executor *x, Model *m)
+static Status find_part(const Executor *x, const char *name, bool incremental, Part *out)
 {
-	TRY(token_inputs(x, "forward", &m->in));
-	if (m->in.targets || m->in.batch != 1)
-		return FAIL(STATUS_INPUT, "the entry 'forward' must take tokens alone, of one text: i32[1, T]");
-	const PackageEntry *e = m->in.entry;
+	const PackageEntry *e = package_entry(x->package, name);
+	if (!e)
+		return FAIL(STATUS_INPUT, "the program has no entry '%s': its source has no model", name);
+	*out = (Part){ .entry = e };
+	for (u32 i = 0; i < e->ninput; i++) {
+		const PackageTensor *t = &e->input[i];
+		if (incremental && !strcmp(t->name, "past"))
+			out->past = t;
+		else if (incremental && !strcmp(t->name, "last"))
+			out->last = t;
+		else if (!out->tokens && t->dtype == PACKAGE_I32 && t->rank == 2)
+			out->tokens = t;
+		else
+			return FAIL(STATUS_INPUT, "the entry '%s' must take tokens alone, i32[B, T], and nothing gives it '%s'", name,
+				    t->name);
+	}
+	if (!out->tokens)
+		return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T]", name);
+	out->batch = (u32)out->tokens->dim[0];
+	out->window = (u32)out->tokens->dim[1];
 	const PackageTensor *t = e->nresult ? &e->result[0] : NULL;
-	if (!t || t->dtype != PACKAGE_F32 || t->rank != 3 || t->dim[0] != 1 || t->dim[1] != m->in.window)
+	i64 rows = incremental ? 1 : out->window;
+	if (!t || t->dtype != PACKAGE_F32 || t->rank != 3 || t->dim[0] != out->batch || t->dim[1] != rows)
 		return FAIL(STATUS_INPUT, "the model's first result must be its logits, f32[B, T, vocabulary]");
-	m->logits = t;
-	m->vocabulary = (u32)t->dim[2];
+	out->logits = t;
 	return OK;
 }
 
-Status generate_check(const Executor *x)
+static Status find_model(const Executor *x, u64 room, Model *m)
 {
-	Model m;
-	return find_model(x, &m);
+	*m = (Model){ .window = room };
+	if (!room) {
+		TRY(find_part(x, "forward", false, &m->whole));
+		m->window = m->whole.window;
+	} else {
+		TRY(find_part(x, "prefill", true, &m->prefill));
+		TRY(find_part(x, "decode", true, &m->decode));
+	}
+	const Part *p = room ? &m->decode : &m->whole;
+	m->batch = p->batch;
+	m->vocabulary = (u32)p->logits->dim[2];
+	return OK;
 }
 
-/* What was written: the bytes before `emitted` have been handed on. */
+Status generate_check(const Executor *x, u64 room)
+{
+	Model m;
+	return find_model(x, room, &m);
+}
+
+/* ---- logits ---- */
+
+/* Runs an entry over positions [from, from + count) of the texts, which stand at places past, past + 1, ... */
+static Status run_part(const GenerateConfig *c, Model *m, const Part *p, const Tokens *ids, u64 from, u32 count, u64 past)
+{
+	memset(m->tokens, 0, (size_t)p->batch * p->window * sizeof(i32));
+	for (u32 b = 0; b < p->batch; b++)
+		for (u32 i = 0; i < count; i++)
+			m->tokens[b * p->window + i] = (i32)ids[b].v[from + i];
+	i32 at = (i32)past, last = (i32)count - 1;
+	TRY(executor_write(c->executor, p->tokens, m->tokens));
+	if (p->past)
+		TRY(executor_write(c->executor, p->past, &at));
+	if (p->last)
+		TRY(executor_write(c->executor, p->last, &last));
+	return executor_run(c->executor, p->entry, NULL, NULL);
+}
+
+/* Those of the last of positions [0, n) of all texts. */
+static Status logits_at(const GenerateConfig *c, Model *m, const Tokens *ids, u64 n)
+{
+	u64 row = m->vocabulary * sizeof(f32), from = n > m->window ? n - m->window : 0;
+	if (m->whole.entry) {
+		u32 count = (u32)(n - from);
+		TRY(run_part(c, m, &m->whole, ids, from, count, 0));
+		for (u32 b = 0; b < m->batch; b++)
+			TRY(executor_read_at(c->executor, m->whole.logits->offset + ((u64)b * m->whole.window + count - 1) * row,
+					     m->logits + (u64)b * m->vocabulary, row));
+		return OK;
+	}
+	if (from)
+		m->kept = 0; /* other positions than those that were kept */
+	const Part *p = NULL;
+	while (from + m->kept < n) {
+		u64 left = n - from - m->kept;
+		p = left == 1 ? &m->decode : &m->prefill;
+		u32 count = (u32)MIN(left, p->window);
+		TRY(run_part(c, m, p, ids, from + m->kept, count, m->kept));
+		m->kept += count;
+	}
+	assert(p);
+	if (from)
+		m->kept = 0;
+	return executor_read(c->executor, p->logits, m->logits);
+}
+
+/* ---- writing ---- */
+
+/* One text: the bytes before `emitted` have been handed on. */
 typedef struct Writer {
 	const GenerateConfig *config;
+	u32 index;
 	Buf text;
-	size_t emitted;
+	size_t emitted, checked; /* stops have been looked for up to there */
+	GeneratedText *out;
+	bool done;
 } Writer;
 
 static void emit(Writer *w, size_t to)
 {
 	if (to > w->emitted)
-		w->config->emit(w->config->cx, (Str){ w->text.text + w->emitted, to - w->emitted });
+		w->config->emit(w->config->cx, w->index, (Str){ w->text.text + w->emitted, to - w->emitted });
 	w->emitted = MAX(w->emitted, to);
 }
 
-/* True: the text to stop at has come. As much is held back as may be the beginning of it. */
+/* True: a text to stop at has come. As much is held back as may be the beginning of one. */
 static bool write_piece(Writer *w, Str piece)
 {
+	const GenerateConfig *c = w->config;
+	size_t longest = 1, first = SIZE_MAX;
 	buf_put(&w->text, piece);
-	size_t stop = w->config->stop ? strlen(w->config->stop) : 0;
-	if (!stop) {
-		emit(w, w->text.n);
-		return false;
+	for (u32 i = 0; i < c->nstop; i++) {
+		size_t n = strlen(c->stop[i]), from = w->checked > n ? w->checked - n : 0;
+		const char *at = w->text.n >= n ? memmem(w->text.text + from, w->text.n - from, c->stop[i], n) : NULL;
+		longest = MAX(longest, n);
+		if (at)
+			first = MIN(first, (size_t)(at - w->text.text));
 	}
-	if (w->text.n < stop)
-		return false;
-	const char *at = memmem(w->text.text + w->emitted, w->text.n - w->emitted, w->config->stop, stop);
-	emit(w, at ? (size_t)(at - w->text.text) : w->text.n - (stop - 1));
-	return at != NULL;
+	w->checked = w->text.n;
+	emit(w, MIN(first, w->text.n - MIN(w->text.n, longest - 1)));
+	return first != SIZE_MAX;
 }
 
-/* Runs the model over the last of the ids, and reads the logits of the very last. */
-static Status logits_of_last(const GenerateConfig *c, const Model *m, const Tokens *ids, i32 *tokens, f32 *logits)
+/* The next token of a text that all its tokens have been seen of. */
+static Status write_token(Writer *w, const Model *m, Tokens *ids, u32 n, SamplingRoom *room)
 {
-	size_t n = MIN(ids->n, (size_t)m->in.window);
-	memset(tokens, 0, (size_t)m->in.window * sizeof(i32));
-	for (size_t i = 0; i < n; i++)
-		tokens[i] = (i32)ids->v[ids->n - n + i];
-	TRY(token_run(c->executor, &m->in, tokens, NULL, NULL, NULL));
-	u64 row = m->vocabulary * sizeof(f32);
-	return executor_read_at(c->executor, m->logits->offset + (n - 1) * row, logits, row);
-}
-
-static Status run(Arena *a, const GenerateConfig *c, Str prompt, Generated *out)
-{
-	Model m;
-	TRY(find_model(c->executor, &m));
-	TRY(sampling_check(&c->sampling));
-	Tokens ids = { .arena = a };
-	TRY(tokenizer_encode(c->tokenizer, prompt, &ids));
-	if (!ids.n && c->tokenizer->end != TOKEN_NONE)
-		tokens_push(&ids, c->tokenizer->end); /* as at a document's beginning */
-	if (!ids.n)
-		return FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
-	for (size_t i = 0; i < ids.n; i++)
-		if (ids.v[i] >= m.vocabulary)
-			return FAIL(STATUS_INPUT, "the tokenizer's tokens go beyond the model's %u logits: it is another model's",
-				    m.vocabulary);
-	out->prompt_tokens = ids.n;
-	/* a model may have more logits than there are tokens, for round sizes */
-	u32 n = MIN(m.vocabulary, c->tokenizer->vocabulary);
-	SamplingRoom room = sampling_room(a, n);
-	i32 *tokens = NEWN(a, i32, m.in.window);
-	f32 *logits = NEWN(a, f32, m.vocabulary);
-	Writer w = { .config = c, .text = { .arena = a } };
-	for (out->why = GENERATE_TOKENS; out->tokens < c->tokens; out->tokens++) {
-		if (signals_requested()) {
-			out->why = GENERATE_SIGNAL;
-			break;
-		}
-		TRY(logits_of_last(c, &m, &ids, tokens, logits));
-		u32 id = sampling_pick(&c->sampling, logits, n, out->tokens, &room);
-		if (id == n)
-			return FAIL(STATUS_INPUT, "the model's logits are not numbers: its parameters are spoiled");
-		if (id == c->tokenizer->end) {
-			out->why = GENERATE_DOCUMENT;
-			break;
-		}
-		tokens_push(&ids, id);
-		if (write_piece(&w, tokenizer_piece(c->tokenizer, id))) {
-			out->why = GENERATE_STOP;
-			break;
-		}
+	const GenerateConfig *c = w->config;
+	Sampling s = c->sampling;
+	s.seed += w->index;
+	u32 id = sampling_pick(&s, m->logits + (u64)w->index * m->vocabulary, n, w->out->tokens, room);
+	if (id == n)
+		return FAIL(STATUS_INPUT, "the model's logits are not numbers: its parameters are spoiled");
+	if (id == c->tokenizer->end) {
+		w->out->why = GENERATE_DOCUMENT;
+		w->done = true;
+		return OK;
 	}
-	if (out->why != GENERATE_STOP)
-		emit(&w, w.text.n);
+	tokens_push(ids, id);
+	w->out->tokens++;
+	if (write_piece(w, tokenizer_piece(c->tokenizer, id))) {
+		w->out->why = GENERATE_STOP;
+		w->done = true;
+	}
+	w->done |= w->out->tokens == c->tokens;
 	return OK;
 }
 
-Status generate(const GenerateConfig *config, Str prompt, Generated *out)
+static Status encode(const GenerateConfig *c, const Model *m, Str prompt, Tokens *ids)
+{
+	TRY(tokenizer_encode(c->tokenizer, prompt, ids));
+	if (!ids->n && c->tokenizer->end != TOKEN_NONE)
+		tokens_push(ids, c->tokenizer->end); /* as at a document's beginning */
+	if (!ids->n)
+		return FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
+	for (size_t i = 0; i < ids->n; i++)
+		if (ids->v[i] >= m->vocabulary)
+			return FAIL(STATUS_INPUT, "the tokenizer's tokens go beyond the model's %u logits: it is another model's",
+				    m->vocabulary);
+	return OK;
+}
+
+static Status run(Arena *a, const GenerateConfig *c, const Str *prompt, u32 nprompt, GeneratedText *text, f64 begun, Generated *out)
+{
+	Model m;
+	TRY(find_model(c->executor, c->room, &m));
+	TRY(sampling_check(&c->sampling));
+	if (nprompt != m.batch)
+		return FAIL(STATUS_INPUT, "the entries are for %u texts at once, not %u", m.batch, nprompt);
+	Tokens *ids = NEWN(a, Tokens, nprompt);
+	Writer *w = NEWN(a, Writer, nprompt);
+	u64 at = UINT64_MAX;
+	for (u32 i = 0; i < nprompt; i++) {
+		ids[i].arena = a;
+		TRY(encode(c, &m, prompt[i], &ids[i]));
+		text[i] = (GeneratedText){ .prompt_tokens = ids[i].n, .why = GENERATE_TOKENS };
+		out->prompt_tokens += ids[i].n;
+		w[i] = (Writer){ .config = c, .index = i, .text = { .arena = a }, .out = &text[i], .done = !c->tokens };
+		at = MIN(at, ids[i].n);
+	}
+	/* a model may have more logits than there are tokens, for round sizes */
+	u32 n = MIN(m.vocabulary, c->tokenizer->vocabulary);
+	SamplingRoom room = sampling_room(a, n);
+	m.tokens = NEWN(a, i32, (u64)m.batch * MAX(m.whole.window, MAX(m.prefill.window, m.decode.window)));
+	m.logits = NEWN(a, f32, (u64)m.batch * m.vocabulary);
+	for (;; at++) {
+		bool more = false;
+		for (u32 i = 0; i < nprompt; i++)
+			more |= !w[i].done;
+		if (!more)
+			break;
+		if (signals_requested()) {
+			for (u32 i = 0; i < nprompt; i++)
+				text[i].why = w[i].done ? text[i].why : GENERATE_SIGNAL;
+			break;
+		}
+		TRY(logits_at(c, &m, ids, at));
+		for (u32 i = 0; i < nprompt; i++) {
+			if (!w[i].done && ids[i].n == at)
+				TRY(write_token(&w[i], &m, &ids[i], n, &room));
+			if (ids[i].n == at)
+				tokens_push(&ids[i], 0); /* done: it goes along, unread */
+			if (!out->first && text[i].tokens)
+				out->first = clock_seconds() - begun;
+		}
+	}
+	for (u32 i = 0; i < nprompt; i++) {
+		if (text[i].why != GENERATE_STOP)
+			emit(&w[i], w[i].text.n);
+		out->tokens += text[i].tokens;
+	}
+	return OK;
+}
+
+Status generate(const GenerateConfig *config, const Str *prompt, u32 nprompt, GeneratedText *text, Generated *out)
 {
 	*out = (Generated){ 0 };
 	Arena tmp = ARENA("generate");
-	f64 begin = seconds();
-	Status s = run(&tmp, config, prompt, out);
-	out->seconds = seconds() - begin;
+	f64 begin = clock_seconds();
+	Status s = run(&tmp, config, prompt, nprompt, text ? text : NEWN(&tmp, GeneratedText, nprompt + 1), begin, out);
+	out->seconds = clock_seconds() - begin;
 	arena_free(&tmp);
 	return s;
 }

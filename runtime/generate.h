@@ -1,6 +1,12 @@
-/* runtime/generate.h: text out of a causal language model, a token at a time. Each token runs the entry
- * `forward` over the whole window, of which the logits of the last token are used: enough for samples and small
- * models; keeping keys and values between tokens is another entry's business. */
+/* runtime/generate.h: text out of causal language models, a token at a time, for several prompts at once.
+ *
+ * With entries `prefill` and `decode` (passes/graph/incremental.c) a token costs what one position costs: what earlier
+ * positions leave behind is kept. Prompts are taken in pieces, as far as the shortest goes; of a longer one, the rest
+ * is fed token by token beside what is written for the others, so that all stand at one position. With an entry
+ * `forward` alone each token runs the whole window again. Both write the same but for rounding.
+ *
+ * When prompt and text are longer than the window (that of `forward`, or the room of the entries), its last tokens
+ * are what the model sees, from then on at the cost of the whole window for each token: positions move with it. */
 #ifndef PL_GENERATE_H
 #define PL_GENERATE_H
 #include "runtime/data/tokenizer.h"
@@ -8,27 +14,32 @@
 #include "runtime/sampling.h"
 
 typedef struct GenerateConfig {
-	Executor *executor;   /* with entry `forward`: input i32[1, T], first result f32[1, T, V] */
+	Executor *executor;   /* input i32[B, T], first result f32[B, T, V] of `forward`, f32[B, 1, V] of the others */
+	u64 room;             /* positions that are kept: what `capacity` was bound to; without prefill and decode, 0 */
 	Tokenizer *tokenizer;
-	Sampling sampling;
-	u64 tokens;           /* to write, at most */
-	const char *stop;     /* NULL, or a text that ends the writing, and is not written */
-	/* Given the bytes as they come; a character may come in pieces. */
-	void (*emit)(void *cx, Str bytes);
+	Sampling sampling;    /* text number i draws with seed + i */
+	u64 tokens;           /* to write, at most, of each text */
+	const char *const *stop; /* texts that end the writing, and are not written */
+	u32 nstop;
+	/* Given the bytes of text number `text` as they come; a character may come in pieces. */
+	void (*emit)(void *cx, u32 text, Str bytes);
 	void *cx;
 } GenerateConfig;
 
 typedef enum GenerateEnd { GENERATE_TOKENS, GENERATE_STOP, GENERATE_DOCUMENT, GENERATE_SIGNAL } GenerateEnd;
+typedef struct GeneratedText {
+	u64 prompt_tokens, tokens;
+	GenerateEnd why;
+} GeneratedText;
 
 typedef struct Generated {
-	u64 prompt_tokens, tokens;
-	f64 seconds;
-	GenerateEnd why;
+	u64 prompt_tokens, tokens; /* of all texts */
+	f64 seconds, first;        /* altogether, and until the first token was there */
 } Generated;
 
-/* Does the entry `forward` of the program do for this? Says why not. */
-PL_MUST_USE Status generate_check(const Executor *x);
-/* When prompt and text are longer than the window, its last T tokens are what the model sees. */
-PL_MUST_USE Status generate(const GenerateConfig *config, Str prompt, Generated *out);
+/* Do the entries of the program do for this? Says why not. */
+PL_MUST_USE Status generate_check(const Executor *x, u64 room);
+/* As many prompts as the entries' batch has rows. text[nprompt] may be NULL. */
+PL_MUST_USE Status generate(const GenerateConfig *config, const Str *prompt, u32 nprompt, GeneratedText *text, Generated *out);
 
 #endif

@@ -154,6 +154,28 @@ static Status find_backend(const DriverOptions *o, const DriverBackend **out)
 	return FAIL(STATUS_INPUT, "there is no device '%s': cpu, cuda, cuda:1 (the second GPU), null", name);
 }
 
+/* Entries prefill and decode beside those that there are; NULL where the model cannot be decoded so. */
+static const Program *derive_decoding(PassCx *cx, const Program *in, const DriverOptions *o, Status *status)
+{
+	static const char *const forward[] = { "forward" };
+	const Program *alone = select_entries(cx->out, in, &(DriverOptions){ .entry = forward, .nentry = 1 });
+	const char *text = arena_printf(cx->out, "simplify,incremental{axis=%s}", o->decode_along);
+	return pipeline_run(str_of(text), cx, alone, status);
+}
+
+/* The sizes given, and the capacity where anything is kept. */
+static const char *all_sizes(Arena *arena, const Program *p, const DriverOptions *o)
+{
+	const char **symbol;
+	u32 n = program_symbols(arena, p, &symbol);
+	/* entries without sizes, as the update, are there with those that have some */
+	const char *sizes = n && o->sizes ? o->sizes : "";
+	for (u32 i = 0; i < n; i++)
+		if (o->decode_along && !strcmp(symbol[i], "capacity"))
+			sizes = arena_printf(arena, "%s%scapacity=%lld", sizes, *sizes ? "," : "", (long long)o->capacity);
+	return sizes;
+}
+
 static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
@@ -162,14 +184,16 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
-	const Program *p = select_entries(arena, program, o);
-	const char **symbol;
-	/* entries without sizes, as the update, are there with those that have some */
-	bool training = has_entry(p, "micro"), sized = o->sizes && *o->sizes && program_symbols(&tmp, p, &symbol) > 0;
 	Status status = OK;
+	const Program *p = o->decode_along ? derive_decoding(&cx, program, o, &status) : program;
+	if (!p || status)
+		goto done;
+	p = select_entries(arena, p, o);
+	const char *sizes = all_sizes(&tmp, p, o);
+	bool training = has_entry(p, "micro"), sized = *sizes;
 	bool autocast = o->precision && !strcmp(o->precision, "autocast");
 	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s", sized ? "{" : "",
-					sized ? o->sizes : "", sized ? "}" : "",
+					sizes, sized ? "}" : "",
 					autocast ? "bf16" : o->precision ? o->precision : "f32", autocast ? ",results=bf16" : "",
 					training ? "train" : "forward");
 	p = pipeline_run(str_of(text), &cx, p, &status);

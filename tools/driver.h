@@ -11,6 +11,8 @@ typedef struct DriverOptions {
 	u32 nentry;
 	const char *sizes;        /* "B=4,T=64" */
 	const char *precision;    /* "f32", "bf16", "f16", "autocast" (elaborate.h); NULL is f32 */
+	const char *decode_along; /* the axis, "T": entries prefill and decode are derived from forward; NULL: they are not */
+	i64 capacity;             /* positions that these keep */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */

@@ -208,7 +208,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 {
 	*out = (LmRun){ 0 };
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
-			    .accumulate = how->accumulate, .device = how->run->device, .cpu = how->run->cpu, .arch = how->run->arch,
+			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device, .cpu = how->run->cpu, .arch = how->run->arch,
 			    .threads = (u32)how->run->threads };
 	DeviceOptions checked;
 	TRY(run_options(how->run, &checked));

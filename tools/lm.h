@@ -70,6 +70,8 @@ typedef struct LmCompile {
 	u32 nentry;
 	const char *sizes, *precision;
 	bool accumulate;
+	const char *decode_along; /* driver.h */
+	i64 capacity;
 	const RunOptions *run;
 } LmCompile;
 

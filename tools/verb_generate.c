@@ -1,4 +1,6 @@
-/* tools/verb_generate.c: `plinth generate MODEL --prompt TEXT`: what a model writes. */
+/* tools/verb_generate.c: `plinth generate MODEL --prompt TEXT`: what a model writes. Decoding is compiled for the
+ * prompts at hand: as many texts as there are prompts, pieces that divide the shortest evenly, and room for what is
+ * to be written. */
 #include "runtime/generate.h"
 #include "runtime/signals.h"
 #include "tools/lm.h"
@@ -8,27 +10,32 @@
 
 static SourceOptions source;
 static RunOptions where;
-static const char *weights, *tokenizer_file, *data, *prompt, *stop;
+static const char *weights, *tokenizer_file, *data, *prompts_file;
+static TextList prompt, stop;
 enum { NOT_GIVEN = -0x7fffffff - 1 }; /* then the source's generate block says, or the default holds */
 static i64 tokens = NOT_GIVEN, top_k = NOT_GIVEN, seed = NOT_GIVEN;
+static i64 window;
 static f64 temperature = NOT_GIVEN, top_p = NOT_GIVEN;
-static bool greedy, quiet, stats;
+static bool greedy, quiet, stats, whole;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
-	{ "prompt", 'P', OPTION_TEXT, &prompt, "TEXT", "what the text begins with; a new line by default" },
+	{ "prompt", 'P', OPTION_LIST, &prompt, "TEXT", "what the text begins with; a new line by default; several: a batch" },
+	{ "prompts", 0, OPTION_TEXT, &prompts_file, "FILE", "a prompt on each line" },
 	{ "tokens", 'n', OPTION_INT, &tokens, "N", "how many to write, at most: 200 by default" },
 	{ "temperature", 0, OPTION_REAL, &temperature, "X", "0.8 by default; below 1 the likely becomes likelier" },
 	{ "top-k", 0, OPTION_INT, &top_k, "K", "draw from the K likeliest tokens only" },
 	{ "top-p", 0, OPTION_REAL, &top_p, "P", "draw from the likeliest that make up this share only" },
 	{ "greedy", 0, OPTION_FLAG, &greedy, NULL, "always the likeliest token" },
-	{ "seed", 0, OPTION_INT, &seed, "N", "0 by default; the same seed writes the same text" },
-	{ "stop", 0, OPTION_TEXT, &stop, "TEXT", "end before this text" },
+	{ "seed", 0, OPTION_INT, &seed, "N", "0 by default; the same seed writes the same text; text i of a batch has seed + i" },
+	{ "stop", 0, OPTION_LIST, &stop, "TEXT", "end before this text; may be given several times" },
+	{ "window", 0, OPTION_INT, &window, "N", "positions that the model sees at once, at most: what it was trained with by default" },
+	{ "no-cache", 0, OPTION_FLAG, &whole, NULL, "run the whole window again for each token, and keep nothing" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer_file, "FILE", "the tokenizer.json; a run's folder has its own" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards, whose tokenizer is used" },
 	{ "no-prompt", 0, OPTION_FLAG, &quiet, NULL, "print what is written only, not what it begins with" },
-	{ "stats", 0, OPTION_FLAG, &stats, NULL, "tokens per second, on stderr" },
+	{ "stats", 0, OPTION_FLAG, &stats, NULL, "tokens per second and milliseconds to the first token, on stderr" },
 	RUN_OPTIONS(where),
 };
 
@@ -40,7 +47,10 @@ static const Command command = {
 	.about = "Writes text with a model, a token at a time, to standard output. MODEL is a source,\n"
 		 "or the folder of a run, which has all that is needed. The text follows from the\n"
 		 "model, the prompt, --tokens and the seed, for any number of threads. What is not\n"
-		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.",
+		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.\n"
+		 "Keys and values, or whatever else later positions need of earlier ones, are kept: how is\n"
+		 "derived from the model, which must be causal. Of several prompts, each text is printed\n"
+		 "when all are done, with a line of dashes between two.",
 	.example = "  plinth generate runs/bible --prompt \"In the beginning\"\n"
 		   "  plinth generate models/gpt2.plinth --weights gpt2.safetensors \\\n"
 		   "         --tokenizer gpt2.json --prompt \"Hello\" --top-k 50",
@@ -64,39 +74,92 @@ static Status open_tokenizer(Lm *lm, Tokenizer **out)
 	return FAIL(STATUS_INPUT, "which tokenizer? --tokenizer FILE, --data PREFIX, or a run's folder in place of the source");
 }
 
-/* No longer than what is written needs: the window is what each token costs. */
-static Status window_for(Lm *lm, Tokenizer *t, i64 *out)
+/* How long what is seen becomes, and the pieces in which prompts are taken. */
+typedef struct Sizes {
+	i64 window, piece;
+} Sizes;
+
+static i64 divided_up(i64 a, i64 b)
 {
-	enum { STEP = 64 };
-	Tokens ids = { .arena = &lm->arena };
-	TRY(tokenizer_encode(t, str_of(prompt), &ids));
-	i64 most = lm_size(lm, "T"), needed = (i64)ALIGN_UP(ids.n + (size_t)tokens, (size_t)STEP);
-	*out = most && most < needed ? most : needed;
+	return (a + b - 1) / b;
+}
+
+static Status sizes_for(Lm *lm, Tokenizer *t, Sizes *out)
+{
+	enum { STEP = 64, PIECE = 128 };
+	i64 longest = 1, shortest = INT64_MAX, most = window ? window : lm_size(lm, "T");
+	for (int i = 0; i < prompt.n; i++) {
+		Tokens ids = { .arena = &lm->arena };
+		TRY(tokenizer_encode(t, str_of(prompt.v[i]), &ids));
+		longest = MAX(longest, (i64)ids.n);
+		shortest = MIN(shortest, MAX((i64)ids.n, 1));
+	}
+	/* no more than what is written needs: without buffers, the window is what each token costs */
+	i64 needed = (i64)ALIGN_UP((u64)(longest + tokens), (u64)STEP);
+	out->window = most && most < needed ? most : needed;
+	shortest = longest + tokens > out->window ? out->window : shortest;
+	out->piece = divided_up(shortest, divided_up(shortest, PIECE));
 	return OK;
 }
 
-static void emit(void *cx, Str bytes)
+/* ---- what is written ---- */
+
+/* One text goes out as it comes; several when all are done. */
+typedef struct Output {
+	Buf *text; /* of each prompt, or NULL */
+} Output;
+
+static void emit(void *cx, u32 text, Str bytes)
 {
-	(void)cx;
+	Output *o = cx;
+	if (o->text) {
+		buf_put(&o->text[text], bytes);
+		return;
+	}
 	fwrite(bytes.s, 1, bytes.n, stdout);
 	fflush(stdout);
 }
 
-static Status write_text(LmRun *r, Tokenizer *t)
+static void print_texts(const Output *o)
 {
-	GenerateConfig g = { .executor = r->executor, .tokenizer = t, .tokens = (u64)tokens, .stop = stop, .emit = emit,
+	for (int i = 0; i < prompt.n && o->text; i++)
+		printf("%s%s%.*s\n", i ? "-----\n" : "", quiet ? "" : prompt.v[i], STR_ARG(buf_str(&o->text[i])));
+}
+
+static void print_stats(const Generated *done)
+{
+	f64 rest = done->seconds - done->first;
+	u64 later = done->tokens > (u64)prompt.n ? done->tokens - (u64)prompt.n : 0;
+	fprintf(stderr, "%llu tokens in %.2f s: %.1f tokens/s; %llu tokens of prompts, first token after %.1f ms, then %.2f ms a token\n",
+		(unsigned long long)done->tokens, done->seconds, (f64)done->tokens / done->seconds,
+		(unsigned long long)done->prompt_tokens, done->first * 1e3, later ? rest * 1e3 * (f64)prompt.n / (f64)later : 0);
+}
+
+static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
+{
+	bool later = prompt.n > 1;
+	Output o = { later ? NEWN(&lm->arena, Buf, prompt.n) : NULL };
+	Str *p = NEWN(&lm->arena, Str, prompt.n);
+	for (int i = 0; i < prompt.n; i++) {
+		p[i] = str_of(prompt.v[i]);
+		if (later)
+			o.text[i].arena = &lm->arena;
+	}
+	GenerateConfig g = { .executor = r->executor, .room = (u64)room, .tokenizer = t, .tokens = (u64)tokens, .stop = stop.v,
+			     .nstop = (u32)stop.n, .emit = emit, .cx = &o,
 			     .sampling = { .temperature = greedy ? 0 : temperature, .top_k = (u32)top_k, .top_p = top_p,
 					   .seed = (u64)seed } };
 	Generated done;
-	TRY(generate_check(r->executor));
-	if (!quiet)
-		emit(NULL, str_of(prompt));
-	TRY(generate(&g, str_of(prompt), &done));
-	putchar('\n');
+	TRY(generate_check(r->executor, g.room));
+	if (!quiet && !later)
+		emit(&o, 0, p[0]);
+	TRY(generate(&g, p, (u32)prompt.n, NULL, &done));
+	if (!later)
+		putchar('\n');
+	print_texts(&o);
 	fflush(stdout);
 	if (stats)
-		fprintf(stderr, "%llu tokens in %.2f s: %.1f tokens/s\n", (unsigned long long)done.tokens, done.seconds,
-			(f64)done.tokens / done.seconds);
+		print_stats(&done);
 	return OK;
 }
 
@@ -110,8 +173,33 @@ static Status count_setting(const Lm *lm, const char *key, u64 otherwise, i64 *v
 	return OK;
 }
 
+static void add_text(Lm *lm, TextList *list, const char *text)
+{
+	const char **v = NEWN(&lm->arena, const char *, list->n + 1);
+	for (int i = 0; i < list->n; i++)
+		v[i] = list->v[i];
+	v[list->n] = text;
+	*list = (TextList){ v, list->n + 1 };
+}
+
+static Status read_prompts(Lm *lm)
+{
+	Str text;
+	TRY(io_read(&lm->arena, prompts_file, &text));
+	while (text.n) {
+		const char *end = memchr(text.s, '\n', text.n);
+		size_t n = end ? (size_t)(end - text.s) : text.n;
+		if (memchr(text.s, 0, n))
+			return FAIL(STATUS_INPUT, "%s: a prompt has a byte 0", prompts_file);
+		if (n)
+			add_text(lm, &prompt, arena_printf(&lm->arena, "%.*s", (int)n, text.s));
+		text = (Str){ text.s + MIN(n + 1, text.n), text.n - MIN(n + 1, text.n) };
+	}
+	return OK;
+}
+
 /* What the command line does not give. */
-static Status settings(const Lm *lm)
+static Status settings(Lm *lm)
 {
 	TRY(count_setting(lm, "generate.tokens", 200, &tokens));
 	TRY(count_setting(lm, "generate.top_k", 0, &top_k));
@@ -120,12 +208,17 @@ static Status settings(const Lm *lm)
 		TRY(lm_real(lm, "generate.temperature", 0.8, &temperature));
 	if (top_p == NOT_GIVEN)
 		TRY(lm_real(lm, "generate.top_p", 1, &top_p));
-	if (!prompt)
-		prompt = lm_text(lm, "generate.prompt", "\n");
-	if (!stop)
-		stop = lm_text(lm, "generate.stop", NULL);
-	if (stop && !*stop)
-		stop = NULL;
+	if (prompts_file)
+		TRY(read_prompts(lm));
+	if (!prompt.n)
+		add_text(lm, &prompt, lm_text(lm, "generate.prompt", "\n"));
+	if (!stop.n && lm_text(lm, "generate.stop", NULL))
+		add_text(lm, &stop, lm_text(lm, "generate.stop", NULL));
+	int kept = 0;
+	for (int i = 0; i < stop.n; i++)
+		if (*stop.v[i])
+			stop.v[kept++] = stop.v[i];
+	stop.n = kept;
 	return OK;
 }
 
@@ -137,15 +230,17 @@ static Status run(Lm *lm)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	Tokenizer *t;
 	TRY(open_tokenizer(lm, &t));
-	static const char *const entry[] = { "forward" };
-	LmCompile how = { .entry = entry, .nentry = 1, .precision = lm->model->precision, .run = &where };
+	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
+	LmCompile how = { .entry = whole ? forward : parts, .nentry = whole ? 1 : 2, .precision = lm->model->precision,
+			  .run = &where, .decode_along = whole ? NULL : "T" };
 	LmRun r = { 0 };
-	i64 window;
+	Sizes sizes = { 0 };
 	Status s = lm_check_vocabulary(lm, t->vocabulary, "the tokenizer");
 	if (!s)
-		s = window_for(lm, t, &window);
+		s = sizes_for(lm, t, &sizes);
+	how.capacity = sizes.window;
 	if (!s)
-		s = lm_sizes(lm, 1, window, &how.sizes);
+		s = lm_sizes(lm, prompt.n, whole ? sizes.window : sizes.piece, &how.sizes);
 	if (!s)
 		s = lm_compile(lm, &how, &r);
 	if (!s)
@@ -153,7 +248,7 @@ static Status run(Lm *lm)
 	if (!s)
 		s = lm_weights(lm, &r, from);
 	if (!s)
-		s = write_text(&r, t);
+		s = write_text(lm, &r, t, whole ? 0 : sizes.window);
 	lm_run_close(&r);
 	tokenizer_close(t);
 	return s;
@@ -165,8 +260,8 @@ int verb_generate(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if ((tokens < 0 && tokens != NOT_GIVEN) || (top_k < 0 && top_k != NOT_GIVEN))
-		return verb_misused("generate", "--tokens and --top-k are not negative");
+	if ((tokens < 0 && tokens != NOT_GIVEN) || (top_k < 0 && top_k != NOT_GIVEN) || window < 0)
+		return verb_misused("generate", "--tokens, --top-k and --window are not negative");
 	Lm lm;
 	Status s = lm_open(operand[0], &source, &lm);
 	if (!s)

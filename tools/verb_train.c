@@ -226,8 +226,9 @@ static void on_step(void *cx, const StepMetrics *m)
 	progress_show(&j->progress, m);
 }
 
-static void emit(void *cx, Str bytes)
+static void emit(void *cx, u32 text, Str bytes)
 {
+	(void)text;
 	fwrite(bytes.s, 1, bytes.n, ((Job *)cx)->progress.to);
 }
 
@@ -258,7 +259,7 @@ static Status on_sample(void *cx, u64 step)
 	TRY(copy_parameters(j, &tmp));
 	fprintf(to, "--- a sample after step %llu ---\n%s", (unsigned long long)step, j->prompt);
 	Generated done;
-	Status s = generate(&j->sample, str_of(j->prompt), &done);
+	Status s = generate(&j->sample, &(Str){ j->prompt, strlen(j->prompt) }, 1, NULL, &done);
 	fputs("\n---\n", to);
 	fflush(to);
 	arena_free(&tmp);
@@ -332,7 +333,7 @@ static Status allocate(Job *j)
 	if (!j->samples)
 		return OK;
 	TRY(lm_executor(&j->writer, &where));
-	TRY(generate_check(j->writer.executor));
+	TRY(generate_check(j->writer.executor, 0));
 	j->config.other_bytes = executor_bytes(j->writer.executor);
 	j->sample.executor = j->writer.executor;
 	j->sample.tokenizer = j->tokenizer;
