@@ -143,6 +143,9 @@ typedef struct PackageStep {
 	const i64 *tasks;     /* [nphase] */
 	u32 nphase;
 	const char *name;     /* of the kernel: layer and op */
+	const char *layer;    /* "h.3.attn", or "" */
+	const char *class, *shape; /* "dot", "256 x 2304 x 768" */
+	u8 compute;           /* PackageDtype: what products are taken in */
 	const char *file;     /* the model's source */
 	u32 line;
 	f64 flops, bytes;     /* for reports */
@@ -183,5 +186,67 @@ Blob package_encode(Arena *arena, const Package *p);
  * every number is checked against the others, so that what runs the package stays within its arena. NULL, or what is
  * wrong with the bytes. */
 PL_MUST_USE const char *package_decode(Arena *arena, Blob bytes, Package *out);
+
+/* ---- files (codegen/package_file.c) ---- */
+
+/* A program for one machine. */
+typedef struct PackageVariant {
+	const char *machine;  /* "x86_64-linux-gnu"; of GPUs "sm_90a" */
+	const char *cpu, *features; /* "x86-64-v3", "avx2,fma": see cpu_lacks; of GPUs "" */
+	const char *sizes;    /* "B=8,T=256" */
+	Package package;
+	Blob code;            /* of CPUs: a shared library (codegen/elf.h) with the package's functions */
+} PackageVariant;
+
+/* A value of the source that those who run it ask for. */
+typedef struct PackageSetting {
+	const char *key, *text; /* "train.steps", "1000" */
+	bool is_number;
+	f64 number;
+} PackageSetting;
+
+typedef struct PackageRename {
+	const char *pattern, *replacement; /* of the weights block; "" and ignored: dropped */
+	bool ignored;
+} PackageRename;
+
+typedef struct PackageSize {
+	const char *symbol;
+	i64 value;
+} PackageSize;
+
+typedef struct PackageText {
+	const char *name; /* "model.plinth", "parts/rope.plinth" */
+	Blob text;
+} PackageText;
+
+/* All that is kept of a model: `plinth compile -o model.plx`. */
+typedef struct PackageFile {
+	const char *model, *source, *preset, *precision; /* preset "": none */
+	i64 accumulate;
+	i64 logits;           /* the size of the first result's last axis, 0: unknown */
+	bool has_train;
+	PackageSetting *setting;
+	u32 nsetting;
+	PackageRename *rename;
+	u32 nrename;
+	PackageSize *size;
+	u32 nsize;
+	const char **set;     /* --set of the command line */
+	u32 nset;
+	PackageText *text;    /* the source, and the files that it uses */
+	u32 ntext;
+	PackageVariant *variant;
+	u32 nvariant;
+} PackageFile;
+
+/* Their bytes, without the header. */
+Blob package_encode_file(Arena *arena, const PackageFile *f);
+PL_MUST_USE const char *package_decode_file(Arena *arena, Blob bytes, PackageFile *out);
+
+/* With a header that says what it is, how long and of which version, and a hash. */
+Blob package_file_bytes(Arena *arena, const PackageFile *f);
+/* `bytes` must outlive `out`. `path` is for messages: no package, of another version, cut short, altered. */
+PL_MUST_USE Status package_file_open(Arena *arena, const char *path, Blob bytes, PackageFile *out);
 
 #endif

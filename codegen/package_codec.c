@@ -305,6 +305,10 @@ static void code_step(Codec *c, PackageStep *s)
 	LIST(s->key, s->nkey, u64, MOST, code_u64);
 	LIST(s->map, s->nmap, PackageTensorMap, SLOTS, code_map);
 	code_text(c, &s->name);
+	code_text(c, &s->layer);
+	code_text(c, &s->class);
+	code_text(c, &s->shape);
+	U8(s->compute, PACKAGE_F64);
 	code_text(c, &s->file);
 	U32(s->line, UINT32_MAX);
 	code_f64(c, &s->flops);
@@ -345,6 +349,79 @@ static void code_package(Codec *c, Package *p)
 	U64(p->persistent_bytes, (u64)1 << 56);
 	U64(p->thread_scratch, (u64)1 << 40);
 	U64(p->fingerprint, UINT64_MAX);
+}
+
+/* ---- files ---- */
+
+static void code_blob(Codec *c, Blob *b)
+{
+	const void *p = b->p;
+	code_bytes(c, &p, &b->n);
+	*b = (Blob){ p, p ? b->n : 0 };
+}
+
+static const char *check(const Package *p);
+
+static void code_variant(Codec *c, PackageVariant *v)
+{
+	code_text(c, &v->machine);
+	code_text(c, &v->cpu);
+	code_text(c, &v->features);
+	code_text(c, &v->sizes);
+	code_package(c, &v->package);
+	code_blob(c, &v->code);
+	const char *why = c->reading && !c->why ? check(&v->package) : NULL;
+	if (why)
+		wrong(c, why);
+}
+
+static void code_setting(Codec *c, PackageSetting *s)
+{
+	u64 bits;
+	memcpy(&bits, &s->number, sizeof bits);
+	code_text(c, &s->key);
+	code_text(c, &s->text);
+	BOOL(s->is_number);
+	U64(bits, UINT64_MAX);
+	memcpy(&s->number, &bits, sizeof bits);
+}
+
+static void code_rename(Codec *c, PackageRename *r)
+{
+	code_text(c, &r->pattern);
+	code_text(c, &r->replacement);
+	BOOL(r->ignored);
+}
+
+static void code_size(Codec *c, PackageSize *s)
+{
+	code_text(c, &s->symbol);
+	code_i64(c, &s->value);
+}
+
+static void code_source(Codec *c, PackageText *t)
+{
+	code_text(c, &t->name);
+	code_blob(c, &t->text);
+}
+
+static void code_file(Codec *c, PackageFile *f)
+{
+	code_text(c, &f->model);
+	code_text(c, &f->source);
+	code_text(c, &f->preset);
+	code_text(c, &f->precision);
+	code_i64(c, &f->accumulate);
+	code_i64(c, &f->logits);
+	BOOL(f->has_train);
+	LIST(f->setting, f->nsetting, PackageSetting, MOST, code_setting);
+	LIST(f->rename, f->nrename, PackageRename, MOST, code_rename);
+	LIST(f->size, f->nsize, PackageSize, SLOTS, code_size);
+	LIST(f->set, f->nset, const char *, SLOTS, code_symbol);
+	LIST(f->text, f->ntext, PackageText, SLOTS, code_source);
+	LIST(f->variant, f->nvariant, PackageVariant, SLOTS, code_variant);
+	if (c->reading && (f->accumulate < 1 || f->accumulate > UINT32_MAX || !f->ntext || !f->nvariant))
+		wrong(c, "it has no program");
 }
 
 /* ---- what must hold between them ---- */
@@ -449,4 +526,20 @@ const char *package_decode(Arena *arena, Blob bytes, Package *out)
 	if (!c.why && c.at != c.end)
 		return "it has bytes behind its end";
 	return c.why ? c.why : check(out);
+}
+
+Blob package_encode_file(Arena *arena, const PackageFile *f)
+{
+	Codec c = { .arena = arena };
+	PackageFile copy = *f;
+	code_file(&c, &copy);
+	return (Blob){ c.to, c.n };
+}
+
+const char *package_decode_file(Arena *arena, Blob bytes, PackageFile *out)
+{
+	Codec c = { .arena = arena, .reading = true, .at = bytes.p, .end = bytes.p + bytes.n };
+	*out = (PackageFile){ 0 };
+	code_file(&c, out);
+	return c.why || c.at == c.end ? c.why : "it has bytes behind its end";
 }

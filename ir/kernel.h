@@ -187,6 +187,8 @@ Kernel *kernel_new(Arena *arena, Ir *ir, KernelClass class);
 KVal kernel_inst(Kernel *k, KInst inst);
 u32 kernel_slot(Kernel *k, KSlot slot);
 void kernel_print(const Kernel *k, FILE *to);
+/* The shape of a kernel for people: "256 x 2304 x 768", "4 x 12 heads, 64 x 64 causal, 64 wide". */
+const char *kernel_shape_text(Arena *a, const Kernel *k);
 /* Everything this page promises, and that no access can leave its slot. */
 bool kernel_verify(const Kernel *k, Diag *d);
 

@@ -146,3 +146,26 @@ void kernel_print(const Kernel *k, FILE *to)
 	}
 	arena_free(&tmp);
 }
+
+const char *kernel_shape_text(Arena *a, const Kernel *k)
+{
+	f64 extent[DIM_ROLES];
+	bool there[DIM_ROLES] = { false };
+	for (u32 r = 0; r < DIM_ROLES; r++)
+		extent[r] = 1;
+	for (u32 d = 0; d < k->ndim; d++) {
+		extent[k->dim[d].role] *= (f64)k->dim[d].extent;
+		there[k->dim[d].role] = true;
+	}
+	if (k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD)
+		return arena_printf(a, "%.0f x %.0f heads, %.0f x %.0f%s, %.0f wide", extent[DIM_BATCH],
+				    extent[DIM_PARALLEL] * extent[DIM_G] * extent[DIM_R], extent[DIM_M], extent[DIM_N],
+				    k->causal ? " causal" : "", extent[DIM_K]);
+	static const DimRole order[] = { DIM_BATCH, DIM_PARALLEL, DIM_M,      DIM_N,     DIM_K,      DIM_G,
+					 DIM_R,     DIM_V,        DIM_REDUCE, DIM_INDEX, DIM_VECTOR, DIM_ROW };
+	Buf b = { .arena = a };
+	for (u32 i = 0; i < COUNT(order); i++)
+		if (there[order[i]] && (order[i] != DIM_BATCH || extent[DIM_BATCH] > 1))
+			buf_printf(&b, "%s%.0f", b.n ? " x " : "", extent[order[i]]);
+	return b.n ? b.text : "1";
+}

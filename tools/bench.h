@@ -23,7 +23,6 @@ typedef struct BenchOptions {
 /* One entry as a step runs it. */
 typedef struct BenchEntry {
 	const PackageEntry *entry, *profiled; /* `profiled`: with repeats, else the same */
-	const EntryPlan *plan;
 	u32 times;    /* that it runs in a step */
 	u32 *of;      /* [profiled->nstep] the entry's step */
 	f64 *seconds; /* [profile * nstep + step] all times together; with repeats, the least of them, times `times` */
@@ -78,9 +77,6 @@ PL_MUST_USE Status bench_measure(Lm *lm, const BenchOptions *options, const char
 /* Gives back the memory of the run; reports need none of it. */
 void bench_release(Bench *b);
 void bench_close(Bench *b);
-
-/* The shape of a kernel for people: "256 x 2304 x 768", "4 x 12 heads, 64 x 64 causal, 64 wide". */
-const char *kernel_shape_text(Arena *a, const Kernel *k);
 
 /* ---- reports ---- */
 

@@ -145,11 +145,11 @@ static void counter(json_t *events, const char *name, f64 at, f64 value)
 						real(at * 1e6), "pid", 1, "args", "value", real(value)));
 }
 
-static json_t *kernel_arguments(const Bench *b, const Kernel *k, const KernelRun *r, f64 seconds)
+static json_t *kernel_arguments(const Bench *b, const PackageStep *s, const KernelRun *r, f64 seconds)
 {
 	Arena tmp = ARENA("trace");
 	Bound bound = roofline_bound(&b->limit, r->flops, r->bytes, r->narrow);
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "layer", k->scope ? k->scope : "",
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "layer", s->layer,
 			      "source", r->line ? arena_printf(&tmp, "%s:%u", r->file, r->line) : "", "class", r->class,
 			      "shape", r->shape, "flops", real(r->flops), "bytes", real(r->bytes), "TFLOPS",
 			      real(r->flops / seconds * 1e-12), "GB/s", real(r->bytes / seconds * 1e-9), "of bound",
@@ -174,9 +174,8 @@ Status bench_trace(const Bench *b, const char *path)
 			for (u32 i = 0; i < n; i++) {
 				const KernelRun *r = &b->kernel[k + i];
 				f64 seconds = entry->seconds[(size_t)last * n + i] / entry->times;
-				const Kernel *kernel = b->run.compiled.plan->kernel.v[entry->plan->step.v[i].kernel];
 				event(events, entry->entry->step[i].name, r->class, TRACK_KERNELS, at, seconds,
-				      kernel_arguments(b, kernel, r, seconds));
+				      kernel_arguments(b, &entry->entry->step[i], r, seconds));
 				counter(events, "TFLOPS", at, r->flops / seconds * 1e-12);
 				counter(events, "GB/s", at, r->bytes / seconds * 1e-9);
 				at += seconds;

@@ -40,20 +40,14 @@ static Status compile(Meter *m)
 {
 	Bench *b = m->b;
 	static const char *const training[] = { "init", "micro", "update" }, *const forward[] = { "init", "forward" };
-	DriverOptions o = { .entry = b->options.forward ? forward : training,
-			    .nentry = b->options.forward ? COUNT(forward) : COUNT(training),
-			    .sizes = b->sizes,
-			    .precision = b->options.precision,
-			    .accumulate = b->accumulate > 1,
-			    .device = b->options.run->device,
-			    .cpu = b->options.run->cpu,
-			    .arch = b->options.run->arch,
-			    .threads = (u32)b->options.run->threads,
-			    .no_cache = b->options.cold };
-	TRY(driver_compile(&b->lm->source.arena, b->lm->model->program, &o, &b->run.compiled));
-	b->run.package = b->run.compiled.package;
-	return b->run.package ? OK
-			      : FAIL(STATUS_INPUT, "%s: %u errors", b->lm->operand.source, b->lm->source.diag.nerror);
+	LmCompile how = { .entry = b->options.forward ? forward : training,
+			  .nentry = b->options.forward ? COUNT(forward) : COUNT(training),
+			  .sizes = b->sizes,
+			  .precision = b->options.precision,
+			  .accumulate = b->accumulate > 1,
+			  .run = b->options.run,
+			  .no_cache = b->options.cold };
+	return lm_compile(b->lm, &how, &b->run);
 }
 
 /* Running a kernel once more must not change what it reads as a place in memory: an index that was overwritten with
@@ -89,14 +83,6 @@ static PackageEntry with_repeats(Arena *a, const PackageEntry *e, u32 repeat, u3
 	return r;
 }
 
-static const EntryPlan *plan_of(const Plan *p, const char *name)
-{
-	for (u32 i = 0; i < p->entry.n; i++)
-		if (!strcmp(p->entry.v[i]->name, name))
-			return p->entry.v[i];
-	NEVER("an entry without a plan");
-}
-
 /* The entries of a step, and a package that has their profiled forms too. */
 static Status find_entries(Meter *m)
 {
@@ -115,7 +101,7 @@ static Status find_entries(Meter *m)
 		if (!e)
 			return FAIL(STATUS_INPUT, "the program has no entry '%s'", name[i]);
 		BenchEntry *to = &b->entry[b->nentry++];
-		*to = (BenchEntry){ .entry = e, .profiled = e, .plan = plan_of(b->run.compiled.plan, name[i]) };
+		*to = (BenchEntry){ .entry = e, .profiled = e };
 		to->times = !strcmp(name[i], "micro") ? b->accumulate - 1 : 1;
 		u32 repeat = MAX(b->options.repeat, 1u);
 		PackageEntry profiled = with_repeats(m->arena, e, repeat, &to->of);
@@ -146,14 +132,10 @@ static u64 next_random(u64 *state)
 /* Ids below which every integer input is taken to be: the model's classes. */
 static Status classes(const Lm *lm, u64 *out)
 {
-	const Graph *forward = program_find_entry(lm->model->program, STR("forward"));
-	i64 logits = 0;
-	if (forward && forward->result.n) {
-		const Type *t = val_type(forward, forward->result.v[0].value);
-		if (t->rank && dim_is_number(t->dim[t->rank - 1], &logits)) {
-			*out = (u64)logits;
-			return OK;
-		}
+	i64 logits;
+	if (lm_logits(lm, &logits)) {
+		*out = (u64)logits;
+		return OK;
 	}
 	return FAIL(STATUS_INPUT,
 		    "the model's first result has no last axis of a known size, below which ids could be drawn; "
@@ -372,29 +354,6 @@ static Status take_turns(Meter *m)
 
 /* ---- what came out ---- */
 
-const char *kernel_shape_text(Arena *a, const Kernel *k)
-{
-	f64 extent[DIM_ROLES];
-	bool there[DIM_ROLES] = { false };
-	for (u32 r = 0; r < DIM_ROLES; r++)
-		extent[r] = 1;
-	for (u32 d = 0; d < k->ndim; d++) {
-		extent[k->dim[d].role] *= (f64)k->dim[d].extent;
-		there[k->dim[d].role] = true;
-	}
-	if (k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD)
-		return arena_printf(a, "%.0f x %.0f heads, %.0f x %.0f%s, %.0f wide", extent[DIM_BATCH],
-				    extent[DIM_PARALLEL] * extent[DIM_G] * extent[DIM_R], extent[DIM_M], extent[DIM_N],
-				    k->causal ? " causal" : "", extent[DIM_K]);
-	static const DimRole order[] = { DIM_BATCH, DIM_PARALLEL, DIM_M,      DIM_N,     DIM_K,      DIM_G,
-					 DIM_R,     DIM_V,        DIM_REDUCE, DIM_INDEX, DIM_VECTOR, DIM_ROW };
-	Buf b = { .arena = a };
-	for (u32 i = 0; i < COUNT(order); i++)
-		if (there[order[i]] && (order[i] != DIM_BATCH || extent[DIM_BATCH] > 1))
-			buf_printf(&b, "%s%.0f", b.n ? " x " : "", extent[order[i]]);
-	return b.n ? b.text : "1";
-}
-
 static void gather_kernels(Meter *m)
 {
 	Bench *b = m->b;
@@ -407,7 +366,6 @@ static void gather_kernels(Meter *m)
 		const BenchEntry *at = &b->entry[e];
 		for (u32 i = 0; i < at->entry->nstep; i++) {
 			const PackageStep *s = &at->entry->step[i];
-			const Kernel *k = b->run.compiled.plan->kernel.v[at->plan->step.v[i].kernel];
 			f64 *seconds = NEWN(m->arena, f64, runs + 1);
 			for (u32 r = 0; r < runs; r++) {
 				seconds[r] = at->seconds[(size_t)r * at->entry->nstep + i];
@@ -417,15 +375,15 @@ static void gather_kernels(Meter *m)
 			b->kernel[b->nkernel] = (KernelRun){
 				/* both halves of a micro-step are one */
 				.entry = !strncmp(at->entry->name, "micro", 5) ? "micro" : at->entry->name,
-				.name = alone ? kernel_class_name[k->class] : s->name,
-				.class = kernel_class_name[k->class],
-				.shape = kernel_shape_text(m->arena, k),
+				.name = alone ? s->class : s->name,
+				.class = s->class,
+				.shape = s->shape,
 				.file = s->file,
 				.line = s->line,
 				.times = at->times,
 				.flops = s->flops,
 				.bytes = s->bytes,
-				.narrow = k->compute == DT_bf16 || k->compute == DT_f16,
+				.narrow = s->compute == PACKAGE_BF16 || s->compute == PACKAGE_F16,
 				.seconds = seconds,
 			};
 			const KernelRun *run = &b->kernel[b->nkernel++];

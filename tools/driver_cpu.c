@@ -1,8 +1,9 @@
-/* tools/driver_cpu.c: the way down for the CPU: LLVM makes objects of the plan's kernels, and loads them. */
+/* tools/driver_cpu.c: the way down for the CPU: LLVM makes objects of the plan's kernels, and loads them; or they are
+ * kept (driver_objects.h). */
 #include "tools/driver.h"
 
 #if PLINTH_LLVM
-#include "codegen/cpu/target.h"
+#include "tools/driver_objects.h"
 
 #include <stdlib.h>
 
@@ -28,6 +29,12 @@ static void close(void *code)
 	free(b);
 }
 
+static Package *link_package(Arena *arena, const Compiled *c, KernelFunction *const *function)
+{
+	const CpuMachine *m = c->target->self;
+	return package_link(arena, c->plan, function, c->flops, str_of(arena_printf(arena, "%s %s", m->name, m->features)));
+}
+
 static Status load(CpuBackend *b, Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out)
 {
 	CpuOptions options = { .cpu = o->cpu, .threads = o->threads, .cache = cache };
@@ -35,8 +42,7 @@ static Status load(CpuBackend *b, Arena *arena, const DriverOptions *o, Cache *c
 	const Plan *p = out->plan;
 	KernelFunction **function = NEWN(arena, KernelFunction *, p->kernel.n + 1);
 	TRY(cpu_code(b->compiler, p->kernel.v, p->kernel.n, arena, &b->program, function));
-	const CpuMachine *m = cpu_compiler_machine(b->compiler);
-	out->package = package_link(arena, p, function, out->flops, str_of(arena_printf(arena, "%s %s", m->name, m->features)));
+	out->package = link_package(arena, out, function);
 	CpuTimes t = cpu_compiler_times(b->compiler);
 	out->times.compiled = t.misses;
 	out->times.cached = t.hits;
@@ -54,6 +60,36 @@ static Status code(Arena *arena, const DriverOptions *o, Cache *cache, Compiled 
 	else
 		out->code = b;
 	return s;
+}
+
+/* ---- kept ---- */
+
+const char *const driver_needed[DRIVER_NEEDED] = { "libm.so.6", "libc.so.6" };
+
+Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const char *prefix, Compiled *c, DriverObjects *out)
+{
+	const CpuMachine *m = c->target->self;
+	CpuOptions options = { .cpu = m->spelled, .threads = o->threads, .cache = cache, .prefix = prefix };
+	*out = (DriverObjects){ 0 };
+	TRY(cpu_compiler_create(&options, &out->compiler));
+	Status s = cpu_code_units(out->compiler, c->plan->kernel.v, c->plan->kernel.n, arena, &out->code);
+	if (s) {
+		driver_objects_close(out);
+		return s;
+	}
+	out->object = NEWN(arena, ObjectFile, out->code.nunit + 1);
+	for (u32 i = 0; i < out->code.nunit; i++)
+		out->object[i] = (ObjectFile){ arena_printf(arena, "%s%u.o", prefix, i), out->code.unit[i].object };
+	Package *p = link_package(arena, c, NULL);
+	package_name_code(arena, c->plan, out->code.symbol, p);
+	c->package = p;
+	return OK;
+}
+
+void driver_objects_close(DriverObjects *d)
+{
+	cpu_compiler_destroy(d->compiler);
+	d->compiler = NULL;
 }
 
 const DriverBackend driver_cpu = { .name = "cpu", .target = target, .code = code, .close = close };

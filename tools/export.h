@@ -6,7 +6,7 @@
 typedef struct ExportVariant {
 	const char *cpu, *features; /* "x86-64-v3", "avx2,fma" */
 	Compiled compiled;          /* up to the plan */
-	Package *package;           /* with the names of its functions */
+	const Package *package;     /* with the names of its functions */
 	Blob encoded;
 } ExportVariant;
 

@@ -4,10 +4,9 @@
 
 #if PLINTH_LLVM
 #include "codegen/cpu/library.h"
-#include "codegen/cpu/target.h"
-#include "codegen/elf.h"
 #include "codegen/runtime_object.h"
 #include "support/io.h"
+#include "tools/driver_objects.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,27 +76,18 @@ static Status write_ir(const Export *x, CpuCompiler *c, const CpuUnit *unit, con
 static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache, Objects *to)
 {
 	ExportVariant *v = &x->variant[i];
-	const CpuMachine *m = v->compiled.target->self;
-	const Plan *plan = v->compiled.plan;
 	const char *prefix = arena_printf(x->arena, x->nvariant > 1 ? "%s_%u_" : "%s_", x->name, i);
-	CpuOptions options = { .cpu = *m->features ? arena_printf(x->arena, "%s,%s", m->name, m->features) : m->name,
-			       .threads = o->threads, .cache = cache, .prefix = prefix };
-	if (m->is_host)
-		options.cpu = NULL;
-	CpuCompiler *c;
-	TRY(cpu_compiler_create(&options, &c));
-	CpuCode code;
-	Status s = cpu_code_units(c, plan->kernel.v, plan->kernel.n, x->arena, &code);
-	for (u32 k = 0; !s && k < code.nunit; k++) {
-		add_object(x, to, arena_printf(x->arena, "%s%u.o", prefix, k), code.unit[k].object);
-		s = write_ir(x, c, &code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
+	DriverObjects d;
+	TRY(driver_objects(x->arena, o, cache, prefix, &v->compiled, &d));
+	Status s = OK;
+	for (u32 k = 0; !s && k < d.code.nunit; k++) {
+		VEC_PUSH(x->arena, to, d.object[k]);
+		s = write_ir(x, d.compiler, &d.code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
 	}
-	cpu_compiler_destroy(c);
-	TRY(s);
-	v->package = package_link(x->arena, plan, NULL, v->compiled.flops, str_of(arena_printf(x->arena, "%s %s", m->name, m->features)));
-	package_name_code(x->arena, plan, code.symbol, v->package);
+	driver_objects_close(&d);
+	v->package = v->compiled.package;
 	v->encoded = package_encode(x->arena, v->package);
-	return OK;
+	return s;
 }
 
 static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, Objects *to)
@@ -147,8 +137,8 @@ static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 	TRY(add_interface(x, &library, cache, &object));
 	add_object(x, &object, arena_printf(x->arena, "%s_data.o", x->name), elf_data_object(x->arena, object.v[0].bytes, data, ndata));
 	TRY(add_runtime(x, &object));
-	const char *needed[] = { "libm.so.6", "libc.so.6" };
-	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = needed, .nneeded = COUNT(needed) };
+	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = driver_needed,
+			       .nneeded = DRIVER_NEEDED };
 	options.export = cpu_library_symbols(x->arena, &library, &options.nexport);
 	Blob shared, fixed;
 	TRY(elf_link(x->arena, object.v, object.n, &options, &shared));

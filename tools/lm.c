@@ -1,8 +1,9 @@
 /* tools/lm.c: see lm.h. */
 #include "tools/lm.h"
-#include "passes/graph/bind.h"
 #include "runtime/evaluate.h"
 #include "runtime/views.h"
+#include "tools/packaged.h"
+#include "tools/sizes.h"
 #include "tools/verbs.h"
 
 #include <math.h>
@@ -19,6 +20,8 @@ static Status model_wrong(const Lm *lm)
 Status lm_open(const char *operand, const SourceOptions *given, Lm *out)
 {
 	*out = (Lm){ .arena = ARENA("lm") };
+	if (packaged(operand))
+		return packaged_open(operand, given, out);
 	TRY(model_operand(&out->arena, operand, given, &out->operand));
 	TRY(source_open(out->operand.source, &out->operand.options, &out->source));
 	if (out->source.diag.nerror || !out->source.model)
@@ -30,6 +33,7 @@ Status lm_open(const char *operand, const SourceOptions *given, Lm *out)
 void lm_close(Lm *lm)
 {
 	source_close(&lm->source);
+	io_unmap(&lm->mapping);
 	arena_free(&lm->arena);
 }
 
@@ -53,7 +57,7 @@ Status lm_sizes(Lm *lm, i64 batch, i64 window, const char **out)
 {
 	Buf b = { .arena = &lm->arena };
 	const char **symbol;
-	u32 n = program_symbols(&lm->arena, lm->model->program, &symbol);
+	u32 n = sizes_symbols(&lm->arena, lm->model, &symbol);
 	for (u32 i = 0; i < n; i++) {
 		i64 given = !strcmp(symbol[i], "B") ? batch : !strcmp(symbol[i], "T") ? window : 0;
 		i64 value = given ? given : lm_size(lm, symbol[i]);
@@ -170,20 +174,31 @@ u32 lm_evals(const Lm *lm, const char **entry)
 	const Program *p = lm->model->program;
 	u32 n = 0;
 	entry[n++] = "eval";
+	if (lm->file)
+		return packaged_evals(lm, entry, n, LM_EVALS);
 	for (u32 i = 0; i < p->entry.n && n < LM_EVALS; i++)
 		if (str_starts(str_of(p->entry.v[i]->name), STR(EVALUATE_NAMED)))
 			entry[n++] = p->entry.v[i]->name;
 	return n;
 }
 
+bool lm_logits(const Lm *lm, i64 *out)
+{
+	if (lm->file) {
+		*out = lm->file->logits;
+		return *out > 0;
+	}
+	const Graph *forward = program_find_entry(lm->model->program, STR("forward"));
+	if (!forward || !forward->result.n)
+		return false;
+	const Type *t = val_type(forward, forward->result.v[0].value);
+	return t->rank && dim_is_number(t->dim[t->rank - 1], out);
+}
+
 Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)
 {
-	const Graph *forward = program_find_entry(lm->model->program, STR("forward"));
 	i64 logits;
-	if (!forward || !forward->result.n)
-		return OK;
-	const Type *t = val_type(forward, forward->result.v[0].value);
-	if (!t->rank || !dim_is_number(t->dim[t->rank - 1], &logits) || (u64)logits >= tokens)
+	if (!lm_logits(lm, &logits) || (u64)logits >= tokens)
 		return OK;
 	return FAIL(STATUS_INPUT,
 		    "%s has %llu tokens, and the model only %lld logits; --set vocab=%llu makes it large enough, where its config "
@@ -208,10 +223,12 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 {
 	*out = (LmRun){ 0 };
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
-			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device, .cpu = how->run->cpu, .arch = how->run->arch,
-			    .threads = (u32)how->run->threads };
+			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
+			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache };
 	DeviceOptions checked;
 	TRY(run_options(how->run, &checked));
+	if (lm->file)
+		return packaged_load(lm, how, out);
 	TRY(driver_compile(&lm->source.arena, lm->model->program, &o, &out->compiled));
 	out->package = out->compiled.package;
 	return out->package ? OK : model_wrong(lm);
@@ -229,6 +246,7 @@ void lm_run_close(LmRun *run)
 	if (run->executor)
 		executor_destroy(run->executor);
 	driver_close(&run->compiled);
+	cpu_code_unload(run->code);
 	*run = (LmRun){ 0 };
 }
 

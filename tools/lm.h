@@ -3,6 +3,7 @@
 #ifndef PL_LM_H
 #define PL_LM_H
 #include "runtime/checkpoint/weights.h"
+#include "runtime/cpu/code.h"
 #include "runtime/executor.h"
 #include "runtime/metrics.h"
 #include "runtime/data/dataset.h"
@@ -13,7 +14,10 @@ typedef struct Lm {
 	Arena arena;
 	ModelOperand operand;
 	SourceFile source;
-	const Model *model; /* of the source */
+	const Model *model; /* of the source; of a package, without a program */
+	/* where the operand is a package (packaged.h), else NULL */
+	PackageFile *file;
+	Mapping mapping;
 } Lm;
 
 /* A failure with errors in lm->source.diag is told by these alone: see lm_failed. */
@@ -40,6 +44,8 @@ PL_MUST_USE Status lm_held_out(Lm *lm, const char *prefix, Dataset *out);
 /* The entries that an evaluation runs: eval, and one for each `eval NAME { }` of the source. At most LM_EVALS. */
 enum { LM_EVALS = 1 + METRICS_NAMED };
 u32 lm_evals(const Lm *lm, const char **entry);
+/* The size of the last axis of the model's first result; false where it is not known. */
+bool lm_logits(const Lm *lm, i64 *out);
 /* Fails where ids below `tokens` go beyond the model's logits. */
 PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
 
@@ -62,6 +68,7 @@ PL_MUST_USE Status run_options(const RunOptions *o, DeviceOptions *out);
 typedef struct LmRun {
 	Compiled compiled;
 	const Package *package;
+	CpuCodeImage *code; /* of a package */
 	Executor *executor;
 } LmRun;
 
@@ -73,8 +80,10 @@ typedef struct LmCompile {
 	const char *decode_along; /* driver.h */
 	i64 capacity;
 	const RunOptions *run;
+	bool no_cache;      /* object code is neither looked up nor kept */
 } LmCompile;
 
+/* Of a package: finds them in it, and loads their code. */
 PL_MUST_USE Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out);
 /* Allocates: everything up to here took no memory to speak of. */
 PL_MUST_USE Status lm_executor(LmRun *run, const RunOptions *options);

@@ -5,10 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+u32 sizes_symbols(Arena *a, const Model *m, const char ***symbol)
+{
+	if (m->program)
+		return program_symbols(a, m->program, symbol);
+	*symbol = m->symbol.v; /* of a package, which records them so */
+	return m->symbol.n;
+}
+
 Status sizes_check(Arena *a, const Model *m, const char *option, const char *given)
 {
 	const char **symbol;
-	u32 n = program_symbols(a, m->program, &symbol);
+	u32 n = sizes_symbols(a, m, &symbol);
 	for (const char *at = given; at && *at;) {
 		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
 		bool known = false;
@@ -46,7 +54,7 @@ const char *sizes_all(Arena *a, const Model *m, const char *given, const char **
 {
 	Buf have = { .arena = a }, lack = { .arena = a };
 	const char **symbol;
-	u32 n = program_symbols(a, m->program, &symbol);
+	u32 n = sizes_symbols(a, m, &symbol);
 	for (u32 i = 0; i < n; i++) {
 		const char *value = size_of(a, m, given, symbol[i]);
 		if (value)

@@ -5,6 +5,9 @@
 #include "frontend/elaborate.h"
 #include "support/status.h"
 
+/* The symbols of the model's program, in order of first use. */
+u32 sizes_symbols(Arena *a, const Model *m, const char ***symbol);
+
 /* `given` (or NULL) may name only symbols that there are, each with a whole number of at least 1. `option`: what it
  * is called, for the message. */
 PL_MUST_USE Status sizes_check(Arena *a, const Model *m, const char *option, const char *given);

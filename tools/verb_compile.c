@@ -1,9 +1,10 @@
-/* tools/verb_compile.c: `plinth compile MODEL -o FOLDER`: the code of a model's kernels as files: CUDA C, PTX and machine
+/* tools/verb_compile.c: `plinth compile MODEL -o model.plx`: the whole program, which other verbs then run (packaged.h).
+ * `plinth compile MODEL -o FOLDER`: the code of a model's kernels as files: CUDA C, PTX and machine
  * code for any GPU architecture, or LLVM's text and objects for a CPU. Needs no GPU. An index says which kernel, layer
  * and source line is in which file, and what the machine code takes. */
 #include "codegen/cuda/target.h"
 #include "support/io.h"
-#include "tools/lm.h"
+#include "tools/packaged.h"
 #include "tools/verbs.h"
 
 #include <jansson.h>
@@ -15,17 +16,19 @@
 #endif
 
 static SourceOptions source;
-static const char *emit, *arch = "sm_90a", *cpu, *output, *sizes, *precision, *device = "cuda";
+static const char *emit, *arch, *cpu, *output, *sizes, *precision, *device;
 static TextList entry;
 static i64 threads;
+static bool forward;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "output", 'o', OPTION_TEXT, &output, "FOLDER", "where files go; made if missing" },
-	{ "device", 0, OPTION_TEXT, &device, "NAME", "cuda, the default, or cpu" },
-	{ "emit", 0, OPTION_TEXT, &emit, "KINDS", "cuda,ptx,cubin, all by default; for the CPU llvm,object" },
+	{ "output", 'o', OPTION_TEXT, &output, "FILE.plx", "the package; or a folder where files of code go, made if missing" },
+	{ "device", 0, OPTION_TEXT, &device, "NAME", "of a package cpu, the default, cuda, or cpu,cuda; of files cuda, the default, or cpu" },
+	{ "forward", 0, OPTION_FLAG, &forward, NULL, "of a package: the model alone, where its source has a train block" },
+	{ "emit", 0, OPTION_TEXT, &emit, "KINDS", "of files: cuda,ptx,cubin, all by default; for the CPU llvm,object" },
 	{ "arch", 0, OPTION_TEXT, &arch, "NAMES", "GPU architectures: sm_80,sm_90a,sm_100; sm_90a by default" },
-	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor, as LLVM calls it; this machine's by default" },
+	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor, as LLVM calls it; this machine's by default; for a package several: x86-64-v3,x86-64-v4" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "this entry only: init, forward, eval, micro, update" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
@@ -37,12 +40,17 @@ static const Command command = {
 	.operands = "MODEL",
 	.least = 1,
 	.most = 1,
-	.about = "Writes the code of a model's kernels, for GPUs that need not be here: in\n"
+	.about = "With -o FILE.plx, compiles a model ahead of time: the training step, or where the\n"
+		 "source has no train block (or with --forward) the model alone, for the processors\n"
+		 "and GPUs named, of which the best that is there runs. `plinth train`, `bench` and\n"
+		 "`eval` take the package in place of the source, and need neither LLVM nor NVRTC.\n\n"
+		 "With -o FOLDER, writes the code of its kernels, for GPUs that need not be here: in\n"
 		 "FOLDER/ARCH/ a file of CUDA C, of PTX and of machine code (cubin) for each unit,\n"
 		 "and FOLDER/ARCH/index.json, which lists kernels with layer, source line, launch\n"
 		 "shape, registers, shared memory and spilled bytes. Equal kernels are one function.\n"
 		 "Files appear whole or not at all.",
-	.example = "  plinth compile models/gpt2.plinth --preset small --arch sm_80,sm_90a -o code\n"
+	.example = "  plinth compile models/bible.plinth --cpu x86-64-v3,x86-64-v4 -o bible.plx\n"
+		   "  plinth compile models/gpt2.plinth --preset small --arch sm_80,sm_90a -o code\n"
 		   "  plinth compile models/llama.plinth --preset tiny --emit cuda --entry forward -o code\n"
 		   "  plinth compile models/gpt2.plinth --device cpu --emit llvm -o code",
 	.option = options,
@@ -329,6 +337,18 @@ static Status run(Lm *lm)
 	DriverOptions o = { .entry = entry.n ? entry.v : NULL, .nentry = (u32)entry.n, .sizes = sizes,
 			    .precision = precision ? precision : lm->model->precision, .accumulate = lm->model->accumulate > 1,
 			    .device = device, .cpu = cpu, .threads = (u32)threads };
+	if (packaged(output)) {
+		PackagedOptions p = { .path = output, .device = device ? device : "cpu", .cpu = cpu, .arch = arch, .entry = o.entry,
+				      .nentry = o.nentry, .sizes = sizes, .precision = precision, .forward = forward,
+				      .threads = (u32)threads };
+		if (emit)
+			return FAIL(STATUS_INPUT, "--emit is of files, and %s is a package", output);
+		return packaged_write(lm, &p);
+	}
+	if (!arch)
+		arch = "sm_90a";
+	if (!device)
+		o.device = device = "cuda";
 	if (!sizes)
 		TRY(lm_sizes(lm, 0, 0, &o.sizes));
 	if (!strcmp(device, "cpu"))
@@ -345,7 +365,7 @@ int verb_compile(int argc, char **argv)
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
 	if (!output)
-		return verb_misused("compile", "where to? -o FOLDER");
+		return verb_misused("compile", "where to? -o FILE.plx, or -o FOLDER");
 	if (threads < 0)
 		return verb_misused("compile", "--threads is at least 1");
 	Lm lm;

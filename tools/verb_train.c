@@ -192,8 +192,9 @@ static void print_plan(FILE *to, Job *j, u64 from)
 		fprintf(to, ", samples %s", lm_bytes(a, executor_bytes(j->writer.executor)));
 	fprintf(to, "; the program itself %s", lm_bytes(a, j->own_bytes));
 	const Executor *x = j->run.executor;
-	fprintf(to, "\ncompiled  in %.2f s for %s; %s", j->run.compiled.times.total + j->writer.compiled.times.total,
-		j->run.compiled.machine, x->device->describe(x->state, a));
+	const char *when = arena_printf(a, "in %.2f s", j->run.compiled.times.total + j->writer.compiled.times.total);
+	fprintf(to, "\ncompiled  %s for %s; %s", j->lm.file ? "ahead of time" : when, j->run.compiled.machine,
+		x->device->describe(x->state, a));
 	if (j->config.peak > 0)
 		fprintf(to, ", measured peak %.3f TFLOPS", j->config.peak * 1e-12);
 	if (j->config.datasheet > 0)
@@ -328,7 +329,9 @@ static Status allocate(Job *j)
 	TRY(run_options(&where, &o));
 	TRY(x->device->info(o.index, &info));
 	DriverOptions d = { .device = where.device, .cpu = where.cpu, .arch = where.arch, .threads = (u32)where.threads };
-	j->config.peak = peak_of(x, &d, &o, narrow ? PACKAGE_BF16 : PACKAGE_F32);
+	PackageDtype products = narrow ? PACKAGE_BF16 : PACKAGE_F32;
+	/* with a package nothing is compiled, a product to measure by neither */
+	j->config.peak = j->lm.file ? x->device->peak(x->state, products) : peak_of(x, &d, &o, products);
 	j->config.datasheet = narrow ? info.datasheet : 0;
 	if (!j->samples)
 		return OK;

@@ -137,7 +137,7 @@ static size_t cache_bytes(int what)
 
 static void host(CpuMachine *m)
 {
-	*m = (CpuMachine){ .runs_here = true, .is_host = true, .baseline = known[0].name };
+	*m = (CpuMachine){ .runs_here = true, .spelled = "host", .baseline = known[0].name };
 	char *name = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
 	char *triple = LLVMGetDefaultTargetTriple();
 	snprintf(m->name, sizeof m->name, "%s", name);
@@ -194,7 +194,8 @@ Status cpu_machine(const char *name, CpuMachine *out)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	snprintf(out->name, sizeof out->name, "%.*s", STR_ARG(cpu));
 	snprintf(out->features, sizeof out->features, "%s", changes);
-	out->is_host = false;
+	if ((size_t)snprintf(out->spelled, sizeof out->spelled, "%s", name) >= sizeof out->spelled)
+		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	decide(out, all);
 	set_needs(out, all);
 	out->runs_here = runs_on(&here, out);

@@ -19,7 +19,7 @@ typedef struct CpuMachine {
 	bool bf16_pairs; /* operands of bf16 products are packed in pairs of k: has_bf16, or set by a test to run
 			  * that layout with the definition of a pair's product (simd_dot_bf16) */
 	bool has_vnni;  /* dot product of int8 quadruples */
-	bool is_host;   /* name and features are as they were detected */
+	char spelled[256]; /* as cpu_machine was told: "host", "sapphirerapids,-avx512bf16" */
 	const char *baseline; /* the CPU that every one of this architecture can stand in for */
 	bool runs_here; /* the host can run its code */
 	u32 cores;      /* usable by this process, of the host */

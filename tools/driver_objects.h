@@ -1,0 +1,23 @@
+/* tools/driver_objects.h: the way down for code that is kept: a plan's kernels as objects that a library is linked of. */
+#ifndef PL_DRIVER_OBJECTS_H
+#define PL_DRIVER_OBJECTS_H
+#include "codegen/cpu/target.h"
+#include "codegen/elf.h"
+#include "tools/driver.h"
+
+typedef struct DriverObjects {
+	CpuCompiler *compiler; /* that made them, until driver_objects_close: prints units */
+	CpuCode code;
+	ObjectFile *object;    /* [code.nunit] */
+} DriverObjects;
+
+/* Of `c`, which is planned for a CPU: sets its package, with names of functions, which begin with `prefix`. */
+PL_MUST_USE Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const char *prefix, Compiled *c,
+				  DriverObjects *out);
+void driver_objects_close(DriverObjects *d);
+
+/* The C libraries that what they call is in. */
+enum { DRIVER_NEEDED = 2 };
+extern const char *const driver_needed[DRIVER_NEEDED];
+
+#endif
