@@ -17,8 +17,9 @@ typedef struct Export {
 	const char *model, *source, *sizes, *precision, *machine;
 	ExportVariant *variant;     /* from the least processor to the best */
 	u32 nvariant;
-	bool embedded;
+	bool embedded, has_state;   /* weights are in the library; entries keep something from run to run */
 	Blob weights;               /* the safetensors file, where it is embedded */
+	i64 capacity;               /* places of a text that are kept, or 0 */
 	u64 library_bytes, weights_bytes;
 } Export;
 
@@ -32,6 +33,9 @@ PL_MUST_USE Status export_example(const Export *x);
 
 /* export_manifest.c: manifest.json. */
 PL_MUST_USE Status export_manifest(const Export *x);
+
+/* What an entry is called in the library: `decode` of one position is a step. */
+const char *export_entry_name(const char *entry);
 
 /* Writes folder/name. */
 PL_MUST_USE Status export_write(const Export *x, const char *name, Blob bytes);

@@ -86,6 +86,8 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 	}
 	driver_objects_close(&d);
 	v->package = v->compiled.package;
+	for (u32 e = 0; e < v->package->nentry; e++)
+		v->package->entry[e].name = export_entry_name(v->package->entry[e].name);
 	v->encoded = package_encode(x->arena, v->package);
 	return s;
 }
@@ -128,7 +130,7 @@ static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 		v[i] = (CpuLibraryVariant){ from->cpu, from->features, from->package, symbol, from->encoded.n };
 		data[ndata++] = (ElfData){ symbol, from->encoded };
 	}
-	CpuLibrary library = { .name = x->name, .variant = v, .nvariant = x->nvariant };
+	CpuLibrary library = { .name = x->name, .variant = v, .nvariant = x->nvariant, .has_state = x->has_state };
 	if (x->embedded) {
 		library.weights_symbol = arena_printf(x->arena, "%s_weights", x->name);
 		library.weights_bytes = x->weights.n;

@@ -69,6 +69,14 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 		put_tensor(x, b, e->name, &e->input[i], true);
 	for (u32 i = 0; i < e->nresult; i++)
 		put_tensor(x, b, e->name, &e->result[i], false);
+	const char *about = !x->has_state ? "" :
+		!strcmp(e->name, "prefill") ?
+			" * Gives the logits of the position number `last` (0: the first) of those in `tokens`, which stand at places past,\n"
+			" * past + 1, ... of the text; what is behind `last` does not count. A text begins with past = 0.\n" :
+		!strcmp(e->name, "step") ? " * The same for one position, at place `past`: the count of those that came before.\n" : "";
+	buf_put(b, str_of(about));
+	if (*about)
+		buf_printf(b, " * state: of the text. All places, those behind `last` too, must be below %lld.\n", (long long)x->capacity);
 	put(x, b, " * Tensors are dense and row-major, aligned to their elements; they are read and written where they are, and\n"
 		  " * must not overlap each other or the workspace. Integers that select (tokens) must be in range.\n"
 		  " * workspace: @_workspace_bytes() bytes, aligned to 64; contents do not matter before and after.\n"
@@ -79,7 +87,7 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), identifier(x->arena, e->input[i].name));
 	for (u32 i = 0; i < e->nresult; i++)
 		buf_printf(b, ", %s *%s", c_type(e->result[i].dtype), identifier(x->arena, e->result[i].name));
-	buf_printf(b, ",\n\tvoid *workspace, size_t workspace_bytes, %s_threads *threads);\n\n", x->name);
+	buf_printf(b, ",\n\t%svoid *workspace, size_t workspace_bytes, %s_threads *threads);\n\n", x->has_state ? "void *state, " : "", x->name);
 }
 
 static const char before[] =
@@ -124,7 +132,7 @@ static const char before[] =
 	"\tconst char *model, *plinth, *cpu; /* its name; the version that made it; the processor its code is for */\n"
 	"\tint nentry;\n"
 	"\tconst @_entry *entry;\n"
-	"\tsize_t weights_bytes;\n"
+	"\tsize_t weights_bytes, state_bytes;\n"
 	"} @_info;\n"
 	"\n";
 
@@ -147,6 +155,9 @@ static const char after[] =
 	"const @_info *@_describe(const @ *model);\n"
 	"/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone). */\n"
 	"size_t @_workspace_bytes(const @ *model, unsigned threads);\n"
+	"/* What entries keep between runs: one for each text that is under way, aligned to 64, zeros at first; 0 where\n"
+	" * nothing is kept. A text may begin anew in it at any time. */\n"
+	"size_t @_state_bytes(const @ *model);\n"
 	"/* Threads to run with: `count` of them, the calling one among them, at least 1. They sleep between runs.\n"
 	" * ^_ERROR_ARGUMENT, ^_ERROR_MEMORY. */\n"
 	"int @_threads_create(unsigned count, @_threads **out);\n"
@@ -159,7 +170,7 @@ static const char last[] =
 	"/* Any entry, by its place in @_info, with its inputs and results as two lists in the order of @_entry: for\n"
 	" * bindings to other languages. The same as the function of that entry. */\n"
 	"int @_run(const @ *model, unsigned entry, const void *const *input, void *const *result,\n"
-	"\tvoid *workspace, size_t workspace_bytes, @_threads *threads);\n"
+	"\tvoid *state, void *workspace, size_t workspace_bytes, @_threads *threads); /* state: may be NULL where it has no bytes */\n"
 	"\n"
 	"#ifdef __cplusplus\n"
 	"}\n"
@@ -190,6 +201,7 @@ static const char begin[] =
 	"\n"
 	"#include <stdio.h>\n"
 	"#include <stdlib.h>\n"
+	"#include <string.h>\n"
 	"#include <time.h>\n"
 	"\n"
 	"static void fail(const char *what, const char *why)\n"
@@ -227,8 +239,7 @@ static const char begin[] =
 	"\tif (threads > 1 && @_threads_create(threads, &pool))\n"
 	"\t\tfail(\"@_threads_create\", \"no threads\");\n"
 	"\tsize_t workspace_bytes = @_workspace_bytes(model, threads);\n"
-	"\tvoid *workspace = memory(workspace_bytes);\n"
-	"\n";
+	"\tvoid *workspace = memory(workspace_bytes);\n";
 
 static u64 elements(const PackageTensor *t)
 {
@@ -247,15 +258,15 @@ static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 		put_shape(b, t);
 		buf_printf(b, " */\n");
 		if (i < e->ninput)
-			buf_printf(b, "\tfor (size_t i = 0; i < %llu; i++)\n\t\t%s_%s[i] = 1; /* what the model is to be given */\n",
-				   (unsigned long long)elements(t), e->name, name);
+			buf_printf(b, "\tfor (size_t i = 0; i < %llu; i++)\n\t\t%s_%s[i] = %d; /* what the model is to be given */\n",
+				   (unsigned long long)elements(t), e->name, name, x->has_state && !t->rank ? 0 : 1);
 	}
 	buf_printf(b, "\tstart = seconds();\n\tstatus = %s_%s(model", x->name, e->name);
 	for (u32 i = 0; i < e->ninput + e->nresult; i++)
 		buf_printf(b, ", %s_%s", e->name,
 			   identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
-	buf_printf(b, ", workspace, workspace_bytes, pool);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n", x->name, e->name,
-		   x->name);
+	buf_printf(b, "%s, workspace, workspace_bytes, pool);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n", x->has_state ? ", state" : "",
+		   x->name, e->name, x->name);
 	buf_printf(b, "\tprintf(\"%s: %%.1f ms\\n\", 1e3 * (seconds() - start));\n", e->name);
 	for (u32 i = 0; i < e->nresult; i++) {
 		const char *name = identifier(x->arena, e->result[i].name);
@@ -278,9 +289,13 @@ Status export_example(const Export *x)
 	put(x, &b, arena_printf(x->arena, "%.*s", (int)(strstr(begin, "%;") - begin), begin));
 	buf_printf(&b, "%s", x->embedded ? "NULL" : "\"weights.safetensors\"");
 	put(x, &b, strstr(begin, "%;") + 1);
+	if (x->has_state)
+		put(x, &b, "\tvoid *state = memory(@_state_bytes(model));\n\tmemset(state, 0, @_state_bytes(model));\n");
 	buf_printf(&b, "\tint status;\n");
 	for (u32 i = 0; i < p->nentry; i++)
 		example_entry(x, &b, &p->entry[i]);
+	if (x->has_state)
+		put(x, &b, "\tfree(state);\n");
 	put(x, &b, "\tfree(workspace);\n\t@_threads_destroy(pool);\n\t@_destroy(model);\n\treturn 0;\n}\n");
 	Str text = buf_str(&b);
 	return export_write(x, "example.c", (Blob){ (const u8 *)text.s, text.n });

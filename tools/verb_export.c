@@ -12,7 +12,7 @@
 static SourceOptions source;
 static const char *weights, *output, *cpu, *sizes, *precision, *name;
 static TextList entry;
-static i64 threads;
+static i64 threads, capacity;
 static bool embed;
 
 static const Option options[] = {
@@ -23,6 +23,8 @@ static const Option options[] = {
 	{ "name", 0, OPTION_TEXT, &name, "NAME", "of the library and its functions; the model's by default" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
+	{ "capacity", 0, OPTION_INT, &capacity, "N",
+	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
 	  "processors to compile for, as LLVM calls them, of which the best that is there runs: x86-64-v3,x86-64-v4; this "
@@ -40,6 +42,7 @@ static const Command command = {
 		 "is mapped when it is used, manifest.json, ir/ with LLVM's text of each kernel, and\n"
 		 "example.c with its build line. No compiler or linker is needed here.",
 	.example = "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 -o out\n"
+		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
 	.option = options,
 	.noption = COUNT(options),
@@ -65,6 +68,11 @@ const char *export_type(const Export *x, const char *of, const char *what, bool 
 	Buf b = { .arena = x->arena };
 	type_print(&b, t);
 	return b.text;
+}
+
+const char *export_entry_name(const char *of)
+{
+	return !strcmp(of, "decode") ? "step" : of;
 }
 
 /* ---- names ---- */
@@ -114,15 +122,20 @@ static Status put_weights(Lm *lm, Export *x)
 {
 	const Package *p = x->variant[0].package;
 	NamedBuffer *b = NEWN(x->arena, NamedBuffer, p->nbuffer + 1);
+	u32 n = 0;
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
-		b[i] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
+		if (p->buffer[i].kind == PACKAGE_CACHE) {
+			x->has_state = true;
+			continue;
+		}
+		b[n++] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
 				      .data = arena_push(x->arena, 1, t->bytes, 64) };
 	}
-	TRY(load(lm, x, b, p->nbuffer));
+	TRY(load(lm, x, b, n));
 	const char *path = arena_printf(x->arena, "%s/weights.safetensors", x->folder);
 	SafeWritten written;
-	TRY(safetensors_write(path, b, p->nbuffer, NULL, 0, &written));
+	TRY(safetensors_write(path, b, n, NULL, 0, &written));
 	x->weights_bytes = written.bytes;
 	if (!x->embedded)
 		return OK;
@@ -134,7 +147,11 @@ static Status put_weights(Lm *lm, Export *x)
 
 /* ---- the verb ---- */
 
-/* Buffers that runs change are the caller's, and there is no way to give them. */
+static bool changes_weights(const Program *p, const Result *r)
+{
+	return r->buffer != NONE && p->buffer.v[r->buffer].kind != BUFFER_CACHE;
+}
+
 static Status check_entries(const Export *x)
 {
 	const Program *p = x->variant[0].compiled.program;
@@ -142,7 +159,7 @@ static Status check_entries(const Export *x)
 		return FAIL(STATUS_INPUT, "%s has no such entry; `plinth check --graph` prints those that it has", x->source);
 	for (u32 i = 0; i < p->entry.n; i++)
 		for (u32 k = 0; k < p->entry.v[i]->result.n; k++)
-			if (p->entry.v[i]->result.v[k].buffer != NONE)
+			if (changes_weights(p, &p->entry.v[i]->result.v[k]))
 				return FAIL(STATUS_INPUT, "entry %s changes %s: a library only reads its weights", p->entry.v[i]->name,
 					    p->buffer.v[p->entry.v[i]->result.v[k].buffer].name);
 	return OK;
@@ -150,15 +167,18 @@ static Status check_entries(const Export *x)
 
 static Status run(Lm *lm)
 {
-	static const char *const usual[] = { "forward" };
+	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
+	const char *const *usual = capacity ? parts : forward;
 	Export x = { .arena = &lm->source.arena, .program = lm->model->program, .folder = output, .model = lm->model->name,
 		     .source = lm->operand.source, .embedded = embed, .machine = cpu_machine_name(),
 		     .precision = precision ? precision : lm->model->precision };
-	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : 1, .sizes = sizes,
+	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : capacity ? 2 : 1, .sizes = sizes,
+			    .decode_along = capacity ? "T" : NULL, .capacity = capacity,
 			    .precision = x.precision, .device = "cpu", .threads = (u32)threads };
 	if (!sizes)
 		TRY(lm_sizes(lm, 0, 0, &o.sizes));
 	x.sizes = o.sizes;
+	x.capacity = capacity;
 	TRY(set_name(&x));
 	TRY(export_plan(&x, &o, cpu));
 	TRY(check_entries(&x));
@@ -187,8 +207,8 @@ int verb_export(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("export", "where to? -o FOLDER");
-	if (threads < 0)
-		return verb_misused("export", "--threads is at least 1");
+	if (threads < 0 || capacity < 0)
+		return verb_misused("export", "--threads and --capacity are at least 1");
 	Lm lm;
 	Status s = lm_open(operand[0], &source, &lm);
 	if (!s)

@@ -15,7 +15,8 @@ static const struct {
 	{ "destroy", "vp", false },
 	{ "describe", "pp", false },
 	{ "workspace_bytes", "zpi", false },
-	{ "run", "ipipppzp", false },
+	{ "state_bytes", "zp", false },
+	{ "run", "ipippppzp", false },
 	{ "threads_create", "iip", false },
 	{ "threads_destroy", "vp", false },
 	{ "error", "pi", false },
@@ -128,24 +129,25 @@ static void forward(CpuModule *m, const char *name, const char *runtime, const c
 	cpu_function_end(m, result == m->none ? NULL : value);
 }
 
-/* int NAME_entry(model, inputs..., results..., workspace, bytes, threads) */
-static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e)
+/* int NAME_entry(model, inputs..., results..., [state,] workspace, bytes, threads) */
+static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e, bool has_state)
 {
-	u32 n = e->ninput + e->nresult;
+	u32 n = e->ninput + e->nresult, rest = 1 + n + has_state; /* where the workspace is */
 	Arena tmp = ARENA("entry");
-	CpuParameter *parameter = NEWN(&tmp, CpuParameter, n + 4);
-	for (u32 i = 0; i < n + 4; i++)
-		parameter[i].type = i == n + 2 ? m->i64 : m->pointer;
-	cpu_function_begin(m, name, m->i32, n + 4, parameter, false);
+	CpuParameter *parameter = NEWN(&tmp, CpuParameter, rest + 3);
+	for (u32 i = 0; i < rest + 3; i++)
+		parameter[i].type = i == rest + 1 ? m->i64 : m->pointer;
+	cpu_function_begin(m, name, m->i32, rest + 3, parameter, false);
 	V input = cpu_stack(m, m->pointer, e->ninput + 1, 8), result = cpu_stack(m, m->pointer, e->nresult + 1, 8);
 	for (u32 i = 0; i < n; i++) {
 		bool in = i < e->ninput;
 		LLVMBuildStore(m->builder, cpu_parameter(m, 1 + i),
 			       cpu_at(m, m->pointer, in ? input : result, cpu_i64(m, in ? i : i - e->ninput)));
 	}
-	LLVMTypeRef type[] = { m->pointer, m->i32, m->pointer, m->pointer, m->pointer, m->i64, m->pointer };
-	V argument[] = { cpu_parameter(m, 0), cpu_i32(m, index), input, result, cpu_parameter(m, n + 1), cpu_parameter(m, n + 2),
-			 cpu_parameter(m, n + 3) };
+	LLVMTypeRef type[] = { m->pointer, m->i32, m->pointer, m->pointer, m->pointer, m->pointer, m->i64, m->pointer };
+	V state = has_state ? cpu_parameter(m, rest - 1) : LLVMConstNull(m->pointer);
+	V argument[] = { cpu_parameter(m, 0), cpu_i32(m, index), input, result, state, cpu_parameter(m, rest), cpu_parameter(m, rest + 1),
+			 cpu_parameter(m, rest + 2) };
 	V f = runtime_function(m, "run", LLVMFunctionType(m->i32, type, COUNT(type), false));
 	cpu_function_end(m, LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, COUNT(argument), ""));
 	arena_free(&tmp);
@@ -160,7 +162,7 @@ void cpu_library_emit(CpuModule *m, const void *library)
 	for (u32 i = 0; i < COUNT(function); i++)
 		forward(m, symbol(&tmp, l, function[i].name), function[i].name, function[i].types, function[i].model ? table : NULL);
 	for (u32 i = 0; i < p->nentry; i++)
-		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i]);
+		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i], l->has_state);
 	arena_free(&tmp);
 }
 

@@ -18,6 +18,7 @@ typedef struct CpuLibrary {
 	u32 nvariant;
 	const char *weights_symbol;  /* NULL: not embedded */
 	u64 weights_bytes;
+	bool has_state;              /* entries keep something from run to run */
 } CpuLibrary;
 
 /* CpuUnit.emit; `library` is a CpuLibrary. */

@@ -12,7 +12,9 @@ struct Library {
 	Package package;
 	LibraryInfo info;
 	LibraryWeights weights;
-	const u8 **buffer;   /* [package.nbuffer] */
+	const u8 **buffer;   /* [package.nbuffer]; NULL: kept between runs, in the caller's state */
+	u64 *kept;           /* [package.nbuffer] its place there */
+	u64 state;           /* bytes */
 	u32 most_slots;      /* of a step */
 	u64 transient, scratch; /* bytes of the workspace: values; of each thread */
 	Arena arena;
@@ -61,8 +63,17 @@ static void describe(Library *l, const char *cpu)
 			l->most_slots = MAX(l->most_slots, from->step[s].nslot);
 	}
 	l->info = (LibraryInfo){ .model = p->name, .plinth = PLINTH_VERSION, .cpu = cpu, .nentry = (int)p->nentry, .entry = e };
-	for (u32 i = 0; i < p->nbuffer; i++)
-		l->info.weights_bytes += p->buffer[i].tensor.bytes;
+	l->kept = NEWN(&l->arena, u64, p->nbuffer + 1);
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		u64 bytes = p->buffer[i].tensor.bytes;
+		if (p->buffer[i].kind != PACKAGE_CACHE) {
+			l->info.weights_bytes += bytes;
+			continue;
+		}
+		l->kept[i] = l->state;
+		l->state += ALIGN_UP(bytes, 64);
+	}
+	l->info.state_bytes = l->state;
 	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
 	l->scratch = ALIGN_UP(p->thread_scratch, 64);
 }
@@ -82,10 +93,10 @@ static Status create(Library *l, const LibraryModel *model, const char *weights)
 		TRY(library_weights_map(weights, &l->weights));
 	else if (model->weights)
 		l->weights.bytes = (Blob){ model->weights, model->weights_bytes };
-	else if (l->package.nbuffer)
+	else if (l->info.weights_bytes)
 		return FAIL(STATUS_INPUT, "which weights? This library has none embedded: give the path of its weights.safetensors");
 	l->buffer = NEWN(&l->arena, const u8 *, l->package.nbuffer + 1);
-	if (!l->package.nbuffer)
+	if (!l->info.weights_bytes)
 		return OK;
 	return library_weights_find(&l->arena, weights ? weights : "the embedded weights", &l->weights, &l->package, l->buffer);
 }
@@ -172,6 +183,11 @@ size_t library_workspace_bytes(const Library *l, unsigned threads)
 	return (size_t)(l->transient + table_bytes(l) + MAX(threads, 1u) * l->scratch);
 }
 
+size_t library_state_bytes(const Library *l)
+{
+	return (size_t)l->state;
+}
+
 typedef struct Launch {
 	const PackageStep *step;
 	void *const *slot;
@@ -187,12 +203,12 @@ static void run_tasks(void *argument, TaskRange r)
 			  r.end);
 }
 
-int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *workspace,
-		size_t workspace_bytes, LibraryThreads *threads)
+int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *state,
+		void *workspace, size_t workspace_bytes, LibraryThreads *threads)
 {
 	u32 count = threads ? threads_count(threads) : 1;
 	bool fine = l && entry < l->package.nentry && workspace && !((uintptr_t)workspace & 63) &&
-		    workspace_bytes >= library_workspace_bytes(l, count);
+		    workspace_bytes >= library_workspace_bytes(l, count) && (!l->state || (state && !((uintptr_t)state & 63)));
 	const PackageEntry *e = fine ? &l->package.entry[entry] : NULL;
 	for (u32 i = 0; fine && i < e->ninput; i++)
 		fine = input && input[i];
@@ -210,7 +226,9 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 			u32 which = s->slot_info[k].which;
 			switch (s->slot_info[k].place) {
 			/* kernels only read what they are not to write */
-			case PACKAGE_PERSISTENT: slot[k] = (void *)(uintptr_t)l->buffer[which]; break;
+			case PACKAGE_PERSISTENT:
+				slot[k] = l->buffer[which] ? (void *)(uintptr_t)l->buffer[which] : (u8 *)state + l->kept[which];
+				break;
 			case PACKAGE_INPUT: slot[k] = (void *)(uintptr_t)input[which]; break;
 			case PACKAGE_RESULT: slot[k] = result[which]; break;
 			default: slot[k] = base + (s->slot[k] - persistent);

@@ -44,7 +44,7 @@ typedef struct LibraryInfo {
 	const char *model, *plinth, *cpu;
 	int nentry;
 	const LibraryEntry *entry;
-	size_t weights_bytes;
+	size_t weights_bytes, state_bytes;
 } LibraryInfo;
 
 typedef enum LibraryError {
@@ -64,6 +64,7 @@ typedef struct Threads LibraryThreads;
 #define library_destroy          plinth_library_1_destroy
 #define library_describe         plinth_library_1_describe
 #define library_workspace_bytes  plinth_library_1_workspace_bytes
+#define library_state_bytes      plinth_library_1_state_bytes
 #define library_run              plinth_library_1_run
 #define library_threads_create   plinth_library_1_threads_create
 #define library_threads_destroy  plinth_library_1_threads_destroy
@@ -73,8 +74,9 @@ int library_create(const LibraryModel *model, const char *weights, Library **out
 void library_destroy(Library *l);
 const LibraryInfo *library_describe(const Library *l);
 size_t library_workspace_bytes(const Library *l, unsigned threads);
-int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *workspace,
-		size_t workspace_bytes, LibraryThreads *threads);
+size_t library_state_bytes(const Library *l);
+int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *state,
+		void *workspace, size_t workspace_bytes, LibraryThreads *threads);
 int library_threads_create(unsigned count, LibraryThreads **out);
 void library_threads_destroy(LibraryThreads *t);
 const char *library_error(int code);
@@ -88,7 +90,7 @@ typedef struct LibraryWeights {
 
 PL_MUST_USE Status library_weights_map(const char *path, LibraryWeights *out);
 void library_weights_unmap(LibraryWeights *w);
-/* Where each buffer of the package is in the file; what does not lie at a multiple of its element's size is copied to
+/* Where each parameter of the package is in the file; what does not lie at a multiple of its element's size is copied to
  * the arena. All must be there with dtype and shape of the package; other tensors are left alone. */
 PL_MUST_USE Status library_weights_find(Arena *arena, const char *path, const LibraryWeights *w, const Package *p, const u8 **at);
 

@@ -206,7 +206,7 @@ Status library_weights_find(Arena *arena, const char *path, const LibraryWeights
 			read_entry(&j, &e);
 		/* files are written in no order that is known: models have hundreds of tensors, not millions */
 		for (u32 i = 0; i < p->nbuffer && !j.wrong; i++)
-			if (is(e.name, p->buffer[i].tensor.name)) {
+			if (p->buffer[i].kind != PACKAGE_CACHE && is(e.name, p->buffer[i].tensor.name)) {
 				TRY(place(arena, path, &e, &p->buffer[i].tensor, data, &at[i]));
 				break;
 			}
@@ -217,7 +217,7 @@ Status library_weights_find(Arena *arena, const char *path, const LibraryWeights
 	if (j.wrong)
 		return FAIL(STATUS_INPUT, "%s is damaged: its header cannot be read", path);
 	for (u32 i = 0; i < p->nbuffer; i++)
-		if (!at[i])
+		if (p->buffer[i].kind != PACKAGE_CACHE && !at[i])
 			return FAIL(STATUS_INPUT, "%s has no %s, which the library's model has", path, p->buffer[i].tensor.name);
 	return OK;
 }

@@ -226,6 +226,75 @@ static void test_same_numbers(void **state)
 	arena_free(&s.arena);
 }
 
+/* ---- a text, token by token ---- */
+
+typedef int PrefillFunction(const gpt2 *model, const i32 *past, const i32 *last, const i32 *tokens, f32 *logits, void *state,
+		    void *workspace, size_t bytes, gpt2_threads *threads);
+typedef int StepFunction(const gpt2 *model, const i32 *past, const i32 *tokens, f32 *logits, void *state, void *workspace, size_t bytes,
+		 gpt2_threads *threads);
+
+/* What prefill and step say at a position is what `forward` says there, to rounding; two texts take turns, each with
+ * a state of its own. */
+static void test_steps(void **state)
+{
+	enum { V = 101, T = 16, PIECE = 8 };
+	const Fixture *x = *state;
+	static f32 whole[LOGITS];
+	gpt2 *m = create(x);
+	run(x, m, 0, whole);
+	x->f.destroy(m);
+	char set[256] = "", path[128], why[200];
+	for (u32 i = 0; i < COUNT(settings); i++)
+		snprintf(set + strlen(set), sizeof set - strlen(set), " --set %s", settings[i]);
+	shell("./plinth export %s/" MODEL "%s --precision f32 --sizes B=1,T=8 --capacity 16 --name chat --weights " WEIGHTS " -o %s/chat >/dev/null",
+	      SOURCE_DIR, set, x->folder);
+	snprintf(path, sizeof path, "%s/chat/libchat.so", x->folder);
+	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	assert_non_null(library);
+	Interface f;
+	PrefillFunction *prefill;
+	StepFunction *step;
+	size_t (*state_bytes)(const gpt2 *m);
+	*(void **)&f.create = function(library, "chat_create");
+	*(void **)&f.destroy = function(library, "chat_destroy");
+	*(void **)&f.workspace_bytes = function(library, "chat_workspace_bytes");
+	*(void **)&state_bytes = function(library, "chat_state_bytes");
+	*(void **)&prefill = function(library, "chat_prefill");
+	*(void **)&step = function(library, "chat_step");
+	snprintf(path, sizeof path, "%s/chat/weights.safetensors", x->folder);
+	if (f.create(path, &m, why, sizeof why))
+		fail_msg("%s", why);
+	size_t bytes = f.workspace_bytes(m, 0), kept = state_bytes(m);
+	assert_true(kept >= 2 * 2 * 16 * 32 * sizeof(f32)); /* keys and values of two layers */
+	u8 *workspace = aligned_alloc(64, ALIGN_UP(bytes, 64)), *text[2];
+	f32 logits[V], largest = 0;
+	for (u32 i = 0; i < LOGITS; i++)
+		largest = fmaxf(largest, fabsf(whole[i]));
+	for (u32 b = 0; b < 2; b++) {
+		text[b] = aligned_alloc(64, ALIGN_UP(kept, 64));
+		memset(text[b], 0, kept);
+	}
+	for (i32 t = PIECE - 3; t < T; t++)
+		for (u32 b = 0; b < 2; b++) {
+			const i32 *tokens = x->tokens + b * T, none = 0;
+			bool first = t == PIECE - 3;
+			memset(logits, 0xff, sizeof logits);
+			/* the piece's last three do not count, and are written over */
+			int code = first ? prefill(m, &none, &t, tokens, logits, text[b], workspace, bytes, NULL) :
+					   step(m, &t, tokens + t, logits, text[b], workspace, bytes, NULL);
+			assert_int_equal(code, 0);
+			for (u32 v = 0; v < V; v++)
+				assert_true(fabsf(logits[v] - whole[(b * T + (u32)t) * V + v]) <= 1e-5f * largest);
+		}
+	i32 past = 3;
+	assert_int_equal(step(m, &past, x->tokens, logits, NULL, workspace, bytes, NULL), 1);
+	free(workspace);
+	free(text[0]);
+	free(text[1]);
+	f.destroy(m);
+	dlclose(library);
+}
+
 /* ---- one instance, many threads ---- */
 
 typedef struct Runner {
@@ -336,6 +405,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_numbers),
+		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_damaged),

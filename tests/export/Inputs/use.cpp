@@ -26,10 +26,10 @@ int main(int argc, char **argv)
 	int code = tiny_forward(model, x.data(), k.data(), y.data(), workspace, bytes, threads);
 	const void *input[] = { x.data(), k.data() };
 	void *result[] = { z.data() };
-	int again = tiny_run(model, 0, input, result, workspace, bytes, nullptr);
+	int again = tiny_run(model, 0, input, result, nullptr, workspace, bytes, nullptr);
 	std::printf("%d %d, %s: %.4f %.4f, %.4f %.4f\n", code, again, std::memcmp(&y[0], &z[0], 24) ? "different" : "the same", y[0], y[2],
 		    y[3], y[5]);
-	std::printf("%d: %s\n", tiny_run(model, 7, input, result, workspace, bytes, nullptr), tiny_error(TINY_ERROR_ARGUMENT));
+	std::printf("%d: %s\n", tiny_run(model, 7, input, result, nullptr, workspace, bytes, nullptr), tiny_error(TINY_ERROR_ARGUMENT));
 	tiny_threads_destroy(threads);
 	tiny_destroy(model);
 	return 0;
