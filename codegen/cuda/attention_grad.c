@@ -127,6 +127,7 @@ static void add_phase(Grad *g, Phase p)
 			shared = shared_bytes(a, &p);
 		} else {
 			p.rows = a->type == DT_f64 ? 32 : 64;
+			p.tile.blocks = 2; /* 128 registers: left alone, ptxas would rather spill than use more than 64 */
 		}
 		p.blocks = (n + p.rows - 1) / p.rows;
 	}
