@@ -6,9 +6,29 @@ batch)` computes the outputs and the mean loss from them by the published implem
 published names. tests/golden/README.md lists the tensors.
 """
 
+from contextlib import contextmanager
+
 import torch
 
 from common import RECIPE, adamw, clone, save
+
+
+@contextmanager
+def exactly():
+    """Published code computes softmax and norms in f32 whatever it is given: here those stay in f64."""
+    softmax, to, as_float = torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float
+
+    def keeps(x, dtypes):
+        return x.dtype == torch.float64 and torch.float32 in dtypes
+
+    torch.nn.functional.softmax = lambda x, *a, dtype=None, **k: softmax(
+        x, *a, dtype=None if keeps(x, (dtype,)) else dtype, **k)
+    torch.Tensor.to = lambda x, *a, **k: x if keeps(x, (*a, k.get("dtype"))) else to(x, *a, **k)
+    torch.Tensor.float = lambda x: x if x.dtype == torch.float64 else as_float(x)
+    try:
+        yield
+    finally:
+        torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float = softmax, to, as_float
 
 
 def perturbed(module, generator):
@@ -27,6 +47,18 @@ def perturbed(module, generator):
     return out
 
 
+def renamed(names, rules):
+    """Published names by the module's: `rules` are (what, by what) for texts within a name."""
+    out = {}
+    for name in names:
+        published = name
+        for before, after in rules:
+            published = published.replace(before, after)
+        out[name] = published
+    assert len(set(out.values())) == len(out)
+    return out
+
+
 def published_golden(name, start, run, inputs, notes, trained=None, recipe=RECIPE):
     """`inputs`: one entry a step, [steps, ...]. `trained`: names of the parameters that are (all). Computed in f64,
     so that what rounding leaves of a gradient that is zero does not go through Adam; stored in f32."""
@@ -41,10 +73,11 @@ def published_golden(name, start, run, inputs, notes, trained=None, recipe=RECIP
         return p
 
     def batch(step):
-        return {n: x[step] for n, x in inputs.items()}
+        return {n: x[step].double() if x.is_floating_point() else x[step] for n, x in inputs.items()}
 
     p = leaves()
-    outputs, loss = run(p, batch(0))
+    with exactly():
+        outputs, loss = run(p, batch(0))
     loss.backward()
     out |= {"output/" + n: x.detach() for n, x in outputs.items()} | {"loss": loss.detach()}
     out |= {"grad/" + n: p[n].grad for n in trained}
@@ -55,7 +88,8 @@ def published_golden(name, start, run, inputs, notes, trained=None, recipe=RECIP
     losses, norms = [], []
     for step in range(steps):
         optimizer.zero_grad()
-        _, loss = run(p, batch(step))
+        with exactly():
+            _, loss = run(p, batch(step))
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(list(mine.values()), recipe["clip"]).detach())
         losses.append(loss.detach())

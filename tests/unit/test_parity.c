@@ -30,6 +30,10 @@ static const Family families[] = {
 	{ "bert_tiny", .sizes = "B=3,T=12" },
 	{ "bert_classify", .source = "bert_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 	{ "bert_embed", .source = "bert_tiny", .preset = "embed", .sizes = "B=3,T=12" },
+	{ "t5_tiny", .sizes = "B=2,S=18,T=16" },
+	{ "flan_tiny", .source = "t5_tiny", .preset = "flan", .sizes = "B=2,S=18,T=16" },
+	{ "vit_tiny", .sizes = "B=2" },
+	{ "vit_resized", .source = "vit_tiny", .preset = "resized", .sizes = "B=2" },
 	{ "roberta_tiny", .sizes = "B=3,T=12" },
 	{ "roberta_classify", .source = "roberta_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 };
