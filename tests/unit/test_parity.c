@@ -30,6 +30,7 @@ static const Family families[] = {
 	{ "bert_tiny", .sizes = "B=3,T=12" },
 	{ "bert_classify", .source = "bert_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 	{ "bert_embed", .source = "bert_tiny", .preset = "embed", .sizes = "B=3,T=12" },
+	{ "clip_tiny", .sizes = "B=3,N=3,T=12" },
 	{ "t5_tiny", .sizes = "B=2,S=18,T=16" },
 	{ "flan_tiny", .source = "t5_tiny", .preset = "flan", .sizes = "B=2,S=18,T=16" },
 	{ "vit_tiny", .sizes = "B=2" },
