@@ -223,6 +223,15 @@ static void seed_result(Elaborator *e)
 	graph_result(e->init.g, "seed", seed, build(&e->init, OP_input, NULL, 0, 0, &a));
 }
 
+/* A file about a machine needs no model. */
+static bool has_machine(const Ast *file)
+{
+	for (u32 i = 0; i < file->ndecl; i++)
+		if (file->decl[i]->kind == DECL_RECIPE && !strcmp(file->decl[i]->word.text, "machine"))
+			return true;
+	return false;
+}
+
 Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *options)
 {
 	Elaborator *e = NEW(arena, Elaborator);
@@ -252,7 +261,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 	u32 errors = e->diag->nerror;
 	if (model)
 		make_forward(e, model);
-	else if (e->file.v[0]->ndecl && !e->diag->nerror)
+	else if (e->file.v[0]->ndecl && !e->diag->nerror && !has_machine(e->file.v[0]))
 		diag_warning(e->diag, W0003, (Loc){ 0 }, "the file declares no model: its modules are read, and not applied");
 	e->incomplete = e->diag->nerror > errors;
 	static const struct {
@@ -260,7 +269,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 		void (*read)(Elaborator *e, const Decl *d);
 	} recipes[] = { { "train", recipe_train },   { "eval", recipe_eval },   { "sample", recipe_sample },
 			{ "weights", recipe_weights }, { "data", recipe_data }, { "shard", recipe_shard },
-			{ "generate", recipe_generate }, { "export", recipe_export } };
+			{ "generate", recipe_generate }, { "export", recipe_export }, { "machine", recipe_machine } };
 	enum { BUILDS = 3 }; /* the first ones speak of the model: one whose model has errors waits */
 	for (u32 i = 0; i < e->file.v[0]->ndecl; i++)
 		e->own_eval |= e->file.v[0]->decl[i]->kind == DECL_RECIPE && !strcmp(e->file.v[0]->decl[i]->word.text, "eval") &&
@@ -279,7 +288,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 						recipes[k].read(e, d);
 				}
 			if (!known) {
-				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export" };
+				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export", "machine" };
 				const char *near = nearest(d->word.text, all, COUNT(all));
 				fail(e, E0511, d->word.loc, "there is no block '%s'%s", d->word.text, did_you_mean(e, near));
 			}

@@ -14,6 +14,7 @@
 #ifndef PL_ELABORATE_H
 #define PL_ELABORATE_H
 #include "frontend/ast.h"
+#include "ir/machine.h"
 #include "ir/op.h"
 
 /* `weights { ignore "p"; rename "a" -> "b" }`: from what a published file calls a tensor. */
@@ -61,6 +62,7 @@ typedef struct Model {
 	i64 accumulate;                /* micro-steps of a step, at least 1 */
 	const char *precision;         /* "f32", "bf16", "f16", or "autocast": bf16 for results too */
 	bool has_train;
+	const Machine *machine;        /* of a machine block, or NULL */
 } Model;
 
 typedef struct ElaborateOptions {

@@ -11,7 +11,7 @@
  *   statement.c   statements
  *   param.c       types of parameters and results, and their matching; parameters
  *   recipe.c      train, eval; optimizer.c: the update of parameters
- *   sample.c      sample, generate; blocks.c: weights, data, shard, adapt */
+ *   sample.c      sample, generate; blocks.c: weights, data, shard, adapt; machine.c: machine */
 #ifndef PL_ELABORATOR_H
 #define PL_ELABORATOR_H
 #include "frontend/elaborate.h"
@@ -315,6 +315,9 @@ void recipe_export(Elaborator *e, const Decl *d);
 void recipe_adapt(Elaborator *e, const Decl *d);
 /* Warnings for patterns of an adapt block that matched nothing. */
 void unused_rules(Elaborator *e);
+
+/* ---- machine.c ---- */
+void recipe_machine(Elaborator *e, const Decl *d);
 
 /* ---- sample.c ---- */
 void recipe_sample(Elaborator *e, const Decl *d);

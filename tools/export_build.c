@@ -5,7 +5,6 @@
 #if PLINTH_LLVM
 #include "codegen/cpu/library.h"
 #include "codegen/runtime_object.h"
-#include "support/cpu_features.h"
 #include "support/io.h"
 #include "tools/driver_objects.h"
 
@@ -38,22 +37,16 @@ Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
 {
 	enum { MOST = 8 };
 	x->variant = NEWN(x->arena, ExportVariant, MOST + 1);
-	bool here = !strcmp(x->machine, cpu_machine_name());
-	const char *list = cpu ? cpu : here ? "host" : "baseline", *name;
+	const char *list = cpu ? cpu : "host", *name;
 	while (next_cpu(x->arena, &list, &name)) {
 		if (x->nvariant == MOST)
 			return FAIL(STATUS_INPUT, "--cpu: at most %u processors in one library", MOST);
 		DriverOptions each = *o;
-		each.cpu = here ? name : arena_printf(x->arena, "%s/%s", x->machine, name);
+		each.cpu = name;
 		ExportVariant *v = &x->variant[x->nvariant++];
 		TRY(driver_plan(x->arena, x->program, &each, &v->compiled));
 		if (!v->compiled.plan)
 			return FAIL(STATUS_INPUT, "%s cannot be compiled for %s", x->source, name);
-		if (x->nkernel)
-			v->compiled.plan = export_kernels(x->arena, v->compiled.plan, x->kernel, x->nkernel);
-		if (x->nkernel && !v->compiled.plan->kernel.n)
-			return FAIL(STATUS_INPUT, "--kernel %s: the model has no kernel of that name; `plinth bench --forward --all` and "
-				    "manifest.json list them", x->kernel[0]);
 		const CpuMachine *m = v->compiled.target->self;
 		v->cpu = m->name;
 		v->features = m->needs;
@@ -92,10 +85,7 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 		s = write_ir(x, d.compiler, &d.code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
 	}
 	driver_objects_close(&d);
-	Package *p = COPYN(x->arena, Package, v->compiled.package, 1);
-	if (x->nkernel)
-		export_kernel_entries(x->arena, v->compiled.plan, p);
-	v->package = p;
+	v->package = v->compiled.package;
 	for (u32 e = 0; e < v->package->nentry; e++)
 		v->package->entry[e].name = export_entry_name(v->package->entry[e].name);
 	v->encoded = package_encode(x->arena, v->package);
@@ -105,9 +95,7 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, Objects *to)
 {
 	CpuCompiler *c;
-	CpuOptions options = { .threads = 1, .cache = cache };
-	const CpuMachine *m = x->variant[0].compiled.target->self;
-	options.cpu = arena_printf(x->arena, "%s/%s", m->target, m->baseline);
+	CpuOptions options = { .cpu = ((const CpuMachine *)x->variant[0].compiled.target->self)->baseline, .threads = 1, .cache = cache };
 	TRY(cpu_compiler_create(&options, &c));
 	CpuUnit unit = { .name = "interface", .emit = cpu_library_emit, .argument = library };
 	cpu_compile(c, x->arena, &unit, 1);

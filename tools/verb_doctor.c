@@ -3,7 +3,8 @@
 #include "runtime/cpu/memory.h"
 #include "runtime/cuda/cublaslt.h"
 #include "support/io.h"
-#include "tools/lm.h"
+#include "tools/calibrate.h"
+#include "tools/machine.h"
 #include "tools/selftest.h"
 #include "tools/verbs.h"
 
@@ -18,10 +19,13 @@
 #endif
 
 static RunOptions where;
-static bool json;
+static const char *output;
+static bool json, measure;
 
 static const Option options[] = {
 	{ "device", 0, OPTION_TEXT, &where.device, "NAME", "the one that must work; cpu by default, cuda in a build without LLVM" },
+	{ "calibrate", 0, OPTION_FLAG, &measure, NULL, "measure the device, and write what `plinth plan --machine host` reads" },
+	{ "output", 'o', OPTION_TEXT, &output, "FILE", "of --calibrate, instead of the one that `host` means" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
 };
 
@@ -30,7 +34,8 @@ static const Command command = {
 	.about = "Says what was found on this machine, what is missing, and what to do about it; and\n"
 		 "compiles and runs one kernel on the default device. Exit status 0 when that works.",
 	.example = "  plinth doctor\n"
-		   "  plinth doctor --device cuda --json",
+		   "  plinth doctor --device cuda --json\n"
+		   "  plinth doctor --calibrate",
 	.option = options,
 	.noption = COUNT(options),
 };
@@ -249,6 +254,24 @@ static void print_json(const Doctor *d, bool works)
 	json_decref(root);
 }
 
+static void say(const char *what)
+{
+	fprintf(stderr, "measuring %s\n", what);
+}
+
+/* The folder of the host's file is made if it is missing; the file appears whole or not at all. */
+static Status write_machine(Arena *a)
+{
+	const char *text, *path = output ? output : machine_host_path(a);
+	TRY(calibrate(a, &where, say, &text));
+	const char *slash = strrchr(path, '/');
+	if (!output && slash)
+		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - path), path)));
+	TRY(io_write(path, (Blob){ (const u8 *)text, strlen(text) }));
+	printf("wrote %s\n", path);
+	return OK;
+}
+
 int verb_doctor(int argc, char **argv)
 {
 	static const char *const nccl[] = { "libnccl.so.2" }, *const mpi[] = { "libmpi.so.40", "libmpi.so.12", "libmpi.so" };
@@ -256,7 +279,14 @@ int verb_doctor(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
+	if (output && !measure)
+		return verb_misused("doctor", "--output is where --calibrate writes");
 	Doctor d = { .arena = ARENA("doctor") };
+	if (measure) {
+		Status s = write_machine(&d.arena);
+		arena_free(&d.arena);
+		return s ? verb_failed("doctor", s) : 0;
+	}
 	look_at_cpu(&d);
 	look_at_llvm(&d);
 	look_at_memory(&d);

@@ -1,0 +1,45 @@
+/* ir/machine.h: a machine as planning sees it: what a `machine` block of the language says (the files of machines/,
+ * docs/planning.md). Units: FLOPs a second, bytes, bytes a second, seconds, watts, dollars an hour. A device is one
+ * GPU, or all threads of one CPU. */
+#ifndef PL_MACHINE_H
+#define PL_MACHINE_H
+#include "ir/type.h"
+
+/* What share of a limit is reached, by the size of the work: points in ascending order of `at`; between two of them
+ * the share changes linearly with the logarithm of the size, beyond the ends it stays. */
+typedef struct CurvePoint {
+	f64 at, share;
+} CurvePoint;
+
+typedef struct Curve {
+	const CurvePoint *point;
+	u32 n; /* 0: the whole of the limit */
+} Curve;
+f64 curve_share(const Curve *c, f64 at);
+
+typedef struct Link {
+	f64 bandwidth; /* one way, of one device */
+	f64 latency;
+} Link;
+
+typedef struct Machine {
+	const char *name;   /* "NVIDIA H100 SXM5 80 GB" */
+	const char *device; /* that a plan is made for: "cpu", "cuda" */
+	const char *arch;   /* of a GPU: "sm_90a"; of a CPU: its name, as LLVM calls it, or NULL: this one */
+	f64 peak[DTYPES];   /* of matrix products with operands of the type, dense; 0: as f32 */
+	f64 memory;         /* of a device */
+	f64 reserved;       /* of it, what a driver and libraries take */
+	f64 bandwidth;      /* from and to memory */
+	f64 launch;         /* of a kernel: from the end of one to the start of the next */
+	f64 arithmetic;     /* share of the f32 peak that kernels other than products reach */
+	Curve matmul;       /* of the peak, by the cube root of M N K of one product */
+	Curve attention;    /* of the peak, by the queries of a head */
+	Curve attention_grad;
+	Curve stream;       /* of the bandwidth, by the bytes that a kernel touches: above 1 what stays in caches */
+	i64 domain;         /* devices that `link` joins; what is beyond goes by `network` */
+	Link link, network;
+	f64 power;          /* of a device under load, with its share of the host; 0: unknown */
+	f64 price;          /* of a device; 0: unknown */
+} Machine;
+
+#endif

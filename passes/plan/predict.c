@@ -1,0 +1,54 @@
+/* passes/plan/predict.c: see predict.h. */
+#include "passes/plan/predict.h"
+
+#include <math.h>
+
+const char *const limiter_name[LIMITERS] = { "arithmetic", "memory", "launches" };
+
+static f64 extent(const Kernel *k, DimRole role)
+{
+	f64 n = 1;
+	for (u32 d = 0; d < k->ndim; d++)
+		n *= k->dim[d].role == role ? (f64)k->dim[d].extent : 1;
+	return n;
+}
+
+/* FLOPs a second of the kernel's arithmetic. */
+static f64 rate(const Machine *m, const Kernel *k)
+{
+	f64 f32 = m->peak[DT_f32], peak = m->peak[k->compute] > 0 ? m->peak[k->compute] : f32;
+	switch (k->class) {
+	case KERNEL_DOT:
+	case KERNEL_GROUPED:
+	case KERNEL_GROUPED_WEIGHTS:
+		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
+	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M));
+	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M));
+	default: return f32 * m->arithmetic;
+	}
+}
+
+LaunchTime predict_kernel(const Machine *m, const Kernel *k)
+{
+	f64 bytes = k->bytes_read + k->bytes_written;
+	f64 part[LIMITERS] = { [LIMIT_LAUNCH] = m->launch };
+	f64 flops = rate(m, k), moved = m->bandwidth * curve_share(&m->stream, bytes);
+	part[LIMIT_ARITHMETIC] = flops > 0 ? k->flops / flops : 0;
+	part[LIMIT_MEMORY] = moved > 0 ? bytes / moved : 0;
+	LaunchTime t = { .seconds = m->launch + MAX(part[LIMIT_ARITHMETIC], part[LIMIT_MEMORY]) };
+	for (u32 i = 1; i < LIMITERS; i++)
+		if (part[i] > part[t.by])
+			t.by = (Limiter)i;
+	return t;
+}
+
+EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e)
+{
+	EntryTime total = { 0 };
+	for (u32 i = 0; i < e->step.n; i++) {
+		LaunchTime t = predict_kernel(m, p->kernel.v[e->step.v[i].kernel]);
+		total.seconds += t.seconds;
+		total.by[t.by] += t.seconds;
+	}
+	return total;
+}

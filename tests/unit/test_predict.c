@@ -1,0 +1,79 @@
+/* Time predicted for kernels, against what a pencil says. */
+#include "passes/plan/predict.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void close_to(f64 got, f64 want)
+{
+	if (!(fabs(got - want) <= 1e-12 * fabs(want)))
+		fail_msg("%.17g, should be %.17g", got, want);
+}
+
+static const CurvePoint points[] = { { 100, 0.2 }, { 1000, 0.5 }, { 10000, 0.9 } };
+static const Curve curve = { points, 3 };
+
+static void curves_run_with_the_logarithm(void **state)
+{
+	(void)state;
+	close_to(curve_share(&curve, 1), 0.2);
+	close_to(curve_share(&curve, 100), 0.2);
+	close_to(curve_share(&curve, 1000), 0.5);
+	close_to(curve_share(&curve, sqrt(1000.0 * 10000.0)), 0.7);
+	close_to(curve_share(&curve, 1e9), 0.9);
+	close_to(curve_share(&(Curve){ 0 }, 5), 1);
+}
+
+static Machine machine(void)
+{
+	Machine m = { .bandwidth = 1e12, .launch = 1e-6, .arithmetic = 0.5, .matmul = curve };
+	m.peak[DT_f32] = 1e12;
+	m.peak[DT_bf16] = 1e14;
+	return m;
+}
+
+static void products_by_size_and_type(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	Kernel k = { .class = KERNEL_DOT, .ndim = 3, .compute = DT_bf16, .flops = 2e9, .bytes_read = 4e6, .bytes_written = 2e6 };
+	k.dim[0] = (KDim){ .role = DIM_M, .extent = 1000 };
+	k.dim[1] = (KDim){ .role = DIM_N, .extent = 1000 };
+	k.dim[2] = (KDim){ .role = DIM_K, .extent = 1000 };
+	LaunchTime t = predict_kernel(&m, &k);
+	close_to(t.seconds, 1e-6 + 2e9 / (1e14 * 0.5)); /* 41 us, against 6 us for the bytes */
+	assert_int_equal(t.by, LIMIT_ARITHMETIC);
+	k.compute = DT_f32;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
+	k.compute = DT_f16; /* no peak of its own */
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
+}
+
+static void what_limits(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	m.stream = (Curve){ points, 2 };
+	Kernel k = { .class = KERNEL_MAP, .flops = 1e6, .bytes_read = 1e9 };
+	LaunchTime t = predict_kernel(&m, &k);
+	close_to(t.seconds, 1e-6 + 1e9 / (1e12 * 0.5));
+	assert_int_equal(t.by, LIMIT_MEMORY);
+	k.bytes_read = 10;
+	k.flops = 10;
+	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_LAUNCH);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(curves_run_with_the_logarithm),
+		cmocka_unit_test(products_by_size_and_type),
+		cmocka_unit_test(what_limits),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

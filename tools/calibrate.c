@@ -1,0 +1,152 @@
+/* tools/calibrate.c: what planning needs to know of a device (ir/machine.h), measured with kernels that Plinth makes for
+ * it: peaks and bandwidth by the device's own probes, and what share of them work of several sizes reaches. Some ten seconds. */
+#include "tools/calibrate.h"
+#include "tools/kernel_time.h"
+
+#include <string.h>
+
+enum { POINTS = 16, ROUNDS = 5 };
+
+typedef struct Calibration {
+	Arena *arena;
+	DriverOptions driver;
+	DeviceOptions device;
+	void (*say)(const char *what);
+	const char *name, *machine;
+	DType narrow;        /* what curves of products are measured in */
+	f64 peak[DTYPES], bandwidth, memory;
+	f64 launch, arithmetic;
+} Calibration;
+
+/* Seconds beyond the launch. */
+static Status work_time(Calibration *c, const Program *p, KernelTime *out)
+{
+	TRY(kernel_time(p, &c->driver, &c->device, ROUNDS, out));
+	out->seconds = MAX(out->seconds - c->launch, out->seconds * 0.05);
+	return OK;
+}
+
+/* Peaks, bandwidth, names: of an executor that holds a small program. */
+static Status probe(Calibration *c)
+{
+	c->say("peaks and bandwidth");
+	Compiled compiled;
+	TRY(driver_compile(c->arena, program_stream(c->arena, 16), &c->driver, &compiled));
+	if (!compiled.package)
+		return FAIL(STATUS_UNSUPPORTED, "this build makes no code for the device");
+	Executor *x;
+	Status s = executor_create(compiled.package, &c->device, &x);
+	if (!s) {
+		const Device *d = x->device;
+		DeviceInfo info = { 0 };
+		f64 rate[DEVICE_MOVES] = { 0 };
+		if (d->info)
+			s = d->info(c->device.index, &info);
+		if (!s && d->bandwidth)
+			s = d->bandwidth(x->state, rate);
+		c->peak[DT_f32] = d->peak(x->state, PACKAGE_F32);
+		c->peak[DT_bf16] = d->peak(x->state, PACKAGE_BF16);
+		c->bandwidth = MAX(rate[MOVE_UPDATE], rate[MOVE_COPY]);
+		c->memory = (f64)info.memory;
+		c->machine = compiled.machine;
+		c->name = arena_printf(c->arena, "%s, %s", compiled.machine, d->describe(x->state, c->arena));
+		executor_destroy(x);
+	}
+	driver_close(&compiled);
+	return s;
+}
+
+/* The share of the peak that products of several sizes reach; the largest tells the peak where nothing else does. */
+static Status products(Calibration *c, CurvePoint *point, u32 *n)
+{
+	c->say("matrix products");
+	static const i64 size[] = { 32, 64, 128, 256, 512, 1024, 2048, 4096 };
+	KernelTime t = { 0 };
+	for (*n = 0; *n < COUNT(size) && t.seconds < 0.2; (*n)++) {
+		TRY(work_time(c, program_square(c->arena, size[*n], c->narrow), &t));
+		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds };
+		c->peak[c->narrow] = MAX(c->peak[c->narrow], point[*n].share);
+	}
+	for (u32 i = 0; i < *n; i++)
+		point[i].share /= c->peak[c->narrow];
+	if (!(c->peak[DT_f32] > 0))
+		c->peak[DT_f32] = c->peak[c->narrow];
+	return OK;
+}
+
+static Status attention(Calibration *c, bool derivative, CurvePoint *point, u32 *n)
+{
+	c->say(derivative ? "attention's derivative" : "attention");
+	static const i64 size[] = { 64, 256, 1024, 4096 };
+	enum { HEADS = 12 };
+	KernelTime t = { 0 };
+	for (*n = 0; *n < COUNT(size) && t.seconds < 0.1; (*n)++) {
+		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], c->narrow, derivative), &t));
+		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds / c->peak[c->narrow] };
+	}
+	return OK;
+}
+
+/* What moves bytes, by how many: small ones stay in caches. */
+static Status streams(Calibration *c, CurvePoint *point, u32 *n)
+{
+	c->say("memory");
+	static const i64 size[] = { 1000, 10000, 100000, 1000000, 4000000, 32000000 };
+	KernelTime t;
+	TRY(kernel_time(program_stream(c->arena, 16), &c->driver, &c->device, ROUNDS, &t));
+	c->launch = t.seconds;
+	for (*n = 0; *n < COUNT(size); (*n)++) {
+		TRY(work_time(c, program_stream(c->arena, size[*n]), &t));
+		point[*n] = (CurvePoint){ t.bytes, t.bytes / t.seconds };
+	}
+	if (!(c->bandwidth > 0))
+		c->bandwidth = point[*n - 1].share;
+	for (u32 i = 0; i < *n; i++)
+		point[i].share /= c->bandwidth;
+	TRY(work_time(c, program_gelu(c->arena, 100000), &t));
+	c->arithmetic = t.flops / t.seconds;
+	return OK;
+}
+
+static void put_curve(Buf *b, const char *name, const CurvePoint *point, u32 n)
+{
+	buf_printf(b, "  %-14s = [", name);
+	for (u32 i = 0; i < n; i++)
+		buf_printf(b, "%s(%.6g, %.3g)", i ? ", " : "", point[i].at, point[i].share);
+	buf_printf(b, "]\n");
+}
+
+Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what), const char **text)
+{
+	const char *device = where->device ? where->device : driver_default_device();
+	Calibration c = { .arena = a, .say = say };
+	c.driver = (DriverOptions){ .device = device, .cpu = where->cpu, .arch = where->arch };
+	TRY(run_options(where, &c.device));
+	bool cpu = str_starts(str_of(device), STR("cpu"));
+	c.narrow = cpu ? DT_f32 : DT_bf16;
+	TRY(probe(&c));
+	CurvePoint stream[POINTS], matmul[POINTS], forward[POINTS], backward[POINTS];
+	u32 nstream, nmatmul, nforward, nbackward;
+	TRY(streams(&c, stream, &nstream));
+	TRY(products(&c, matmul, &nmatmul));
+	TRY(attention(&c, false, forward, &nforward));
+	TRY(attention(&c, true, backward, &nbackward));
+	Buf b = { .arena = a };
+	buf_printf(&b, "# Measured by `plinth doctor --calibrate`: what planning knows of this machine (docs/planning.md).\nmachine {\n");
+	buf_printf(&b, "  name           = \"%s\"\n  device         = \"%s\"\n", c.name, cpu ? "cpu" : "cuda");
+	buf_printf(&b, "  arch           = \"%s\"\n", c.machine);
+	buf_printf(&b, "  peak           = { f32 = %.4g", c.peak[DT_f32]);
+	if (c.peak[DT_bf16] > 0)
+		buf_printf(&b, ", bf16 = %.4g", c.peak[DT_bf16]);
+	if (!cpu)
+		buf_printf(&b, ", f16 = %.4g", c.peak[DT_bf16]);
+	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", c.bandwidth);
+	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n", c.launch, c.arithmetic / c.peak[DT_f32]);
+	put_curve(&b, "matmul", matmul, nmatmul);
+	put_curve(&b, "attention", forward, nforward);
+	put_curve(&b, "attention_grad", backward, nbackward);
+	put_curve(&b, "stream", stream, nstream);
+	buf_printf(&b, "}\n");
+	*text = b.text;
+	return OK;
+}

@@ -1,0 +1,9 @@
+/* tools/calibrate.h: a machine file (docs/planning.md) measured on the device at hand: `plinth doctor --calibrate`. */
+#ifndef PL_CALIBRATE_H
+#define PL_CALIBRATE_H
+#include "tools/lm.h"
+
+/* The text of a machine block, in `a`. `say` is told what is being measured. */
+PL_MUST_USE Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what), const char **text);
+
+#endif

@@ -1,0 +1,154 @@
+/* tools/kernel_time.c: see kernel_time.h. */
+#include "tools/kernel_time.h"
+
+enum { FEATURES = 64 };
+
+/* ---- programs ---- */
+
+typedef struct Maker {
+	Arena *arena;
+	Ir *ir;
+	Program *program;
+	Builder b;
+} Maker;
+
+static Maker maker_new(Arena *a)
+{
+	Diag *d = NEW(a, Diag);
+	d->arena = a;
+	diag_source(d, "measured", STR(""));
+	Maker m = { .arena = a, .ir = ir_new(a, d) };
+	m.program = program_new(a, m.ir, "measured");
+	m.b = builder_new(program_entry(m.program, "entry"));
+	return m;
+}
+
+static Val tensor(Maker *m, const char *name, DType dtype, u32 rank, const i64 *extent)
+{
+	Dim *d = NEWN(m->arena, Dim, rank + 1);
+	for (u32 i = 0; i < rank; i++)
+		d[i] = dim_number(m->ir, extent[i]);
+	return BS(&m->b, input, .name = intern_z(&m->ir->names, name), .dtype = dtype, .shape = { rank, d });
+}
+
+static const Program *made(Maker *m, const Val *result, u32 n)
+{
+	static const char *const name[] = { "out", "second", "third" };
+	for (u32 i = 0; i < n; i++)
+		graph_result(m->b.g, intern_z(&m->ir->names, name[i]), NONE, result[i]);
+	builder_done(&m->b);
+	return m->program;
+}
+
+const Program *program_square(Arena *a, i64 n, DType dtype)
+{
+	Maker m = maker_new(a);
+	Val left = tensor(&m, "a", dtype, 2, (const i64[]){ n, n }), right = tensor(&m, "b", dtype, 2, (const i64[]){ n, n });
+	Val out = BA(&m.b, dot, (left, right), .spec = intern_z(&m.ir->names, "ik,kj->ij"));
+	return made(&m, &out, 1);
+}
+
+const Program *program_stream(Arena *a, i64 n)
+{
+	Maker m = maker_new(a);
+	Val left = tensor(&m, "a", DT_f32, 1, &n), right = tensor(&m, "b", DT_f32, 1, &n);
+	Val out = B(&m.b, add, left, right);
+	return made(&m, &out, 1);
+}
+
+const Program *program_gelu(Arena *a, i64 n)
+{
+	Maker m = maker_new(a);
+	Val out = BA(&m.b, gelu, (tensor(&m, "a", DT_f32, 1, &n)), .approximate = true);
+	return made(&m, &out, 1);
+}
+
+const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative)
+{
+	Maker m = maker_new(a);
+	const i64 wide[] = { 1, heads, n, FEATURES }, row[] = { 1, heads, n };
+	static const char *const name[] = { "q", "k", "v", "out_", "lse", "dout" };
+	Val in[COUNT(name)];
+	for (u32 i = 0; i < (derivative ? 6 : 3); i++)
+		in[i] = i == 4 ? tensor(&m, name[i], DT_f32, 3, row) : tensor(&m, name[i], dtype, 4, wide);
+	Val out[3];
+	u32 n_out = derivative ? 3 : 1;
+	if (derivative) {
+		attention_grad_attr attr = { .causal = true, .scale = 0.125 };
+		Val first = build(&m.b, OP_attention_grad, in, 6, 3, &attr);
+		for (u32 i = 0; i < 3; i++)
+			out[i] = (Val){ first.i + i };
+	} else {
+		attention_attr attr = { .causal = true, .scale = 0.125 };
+		out[0] = build(&m.b, OP_attention, in, 3, 2, &attr);
+	}
+	return made(&m, out, n_out);
+}
+
+/* ---- the clock ---- */
+
+/* Numbers between 1/2 and 2 with random digits, as bf16 and as f32. */
+static Status fill(Arena *tmp, Executor *x, const PackageTensor *t)
+{
+	u64 state = 1, n = t->bytes / sizeof(u16);
+	u16 *bits = NEWN(tmp, u16, n + 1);
+	for (u64 i = 0; i < n; i++) {
+		state = state * 6364136223846793005u + 1442695040888963407u;
+		bits[i] = (u16)(0x3f00 | (state >> 40 & 0x80ff));
+	}
+	return executor_write(x, t, bits);
+}
+
+/* A busy machine disturbs what is short: rounds go on until so many seconds of them were seen. */
+static const f64 LONG_ENOUGH = 0.1;
+enum { MOST_ROUNDS = 20000 };
+
+static bool add_up(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
+{
+	(void)entry, (void)step;
+	*(f64 *)cx += seconds;
+	return true;
+}
+
+static Status measure(Arena *tmp, const Package *p, const DeviceOptions *device, u32 rounds, f64 *least)
+{
+	Executor *x;
+	TRY(executor_create(p, device, &x));
+	Status s = OK;
+	*least = 0;
+	for (u32 i = 0; i < p->entry[0].ninput && !s; i++)
+		s = fill(tmp, x, &p->entry[0].input[i]);
+	f64 spent = 0;
+	for (u32 round = 0; (round <= rounds || (spent < LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++) {
+		f64 seconds = 0;
+		s = executor_run(x, &p->entry[0], add_up, &seconds);
+		spent += seconds;
+		if (round && seconds > 0) /* the first one warms up */
+			*least = *least > 0 ? MIN(*least, seconds) : seconds;
+	}
+	executor_destroy(x);
+	return s;
+}
+
+Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
+{
+	Arena tmp = ARENA("kernel_time");
+	Compiled c;
+	*out = (KernelTime){ 0 };
+	DriverOptions o = { .device = driver->device, .cpu = driver->cpu, .arch = driver->arch, .threads = driver->threads };
+	Status s = driver_compile(&tmp, p, &o, &c);
+	if (!s && !c.package)
+		s = FAIL(STATUS_UNSUPPORTED, "%s has no code for what is measured", driver->device ? driver->device : "this device");
+	else if (!s) {
+		s = measure(&tmp, c.package, device, rounds, &out->seconds);
+		const EntryPlan *e = c.plan->entry.v[0];
+		for (u32 i = 0; i < e->step.n; i++) {
+			const Kernel *k = c.plan->kernel.v[e->step.v[i].kernel];
+			out->flops += k->flops;
+			out->bytes += k->bytes_read + k->bytes_written;
+		}
+		driver_close(&c);
+	}
+	arena_free(&tmp);
+	return s;
+}

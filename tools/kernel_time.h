@@ -1,0 +1,25 @@
+/* tools/kernel_time.h: small programs timed on a device: what peaks (tools/peak.h) and calibration (tools/calibrate.h)
+ * are measured with. */
+#ifndef PL_KERNEL_TIME_H
+#define PL_KERNEL_TIME_H
+#include "runtime/executor.h"
+#include "tools/driver.h"
+
+/* Of the program's first entry, all its launches together. */
+typedef struct KernelTime {
+	f64 seconds; /* the least of the rounds */
+	f64 flops, bytes;
+} KernelTime;
+
+/* Compiles the program, gives its inputs numbers with random digits (power depends on how many bits change), runs it
+ * at least `rounds` times, and for a tenth of a second, after one that warms up. */
+PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
+
+/* Programs of one entry, in `a`. */
+const Program *program_square(Arena *a, i64 n, DType dtype);              /* a product, all n x n */
+const Program *program_stream(Arena *a, i64 n);                           /* n sums of two f32 */
+const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
+/* Causal, f32 or narrower, of `heads` heads of 64 features over n positions; its derivative. */
+const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative);
+
+#endif

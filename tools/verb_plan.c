@@ -1,0 +1,214 @@
+/* tools/verb_plan.c: `plinth plan MODEL --machine NAME`: what a training step will take, before it runs, on a machine
+ * that need not be here. */
+#include "tools/lm.h"
+#include "tools/machine.h"
+#include "tools/prediction.h"
+#include "tools/sizes.h"
+#include "tools/verbs.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static SourceOptions given;
+static const char *machine_name = "host", *sizes, *precision, *tokens_text;
+static f64 price;
+static bool forward, all, json;
+
+static const Option options[] = {
+	SOURCE_OPTIONS(given),
+	{ "machine", 'm', OPTION_TEXT, &machine_name, "NAME",
+	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
+	{ "price", 0, OPTION_REAL, &price, "DOLLARS", "of a device for an hour" },
+	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
+	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
+	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
+};
+
+static const Command command = {
+	.name = "plan",
+	.operands = "MODEL",
+	.least = 1,
+	.most = 1,
+	.about = "Says what a training step will take, before it runs, on a machine that need not be\n"
+		 "here: its time and what limits it, tokens a second, TFLOPS, MFU, memory to the byte;\n"
+		 "with --tokens, days, energy and money of a run. The program is planned for the\n"
+		 "machine's kind of device as it would be to run: the same kernels, the same memory.\n"
+		 "Each kernel's time is the larger of its FLOPs at the machine's peak and its bytes\n"
+		 "at its bandwidth, each by the share that work of its size reaches there, and the\n"
+		 "launch. Exit status 3: it does not fit into the machine's memory.",
+	.example = "  plinth plan models/gpt2.plinth --machine h100_sxm --sizes B=64,T=1024\n"
+		   "  plinth plan models/llama.plinth --preset llama_1b --machine a100_80gb --tokens 300e9 --price 1.8\n"
+		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
+	.option = options,
+	.noption = COUNT(options),
+};
+
+/* "15.6T": a number with K, M, G or B, T behind it; 0: it is none. */
+static f64 number_of(const char *text)
+{
+	static const char unit[] = "KMGBT";
+	static const f64 factor[] = { 1e3, 1e6, 1e9, 1e9, 1e12 };
+	char *end;
+	f64 n = strtod(text, &end);
+	const char *u = *end ? strchr(unit, *end) : NULL;
+	if (u) {
+		n *= factor[u - unit];
+		end++;
+	}
+	return *end || end == text ? 0 : n;
+}
+
+static const char *duration(Arena *a, f64 seconds)
+{
+	if (seconds < 1)
+		return arena_printf(a, "%.3g ms", seconds * 1e3);
+	if (seconds < 600)
+		return arena_printf(a, "%.3g s", seconds);
+	if (seconds < 48 * 3600)
+		return arena_printf(a, "%.3g hours", seconds / 3600);
+	return arena_printf(a, "%.3g days", seconds / 86400);
+}
+
+static void print_table(Arena *a, const Prediction *p)
+{
+	printf("\n%-28s %-10s %5s %9s %6s %10s %10s  %s\n", "kernel", "class", "calls", "time", "share", "FLOPs", "bytes", "limited by");
+	f64 told = 0;
+	for (u32 i = 0; i < p->ngroup && (all || told < 0.95 * p->seconds); i++) {
+		const PredictedGroup *g = &p->group[i];
+		Limiter by = LIMIT_ARITHMETIC;
+		for (u32 k = 1; k < LIMITERS; k++)
+			by = g->by[k] > g->by[by] ? (Limiter)k : by;
+		told += g->seconds;
+		printf("%-28s %-10s %5u %9s %5.1f%% %10s %10s  %s\n", arena_printf(a, "%s %s", g->entry, g->name), g->class, g->calls,
+		       duration(a, g->seconds), 100 * g->seconds / p->seconds, lm_scaled(a, g->flops), lm_bytes(a, (u64)g->bytes),
+		       limiter_name[by]);
+	}
+}
+
+static void print_run(Arena *a, const Prediction *p, f64 tokens)
+{
+	RunCost r = predict_run(p, tokens, price);
+	printf("run       %s tokens: %s steps, %s", lm_scaled(a, tokens), lm_scaled(a, r.steps), duration(a, r.seconds));
+	if (r.kilowatt_hours > 0)
+		printf("; %.4g kWh at %.0f W", r.kilowatt_hours, p->machine->power);
+	if (r.dollars > 0)
+		printf("; $%.4g at $%g an hour", r.dollars, price > 0 ? price : p->machine->price);
+	printf("\n");
+}
+
+static void print_prediction(Arena *a, const Lm *lm, const char *bound, const char *where, const Prediction *p, f64 tokens)
+{
+	const Machine *m = p->machine;
+	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, bound, precision);
+	printf("machine   %s (%s)\n", m->name, where);
+	printf("step      %s: %s tokens, %.4g TFLOP (%.4g with attention's full square)\n", duration(a, p->seconds), lm_scaled(a, p->tokens),
+	       p->flops / 1e12, p->flops_full / 1e12);
+	printf("          %s tokens/s, %.4g TFLOPS, MFU %.1f%% of %.4g TFLOPS (full square: %.1f%%)\n", lm_scaled(a, p->tokens / p->seconds),
+	       p->flops / p->seconds / 1e12, 100 * p->flops / p->seconds / p->peak, p->peak / 1e12,
+	       100 * p->flops_full / p->seconds / p->peak);
+	printf("limits    ");
+	for (u32 i = 0; i < LIMITERS; i++)
+		printf("%s%s %.0f%%", i ? ", " : "", limiter_name[i], 100 * p->by[i] / p->seconds);
+	printf(" of the time\n");
+	printf("memory    %llu bytes (%s): parameters %s, gradients %s, optimizer %s, the step's values %s", (unsigned long long)p->arena,
+	       lm_bytes(a, p->arena), lm_bytes(a, p->parameters), lm_bytes(a, p->gradients), lm_bytes(a, p->optimizer),
+	       lm_bytes(a, p->transient));
+	printf("\n          of %s, of which %s is the driver's and libraries'\n", lm_bytes(a, (u64)m->memory), lm_bytes(a, (u64)m->reserved));
+	if (tokens > 0)
+		print_run(a, p, tokens);
+	print_table(a, p);
+}
+
+static json_t *group_json(const PredictedGroup *g)
+{
+	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "entry", g->entry, "name", g->name, "class", g->class,
+			 "file", g->file, "line", (int)g->line, "calls", (int)g->calls, "flops", g->flops, "bytes", g->bytes, "seconds",
+			 g->seconds, "arithmetic_seconds", g->by[LIMIT_ARITHMETIC], "memory_seconds", g->by[LIMIT_MEMORY],
+			 "launch_seconds", g->by[LIMIT_LAUNCH]);
+}
+
+static void print_json(const Lm *lm, const char *bound, const Prediction *p, f64 tokens)
+{
+	json_t *groups = json_array();
+	for (u32 i = 0; i < p->ngroup; i++)
+		json_array_append_new(groups, group_json(&p->group[i]));
+	json_t *memory = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "bytes", (json_int_t)p->arena, "parameters", (json_int_t)p->parameters,
+				   "gradients", (json_int_t)p->gradients, "optimizer", (json_int_t)p->optimizer, "other",
+				   (json_int_t)p->other, "transient", (json_int_t)p->transient, "fits", (int)p->fits);
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model", lm->model->name, "sizes", bound,
+				 "precision", precision, "machine", p->machine->name, "step_seconds", p->seconds, "tokens", p->tokens,
+				 "tokens_per_second", p->tokens / p->seconds, "model_flops", p->flops, "model_flops_full_square",
+				 p->flops_full, "tflops_per_device", p->flops / p->seconds / 1e12, "mfu", p->flops / p->seconds / p->peak,
+				 "memory", memory, "kernels", groups);
+	if (tokens > 0) {
+		RunCost r = predict_run(p, tokens, price);
+		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f}", "tokens", tokens, "steps", r.steps, "seconds", r.seconds,
+							   "dollars", r.dollars, "kilowatt_hours", r.kilowatt_hours));
+	}
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+	putchar('\n');
+	json_decref(root);
+}
+
+static Status plan(Lm *lm, const MachineFile *file, f64 tokens)
+{
+	Arena *a = &lm->arena;
+	const Machine *m = file->machine;
+	if (!forward && !lm->model->has_train)
+		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is; --forward plans the forward pass",
+			    lm->operand.source);
+	TRY(sizes_check(a, lm->model, "--sizes", sizes));
+	const char *missing, *bound = sizes_all(a, lm->model, sizes, &missing);
+	if (missing)
+		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	precision = precision ? precision : lm->model->precision;
+	bool cpu = !strcmp(m->device, "cpu");
+	static const char *const step[] = { "micro", "update" }, *const pass[] = { "forward" };
+	DriverOptions o = { .entry = forward ? pass : step, .nentry = forward ? COUNT(pass) : COUNT(step), .sizes = bound,
+			    .precision = precision, .device = m->device, .cpu = cpu ? m->arch : NULL, .arch = cpu ? NULL : m->arch,
+			    .accumulate = lm->model->accumulate > 1 };
+	Compiled c = { 0 };
+	TRY(driver_plan(a, lm->model->program, &o, &c));
+	if (!c.plan)
+		return FAIL(STATUS_INPUT, "the model cannot be planned for %s", m->name);
+	Prediction p = predict_step(a, m, &c, lm->model->accumulate, precision, forward);
+	if (json)
+		print_json(lm, bound, &p, tokens);
+	else
+		print_prediction(a, lm, bound, file->where, &p, tokens);
+	if (!p.fits)
+		return FAIL(STATUS_CONTRACT, "the step takes %s, and %s leaves %s: a smaller batch (--sizes B=..), or fewer bits (--precision)",
+			    lm_bytes(a, p.arena), m->name, lm_bytes(a, (u64)(m->memory - m->reserved)));
+	return OK;
+}
+
+int verb_plan(int argc, char **argv)
+{
+	char **operand;
+	int n, status;
+	if (!options_parse(&command, argc, argv, &operand, &n, &status))
+		return status;
+	f64 tokens = tokens_text ? number_of(tokens_text) : 0;
+	if (tokens_text && !(tokens > 0))
+		return verb_misused("plan", "--tokens %s: a number, such as 300e9 or 15.6T", tokens_text);
+	if (price < 0)
+		return verb_misused("plan", "--price is not below 0");
+	Lm lm;
+	MachineFile file = { 0 };
+	Status s = lm_open(operand[0], &given, &lm);
+	if (!s) {
+		s = machine_open(&lm.arena, machine_name, &file);
+		if (!s && !file.machine)
+			status = verb_report(&file.source.diag, false);
+		else if (!s)
+			s = plan(&lm, &file, tokens);
+	}
+	status = s ? lm_failed("plan", &lm, s) : status;
+	machine_close(&file);
+	lm_close(&lm);
+	return status;
+}
