@@ -69,7 +69,9 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	Count columns = count_max(m, one, count_mul(m, g.nb, g.panels));
 	Count pieces = count_div_up(m, N_(4 * (i64)machine->cores), columns);
 	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_(ceil_div(FEW_ROWS, t.rows))));
-	g.ct = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
+	/* of equal pieces: threads get equal numbers of tasks, so a short last piece would let one of them idle */
+	Count longest = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
+	g.ct = count_div_up(m, g.tb, count_div_up(m, g.tb, longest));
 	return g;
 #undef N_
 }
