@@ -20,7 +20,7 @@ static const Option tokenize_option[] = {
 	{ "output", 'o', OPTION_TEXT, &output, "PREFIX",
 	  "write PREFIX.train.*.tok, PREFIX.val.*.tok, PREFIX.tokenizer.json" },
 	{ "tokenizer", 't', OPTION_TEXT, &kind, "KIND",
-	  "byte, char, bpe (the default), gpt2, or a tokenizer.json" },
+	  "byte, char, bpe (the default), gpt2, or a published file: tokenizer.json, *.model, *.txt" },
 	{ "vocab", 0, OPTION_INT, &vocabulary, "N", "tokens that bpe learns, 4096 by default" },
 	{ "vocab-file", 0, OPTION_TEXT, &vocabulary_file, "FILE",
 	  "gpt2: encoder.json (or vocab.json)" },
@@ -360,15 +360,85 @@ static int on_sets(const Command *c, int argc, char **argv)
 	return status;
 }
 
+/* --- encode ----------------------------------------------------------------------------------- */
+
+static const char *encode_tokenizer;
+static bool by_lines, plain;
+
+static const Option encode_option[] = {
+	{ "tokenizer", 't', OPTION_TEXT, &encode_tokenizer, "FILE", "tokenizer.json, SentencePiece's *.model, or vocab.txt" },
+	{ "lines", 0, OPTION_FLAG, &by_lines, NULL, "each line is a text of its own" },
+	{ "plain", 0, OPTION_FLAG, &plain, NULL, "without special tokens, in the text or around it" },
+};
+
+static const Command encode_command = {
+	.name = "data encode",
+	.operands = "INPUT",
+	.least = 1,
+	.most = 1,
+	.about = "Prints the ids of a text (- is standard input), as a model is given them: with the\n"
+		 "special tokens that the tokenizer puts around a text. A line for each text.",
+	.example = "  echo 'a sentence' | plinth data encode --tokenizer tokenizer.json -\n"
+		   "  plinth data encode --tokenizer vocab.txt --lines sentences.txt",
+	.option = encode_option,
+	.noption = COUNT(encode_option),
+};
+
+static Status encode_text(Tokenizer *t, Str text)
+{
+	Arena tmp = ARENA("encode");
+	Tokens ids = { .arena = &tmp };
+	Status s = plain ? tokenizer_encode(t, text, &ids) : tokenizer_input(t, text, NULL, &ids, NULL);
+	for (size_t i = 0; i < ids.n && !s; i++)
+		printf(i ? " %u" : "%u", ids.v[i]);
+	if (!s)
+		putchar('\n');
+	arena_free(&tmp);
+	return s;
+}
+
+static Status encode_all(Arena *a, const char *path)
+{
+	Tokenizer *t;
+	Str text;
+	TRY(tokenizer_load(a, encode_tokenizer, &t));
+	Status s = io_read(a, strcmp(path, "-") ? path : "/dev/stdin", &text);
+	for (size_t at = 0; at < text.n && by_lines && !s;) {
+		const char *end = memchr(text.s + at, '\n', text.n - at);
+		Str line = { text.s + at, end ? (size_t)(end - text.s) - at : text.n - at };
+		s = encode_text(t, line);
+		at += line.n + 1;
+	}
+	if (!s && !by_lines)
+		s = encode_text(t, text);
+	tokenizer_close(t);
+	return s ? status_context(s, "%s", path) : OK;
+}
+
+static int do_encode(int argc, char **argv)
+{
+	char **input;
+	int n, status;
+	if (!options_parse(&encode_command, argc, argv, &input, &n, &status))
+		return status;
+	if (!encode_tokenizer)
+		return verb_misused(encode_command.name, "which tokenizer? --tokenizer FILE is missing");
+	Arena a = ARENA("encode");
+	Status s = encode_all(&a, input[0]);
+	arena_free(&a);
+	return s ? verb_failed(encode_command.name, s) : 0;
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 static const Command command = {
 	.name = "data",
-	.operands = "tokenize|info|verify|decode ...",
+	.operands = "tokenize|encode|info|verify|decode ...",
 	.least = 1,
 	.most = -1,
 	.about = "Makes and examines token shards, the data that models are trained on.\n\n"
 		 "  tokenize   text files or JSON Lines into shards\n"
+		 "  encode     a text's ids, printed\n"
 		 "  info       what shards hold\n"
 		 "  verify     whether they are what they were\n"
 		 "  decode     their tokens as text\n\n"
@@ -382,6 +452,8 @@ int verb_data(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : "";
 	if (!strcmp(word, "tokenize"))
 		return do_tokenize(argc - 1, argv + 1);
+	if (!strcmp(word, "encode"))
+		return do_encode(argc - 1, argv + 1);
 	if (!strcmp(word, "info"))
 		return on_sets(&info_command, argc - 1, argv + 1);
 	if (!strcmp(word, "verify"))
@@ -392,6 +464,6 @@ int verb_data(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	return verb_misused("data", "there is no '%s'; there are tokenize, info, verify and decode",
+	return verb_misused("data", "there is no '%s'; there are tokenize, encode, info, verify and decode",
 			    word);
 }

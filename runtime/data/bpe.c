@@ -48,6 +48,12 @@ Status bpe_ready(Tokenizer *t)
 				    b);
 		t->of_byte[b] = (u32)w->value;
 	}
+	TRY(bpe_pairs(t));
+	return splitter_make(t->arena, &t->splitter);
+}
+
+Status bpe_pairs(Tokenizer *t)
+{
 	for (u32 rank = 0; rank < t->nmerge; rank++) {
 		u64 key = pair_key(t->merge[rank].left, t->merge[rank].right);
 		if (map_get(&t->pairs, key))
@@ -55,7 +61,7 @@ Status bpe_ready(Tokenizer *t)
 				    (u32)*map_get(&t->pairs, key) + 1, rank + 1);
 		map_put(&t->pairs, key, rank);
 	}
-	return splitter_make(t->arena, &t->splitter);
+	return OK;
 }
 
 /* A doubly linked list of the word's symbols, and the heap of pairs that have a rank: each is
@@ -122,12 +128,11 @@ static Joining joining(Tokenizer *t, size_t n)
 	return (Joining){ .heap = heap, .id = id, .before = id + n, .after = id + 2 * n };
 }
 
-void bpe_word(Tokenizer *t, Str word, Tokens *out)
+void bpe_merge(Tokenizer *t, const u32 *symbol, u32 n, Tokens *out)
 {
-	u32 n = (u32)word.n;
 	Joining j = joining(t, n);
 	for (u32 i = 0; i < n; i++) {
-		j.id[i] = t->of_byte[(u8)word.s[i]];
+		j.id[i] = symbol[i];
 		j.before[i] = i ? i - 1 : TOKEN_NONE;
 		j.after[i] = i + 1 < n ? i + 1 : TOKEN_NONE;
 	}
@@ -154,6 +159,48 @@ void bpe_word(Tokenizer *t, Str word, Tokens *out)
 	}
 }
 
+void bpe_word(Tokenizer *t, Str word, Tokens *out)
+{
+	u32 n = (u32)word.n, few[CACHED_LENGTH];
+	Arena tmp = ARENA("word");
+	u32 *symbol = n <= CACHED_LENGTH ? few : NEWN(&tmp, u32, n);
+	for (u32 i = 0; i < n; i++)
+		symbol[i] = t->of_byte[(u8)word.s[i]];
+	bpe_merge(t, symbol, n, out);
+	arena_free(&tmp);
+}
+
+static Status word_encode(Tokenizer *t, Str word, Tokens *out)
+{
+	bpe_word(t, word, out);
+	return OK;
+}
+
+Status cached_encode(Tokenizer *t, Str word, Status (*encode)(Tokenizer *t, Str word, Tokens *out), Tokens *out)
+{
+	if (word.n > UINT32_MAX / 4)
+		return FAIL(STATUS_INPUT, "a word of %zu bytes is too long", word.n);
+	const Word *known = words_find(&t->cache, word);
+	if (known) {
+		u32 n = (u32)known->value;
+		const u32 *from = t->cached.v + (known->value >> 32);
+		if (n)
+			memcpy(tokens_room(out, n), from, n * sizeof *from);
+		out->n += n;
+		return OK;
+	}
+	size_t first = out->n;
+	TRY(encode(t, word, out));
+	if (word.n <= CACHED_LENGTH && t->cache.n < CACHED_WORDS) {
+		size_t n = out->n - first;
+		if (n)
+			memcpy(tokens_room(&t->cached, n), out->v + first, n * sizeof *out->v);
+		words_add(&t->cache, word)->value = (u64)t->cached.n << 32 | n;
+		t->cached.n += n;
+	}
+	return OK;
+}
+
 static Status bpe_encode(Tokenizer *t, Str text, Tokens *out)
 {
 	Split split = { .splitter = t->splitter, .text = text };
@@ -162,28 +209,10 @@ static Status bpe_encode(Tokenizer *t, Str text, Tokens *out)
 		TRY(split_next(&split, &word));
 		if (!word.n)
 			return OK;
-		if (word.n == 1) {
+		if (word.n == 1)
 			tokens_push(out, t->of_byte[(u8)word.s[0]]);
-			continue;
-		}
-		if (word.n > UINT32_MAX / 4)
-			return FAIL(STATUS_INPUT, "a word of %zu bytes is too long", word.n);
-		const Word *known = words_find(&t->cache, word);
-		if (known) {
-			u32 n = (u32)known->value;
-			const u32 *from = t->cached.v + (known->value >> 32);
-			memcpy(tokens_room(out, n), from, n * sizeof *from);
-			out->n += n;
-			continue;
-		}
-		size_t first = out->n;
-		bpe_word(t, word, out);
-		if (word.n <= CACHED_LENGTH && t->cache.n < CACHED_WORDS) {
-			size_t n = out->n - first;
-			memcpy(tokens_room(&t->cached, n), out->v + first, n * sizeof *out->v);
-			words_add(&t->cache, word)->value = (u64)t->cached.n << 32 | n;
-			t->cached.n += n;
-		}
+		else
+			TRY(cached_encode(t, word, word_encode, out));
 	}
 }
 

@@ -1,17 +1,13 @@
 /* runtime/data/split.c: GPT-2's pattern by PCRE2's just-in-time compiler. See split.h. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "runtime/data/split.h"
+#include "runtime/data/pattern.h"
 #include "runtime/data/utf8.h"
 
 #include <pcre2.h>
 
-/* Unicode's White_Space, spelled out: PCRE2's \s has U+180E besides, which Unicode took out. */
-#define SPACE                                                                                      \
-	"\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"   \
-	"\\x{3000}"
-
-static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}++| ?\\p{N}++| ?[^" SPACE
-			      "\\p{L}\\p{N}]++|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
+static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}++| ?\\p{N}++| ?[^" PATTERN_SPACE
+			      "\\p{L}\\p{N}]++|[" PATTERN_SPACE "]+(?![^" PATTERN_SPACE "])|[" PATTERN_SPACE "]+";
 
 struct Splitter {
 	pcre2_code *code;

@@ -107,12 +107,13 @@ static Status make_tokenizer(Work *w)
 				    "(encoder.json or vocab.json) and the merges (vocab.bpe or "
 				    "merges.txt)");
 		TRY(tokenizer_gpt2(w->arena, c->vocabulary_file, c->merges_file, &w->tokenizer));
-	} else if (str_ends(str_of(c->tokenizer), STR(".json")))
+	} else if (str_ends(str_of(c->tokenizer), STR(".json")) || str_ends(str_of(c->tokenizer), STR(".model")) ||
+		   str_ends(str_of(c->tokenizer), STR(".txt")))
 		TRY(tokenizer_load(w->arena, c->tokenizer, &w->tokenizer));
 	else
 		return FAIL(STATUS_INPUT,
 			    "there is no tokenizer '%s'; there are byte, char, bpe, gpt2, and "
-			    "files whose names end in .json",
+			    "files whose names end in .json, .model (SentencePiece) or .txt (WordPiece)",
 			    c->tokenizer);
 	if (w->ends && w->tokenizer->end == TOKEN_NONE)
 		return FAIL(STATUS_INPUT,
@@ -128,7 +129,7 @@ static Status write_text(Work *w, u32 part, const Document *d, Str text, bool en
 		return OK;
 	for (size_t at = 0; at < text.n;) {
 		Str rest = { text.s + at, text.n - at };
-		rest.n = tokenizer_cut(rest, CHUNK);
+		rest.n = tokenizer_cut(w->tokenizer, rest, CHUNK);
 		w->ids.n = 0;
 		size_t from = (size_t)(rest.s - d->text.s);
 		Status s = tokenizer_encode(w->tokenizer, rest, &w->ids);

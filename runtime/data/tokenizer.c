@@ -1,5 +1,6 @@
 /* runtime/data/tokenizer.c: what all tokenizers share, and the byte and character kinds. */
 #include "runtime/data/tokenizer.h"
+#include "runtime/data/pipeline.h"
 #include "runtime/data/split.h"
 #include "runtime/data/tokenizer_parts.h"
 #include "runtime/data/utf8.h"
@@ -46,8 +47,10 @@ Tokenizer *tokenizer_new(Arena *a, const TokenizerKind *kind, u32 vocabulary)
 
 void tokenizer_close(Tokenizer *t)
 {
-	if (t)
-		splitter_free(t->splitter);
+	if (!t)
+		return;
+	splitter_free(t->splitter);
+	pipeline_close(t->pipeline);
 }
 
 /* --- bytes ------------------------------------------------------------------------------------ */
@@ -192,15 +195,33 @@ static bool space(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-size_t tokenizer_cut(Str text, size_t most)
+/* Are the words of a published tokenizer cut at spaces, whatever is around them? */
+static bool cuts_at_spaces(const Tokenizer *t)
 {
-	if (text.n <= most)
+	const Pipeline *p = t->pipeline;
+	for (u32 i = 0; p && i < p->normalizer.n; i++)
+		if (p->normalizer.v[i].kind == NORMALIZE_PREPEND)
+			return false;
+	for (u32 i = 0; p && i < p->pretokenizer.n; i++) {
+		const Pretokenizer *one = &p->pretokenizer.v[i];
+		bool metaspace = one->kind == PRETOKENIZE_METASPACE || one->kind == PRETOKENIZE_BYTE_LEVEL;
+		if (metaspace ? one->split : one->kind != PRETOKENIZE_PATTERN && one->kind != PRETOKENIZE_DIGITS &&
+						     one->kind != PRETOKENIZE_PUNCTUATION)
+			return true;
+	}
+	return !p;
+}
+
+size_t tokenizer_cut(const Tokenizer *t, Str text, size_t most)
+{
+	if (text.n <= most || !cuts_at_spaces(t))
 		return text.n;
+	bool only_space = t->pipeline != NULL;
 	for (size_t at = most; at > 0; at--)
-		if (visible(text.s[at - 1]) && space(text.s[at]))
+		if (visible(text.s[at - 1]) && (only_space ? text.s[at] == ' ' : space(text.s[at])))
 			return at;
 	for (size_t at = most + 1; at < text.n; at++)
-		if (visible(text.s[at - 1]) && space(text.s[at]))
+		if (visible(text.s[at - 1]) && (only_space ? text.s[at] == ' ' : space(text.s[at])))
 			return at;
 	return text.n;
 }
@@ -213,12 +234,15 @@ Str tokenizer_piece(const Tokenizer *t, u32 id)
 
 Status tokenizer_decode(const Tokenizer *t, const u32 *id, size_t n, Buf *out)
 {
+	size_t begin = out->n;
 	for (size_t i = 0; i < n; i++) {
 		if (id[i] >= t->vocabulary)
 			return FAIL(STATUS_INPUT,
 				    "token %zu is %u, and the tokenizer has ids below %u", i, id[i],
 				    t->vocabulary);
-		buf_put(out, tokenizer_piece(t, id[i]));
+		Str piece = tokenizer_piece(t, id[i]);
+		bool drop = t->pipeline && t->pipeline->strip_start && out->n == begin && str_starts(piece, STR(" "));
+		buf_put(out, (Str){ piece.s + drop, piece.n - drop });
 	}
 	return OK;
 }
@@ -231,5 +255,6 @@ u64 tokenizer_hash(const Tokenizer *t)
 		h = XXH3_64bits(part, sizeof part);
 		h = XXH3_64bits_withSeed(t->piece[id].s, t->piece[id].n, h);
 	}
-	return XXH3_64bits_withSeed(t->merge, t->nmerge * sizeof *t->merge, h);
+	h = XXH3_64bits_withSeed(t->merge, t->nmerge * sizeof *t->merge, h);
+	return t->pipeline ? h ^ t->pipeline->source_hash : h;
 }

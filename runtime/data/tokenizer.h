@@ -5,12 +5,15 @@
  *   char   one id per Unicode character of the corpus it was trained on; valid UTF-8 only
  *   bpe    byte-level byte-pair encoding as in GPT-2 (Radford et al., 2019, after Sennrich et al.,
  *          2016): trained on a corpus, or read from a vocabulary and a list of merges; any bytes
+ *   published  any other tokenizer.json: normalizers, pre-tokenizers, WordPiece, unigram, byte pairs
+ *          (pipeline.h); valid UTF-8 only
  *
- * Decoding what was encoded gives the same bytes back, always. Text is only ever ordinary text:
- * "<|endoftext|>" in it is thirteen characters, not the end of a document; that id is put between
- * documents by whoever has documents. A tokenizer is saved as a Hugging Face tokenizer.json, which
- * their library reads and encodes alike. It lives in the arena it was made in, and encoding fills
- * caches, so that one is used by one thread at a time. */
+ * Decoding what was encoded by one of the first three gives the same bytes back, always; a published
+ * one may have normalized the text. Text is only ever ordinary text: "<|endoftext|>" in it is
+ * thirteen characters, not the end of a document; that id is put between documents by whoever has
+ * documents (tokenizer_input is for those who mean special tokens). A tokenizer is saved as a Hugging
+ * Face tokenizer.json, which their library reads and encodes alike. It lives in the arena it was made
+ * in, and encoding fills caches, so that one is used by one thread at a time. */
 #ifndef PL_DATA_TOKENIZER_H
 #define PL_DATA_TOKENIZER_H
 #include "runtime/data/words.h"
@@ -62,6 +65,7 @@ struct Tokenizer {
 	u32 of_byte[256];
 	Words cache; /* a word -> where its ids are in `cached`, << 32 | how many */
 	Tokens cached;
+	struct Pipeline *pipeline; /* of a published one; otherwise NULL */
 	void *work; /* the merge loop's arrays, grown as needed */
 	size_t work_size;
 };
@@ -71,8 +75,11 @@ PL_MUST_USE Status tokenizer_byte(Arena *a, bool end, Tokenizer **out);
 /* GPT-2's files: encoder.json (or vocab.json) and vocab.bpe (or merges.txt). */
 PL_MUST_USE Status tokenizer_gpt2(Arena *a, const char *vocabulary, const char *merges,
 				  Tokenizer **out);
-/* A tokenizer.json: what tokenizer_save wrote, or another byte-level BPE without normalizer. */
+/* A tokenizer.json, of any kind; a SentencePiece model (*.model); a WordPiece vocabulary (*.txt, a piece a line: text is
+ * put in lower case if the vocabulary has no capital letters). */
 PL_MUST_USE Status tokenizer_load(Arena *a, const char *path, Tokenizer **out);
+/* The same from the file's text; `path` says what it is. */
+PL_MUST_USE Status tokenizer_parse(Arena *a, const char *path, Str text, Tokenizer **out);
 PL_MUST_USE Status tokenizer_save(const Tokenizer *t, const char *path);
 /* Gives back what is not in the arena (the compiled pattern). NULL is fine. */
 void tokenizer_close(Tokenizer *t);
@@ -92,10 +99,15 @@ void trainer_close(Trainer *tr);
 /* Appends the ids of `text`. Encoding a text in parts gives the same ids as the whole where the
  * parts end at places that tokenizer_cut gives. */
 PL_MUST_USE Status tokenizer_encode(Tokenizer *t, Str text, Tokens *out);
+/* What a model is given for a text, or for two of them (`second` NULL: one): with the special tokens that the tokenizer
+ * puts around them, and with those that the text itself names, as Hugging Face's tokenizers do. `types` may be NULL:
+ * which of the two each id is of, as the tokenizer says. */
+PL_MUST_USE Status tokenizer_input(Tokenizer *t, Str text, const Str *second, Tokens *ids, Tokens *types);
 /* Where to end the first part of `text`: the largest good place at most at `most` bytes, or the
  * first after it, or the end. A good place is between a visible ASCII character and an ASCII
- * whitespace: no kind of tokenizer joins these. */
-size_t tokenizer_cut(Str text, size_t most);
+ * whitespace (a space, for a published tokenizer): what these join is never cut. A tokenizer that may
+ * join anything has no good places. */
+size_t tokenizer_cut(const Tokenizer *t, Str text, size_t most);
 /* The bytes of `id`, nothing for special ids; id < t->vocabulary. */
 Str tokenizer_piece(const Tokenizer *t, u32 id);
 /* Appends the bytes of ids; an id that is not in the vocabulary is an error. */

@@ -5,10 +5,9 @@
  *   bpe    model BPE, ByteLevel pre-tokenizer and decoder
  *   byte   the same with no merges and no pattern
  *   char   model BPE with no merges, no pre-tokenizer; decoder Fuse
- * What is read is checked against that: a tokenizer.json that asks for something else (a
- * normalizer, another pre-tokenizer) would encode differently here, so it is refused by what it
- * asks for. */
-#include "runtime/data/tokenizer_parts.h"
+ * A tokenizer.json that asks for anything else is a published one (pipeline.h); SentencePiece's models and
+ * WordPiece's vocabularies are made into one first. */
+#include "runtime/data/pipeline.h"
 #include "runtime/data/utf8.h"
 #include "support/io.h"
 
@@ -80,6 +79,8 @@ static json_t *byte_level(bool pattern)
 
 Status tokenizer_save(const Tokenizer *t, const char *path)
 {
+	if (t->pipeline)
+		return io_write(path, (Blob){ (const u8 *)t->pipeline->source.s, t->pipeline->source.n });
 	bool letters = t->kind == &tokenizer_kind_char, pattern = t->kind == &tokenizer_kind_bpe;
 	json_t *root = json_pack(
 		"{s:s, s:n, s:n, s:o, s:n, s:o, s:n, s:o, s:o}", "version", "1.0", "truncation",
@@ -105,39 +106,50 @@ typedef struct Reading {
 	json_t *root;
 } Reading;
 
-static Status parse(Reading *r, const char *path, json_t **out)
+static Status parse_text(Reading *r, Str text, json_t **out)
 {
-	Str text;
 	json_error_t e;
-	r->path = path;
-	TRY(io_read(&r->arena, path, &text));
 	*out = json_loadb(text.s ? text.s : "", text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
 			  &e);
 	if (!*out)
-		return FAIL(STATUS_INPUT, "%s:%d:%d: not a JSON file: %s", path, e.line, e.column,
+		return FAIL(STATUS_INPUT, "%s:%d:%d: not a JSON file: %s", r->path, e.line, e.column,
 			    e.text);
 	if (!json_is_object(*out))
-		return FAIL(STATUS_INPUT, "%s: not a JSON object", path);
+		return FAIL(STATUS_INPUT, "%s: not a JSON object", r->path);
 	return OK;
 }
 
-/* The bytes of a token as vocabulary files have it. */
+static Status parse(Reading *r, const char *path, json_t **out)
+{
+	Str text;
+	r->path = path;
+	TRY(io_read(&r->arena, path, &text));
+	return parse_text(r, text, out);
+}
+
+bool bytes_of_piece(Arena *a, const ByteCodes *codes, Str piece, Str *out)
+{
+	char *to = NEWN(a, char, piece.n + 1);
+	u32 code, n;
+	size_t made = 0;
+	for (size_t at = 0; at < piece.n; at += n) {
+		n = utf8_read((Str){ piece.s + at, piece.n - at }, &code);
+		if (!n || code >= BYTE_CODES || codes->byte[code] < 0)
+			return false;
+		to[made++] = (char)codes->byte[code];
+	}
+	*out = (Str){ to, made };
+	return true;
+}
+
+/* The bytes of a token, which must be written so. */
 static Status unwritten(const Reading *r, Arena *a, const ByteCodes *codes, Str key, Str *out)
 {
-	char *to = NEWN(a, char, key.n + 1);
-	u32 code, n;
-	*out = (Str){ to, 0 };
-	for (size_t at = 0; at < key.n; at += n) {
-		n = utf8_read((Str){ key.s + at, key.n - at }, &code);
-		if (!n || code >= BYTE_CODES || codes->byte[code] < 0)
-			return FAIL(STATUS_INPUT,
-				    "%s: the token '%.*s' is not written in GPT-2's characters for "
-				    "bytes, so "
-				    "this is not a byte-level vocabulary",
-				    r->path, STR_ARG(key));
-		to[out->n++] = (char)codes->byte[code];
-	}
-	return OK;
+	if (bytes_of_piece(a, codes, key, out))
+		return OK;
+	return FAIL(STATUS_INPUT,
+		    "%s: the token '%.*s' is not written in GPT-2's characters for bytes, so this is not a byte-level vocabulary",
+		    r->path, STR_ARG(key));
 }
 
 /* Sets the piece of `id`, which nothing else may have. */
@@ -340,59 +352,61 @@ static bool unset(json_t *object, const char *key)
 	       (json_is_string(v) && !json_string_length(v));
 }
 
-/* What the parts of a tokenizer.json say about how text becomes ids. */
-static Status read_kind(const Reading *r, json_t *model, const TokenizerKind **out)
+static bool dense(const json_t *vocabulary, const json_t *added)
 {
-	json_t *before = json_object_get(r->root, "pre_tokenizer");
-	static const char *const asks[] = { "dropout", "continuing_subword_prefix",
-					    "end_of_word_suffix", "byte_fallback",
-					    "ignore_merges" };
-	if (!text_is(model, "type", "BPE"))
-		return FAIL(STATUS_INPUT,
-			    "%s: the model is not of type BPE, the one that is supported", r->path);
-	if (!unset(r->root, "normalizer"))
-		return FAIL(STATUS_INPUT, "%s: it has a normalizer, which is not supported",
-			    r->path);
-	for (size_t i = 0; i < COUNT(asks); i++)
-		if (!unset(model, asks[i]))
-			return FAIL(STATUS_INPUT,
-				    "%s: the model has '%s' set, which is not supported", r->path,
-				    asks[i]);
-	bool merges = json_array_size(json_object_get(model, "merges")) > 0;
-	if (!before || json_is_null(before)) {
-		if (merges || !unset(model, "unk_token"))
-			return FAIL(STATUS_INPUT,
-				    "%s: without a pre-tokenizer it would be a character "
-				    "tokenizer, but it "
-				    "has %s",
-				    r->path, merges ? "merges" : "a token for unknown characters");
-		*out = &tokenizer_kind_char;
-		return OK;
+	size_t i, n = json_object_size(vocabulary);
+	json_t *v;
+	const char *key;
+	json_array_foreach(added, i, v)
+	{
+		const char *text = json_string_value(json_object_get(v, "content"));
+		n += text && !json_object_get(vocabulary, text);
+		if (!json_is_true(json_object_get(v, "special")) || !json_is_integer(json_object_get(v, "id")) ||
+		    (u64)json_integer_value(json_object_get(v, "id")) >= json_object_size(vocabulary) + json_array_size(added))
+			return false;
 	}
-	if (!text_is(before, "type", "ByteLevel"))
-		return FAIL(STATUS_INPUT,
-			    "%s: its pre-tokenizer is not ByteLevel, the one that is "
-			    "supported",
-			    r->path);
-	if (!unset(before, "add_prefix_space"))
-		return FAIL(STATUS_INPUT,
-			    "%s: its pre-tokenizer has 'add_prefix_space' set, which is not "
-			    "supported",
-			    r->path);
+	json_object_foreach((json_t *)(uintptr_t)vocabulary, key, v)
+		if (!json_is_integer(v) || (u64)json_integer_value(v) >= n)
+			return false;
+	return true;
+}
+
+/* A tokenizer.json of one of the kinds that are made here, or NULL: it is read as a published one, which can be
+ * anything. */
+static const TokenizerKind *own_kind(json_t *root)
+{
+	json_t *before = json_object_get(root, "pre_tokenizer"), *after = json_object_get(root, "post_processor"),
+	       *model = json_object_get(root, "model");
+	static const char *const asks[] = { "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
+					    "ignore_merges", "unk_token" };
+	bool own = text_is(model, "type", "BPE") && unset(root, "normalizer") &&
+		   (!after || json_is_null(after) || text_is(after, "type", "ByteLevel")) &&
+		   json_is_object(json_object_get(model, "vocab")) &&
+		   dense(json_object_get(model, "vocab"), json_object_get(root, "added_tokens"));
+	for (size_t i = 0; i < COUNT(asks); i++)
+		own &= unset(model, asks[i]);
+	bool merges = json_array_size(json_object_get(model, "merges")) > 0;
+	if (own && (!before || json_is_null(before)) && !merges)
+		return &tokenizer_kind_char;
+	if (!own || !text_is(before, "type", "ByteLevel") || !unset(before, "add_prefix_space"))
+		return NULL;
 	bool pattern = !json_is_false(json_object_get(before, "use_regex"));
-	if (!pattern && merges)
-		return FAIL(STATUS_INPUT,
-			    "%s: its pre-tokenizer has 'use_regex' off with merges, which is "
-			    "not supported",
-			    r->path);
-	*out = pattern ? &tokenizer_kind_bpe : &tokenizer_kind_byte;
-	return OK;
+	return pattern ? &tokenizer_kind_bpe : merges ? NULL : &tokenizer_kind_byte;
+}
+
+u32 end_of_documents(const Tokenizer *t)
+{
+	static const char *const ends[] = { END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>" };
+	for (size_t e = 0; e < COUNT(ends); e++)
+		for (u32 id = 0; id < t->vocabulary; id++)
+			if (t->special[id] && str_equal(t->piece[id], str_of(ends[e])))
+				return id;
+	return TOKEN_NONE;
 }
 
 /* Special tokens, and which of them ends a document. */
 static Status read_added(const Reading *r, Tokenizer *t, json_t *added)
 {
-	static const char *const ends[] = { END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>" };
 	size_t i;
 	json_t *token;
 	json_array_foreach(added, i, token)
@@ -402,32 +416,18 @@ static Status read_added(const Reading *r, Tokenizer *t, json_t *added)
 		if (!json_is_string(content) || !json_is_integer(id))
 			return FAIL(STATUS_INPUT, "%s: added token %zu has no content or no id",
 				    r->path, i);
-		if (!json_is_true(json_object_get(token, "special")))
-			return FAIL(STATUS_INPUT,
-				    "%s: the added token '%s' is not special, which is not "
-				    "supported",
-				    r->path, json_string_value(content));
 		Str text = { json_string_value(content), json_string_length(content) };
 		TRY(set_piece(r, t, json_integer_value(id), text, true));
 	}
-	for (size_t e = 0; e < COUNT(ends) && t->end == TOKEN_NONE; e++)
-		for (u32 id = 0; id < t->vocabulary; id++)
-			if (t->special[id] && str_equal(t->piece[id], str_of(ends[e])))
-				t->end = id;
+	t->end = end_of_documents(t);
 	return OK;
 }
 
-static Status load_into(Reading *r, Arena *a, const char *path, Tokenizer **out)
+static Status load_own(Reading *r, Arena *a, const char *path, const TokenizerKind *kind, Tokenizer **out)
 {
-	TRY(parse(r, path, &r->root));
 	json_t *model = json_object_get(r->root, "model");
 	json_t *vocabulary = json_object_get(model, "vocab");
 	json_t *added = json_object_get(r->root, "added_tokens");
-	const TokenizerKind *kind = NULL;
-	if (!json_is_object(vocabulary))
-		return FAIL(STATUS_INPUT,
-			    "%s: not a tokenizer.json: there is no model with a vocab", path);
-	TRY(read_kind(r, model, &kind));
 	/* added tokens may be in the vocabulary too, or only after it */
 	size_t n = json_object_size(vocabulary), i;
 	json_t *token;
@@ -446,10 +446,31 @@ static Status load_into(Reading *r, Arena *a, const char *path, Tokenizer **out)
 	return status_context(tokenizer_ready(t), "%s", path);
 }
 
+Status tokenizer_parse(Arena *a, const char *path, Str text, Tokenizer **out)
+{
+	Reading r = { .arena = ARENA("tokenizer.json"), .path = path };
+	bool model = str_ends(str_of(path), STR(".model")), lines = str_ends(str_of(path), STR(".txt"));
+	Status s = OK;
+	if (model)
+		s = sentencepiece_json(&r.arena, path, (Blob){ (const u8 *)text.s, text.n }, &text);
+	else if (lines)
+		s = vocabulary_json(&r.arena, path, text, &text);
+	if (!s)
+		s = parse_text(&r, text, &r.root);
+	const TokenizerKind *kind = s ? NULL : own_kind(r.root);
+	if (!s)
+		s = kind ? load_own(&r, a, path, kind, out) : pipeline_read(a, path, text, out);
+	done(&r);
+	return s;
+}
+
 Status tokenizer_load(Arena *a, const char *path, Tokenizer **out)
 {
-	Reading r = { .arena = ARENA("tokenizer.json") };
-	Status s = load_into(&r, a, path, out);
-	done(&r);
+	Arena tmp = ARENA("tokenizer's file");
+	Str text;
+	Status s = io_read(&tmp, path, &text);
+	if (!s)
+		s = tokenizer_parse(a, path, text.s ? text : STR(""), out);
+	arena_free(&tmp);
 	return s;
 }

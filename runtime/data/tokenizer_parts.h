@@ -4,7 +4,7 @@
 #define PL_DATA_TOKENIZER_PARTS_H
 #include "runtime/data/tokenizer.h"
 
-extern const TokenizerKind tokenizer_kind_byte, tokenizer_kind_char, tokenizer_kind_bpe;
+extern const TokenizerKind tokenizer_kind_byte, tokenizer_kind_char, tokenizer_kind_bpe, tokenizer_kind_pipeline;
 
 /* A tokenizer of `vocabulary` ids whose pieces are still to be set: by the caller, who then sets
  * the merges of a bpe, ... */
@@ -21,9 +21,19 @@ typedef struct ByteCodes {
 	u8 rank[256];         /* by byte: its place among those characters, its id in GPT-2 */
 } ByteCodes;
 void byte_codes(ByteCodes *out);
+/* The bytes of a token as vocabulary files have it; false where a character of it stands for none. */
+bool bytes_of_piece(Arena *a, const ByteCodes *codes, Str piece, Str *out);
+/* The special token that ends a document, or TOKEN_NONE. */
+u32 end_of_documents(const Tokenizer *t);
 
-/* Merges within one word: appends its ids. */
+/* Merges within one word, from its bytes: appends its ids. */
 void bpe_word(Tokenizer *t, Str word, Tokens *out);
+/* The same from symbols. */
+void bpe_merge(Tokenizer *t, const u32 *symbol, u32 n, Tokens *out);
+/* The map from pairs to ranks. */
+PL_MUST_USE Status bpe_pairs(Tokenizer *t);
 PL_MUST_USE Status bpe_ready(Tokenizer *t);
+/* What `encode` gives for a word, kept for the next time that it comes. */
+PL_MUST_USE Status cached_encode(Tokenizer *t, Str word, Status (*encode)(Tokenizer *t, Str word, Tokens *out), Tokens *out);
 
 #endif
