@@ -3,6 +3,7 @@
 #include "tools/lm.h"
 #include "tools/machine.h"
 #include "tools/prediction.h"
+#include "tools/scaling.h"
 #include "tools/sizes.h"
 #include "tools/verbs.h"
 
@@ -11,9 +12,9 @@
 #include <string.h>
 
 static SourceOptions given;
-static const char *machine_name = "host", *sizes, *precision, *tokens_text;
+static const char *machine_name = "host", *sizes, *precision, *tokens_text, *flops_text;
 static f64 price;
-static bool forward, all, json;
+static bool forward, all, scaling, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
@@ -23,6 +24,8 @@ static const Option options[] = {
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
 	{ "price", 0, OPTION_REAL, &price, "DOLLARS", "of a device for an hour" },
+	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
+	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
@@ -42,6 +45,7 @@ static const Command command = {
 		 "launch. Exit status 3: it does not fit into the machine's memory.",
 	.example = "  plinth plan models/gpt2.plinth --machine h100_sxm --sizes B=64,T=1024\n"
 		   "  plinth plan models/llama.plinth --preset llama_1b --machine a100_80gb --tokens 300e9 --price 1.8\n"
+		   "  plinth plan models/gpt2.plinth --machine a100_80gb --tokens 10e9 --scaling\n"
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
@@ -100,7 +104,40 @@ static void print_run(Arena *a, const Prediction *p, f64 tokens)
 	printf("\n");
 }
 
-static void print_prediction(Arena *a, const Lm *lm, const char *bound, const char *where, const Prediction *p, f64 tokens)
+/* Trained parameters of the model. */
+static f64 parameters_of(const Model *m)
+{
+	f64 n = 0;
+	for (u32 i = 0; i < m->program->buffer.n; i++) {
+		const Buffer *b = &m->program->buffer.v[i];
+		n += b->kind == BUFFER_PARAMETER ? (f64)type_elements(b->type) : 0;
+	}
+	return n;
+}
+
+/* A budget of arithmetic, this model beside the best one, and whether the text is enough. */
+static void print_scaling(Arena *a, const Lm *lm, const Prediction *p, f64 tokens, f64 flops)
+{
+	f64 parameters = parameters_of(lm->model), per_token = p->flops / p->tokens, has = flops / per_token;
+	printf("\nscaling   %.4g FLOPs, %.2f a token for each of the model's %s parameters\n", flops, per_token / parameters, lm_scaled(a, parameters));
+	printf("          %-22s %10s %12s %9s %8s\n", "loss by", "parameters", "tokens", "tokens/p.", "nats");
+	for (u32 i = 0; i < SCALING_FITS; i++) {
+		const ScalingFit *f = &scaling_fit[i];
+		f64 n, d, wants = scaling_tokens(f, parameters);
+		scaling_optimum(f, flops, per_token / parameters, &n, &d);
+		printf("          %-22s %10s %12s %9.1f %8.4f  the best for the budget\n", f->source, lm_scaled(a, n), lm_scaled(a, d), d / n,
+		       scaling_loss(f, n, d));
+		printf("          %-22s %10s %12s %9.1f %8.4f  this model for the budget\n", "", lm_scaled(a, parameters), lm_scaled(a, has),
+		       has / parameters, scaling_loss(f, parameters, has));
+		if (tokens > 0 && tokens < wants)
+			printf("          this model is the best choice at %s tokens: %s are %.2g of that, and a smaller one would learn more from as "
+			       "much arithmetic\n", lm_scaled(a, wants), lm_scaled(a, tokens), tokens / wants);
+		else if (tokens > 0)
+			printf("          this model is the best choice at %s tokens: %s are enough\n", lm_scaled(a, wants), lm_scaled(a, tokens));
+	}
+}
+
+static void print_prediction(Arena *a, const Lm *lm, const char *bound, const char *where, const Prediction *p, f64 tokens, f64 flops)
 {
 	const Machine *m = p->machine;
 	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, bound, precision);
@@ -120,6 +157,8 @@ static void print_prediction(Arena *a, const Lm *lm, const char *bound, const ch
 	printf("\n          of %s, of which %s is the driver's and libraries'\n", lm_bytes(a, (u64)m->memory), lm_bytes(a, (u64)m->reserved));
 	if (tokens > 0)
 		print_run(a, p, tokens);
+	if (flops > 0)
+		print_scaling(a, lm, p, tokens, flops);
 	print_table(a, p);
 }
 
@@ -154,7 +193,7 @@ static void print_json(const Lm *lm, const char *bound, const Prediction *p, f64
 	json_decref(root);
 }
 
-static Status plan(Lm *lm, const MachineFile *file, f64 tokens)
+static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 {
 	Arena *a = &lm->arena;
 	const Machine *m = file->machine;
@@ -179,7 +218,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens)
 	if (json)
 		print_json(lm, bound, &p, tokens);
 	else
-		print_prediction(a, lm, bound, file->where, &p, tokens);
+		print_prediction(a, lm, bound, file->where, &p, tokens, !scaling ? 0 : flops > 0 ? flops : tokens * p.flops / p.tokens);
 	if (!p.fits)
 		return FAIL(STATUS_CONTRACT, "the step takes %s, and %s leaves %s: a smaller batch (--sizes B=..), or fewer bits (--precision)",
 			    lm_bytes(a, p.arena), m->name, lm_bytes(a, (u64)(m->memory - m->reserved)));
@@ -195,6 +234,15 @@ int verb_plan(int argc, char **argv)
 	f64 tokens = tokens_text ? number_of(tokens_text) : 0;
 	if (tokens_text && !(tokens > 0))
 		return verb_misused("plan", "--tokens %s: a number, such as 300e9 or 15.6T", tokens_text);
+	f64 flops = flops_text ? number_of(flops_text) : 0;
+	if (flops_text && !(flops > 0))
+		return verb_misused("plan", "--flops %s: a number, such as 1e21", flops_text);
+	if (scaling && !(tokens > 0) && !(flops > 0))
+		return verb_misused("plan", "--scaling needs a budget: --tokens, what the run is over, or --flops");
+	if (!scaling && flops > 0)
+		return verb_misused("plan", "--flops is the budget of --scaling");
+	if (scaling && (json || forward))
+		return verb_misused("plan", "--scaling is of training, and is printed for people");
 	if (price < 0)
 		return verb_misused("plan", "--price is not below 0");
 	Lm lm;
@@ -205,7 +253,7 @@ int verb_plan(int argc, char **argv)
 		if (!s && !file.machine)
 			status = verb_report(&file.source.diag, false);
 		else if (!s)
-			s = plan(&lm, &file, tokens);
+			s = plan(&lm, &file, tokens, flops);
 	}
 	status = s ? lm_failed("plan", &lm, s) : status;
 	machine_close(&file);

@@ -1,5 +1,6 @@
 /* Time predicted for kernels, against what a pencil says. */
 #include "passes/plan/predict.h"
+#include "tools/scaling.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -68,12 +69,34 @@ static void what_limits(void **state)
 	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_LAUNCH);
 }
 
+/* Table A3 of Hoffmann et al. 2022: approach 3 has 40.3 B parameters for Gopher's budget of 5.76e23 FLOPs, from constants
+ * that were not rounded; and no other size does better by the fit itself. */
+static void the_best_size_for_a_budget(void **state)
+{
+	(void)state;
+	f64 n, d;
+	scaling_optimum(&scaling_fit[0], 5.76e23, 6, &n, &d);
+	assert_true(n > 30e9 && n < 42e9);
+	close_to(6 * n * d, 5.76e23);
+	for (u32 i = 0; i < SCALING_FITS; i++) {
+		const ScalingFit *f = &scaling_fit[i];
+		scaling_optimum(f, 1e22, 6, &n, &d);
+		f64 best = scaling_loss(f, n, d);
+		assert_true(best < scaling_loss(f, n * 1.01, d / 1.01) && best < scaling_loss(f, n / 1.01, d * 1.01));
+		assert_true(fabs(scaling_tokens(f, n) / d - 1) < 1e-9);
+	}
+	/* Besiroglu et al. 2024 find about 20 tokens for each parameter, as Chinchilla was trained: 70 B on 1.4 T */
+	scaling_optimum(&scaling_fit[1], 6 * 70e9 * 1.4e12, 6, &n, &d);
+	assert_true(d / n > 18 && d / n < 28);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
 		cmocka_unit_test(what_limits),
+		cmocka_unit_test(the_best_size_for_a_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
