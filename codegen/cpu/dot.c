@@ -3,12 +3,14 @@
  * many rows as the register tile has; then a task is one panel of B's columns and a piece of the block's
  * rows, which is a product (product.c). Where K is cut into blocks, sums are kept in the workspace.
  *
- * Sums are taken in order of k, so neither blocks nor tasks change bits.
+ * Sums are taken in order of k, so neither blocks nor tasks change bits. Products of few rows have code of their own
+ * (thin.c).
  *
  * After Goto and van de Geijn 2008 and Van Zee and van de Geijn, BLIS, 2015. */
 #include "codegen/cpu/count.h"
 #include "codegen/cpu/kernels.h"
 #include "codegen/cpu/panel.h"
+#include "codegen/cpu/thin.h"
 
 typedef LLVMValueRef V;
 
@@ -85,12 +87,16 @@ static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 
 static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 {
+	if (dot_is_thin(k))
+		return thin_variant(k);
 	Tile t = tile_of(machine, k);
 	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
 }
 
 static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
 {
+	if (dot_is_thin(k))
+		return thin_needs(machine, k);
 	Tile t = tile_of(machine, k);
 	Division g = divide(NULL, machine, k, t);
 	u64 bytes = panel_bytes(k->compute), tile = (u64)t.rows * tile_width(t);
@@ -205,6 +211,10 @@ static void emit_multiply(Dot *d)
 
 static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
+	if (dot_is_thin(k)) {
+		thin_emit(m, k, arena, name);
+		return;
+	}
 	Body b;
 	Tile t = tile_of(m->machine, k);
 	Dot d = { .batch = range_of(k, DIM_BATCH), .kr = range_of(k, DIM_K) };

@@ -117,14 +117,17 @@ static void count_contiguous(const Kernel *k, KVal v, u32 x, u32 kd, bool *seen,
 	*along_k += in->access->stride[kd] == 1 && !(dynamic >> kd & 1);
 }
 
+bool operand_along_k(const Kernel *kernel, Arena *tmp, KVal operand, Range x, Range k)
+{
+	bool *seen = NEWN(tmp, bool, kernel->inst.n);
+	i32 along_x = 0, along_k = 0;
+	count_contiguous(kernel, operand, x.last - 1, k.last - 1, seen, &along_x, &along_k);
+	return along_k > along_x;
+}
+
 Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes)
 {
-	Packing p = { operand, x, k, width, compute, lanes, false, false };
-	bool *seen = NEWN(b->arena, bool, b->k->inst.n);
-	i32 along_x = 0, along_k = 0;
-	count_contiguous(b->k, operand, x.last - 1, k.last - 1, seen, &along_x, &along_k);
-	p.along_k = along_k > along_x;
-	return p;
+	return (Packing){ operand, x, k, width, compute, lanes, operand_along_k(b->k, b->arena, operand, x, k), false };
 }
 
 /* ---- values ---- */

@@ -57,6 +57,8 @@ typedef struct Packing {
 /* Rows that packing may write past the range of K. */
 enum { PACK_SPILL = 16 };
 
+/* Is the operand contiguous along the last dimension of k rather than that of x? */
+bool operand_along_k(const Kernel *kernel, Arena *tmp, KVal operand, Range x, Range k);
 Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes);
 /* Columns [x0, x0 + width) of `x_count`, k in [from, to), to the panel at `to_panel`, whose first row is
  * k = from. Other coordinates are set. */

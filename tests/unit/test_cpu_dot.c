@@ -103,6 +103,26 @@ static void test_batches(void **state)
 	suite_run(&s, 2);
 }
 
+/* Few rows: the matrix streamed along k and along n, with ends that are no whole vectors, chunks of columns that do
+ * not divide, every precision, batches. */
+static void test_thin(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][3] = { { 1, 64, 64 },   { 1, 65, 63 },  { 1, 700, 9 },  { 1, 3, 2000 },   { 1, 2049, 131 },
+				       { 2, 100, 100 }, { 3, 77, 201 }, { 4, 129, 65 }, { 4, 1000, 257 }, { 1, 2, 70000 } };
+	for (u32 i = 0; i < COUNT(size); i++)
+		for (u32 t = 0; t < 4; t++)
+			plain(&s, i % 3 == 0 ? 3 : 0, size[i][0], size[i][1], size[i][2], t);
+	static const DType from[] = { DT_bf16, DT_f16, DT_f32 }, compute[] = { DT_bf16, DT_f16, DT_bf16 };
+	for (u32 i = 0; i < COUNT(from); i++)
+		for (u32 t = 0; t < 4; t++) {
+			Dot d = dot_kernel(&s, "narrow", 0, 1 + i, 90, 150, t, from[i], compute[i]);
+			finish(&s, &d, i == 1 ? DT_bf16 : DT_f32);
+		}
+	suite_run(&s, 11);
+}
+
 /* K and the packed operand in several blocks, tasks of several pieces of rows. */
 static void test_blocks(void **state)
 {
@@ -349,7 +369,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
-		cmocka_unit_test(test_pairs_code),
+		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

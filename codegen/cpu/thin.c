@@ -1,0 +1,317 @@
+/* codegen/cpu/thin.c: DOT kernels with few rows, as decoding has them: one to four rows x times a matrix that is read
+ * once, at the speed of memory. Nothing of the matrix is packed: it is streamed as it lies, by whole rows.
+ *
+ * A task has some columns n of the result. It first evaluates the rows of x into scratch. Where the matrix is
+ * contiguous along k, each column is a sum in lanes, which are added by a fixed tree; where it is contiguous along n
+ * (one row of x alone), some rows of the matrix at a time are added to the columns' sums, in order of k. The body
+ * then sees the sums, as behind any product. Which task has a column does not change its sum.
+ *
+ * That such products are bound by the bytes of the matrix is the roofline model's (Williams et al. 2009). */
+#include "codegen/cpu/thin.h"
+#include "codegen/cpu/kernels.h"
+
+typedef LLVMValueRef V;
+
+enum {
+	ROWS = 4,         /* of x, at most */
+	SUMS = 8,         /* vectors of sums at once */
+	STREAMS = 8,      /* rows of the matrix at once, where they are added to columns */
+	LONGEST = 1 << 16 /* k: all of x must fit the scratch */
+};
+
+typedef struct Thin {
+	Body *b;
+	Range batch, mr, nr, kr;
+	u32 rows;
+	bool along_k;
+	Tile t;          /* of a panel of results */
+	Count N, K, B;
+	Count padded;    /* K, to whole vectors */
+	Count chunk, chunks; /* columns of a task; tasks of a batch item */
+	Product p;       /* for its results */
+	V x, sums;       /* in scratch */
+	V n0, n1;
+} Thin;
+
+static bool contiguous_along_k(const Kernel *k)
+{
+	Arena tmp = ARENA("thin");
+	bool along = operand_along_k(k, &tmp, k->operand[1], range_of(k, DIM_N), range_of(k, DIM_K));
+	arena_free(&tmp);
+	return along;
+}
+
+bool dot_is_thin(const Kernel *k)
+{
+	Range m = range_of(k, DIM_M), n = range_of(k, DIM_N), kr = range_of(k, DIM_K);
+	i64 rows = range_count(k, m), sum = range_count(k, kr);
+	bool fits = rows >= 1 && rows <= ROWS && k->compute != DT_f64 && kr.last - kr.first == 1 && n.first < n.last &&
+		    sum <= LONGEST && sum * range_count(k, n) >= 1024;
+	return fits && (rows == 1 || contiguous_along_k(k));
+}
+
+static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
+{
+	CpuModule *m = b ? b->m : NULL;
+	Thin x = { .b = b, .batch = range_of(k, DIM_BATCH), .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
+		   .kr = range_of(k, DIM_K), .rows = (u32)range_count(k, range_of(k, DIM_M)), .along_k = contiguous_along_k(k) };
+	x.t = (Tile){ x.rows, x.along_k ? 2 : 4, machine->lanes, DT_f32, false };
+	x.B = count_extent(b, k, x.batch.first, x.batch.last);
+	x.N = count_extent(b, k, x.nr.first, x.nr.last);
+	x.K = count_extent(b, k, x.kr.first, x.kr.last);
+	x.padded = count_round(m, x.K, 16);
+	Count pieces = count_of(m, (x.along_k ? 4 : 2) * (i64)machine->cores);
+	x.chunk = count_round(m, count_max(m, count_div_up(m, x.N, pieces), count_of(m, x.along_k ? 1 : 64)), tile_width(x.t));
+	x.chunks = count_div_up(m, x.N, x.chunk);
+	return x;
+}
+
+u64 thin_variant(const Kernel *k)
+{
+	return (u64)1 << 63 | (u64)range_count(k, range_of(k, DIM_M));
+}
+
+LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k)
+{
+	Thin x = thin_make(NULL, machine, k);
+	i64 sums = x.along_k ? x.rows * tile_width(x.t) : x.chunk.n + tile_width(x.t);
+	return (LaunchNeeds){ .tasks = { x.B.n * x.chunks.n }, .nphase = 1,
+			      .thread_scratch = (u64)(x.rows * x.padded.n + sums) * sizeof(f32) + 64 };
+}
+
+/* ---- code ---- */
+
+static V at(const Thin *x, V base, V index)
+{
+	return cpu_at(x->b->m, x->b->m->f32, base, index);
+}
+
+/* An operand at the current coordinates, in lanes along k or n, as products are taken of it. */
+static V value(const Thin *x, u32 operand)
+{
+	Body *b = x->b;
+	KVal v = b->k->operand[operand];
+	return simd_convert(&b->lanes, (DType)b->k->inst.v[v.i].dtype, b->k->compute, body_vector(b, v));
+}
+
+static void evaluate_rows(const Thin *x)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	u32 kd = x->kr.first;
+	for (u32 r = 0; r < x->rows; r++) {
+		u32 mark = body_mark(b);
+		body_unflatten(b, x->mr.first, x->mr.last, cpu_i64(m, r));
+		V row = at(x, x->x, cpu_mul(m, x->padded.v, cpu_i64(m, r)));
+		CpuLoop k = { 0 };
+		cpu_loop_begin(m, &k, cpu_i64(m, 0), x->K.v, cpu_i64(m, b->lanes.lanes), 0, NULL);
+		u32 inner = body_mark(b);
+		b->vector_dim = kd;
+		b->coord[kd] = k.index;
+		b->mask = simd_mask(&b->lanes, cpu_sub(m, x->K.v, k.index));
+		V v = simd_select(&b->lanes, b->mask, value(x, 0), simd_f32(&b->lanes, 0));
+		simd_store(&b->lanes, DT_f32, v, at(x, row, k.index), 0);
+		b->mask = NULL;
+		b->vector_dim = NONE;
+		body_release(b, inner);
+		k.unroll = 1;
+		cpu_loop_end(m, &k, NULL);
+		body_release(b, mark);
+	}
+}
+
+/* ---- the matrix contiguous along k ---- */
+
+/* sum[r * n + u] of row r takes the u-th vector of n from k on; `mask`: lanes before the end of k, or NULL. */
+static void add_products(const Thin *x, V k, u32 n, u32 stride, V mask, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	for (u32 u = 0; u < n; u++) {
+		V from = cpu_add(m, k, cpu_i64(m, u * b->lanes.lanes));
+		u32 mark = body_mark(b);
+		b->coord[x->kr.first] = from;
+		b->mask = mask;
+		V w = value(x, 1);
+		if (mask)
+			w = simd_select(&b->lanes, mask, w, simd_f32(&b->lanes, 0));
+		b->mask = NULL;
+		body_release(b, mark);
+		for (u32 r = 0; r < x->rows; r++) {
+			V index = cpu_add(m, cpu_mul(m, x->padded.v, cpu_i64(m, r)), from);
+			V left = simd_load(&b->lanes, DT_f32, at(x, x->x, index), 0);
+			sum[r * stride + u] = simd_multiply_add(&b->lanes, left, w, sum[r * stride + u]);
+		}
+	}
+}
+
+/* The sums of one column, to `to` and a panel's row further for each row of x. */
+static void emit_column(const Thin *x, V to)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	u32 n = SUMS / x->rows, all = n * x->rows;
+	V sum[SUMS], zero = cpu_i64(m, 0), step = cpu_i64(m, n * b->lanes.lanes);
+	for (u32 i = 0; i < all; i++)
+		sum[i] = simd_f32(&b->lanes, 0);
+	b->vector_dim = x->kr.first;
+	V whole = cpu_mul(m, cpu_div(m, x->K.v, step), step);
+	CpuLoop k = { 0 };
+	cpu_loop_begin(m, &k, zero, whole, step, all, sum);
+	for (u32 i = 0; i < all; i++)
+		sum[i] = k.carried[i];
+	add_products(x, k.index, n, n, NULL, sum);
+	k.unroll = 1;
+	cpu_loop_end(m, &k, sum);
+	for (u32 i = 0; i < all; i++)
+		sum[i] = k.carried[i];
+	CpuLoop rest = { 0 };
+	cpu_loop_begin(m, &rest, whole, x->K.v, cpu_i64(m, b->lanes.lanes), all, sum);
+	for (u32 i = 0; i < all; i++)
+		sum[i] = rest.carried[i];
+	add_products(x, rest.index, 1, n, simd_mask(&b->lanes, cpu_sub(m, x->K.v, rest.index)), sum);
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, sum);
+	b->vector_dim = NONE;
+	for (u32 r = 0; r < x->rows; r++) {
+		V *s = &rest.carried[r * n];
+		for (u32 half = n / 2; half > 0; half /= 2)
+			for (u32 i = 0; i < half; i++)
+				s[i] = simd_add(&b->lanes, s[i], s[i + half]);
+		simd_store(&b->one, DT_f32, simd_reduce_add(&b->lanes, s[0]), at(x, to, cpu_i64(m, r * tile_width(x->t))), 0);
+	}
+}
+
+/* The body on a panel of columns from n on, whose sums are at `tile`. */
+static void emit_results(Thin *x, V n, V tile)
+{
+	CpuModule *m = x->b->m;
+	Strip strip;
+	strip_make(x->b, &strip, x->nr, n, x->N.v, x->t.vectors, x->t.lanes);
+	x->p.n0 = n;
+	product_results(&x->p, &strip, cpu_i64(m, 0), cpu_i64(m, 0), cpu_i64(m, x->rows), tile);
+}
+
+static void emit_along_k(Thin *x)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	V width = cpu_i64(m, tile_width(x->t));
+	CpuLoop panel = { 0 }, column = { 0 };
+	cpu_loop_begin(m, &panel, x->n0, x->n1, width, 0, NULL);
+	u32 mark = body_mark(b);
+	cpu_loop_begin(m, &column, panel.index, cpu_min(m, x->n1, cpu_add(m, panel.index, width)), cpu_i64(m, 1), 0, NULL);
+	u32 inner = body_mark(b);
+	body_unflatten(b, x->nr.first, x->nr.last, column.index);
+	emit_column(x, at(x, x->sums, cpu_sub(m, column.index, panel.index)));
+	body_release(b, inner);
+	column.unroll = 1;
+	cpu_loop_end(m, &column, NULL);
+	emit_results(x, panel.index, x->sums);
+	body_release(b, mark);
+	panel.unroll = 1;
+	cpu_loop_end(m, &panel, NULL);
+}
+
+/* ---- the matrix contiguous along n ---- */
+
+/* Rows k, k + 1, ... of the matrix, each times its element of x, added to the columns' sums; `mask`: NULL, or the
+ * lanes before the end of the run. */
+static void add_rows(const Thin *x, V k, u32 streams, const V *left, V n, V base, V mask)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	V to = at(x, x->sums, cpu_sub(m, n, x->n0)), sum = simd_load(&b->lanes, DT_f32, to, 0);
+	b->coord[x->nr.last - 1] = cpu_sub(m, n, base);
+	b->mask = mask;
+	for (u32 i = 0; i < streams; i++) {
+		u32 mark = body_mark(b);
+		b->coord[x->kr.first] = cpu_add(m, k, cpu_i64(m, i));
+		sum = simd_multiply_add(&b->lanes, left[i], value(x, 1), sum);
+		body_release(b, mark);
+	}
+	b->mask = NULL;
+	if (mask)
+		simd_store_masked(&b->lanes, DT_f32, sum, to, 0, mask);
+	else
+		simd_store(&b->lanes, DT_f32, sum, to, 0);
+}
+
+static void emit_streams(const Thin *x, V from, V end, u32 streams)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	V lanes = cpu_i64(m, b->lanes.lanes), left[STREAMS];
+	CpuLoop k = { 0 };
+	cpu_loop_begin(m, &k, from, end, cpu_i64(m, streams), 0, NULL);
+	u32 mark = body_mark(b);
+	for (u32 i = 0; i < streams; i++)
+		left[i] = simd_load_splat(&b->lanes, DT_f32, at(x, x->x, cpu_add(m, k.index, cpu_i64(m, i))));
+	Run run = { 0 };
+	run_begin(b, &run, x->nr, x->n0, x->n1);
+	b->vector_dim = x->nr.last - 1;
+	V count = cpu_sub(m, run.end, run.begin), whole = cpu_add(m, run.begin, cpu_mul(m, cpu_div(m, count, lanes), lanes));
+	CpuLoop n = { 0 }, rest = { 0 };
+	cpu_loop_begin(m, &n, run.begin, whole, lanes, 0, NULL);
+	add_rows(x, k.index, streams, left, n.index, run.base, NULL);
+	n.unroll = 2;
+	cpu_loop_end(m, &n, NULL);
+	cpu_loop_begin(m, &rest, whole, run.end, lanes, 0, NULL);
+	add_rows(x, k.index, streams, left, rest.index, run.base, simd_mask(&b->lanes, cpu_sub(m, run.end, rest.index)));
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, NULL);
+	b->vector_dim = NONE;
+	run_end(b, &run);
+	body_release(b, mark);
+	k.unroll = 1;
+	cpu_loop_end(m, &k, NULL);
+}
+
+static void emit_along_n(Thin *x)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	V zero = cpu_i64(m, 0), lanes = cpu_i64(m, b->lanes.lanes), count = cpu_sub(m, x->n1, x->n0);
+	CpuLoop clear = { 0 }, panel = { 0 };
+	cpu_loop_begin(m, &clear, zero, count, lanes, 0, NULL);
+	simd_store(&b->lanes, DT_f32, simd_f32(&b->lanes, 0), at(x, x->sums, clear.index), 0);
+	cpu_loop_end(m, &clear, NULL);
+	body_unflatten(b, x->mr.first, x->mr.last, zero);
+	V streams = cpu_i64(m, STREAMS), whole = cpu_mul(m, cpu_div(m, x->K.v, streams), streams);
+	emit_streams(x, zero, whole, STREAMS);
+	emit_streams(x, whole, x->K.v, 1);
+	cpu_loop_begin(m, &panel, x->n0, x->n1, cpu_i64(m, tile_width(x->t)), 0, NULL);
+	u32 mark = body_mark(b);
+	emit_results(x, panel.index, at(x, x->sums, cpu_sub(m, panel.index, x->n0)));
+	body_release(b, mark);
+	panel.unroll = 1;
+	cpu_loop_end(m, &panel, NULL);
+}
+
+void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	Body b;
+	body_begin(&b, m, k, arena, name);
+	b.lanes.lanes = m->machine->lanes;
+	Thin x = thin_make(&b, m->machine, k);
+	x.p = (Product){ .b = &b, .t = x.t, .mr = x.mr, .nr = x.nr, .outer = range_mask(x.batch), .N = x.N.v };
+	x.x = b.scratch;
+	x.sums = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
+	body_hoist(&b, 0, NULL);
+	CpuLoop task = { 0 };
+	cpu_loop_begin(m, &task, b.begin, b.end, cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(&b);
+	body_unflatten(&b, x.batch.first, x.batch.last, cpu_div(m, task.index, x.chunks.v));
+	body_hoist(&b, range_mask(x.batch), NULL);
+	x.n0 = cpu_mul(m, cpu_rem(m, task.index, x.chunks.v), x.chunk.v);
+	x.n1 = cpu_min(m, x.N.v, cpu_add(m, x.n0, x.chunk.v));
+	evaluate_rows(&x);
+	if (x.along_k)
+		emit_along_k(&x);
+	else
+		emit_along_n(&x);
+	body_release(&b, mark);
+	task.unroll = 1;
+	cpu_loop_end(m, &task, NULL);
+	body_end(&b);
+}

@@ -1,0 +1,14 @@
+/* codegen/cpu/thin.h: DOT kernels with few rows: see thin.c. */
+#ifndef PL_CPU_THIN_H
+#define PL_CPU_THIN_H
+#include "codegen/cpu/count.h"
+#include "codegen/cpu/panel.h"
+#include "ir/target.h"
+
+/* Is the product one of few rows, which is not worth packing? Then these stand for what dot.c does. */
+bool dot_is_thin(const Kernel *k);
+u64 thin_variant(const Kernel *k);
+LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k);
+void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name);
+
+#endif
