@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-_Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_CACHE == (int)BUFFER_CACHE,
+_Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_MESH == (int)BUFFER_MESH,
 	       "PackageBufferKind has the order of BufferKind");
 _Static_assert((int)PACKAGE_B1 == (int)DT_b1 && (int)PACKAGE_I64 == (int)DT_i64 && (int)PACKAGE_BF16 == (int)DT_bf16 &&
 		       (int)PACKAGE_F64 == (int)DT_f64 && (int)PACKAGE_F64 + 1 == (int)DTYPES,

@@ -40,7 +40,8 @@ typedef enum PackageBufferKind { /* ORDER as BufferKind of ir/graph.h */
 	PACKAGE_STATE,
 	PACKAGE_GRADIENT,
 	PACKAGE_COUNTER,
-	PACKAGE_CACHE
+	PACKAGE_CACHE,
+	PACKAGE_MESH
 } PackageBufferKind;
 
 typedef struct PackageBuffer {

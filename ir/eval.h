@@ -35,4 +35,9 @@ void eval_graph(Arena *a, const Graph *g, const Tensor *source, Tensor *result, 
 void eval_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *input, Tensor *buffer,
 		Tensor *result, EvalOptions options);
 
+/* The same of a partitioned program, on all devices of its mesh at once: input[r], buffer[r] and result[r] are device
+ * r's. */
+void eval_mesh_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *const *input, Tensor *const *buffer,
+		     Tensor *const *result, EvalOptions options);
+
 #endif

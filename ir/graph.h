@@ -62,6 +62,7 @@ typedef enum BufferKind {
 	BUFFER_GRADIENT,    /* accumulated over micro-steps */
 	BUFFER_COUNTER,     /* step, seed, counts of the loss */
 	BUFFER_CACHE,       /* keys and values of decoding */
+	BUFFER_MESH,        /* the device's coordinate along a mesh axis: who runs it writes it once */
 	BUFFER_KINDS
 } BufferKind;
 extern const char *const buffer_kind_name[BUFFER_KINDS];
@@ -73,6 +74,7 @@ typedef struct Buffer {
 	const Axis *axis;   /* [rank] */
 	u32 of;             /* the parameter that a state or gradient belongs to, or NONE */
 	bool frozen;        /* a parameter that training leaves alone */
+	const char *split;  /* how the whole lies over the mesh (ir/shard.h: places_text), or NULL; `type` is local */
 	Loc loc;
 	const char *scope;
 } Buffer;
@@ -94,10 +96,22 @@ typedef struct FactInfo {
 } FactInfo;
 extern const FactInfo fact_info[FACTS];
 
+/* Devices by name: { data = 4, tensor = 2 }. The last axis is the one along which ranks count up. */
+typedef struct MeshAxis {
+	const char *name; /* interned */
+	u32 size;
+} MeshAxis;
+enum { MESH_AXES = 6 };
+typedef struct Mesh {
+	u32 n; /* 0: one device */
+	MeshAxis *axis;
+} Mesh;
+
 typedef struct Program {
 	Arena *arena;
 	Ir *ir;
 	const char *name;   /* of the model */
+	Mesh mesh;          /* over which it was partitioned: every entry is then one device's part */
 	VEC(Buffer) buffer; /* grows by program_buffer() alone */
 	Map buffer_at;      /* name -> index */
 	VEC(Graph *) entry;

@@ -103,7 +103,7 @@ u64 program_hash(const Program *p)
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
 		h = mix_type(mix_text(h, b->name), b->type);
-		h = mix(mix(mix_text(h, buffer_kind_name[b->kind]), b->of), b->frozen);
+		h = mix_text(mix(mix(mix_text(h, buffer_kind_name[b->kind]), b->of), b->frozen), b->split);
 	}
 	h = mix(h, p->entry.n);
 	for (u32 i = 0; i < p->entry.n; i++)

@@ -13,6 +13,7 @@ enum {
 	T_NOGRAD = 4,
 	T_RANDOM = 8,
 	T_WHOLE = 16,
+	T_COLLECTIVE = 32,
 };
 
 typedef enum OpKind { EW, PRIM, COMP } OpKind;
@@ -113,7 +114,8 @@ typedef struct Cost {
  * up to t; WINDOW: the last few up to t; MIXING: any. NOT_THERE: the operand has no such axis. */
 typedef enum Along { ALONG_NOT_THERE, ALONG_POINTWISE, ALONG_WINDOW, ALONG_CAUSAL, ALONG_MIXING } Along;
 
-struct Random; /* ir/sample.h */
+struct Random;    /* ir/sample.h */
+struct ShardRule; /* ir/shard.h */
 
 typedef struct OpDef {
 	/* Result types and axis classes from operands and attributes; false with infer_fail. Every op. */
@@ -130,6 +132,10 @@ typedef struct OpDef {
 	Cost (*cost)(const Graph *g, const Node *n);
 	/* In f64, slow and plain: the definition of the op. COMP ops may leave it to expand. */
 	void (*eval)(EvalCx *cx);
+	/* T_COLLECTIVE: of all devices of a group at once: cx[n], in order of their coordinates. */
+	void (*eval_group)(EvalCx *cx, u32 n);
+	/* How the node may be divided over devices: appends labels (ir/shard.h). NULL: it runs whole on each. */
+	void (*shard)(struct ShardRule *r);
 	/* Of operand `in` for dimension `d` of result 0. NULL: from the axis classes (see along.h). */
 	Along (*along)(const Graph *g, const Node *n, u32 in, u32 d);
 	/* A random valid use for the tests made from the table: makes its own inputs in b->g. */

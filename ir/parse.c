@@ -266,12 +266,18 @@ static bool buffer_statement(Parser *p)
 		b.kind++;
 	if (b.kind == BUFFER_KINDS)
 		return scan_unexpected(
-			&p->s, "what the buffer is: parameter, state, gradient, counter or cache");
+			&p->s, "what the buffer is: parameter, state, gradient, counter, cache or mesh");
 	p->s.p += kind.n;
 	b.frozen = scan_accept_word(&p->s, "frozen");
 	if (scan_accept_word(&p->s, "of"))
 		if (!scan_expect(&p->s, '@') || !scan_name(&p->s, "the name of a buffer", &of))
 			return false;
+	if (scan_accept_word(&p->s, "split")) {
+		Str split;
+		if (!scan_expect(&p->s, '"') || !scan_quoted(&p->s, &split))
+			return false;
+		b.split = intern(&p->s.ir->names, split);
+	}
 	if (!read_place(p, &b.loc, &b.scope) || !scan_end_line(&p->s))
 		return false;
 	b.axis = COPYN(p->program->arena, Axis, axis, b.type->rank);
@@ -742,18 +748,34 @@ static bool facts_statement(Parser *p)
 	return true;
 }
 
+static bool mesh_statement(Parser *p)
+{
+	VEC(MeshAxis) axis = { 0 };
+	do {
+		MeshAxis a;
+		i64 size;
+		if (!scan_name(&p->s, "the name of a mesh axis", &a.name) || !scan_expect(&p->s, '=') ||
+		    !scan_integer(&p->s, 1, 1 << 20, "how many devices", &size))
+			return false;
+		a.size = (u32)size;
+		VEC_PUSH(p->program->arena, &axis, a);
+	} while (scan_accept(&p->s, ',') && axis.n < MESH_AXES);
+	p->program->mesh = (Mesh){ axis.n, axis.v };
+	return scan_end_line(&p->s);
+}
+
 /* The order of rows, and what happens when the last of a kind was read. */
 static bool enter_stage(Parser *p, int stage, const char *what, Loc loc)
 {
 	if (stage < p->stage)
 		return diag_error(
 			p->s.ir->diag, E0700, loc,
-			"%s stands too late: the order is program, facts, source, axis, buffer, "
-			"entry",
+			"%s stands too late: the order is program, facts, mesh, source, axis, "
+			"buffer, entry",
 			what);
-	if (p->stage <= 3 && stage > 3)
-		set_factors(p);
 	if (p->stage <= 4 && stage > 4)
+		set_factors(p);
+	if (p->stage <= 5 && stage > 5)
 		set_owners(p);
 	p->stage = stage;
 	return true;
@@ -765,9 +787,9 @@ static bool statement(Parser *p)
 		const char *word;
 		bool (*read)(Parser *p);
 	} rows[] = {
-		{ "facts", facts_statement }, { "source", source_statement },
-		{ "axis", axis_statement },   { "buffer", buffer_statement },
-		{ "entry", entry_statement },
+		{ "facts", facts_statement },	{ "mesh", mesh_statement },
+		{ "source", source_statement }, { "axis", axis_statement },
+		{ "buffer", buffer_statement }, { "entry", entry_statement },
 	};
 	for (u32 i = 0; i < COUNT(rows); i++) {
 		const char *from = p->s.p;
@@ -775,7 +797,7 @@ static bool statement(Parser *p)
 			return enter_stage(p, (int)i + 1, rows[i].word, scan_since(&p->s, from)) &&
 			       rows[i].read(p);
 	}
-	return scan_unexpected(&p->s, "'facts', 'source', 'axis', 'buffer' or 'entry'");
+	return scan_unexpected(&p->s, "'facts', 'mesh', 'source', 'axis', 'buffer' or 'entry'");
 }
 
 Program *program_parse(Arena *arena, Ir *ir, Str text, u16 file)
@@ -799,7 +821,7 @@ Program *program_parse(Arena *arena, Ir *ir, Str text, u16 file)
 	p.places.program = scan_since(&p.s, from);
 	for (scan_skip_line(&p.s); scan_next_line(&p.s); scan_skip_line(&p.s))
 		statement(&p);
-	enter_stage(&p, 6, "", (Loc){ 0 });
+	enter_stage(&p, 7, "", (Loc){ 0 });
 	if (ir->diag->nerror == errors)
 		program_verify_placed(p.program, ir->diag, &p.places);
 	arena_free(&p.s.tmp);

@@ -313,6 +313,10 @@ static void put_buffer(Printer *p, const Program *program, const Buffer *b)
 		buf_put(p->to, STR(" of @"));
 		text_word(p->to, str_of(program->buffer.v[b->of].name));
 	}
+	if (b->split) {
+		buf_put(p->to, STR(" split "));
+		text_quote(p->to, str_of(b->split));
+	}
 	put_place(p, b->loc);
 	put_scope(p, b->scope);
 	buf_char(p->to, '\n');
@@ -357,6 +361,11 @@ static void put_program(Printer *p, const Program *program)
 			if (program->facts & 1u << i)
 				buf_printf(p->to, " %s", fact_info[i].name);
 		buf_char(p->to, '\n');
+	}
+	for (u32 i = 0; i < program->mesh.n; i++) {
+		buf_put(p->to, i ? STR(", ") : STR("mesh "));
+		text_word(p->to, str_of(program->mesh.axis[i].name));
+		buf_printf(p->to, " = %u%s", program->mesh.axis[i].size, i + 1 == program->mesh.n ? "\n" : "");
 	}
 	for (u32 i = 0; i < p->path.n; i++) {
 		buf_printf(p->to, "source %u ", i);

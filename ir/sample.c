@@ -41,6 +41,8 @@ DType random_float(Random *r)
 
 Dim random_extent(Random *r, Builder *b)
 {
+	if (r->powers)
+		return dim_number(b->g->ir, 1ll << random_int(r, random_chance(r, 0.2) ? 0 : 1, 3));
 	return dim_number(b->g->ir, random_chance(r, 0.2) ? 1 : random_int(r, 2, 5));
 }
 

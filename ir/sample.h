@@ -20,6 +20,7 @@ typedef struct SampleInput {
 typedef struct Random {
 	u64 state;
 	Arena *arena;
+	bool powers; /* extents are powers of two up to 8, which divide over devices */
 	VEC(SampleInput) input; /* in the order made: that of the graph's input nodes */
 } Random;
 

@@ -1,9 +1,13 @@
 /* passes/check_eval.c: see check_eval.h. An input's values follow from its name alone, so that both
  * programs get the same; integers are small and not negative, so that they serve as indices, and
- * floats of optimizer state are positive, so that roots of second moments are numbers. */
+ * floats of optimizer state are positive, so that roots of second moments are numbers.
+ *
+ * A partitioned program is evaluated on all devices of its mesh: each gets its part of the same whole values (of a
+ * partial one, a share), and what they give is put together again; where devices disagree, it is NaN. */
 #include "passes/check_eval.h"
 #include "ir/eval.h"
 #include "ir/sample.h"
+#include "ir/shard.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,31 +33,191 @@ static void fill(Tensor *t, const char *name, bool positive)
 	}
 }
 
-static Tensor *buffers_of(Arena *tmp, const Program *p)
+/* ---- wholes and parts ---- */
+
+/* The whole of which `local` is a part. */
+static Tensor whole_of(Arena *tmp, const Mesh *mesh, const Place *place, const Type *local)
 {
-	Tensor *t = NEWN(tmp, Tensor, p->buffer.n);
-	for (u32 i = 0; i < p->buffer.n; i++) {
-		t[i] = tensor_new(tmp, p->buffer.v[i].type);
-		fill(&t[i], p->buffer.v[i].name, p->buffer.v[i].kind == BUFFER_STATE);
+	Tensor t = { .dtype = local->dtype, .rank = local->rank, .n = 1 };
+	for (u32 d = 0; d < t.rank; d++) {
+		t.dim[d] = type_extent(local, d);
+		for (u32 m = 0; m < mesh->n; m++)
+			if (place[m].kind == PLACE_SPLIT && place[m].dim == d)
+				t.dim[d] *= mesh->axis[m].size;
+		t.n *= t.dim[d];
+	}
+	t.data = NEWN(tmp, f64, t.n);
+	return t;
+}
+
+/* A device's part, and the digits of each dimension from the outermost on: block `at` of `parts`, of `behind` each. */
+typedef struct Part {
+	const Mesh *mesh;
+	const Place *place;
+	const Tensor *whole, *part;
+	u32 rank, n[MAX_RANK];
+	struct {
+		i64 outer, parts, at, behind;
+	} digit[MAX_RANK][MESH_AXES];
+} Part;
+
+static Part part_new(const Mesh *mesh, const Place *place, const Tensor *whole, const Tensor *part, u32 rank)
+{
+	Part x = { .mesh = mesh, .place = place, .whole = whole, .part = part, .rank = rank };
+	for (u32 m = 0; m < mesh->n; m++) {
+		if (place[m].kind != PLACE_SPLIT)
+			continue;
+		u32 d = place[m].dim, at = x.n[d]++;
+		for (; at > 0 && x.digit[d][at - 1].outer > place[m].outer; at--)
+			x.digit[d][at] = x.digit[d][at - 1];
+		x.digit[d][at].outer = place[m].outer;
+		x.digit[d][at].parts = mesh->axis[m].size;
+		x.digit[d][at].at = mesh_coordinate(mesh, rank, m);
+	}
+	for (u32 d = 0; d < part->rank; d++) {
+		i64 later = 1; /* what digits behind this one will put in is not there yet */
+		for (u32 k = x.n[d]; k-- > 0;) {
+			x.digit[d][k].behind = whole->dim[d] / (x.digit[d][k].outer * x.digit[d][k].parts) / later;
+			later *= x.digit[d][k].parts;
+		}
+	}
+	return x;
+}
+
+static i64 whole_index(const Part *x, i64 at)
+{
+	i64 index = 0, stride = 1;
+	for (u32 d = x->part->rank; d-- > 0;) {
+		i64 i = at % x->part->dim[d], extent = x->whole->dim[d];
+		at /= x->part->dim[d];
+		for (u32 k = 0; k < x->n[d]; k++) {
+			i64 behind = x->digit[d][k].behind;
+			i = (i / behind * x->digit[d][k].parts + x->digit[d][k].at) * behind + i % behind;
+		}
+		index += i * stride;
+		stride *= extent;
+	}
+	return index;
+}
+
+/* A device's share of a partial value: the first has what the others lack. */
+static f64 share(const Part *x, f64 value)
+{
+	for (u32 m = 0; m < x->mesh->n; m++) {
+		if (x->place[m].kind != PLACE_PARTIAL)
+			continue;
+		u32 c = mesh_coordinate(x->mesh, x->rank, m), n = x->mesh->axis[m].size;
+		value = c ? value * 0.5 * c : value * (1 - 0.25 * (n - 1) * n);
+	}
+	return value;
+}
+
+static Tensor part_of(Arena *tmp, const Mesh *mesh, const Place *place, const Type *local, const Tensor *whole, u32 rank)
+{
+	Tensor t = tensor_new(tmp, local);
+	Part x = part_new(mesh, place, whole, &t, rank);
+	for (i64 i = 0; i < t.n; i++)
+		t.data[i] = share(&x, whole->data[whole_index(&x, i)]);
+	return t;
+}
+
+/* The whole again: parts of a sum are added, copies must be equal. */
+static Tensor assembled(Arena *tmp, const Mesh *mesh, const Place *place, const Type *local, const Tensor *const *part)
+{
+	Tensor t = whole_of(tmp, mesh, place, local);
+	for (u32 r = 0; r < mesh_devices(mesh); r++) {
+		Part x = part_new(mesh, place, &t, part[r], r);
+		bool copy = false;
+		for (u32 m = 0; m < mesh->n; m++)
+			copy |= place[m].kind == PLACE_WHOLE && mesh_coordinate(mesh, r, m);
+		for (i64 i = 0; i < part[r]->n; i++) {
+			f64 *to = &t.data[whole_index(&x, i)], from = part[r]->data[i];
+			if (!copy)
+				*to += from;
+		}
+	}
+	for (u32 r = 0; r < mesh_devices(mesh); r++) {
+		bool partial = false;
+		for (u32 m = 0; m < mesh->n; m++)
+			partial |= place[m].kind == PLACE_PARTIAL;
+		Part x = part_new(mesh, place, &t, part[r], r);
+		for (i64 i = 0; i < part[r]->n && !partial; i++) {
+			f64 *to = &t.data[whole_index(&x, i)], from = part[r]->data[i];
+			if (*to != from && !(isnan(*to) && isnan(from)))
+				*to = NAN;
+		}
 	}
 	return t;
 }
 
-static Tensor *results_of(Arena *tmp, const Program *p, const Graph *g)
+static void places_of(const Program *p, const char *split, Place place[MESH_AXES])
+{
+	if (!places_read(&p->mesh, split, place))
+		NEVER("a program's split that cannot be read");
+}
+
+/* Device `rank`'s buffers. */
+static Tensor *buffers_of(Arena *tmp, const Program *p, u32 rank)
+{
+	Tensor *t = NEWN(tmp, Tensor, p->buffer.n);
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		Place place[MESH_AXES];
+		places_of(p, b->split, place);
+		Tensor whole = whole_of(tmp, &p->mesh, place, b->type);
+		fill(&whole, b->name, b->kind == BUFFER_STATE);
+		t[i] = part_of(tmp, &p->mesh, place, b->type, &whole, rank);
+		for (u32 m = 0; m < p->mesh.n && b->kind == BUFFER_MESH; m++)
+			if (mesh_buffer(p->ir, p->mesh.axis[m].name) == b->name)
+				t[i].data[0] = mesh_coordinate(&p->mesh, rank, m);
+	}
+	return t;
+}
+
+static Tensor *inputs_of(Arena *tmp, const Program *p, const Graph *g, u32 rank)
 {
 	u32 n = graph_sources(g, NULL), ninput = 0;
 	const Node **source = NEWN(tmp, const Node *, n);
 	graph_sources(g, source);
-	Tensor *input = NEWN(tmp, Tensor, n), *result = NEWN(tmp, Tensor, g->result.n);
+	Tensor *input = NEWN(tmp, Tensor, n);
 	for (u32 i = 0; i < n; i++) {
 		if (source[i]->op != OP_input)
 			continue;
-		input[ninput] = tensor_new(tmp, val_type(g, source[i]->out));
-		fill(&input[ninput++], ATTR(source[i], input)->name, false);
+		const Type *t = val_type(g, source[i]->out);
+		Place place[MESH_AXES];
+		places_of(p, ATTR(source[i], input)->split, place);
+		Tensor whole = whole_of(tmp, &p->mesh, place, t);
+		fill(&whole, ATTR(source[i], input)->name, false);
+		input[ninput++] = part_of(tmp, &p->mesh, place, t, &whole, rank);
 	}
-	eval_entry(tmp, p, g, input, buffers_of(tmp, p), result, (EvalOptions){ .round = false });
-	return result;
+	return input;
 }
+
+/* The entry's results, whole. */
+static Tensor *results_of(Arena *tmp, const Program *p, const Graph *g)
+{
+	u32 ranks = mesh_devices(&p->mesh);
+	const Tensor **input = NEWN(tmp, const Tensor *, ranks), **part = NEWN(tmp, const Tensor *, ranks);
+	Tensor **buffer = NEWN(tmp, Tensor *, ranks), **result = NEWN(tmp, Tensor *, ranks);
+	for (u32 r = 0; r < ranks; r++) {
+		input[r] = inputs_of(tmp, p, g, r);
+		buffer[r] = buffers_of(tmp, p, r);
+		result[r] = NEWN(tmp, Tensor, g->result.n + 1);
+	}
+	eval_mesh_entry(tmp, p, g, input, buffer, result, (EvalOptions){ .round = false });
+	Tensor *whole = NEWN(tmp, Tensor, g->result.n + 1);
+	for (u32 i = 0; i < g->result.n; i++) {
+		const Result *r = &g->result.v[i];
+		Place place[MESH_AXES];
+		places_of(p, r->buffer == NONE ? NULL : p->buffer.v[r->buffer].split, place);
+		for (u32 k = 0; k < ranks; k++)
+			part[k] = &result[k][i];
+		whole[i] = assembled(tmp, &p->mesh, place, val_type(g, r->value), part);
+	}
+	return whole;
+}
+
+/* ---- comparing ---- */
 
 /* Relative to the largest magnitude of the tensor. The evaluator rounds floats where a cast says so
  * and nowhere else; a constant that was folded has been rounded to its type. */
@@ -70,7 +234,8 @@ static f64 tolerance(const Graph *g, DType result)
 	return dtype_is_float(result) ? most : 0;
 }
 
-static bool agree(const Tensor *a, const Tensor *b, f64 within, i64 *at)
+/* `parts`: one of them is made of parts, where what is infinite may be NaN: zero for what others have, times infinity. */
+static bool agree(const Tensor *a, const Tensor *b, f64 within, bool parts, i64 *at)
 {
 	f64 scale = 0;
 	for (i64 i = 0; i < a->n; i++)
@@ -78,9 +243,10 @@ static bool agree(const Tensor *a, const Tensor *b, f64 within, i64 *at)
 			scale = fmax(scale, fabs(a->data[i]));
 	for (*at = 0; *at < a->n; ++*at) {
 		f64 x = a->data[*at], y = b->data[*at];
-		if (x == y || (isnan(x) && isnan(y)))
+		if (x == y || (isnan(x) && isnan(y)) || (parts && !isfinite(x) && !isfinite(y)))
 			continue;
-		if (!(fabs(x - y) <= within * scale)) /* NaN is not within */
+		/* sums in another order may cancel to the rounding of their terms; NaN is not within */
+		if (!(fabs(x - y) <= within * scale + 1e-13))
 			return false;
 	}
 	return true;
@@ -110,7 +276,8 @@ static bool entries_agree(Arena *tmp, const Program *before, const Program *afte
 					  "%s: the result %s of %s has another type", pass, r->name,
 					  x->name);
 		else if (!agree(&rx[i], &ry[k],
-				MAX(tolerance(x, rx[i].dtype), tolerance(y, rx[i].dtype)), &at))
+				MAX(tolerance(x, rx[i].dtype), tolerance(y, rx[i].dtype)), before->mesh.n != after->mesh.n,
+				&at))
 			fine = diag_error(
 				d, E0716, val_node(x, r->value)->loc,
 				"%s: element %lld of the result %s of %s was %.17g and is %.17g",

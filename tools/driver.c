@@ -53,6 +53,7 @@ static Program *select_entries(Arena *arena, const Program *in, const DriverOpti
 		used[i] |= alone;
 	Program *p = program_new(arena, in->ir, in->name);
 	p->facts = in->facts;
+	p->mesh = in->mesh;
 	u32 *map = NEWN(arena, u32, in->buffer.n + 1);
 	for (u32 i = 0; i < in->buffer.n; i++)
 		map[i] = used[i] ? program_buffer(p, in->buffer.v[i]) : NONE;

@@ -183,10 +183,11 @@ static void add_any(Maker *m)
 		name_axes(m, m->r->input.v[i].value);
 }
 
-Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
+static Program *make_program(Arena *arena, Ir *ir, u64 seed, u32 steps, bool powers)
 {
 	Program *p = program_new(arena, ir, "random");
 	Random r = random_new(arena, seed);
+	r.powers = powers;
 	Graph *g = program_entry(p, "entry");
 	Builder b = builder_new(g);
 	b.no_fold = true;
@@ -214,4 +215,14 @@ Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
 	}
 	builder_done(&b);
 	return p;
+}
+
+Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
+{
+	return make_program(arena, ir, seed, steps, false);
+}
+
+Program *random_even_program(Arena *arena, Ir *ir, u64 seed, u32 steps)
+{
+	return make_program(arena, ir, seed, steps, true);
 }

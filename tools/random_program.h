@@ -8,5 +8,7 @@
 /* One entry of `steps` steps whose every value may be a result, over buffers that it reads and
  * writes. The Diag of `ir` must have two sources. */
 Program *random_program(Arena *arena, Ir *ir, u64 seed, u32 steps);
+/* The same with extents that are powers of two, which divide over devices. */
+Program *random_even_program(Arena *arena, Ir *ir, u64 seed, u32 steps);
 
 #endif

@@ -428,7 +428,9 @@ static Val attention_sample(Random *r, Builder *b)
 	return build(b, OP_attention, in, n, 0, &a);
 }
 
-const OpDef def_attention = { .infer = attention_infer, .expand = attention_expand,
+static void attention_shard(ShardRule *r);
+
+const OpDef def_attention = { .shard = attention_shard, .infer = attention_infer, .expand = attention_expand,
 			      .vjp = attention_vjp, .cost = attention_cost,
 			      .along = attention_along, .sample = attention_sample };
 
@@ -523,9 +525,49 @@ static Val attention_grad_sample(Random *r, Builder *b)
 	return din[0];
 }
 
-const OpDef def_attention_grad = { .infer = attention_grad_infer, .expand = attention_grad_expand,
+const OpDef def_attention_grad = { .shard = attention_shard, .infer = attention_grad_infer, .expand = attention_grad_expand,
 				   .cost = attention_grad_cost,
 				   .sample = attention_grad_sample };
+
+/* ---- division over devices: leading dimensions, groups of heads, heads of a group, and forward the width of v ---- */
+
+/* A mask or bias repeats along dimensions that it lacks or that are 1: there it has no label. */
+static void label_repeated(ShardRule *r, u32 label, u32 tensor, const Type *t, u32 rank, u32 dim, i64 outer, i64 extent)
+{
+	i64 at = (i64)dim - (rank - t->rank);
+	if (at >= 0 && type_extent(t, (u32)at) == extent)
+		shard_at(r, label, tensor, (u32)at, outer);
+}
+
+static void attention_shard(ShardRule *r)
+{
+	const Node *n = r->n;
+	const attention_attr *a = n->attr; /* both ops' */
+	const Type *q = val_type(r->g, n->in[0]), *k = val_type(r->g, n->in[1]);
+	u32 rank = q->rank, heads = rank - 3, results = n->nin, optional = 3 + a->mask + a->bias, tensors = n->nin + n->nout;
+	bool grad = n->op == OP_attention_grad;
+	i64 groups = type_extent(k, heads), repeats = groups ? type_extent(q, heads) / groups : 1;
+	for (u32 d = 0; d <= heads + 1; d++) { /* heads: groups; heads + 1: heads of a group */
+		u32 dim = MIN(d, heads);
+		i64 outer = d > heads ? groups : 1, extent = d < heads ? type_extent(q, d) : d == heads ? groups : repeats;
+		u32 l = shard_label(r, extent);
+		r->label.v[l].reduce = grad ? SHARD_SUM : SHARD_NONE;
+		for (u32 i = 0; i < tensors; i++) {
+			bool key = i == 1 || i == 2 || (grad && (i == results + 1 || i == results + 2));
+			bool repeated = (i >= 3 && i < optional) || (grad && i == results + 3);
+			const Type *t = val_type(r->g, i < n->nin ? n->in[i] : (Val){ n->out.i + i - n->nin });
+			if (repeated)
+				label_repeated(r, l, i, t, rank, dim, outer, type_extent(q, dim));
+			else if (!key || d <= heads)
+				shard_at(r, l, i, dim, outer);
+		}
+	}
+	if (grad)
+		return;
+	u32 l = shard_label(r, type_extent(val_type(r->g, n->in[2]), rank - 1));
+	shard_at(r, l, 2, rank - 1, 1);
+	shard_at(r, l, n->nin, rank - 1, 1);
+}
 
 /* ---- rope ---- */
 

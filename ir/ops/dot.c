@@ -267,7 +267,25 @@ static Val dot_sample(Random *r, Builder *b)
 	return BA(b, dot, (in[0], in[1]), .spec = intern_z(&b->g->ir->names, text));
 }
 
-const OpDef def_dot = { .infer = dot_infer, .vjp = dot_vjp,	.cost = dot_cost,
+/* The spec's letters are the labels. */
+static void dot_shard(ShardRule *r)
+{
+	DotSpec s;
+	dot_spec_read(ATTR(r->n, dot)->spec, &s);
+	for (u32 l = 0; l < s.nlabel; l++) {
+		u32 side = s.at[l][0] < 0;
+		shard_label(r, type_extent(val_type(r->g, r->n->in[side]), (u32)s.at[l][side]));
+		for (u32 k = 0; k < 3; k++)
+			if (s.at[l][k] >= 0)
+				shard_at(r, l, k, (u32)s.at[l][k], 1);
+		if (s.at[l][2] < 0)
+			r->label.v[l].reduce = SHARD_SUM;
+	}
+	shard_linear(r, 1);
+	shard_linear(r, 2);
+}
+
+const OpDef def_dot = { .shard = dot_shard, .infer = dot_infer, .vjp = dot_vjp,	.cost = dot_cost,
 			.eval = dot_eval,   .along = dot_along, .sample = dot_sample };
 
 /* ---- grouped_dot, grouped_dot_weights ---- */
@@ -377,7 +395,21 @@ static Val grouped_dot_sample(Random *r, Builder *b)
 	return B(b, grouped_dot, x, w, grouped_offsets(r, b, &s));
 }
 
-const OpDef def_grouped_dot = { .infer = grouped_dot_infer, .vjp = grouped_dot_vjp,
+/* Features in and out; which rows are whose is in the offsets. */
+static void grouped_dot_shard(ShardRule *r)
+{
+	const Type *w = val_type(r->g, r->n->in[1]);
+	u32 in = shard_label(r, type_extent(w, 1)), out = shard_label(r, type_extent(w, 2));
+	shard_at(r, in, 0, 1, 1);
+	shard_at(r, in, 1, 1, 1);
+	r->label.v[in].reduce = SHARD_SUM;
+	shard_at(r, out, 1, 2, 1);
+	shard_at(r, out, 3, 1, 1);
+	shard_linear(r, 1);
+	shard_linear(r, 2);
+}
+
+const OpDef def_grouped_dot = { .shard = grouped_dot_shard, .infer = grouped_dot_infer, .vjp = grouped_dot_vjp,
 				.cost = grouped_dot_cost,   .eval = grouped_dot_eval,
 				.along = grouped_dot_along, .sample = grouped_dot_sample };
 
@@ -445,7 +477,19 @@ static Val grouped_dot_weights_sample(Random *r, Builder *b)
 	return BA(b, grouped_dot_weights, (x, dy, grouped_offsets(r, b, &s)), .groups = { 1, &s.groups });
 }
 
-const OpDef def_grouped_dot_weights = { .infer = grouped_dot_weights_infer,
+static void grouped_dot_weights_shard(ShardRule *r)
+{
+	const Type *out = val_type(r->g, r->n->out);
+	for (u32 side = 0; side < 2; side++) {
+		u32 l = shard_label(r, type_extent(out, side + 1));
+		shard_at(r, l, side, 1, 1);
+		shard_at(r, l, 3, side + 1, 1);
+	}
+	shard_linear(r, 1);
+	shard_linear(r, 2);
+}
+
+const OpDef def_grouped_dot_weights = { .shard = grouped_dot_weights_shard, .infer = grouped_dot_weights_infer,
 					.vjp = grouped_dot_weights_vjp,
 					.cost = grouped_dot_weights_cost,
 					.eval = grouped_dot_weights_eval,

@@ -424,6 +424,24 @@ static Val elementwise_sample(Random *r, Builder *b, Op op)
 #include "ir/scalar.def"
 #undef SCALAR
 
+/* Sums of parts pass through what is linear: both operands of a sum, either of a product. */
+static void elementwise_shard(ShardRule *r)
+{
+	shard_pointwise(r);
+	switch (r->n->op) {
+	case OP_neg: shard_linear(r, 1); break;
+	case OP_add:
+	case OP_sub: shard_linear(r, 3); break;
+	case OP_mul:
+		shard_linear(r, 1);
+		shard_linear(r, 2);
+		break;
+	case OP_div: shard_linear(r, 1); break;
+	case OP_where: shard_linear(r, 6); break;
+	default: break;
+	}
+}
+
 #define X(op, domain, derivative, low, high)                                      \
 	static Val op##_sample(Random *r, Builder *b)                             \
 	{                                                                         \
@@ -435,6 +453,7 @@ static Val elementwise_sample(Random *r, Builder *b, Op op)
 				 .cost = elementwise_cost,                        \
 				 .eval = op##_eval,                               \
 				 .along = along_pointwise,                        \
+				 .shard = elementwise_shard,                      \
 				 .sample = op##_sample };
 ELEMENTWISE(X)
 #undef X
@@ -536,16 +555,27 @@ static Val stop_gradient_sample(Random *r, Builder *b)
 	return B(b, stop_gradient, sample_real(r, b, random_float(r), rank, dim));
 }
 
+/* A part is rounded where its sum would be: not where the type is narrower. */
+static void cast_shard(ShardRule *r)
+{
+	DType from = val_type(r->g, r->n->in[0])->dtype, to = ATTR(r->n, cast)->dtype;
+	shard_pointwise(r);
+	if (dtype_is_float(from) && dtype_is_float(to) && dtype_info[to].bytes >= dtype_info[from].bytes && from != DT_f16)
+		shard_linear(r, 1);
+}
+
 const OpDef def_cast = { .infer = cast_infer,
 			 .fold = cast_fold,
 			 .vjp = cast_vjp,
 			 .cost = cost_movement,
 			 .eval = cast_eval,
 			 .along = along_pointwise,
+			 .shard = cast_shard,
 			 .sample = cast_sample };
 const OpDef def_stop_gradient = { .infer = same_infer,
 				  .fold = stop_gradient_fold,
 				  .cost = cost_movement,
 				  .eval = copy_eval,
 				  .along = along_pointwise,
+				  .shard = shard_linear_pointwise,
 				  .sample = stop_gradient_sample };

@@ -2,7 +2,7 @@
  * rules, index arithmetic for evaluation, costs. */
 #ifndef PL_OPS_HELP_H
 #define PL_OPS_HELP_H
-#include "ir/op.h"
+#include "ir/shard.h"
 
 /* ---- inference ---- */
 

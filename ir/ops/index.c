@@ -122,7 +122,30 @@ static Val gather_sample(Random *r, Builder *b)
 	return BA(b, gather, (x, i), .axis = axis);
 }
 
-const OpDef def_gather = { .infer = gather_infer, .fold = gather_fold, .vjp = gather_vjp,
+/* A table split along what is chosen from: each device has the rows that it holds, and zeros. */
+static void gather_shard(ShardRule *r)
+{
+	const Type *t = val_type(r->g, r->n->in[0]), *index = val_type(r->g, r->n->in[1]);
+	u32 axis = (u32)ATTR(r->n, gather)->axis, to = 0;
+	for (u32 d = 0; d < t->rank; d++) {
+		u32 l = shard_label(r, type_extent(t, d));
+		shard_at(r, l, 0, d, 1);
+		if (d != axis) {
+			shard_at(r, l, 2, to++, 1);
+			continue;
+		}
+		r->label.v[l].reduce = SHARD_SUM;
+		r->label.v[l].fix = SHARD_LOOKUP;
+		for (u32 k = 0; k < index->rank; k++) {
+			l = shard_label(r, type_extent(index, k));
+			shard_at(r, l, 1, k, 1);
+			shard_at(r, l, 2, to++, 1);
+		}
+	}
+	shard_linear(r, 1);
+}
+
+const OpDef def_gather = { .shard = gather_shard, .infer = gather_infer, .fold = gather_fold, .vjp = gather_vjp,
 			   .cost = gather_cost,	  .eval = gather_eval, .along = gather_along,
 			   .sample = gather_sample };
 
@@ -223,7 +246,32 @@ static Val scatter_add_sample(Random *r, Builder *b)
 	return BA(b, scatter_add, (x, i), .axis = axis, .size = { 1, &size });
 }
 
-const OpDef def_scatter_add = { .infer = scatter_add_infer, .fold = scatter_add_fold,
+/* Rows divided are summed; a result divided takes the rows that are its own. */
+static void scatter_add_shard(ShardRule *r)
+{
+	const Type *t = val_type(r->g, r->n->in[0]), *index = val_type(r->g, r->n->in[1]), *out = val_type(r->g, r->n->out);
+	u32 axis = (u32)ATTR(r->n, scatter_add)->axis, to = 0;
+	for (u32 d = 0; d <= t->rank; d++) {
+		if (d == axis) {
+			u32 l = shard_label(r, type_extent(out, to));
+			shard_at(r, l, 2, to++, 1);
+			r->label.v[l].fix = SHARD_LOOKUP;
+		}
+		if (d == t->rank)
+			break;
+		u32 l = shard_label(r, type_extent(t, d));
+		shard_at(r, l, 0, d, 1);
+		if (d >= axis && d < axis + index->rank) {
+			shard_at(r, l, 1, d - axis, 1);
+			r->label.v[l].reduce = SHARD_SUM;
+		} else {
+			shard_at(r, l, 2, to++, 1);
+		}
+	}
+	shard_linear(r, 1);
+}
+
+const OpDef def_scatter_add = { .shard = scatter_add_shard, .infer = scatter_add_infer, .fold = scatter_add_fold,
 				.vjp = scatter_add_vjp,	    .cost = cost_per_operand_element,
 				.eval = scatter_add_eval,   .along = scatter_add_along,
 				.sample = scatter_add_sample };
@@ -318,7 +366,14 @@ static Val take_along_sample(Random *r, Builder *b)
 	return BA(b, take_along, (x, index), .axis = axis);
 }
 
-const OpDef def_take_along = { .infer = take_along_infer, .fold = take_along_fold,
+static void along_shard(ShardRule *r)
+{
+	shard_pointwise_but(r, 1u << ATTR(r->n, take_along)->axis);
+	shard_linear(r, 1);
+}
+_Static_assert(offsetof(take_along_attr, axis) == offsetof(scatter_along_attr, axis), "both work along one axis");
+
+const OpDef def_take_along = { .shard = along_shard, .infer = take_along_infer, .fold = take_along_fold,
 			       .vjp = take_along_vjp,	  .cost = take_along_cost,
 			       .eval = take_along_eval,	  .along = take_along_along,
 			       .sample = take_along_sample };
@@ -389,7 +444,7 @@ static Val scatter_along_sample(Random *r, Builder *b)
 	return BA(b, scatter_along, (x, index), .axis = axis, .size = { 1, &size });
 }
 
-const OpDef def_scatter_along = { .infer = scatter_along_infer, .fold = scatter_along_fold,
+const OpDef def_scatter_along = { .shard = along_shard, .infer = scatter_along_infer, .fold = scatter_along_fold,
 				  .vjp = scatter_along_vjp,	.cost = cost_per_operand_element,
 				  .eval = scatter_along_eval,	.along = scatter_along_along,
 				  .sample = scatter_along_sample };
@@ -438,7 +493,19 @@ static Val argmax_sample(Random *r, Builder *b)
 	return BA(b, argmax, (x), .axis = random_int(r, 0, rank - 1));
 }
 
-const OpDef def_argmax = { .infer = argmax_infer, .cost = cost_per_operand_element,
+static void argmax_shard(ShardRule *r)
+{
+	u32 axis = (u32)ATTR(r->n, argmax)->axis;
+	for (u32 d = 0, to = 0; d < val_type(r->g, r->n->in[0])->rank; d++) {
+		if (d == axis)
+			continue;
+		u32 l = shard_label(r, type_extent(val_type(r->g, r->n->in[0]), d));
+		shard_at(r, l, 0, d, 1);
+		shard_at(r, l, 1, to++, 1);
+	}
+}
+
+const OpDef def_argmax = { .shard = argmax_shard, .infer = argmax_infer, .cost = cost_per_operand_element,
 			   .eval = argmax_eval,	  .along = along_pointwise,
 			   .sample = argmax_sample };
 
@@ -504,7 +571,13 @@ static Val cumsum_sample(Random *r, Builder *b)
 		  .exclusive = random_chance(r, 0.5));
 }
 
-const OpDef def_cumsum = { .infer = cumsum_infer, .fold = cumsum_fold, .vjp = cumsum_vjp,
+static void cumsum_shard(ShardRule *r)
+{
+	shard_pointwise_but(r, 1u << ATTR(r->n, cumsum)->axis);
+	shard_linear(r, 1);
+}
+
+const OpDef def_cumsum = { .shard = cumsum_shard, .infer = cumsum_infer, .fold = cumsum_fold, .vjp = cumsum_vjp,
 			   .cost = cost_per_operand_element, .eval = cumsum_eval,
 			   .along = cumsum_along, .sample = cumsum_sample };
 
@@ -599,5 +672,10 @@ static Val sort_sample(Random *r, Builder *b)
 	return BA(b, sort, (x), .axis = random_int(r, 0, rank - 1), .descending = random_chance(r, 0.5));
 }
 
-const OpDef def_sort = { .infer = sort_infer, .vjp = sort_vjp,	   .cost = sort_cost,
+static void sort_shard(ShardRule *r)
+{
+	shard_pointwise_but(r, 1u << ATTR(r->n, sort)->axis);
+}
+
+const OpDef def_sort = { .shard = sort_shard, .infer = sort_infer, .vjp = sort_vjp,	   .cost = sort_cost,
 			 .eval = sort_eval,   .along = sort_along, .sample = sort_sample };

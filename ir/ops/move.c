@@ -104,7 +104,20 @@ static Val broadcast_sample(Random *r, Builder *b)
 	return BA(b, broadcast, (x), .shape = { rank, shape }, .dims = { n, map });
 }
 
-const OpDef def_broadcast = { .infer = broadcast_infer, .fold = broadcast_fold,
+/* What repeats may be repeated on each device for its part. */
+static void broadcast_shard(ShardRule *r)
+{
+	const broadcast_attr *a = ATTR(r->n, broadcast);
+	for (u32 d = 0, i = 0; d < a->shape.n; d++) {
+		u32 l = shard_label(r, type_extent(val_type(r->g, r->n->out), d));
+		shard_at(r, l, 1, d, 1);
+		if (i < a->dims.n && a->dims.v[i] == d)
+			shard_at(r, l, 0, i++, 1);
+	}
+	shard_linear(r, 1);
+}
+
+const OpDef def_broadcast = { .shard = broadcast_shard, .infer = broadcast_infer, .fold = broadcast_fold,
 			      .vjp = broadcast_vjp,	.cost = cost_movement,
 			      .eval = broadcast_eval,	.along = broadcast_along,
 			      .sample = broadcast_sample };
@@ -184,7 +197,18 @@ static Val transpose_sample(Random *r, Builder *b)
 	return BA(b, transpose, (x), .perm = { rank, perm });
 }
 
-const OpDef def_transpose = { .infer = transpose_infer, .fold = transpose_fold,
+static void transpose_shard(ShardRule *r)
+{
+	ints perm = ATTR(r->n, transpose)->perm;
+	for (u32 d = 0; d < perm.n; d++) {
+		u32 l = shard_label(r, type_extent(val_type(r->g, r->n->out), d));
+		shard_at(r, l, 0, (u32)perm.v[d], 1);
+		shard_at(r, l, 1, d, 1);
+	}
+	shard_linear(r, 1);
+}
+
+const OpDef def_transpose = { .shard = transpose_shard, .infer = transpose_infer, .fold = transpose_fold,
 			      .vjp = transpose_vjp,	.cost = cost_movement,
 			      .eval = transpose_eval,	.along = along_pointwise,
 			      .sample = transpose_sample };
@@ -362,7 +386,18 @@ static Val slice_sample(Random *r, Builder *b)
 		  .step = { rank, step });
 }
 
-const OpDef def_slice = { .infer = slice_infer, .fold = slice_fold,   .vjp = slice_vjp,
+/* Along what stays whole. */
+static void slice_shard(ShardRule *r)
+{
+	const Type *t = val_type(r->g, r->n->in[0]);
+	u32 cut = 0;
+	for (u32 d = 0; d < t->rank; d++)
+		cut |= (u32)!slice_keeps(ATTR(r->n, slice), t, d) << d;
+	shard_pointwise_but(r, cut);
+	shard_linear(r, 1);
+}
+
+const OpDef def_slice = { .shard = slice_shard, .infer = slice_infer, .fold = slice_fold,   .vjp = slice_vjp,
 			  .cost = slice_cost,	.eval = slice_eval,   .along = slice_along,
 			  .sample = slice_sample };
 
@@ -450,7 +485,13 @@ static Val split_sample(Random *r, Builder *b)
 	return BA(b, split, (x), .axis = axis, .sizes = { n, size });
 }
 
-const OpDef def_split = { .infer = split_infer, .fold = split_fold,   .vjp = split_vjp,
+static void split_shard(ShardRule *r)
+{
+	shard_pointwise_but(r, 1u << ATTR(r->n, split)->axis);
+	shard_linear(r, 1);
+}
+
+const OpDef def_split = { .shard = split_shard, .infer = split_infer, .fold = split_fold,   .vjp = split_vjp,
 			  .cost = cost_movement, .eval = split_eval,  .along = split_along,
 			  .sample = split_sample };
 
@@ -556,7 +597,18 @@ static Val pad_sample(Random *r, Builder *b)
 	return BA(b, pad, (x), .low = { rank, low }, .high = { rank, high }, .value = 0.5);
 }
 
-const OpDef def_pad = { .infer = pad_infer,    .fold = pad_fold, .vjp = pad_vjp,
+static void pad_shard(ShardRule *r)
+{
+	const pad_attr *a = ATTR(r->n, pad);
+	u32 padded = 0;
+	for (u32 d = 0; d < a->low.n; d++)
+		padded |= (u32)!pad_keeps(a, d) << d;
+	shard_pointwise_but(r, padded);
+	if (a->value == 0)
+		shard_linear(r, 1);
+}
+
+const OpDef def_pad = { .shard = pad_shard, .infer = pad_infer,    .fold = pad_fold, .vjp = pad_vjp,
 			.cost = cost_movement, .eval = pad_eval, .along = pad_along,
 			.sample = pad_sample };
 
@@ -650,6 +702,13 @@ static Val concat_sample(Random *r, Builder *b)
 	return build(b, OP_concat, in, n, 0, &(concat_attr){ .axis = axis });
 }
 
-const OpDef def_concat = { .infer = concat_infer,  .fold = concat_fold, .vjp = concat_vjp,
+static void concat_shard(ShardRule *r)
+{
+	shard_pointwise_but(r, 1u << ATTR(r->n, concat)->axis);
+	if (r->n->nin < 64)
+		shard_linear(r, (1ull << r->n->nin) - 1);
+}
+
+const OpDef def_concat = { .shard = concat_shard, .infer = concat_infer,  .fold = concat_fold, .vjp = concat_vjp,
 			   .cost = cost_movement,  .eval = concat_eval, .along = concat_along,
 			   .sample = concat_sample };

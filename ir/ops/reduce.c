@@ -205,6 +205,23 @@ static Val reduce_sample(Random *r, Builder *b, Op op)
 	return build(b, op, &x, 1, 0, &(sum_attr){ .axes = { n, axes } });
 }
 
+/* What is reduced may be divided: each device reduces its part. */
+static void reduce_shard(ShardRule *r)
+{
+	const Type *t = val_type(r->g, r->n->in[0]);
+	u32 mask = axes_mask(reduced_axes(r->n->attr)), to = 0;
+	for (u32 d = 0; d < t->rank; d++) {
+		u32 l = shard_label(r, type_extent(t, d));
+		shard_at(r, l, 0, d, 1);
+		if (!(mask >> d & 1))
+			shard_at(r, l, 1, to++, 1);
+		else
+			r->label.v[l].reduce = r->n->op == OP_sum ? SHARD_SUM : r->n->op == OP_reduce_max ? SHARD_MAX : SHARD_MIN;
+	}
+	if (r->n->op == OP_sum)
+		shard_linear(r, 1);
+}
+
 static Val sum_sample(Random *r, Builder *b)
 {
 	return reduce_sample(r, b, OP_sum);
@@ -220,12 +237,12 @@ static Val reduce_min_sample(Random *r, Builder *b)
 	return reduce_sample(r, b, OP_reduce_min);
 }
 
-const OpDef def_sum = { .infer = reduce_infer, .fold = reduce_fold,   .vjp = sum_vjp,
+const OpDef def_sum = { .shard = reduce_shard, .infer = reduce_infer, .fold = reduce_fold,   .vjp = sum_vjp,
 			.cost = cost_per_operand_element, .eval = sum_eval,
 			.along = reduce_along, .sample = sum_sample };
-const OpDef def_reduce_max = { .infer = reduce_infer, .fold = reduce_fold, .vjp = extreme_vjp,
+const OpDef def_reduce_max = { .shard = reduce_shard, .infer = reduce_infer, .fold = reduce_fold, .vjp = extreme_vjp,
 			       .cost = cost_per_operand_element, .eval = reduce_max_eval,
 			       .along = reduce_along, .sample = reduce_max_sample };
-const OpDef def_reduce_min = { .infer = reduce_infer, .fold = reduce_fold, .vjp = extreme_vjp,
+const OpDef def_reduce_min = { .shard = reduce_shard, .infer = reduce_infer, .fold = reduce_fold, .vjp = extreme_vjp,
 			       .cost = cost_per_operand_element, .eval = reduce_min_eval,
 			       .along = reduce_along, .sample = reduce_min_sample };

@@ -165,6 +165,35 @@ static Along reshape_along(const Graph *g, const Node *n, u32 in, u32 d)
 	return is_one(y->dim[d]) ? ALONG_NOT_THERE : ALONG_MIXING;
 }
 
+/* Labels are the pieces that the cuts of both shapes leave: [B, (H K)] to [B, H, K] has B, H and K; where cuts do
+ * not divide one another ([4, 6] to [6, 4]), what lies before. */
+static void reshape_shard(ShardRule *r)
+{
+	const Type *t[2] = { val_type(r->g, r->n->in[0]), val_type(r->g, r->n->out) };
+	u32 at[2] = { 0, 0 };
+	i64 left[2] = { 1, 1 }, outer[2] = { 1, 1 }; /* of the dimension at hand: elements not dealt yet, and dealt */
+	for (;;) {
+		for (u32 k = 0; k < 2; k++)
+			while (left[k] == 1) {
+				if (at[k] == t[k]->rank)
+					goto done;
+				left[k] = type_extent(t[k], at[k]++);
+				outer[k] = 1;
+			}
+		i64 piece = MIN(left[0], left[1]);
+		if (piece == 0 || left[0] % piece || left[1] % piece)
+			break;
+		u32 l = shard_label(r, piece);
+		for (u32 k = 0; k < 2; k++) {
+			shard_at(r, l, k, at[k] - 1, outer[k]);
+			outer[k] *= piece;
+			left[k] /= piece;
+		}
+	}
+done:
+	shard_linear(r, 1);
+}
+
 static Val reshape_sample(Random *r, Builder *b)
 {
 	Dim dim[MAX_RANK], to[MAX_RANK];
@@ -183,6 +212,6 @@ static Val reshape_sample(Random *r, Builder *b)
 	return BA(b, reshape, (x), .shape = { forward ? n : rank, forward ? to : dim });
 }
 
-const OpDef def_reshape = { .infer = reshape_infer, .fold = reshape_fold, .vjp = reshape_vjp,
+const OpDef def_reshape = { .shard = reshape_shard, .infer = reshape_infer, .fold = reshape_fold, .vjp = reshape_vjp,
 			    .cost = cost_movement,  .eval = reshape_eval, .along = reshape_along,
 			    .sample = reshape_sample };

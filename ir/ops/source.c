@@ -110,7 +110,7 @@ static Val full_sample(Random *r, Builder *b)
 			 (dims){ rank, dim });
 }
 
-const OpDef def_full = { .infer = full_infer, .cost = cost_source, .eval = full_eval,
+const OpDef def_full = { .shard = shard_pointwise, .infer = full_infer, .cost = cost_source, .eval = full_eval,
 			 .along = along_nothing, .sample = full_sample };
 
 /* ---- iota ---- */
@@ -150,7 +150,15 @@ static Val iota_sample(Random *r, Builder *b)
 		  .dtype = random_chance(r, 0.5) ? DT_f32 : DT_i32, .shape = { rank, dim });
 }
 
-const OpDef def_iota = { .infer = iota_infer, .fold = iota_fold, .cost = cost_source,
+static void counts_shard(ShardRule *r)
+{
+	shard_pointwise(r);
+	for (u32 l = 0; l < r->label.n; l++)
+		if (r->n->op == OP_random || ATTR(r->n, iota)->axis == l)
+			r->label.v[l].fix = SHARD_COUNTS;
+}
+
+const OpDef def_iota = { .shard = counts_shard, .infer = iota_infer, .fold = iota_fold, .cost = cost_source,
 			 .eval = iota_eval, .along = along_nothing, .sample = iota_sample };
 
 /* ---- extent ---- */
@@ -223,5 +231,5 @@ static Val random_sample(Random *r, Builder *b)
 		  .shape = { rank, dim });
 }
 
-const OpDef def_random = { .infer = random_infer, .cost = cost_source, .eval = random_eval,
+const OpDef def_random = { .shard = counts_shard, .infer = random_infer, .cost = cost_source, .eval = random_eval,
 			   .along = along_nothing, .sample = random_sample };

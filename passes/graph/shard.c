@@ -1,0 +1,760 @@
+/* passes/graph/shard.c: see shard.h. The pass `shard` itself changes nothing: it prints the placements to the trace. */
+#include "passes/graph/shard.h"
+#include "ir/cost.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the search counts in: a device of today. Only ratios matter; bytes decide, and the count of collectives where
+ * these are equal, since small ones are put together into large ones. */
+static const f64 LINK = 1e11, MEMORY = 1e12, FLOPS = 1e14, LATENCY = 1e-11;
+enum { ROUNDS = 8, USERS = 64 };
+
+typedef struct User {
+	u32 node, operand; /* node NONE: result `operand` of the entry */
+} User;
+
+typedef struct Search {
+	PassCx *cx;
+	const Program *p;
+	const ShardRules *rules;
+	const Mesh *mesh;
+	Placement *out;
+	u8 *mapped;        /* [class * mesh axes]: 0, 1 secondary, 2 primary */
+	i64 *prefix;       /* the same: devices of mesh axes that divide the class before this one */
+	u32 nclass;
+	bool *told;        /* [class]: that it does not divide was said */
+	/* of one entry */
+	EntryPlacement *e;
+	const Graph *g;
+	VEC(User) *user;   /* [value] */
+	f64 *work;         /* [node] seconds of it whole */
+	Axis (*class)[MAX_RANK]; /* [value] */
+	bool *free_result; /* [result] of a gradient: as it comes */
+	bool forced;       /* names decide */
+} Search;
+
+/* ---- arguments ---- */
+
+static bool read_mesh(PassCx *cx, ShardRules *r, const PassArg *a)
+{
+	const char *colon = memchr(a->value.s, ':', a->value.n);
+	char digits[16] = "", *end = digits;
+	size_t n = colon ? (size_t)(a->value.s + a->value.n - colon - 1) : 0;
+	if (n && n < sizeof digits)
+		memcpy(digits, colon + 1, n);
+	long size = strtol(digits, &end, 10);
+	if (!colon || !n || *end || size < 1 || size > 1 << 20)
+		return diag_error(cx->diag, E0714, a->loc, "a mesh axis is written mesh=NAME:SIZE");
+	if (r->mesh.n == MESH_AXES)
+		return diag_error(cx->diag, E0714, a->loc, "a mesh has at most %d axes", MESH_AXES);
+	const char *name = intern(&cx->ir->names, (Str){ a->value.s, (size_t)(colon - a->value.s) });
+	if (mesh_find(&r->mesh, name) != NONE)
+		return diag_error(cx->diag, E0714, a->loc, "the mesh has two axes '%s'", name);
+	r->mesh.axis[r->mesh.n++] = (MeshAxis){ name, (u32)size };
+	return true;
+}
+
+static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
+{
+	u32 m = mesh_find(&r->mesh, intern(&cx->ir->names, a->value));
+	if (m == NONE)
+		return diag_error(cx->diag, E0714, a->loc, "the mesh has no axis '%.*s' (mesh axes come first)", STR_ARG(a->value));
+	if (str_equal(a->name, STR("parameters")))
+		r->parameters |= 1u << m;
+	else if (str_equal(a->name, STR("gradients")))
+		r->gradients |= 1u << m;
+	else if (str_equal(a->name, STR("optimizer_state")))
+		r->states |= 1u << m;
+	else {
+		bool sequence = str_equal(a->name, STR("sequence"));
+		AxisRule rule = { sequence ? "T" : intern(&cx->ir->names, a->name), m, sequence, a->loc };
+		VEC_PUSH(cx->out, &r->axis, rule);
+	}
+	return true;
+}
+
+bool shard_rules_read(PassCx *cx, ShardRules *out)
+{
+	*out = (ShardRules){ .mesh.axis = NEWN(cx->out, MeshAxis, MESH_AXES) };
+	bool error = false;
+	PassArg a;
+	for (size_t at = 0; pass_argument(cx, &at, &a, &error);)
+		error |= !(str_equal(a.name, STR("mesh")) ? read_mesh(cx, out, &a) : read_rule(cx, out, &a));
+	/* what is divided carries its optimizer's share with it */
+	out->gradients |= out->parameters;
+	out->states |= out->gradients;
+	return !error;
+}
+
+/* ---- names ---- */
+
+static bool named(const AxisClass *c, const char *name, bool exactly)
+{
+	for (u32 i = 0; i < c->names.n; i++) {
+		const char *dot = strrchr(c->names.v[i], '.');
+		if (!strcmp(c->names.v[i], name) || (!exactly && dot && !strcmp(dot + 1, name)))
+			return true;
+	}
+	return false;
+}
+
+/* Which classes each rule means: those that have just its name, or, if there is none, those of a module that have. */
+static void map_classes(Search *s)
+{
+	const Ir *ir = s->cx->ir;
+	s->nclass = ir->axis.n;
+	s->mapped = NEWN(s->cx->tmp, u8, s->nclass * MESH_AXES + 1);
+	s->prefix = NEWN(s->cx->tmp, i64, s->nclass * MESH_AXES + 1);
+	s->told = NEWN(s->cx->tmp, bool, s->nclass + 1);
+	for (u32 k = 0; k < s->rules->axis.n; k++) {
+		const AxisRule *r = &s->rules->axis.v[k];
+		bool exactly = false;
+		for (u32 i = 1; i < s->nclass; i++)
+			exactly |= !ir->axis.v[i].alias && named(&ir->axis.v[i], r->axis, true);
+		for (u32 i = 1; i < s->nclass; i++) {
+			if (ir->axis.v[i].alias || !named(&ir->axis.v[i], r->axis, exactly))
+				continue;
+			i64 before = 1;
+			for (u32 m = 0; m < s->mesh->n; m++)
+				if (s->mapped[i * MESH_AXES + m] && m != r->mesh)
+					before = MAX(before, s->prefix[i * MESH_AXES + m] * s->mesh->axis[m].size);
+			u8 *to = &s->mapped[i * MESH_AXES + r->mesh];
+			if (!*to)
+				s->prefix[i * MESH_AXES + r->mesh] = before;
+			*to = MAX(*to, (u8)(r->secondary ? 1 : 2));
+		}
+	}
+}
+
+/* The digits that names give dimension `d` over mesh axis m: outer[0..n), priority[..]. */
+typedef struct Names {
+	u32 n;
+	i64 outer[8];
+	u8 priority[8];
+} Names;
+
+static void add_name(Search *s, Names *out, Axis class, u32 m, i64 before)
+{
+	u8 priority = class.id < s->nclass ? s->mapped[class.id * MESH_AXES + m] : 0;
+	i64 size, prefix = priority ? s->prefix[class.id * MESH_AXES + m] : 1;
+	const AxisClass *c = &s->cx->ir->axis.v[class.id];
+	if (!priority || out->n == COUNT(out->outer) || !dim_is_number(c->size, &size))
+		return;
+	if (size % (prefix * s->mesh->axis[m].size)) {
+		if (priority == 2 && !s->told[class.id]) {
+			s->told[class.id] = true;
+			const char *after = prefix > 1 ? arena_printf(s->cx->tmp, " (after division by %lld)", (long long)prefix) : "";
+			diag_error(s->cx->diag, E0725, c->loc, "axis %s = %lld does not divide over %s = %u%s", c->name, (long long)size,
+				   s->mesh->axis[m].name, s->mesh->axis[m].size, after);
+		}
+		return;
+	}
+	out->priority[out->n] = priority;
+	out->outer[out->n++] = before * prefix;
+}
+
+/* A product's own name and those of its factors. */
+static void names_of(Search *s, Names *out, Axis class, u32 m, i64 before)
+{
+	const Ir *ir = s->cx->ir;
+	class = axis_find(ir, class);
+	if (!class.id)
+		return;
+	add_name(s, out, class, m, before);
+	const AxisClass *c = &ir->axis.v[class.id];
+	for (u32 i = 0; i < c->nfactor; i++) {
+		i64 size;
+		names_of(s, out, c->factor[i], m, before);
+		if (!dim_is_number(ir->axis.v[axis_find(ir, c->factor[i]).id].size, &size))
+			return;
+		before *= size;
+	}
+}
+
+/* ---- what a choice means ---- */
+
+Place choice_result(const EntryPlacement *e, u32 node, u32 index, u32 m)
+{
+	const Choice *c = &e->choice[node][m];
+	const ShardRule *r = &e->rule[node];
+	if (c->kind == CHOICE_GIVEN)
+		return e->given[node].at[m];
+	if (c->kind == CHOICE_LINEAR)
+		return (Place){ .kind = PLACE_PARTIAL, .reduce = SHARD_SUM };
+	if (c->kind != CHOICE_LABEL)
+		return (Place){ 0 };
+	const ShardLabel *l = &r->label.v[c->which];
+	ShardPoint at = l->at[e->g->node.v[node].nin + index];
+	if (at.dim >= 0)
+		return (Place){ .kind = PLACE_SPLIT, .dim = (u8)at.dim, .outer = at.outer * c->outer };
+	return l->reduce ? (Place){ .kind = PLACE_PARTIAL, .reduce = (u8)l->reduce } : (Place){ 0 };
+}
+
+Place choice_operand(const EntryPlacement *e, u32 node, u32 operand, u32 m)
+{
+	const Choice *c = &e->choice[node][m];
+	const ShardRule *r = &e->rule[node];
+	if (c->kind == CHOICE_LINEAR)
+		return r->linear.v[c->which] >> operand & 1 ? (Place){ .kind = PLACE_PARTIAL, .reduce = SHARD_SUM } : (Place){ 0 };
+	if (c->kind != CHOICE_LABEL)
+		return (Place){ 0 };
+	ShardPoint at = r->label.v[c->which].at[operand];
+	return at.dim < 0 ? (Place){ 0 } : (Place){ .kind = PLACE_SPLIT, .dim = (u8)at.dim, .outer = at.outer * c->outer };
+}
+
+Places value_places(const EntryPlacement *e, const Mesh *mesh, Val v)
+{
+	Places p = { 0 };
+	const Value *value = &e->g->value.v[v.i];
+	for (u32 m = 0; m < mesh->n; m++)
+		p.at[m] = choice_result(e, value->node, value->index, m);
+	return p;
+}
+
+/* ---- cost ---- */
+
+/* Bytes of a value on one device if it were whole along m. */
+static f64 bytes_but(const Search *s, Val v, u32 m)
+{
+	f64 bytes = (f64)type_bytes(val_type(s->g, v));
+	const Value *value = &s->g->value.v[v.i];
+	for (u32 k = 0; k < s->mesh->n; k++)
+		if (k != m && choice_result(s->e, value->node, value->index, k).kind == PLACE_SPLIT)
+			bytes /= s->mesh->axis[k].size;
+	return bytes;
+}
+
+/* Seconds to bring a value of so many bytes from one placement to another. */
+static f64 conversion(Place from, Place to, f64 bytes, u32 n)
+{
+	f64 share = (f64)(n - 1) / n;
+	if (place_equal(from, to) || n == 1)
+		return 0;
+	if (from.kind == PLACE_WHOLE)
+		return to.kind == PLACE_SPLIT ? bytes / n / MEMORY : bytes / MEMORY + LATENCY;
+	if (from.kind == PLACE_PARTIAL && to.kind == PLACE_SPLIT)
+		return LATENCY + share * bytes / LINK;
+	if (from.kind == PLACE_PARTIAL)
+		return 2 * (LATENCY + share * bytes / LINK);
+	if (to.kind == PLACE_SPLIT && to.dim != from.dim)
+		return LATENCY + share * bytes / n / LINK;
+	return LATENCY + share * bytes / LINK;
+}
+
+static bool is_constant(Op op)
+{
+	return op == OP_full || op == OP_iota;
+}
+
+/* Is something wanted of the value by this user yet, and where? */
+static bool wanted(const Search *s, const User *u, u32 m, Place *want)
+{
+	if (u->node == NONE) {
+		*want = s->e->result[u->operand].at[m];
+		return !s->free_result[u->operand];
+	}
+	*want = choice_operand(s->e, u->node, u->operand, m);
+	return s->e->choice[u->node][m].kind != CHOICE_UNSET;
+}
+
+/* All that is wanted of a value, each conversion once. */
+static f64 value_cost(const Search *s, Val v, u32 m)
+{
+	const Value *value = &s->g->value.v[v.i];
+	if (is_constant((Op)s->g->node.v[value->node].op) || s->e->choice[value->node][m].kind == CHOICE_UNSET)
+		return 0;
+	Place from = choice_result(s->e, value->node, value->index, m), seen[8], split = { 0 };
+	f64 cost = 0, bytes = bytes_but(s, v, m);
+	u32 nseen = 0, n = MIN(s->user[v.i].n, (u32)USERS), parts = s->mesh->axis[m].size;
+	bool whole = false;
+	for (u32 i = 0; i < n; i++) {
+		Place want;
+		bool known = false;
+		if (!wanted(s, &s->user[v.i].v[i], m, &want))
+			continue;
+		for (u32 k = 0; k < nseen; k++)
+			known |= place_equal(seen[k], want);
+		if (known)
+			continue;
+		if (nseen < COUNT(seen))
+			seen[nseen++] = want;
+		if (want.kind == PLACE_SPLIT && from.kind == PLACE_PARTIAL)
+			split = want;
+		if (want.kind == PLACE_WHOLE && from.kind == PLACE_PARTIAL)
+			whole = true;
+		else
+			cost += conversion(from, want, bytes, parts);
+	}
+	/* a sum that is wanted both ways is gathered from its parts */
+	if (whole)
+		cost += conversion(split.kind == PLACE_SPLIT ? split : from, (Place){ 0 }, bytes, parts);
+	return cost;
+}
+
+static f64 work_cost(const Search *s, u32 node)
+{
+	f64 work = s->work[node];
+	for (u32 k = 0; k < s->mesh->n; k++)
+		if (s->e->choice[node][k].kind == CHOICE_LABEL)
+			work /= s->mesh->axis[k].size;
+	return work;
+}
+
+/* All that the node's choice along m bears upon. */
+static f64 node_total(const Search *s, u32 node, u32 m)
+{
+	const Node *n = &s->g->node.v[node];
+	f64 cost = work_cost(s, node);
+	for (u32 k = 0; k < n->nin; k++) {
+		bool before = false;
+		for (u32 j = 0; j < k; j++)
+			before |= n->in[j].i == n->in[k].i;
+		if (!before)
+			cost += value_cost(s, n->in[k], m);
+	}
+	for (u32 k = 0; k < n->nout; k++)
+		cost += value_cost(s, (Val){ n->out.i + k }, m);
+	return cost;
+}
+
+/* ---- candidates ---- */
+
+typedef struct Candidates {
+	u32 n;
+	Choice v[24];
+	u8 priority[24];
+} Candidates;
+
+/* May the node be divided at this label, with what it does along other mesh axes? */
+static bool label_fits(const Search *s, u32 node, u32 m, u32 label, i64 outer)
+{
+	const ShardLabel *l = &s->e->rule[node].label.v[label];
+	Place digit[MESH_AXES] = { 0 };
+	i64 covered = 1;
+	for (u32 k = 0; k < s->mesh->n; k++) {
+		const Choice *c = &s->e->choice[node][k];
+		if (k == m)
+			digit[k] = (Place){ .kind = PLACE_SPLIT, .outer = outer };
+		else if (c->kind == CHOICE_LABEL && c->which == label)
+			digit[k] = (Place){ .kind = PLACE_SPLIT, .outer = c->outer };
+	}
+	if (!places_fit(s->mesh, digit, 0, l->extent))
+		return false;
+	if (l->fix != SHARD_LOOKUP)
+		return true;
+	/* a device's rows are consecutive: digits begin at 1 and leave no gap */
+	for (u32 rounds = 0; rounds < s->mesh->n; rounds++)
+		for (u32 k = 0; k < s->mesh->n; k++)
+			if (digit[k].kind == PLACE_SPLIT && digit[k].outer == covered) {
+				covered *= s->mesh->axis[k].size;
+				digit[k].kind = PLACE_WHOLE;
+			}
+	for (u32 k = 0; k < s->mesh->n; k++)
+		if (digit[k].kind == PLACE_SPLIT)
+			return false;
+	return true;
+}
+
+static void add_candidate(Candidates *c, Choice choice, u8 priority)
+{
+	for (u32 i = 0; i < c->n; i++)
+		if (c->v[i].kind == choice.kind && c->v[i].which == choice.which && c->v[i].outer == choice.outer) {
+			c->priority[i] = MAX(c->priority[i], priority);
+			return;
+		}
+	if (c->n == COUNT(c->v))
+		return;
+	c->priority[c->n] = priority;
+	c->v[c->n++] = choice;
+}
+
+/* The labels that a digit in dimension `dim` of the tensor falls into. */
+static void add_digit(const Search *s, Candidates *c, u32 node, u32 tensor, u32 dim, i64 outer, u32 m, u8 priority)
+{
+	const ShardRule *r = &s->e->rule[node];
+	for (u32 l = 0; l < r->label.n && l < UINT8_MAX; l++) {
+		ShardPoint at = r->label.v[l].at[tensor];
+		if (at.dim != (i8)dim || outer % at.outer || outer / at.outer >= MAX(r->label.v[l].extent, 1))
+			continue;
+		if (label_fits(s, node, m, l, outer / at.outer))
+			add_candidate(c, (Choice){ CHOICE_LABEL, (u8)l, outer / at.outer }, priority);
+	}
+}
+
+static void add_named(Search *s, Candidates *c, u32 node, u32 tensor, Val v, u32 m)
+{
+	for (u32 d = 0; d < val_type(s->g, v)->rank; d++) {
+		Names names = { 0 };
+		names_of(s, &names, s->class[v.i][d], m, 1);
+		for (u32 i = 0; i < names.n; i++)
+			add_digit(s, c, node, tensor, d, names.outer[i], m, names.priority[i]);
+	}
+}
+
+/* Are the operands that are not to be partial whole already? */
+static bool others_whole(const Search *s, u32 node, u64 partial, u32 m)
+{
+	const Node *n = &s->g->node.v[node];
+	for (u32 k = 0; k < n->nin; k++) {
+		const Value *v = &s->g->value.v[n->in[k].i];
+		if (!(partial >> k & 1) && choice_result(s->e, v->node, v->index, m).kind != PLACE_WHOLE)
+			return false;
+	}
+	return true;
+}
+
+/* As the operand comes, and as its other users want it. */
+static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u32 m)
+{
+	Val in = s->g->node.v[node].in[operand];
+	for (u32 i = 0; i < MIN(s->user[in.i].n, (u32)USERS); i++) {
+		const User *u = &s->user[in.i].v[i];
+		Place want;
+		if (u->node != node && wanted(s, u, m, &want) && want.kind == PLACE_SPLIT)
+			add_digit(s, c, node, operand, want.dim, want.outer, m, 0);
+	}
+	const Value *v = &s->g->value.v[s->g->node.v[node].in[operand].i];
+	const ShardRule *r = &s->e->rule[node];
+	Place p = choice_result(s->e, v->node, v->index, m);
+	if (p.kind == PLACE_SPLIT)
+		add_digit(s, c, node, operand, p.dim, p.outer, m, 0);
+	for (u32 i = 0; p.kind == PLACE_PARTIAL && p.reduce == SHARD_SUM && i < r->linear.n; i++)
+		if (r->linear.v[i] >> operand & 1 && others_whole(s, node, r->linear.v[i], m))
+			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, 3);
+}
+
+static void candidates(Search *s, u32 node, u32 m, Candidates *c)
+{
+	const Node *n = &s->g->node.v[node];
+	*c = (Candidates){ .n = 1, .v = { { .kind = CHOICE_WHOLE } } };
+	for (u32 k = 0; k < n->nout; k++)
+		add_named(s, c, node, n->nin + k, (Val){ n->out.i + k }, m);
+	for (u32 k = 0; k < n->nin; k++) {
+		add_named(s, c, node, k, n->in[k], m);
+		add_operand(s, c, node, k, m);
+	}
+	for (u32 k = 0; k < n->nout; k++)
+		for (u32 i = 0; i < MIN(s->user[n->out.i + k].n, (u32)USERS); i++) {
+			Place want;
+			if (wanted(s, &s->user[n->out.i + k].v[i], m, &want) && want.kind == PLACE_SPLIT)
+				add_digit(s, c, node, n->nin + k, want.dim, want.outer, m, 0);
+		}
+	if (!s->forced)
+		return;
+	/* names decide: those of the highest priority there is, and what passes sums on (3) */
+	u8 most = 0;
+	for (u32 i = 0; i < c->n; i++)
+		most = MAX(most, c->priority[i] == 3 ? (u8)0 : c->priority[i]);
+	u32 kept = 0;
+	for (u32 i = 0; i < c->n; i++)
+		if (c->priority[i] >= most) {
+			c->v[kept] = c->v[i];
+			c->priority[kept++] = c->priority[i];
+		}
+	c->n = kept;
+}
+
+/* ---- the search ---- */
+
+/* Takes the cheapest choice; of equal ones the present, else the last that passes sums on. */
+static bool improve(Search *s, u32 node, u32 m)
+{
+	Choice *at = &s->e->choice[node][m], was = *at, best = was;
+	if (was.kind == CHOICE_GIVEN)
+		return false;
+	Candidates c;
+	candidates(s, node, m, &c);
+	f64 least = -1;
+	bool here = false;
+	for (u32 i = 0; i < c.n; i++) {
+		*at = c.v[i];
+		f64 cost = node_total(s, node, m);
+		bool same = c.v[i].kind == was.kind && c.v[i].which == was.which && c.v[i].outer == was.outer;
+		bool better = least < 0 || cost < least * (1 - 1e-9) - 1e-15;
+		bool tie = !better && cost <= least * (1 + 1e-9) + 1e-15;
+		if (better || (tie && (same || (!here && c.v[i].kind == CHOICE_LINEAR)))) {
+			least = better ? cost : MIN(cost, least);
+			best = c.v[i];
+			here = same;
+		}
+	}
+	*at = best;
+	return best.kind != was.kind || best.which != was.which || best.outer != was.outer;
+}
+
+static void search(Search *s)
+{
+	u32 n = s->g->node.n;
+	for (u32 m = 0; m < s->mesh->n; m++)
+		for (u32 i = 0; i < n; i++)
+			improve(s, i, m);
+	for (u32 round = 0; round < ROUNDS; round++) {
+		bool changed = false;
+		for (u32 m = 0; m < s->mesh->n; m++) {
+			for (u32 i = n; i-- > 0;)
+				changed |= improve(s, i, m);
+			for (u32 i = 0; i < n; i++)
+				changed |= improve(s, i, m);
+		}
+		if (!changed)
+			break;
+	}
+}
+
+/* ---- buffers, inputs, results ---- */
+
+/* Where names alone put a tensor. */
+static Places named_places(Search *s, const Type *t, const Axis *axis)
+{
+	Places p = { 0 };
+	for (u32 m = 0; m < s->mesh->n; m++)
+		for (u32 d = 0; d < t->rank && p.at[m].kind == PLACE_WHOLE; d++) {
+			Names names = { 0 };
+			names_of(s, &names, axis[d], m, 1);
+			for (u32 i = 0; i < names.n && p.at[m].kind == PLACE_WHOLE; i++) {
+				if (names.priority[i] < 2)
+					continue;
+				p.at[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)d, .outer = names.outer[i] };
+				if (!places_fit(s->mesh, p.at, d, type_extent(t, d)))
+					p.at[m] = (Place){ 0 };
+			}
+		}
+	return p;
+}
+
+/* Divides over the mesh axes in `over` that do not yet: the first dimension that nobody splits and that divides, else
+ * the first where a digit fits behind the others. What does not divide stays whole. */
+static void divide_more(Search *s, Places *p, const Type *t, u32 over)
+{
+	for (u32 m = 0; m < s->mesh->n; m++) {
+		if (!(over >> m & 1) || p->at[m].kind == PLACE_SPLIT)
+			continue;
+		for (u32 pass = 0; pass < 2 && p->at[m].kind != PLACE_SPLIT; pass++)
+			for (u32 d = 0; d < t->rank && p->at[m].kind != PLACE_SPLIT; d++) {
+				i64 behind = 1;
+				for (u32 k = 0; k < s->mesh->n; k++)
+					if (p->at[k].kind == PLACE_SPLIT && p->at[k].dim == d)
+						behind = MAX(behind, p->at[k].outer * s->mesh->axis[k].size);
+				if ((behind > 1) != pass)
+					continue;
+				Place was = p->at[m];
+				p->at[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)d, .outer = behind };
+				if (!places_fit(s->mesh, p->at, d, type_extent(t, d)))
+					p->at[m] = was;
+			}
+	}
+}
+
+static void place_buffers(Search *s)
+{
+	const Program *p = s->p;
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		const Buffer *of = b->of != NONE ? &p->buffer.v[b->of] : b;
+		if (type_with_dtype(s->cx->ir, of->type, b->type->dtype) != b->type)
+			of = b; /* a state of another shape than its parameter's */
+		Places *to = &s->out->buffer[i];
+		*to = named_places(s, of->type, of->axis);
+		if (b->kind == BUFFER_PARAMETER)
+			divide_more(s, to, b->type, s->rules->parameters);
+		else if (b->kind == BUFFER_GRADIENT)
+			divide_more(s, to, b->type, s->rules->gradients);
+		else if (b->kind == BUFFER_STATE)
+			divide_more(s, to, b->type, s->rules->states);
+	}
+}
+
+/* Dimensions whose class got lost on the way have that of another tensor at the same label: what is repeated along the
+ * vocabulary, to be compared with logits. */
+static void learn_classes(Search *s, u32 node)
+{
+	const Node *n = &s->g->node.v[node];
+	const ShardRule *r = &s->e->rule[node];
+	u32 tensors = n->nin + n->nout;
+	for (u32 l = 0; l < r->label.n; l++) {
+		const ShardLabel *label = &r->label.v[l];
+		Axis found = { 0 };
+		for (u32 fill = 0; fill < 2; fill++)
+			for (u32 i = 0; i < tensors; i++) {
+				Val v = i < n->nin ? n->in[i] : (Val){ n->out.i + i - n->nin };
+				i8 d = label->at[i].dim;
+				if (d < 0 || type_extent(val_type(s->g, v), (u32)d) != label->extent)
+					continue;
+				Axis *class = &s->class[v.i][d];
+				if (!fill && !found.id)
+					found = *class;
+				else if (fill && !class->id)
+					*class = found;
+			}
+	}
+}
+
+static void place_classes(Search *s)
+{
+	const Graph *g = s->g;
+	s->class = arena_push(s->cx->tmp, sizeof *s->class, g->value.n, _Alignof(Axis));
+	memset(s->class, 0, g->value.n * sizeof *s->class);
+	for (u32 i = 1; i < g->value.n; i++)
+		memcpy(s->class[i], g->value.v[i].axis, g->value.v[i].type->rank * sizeof(Axis));
+	for (u32 i = g->node.n; i-- > 0;)
+		learn_classes(s, i);
+	for (u32 i = 0; i < g->node.n; i++)
+		learn_classes(s, i);
+}
+
+/* For who builds the entry: what each value is needed as. */
+static void note_wanted(Search *s)
+{
+	EntryPlacement *e = s->e;
+	e->wanted = arena_push(s->cx->out, sizeof *e->wanted, s->g->value.n, _Alignof(void *));
+	memset(e->wanted, 0, s->g->value.n * sizeof *e->wanted);
+	for (u32 v = 1; v < s->g->value.n; v++)
+		for (u32 m = 0; m < s->mesh->n; m++)
+			for (u32 i = 0; i < s->user[v].n; i++) {
+				Place want;
+				bool known = !wanted(s, &s->user[v].v[i], m, &want);
+				for (u32 k = 0; k < e->wanted[v][m].n && !known; k++)
+					known = place_equal(e->wanted[v][m].v[k], want);
+				if (!known)
+					VEC_PUSH(s->cx->out, &e->wanted[v][m], want);
+			}
+}
+
+static void place_entry(Search *s)
+{
+	const Graph *g = s->g;
+	EntryPlacement *e = s->e;
+	Arena *tmp = s->cx->tmp;
+	e->g = g;
+	e->rule = NEWN(s->cx->out, ShardRule, g->node.n + 1);
+	e->choice = arena_push(s->cx->out, sizeof *e->choice, g->node.n + 1, _Alignof(Choice));
+	memset(e->choice, 0, (g->node.n + 1) * sizeof *e->choice);
+	e->given = NEWN(s->cx->out, Places, g->node.n + 1);
+	e->result = NEWN(s->cx->out, Places, g->result.n + 1);
+	s->user = arena_push(tmp, sizeof *s->user, g->value.n, _Alignof(void *));
+	memset(s->user, 0, g->value.n * sizeof *s->user);
+	s->work = NEWN(tmp, f64, g->node.n + 1);
+	s->free_result = NEWN(tmp, bool, g->result.n + 1);
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		shard_rule(s->cx->out, g, n, &e->rule[i]);
+		NodeCost c = node_cost(g, n);
+		s->work[i] = is_constant((Op)n->op) ? 0 : MAX(c.flops / FLOPS, c.bytes / MEMORY);
+		for (u32 k = 0; k < n->nin; k++)
+			VEC_PUSH(tmp, &s->user[n->in[k].i], ((User){ i, k }));
+		if (n->op != OP_input && n->op != OP_read)
+			continue;
+		e->given[i] = n->op == OP_input ? named_places(s, val_type(g, n->out), val_axis(g, n->out)) :
+						  s->out->buffer[program_find_buffer(s->p, ATTR(n, read)->buffer)];
+		for (u32 m = 0; m < s->mesh->n; m++)
+			e->choice[i][m].kind = CHOICE_GIVEN;
+	}
+	place_classes(s);
+	for (u32 i = 0; i < g->result.n; i++) {
+		const Result *r = &g->result.v[i];
+		VEC_PUSH(tmp, &s->user[r->value.i], ((User){ NONE, i }));
+		if (r->buffer != NONE)
+			e->result[i] = s->out->buffer[r->buffer];
+	}
+}
+
+/* A gradient that comes as parts of a sum stays so in its buffer, where nothing divides it: what is added up over
+ * micro-steps is summed over devices once, by whoever reads it. */
+static void keep_partial(Search *s, u32 m)
+{
+	for (u32 i = 0; i < s->g->result.n; i++) {
+		const Result *r = &s->g->result.v[i];
+		if (r->buffer == NONE || s->p->buffer.v[r->buffer].kind != BUFFER_GRADIENT || !s->free_result[i])
+			continue;
+		const Value *v = &s->g->value.v[r->value.i];
+		Place p = choice_result(s->e, v->node, v->index, m);
+		Place *to = &s->out->buffer[r->buffer].at[m];
+		if (p.kind == PLACE_PARTIAL && p.reduce == SHARD_SUM && to->kind == PLACE_WHOLE)
+			*to = p;
+	}
+}
+
+static void shard_entry(Search *s, u32 entry)
+{
+	ArenaMark mark = arena_mark(s->cx->tmp);
+	s->e = &s->out->entry[entry];
+	s->g = s->p->entry.v[entry];
+	bool first = !strcmp(s->g->name, "micro_first");
+	s->forced = strcmp(s->g->name, "update") != 0 && strcmp(s->g->name, "init") != 0;
+	place_entry(s);
+	for (u32 i = 0; i < s->g->result.n && first; i++) {
+		u32 b = s->g->result.v[i].buffer;
+		s->free_result[i] = b != NONE && s->p->buffer.v[b].kind == BUFFER_GRADIENT;
+	}
+	search(s);
+	if (first) { /* along axes that do divide gradients, what is wanted is known: again, with that */
+		for (u32 m = 0; m < s->mesh->n; m++)
+			keep_partial(s, m);
+		for (u32 i = 0; i < s->g->result.n; i++) {
+			if (s->g->result.v[i].buffer != NONE)
+				s->e->result[i] = s->out->buffer[s->g->result.v[i].buffer];
+			s->free_result[i] = false;
+		}
+		search(s);
+	}
+	note_wanted(s);
+	for (u32 i = 0; i < s->g->node.n; i++) {
+		s->out->seconds += work_cost(s, i);
+		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
+			for (u32 m = 0; m < s->mesh->n; m++)
+				s->out->seconds += value_cost(s, (Val){ s->g->node.v[i].out.i + k }, m);
+	}
+	arena_release(s->cx->tmp, mark);
+}
+
+Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules)
+{
+	u32 errors = cx->diag->nerror;
+	Placement *out = NEW(cx->out, Placement);
+	*out = (Placement){ .p = in, .rules = rules, .buffer = NEWN(cx->out, Places, in->buffer.n + 1),
+			    .entry = NEWN(cx->out, EntryPlacement, in->entry.n + 1) };
+	Search s = { .cx = cx, .p = in, .rules = rules, .mesh = &rules->mesh, .out = out };
+	map_classes(&s);
+	place_buffers(&s);
+	/* what a step's first micro-batch gives says how gradients lie */
+	for (u32 first = 2; first-- > 0;)
+		for (u32 i = 0; i < in->entry.n; i++)
+			if ((strcmp(in->entry.v[i]->name, "micro_first") == 0) == first)
+				shard_entry(&s, i);
+	return cx->diag->nerror == errors ? out : NULL;
+}
+
+/* ---- the pass ---- */
+
+static void trace_entry(PassCx *cx, const Placement *at, u32 entry)
+{
+	const EntryPlacement *e = &at->entry[entry];
+	fprintf(cx->trace, "%s\n", e->g->name);
+	for (u32 i = 0; i < e->g->node.n; i++)
+		for (u32 k = 0; k < e->g->node.v[i].nout; k++) {
+			Places p = value_places(e, &at->rules->mesh, (Val){ e->g->node.v[i].out.i + k });
+			const char *text = places_text(cx->ir, &at->rules->mesh, p.at);
+			fprintf(cx->trace, "  %%%u %s: %s\n", e->g->node.v[i].out.i + k, op_info[e->g->node.v[i].op].name,
+				text ? text : "whole");
+		}
+}
+
+Program *pass_shard(PassCx *cx, const Program *in)
+{
+	ShardRules *rules = NEW(cx->out, ShardRules);
+	if (!shard_rules_read(cx, rules))
+		return NULL;
+	Placement *at = shard_program(cx, in, rules);
+	if (!at)
+		return NULL;
+	for (u32 i = 0; cx->trace && i < in->buffer.n; i++) {
+		const char *text = places_text(cx->ir, &rules->mesh, at->buffer[i].at);
+		fprintf(cx->trace, "@%s: %s\n", in->buffer.v[i].name, text ? text : "whole");
+	}
+	for (u32 i = 0; cx->trace && i < in->entry.n; i++)
+		trace_entry(cx, at, i);
+	Program *to = NEW(cx->out, Program);
+	*to = *in;
+	return to;
+}

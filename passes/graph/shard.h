@@ -1,0 +1,72 @@
+/* passes/graph/shard.h: which part of every value each device of a mesh holds.
+ *
+ * Rules say which mesh axis a logical axis is divided over (B -> data, Attention.H -> tensor), and which the
+ * parameters, gradients and optimizer states are divided over beside that (ZeRO: Rajbhandari et al. 2020). From
+ * these, the names of axes and the sharding rules of ops (ir/shard.h) follows a placement for every value of
+ * every entry: along each mesh axis it is whole, split or partial.
+ *
+ * Each mesh axis is a labelling of the nodes: a node runs whole, or divided at one of its labels, or on partial
+ * operands. A named axis decides where its label is possible; of several, and where no name speaks, the cost
+ * decides: seconds of communication between what is made and what is wanted, and of work that is repeated. The
+ * search starts from the names, forwards, and then changes one node at a time, in sweeps in both directions, while
+ * that makes the whole cheaper: the result does not depend on the order of rules. (The per-axis labelling follows
+ * GSPMD, Xu et al. 2021, and Mesh-TensorFlow, Shazeer et al. 2018.) */
+#ifndef PL_PASSES_SHARD_H
+#define PL_PASSES_SHARD_H
+#include "ir/shard.h"
+#include "passes/pass.h"
+
+typedef struct AxisRule {
+	const char *axis; /* "B", "Attention.H": a name of axis classes, qualified or not */
+	u32 mesh;
+	bool secondary;   /* only where no other rule divides the value over that mesh axis: sequence parallelism */
+	Loc loc;
+} AxisRule;
+
+typedef struct ShardRules {
+	Mesh mesh;
+	VEC(AxisRule) axis;
+	u32 parameters, gradients, states; /* mesh axes (bits) over which these are divided too */
+} ShardRules;
+
+/* What a node does along one mesh axis. */
+typedef enum ChoiceKind { CHOICE_UNSET, CHOICE_WHOLE, CHOICE_GIVEN, CHOICE_LABEL, CHOICE_LINEAR } ChoiceKind;
+typedef struct Choice {
+	u8 kind;
+	u8 which;  /* LABEL: the label; LINEAR: which of the rule's lists of operands */
+	i64 outer; /* LABEL: where in the label the digit is */
+} Choice;
+
+typedef struct Places {
+	Place at[MESH_AXES];
+} Places;
+
+typedef struct EntryPlacement {
+	const Graph *g;
+	ShardRule *rule;             /* [node] */
+	Choice (*choice)[MESH_AXES]; /* [node] */
+	Places *given;               /* [node] of input and read */
+	Places *result;              /* [result] as they leave the entry */
+	VEC(Place) (*wanted)[MESH_AXES]; /* [value] every placement that somebody wants, along each axis */
+} EntryPlacement;
+
+typedef struct Placement {
+	const Program *p;
+	const ShardRules *rules;
+	Places *buffer;              /* [buffer] */
+	EntryPlacement *entry;       /* [entry] */
+	f64 seconds;                 /* the cost of what was chosen, as the search counts it */
+} Placement;
+
+/* Reads the arguments of the passes `shard` and `partition`: mesh=data:4,mesh=tensor:2,B=data,F=tensor,
+ * optimizer_state=data,sequence=tensor. False with messages. */
+bool shard_rules_read(PassCx *cx, ShardRules *out);
+/* `in` bound and expanded. NULL with messages: an axis that does not divide. */
+Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules);
+
+/* Where result `index` of a node is, and where the node wants its operand. */
+Place choice_result(const EntryPlacement *e, u32 node, u32 index, u32 m);
+Place choice_operand(const EntryPlacement *e, u32 node, u32 operand, u32 m);
+Places value_places(const EntryPlacement *e, const Mesh *mesh, Val v);
+
+#endif
