@@ -10,7 +10,12 @@
 
 typedef LLVMValueRef V;
 
-enum { STRIP = 4 /* vectors */, SUM_BLOCK = 64, CLEAR = 1 << 16 /* elements that a task clears */ };
+enum {
+	STRIP = 4, /* vectors */
+	SUM_BLOCK = 64,
+	CLEAR = 1 << 16, /* elements that a task clears */
+	LARGE = 16 << 20, /* bytes that are cleared past the caches, which have better use */
+};
 
 static u32 first_of(const Kernel *k, DimRole role)
 {
@@ -161,22 +166,50 @@ const CpuKernelClass cpu_column = { .needs = needs_column, .emit = emit_column }
 
 /* ---- SCATTER: phase 0 clears the result, phase 1 adds ---- */
 
+/* Elements [from, to) become zero; `past`: past the caches, where the slot may be written so. */
+static void clear_range(Body *b, V from, V to, bool past)
+{
+	CpuModule *m = b->m;
+	DType d = b->k->slot.v[b->k->scatter->slot].dtype;
+	LLVMTypeRef element = simd_memory_type(&b->one, d);
+	V L = cpu_i64(m, b->lanes.lanes), zero = simd_constant(&b->lanes, d, 0), base = b->slot[b->k->scatter->slot];
+	V whole = cpu_add(m, from, cpu_mul(m, cpu_div(m, cpu_sub(m, to, from), L), L));
+	CpuLoop main = { 0 }, rest = { 0 };
+	cpu_loop_begin(m, &main, from, whole, L, 0, NULL);
+	V at = cpu_at(m, element, base, main.index);
+	if (past)
+		simd_store_stream(&b->lanes, d, zero, at, dtype_info[d].bytes * b->lanes.lanes);
+	else
+		simd_store(&b->lanes, d, zero, at, 0);
+	main.unroll = 4;
+	cpu_loop_end(m, &main, NULL);
+	cpu_loop_begin(m, &rest, whole, to, L, 0, NULL);
+	V mask = simd_mask(&b->lanes, cpu_sub(m, to, rest.index));
+	simd_store_masked(&b->lanes, d, zero, cpu_at(m, element, base, rest.index), 0, mask);
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, NULL);
+}
+
 static void emit_clear(Body *b)
 {
 	CpuModule *m = b->m;
-	const KSlot *slot = &b->k->slot.v[b->k->scatter->slot];
-	LLVMTypeRef element = simd_memory_type(&b->one, slot->dtype);
-	V elements = b->number[kernel_numbers(b->k, NULL) - 1];
-	CpuLoop task = { 0 }, loop = { 0 };
+	u32 slot = b->k->scatter->slot, bytes = dtype_info[b->k->slot.v[slot].dtype].bytes;
+	V elements = b->number[kernel_numbers(b->k, NULL) - 1], base = b->slot[slot];
+	V large = cpu_less(m, cpu_i64(m, LARGE), cpu_mul(m, elements, cpu_i64(m, bytes)));
+	V odd = cpu_rem(m, LLVMBuildPtrToInt(m->builder, base, m->i64, ""), cpu_i64(m, (i64)m->machine->line));
+	CpuLoop task = { 0 };
 	cpu_loop_begin(m, &task, b->begin, b->end, cpu_i64(m, 1), 0, NULL);
 	V from = cpu_mul(m, task.index, cpu_i64(m, CLEAR));
 	V to = cpu_min(m, elements, cpu_add(m, from, cpu_i64(m, CLEAR)));
-	cpu_loop_begin(m, &loop, from, to, cpu_i64(m, b->lanes.lanes), 0, NULL);
-	V mask = simd_mask(&b->lanes, cpu_sub(m, to, loop.index));
-	V at = cpu_at(m, element, b->slot[b->k->scatter->slot], loop.index);
-	simd_store_masked(&b->lanes, slot->dtype, simd_constant(&b->lanes, slot->dtype, 0), at, 0, mask);
-	cpu_loop_end(m, &loop, NULL);
+	CpuIf past = { 0 };
+	cpu_if_begin(m, &past, LLVMBuildAnd(m->builder, large, cpu_equal(m, odd, cpu_i64(m, 0)), ""), 50);
+	clear_range(b, from, to, true);
+	cpu_if_else(m, &past);
+	clear_range(b, from, to, false);
+	cpu_if_end(m, &past, 0, NULL, NULL);
+	task.unroll = 1;
 	cpu_loop_end(m, &task, NULL);
+	simd_store_fence(&b->lanes);
 }
 
 static void emit_add(Body *b)

@@ -503,9 +503,10 @@ static inline void scatters_cases(Suite *s)
 	for (u32 i = 0; i < 16; i++)
 		add_scatter(s, &r, i & 1, i & 2);
 	arena_free(&a);
-	/* many indices: into a few rows and many, part of the result out of reach, of two kinds of memory */
-	for (u32 i = 0; i < 6; i++) {
-		static const i64 rows[] = { 300, 70001, 5, 300, 257, 1 };
+	/* many indices: into a few rows and many, more than fit a cache, part of the result out of reach, of two kinds of
+	 * memory */
+	for (u32 i = 0; i < 7; i++) {
+		static const i64 rows[] = { 300, 70001, 5, 300, 257, 1, 350001 };
 		i64 P = i == 3 ? 3 : 1, I = i == 2 ? 3001 : 1100, N = i == 1 ? 4 : i == 4 ? 5 : 24, spare = i == 3 ? 7 : 0;
 		DType d = i == 4 ? DT_i32 : DT_f32;
 		Kernel *k = suite_kernel(s, KERNEL_SCATTER, "embedding gradient");
