@@ -418,27 +418,40 @@ static void initial_value(Elaborator *e, u32 buffer, const Expr *value)
 	e->count = count;
 }
 
+/* Which of the parameter's dimensions the hole of its path names, or NONE. */
+static u32 own_axis(const Stmt *s, const Expr *hole)
+{
+	for (u32 d = 0; hole->kind == EXPR_NAME && s->declare.type && d < s->declare.type->dim.n; d++) {
+		const Expr *x = s->declare.type->dim.v[d];
+		if (x->kind == EXPR_NAME && x->name == hole->name)
+			return d;
+	}
+	return NONE;
+}
+
 /* A path whose hole names one of the parameter's own axes stays open there: "experts.{E}.weight" is one
- * tensor per index in a checkpoint. */
+ * tensor per index in a checkpoint. Such axes are the first ones, so that each tensor is one piece of memory. */
 static const char *param_path(Elaborator *e, const Stmt *s)
 {
 	const Text *t = s->declare.path;
 	if (!t)
 		return s->declare.name.text;
 	Buf b = { .arena = e->arena };
+	u32 stacked = 0;
 	for (u32 i = 0; i < t->npart; i++) {
 		const Expr *hole = t->part[i].hole;
-		bool own = false;
 		if (!hole) {
 			buf_put(&b, str_of(t->part[i].text));
 			continue;
 		}
-		for (u32 d = 0; hole->kind == EXPR_NAME && s->declare.type && d < s->declare.type->dim.n; d++) {
-			const Expr *x = s->declare.type->dim.v[d];
-			own |= x->kind == EXPR_NAME && x->name == hole->name;
-		}
-		if (own) {
+		u32 axis = own_axis(s, hole);
+		if (axis == stacked) {
 			buf_printf(&b, "{%s}", hole->name);
+			stacked++;
+		} else if (axis != NONE) {
+			fail(e, E0602, s->declare.type->loc, "'{%s}' in its path makes one tensor of a file for each index of %s, which must be "
+							     "dimension %u of the parameter, not %u", hole->name, hole->name, stacked, axis);
+			return NULL;
 		} else {
 			Datum *d = expression(e, hole);
 			if (d->kind == DATUM_ERROR)

@@ -1,5 +1,6 @@
 /* runtime/views.c: see views.h. */
 #include "runtime/views.h"
+#include "runtime/checkpoint/stacked.h"
 
 #include <string.h>
 
@@ -29,17 +30,20 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 	const Package *p = x->package;
 	FarMemory *far = NEW(a, FarMemory);
 	*far = (FarMemory){ read_far, write_far, x };
-	BufferViews out = { .v = NEWN(a, NamedBuffer, p->nbuffer + 1) };
+	NamedBuffer *whole = NEWN(a, NamedBuffer, p->nbuffer + 1);
+	u32 n = 0, parts = 0;
 	for (u32 i = 0; i < p->nbuffer; i++) {
-		const PackageBuffer *b = &p->buffer[i];
-		if (kinds >> b->kind & 1)
-			out.v[out.n++] = (NamedBuffer){ .name = b->tensor.name,
-							.dtype = safe_dtype_of(b->tensor.dtype),
-							.rank = b->tensor.rank,
-							.dim = b->tensor.dim,
-							.data = executor_memory(x, &b->tensor),
-							.far = far,
-							.at = b->tensor.offset };
+		const PackageTensor *t = &p->buffer[i].tensor;
+		if (!(kinds >> p->buffer[i].kind & 1))
+			continue;
+		whole[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
+					  .data = executor_memory(x, t), .far = far, .at = t->offset };
+		parts += stacked_count(&whole[n++]);
+	}
+	BufferViews out = { .v = NEWN(a, NamedBuffer, parts + 1) };
+	for (u32 i = 0; i < n; i++) {
+		stacked_parts(a, &whole[i], out.v + out.n);
+		out.n += stacked_count(&whole[i]);
 	}
 	return out;
 }

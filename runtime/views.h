@@ -15,7 +15,8 @@ typedef struct BufferViews {
 } BufferViews;
 
 /* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. Those of a device whose
- * memory the host cannot address are far (safetensors.h). */
+ * memory the host cannot address are far (safetensors.h).
+ * A stacked buffer is its parts (checkpoint/stacked.h). */
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds);
 enum {
 	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,

@@ -236,15 +236,18 @@ static void emit(void *cx, u32 text, Str bytes)
 /* Of the run, to the one that writes. */
 static Status copy_parameters(Job *j, Arena *tmp)
 {
-	BufferViews from = buffer_views(tmp, j->run.executor, VIEW_PARAMETERS);
-	for (u32 i = 0; i < from.n; i++) {
-		const PackageBuffer *to = executor_buffer(j->writer.executor, from.v[i].name);
-		if (!to)
+	const Package *p = j->run.package;
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageTensor *from = &p->buffer[i].tensor;
+		const PackageBuffer *to = executor_buffer(j->writer.executor, from->name);
+		if (p->buffer[i].kind != PACKAGE_PARAMETER || !to)
 			continue;
 		ArenaMark mark = arena_mark(tmp);
-		void *copy = from.v[i].data ? from.v[i].data : NEWN(tmp, u8, to->tensor.bytes + 1);
-		if (!from.v[i].data)
-			TRY(safe_buffer_read(&from.v[i], 0, copy, to->tensor.bytes));
+		void *copy = executor_memory(j->run.executor, from);
+		if (!copy) {
+			copy = NEWN(tmp, u8, from->bytes + 1);
+			TRY(executor_read(j->run.executor, from, copy));
+		}
 		TRY(executor_write(j->writer.executor, &to->tensor, copy));
 		arena_release(tmp, mark);
 	}

@@ -37,7 +37,7 @@ def perturbed(module, generator):
     out = {}
     for name, p in module.state_dict().items():
         draw = torch.randn(p.shape, generator=generator)
-        fan_in = p[0].numel() if p.dim() > 1 else 0
+        fan_in = p.shape[2] if p.dim() == 3 else p[0].numel() if p.dim() > 1 else 0  # 3: matrices, stacked
         if "embed" in name and p.dim() == 2:
             out[name] = 0.5 * draw
         elif fan_in:

@@ -134,6 +134,7 @@ static const GateModel test_size[] = {
 	{ "vit", "test", "trained=32", "B=2", "bf16" },
 	{ "t5", "test", NULL, "B=2,S=64,T=32", "bf16" },
 	{ "clip", "test", NULL, "B=4,N=4,T=32", "bf16" },
+	{ "mixtral", "test", "capacity=1.25", "B=2,T=64", "bf16" },
 	{ "roberta", "test", "task=\"classify\"", "B=2,T=64", "bf16" },
 };
 enum { QUICK = 1 };

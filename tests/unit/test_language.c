@@ -293,6 +293,14 @@ static const struct {
 	 * * np.cos([0, .5]) + y[:, :1, :2] * np.sin([0, .5])], -1) */
 	{ "return rotate(y[:, :1], iota(2) * 0.5)", 3, { 2, 1, 4 },
 	  { 0, -0.560694053922, 2, 3.112173224275, 12, 4.217190225512, 14, 19.39627043021 } },
+	/* two texts of six tokens that choose (0,1) (2,0) (1,2) (0,1) (2,0) (1,2): each expert is chosen four times, by two
+	 * tokens first and by two second, and keeps three; 3 stands for none */
+	{ "return within_capacity(cast(reshape(y, [12, 2]), i32) % 3, texts = 2, groups = 3, most = 3)", 2, { 12, 2 },
+	  { 0, 1, 2, 0, 1, 2, 0, 3, 2, 3, 1, 3, 0, 1, 2, 0, 1, 2, 0, 3, 2, 3, 1, 3 } },
+	/* and those that chose none stand behind the last expert's rows */
+	{ "rows, offsets, back, slot = group_by(reshape(y, [12, 2]), within_capacity(cast(reshape(y, [12, 2]), i32) % 3, texts = 2, "
+	  "groups = 3, most = 3), groups = 3)\n  return concat(offsets, back[:2], slot[-1:])",
+	  1, { 7 }, { 0, 6, 12, 18, 0, 1, 23 } },
 };
 
 /* The first element of each input; they count up from there. */
@@ -485,6 +493,13 @@ static void files_are_used(void **state)
 	assert_non_null(m.model);
 	assert_string_equal(config_text(&m, "width"), "4");
 	assert_string_equal(config_text(&m, "depth"), "1");
+	unmake(&m);
+	/* recipes of a file stand for those of files that it uses, at any distance */
+	Used nested[] = { { "far", "config { a = 4 }\nmodel m(x: [B, a]) -> [B, a] { return x }\nshard { gone -> data }\n" },
+			  { "near", "use far\nshard {\n  mesh = { data = 1 }\n  B -> data\n}\n" }, { 0 } };
+	make_with(&m, "use near\n", NULL, NULL, 0, nested);
+	assert_non_null(m.model);
+	assert_int_equal(m.model->shard.n, 1);
 	unmake(&m);
 	make_with(&m, "use broken\nmodel m(x: [B, 4]) -> [B, 4] { return Thrice(x) }\n", NULL, NULL, 0, used);
 	assert_null(m.model);
