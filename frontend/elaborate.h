@@ -54,6 +54,7 @@ typedef struct Model {
 	VEC(ConfigValue) config;
 	const char *name;              /* of the model, "" if the file has none */
 	VEC(WeightsLine) weight;
+	VEC(const char *) added;       /* parameters that wrappers of an adapt block brought: files of the model lack them */
 	VEC(Setting) setting;
 	VEC(ShardRule) shard;
 	/* symbols that the batch record gives numbers to */

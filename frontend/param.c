@@ -522,6 +522,8 @@ void declare_param(Elaborator *e, const Stmt *s)
 			     .scope = e->frame->path, .frozen = !e->frame->added && frozen_by_rule(e, path) };
 		b.axis = COPYN(e->program->arena, Axis, axis, t->rank);
 		buffer = program_buffer(e->program, b);
+		if (e->frame->added)
+			VEC_PUSH(e->arena, &e->model->added, path);
 		if (!s->declare.value)
 			fail(e, E0602, s->loc, "parameter '%s' needs a first value, such as zeros or normal(std = 0.02)", path);
 		else

@@ -115,7 +115,7 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 		TRY(batch_inputs(t->x, "eval", &eval));
 	}
 	TRY(io_make_folder(config->run));
-	t->parameters = buffer_views(a, t->x, VIEW_PARAMETERS);
+	t->parameters = buffer_views(a, t->x, config->save_trained ? VIEW_TRAINED : VIEW_PARAMETERS);
 	t->others = buffer_views(a, t->x, VIEW_OTHERS);
 	t->counters = buffer_views(a, t->x, 1 << PACKAGE_COUNTER);
 	size_t counter_bytes = 0;
@@ -144,11 +144,6 @@ u64 training_step(const Training *t)
 	return t->step;
 }
 
-BufferViews training_parameters(const Training *t)
-{
-	return t->parameters;
-}
-
 static Status open_metrics(Training *t, u64 keep)
 {
 	TRY(metrics_open(arena_printf(t->arena, "%s/" TRAINING_METRICS, t->config.run), keep, &t->metrics));
@@ -156,13 +151,18 @@ static Status open_metrics(Training *t, u64 keep)
 	return OK;
 }
 
-Status training_begin(Training *t)
+Status training_initialize(Training *t)
 {
 	const PackageTensor *seed = executor_input(t->init, "seed");
 	i64 value = (i64)t->config.seed;
 	if (seed)
 		TRY(executor_write(t->x, seed, &value));
-	TRY(executor_run(t->x, t->init, NULL, NULL));
+	return executor_run(t->x, t->init, NULL, NULL);
+}
+
+Status training_begin(Training *t)
+{
+	TRY(training_initialize(t));
 	t->started = true;
 	return open_metrics(t, 0);
 }

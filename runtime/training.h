@@ -29,6 +29,7 @@ typedef struct TrainingConfig {
 	f64 peak;                         /* of the device, as measured, FLOPs per second; 0: unknown */
 	f64 datasheet;                    /* the same as its maker states it; 0: unknown */
 	u64 other_bytes;                  /* of memory, to be shown with the executor's own */
+	bool save_trained;                /* checkpoints hold no frozen parameters: whoever resumes gives them */
 	bool check_numerics;              /* every step is checked for values that are not finite */
 	/* Each may be NULL. */
 	void (*on_step)(void *cx, const StepMetrics *m);
@@ -55,16 +56,18 @@ PL_MUST_USE Status training_open(Arena *a, const TrainingConfig *config, Trainin
 void training_close(Training *t);
 
 /* Then one of these, before training_run:
- * first values from the seed; weights_load over training_parameters may follow; */
+ * first values from the seed; weights_load may follow; */
 PL_MUST_USE Status training_begin(Training *t);
-/* or what a checkpoint holds (`path` as checkpoint_open). Fails when program, data, batch or seed are not those
+/* or what a checkpoint holds (`path` as checkpoint_open); where it has no frozen parameters, training_initialize and
+ * weights_load came before, and these stay as they are. Fails when program, data, batch or seed are not those
  * that it was made with; tensors that do not fit are told in `d`. */
 PL_MUST_USE Status training_resume(Training *t, const char *path, Diag *d);
 
+/* First values of all parameters from the seed. */
+PL_MUST_USE Status training_initialize(Training *t);
+
 /* Steps that are done. */
 u64 training_step(const Training *t);
-/* The parameters, as weights_load takes them. */
-BufferViews training_parameters(const Training *t);
 
 /* Until all steps are done, or SIGINT or SIGTERM came (signals.h): both save. A loss or gradient that is not
  * finite is a failure that says where it arose; nothing is saved after it. */

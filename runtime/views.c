@@ -34,7 +34,7 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 	u32 n = 0, parts = 0;
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
-		if (!(kinds >> p->buffer[i].kind & 1))
+		if (!(kinds >> p->buffer[i].kind & 1) || (p->buffer[i].frozen && (kinds & VIEW_TRAINED) == VIEW_TRAINED))
 			continue;
 		whole[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
 					  .data = executor_memory(x, t), .far = far, .at = t->offset };

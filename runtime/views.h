@@ -20,6 +20,7 @@ typedef struct BufferViews {
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds);
 enum {
 	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,
+	VIEW_TRAINED = 1 << 16 | VIEW_PARAMETERS, /* of the parameters, those that are not frozen */
 	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
 };
 

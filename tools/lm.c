@@ -250,6 +250,19 @@ void lm_run_close(LmRun *run)
 	*run = (LmRun){ 0 };
 }
 
+bool lm_saves_trained(const Lm *lm)
+{
+	return !strcmp(lm_text(lm, "adapt.save", "all"), "trainable");
+}
+
+static bool is_added(const Model *m, const char *name)
+{
+	for (u32 i = 0; i < m->added.n; i++)
+		if (!strcmp(m->added.v[i], name))
+			return true;
+	return false;
+}
+
 Status lm_weights(Lm *lm, const LmRun *run, const char *path)
 {
 	u32 n = lm->model->weight.n;
@@ -257,7 +270,30 @@ Status lm_weights(Lm *lm, const LmRun *run, const char *path)
 	for (u32 i = 0; i < n; i++)
 		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
 	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS);
+	for (u32 i = 0; i < p.n; i++)
+		p.v[i].optional = is_added(lm->model, p.v[i].name);
 	return weights_load(&lm->arena, path, rule, n, p.v, p.n, &lm->source.diag);
+}
+
+Status lm_parameters_from(const Lm *lm, const char *given, const char **from)
+{
+	bool rest = lm->operand.run && lm_saves_trained(lm);
+	*from = given ? given : rest ? lm->operand.weights : lm->operand.run;
+	if (*from)
+		return OK;
+	if (rest)
+		return FAIL(STATUS_INPUT, "%s has what training changed alone, and began without --weights: name the file that has the "
+					  "frozen parameters with --weights FILE", lm->operand.run);
+	return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+}
+
+Status lm_parameters(Lm *lm, const LmRun *run, const char *from)
+{
+	TRY(lm_weights(lm, run, from));
+	if (!lm->operand.run || !lm_saves_trained(lm))
+		return OK;
+	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_TRAINED);
+	return weights_load(&lm->arena, lm->operand.run, NULL, 0, p.v, p.n, &lm->source.diag);
 }
 
 /* ---- text ---- */

@@ -89,8 +89,15 @@ PL_MUST_USE Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out);
 PL_MUST_USE Status lm_executor(LmRun *run, const RunOptions *options);
 void lm_run_close(LmRun *run);
 
-/* Parameters from a checkpoint or published file, by the source's weights block. */
+/* Do checkpoints of the model's runs hold what training changes alone? Then frozen parameters come from elsewhere. */
+bool lm_saves_trained(const Lm *lm);
+/* Parameters from a checkpoint or published file, by the source's weights block. What an adapt block adds keeps its first
+ * values where the file has none of it. */
 PL_MUST_USE Status lm_weights(Lm *lm, const LmRun *run, const char *path);
+/* Where lm_parameters begins: what --weights gave, or the run, or the file that the run's frozen parameters came from. */
+PL_MUST_USE Status lm_parameters_from(const Lm *lm, const char *given, const char **from);
+/* All parameters, frozen ones and trained ones, of a source or a run. */
+PL_MUST_USE Status lm_parameters(Lm *lm, const LmRun *run, const char *from);
 
 /* "12.3 M", "1.50 G": a count for people. */
 const char *lm_scaled(Arena *a, f64 x);

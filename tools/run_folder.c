@@ -37,6 +37,7 @@ static Status read_settings(Arena *a, ModelOperand *out)
 	}
 	out->options.preset = text_of(a, root, "preset");
 	out->data = text_of(a, root, "data");
+	out->weights = text_of(a, root, "weights");
 	out->options.set.v = NEWN(a, const char *, json_array_size(set) + 1);
 	json_array_foreach(set, i, value) {
 		const char *s = json_string_value(value);
@@ -106,8 +107,9 @@ static Status write_settings(Arena *a, const char *folder, const ModelOperand *m
 	json_t *set = json_array();
 	for (int i = 0; i < model->options.set.n; i++)
 		json_array_append_new(set, json_string(model->options.set.v[i]));
-	json_t *root = json_pack("{s:s, s:s, s:s*, s:s*, s:o}", "version", PLINTH_VERSION, "source", model->source, "preset",
-				 model->options.preset, "data", model->data ? absolute(a, model->data) : NULL, "set", set);
+	json_t *root = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:o}", "version", PLINTH_VERSION, "source", model->source, "preset",
+				 model->options.preset, "data", model->data ? absolute(a, model->data) : NULL, "weights",
+				 model->weights ? absolute(a, model->weights) : NULL, "set", set);
 	char *text = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
 	if (!text)

@@ -2,7 +2,7 @@
  * run's folder, beside checkpoints and metrics,
  *
  *     model.plinth     the source, and the files that it uses beside it
- *     run.json         preset, settings, data
+ *     run.json         preset, settings, data, and where frozen parameters are that checkpoints lack
  *     tokenizer.json   of data that is text
  *
  * so that the folder stands for the model wherever a verb takes one. */
@@ -19,6 +19,7 @@ typedef struct ModelOperand {
 	const char *source;    /* the path of the .plinth file */
 	const char *run;       /* the folder, or NULL */
 	const char *data;      /* prefix of the run's shards, or NULL */
+	const char *weights;   /* what the run's frozen parameters came from, where its checkpoints lack them; or NULL */
 	SourceOptions options; /* of the run, then those given now, which stand before them */
 } ModelOperand;
 

@@ -99,7 +99,7 @@ static Status evaluate_all(Lm *lm, const Dataset *d, const char *from)
 	if (!s)
 		s = lm_executor(&r, &where);
 	if (!s)
-		s = lm_weights(lm, &r, from);
+		s = lm_parameters(lm, &r, from);
 	for (u32 i = 0; i < e.n && !s; i++)
 		s = evaluate(r.executor, e.entry[i], d, (u64)batches, &e.e[i]);
 	if (!s && json)
@@ -112,9 +112,8 @@ static Status evaluate_all(Lm *lm, const Dataset *d, const char *from)
 
 static Status run(Lm *lm)
 {
-	const char *from = weights ? weights : lm->operand.run;
-	if (!from)
-		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	const char *from;
+	TRY(lm_parameters_from(lm, weights, &from));
 	Dataset d = { 0 };
 	TRY(lm_held_out(lm, data, &d));
 	Status s = lm_check_vocabulary(lm, d.vocabulary, "the data's tokenizer");

@@ -1,4 +1,5 @@
 /* tools/verb_export.c: `plinth export MODEL --weights FILE -o FOLDER`: a model as a library that runs without Plinth. */
+#include "runtime/checkpoint/stacked.h"
 #include "runtime/views.h"
 #include "support/cpu_features.h"
 #include "support/io.h"
@@ -115,7 +116,15 @@ static Status load(Lm *lm, Export *x, const NamedBuffer *want, u32 n)
 	WeightRule *rule = NEWN(x->arena, WeightRule, nrule + 1);
 	for (u32 i = 0; i < nrule; i++)
 		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
-	return weights_load(x->arena, from, rule, nrule, want, n, &lm->source.diag);
+	u32 parts = 0;
+	for (u32 i = 0; i < n; i++)
+		parts += stacked_count(&want[i]);
+	NamedBuffer *part = NEWN(x->arena, NamedBuffer, parts);
+	for (u32 i = 0, at = 0; i < n; i++) {
+		stacked_parts(x->arena, &want[i], part + at);
+		at += stacked_count(&want[i]);
+	}
+	return weights_load(x->arena, from, rule, nrule, part, parts, &lm->source.diag);
 }
 
 static Status put_weights(Lm *lm, Export *x)

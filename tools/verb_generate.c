@@ -225,9 +225,8 @@ static Status settings(Lm *lm)
 static Status run(Lm *lm)
 {
 	TRY(settings(lm));
-	const char *from = weights ? weights : lm->operand.run;
-	if (!from)
-		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	const char *from;
+	TRY(lm_parameters_from(lm, weights, &from));
 	Tokenizer *t;
 	TRY(open_tokenizer(lm, &t));
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
@@ -246,7 +245,7 @@ static Status run(Lm *lm)
 	if (!s)
 		s = lm_executor(&r, &where);
 	if (!s)
-		s = lm_weights(lm, &r, from);
+		s = lm_parameters(lm, &r, from);
 	if (!s)
 		s = write_text(lm, &r, t, whole ? 0 : sizes.window);
 	lm_run_close(&r);

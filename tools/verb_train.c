@@ -118,6 +118,11 @@ static Status read_settings(Job *j)
 	c->keep = (u32)MIN(keep, (u64)UINT32_MAX);
 	c->accumulate = (u32)j->lm.model->accumulate;
 	c->check_numerics = check_numerics;
+	c->save_trained = lm_saves_trained(&j->lm);
+	if (c->save_trained && (weights || !resume)) /* recorded: checkpoints lack what comes from there */
+		j->lm.operand.weights = weights;
+	if (resume && weights && !c->save_trained)
+		return FAIL(STATUS_INPUT, "--resume and --weights exclude each other: a resumed run has its parameters");
 	if (log_every > 0)
 		j->log_every = (u64)log_every;
 	j->samples = c->sample_every > 0;
@@ -353,6 +358,11 @@ static Status start(Job *j, Training *t, u64 *from)
 	bool saved = checkpoint_is_run(j->folder);
 	*from = 0;
 	if (resume && saved) {
+		if (j->config.save_trained) {
+			TRY(training_initialize(t));
+			if (j->lm.operand.weights)
+				TRY(lm_weights(&j->lm, &j->run, j->lm.operand.weights));
+		}
 		TRY(training_resume(t, j->folder, &j->lm.source.diag));
 		*from = training_step(t);
 		return OK;
@@ -361,7 +371,9 @@ static Status start(Job *j, Training *t, u64 *from)
 		fprintf(stderr, "plinth train: %s has no checkpoint yet: the run starts from the beginning\n", j->folder);
 	TRY(training_begin(t));
 	if (weights)
-		TRY(lm_weights(&j->lm, &j->run, weights));
+		return lm_weights(&j->lm, &j->run, weights);
+	if (j->config.save_trained)
+		fprintf(stderr, "plinth train: without --weights, frozen parameters keep the first values that the seed gives\n");
 	return OK;
 }
 
@@ -440,8 +452,6 @@ int verb_train(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (resume && weights)
-		return verb_misused("train", "--resume and --weights exclude each other: a resumed run has its parameters");
 	Arena a = ARENA("train");
 	Job j = { 0 };
 	SourceOptions all = with_shortcuts(&a);

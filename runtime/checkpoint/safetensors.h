@@ -61,6 +61,7 @@ typedef struct NamedBuffer {
 	void *data;
 	const FarMemory *far; /* where `data` is NULL */
 	u64 at;
+	bool optional; /* files to load from may lack it: all that are so, or none */
 } NamedBuffer;
 
 u64 safe_buffer_bytes(const NamedBuffer *b);

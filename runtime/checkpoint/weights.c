@@ -157,12 +157,16 @@ u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *no
 			named[i].used = true;
 			misfits++;
 		}
-	bool lacks = false;
+	bool lacks = false, whole = false;
+	for (u32 i = 0; i < r->n && !whole; i++)
+		whole = r->want[i].optional && find(named, n, r->want[i].name);
 	for (u32 i = 0; i < r->n; i++) {
 		const NamedBuffer *b = &r->want[i];
 		Named *found = find(named, n, b->name);
 		const char *wanted = safe_type_text(a, b->dtype, b->rank, b->dim);
 		match[i] = found ? found->tensor : NULL;
+		if (!found && b->optional && !whole)
+			continue;
 		if (!found) {
 			buf_printf(note, "missing: %s %s\n", b->name, wanted);
 			misfits++;
@@ -212,7 +216,7 @@ Status weights_check(Arena *a, const Safetensors *have, const SafeTensor *const 
 	for (u32 i = 0; i < n; i++) {
 		const SafeTensor *t = match[i];
 		char found[SAFE_HASH_TEXT];
-		if (!t->hash)
+		if (!t || !t->hash)
 			continue;
 		safe_hash(t->data, found);
 		if (strcmp(found, t->hash) != 0)
@@ -265,6 +269,8 @@ Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32
 {
 	for (u32 i = 0; i < n; i++) {
 		const SafeTensor *t = match[i];
+		if (!t)
+			continue;
 		if (t->dtype != want[i].dtype)
 			TRY(widen(&want[i], t));
 		else if (t->data.n)

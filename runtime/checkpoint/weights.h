@@ -17,7 +17,7 @@ typedef struct WeightRule {
 	const char *pattern, *replacement;
 } WeightRule;
 
-/* Loads into every one of `want` from a safetensors file, an index, a folder of a published model, a
+/* Loads into every one of `want` (an optional one keeps what it has where the file has none of these) from a safetensors file, an index, a folder of a published model, a
  * checkpoint, or a run's folder (its latest checkpoint). f16 and bf16 in the file widen to f32 and
  * f64, f32 to f64, exactly; otherwise dtypes must be equal. When the tensors do not fit, the returned
  * failure is the headline of the error in `d`: print `d` alone. */
@@ -39,7 +39,7 @@ typedef struct FitRequest {
 	bool widen; /* may the dtype be widened? */
 } FitRequest;
 
-/* Pairs `want` with tensors of the file: match[i] belongs to want[i]. Notes of what does not fit go
+/* Pairs `want` with tensors of the file: match[i] belongs to want[i]; NULL: optional, and not there. Notes of what does not fit go
  * to `note`, one a line; returns how many there are. */
 u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *note);
 /* Puts the notes of weights_fit into one error; returns its failure. */

@@ -135,6 +135,7 @@ static const GateModel test_size[] = {
 	{ "t5", "test", NULL, "B=2,S=64,T=32", "bf16" },
 	{ "clip", "test", NULL, "B=4,N=4,T=32", "bf16" },
 	{ "mixtral", "test", "capacity=1.25", "B=2,T=64", "bf16" },
+	{ "lora", "test", NULL, "B=2,T=64", "bf16" },
 	{ "roberta", "test", "task=\"classify\"", "B=2,T=64", "bf16" },
 };
 enum { QUICK = 1 };

@@ -39,6 +39,9 @@ static const Family families[] = {
 	{ "roberta_tiny", .sizes = "B=3,T=12" },
 	{ "roberta_classify", .source = "roberta_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 	{ "mixtral_tiny", .sizes = "B=2,T=12" },
+	{ "lora_tiny", .sizes = "B=3,T=12" },
+	{ "dora_tiny", .sizes = "B=3,T=12" },
+	{ "prompt_tiny", .sizes = "B=3,T=12" },
 };
 
 typedef struct Run {
