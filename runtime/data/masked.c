@@ -4,6 +4,7 @@
  *
  * A tokenizer with tokens that begin and end a text ([CLS] and [SEP], <s> and </s>) has them around each window. The
  * mask is its [MASK] or <mask>; where it has none, the id behind its last one, so that a model needs one more.
+ * At least one token of a window is chosen, if it has any that is not special.
  * Each epoch draws anew, from the row's number (dataset.h); an evaluation always draws the same. */
 #include "runtime/data/dataset.h"
 
@@ -123,9 +124,18 @@ static Status masked_read(const Dataset *d, const void *bound, const DataPlace *
 	i32 *tokens = (i32 *)(void *)to[m->at[TOKENS]], *ids = tokens + begin;
 	i32 *targets = m->at[TARGETS] < DATA_INPUTS ? (i32 *)(void *)to[m->at[TARGETS]] + begin : NULL;
 	TRY(shards_read(&d->shards, start, n, ids));
-	for (u32 i = 0; i < n; i++) {
+	u32 usual = 0; /* of these at least one is chosen, so that no batch is without a target */
+	for (u32 i = 0; i < n; i++)
+		usual += !own->special[ids[i]];
+	u32 one = (u32)data_below(data_mix(at->random, ~(u64)0), MAX(usual, 1u));
+	bool any = false;
+	for (u32 i = 0; i < n && !any; i++)
+		any = !own->special[ids[i]] && share(data_mix(at->random, 3 * i)) < own->rate;
+	for (u32 i = 0, k = 0; i < n; i++) {
 		i32 was = ids[i];
-		if (own->special[was] || share(data_mix(at->random, 3 * i)) >= own->rate)
+		if (own->special[was])
+			continue;
+		if (any ? share(data_mix(at->random, 3 * i)) >= own->rate : k++ != one)
 			continue;
 		f64 how = share(data_mix(at->random, 3 * i + 1));
 		if (how < 0.8)
