@@ -318,9 +318,10 @@ static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u3
 	if (!p || cx->diag->nerror > errors)
 		return NULL;
 	p->facts = (p->facts & ~s->pass->drops) | (s->pass->gives & ~mine.withheld);
+	bool compare = o->compare || o->ndump_after;
 	PassTime t = { s->pass->name,    took,
 		       count_nodes(in),  count_nodes(p),
-		       out->used - held, program_hash(in) == program_hash(p) };
+		       out->used - held, compare && program_hash(in) == program_hash(p) };
 	VEC_PUSH(cx->out, &cx->time, t);
 	bool verify = o->verify_each;
 #ifndef NDEBUG

@@ -22,6 +22,7 @@ typedef struct PipelineOptions {
 	const char *dump_folder; /* where dumps go, as NN-<pass>.before.plg; NULL: to `dump` */
 	FILE *dump;
 	const char *save_folder; /* where the program before a failing pass goes; NULL: here */
+	bool compare;            /* say of each pass whether it changed anything (so do dumps after it) */
 } PipelineOptions;
 
 typedef struct PassTime {
@@ -29,7 +30,7 @@ typedef struct PassTime {
 	f64 seconds;
 	u32 nodes_before, nodes_after; /* of all entries */
 	size_t bytes;                  /* of the program that it made */
-	bool unchanged;                /* the hash is the same */
+	bool unchanged;                /* the hash is the same; false where it was not asked */
 } PassTime;
 
 typedef struct PassCx {

@@ -218,6 +218,7 @@ static int run(Arena *a, const char *path)
 		return verb_report(&d, json);
 	PipelineOptions o = {
 		.verify_each = verify_each,
+		.compare = show_time,
 		.check_eval = check_eval,
 		.sizes = sizes,
 		.stop_after = stop_after,
