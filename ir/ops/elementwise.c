@@ -132,8 +132,11 @@ static Val fold_one(Builder *b, const Node *n)
 	case OP_neg:
 	case OP_not:
 		return a->op == n->op ? a->in[0] : (Val){ 0 };
-	case OP_abs:
-		return a->op == OP_abs ? n->in[0] : a->op == OP_neg ? B(b, abs, a->in[0]) : (Val){ 0 };
+	case OP_abs: {
+		/* -1 is 255 in u8 */
+		bool with_sign = dtype_info[val_type(g, n->in[0])->dtype].kind != KIND_U;
+		return a->op == OP_abs ? n->in[0] : a->op == OP_neg && with_sign ? B(b, abs, a->in[0]) : (Val){ 0 };
+	}
 	case OP_floor:
 	case OP_ceil:
 	case OP_round:
