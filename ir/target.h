@@ -20,6 +20,9 @@ typedef struct TargetInfo {
 	LaunchNeeds (*needs)(const struct TargetInfo *t, const Kernel *k);
 	/* Composite ops with the trait T_WHOLE that it has kernels of their own for; the others are expanded. */
 	bool whole[OPS];
+	/* Attention of at most so many queries to each head of keys is written out in products and a softmax: they stream
+	 * keys and values as they lie. 0: it is always lowered whole, where it is at all. */
+	i64 few_queries;
 	/* Matrix multiply and attention read operands best as they stand in memory (bulk copies, libraries): fusion
 	 * stores what they take, in the type they take it in. Elsewhere operands are worked out while packing. */
 	bool stores_operands;

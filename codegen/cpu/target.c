@@ -2,6 +2,7 @@
 #include "codegen/cpu/target.h"
 
 #include "codegen/cpu/kernels.h"
+#include "codegen/cpu/thin.h"
 #include "support/map.h"
 
 const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
@@ -49,6 +50,8 @@ const TargetInfo *cpu_target(const CpuMachine *machine, Arena *arena)
 			   .needs = target_needs,
 			   .self = COPYN(arena, CpuMachine, machine, 1) };
 	t->whole[OP_attention] = cpu_kernel_class[KERNEL_ATTENTION] != NULL;
+	t->whole[OP_update_slice] = true;
+	t->few_queries = THIN_ROWS;
 	t->whole[OP_attention_grad] = cpu_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;
 	return t;
 }

@@ -2,8 +2,8 @@
  * once, at the speed of memory. Nothing of the matrix is packed: it is streamed as it lies, by whole rows.
  *
  * A task has some columns n of the result. It first evaluates the rows of x into scratch. Where the matrix is
- * contiguous along k, each column is a sum in lanes, which are added by a fixed tree; where it is contiguous along n
- * (one row of x alone), some rows of the matrix at a time are added to the columns' sums, in order of k. The body
+ * contiguous along k, each column is a sum in lanes, which are added by a fixed tree; where it is contiguous along n,
+ * some rows of the matrix at a time are added to the columns' sums, in order of k. The body
  * then sees the sums, as behind any product. Which task has a column does not change its sum.
  *
  * That such products are bound by the bytes of the matrix is the roofline model's (Williams et al. 2009). */
@@ -13,9 +13,7 @@
 typedef LLVMValueRef V;
 
 enum {
-	ROWS = 4,         /* of x, at most */
-	SUMS = 8,         /* vectors of sums at once */
-	STREAMS = 8,      /* rows of the matrix at once, where they are added to columns */
+	SUMS = 8,         /* vectors of sums at once; elements of x at once, where rows of the matrix are added */
 	LONGEST = 1 << 16 /* k: all of x must fit the scratch */
 };
 
@@ -45,9 +43,8 @@ bool dot_is_thin(const Kernel *k)
 {
 	Range m = range_of(k, DIM_M), n = range_of(k, DIM_N), kr = range_of(k, DIM_K);
 	i64 rows = range_count(k, m), sum = range_count(k, kr);
-	bool fits = rows >= 1 && rows <= ROWS && k->compute != DT_f64 && kr.last - kr.first == 1 && n.first < n.last &&
-		    sum <= LONGEST && sum * range_count(k, n) >= 1024;
-	return fits && (rows == 1 || contiguous_along_k(k));
+	return rows >= 1 && rows <= THIN_ROWS && k->compute != DT_f64 && kr.last - kr.first == 1 && n.first < n.last &&
+	       sum <= LONGEST && sum * range_count(k, n) >= 1024;
 }
 
 static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
@@ -74,7 +71,7 @@ u64 thin_variant(const Kernel *k)
 LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k)
 {
 	Thin x = thin_make(NULL, machine, k);
-	i64 sums = x.along_k ? x.rows * tile_width(x.t) : x.chunk.n + tile_width(x.t);
+	i64 sums = x.along_k ? x.rows * tile_width(x.t) : x.rows * (x.chunk.n + tile_width(x.t));
 	return (LaunchNeeds){ .tasks = { x.B.n * x.chunks.n }, .nphase = 1,
 			      .thread_scratch = (u64)(x.rows * x.padded.n + sums) * sizeof(f32) + 64 };
 }
@@ -182,14 +179,23 @@ static void emit_column(const Thin *x, V to)
 	}
 }
 
-/* The body on a panel of columns from n on, whose sums are at `tile`. */
-static void emit_results(Thin *x, V n, V tile)
+/* The body on a panel of columns from n on, whose sums are at `sums`, and those of the next row `pitch` further. */
+static void emit_results(Thin *x, V n, V sums, V pitch)
 {
 	CpuModule *m = x->b->m;
 	Strip strip;
 	strip_make(x->b, &strip, x->nr, n, x->N.v, x->t.vectors, x->t.lanes);
 	x->p.n0 = n;
-	product_results(&x->p, &strip, cpu_i64(m, 0), cpu_i64(m, 0), cpu_i64(m, x->rows), tile);
+	CpuLoop row = { 0 };
+	cpu_loop_begin(m, &row, cpu_i64(m, 0), cpu_i64(m, x->rows), cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(x->b);
+	/* a tile of one row, which is not its first */
+	V skipped = cpu_sub(m, pitch, cpu_i64(m, tile_width(x->t)));
+	V tile = at(x, sums, cpu_mul(m, row.index, skipped));
+	product_results(&x->p, &strip, cpu_i64(m, 0), row.index, cpu_add(m, row.index, cpu_i64(m, 1)), tile);
+	body_release(x->b, mark);
+	row.unroll = 1;
+	cpu_loop_end(m, &row, NULL);
 }
 
 static void emit_along_k(Thin *x)
@@ -207,7 +213,7 @@ static void emit_along_k(Thin *x)
 	body_release(b, inner);
 	column.unroll = 1;
 	cpu_loop_end(m, &column, NULL);
-	emit_results(x, panel.index, x->sums);
+	emit_results(x, panel.index, x->sums, width);
 	body_release(b, mark);
 	panel.unroll = 1;
 	cpu_loop_end(m, &panel, NULL);
@@ -215,38 +221,54 @@ static void emit_along_k(Thin *x)
 
 /* ---- the matrix contiguous along n ---- */
 
-/* Rows k, k + 1, ... of the matrix, each times its element of x, added to the columns' sums; `mask`: NULL, or the
- * lanes before the end of the run. */
+/* Elements from one row's sums to the next. */
+static V sums_pitch(const Thin *x)
+{
+	return cpu_add(x->b->m, x->chunk.v, cpu_i64(x->b->m, tile_width(x->t)));
+}
+
+/* Rows k, k + 1, ... of the matrix, each times its element of each row of x, added to the columns' sums; `mask`: NULL,
+ * or the lanes before the end of the run. */
 static void add_rows(const Thin *x, V k, u32 streams, const V *left, V n, V base, V mask)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	V to = at(x, x->sums, cpu_sub(m, n, x->n0)), sum = simd_load(&b->lanes, DT_f32, to, 0);
+	V to[THIN_ROWS], sum[THIN_ROWS];
+	for (u32 r = 0; r < x->rows; r++) {
+		to[r] = at(x, x->sums, cpu_add(m, cpu_mul(m, sums_pitch(x), cpu_i64(m, r)), cpu_sub(m, n, x->n0)));
+		sum[r] = simd_load(&b->lanes, DT_f32, to[r], 0);
+	}
 	b->coord[x->nr.last - 1] = cpu_sub(m, n, base);
 	b->mask = mask;
 	for (u32 i = 0; i < streams; i++) {
 		u32 mark = body_mark(b);
 		b->coord[x->kr.first] = cpu_add(m, k, cpu_i64(m, i));
-		sum = simd_multiply_add(&b->lanes, left[i], value(x, 1), sum);
+		V w = value(x, 1);
+		for (u32 r = 0; r < x->rows; r++)
+			sum[r] = simd_multiply_add(&b->lanes, left[r * streams + i], w, sum[r]);
 		body_release(b, mark);
 	}
 	b->mask = NULL;
-	if (mask)
-		simd_store_masked(&b->lanes, DT_f32, sum, to, 0, mask);
-	else
-		simd_store(&b->lanes, DT_f32, sum, to, 0);
+	for (u32 r = 0; r < x->rows; r++)
+		if (mask)
+			simd_store_masked(&b->lanes, DT_f32, sum[r], to[r], 0, mask);
+		else
+			simd_store(&b->lanes, DT_f32, sum[r], to[r], 0);
 }
 
 static void emit_streams(const Thin *x, V from, V end, u32 streams)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	V lanes = cpu_i64(m, b->lanes.lanes), left[STREAMS];
+	V lanes = cpu_i64(m, b->lanes.lanes), left[SUMS];
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, from, end, cpu_i64(m, streams), 0, NULL);
 	u32 mark = body_mark(b);
-	for (u32 i = 0; i < streams; i++)
-		left[i] = simd_load_splat(&b->lanes, DT_f32, at(x, x->x, cpu_add(m, k.index, cpu_i64(m, i))));
+	for (u32 i = 0; i < x->rows * streams; i++) {
+		V row = cpu_mul(m, x->padded.v, cpu_i64(m, i / streams));
+		V index = cpu_add(m, row, cpu_add(m, k.index, cpu_i64(m, i % streams)));
+		left[i] = simd_load_splat(&b->lanes, DT_f32, at(x, x->x, index));
+	}
 	Run run = { 0 };
 	run_begin(b, &run, x->nr, x->n0, x->n1);
 	b->vector_dim = x->nr.last - 1;
@@ -271,18 +293,18 @@ static void emit_along_n(Thin *x)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	V zero = cpu_i64(m, 0), lanes = cpu_i64(m, b->lanes.lanes), count = cpu_sub(m, x->n1, x->n0);
+	V zero = cpu_i64(m, 0), lanes = cpu_i64(m, b->lanes.lanes);
 	CpuLoop clear = { 0 }, panel = { 0 };
-	cpu_loop_begin(m, &clear, zero, count, lanes, 0, NULL);
+	V all = cpu_mul(m, sums_pitch(x), cpu_i64(m, x->rows));
+	cpu_loop_begin(m, &clear, zero, all, lanes, 0, NULL);
 	simd_store(&b->lanes, DT_f32, simd_f32(&b->lanes, 0), at(x, x->sums, clear.index), 0);
 	cpu_loop_end(m, &clear, NULL);
-	body_unflatten(b, x->mr.first, x->mr.last, zero);
-	V streams = cpu_i64(m, STREAMS), whole = cpu_mul(m, cpu_div(m, x->K.v, streams), streams);
-	emit_streams(x, zero, whole, STREAMS);
+	V streams = cpu_i64(m, SUMS / x->rows), whole = cpu_mul(m, cpu_div(m, x->K.v, streams), streams);
+	emit_streams(x, zero, whole, SUMS / x->rows);
 	emit_streams(x, whole, x->K.v, 1);
 	cpu_loop_begin(m, &panel, x->n0, x->n1, cpu_i64(m, tile_width(x->t)), 0, NULL);
 	u32 mark = body_mark(b);
-	emit_results(x, panel.index, at(x, x->sums, cpu_sub(m, panel.index, x->n0)));
+	emit_results(x, panel.index, at(x, x->sums, cpu_sub(m, panel.index, x->n0)), sums_pitch(x));
 	body_release(b, mark);
 	panel.unroll = 1;
 	cpu_loop_end(m, &panel, NULL);

@@ -5,7 +5,9 @@
 #include "codegen/cpu/panel.h"
 #include "ir/target.h"
 
-/* Is the product one of few rows, which is not worth packing? Then these stand for what dot.c does. */
+enum { THIN_ROWS = 4 };
+
+/* Is the product one of few rows, which is not worth packing for? Then these stand for what dot.c does. */
 bool dot_is_thin(const Kernel *k);
 u64 thin_variant(const Kernel *k);
 LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k);

@@ -1,6 +1,6 @@
 /* ir/ops/update.c: update_slice: a few rows of a buffer become new ones, at a place known when it runs: how keys
- * and values are kept while decoding. By expansion each element is either as it was or one of the new; what writes
- * a buffer that is only updated touches the new rows alone (passes/lower/lower.c). */
+ * and values are kept while decoding. By expansion each element is either as it was or one of the new; where the result
+ * takes the place of the buffer that it updates, a kernel writes the new rows alone (passes/graph/expand.c). */
 #include "ir/ops/composite.h"
 #include "ir/sample.h"
 

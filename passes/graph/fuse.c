@@ -48,7 +48,8 @@ NodeClass node_class(Op op)
 	case OP_scatter_add:
 	case OP_scatter_along:
 	case OP_cumsum:
-	case OP_sort: return NODE_SKELETON;
+	case OP_sort:
+	case OP_update_slice: return NODE_SKELETON;
 	default:
 		assert(op_info[op].kind == EW); /* composites and argmax are gone by now */
 		return NODE_POINTWISE;
@@ -65,6 +66,7 @@ static KernelClass skeleton_class(Op op)
 	case OP_attention_grad: return KERNEL_ATTENTION_GRAD;
 	case OP_cumsum: return KERNEL_SCAN;
 	case OP_sort: return KERNEL_SORT;
+	case OP_update_slice: return KERNEL_MAP;
 	default: return KERNEL_SCATTER;
 	}
 }

@@ -573,7 +573,7 @@ static void body(Lower *l, const Group *gr, Val copy)
 		skeleton_body(l, &l->g->node.v[gr->skeleton]);
 	for (u32 i = 0; i < gr->stored.n && !l->split_dim; i++) {
 		Val v = gr->stored.v[i];
-		if (gr->class == KERNEL_SCATTER && gr->member.n == 1)
+		if ((gr->class == KERNEL_SCATTER || gr->class == KERNEL_MAP) && gr->skeleton != NONE && gr->member.n == 1)
 			break; /* the skeleton writes it itself */
 		Index at;
 		home_index(l, v, &at);

@@ -350,6 +350,39 @@ static void grouped_body(Lower *l, const Node *n)
 	l->k->compute = val_type(l->g, n->in[0])->dtype;
 }
 
+/* ---- update_slice: the new rows, stored where they belong; the buffer is not read, nor the rest of it written ---- */
+
+static void update_domain(Lower *l, const Node *n)
+{
+	for (u32 d = 0; d < val_type(l->g, n->in[1])->rank; d++)
+		add_dim(l, DIM_PARALLEL, n->in[1], d);
+}
+
+static KVal number(Lower *l, i64 value)
+{
+	return kernel_inst(l->k, (KInst){ .op = K_const, .dtype = DT_i64, .imm = (f64)value });
+}
+
+static void update_body(Lower *l, const Node *n)
+{
+	u32 axis = (u32)ATTR(n, update_slice)->axis;
+	const Type *to = val_type(l->g, n->out);
+	Index at = whole_index(l, to->rank), none = { 0 };
+	KVal value = lower_value(l, n->in[1], &at);
+	Place start = { .dynamic = lower_value(l, n->in[2], &none), .scale = 1 };
+	at.dim[axis] = place_add(l, at.dim[axis], start);
+	KVal place = place_value(l, &at.dim[axis], DT_i64);
+	KInst inside = { .op = K_scalar, .scalar = S_le, .dtype = DT_b1, .in = { number(l, 0), place } };
+	KInst before = { .op = K_scalar, .scalar = S_lt, .dtype = DT_b1, .in = { place, number(l, type_extent(to, axis)) } };
+	KInst both = { .op = K_scalar, .scalar = S_and, .dtype = DT_b1,
+		       .in = { kernel_inst(l->k, inside), kernel_inst(l->k, before) } };
+	KVal within = kernel_inst(l->k, both);
+	if (l->split_dim)
+		return;
+	Access a = lower_access(l, n->out, &at, true);
+	kernel_inst(l->k, (KInst){ .op = K_store, .dtype = (u8)to->dtype, .access = &a, .in = { value, within }, .loc = n->loc });
+}
+
 /* ---- by op ---- */
 
 void skeleton_domain(Lower *l, const Node *n)
@@ -364,6 +397,7 @@ void skeleton_domain(Lower *l, const Node *n)
 	case OP_sort: scan_domain(l, n); break;
 	case OP_grouped_dot:
 	case OP_grouped_dot_weights: grouped_domain(l, n); break;
+	case OP_update_slice: update_domain(l, n); break;
 	default: NEVER("a skeleton without a domain");
 	}
 }
@@ -380,6 +414,7 @@ void skeleton_body(Lower *l, const Node *n)
 	case OP_sort: scan_body(l, n); break;
 	case OP_grouped_dot:
 	case OP_grouped_dot_weights: grouped_body(l, n); break;
+	case OP_update_slice: update_body(l, n); break;
 	default: NEVER("a skeleton without a body");
 	}
 }

@@ -72,6 +72,7 @@ static u32 value_buffer(Planner *x, MemoryKind kind, const char *name, Val v)
 static u32 transient_buffer(Planner *x, Val v)
 {
 	const Node *n = val_node(x->g, v);
+	assert(n->op != OP_update_slice && "it writes new rows alone: what it updates is a buffer");
 	const char *name = intern_printf(&x->g->ir->names, "%s%s%s.%u", n->scope, *n->scope ? "." : "",
 					 op_info[n->op].name, v.i);
 	return value_buffer(x, MEMORY_TRANSIENT, name, v);
