@@ -1,5 +1,5 @@
 /* support/cpu_features.c: see cpu_features.h. On x86-64 by the instruction cpuid, as Intel's manual, volume 2A, lists
- * it; registers wider than 128 bits also need an operating system that saves them. */
+ * it; registers wider than 128 bits also need an operating system that saves them. On AArch64 the kernel says. */
 #include "support/cpu_features.h"
 
 #include <string.h>
@@ -77,14 +77,18 @@ const char *cpu_machine_name(void)
 
 #else
 
+#include <sys/auxv.h>
+
+/* Bits of the kernel's AT_HWCAP, and above them those of AT_HWCAP2 (Linux, elf_hwcaps.rst). */
 static const struct {
 	const char *name;
-} feature[] = { { "neon" } }; /* which every 64-bit Arm processor has */
+	u32 bit;
+} feature[] = { { "neon", 1 }, { "lse", 8 }, { "fullfp16", 10 }, { "dotprod", 20 }, { "sve", 22 }, { "i8mm", 32 + 13 }, { "bf16", 32 + 14 } };
 
 static bool has(u32 i)
 {
-	(void)i;
-	return true;
+	u32 bit = feature[i].bit;
+	return getauxval(bit < 32 ? AT_HWCAP : AT_HWCAP2) >> bit % 32 & 1;
 }
 
 const char *cpu_machine_name(void)

@@ -5,6 +5,7 @@
 # Run by `ctest --test-dir build -R lit -V`; one, with its commands: lit.py -av --filter=NAME build/tests
 import ctypes
 import os
+import shutil
 import sys
 
 import lit.formats
@@ -35,6 +36,9 @@ for library in (os.environ.get("PLINTH_NVRTC", "libnvrtc.so.13"), "libnvrtc.so.1
         break
     except OSError:
         pass
+# Libraries for 64-bit Arm: a compiler for programs that use them, and QEMU to run those.
+if shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64"):
+    config.available_features.add("aarch64")
 # A GPU's path without a GPU: tests/cuda.
 standin = os.path.join(config.build_folder, "tests", "standin")
 if "nvrtc" in config.available_features and os.path.exists(os.path.join(standin, "libcuda.so.1")):

@@ -5,6 +5,7 @@
 #if PLINTH_LLVM
 #include "codegen/cpu/library.h"
 #include "codegen/runtime_object.h"
+#include "support/cpu_features.h"
 #include "support/io.h"
 #include "tools/driver_objects.h"
 
@@ -37,12 +38,13 @@ Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
 {
 	enum { MOST = 8 };
 	x->variant = NEWN(x->arena, ExportVariant, MOST + 1);
-	const char *list = cpu ? cpu : "host", *name;
+	bool here = !strcmp(x->machine, cpu_machine_name());
+	const char *list = cpu ? cpu : here ? "host" : "baseline", *name;
 	while (next_cpu(x->arena, &list, &name)) {
 		if (x->nvariant == MOST)
 			return FAIL(STATUS_INPUT, "--cpu: at most %u processors in one library", MOST);
 		DriverOptions each = *o;
-		each.cpu = name;
+		each.cpu = here ? name : arena_printf(x->arena, "%s/%s", x->machine, name);
 		ExportVariant *v = &x->variant[x->nvariant++];
 		TRY(driver_plan(x->arena, x->program, &each, &v->compiled));
 		if (!v->compiled.plan)
@@ -95,7 +97,9 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, Objects *to)
 {
 	CpuCompiler *c;
-	CpuOptions options = { .cpu = ((const CpuMachine *)x->variant[0].compiled.target->self)->baseline, .threads = 1, .cache = cache };
+	CpuOptions options = { .threads = 1, .cache = cache };
+	const CpuMachine *m = x->variant[0].compiled.target->self;
+	options.cpu = arena_printf(x->arena, "%s/%s", m->target, m->baseline);
 	TRY(cpu_compiler_create(&options, &c));
 	CpuUnit unit = { .name = "interface", .emit = cpu_library_emit, .argument = library };
 	cpu_compile(c, x->arena, &unit, 1);

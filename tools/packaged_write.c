@@ -1,5 +1,4 @@
 /* tools/packaged_write.c: packages written: see packaged.h. */
-#include "support/cpu_features.h"
 #include "tools/packaged.h"
 #include "tools/sizes.h"
 
@@ -47,7 +46,7 @@ static Status add_cpu(Writer *w, const Job *job, const char *cpu)
 	TRY(driver_objects(w->arena, &d, w->cache, "", &c, &objects));
 	ElfOptions link = { .export = c.package->symbol, .nexport = c.package->nsymbol, .needed = driver_needed, .nneeded = DRIVER_NEEDED };
 	const CpuMachine *m = c.target->self;
-	PackageVariant v = { .machine = cpu_machine_name(), .cpu = arena_printf(w->arena, "%s", m->name),
+	PackageVariant v = { .machine = m->target, .cpu = arena_printf(w->arena, "%s", m->name),
 			     .features = arena_printf(w->arena, "%s", m->needs), .sizes = job->sizes, .package = *c.package };
 	/* a program that only copies nothing has no kernels */
 	Status s = objects.code.nunit ? elf_link(w->arena, objects.object, objects.code.nunit, &link, &v.code) : OK;

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static SourceOptions source;
-static const char *weights, *output, *cpu, *sizes, *precision, *name;
+static const char *weights, *output, *cpu, *sizes, *precision, *name, *target;
 static TextList entry;
 static i64 threads, capacity;
 static bool embed;
@@ -27,6 +27,7 @@ static const Option options[] = {
 	{ "capacity", 0, OPTION_INT, &capacity, "N",
 	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "target", 0, OPTION_TEXT, &target, "MACHINE", "x86_64-linux-gnu or aarch64-linux-gnu; this one by default" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
 	  "processors to compile for, as LLVM calls them, of which the best that is there runs: x86-64-v3,x86-64-v4; this "
 	  "machine's by default" },
@@ -44,6 +45,7 @@ static const Command command = {
 		 "example.c with its build line. No compiler or linker is needed here.",
 	.example = "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 -o out\n"
 		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
+		   "  plinth export runs/bible --target aarch64-linux-gnu --cpu generic,neoverse-n1 -o out\n"
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
 	.option = options,
 	.noption = COUNT(options),
@@ -179,7 +181,7 @@ static Status run(Lm *lm)
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
 	const char *const *usual = capacity ? parts : forward;
 	Export x = { .arena = &lm->source.arena, .program = lm->model->program, .folder = output, .model = lm->model->name,
-		     .source = lm->operand.source, .embedded = embed, .machine = cpu_machine_name(),
+		     .source = lm->operand.source, .embedded = embed, .machine = target ? target : cpu_machine_name(),
 		     .precision = precision ? precision : lm->model->precision };
 	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : capacity ? 2 : 1, .sizes = sizes,
 			    .decode_along = capacity ? "T" : NULL, .capacity = capacity,

@@ -7,6 +7,7 @@
  * simplification). */
 #include "codegen/cpu/llvm.h"
 #include "support/clock.h"
+#include "support/cpu_features.h"
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/BitWriter.h>
@@ -42,6 +43,15 @@ static void initialize(void)
 	LLVMInitializeNativeAsmParser();
 }
 
+/* For machines other than this. */
+static void initialize_all(void)
+{
+	LLVMInitializeAllTargetInfos();
+	LLVMInitializeAllTargets();
+	LLVMInitializeAllTargetMCs();
+	LLVMInitializeAllAsmPrinters();
+}
+
 Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -50,6 +60,9 @@ Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out)
 	TRY(cpu_machine(options->cpu, &machine));
 	LLVMTargetRef target;
 	char *why = NULL;
+	static pthread_once_t others = PTHREAD_ONCE_INIT;
+	if (strcmp(machine.target, cpu_machine_name()) != 0)
+		pthread_once(&others, initialize_all);
 	if (LLVMGetTargetFromTriple(machine.triple, &target, &why)) {
 		Status s = FAIL(STATUS_UNSUPPORTED, "this LLVM makes no code for %s: %s",
 				machine.triple, why);

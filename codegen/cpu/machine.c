@@ -1,6 +1,6 @@
 /* codegen/cpu/machine.c: see machine.h. LLVM's C API tells the host's name and features but not
- * what a CPU of another name has, so the names that may be given are a table of levels. What is of
- * one architecture only stands between its #if and #endif. */
+ * what a CPU of another name has, so the names that may be given are a table of levels, for each
+ * architecture that code is made for: this machine's and others. */
 #include "codegen/cpu/machine.h"
 #include "support/cpu_features.h"
 
@@ -25,7 +25,11 @@ static bool has(const char *features, const char *feature)
 	return found;
 }
 
-#if defined(__x86_64__)
+typedef struct KnownCpu {
+	const char *name, *features;
+} KnownCpu;
+
+/* ---- x86-64 ---- */
 
 #define V2     "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
 #define AVX2   V2 ",+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe"
@@ -34,9 +38,7 @@ static bool has(const char *features, const char *feature)
 
 /* What the emitters ask about, by name, and what else code for it may use; the test compares it with the code LLVM
  * makes. */
-static const struct {
-	const char *name, *features;
-} known[] = {
+static const KnownCpu x86_known[] = {
 	{ "x86-64", "" },
 	{ "x86-64-v2", V2 },
 	{ "nehalem", V2 },
@@ -65,7 +67,7 @@ static const struct {
 	{ "znver5", AVX512 ICE ",+avx512bf16" },
 };
 
-static void decide(CpuMachine *m, const char *features)
+static void x86_decide(CpuMachine *m, const char *features)
 {
 	bool avx512 = has(features, "avx512f") && has(features, "avx512bw") &&
 		      has(features, "avx512dq") && has(features, "avx512vl");
@@ -78,43 +80,69 @@ static void decide(CpuMachine *m, const char *features)
 	m->line = 64;
 }
 
-/* Of what decide() looked at, does the host have all? */
-static bool runs_on(const CpuMachine *host, const CpuMachine *m)
+/* Of what x86_decide() looked at, does the host have all? */
+static bool x86_runs_on(const CpuMachine *host, const CpuMachine *m)
 {
 	return m->lanes <= host->lanes && m->has_fma <= host->has_fma &&
 	       m->has_f16 <= host->has_f16 && m->has_bf16 <= host->has_bf16 &&
 	       m->has_vnni <= host->has_vnni;
 }
 
-#elif defined(__aarch64__)
+/* ---- AArch64 ---- */
 
-static const struct {
-	const char *name, *features;
-} known[] = {
-	{ "generic", "" },     { "neoverse-n1", "" }, { "neoverse-v1", "" },
-	{ "neoverse-n2", "" }, { "neoverse-v2", "" }, { "apple-m1", "" },
+#define N1 "+lse,+fullfp16,+dotprod"
+#define V1 N1 ",+sve,+bf16,+i8mm"
+
+static const KnownCpu arm_known[] = {
+	{ "generic", "" },      { "cortex-a72", "" },  { "neoverse-n1", N1 }, { "neoverse-v1", V1 },
+	{ "neoverse-n2", V1 },  { "neoverse-v2", V1 }, { "apple-m1", N1 },
 };
 
-static void decide(CpuMachine *m, const char *features)
+/* Vectors of 128 bits: what every such processor has. */
+static void arm_decide(CpuMachine *m, const char *features)
 {
 	(void)features;
 	m->has_fma = m->has_f16 = true;
+	m->bf16_pairs = m->has_bf16 = m->has_vnni = false;
 	m->lanes = 4;
 	m->registers = 32;
 	m->line = 64;
 }
 
-static bool runs_on(const CpuMachine *host, const CpuMachine *m)
+static bool arm_runs_on(const CpuMachine *host, const CpuMachine *m)
 {
 	return strcmp(host->name, m->name) == 0 || strcmp(m->name, "generic") == 0;
 }
 
-#else
-#error "say here what the emitters need to know of this architecture"
-#endif
+/* ---- both ---- */
 
-/* What the processor that runs the code must have, of what support/cpu_features.h can look for. */
-static void set_needs(CpuMachine *m, const char *features)
+typedef struct Architecture {
+	const char *target, *triple; /* as the command line and LLVM call it */
+	const KnownCpu *known;       /* the first is what every one can stand in for */
+	u32 nknown;
+	void (*decide)(CpuMachine *m, const char *features);
+	/* Of what decide() looked at, does the host have all? */
+	bool (*runs_on)(const CpuMachine *host, const CpuMachine *m);
+} Architecture;
+
+static const Architecture architectures[] = {
+	{ "x86_64-linux-gnu", "x86_64-pc-linux-gnu", x86_known, COUNT(x86_known), x86_decide, x86_runs_on },
+	{ "aarch64-linux-gnu", "aarch64-unknown-linux-gnu", arm_known, COUNT(arm_known), arm_decide, arm_runs_on },
+};
+
+static Status find_architecture(Str target, const Architecture **out)
+{
+	for (u32 i = 0; i < COUNT(architectures); i++)
+		if (str_equal(target, str_of(architectures[i].target))) {
+			*out = &architectures[i];
+			return OK;
+		}
+	return FAIL(STATUS_INPUT, "no machine is called '%.*s'; code is made for x86_64-linux-gnu and aarch64-linux-gnu", STR_ARG(target));
+}
+
+/* What the processor that runs the code must have. Of the features that LLVM finds on this one, those that
+ * support/cpu_features.h can look for; the tables have no others. */
+static void set_needs(CpuMachine *m, const char *features, bool found)
 {
 	char *to = m->needs, *end = m->needs + sizeof m->needs;
 	*to = 0;
@@ -122,7 +150,7 @@ static void set_needs(CpuMachine *m, const char *features)
 		size_t n = strcspn(p, ",");
 		char name[64];
 		snprintf(name, sizeof name, "%.*s", n ? (int)n - 1 : 0, p + 1);
-		if (n > 1 && *p == '+' && cpu_feature_known(name, n - 1) && has(features, name))
+		if (n > 1 && *p == '+' && (!found || cpu_feature_known(name, n - 1)) && has(features, name))
 			to += snprintf(to, (size_t)(end - to), "%s%s", to == m->needs ? "" : ",", name);
 		assert(to < end);
 		p += n + (p[n] == ',');
@@ -135,9 +163,18 @@ static size_t cache_bytes(int what)
 	return n > 0 ? (size_t)n : 0;
 }
 
+static const Architecture *host_architecture(void)
+{
+	const Architecture *a = NULL;
+	if (find_architecture(str_of(cpu_machine_name()), &a))
+		NEVER("this machine is none that code is made for");
+	return a;
+}
+
 static void host(CpuMachine *m)
 {
-	*m = (CpuMachine){ .runs_here = true, .spelled = "host", .baseline = known[0].name };
+	const Architecture *a = host_architecture();
+	*m = (CpuMachine){ .runs_here = true, .spelled = "host", .target = a->target, .baseline = a->known[0].name };
 	char *name = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
 	char *triple = LLVMGetDefaultTargetTriple();
 	snprintf(m->name, sizeof m->name, "%s", name);
@@ -146,8 +183,8 @@ static void host(CpuMachine *m)
 	LLVMDisposeMessage(name);
 	LLVMDisposeMessage(features);
 	LLVMDisposeMessage(triple);
-	decide(m, m->features);
-	set_needs(m, m->features);
+	a->decide(m, m->features);
+	set_needs(m, m->features, true);
 	cpu_set_t usable;
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 	m->cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? (u32)CPU_COUNT(&usable)
@@ -168,18 +205,27 @@ Status cpu_machine(const char *name, CpuMachine *out)
 	if (!name || strcmp(name, "host") == 0)
 		return OK;
 
+	const Architecture *a = host_architecture();
+	const char *slash = strchr(name, '/'), *spelled = name;
+	if (slash) {
+		TRY(find_architecture((Str){ name, (size_t)(slash - name) }, &a));
+		name = slash + 1;
+		if (!strcmp(a->target, here.target) && !strcmp(name, "host"))
+			return OK;
+	}
 	Str cpu = { name, strcspn(name, ",") };
-	const char *changes = name[cpu.n] ? name + cpu.n + 1 : "", *of_name = NULL;
-	for (u32 i = 0; i < COUNT(known); i++)
-		if (str_equal(cpu, str_of(known[i].name)))
-			of_name = known[i].features;
+	if (str_equal(cpu, STR("baseline")))
+		cpu = str_of(a->known[0].name);
+	const char *changes = name[strcspn(name, ",")] ? strchr(name, ',') + 1 : "", *of_name = NULL;
+	for (u32 i = 0; i < a->nknown; i++)
+		if (str_equal(cpu, str_of(a->known[i].name)))
+			of_name = a->known[i].features;
 	if (!of_name) {
 		char list[700] = "";
-		for (u32 i = 0; i < COUNT(known); i++)
-			snprintf(list + strlen(list), sizeof list - strlen(list), ", %s",
-				 known[i].name);
-		return FAIL(STATUS_INPUT, "no CPU is called '%.*s'; known are host%s", STR_ARG(cpu),
-			    list);
+		for (u32 i = 0; i < a->nknown; i++)
+			snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : slash ? "" : "host, ",
+				 a->known[i].name);
+		return FAIL(STATUS_INPUT, "no CPU is called '%.*s'; known are %s", STR_ARG(cpu), list);
 	}
 	for (const char *p = changes; *p;) {
 		size_t n = strcspn(p, ",");
@@ -194,10 +240,15 @@ Status cpu_machine(const char *name, CpuMachine *out)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	snprintf(out->name, sizeof out->name, "%.*s", STR_ARG(cpu));
 	snprintf(out->features, sizeof out->features, "%s", changes);
-	if ((size_t)snprintf(out->spelled, sizeof out->spelled, "%s", name) >= sizeof out->spelled)
+	if ((size_t)snprintf(out->spelled, sizeof out->spelled, "%s", spelled) >= sizeof out->spelled)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
-	decide(out, all);
-	set_needs(out, all);
-	out->runs_here = runs_on(&here, out);
+	bool same = !strcmp(a->target, here.target);
+	out->target = a->target;
+	out->baseline = a->known[0].name;
+	if (!same)
+		snprintf(out->triple, sizeof out->triple, "%s", a->triple);
+	a->decide(out, all);
+	set_needs(out, all, false);
+	out->runs_here = same && a->runs_on(&here, out);
 	return OK;
 }

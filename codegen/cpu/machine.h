@@ -20,6 +20,7 @@ typedef struct CpuMachine {
 			  * that layout with the definition of a pair's product (simd_dot_bf16) */
 	bool has_vnni;  /* dot product of int8 quadruples */
 	char spelled[256]; /* as cpu_machine was told: "host", "sapphirerapids,-avx512bf16" */
+	const char *target;   /* "x86_64-linux-gnu", "aarch64-linux-gnu" */
 	const char *baseline; /* the CPU that every one of this architecture can stand in for */
 	bool runs_here; /* the host can run its code */
 	u32 cores;      /* usable by this process, of the host */
@@ -29,7 +30,8 @@ typedef struct CpuMachine {
 } CpuMachine;
 
 /* `name` is NULL or "host" for the host, else LLVM's name of a CPU, which features to add or leave
- * out may follow: "haswell", "x86-64", "sapphirerapids,-avx512bf16". */
+ * out may follow: "haswell", "x86-64", "sapphirerapids,-avx512bf16". Of another machine with its name in front:
+ * "aarch64-linux-gnu/neoverse-n1". "baseline" is what every processor of a machine can stand in for. */
 PL_MUST_USE Status cpu_machine(const char *name, CpuMachine *out);
 
 #endif
