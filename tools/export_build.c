@@ -49,6 +49,11 @@ Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
 		TRY(driver_plan(x->arena, x->program, &each, &v->compiled));
 		if (!v->compiled.plan)
 			return FAIL(STATUS_INPUT, "%s cannot be compiled for %s", x->source, name);
+		if (x->nkernel)
+			v->compiled.plan = export_kernels(x->arena, v->compiled.plan, x->kernel, x->nkernel);
+		if (x->nkernel && !v->compiled.plan->kernel.n)
+			return FAIL(STATUS_INPUT, "--kernel %s: the model has no kernel of that name; `plinth bench --forward --all` and "
+				    "manifest.json list them", x->kernel[0]);
 		const CpuMachine *m = v->compiled.target->self;
 		v->cpu = m->name;
 		v->features = m->needs;
@@ -87,7 +92,10 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 		s = write_ir(x, d.compiler, &d.code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
 	}
 	driver_objects_close(&d);
-	v->package = v->compiled.package;
+	Package *p = COPYN(x->arena, Package, v->compiled.package, 1);
+	if (x->nkernel)
+		export_kernel_entries(x->arena, v->compiled.plan, p);
+	v->package = p;
 	for (u32 e = 0; e < v->package->nentry; e++)
 		v->package->entry[e].name = export_entry_name(v->package->entry[e].name);
 	v->encoded = package_encode(x->arena, v->package);

@@ -2,7 +2,6 @@
  * gives, and an example program. See export.h; the structures are those of runtime/library/library.h. */
 #include "tools/export.h"
 
-#include <ctype.h>
 #include <string.h>
 
 /* Text in which @ stands for the library's name and ^ for it in capitals. */
@@ -27,16 +26,6 @@ static const char *c_type(u8 dtype)
 	return type[dtype];
 }
 
-/* A parameter's name in C. */
-static const char *identifier(Arena *a, const char *name)
-{
-	char *s = (char *)(uintptr_t)arena_printf(a, "%s%s", isdigit((unsigned char)*name) ? "_" : "", name);
-	for (char *c = s; *c; c++)
-		if (!isalnum((unsigned char)*c))
-			*c = '_';
-	return s;
-}
-
 static void put_shape(Buf *b, const PackageTensor *t)
 {
 	for (u32 d = 0; d < t->rank; d++)
@@ -48,7 +37,7 @@ static void put_shape(Buf *b, const PackageTensor *t)
 static void put_tensor(const Export *x, Buf *b, const char *entry, const PackageTensor *t, bool input)
 {
 	const char *written = export_type(x, entry, t->name, input);
-	buf_printf(b, " *   %s: %s, %s", identifier(x->arena, t->name), input ? "given" : "written", c_type(t->dtype));
+	buf_printf(b, " *   %s: %s, %s", export_identifier(x->arena, t->name), input ? "given" : "written", c_type(t->dtype));
 	put_shape(b, t);
 	buf_printf(b, ", %llu bytes", (unsigned long long)t->bytes);
 	if (written)
@@ -84,9 +73,9 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 		  " * ^_ERROR_ARGUMENT: a pointer is NULL, or the workspace too small or not aligned; nothing was done. */\n");
 	buf_printf(b, "int %s_%s(const %s *model", x->name, e->name, x->name);
 	for (u32 i = 0; i < e->ninput; i++)
-		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), identifier(x->arena, e->input[i].name));
+		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), export_identifier(x->arena, e->input[i].name));
 	for (u32 i = 0; i < e->nresult; i++)
-		buf_printf(b, ", %s *%s", c_type(e->result[i].dtype), identifier(x->arena, e->result[i].name));
+		buf_printf(b, ", %s *%s", c_type(e->result[i].dtype), export_identifier(x->arena, e->result[i].name));
 	buf_printf(b, ",\n\t%svoid *workspace, size_t workspace_bytes, %s_threads *threads);\n\n", x->has_state ? "void *state, " : "", x->name);
 }
 
@@ -147,6 +136,10 @@ static const char create_embedded[] =
 	" * not NULL, says why in at most error_bytes bytes, a final zero among them.\n"
 	" * ^_ERROR_FILE, ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
 
+static const char create_none[] =
+	"/* Makes it. weights: NULL, it has none. On failure *out is NULL, and `error`, if not NULL, says why in at most\n"
+	" * error_bytes bytes, a final zero among them. ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
+
 static const char after[] =
 	"int @_create(const char *weights, @ **out, char *error, size_t error_bytes);\n"
 	"/* No run may be under way; NULL does nothing. */\n"
@@ -185,7 +178,7 @@ Status export_header(const Export *x)
 		       "-lpthread; both depend on the C library alone. */\n",
 		   x->name, x->model, x->source, *x->sizes ? ", " : "", x->sizes, x->name, x->name);
 	put(x, &b, before);
-	put(x, &b, x->embedded ? create_embedded : create_file);
+	put(x, &b, x->embedded ? create_embedded : x->weights_bytes ? create_file : create_none);
 	put(x, &b, after);
 	for (u32 i = 0; i < p->nentry; i++)
 		put_entry(x, &b, &p->entry[i]);
@@ -253,7 +246,7 @@ static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 {
 	for (u32 i = 0; i < e->ninput + e->nresult; i++) {
 		const PackageTensor *t = i < e->ninput ? &e->input[i] : &e->result[i - e->ninput];
-		const char *name = identifier(x->arena, t->name);
+		const char *name = export_identifier(x->arena, t->name);
 		buf_printf(b, "\t%s *%s_%s = memory(%llu); /* ", c_type(t->dtype), e->name, name, (unsigned long long)MAX(t->bytes, 1u));
 		put_shape(b, t);
 		buf_printf(b, " */\n");
@@ -264,18 +257,18 @@ static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 	buf_printf(b, "\tstart = seconds();\n\tstatus = %s_%s(model", x->name, e->name);
 	for (u32 i = 0; i < e->ninput + e->nresult; i++)
 		buf_printf(b, ", %s_%s", e->name,
-			   identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
+			   export_identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
 	buf_printf(b, "%s, workspace, workspace_bytes, pool);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n", x->has_state ? ", state" : "",
 		   x->name, e->name, x->name);
 	buf_printf(b, "\tprintf(\"%s: %%.1f ms\\n\", 1e3 * (seconds() - start));\n", e->name);
 	for (u32 i = 0; i < e->nresult; i++) {
-		const char *name = identifier(x->arena, e->result[i].name);
+		const char *name = export_identifier(x->arena, e->result[i].name);
 		bool real = e->result[i].dtype == PACKAGE_F32 || e->result[i].dtype == PACKAGE_F64;
 		buf_printf(b, "\tprintf(\"  %s[0] = %%%s\\n\", %s%s_%s[0]);\n", name, real ? ".9g" : "lld", real ? "" : "(long long)", e->name,
 			   name);
 	}
 	for (u32 i = 0; i < e->ninput + e->nresult; i++)
-		buf_printf(b, "\tfree(%s_%s);\n", e->name, identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
+		buf_printf(b, "\tfree(%s_%s);\n", e->name, export_identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
 }
 
 Status export_example(const Export *x)
@@ -285,9 +278,9 @@ Status export_example(const Export *x)
 	buf_printf(&b, "/* example.c: runs the model once. In this folder:\n"
 		       " *   cc -O2 example.c -o example -L. -l%s -Wl,-rpath,'$ORIGIN' && ./example%s\n"
 		       " *   cc -O2 example.c -o example lib%s.a -lm -lpthread            (all in one file) */\n",
-		   x->name, x->embedded ? "" : " weights.safetensors", x->name);
+		   x->name, x->embedded || !x->weights_bytes ? "" : " weights.safetensors", x->name);
 	put(x, &b, arena_printf(x->arena, "%.*s", (int)(strstr(begin, "%;") - begin), begin));
-	buf_printf(&b, "%s", x->embedded ? "NULL" : "\"weights.safetensors\"");
+	buf_printf(&b, "%s", x->embedded || !x->weights_bytes ? "NULL" : "\"weights.safetensors\"");
 	put(x, &b, strstr(begin, "%;") + 1);
 	if (x->has_state)
 		put(x, &b, "\tvoid *state = memory(@_state_bytes(model));\n\tmemset(state, 0, @_state_bytes(model));\n");

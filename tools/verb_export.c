@@ -12,7 +12,7 @@
 
 static SourceOptions source;
 static const char *weights, *output, *cpu, *sizes, *precision, *name, *target;
-static TextList entry;
+static TextList entry, kernel, module;
 static i64 threads, capacity;
 static bool embed;
 
@@ -26,6 +26,8 @@ static const Option options[] = {
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
 	{ "capacity", 0, OPTION_INT, &capacity, "N",
 	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
+	{ "module", 0, OPTION_LIST, &module, "PATH", "a module alone, by its path (h.0.attn), may be repeated" },
+	{ "kernel", 0, OPTION_LIST, &kernel, "NAME", "a kernel alone, by its name or a pattern (h.0.**), may be repeated" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "target", 0, OPTION_TEXT, &target, "MACHINE", "x86_64-linux-gnu or aarch64-linux-gnu; this one by default" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
@@ -45,6 +47,8 @@ static const Command command = {
 		 "example.c with its build line. No compiler or linker is needed here.",
 	.example = "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 -o out\n"
 		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
+		   "  plinth export models/gpt2.plinth -w gpt2.safetensors --sizes B=1,T=64 --module h.0.attn -o out\n"
+		   "  plinth export models/gpt2.plinth --sizes B=1,T=64 --kernel h.0.mlp.c_fc.dot -o out\n"
 		   "  plinth export runs/bible --target aarch64-linux-gnu --cpu generic,neoverse-n1 -o out\n"
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
 	.option = options,
@@ -106,44 +110,61 @@ static Status set_name(Export *x)
 
 /* ---- weights ---- */
 
-/* What the library reads: the package's buffers, in host memory until they are written. */
-static Status load(Lm *lm, Export *x, const NamedBuffer *want, u32 n)
+/* All parameters of the model, in host memory: a file must have each, though the library may need few. */
+static Status load(Lm *lm, Export *x, NamedBuffer **out, u32 *n)
 {
+	const Program *p = lm->model->program;
 	const char *from = weights ? weights : lm->operand.run;
-	if (!n)
-		return OK;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	*out = NEWN(x->arena, NamedBuffer, p->buffer.n + 1);
+	*n = 0;
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Type *t = p->buffer.v[i].type;
+		if (p->buffer.v[i].kind != BUFFER_PARAMETER)
+			continue;
+		i64 *dim = NEWN(x->arena, i64, t->rank + 1);
+		for (u32 d = 0; d < t->rank; d++)
+			dim[d] = type_extent(t, d);
+		(*out)[(*n)++] = (NamedBuffer){ .name = p->buffer.v[i].name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank,
+						.dim = dim, .data = arena_push(x->arena, 1, (size_t)type_bytes(t), 64) };
+	}
 	u32 nrule = lm->model->weight.n;
 	WeightRule *rule = NEWN(x->arena, WeightRule, nrule + 1);
 	for (u32 i = 0; i < nrule; i++)
 		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
 	u32 parts = 0;
-	for (u32 i = 0; i < n; i++)
-		parts += stacked_count(&want[i]);
+	for (u32 i = 0; i < *n; i++)
+		parts += stacked_count(&(*out)[i]);
 	NamedBuffer *part = NEWN(x->arena, NamedBuffer, parts);
-	for (u32 i = 0, at = 0; i < n; i++) {
-		stacked_parts(x->arena, &want[i], part + at);
-		at += stacked_count(&want[i]);
+	for (u32 i = 0, at = 0; i < *n; i++) {
+		stacked_parts(x->arena, &(*out)[i], part + at);
+		at += stacked_count(&(*out)[i]);
 	}
 	return weights_load(x->arena, from, rule, nrule, part, parts, &lm->source.diag);
 }
 
+/* Writes those that the library reads. */
 static Status put_weights(Lm *lm, Export *x)
 {
 	const Package *p = x->variant[0].package;
-	NamedBuffer *b = NEWN(x->arena, NamedBuffer, p->nbuffer + 1);
-	u32 n = 0;
+	NamedBuffer *all = NULL, *b = NEWN(x->arena, NamedBuffer, p->nbuffer + 1);
+	u32 nall = 0, n = 0;
+	bool reads = false;
 	for (u32 i = 0; i < p->nbuffer; i++) {
-		const PackageTensor *t = &p->buffer[i].tensor;
-		if (p->buffer[i].kind == PACKAGE_CACHE) {
-			x->has_state = true;
-			continue;
-		}
-		b[n++] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
-				      .data = arena_push(x->arena, 1, t->bytes, 64) };
+		reads |= p->buffer[i].kind != PACKAGE_CACHE;
+		x->has_state |= p->buffer[i].kind == PACKAGE_CACHE;
 	}
-	TRY(load(lm, x, b, n));
+	if (!reads)
+		return OK;
+	TRY(load(lm, x, &all, &nall));
+	for (u32 i = 0; i < p->nbuffer; i++)
+		for (u32 k = 0; k < nall; k++)
+			if (p->buffer[i].kind != PACKAGE_CACHE && !strcmp(all[k].name, p->buffer[i].tensor.name))
+				b[n++] = all[k];
+	for (u32 i = 0; i < p->nbuffer; i++)
+		if (p->buffer[i].kind != PACKAGE_CACHE && p->buffer[i].kind != PACKAGE_PARAMETER)
+			return FAIL(STATUS_INPUT, "the model reads %s, which is no parameter: no weights file has it", p->buffer[i].tensor.name);
 	const char *path = arena_printf(x->arena, "%s/weights.safetensors", x->folder);
 	SafeWritten written;
 	TRY(safetensors_write(path, b, n, NULL, 0, &written));
@@ -188,15 +209,28 @@ static Status run(Lm *lm)
 			    .precision = x.precision, .device = "cpu", .threads = (u32)threads };
 	if (!sizes)
 		TRY(lm_sizes(lm, 0, 0, &o.sizes));
+	const char *named[16];
+	if (module.n > (int)COUNT(named))
+		return FAIL(STATUS_INPUT, "--module: at most %zu", COUNT(named));
+	if (module.n) {
+		TRY(export_modules(x.arena, x.program, module.v, (u32)module.n, &x.program));
+		for (int i = 0; i < module.n; i++)
+			named[i] = export_identifier(x.arena, module.v[i]);
+		o.entry = named;
+		o.nentry = (u32)module.n;
+	}
+	x.kernel = kernel.v;
+	x.nkernel = (u32)kernel.n;
 	x.sizes = o.sizes;
 	x.capacity = capacity;
 	TRY(set_name(&x));
 	TRY(export_plan(&x, &o, cpu));
 	TRY(check_entries(&x));
 	TRY(io_make_folder(output));
-	for (u32 i = 0; i < x.nvariant; i++)
-		x.variant[i].package = package_link(x.arena, x.variant[i].compiled.plan, NULL, x.variant[i].compiled.flops, STR(""));
-	TRY(put_weights(lm, &x));
+	/* what it reads is known from the plan; a kernel alone is given its parameters */
+	x.variant[0].package = package_link(x.arena, x.variant[0].compiled.plan, NULL, x.variant[0].compiled.flops, STR(""));
+	if (!x.nkernel)
+		TRY(put_weights(lm, &x));
 	TRY(export_build(&x, &o));
 	TRY(export_header(&x));
 	TRY(export_example(&x));
@@ -205,7 +239,7 @@ static Status run(Lm *lm)
 	for (u32 i = 0; i < x.nvariant; i++)
 		printf("%s %s", i ? "," : "", x.variant[i].cpu);
 	printf("\n%s/%s.h, lib%s.a, example.c, manifest.json, ir/\n", output, x.name, x.name);
-	if (!embed)
+	if (!embed && x.weights_bytes)
 		printf("%s/weights.safetensors  %s\n", output, lm_bytes(x.arena, x.weights_bytes));
 	return OK;
 }
@@ -218,6 +252,8 @@ int verb_export(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("export", "where to? -o FOLDER");
+	if ((module.n > 0) + (kernel.n > 0) + (entry.n > 0) + (capacity > 0) > 1)
+		return verb_misused("export", "--module, --kernel, --entry and --capacity exclude each other");
 	if (threads < 0 || capacity < 0)
 		return verb_misused("export", "--threads and --capacity are at least 1");
 	Lm lm;
