@@ -1,6 +1,6 @@
 /* codegen/cpu/dot.c: DOT kernels. The product is cut into blocks of (batch, M, K) whose A fits a budget;
  * each block is two phases: its A is packed into the workspace by all threads together, in panels of as
- * many rows as the register tile has; then a task is one panel of B's columns and a piece of the block's
+ * many rows as the register tile has; then a task is some panels of B's columns and a piece of the block's
  * rows, which is a product (product.c). Where K is cut into blocks, sums are kept in the workspace.
  *
  * Sums are taken in order of k, so neither blocks nor tasks change bits. Products of few rows have code of their own
@@ -20,6 +20,7 @@ enum {
 	BLOCK_K = 4096,       /* of at least so many */
 	CHUNK_ROWS = 1024,    /* rows of a task, at most */
 	FEW_ROWS = 32,        /* and at least: packing B is shared by them */
+	TOGETHER = 32,        /* rows that are packed together */
 };
 
 /* ---- the division of work ---- */
@@ -31,12 +32,20 @@ typedef struct Division {
 	Count tile_size;     /* elements of a packed tile of a block, with what packing spills */
 	Count nb, tb;        /* batch items and tiles of a block */
 	Count nbb, nmb;      /* how many blocks of them; no more than 32 blocks in all */
-	Count ct;            /* tiles of a task */
+	Count ct, cp;        /* tiles and panels of a task */
+	Count groups;        /* of panels */
+	Count tp;            /* tiles that are packed together */
 } Division;
 
 static i64 ceil_div(i64 a, i64 b)
 {
 	return (a + b - 1) / b;
+}
+
+/* Tiles whose rows are packed together: where those are contiguous, a cache line or two are read at once. */
+static u32 tiles_together(Tile t)
+{
+	return MAX(1u, MIN(TOGETHER / t.rows, (u32)STRIP_VECTORS));
 }
 
 /* b: NULL where no code is being made. */
@@ -74,6 +83,12 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	/* of equal pieces: threads get equal numbers of tasks, so a short last piece would let one of them idle */
 	Count longest = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
 	g.ct = count_div_up(m, g.tb, count_div_up(m, g.tb, longest));
+	/* and neighbouring panels are one task's where there are many */
+	Count each = count_div(m, columns, N_(4 * (i64)machine->cores));
+	g.cp = count_max(m, one, count_min(m, each, N_(blocks_for(machine, t).panels)));
+	g.groups = count_div_up(m, g.panels, g.cp);
+	Count few = count_div(m, count_mul(m, g.nb, g.tb), N_(4 * (i64)machine->cores));
+	g.tp = count_max(m, one, count_min(m, few, N_(tiles_together(t))));
 	return g;
 #undef N_
 }
@@ -103,14 +118,14 @@ static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
 	LaunchNeeds n = { 0 };
 	u64 a = (u64)(g.nb.n * g.tb.n * g.tile_size.n), c = g.nks.n > 1 ? (u64)(g.nb.n * g.tb.n * g.panels.n) * tile : 0;
 	n.workspace = (a + c) * bytes + 64;
-	n.thread_scratch = product_scratch(t, g.nks.n == 1 ? g.ct.n : 1, g.ks.n);
+	n.thread_scratch = product_scratch(machine, t, g.cp.n, g.nks.n == 1 ? g.ct.n : 1, g.ks.n);
 	for (i64 bb = 0; bb < g.nbb.n; bb++)
 		for (i64 mb = 0; mb < g.nmb.n; mb++)
 			for (i64 kb = 0; kb < g.nks.n; kb++) {
 				i64 batch = MIN(g.nb.n, g.B.n - bb * g.nb.n), tiles = MIN(g.tb.n, g.tiles.n - mb * g.tb.n);
 				assert(n.nphase + 2 <= KERNEL_PHASES);
-				n.tasks[n.nphase++] = batch * tiles;
-				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.ct.n) * g.panels.n;
+				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.tp.n);
+				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.ct.n) * g.groups.n;
 			}
 	return n;
 }
@@ -170,11 +185,14 @@ static void emit_pack(Dot *d)
 	CpuLoop task = { 0 };
 	cpu_loop_begin(m, &task, b->begin, b->end, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
-	V tile = cpu_rem(m, task.index, d->ntile), item = cpu_div(m, task.index, d->ntile);
+	V groups = cpu_div_up(m, d->ntile, d->g.tp.v), item = cpu_div(m, task.index, groups);
+	V tile = cpu_mul(m, cpu_rem(m, task.index, groups), d->g.tp.v);
+	V count = cpu_min(m, d->g.tp.v, cpu_sub(m, d->ntile, tile));
 	set_batch(d, item);
 	V row = cpu_mul(m, cpu_add(m, d->tile0, tile), cpu_i64(m, d->p.t.rows));
 	V to = at_element(d, packed_item(d, item), cpu_mul(m, tile, d->g.tile_size.v));
-	pack(b, &d->left, row, d->g.M.v, d->p.k0, d->p.k1, to);
+	pack_panels(b, &d->left, row, d->g.M.v, d->p.k0, d->p.k1, to, tiles_together(d->p.t), count,
+		    d->g.tile_size.v);
 	body_release(b, mark);
 	task.unroll = 1;
 	cpu_loop_end(m, &task, NULL);
@@ -189,11 +207,13 @@ static void emit_multiply(Dot *d)
 	CpuLoop task = { 0 };
 	cpu_loop_begin(m, &task, b->begin, b->end, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
-	V panel = cpu_rem(m, task.index, d->g.panels.v), rest = cpu_div(m, task.index, d->g.panels.v);
+	V panel = cpu_mul(m, cpu_rem(m, task.index, d->g.groups.v), d->g.cp.v);
+	V rest = cpu_div(m, task.index, d->g.groups.v);
 	V item = cpu_div(m, rest, chunks);
 	p->tile0 = cpu_mul(m, cpu_rem(m, rest, chunks), d->g.ct.v);
 	p->tile1 = cpu_min(m, d->ntile, cpu_add(m, p->tile0, d->g.ct.v));
 	p->n0 = cpu_mul(m, panel, cpu_i64(m, tile_width(p->t)));
+	p->panels = cpu_min(m, d->g.cp.v, cpu_sub(m, d->g.panels.v, panel));
 	set_batch(d, item);
 	p->left = packed_item(d, item);
 	p->row_begin = p->row0 = cpu_mul(m, d->tile0, rows);

@@ -80,7 +80,7 @@ static LaunchNeeds needs_grouped(const CpuMachine *machine, const Kernel *k)
 	Tile t = tile_of(machine, k);
 	Division g = divide(NULL, k, t);
 	LaunchNeeds n = { .workspace = (u64)(g.tb.n * g.tile_size.n) * panel_bytes(k->compute) + 64,
-			  .thread_scratch = product_scratch(t, g.chunk.n, g.K.n) };
+			  .thread_scratch = product_scratch(machine, t, 1, g.chunk.n, g.K.n) };
 	for (i64 i = 0; i < g.nmb.n; i++) {
 		n.tasks[n.nphase++] = MIN(g.tb.n, g.tiles.n - i * g.tb.n);
 		n.tasks[n.nphase++] = g.groups.n * g.panels.n;
@@ -250,7 +250,7 @@ static void emit_grouped(CpuModule *m, const Kernel *k, Arena *arena, const char
 	b.lanes.lanes = t.lanes;
 	d.g = divide(&b, k, t);
 	d.p = (Product){ .b = &b, .t = t, .tile_function = tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
-			 .outer = range_mask(d.gr), .N = d.g.N.v };
+			 .outer = range_mask(d.gr), .N = d.g.N.v, .panels = cpu_i64(m, 1) };
 	d.left = packing_of(&b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
 	d.p.right = packing_of(&b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
 	d.left.pairs = d.p.right.pairs = t.pairs;

@@ -68,20 +68,20 @@ void run_end(Body *b, Run *r)
 	cpu_loop_end(b->m, &r->loop, NULL);
 }
 
-void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 lanes)
+void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step)
 {
 	CpuModule *m = b->m;
 	u32 last = range.last - 1;
 	assert(n <= STRIP_VECTORS);
 	s->n = n;
-	V end = cpu_add(m, at, cpu_i64(m, (i64)n * lanes));
+	V end = cpu_add(m, at, cpu_i64(m, (i64)n * step));
 	s->whole = cpu_less(m, end, cpu_add(m, count, cpu_i64(m, 1)));
 	for (u32 v = 0; v < n; v++) {
-		body_unflatten(b, range.first, range.last, cpu_add(m, at, cpu_i64(m, (i64)v * lanes)));
+		body_unflatten(b, range.first, range.last, cpu_add(m, at, cpu_i64(m, (i64)v * step)));
 		memcpy(s->coord[v], b->coord, sizeof s->coord[v]);
 		if (range.last - range.first < 2)
 			continue;
-		V past = cpu_add(m, b->coord[last], cpu_i64(m, lanes - 1));
+		V past = cpu_add(m, b->coord[last], cpu_i64(m, step - 1));
 		s->whole = LLVMBuildAnd(m->builder, s->whole, cpu_less(m, past, b->extent[last]), "");
 	}
 }
@@ -211,11 +211,11 @@ static void put(Body *b, const Packing *p, V x, V at, V mask)
 
 /* ---- along the rows of the panel ---- */
 
-/* All rows at once, vectors without a run's end in them. */
-static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel)
+/* All rows at once, vectors without a run's end in them; of one panel, or of several that are `size` elements apart. */
+static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel, V size)
 {
 	CpuModule *m = b->m;
-	u32 L = b->lanes.lanes;
+	u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
 	Run run = { 0 };
 	run_begin(b, &run, p->k, from, to);
 	CpuLoop k = { 0 };
@@ -223,9 +223,14 @@ static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, 
 	for (u32 v = 0; v < s->n; v++) {
 		u32 mark = body_mark(b);
 		strip_set(b, s, p->x, v);
-		b->mask = first_lanes(b, p->width - v * L);
-		V at = at_row(b, p, panel, cpu_sub(m, k.index, from), cpu_i64(m, v * L));
-		put(b, p, row_value(b, p, k.index, run.base, run.end), at, b->mask);
+		b->mask = first_lanes(b, p->width - v % each * L);
+		V column = cpu_i64(m, v % each * L);
+		if (v >= each)
+			column = cpu_add(m, column, cpu_mul(m, cpu_i64(m, v / each), size));
+		V at = at_row(b, p, panel, cpu_sub(m, k.index, from), column);
+		/* what a narrow panel's vector writes too much, into the next row, that row writes over: masked stores
+		 * are slow on some processors */
+		put(b, p, row_value(b, p, k.index, run.base, run.end), at, NULL);
 		body_release(b, mark);
 	}
 	b->mask = NULL;
@@ -270,23 +275,13 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	b->lanes.lanes = group_lanes(p);
 	u32 L = b->lanes.lanes, vectors = (p->width + L - 1) / L;
 	b->vector_dim = p->x.last - 1;
-	Strip strip;
-	strip_make(b, &strip, p->x, x0, x_count, vectors, L);
-	if (vectors * L > p->width) { /* the last vector is not all of the panel's */
-		V end = cpu_add(m, x0, cpu_i64(m, p->width));
-		V inside = cpu_less(m, end, cpu_add(m, x_count, cpu_i64(m, 1)));
-		V last = strip.coord[vectors - 1][p->x.last - 1];
-		V past = cpu_add(m, last, cpu_i64(m, p->width - (vectors - 1) * L - 1));
-		strip.whole = p->x.last - p->x.first < 2 ?
-				      inside :
-				      LLVMBuildAnd(m->builder, inside,
-						   cpu_less(m, past, b->extent[p->x.last - 1]), "");
-		assert(vectors == 1);
-	}
+	Strip strip; /* the lanes of a narrow panel's one vector are not all its */
+	assert(vectors == 1 || vectors * L == p->width);
+	strip_make(b, &strip, p->x, x0, x_count, vectors, MIN(L, p->width));
 	CpuIf whole = { 0 };
 	cpu_if_begin(m, &whole, strip.whole, 90);
 	u32 mark = body_mark(b);
-	pack_strip(b, p, &strip, from, to, panel);
+	pack_strip(b, p, &strip, from, to, panel, NULL);
 	body_release(b, mark);
 	cpu_if_else(m, &whole);
 	pack_runs(b, p, x0, x_count, from, to, panel);
@@ -346,9 +341,8 @@ static void transpose_block(Body *b, const Packing *p, const Rows *rows, V k, V 
 		body_release(b, mark);
 	}
 	simd_transpose(&b->lanes, x);
-	V keep = first_lanes(b, rows->n);
-	for (u32 i = 0; i < L; i++)
-		put(b, p, x[i], at_row(b, p, at, cpu_i64(m, i * depth(p)), cpu_i64(m, 0)), keep);
+	for (u32 i = 0; i < L; i++) /* lanes past a narrow panel's columns: see pack_strip */
+		put(b, p, x[i], at_row(b, p, at, cpu_i64(m, i * depth(p)), cpu_i64(m, 0)), NULL);
 }
 
 /* Panels of one column: k is contiguous in them too. */
@@ -419,6 +413,43 @@ void pack(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_panel)
 		pack_along_x(b, p, x0, x_count, from, to, to_panel);
 }
 
+void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_panel, u32 most, V count, V size)
+{
+	CpuModule *m = b->m;
+	if (most == 1) {
+		pack(b, p, x0, x_count, from, to, to_panel);
+		return;
+	}
+	CpuIf whole = { 0 };
+	if (!p->along_k) {
+		Simd was = b->lanes;
+		b->lanes.lanes = group_lanes(p);
+		b->vector_dim = p->x.last - 1;
+		u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
+		Strip strip;
+		strip_make(b, &strip, p->x, x0, x_count, most * each, MIN(L, p->width));
+		V all = LLVMBuildAnd(m->builder, strip.whole, cpu_equal(m, count, cpu_i64(m, most)), "");
+		cpu_if_begin(m, &whole, all, 90);
+		u32 mark = body_mark(b);
+		pack_strip(b, p, &strip, from, to, to_panel, size);
+		body_release(b, mark);
+		b->vector_dim = NONE;
+		b->lanes = was;
+		cpu_if_else(m, &whole);
+	}
+	CpuLoop panel = { 0 };
+	cpu_loop_begin(m, &panel, cpu_i64(m, 0), count, cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(b);
+	V first = cpu_add(m, x0, cpu_mul(m, panel.index, cpu_i64(m, p->width)));
+	V at = cpu_at(m, panel_type(m, p->compute), to_panel, cpu_mul(m, panel.index, size));
+	pack(b, p, first, x_count, from, to, at);
+	body_release(b, mark);
+	panel.unroll = 1;
+	cpu_loop_end(m, &panel, NULL);
+	if (!p->along_k)
+		cpu_if_end(m, &whole, 0, NULL, NULL);
+}
+
 /* ---- asking ahead ---- */
 
 /* The operand's one load that matters: the first that moves with both x and k, and is plain. */
@@ -443,7 +474,7 @@ static const Access *main_load(const Body *b, const Packing *p)
 	return found;
 }
 
-void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V part, V parts)
+void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V count, V part, V parts)
 {
 	CpuModule *m = b->m;
 	const Access *a = main_load(b, p);
@@ -452,7 +483,7 @@ void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V p
 	u32 xd = p->x.last - 1, kd = p->k.last - 1;
 	u32 line = (u32)m->machine->line / dtype_info[b->k->slot.v[a->slot].dtype].bytes;
 	x0 = cpu_min(m, x0, x_count); /* there may be no next panel */
-	V x_end = cpu_min(m, x_count, cpu_add(m, x0, cpu_i64(m, p->width)));
+	V x_end = cpu_min(m, x_count, cpu_add(m, x0, cpu_mul(m, count, cpu_i64(m, p->width))));
 	V begin = p->along_k ? x0 : from, end = p->along_k ? x_end : to;
 	V rows = cpu_sub(m, end, begin);
 	V first = cpu_add(m, begin, cpu_div(m, cpu_mul(m, rows, part), parts));

@@ -32,14 +32,15 @@ typedef struct Run {
 void run_begin(Body *b, Run *r, Range range, LLVMValueRef from, LLVMValueRef to);
 void run_end(Body *b, Run *r);
 
-/* Vectors of a strip: `n` of `lanes` lanes from flattened index `at` on; the coordinates of each. */
-enum { STRIP_VECTORS = 8 };
+/* Vectors of a strip: `n`, each `step` elements on from flattened index `at`, of which the first `step` lanes count;
+ * the coordinates of each. */
+enum { STRIP_VECTORS = 12 };
 typedef struct Strip {
 	u32 n;
 	LLVMValueRef coord[STRIP_VECTORS][KERNEL_DIMS];
 	LLVMValueRef whole; /* i1: no vector goes past the end or on to the next run */
 } Strip;
-void strip_make(Body *b, Strip *s, Range range, LLVMValueRef at, LLVMValueRef count, u32 n, u32 lanes);
+void strip_make(Body *b, Strip *s, Range range, LLVMValueRef at, LLVMValueRef count, u32 n, u32 step);
 void strip_set(Body *b, const Strip *s, Range range, u32 v);
 
 /* ---- packing ---- */
@@ -64,9 +65,13 @@ Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DTy
  * k = from. Other coordinates are set. */
 void pack(Body *b, const Packing *p, LLVMValueRef x0, LLVMValueRef x_count, LLVMValueRef from, LLVMValueRef to,
 	  LLVMValueRef to_panel);
-/* Asks for part `part` of `parts` of what pack() would read, where that is simple to say. */
+/* The same for `count` panels of neighbouring columns, `count` <= `most`, `size` elements from one to the next. Rows
+ * are read in one piece where they are contiguous and `most` panels are whole. */
+void pack_panels(Body *b, const Packing *p, LLVMValueRef x0, LLVMValueRef x_count, LLVMValueRef from,
+		 LLVMValueRef to, LLVMValueRef to_panel, u32 most, LLVMValueRef count, LLVMValueRef size);
+/* Asks for part `part` of `parts` of what packing `count` panels would read, where that is simple to say. */
 void pack_prefetch(Body *b, const Packing *p, LLVMValueRef x0, LLVMValueRef x_count, LLVMValueRef from,
-		   LLVMValueRef to, LLVMValueRef part, LLVMValueRef parts);
+		   LLVMValueRef to, LLVMValueRef count, LLVMValueRef part, LLVMValueRef parts);
 
 /* What one column of values in `compute` is in memory. */
 LLVMTypeRef panel_type(const CpuModule *m, DType compute);
@@ -97,7 +102,15 @@ LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t);
 
 /* ---- products ---- */
 
-/* Packed tiles of rows times a panel of columns of the right operand, over k in [k0, k1), and the body on
+/* How a product is cut: no choice here changes bits. */
+typedef struct Blocks {
+	i64 k;      /* in a panel of columns, at most */
+	u32 panels; /* of neighbouring columns that are packed together, at most */
+	i64 left;   /* tiles of rows, `k` long, that stay in the cache while panels take turns; 0: all */
+} Blocks;
+Blocks blocks_for(const CpuMachine *machine, Tile t);
+
+/* Packed tiles of rows times panels of columns of the right operand, over k in [k0, k1), and the body on
  * what comes out. Coordinates but those of rows, columns and K are set; sums are in order of k. */
 typedef struct Product {
 	Body *b;
@@ -106,19 +119,19 @@ typedef struct Product {
 	Packing right;
 	Range mr, nr;
 	u32 outer;                    /* the dimensions whose coordinates are set, as bits */
-	LLVMValueRef N, n0;           /* columns there are; the panel's first */
+	LLVMValueRef N, n0, panels;   /* columns there are; the first; panels from there, at most those of Blocks */
 	LLVMValueRef k0, k1;
 	/* tiles [tile0, tile1): the packed rows of tile i are at left + i * tile_size and begin with left_k; its
 	 * first row is row0 + i * rows; results in [row_begin, row_end) count */
 	LLVMValueRef left, tile_size, left_k, tile0, tile1, row0, row_begin, row_end;
-	/* NULL, or i1: the sums of tile0 + i are kept at sums + i * sum_stride, continue what is there but in
-	 * the first call, and are done in the last */
+	/* NULL, or i1: the sums of tile0 + i and a panel are kept at sums + i * sum_stride + panel * size of a tile,
+	 * continue what is there but in the first call, and are done in the last */
 	LLVMValueRef keep, sums, sum_stride, first, last;
 } Product;
 void product(const Product *p);
 
-/* What it needs of scratch, at most, for so many tiles and so long a sum. */
-u64 product_scratch(Tile t, i64 tiles, i64 k);
+/* What it needs of scratch, at most, for so many panels, tiles and so long a sum. */
+u64 product_scratch(const CpuMachine *machine, Tile t, i64 panels, i64 tiles, i64 k);
 /* A tile in scratch that it uses for one. */
 LLVMValueRef product_sums(const Product *p);
 /* The body on rows [first, last) of `tile`, whose row 0 is m0; s: that of n0. */

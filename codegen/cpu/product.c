@@ -1,30 +1,45 @@
-/* codegen/cpu/product.c: a piece of a matrix product: some packed tiles of rows times one panel of columns,
- * and the kernel's body on what comes out; see panel.h. The panel's columns are packed into the thread's
+/* codegen/cpu/product.c: a piece of a matrix product: some packed tiles of rows times some panels of columns,
+ * and the kernel's body on what comes out; see panel.h. The panels' columns are packed into the thread's
  * scratch, cut along K to stay in the cache; the tile runs down the rows for each cut, and with the last
  * one the body sees the whole sums, still in the cache. */
 #include "codegen/cpu/panel.h"
 
 typedef LLVMValueRef V;
 
-enum { PIECE_K = 800 /* k in a panel of columns, at most */, PIECE_BYTES = 150 << 10 };
+/* Where there are 16 registers, a panel's piece stays in the first cache while tiles of rows run down it, and those
+ * tiles in the second while the panels take turns. Where there are 32, a panel is wide and in the second cache, and
+ * a tile of rows in the first. */
+enum {
+	PIECE_K = 800,           /* with 32 registers */
+	PIECE_BYTES = 150 << 10, /* likewise */
+	PANELS = 4,              /* with 16: rows of so many are long enough for memory */
+	USUAL_L1 = 32 << 10,
+	USUAL_L2 = 512 << 10,
+};
 
-/* Rows of a panel of columns, at most; and the k that it is for. */
-static i64 piece_rows(Tile t)
+Blocks blocks_for(const CpuMachine *machine, Tile t)
 {
-	i64 fit = PIECE_BYTES / (tile_width(t) * (t.dtype == DT_f64 ? 8 : 4));
-	return MIN(PIECE_K, fit) / 16 * 16;
+	i64 row = tile_width(t) * (t.dtype == DT_f64 ? 8 : 4), pair = t.pairs ? 2 : 1;
+	if (machine->registers >= 32)
+		return (Blocks){ MIN(PIECE_K, PIECE_BYTES / row) / 16 * 16 * pair, 1, 0 };
+	i64 l1 = machine->l1 ? (i64)machine->l1 : USUAL_L1, l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2;
+	i64 k = MAX(l1 * 3 / 4 / row / 16 * 16, 64);
+	i64 left = l2 / 2 / (k * t.rows * (t.dtype == DT_f64 ? 8 : 4));
+	return (Blocks){ k * pair, MAX(1u, MIN((u32)PANELS, STRIP_VECTORS / t.vectors)), MAX(left, 1) };
 }
 
-static i64 piece_k(Tile t)
+/* Elements of a packed panel. */
+static i64 panel_size(const CpuMachine *machine, Tile t)
 {
-	return piece_rows(t) * (t.pairs ? 2 : 1);
+	i64 rows = blocks_for(machine, t).k / (t.pairs ? 2 : 1);
+	return (rows + PACK_SPILL) * tile_width(t);
 }
 
-u64 product_scratch(Tile t, i64 tiles, i64 k)
+u64 product_scratch(const CpuMachine *machine, Tile t, i64 panels, i64 tiles, i64 k)
 {
-	u64 sums = k > piece_k(t) ? (u64)tiles : 1;
-	u64 n = (u64)(piece_rows(t) + PACK_SPILL) * tile_width(t) + sums * t.rows * tile_width(t);
-	return n * (t.dtype == DT_f64 ? 8 : 4) + 64;
+	i64 sums = k > blocks_for(machine, t).k ? panels * tiles : 1;
+	i64 n = panels * panel_size(machine, t) + sums * t.rows * tile_width(t);
+	return (u64)n * (t.dtype == DT_f64 ? 8 : 4) + 64;
 }
 
 static V at_element(const Product *p, V base, V index)
@@ -35,8 +50,8 @@ static V at_element(const Product *p, V base, V index)
 
 V product_sums(const Product *p)
 {
-	return at_element(p, p->b->scratch,
-			  cpu_i64(p->b->m, (piece_rows(p->t) + PACK_SPILL) * tile_width(p->t)));
+	CpuModule *m = p->b->m;
+	return at_element(p, p->b->scratch, cpu_mul(m, p->panels, cpu_i64(m, panel_size(m->machine, p->t))));
 }
 
 /* ---- the body ---- */
@@ -122,41 +137,101 @@ void product_results(const Product *p, const Strip *s, V m0, V first, V last, V 
 	cpu_if_end(m, &whole, 0, NULL, NULL);
 }
 
-/* ---- the product ---- */
-
-/* A cut of K, and the one after it, which is asked for ahead. */
-typedef struct Cut {
-	V from, to, more, last;
-	V next_n, next_from, next_to;
-	V sums, sum_stride;
-} Cut;
-
-static void emit_cut(const Product *p, const Strip *s, const Cut *c)
+/* Asks for what the body will read and write in rows [first, last) of a tile whose row 0 is m0. */
+static void results_ask(const Product *p, const Strip *s, V m0, V first, V last)
 {
 	Body *b = p->b;
 	CpuModule *m = b->m;
-	pack(b, &p->right, p->n0, p->N, c->from, c->to, b->scratch);
-	V count = cpu_sub(m, p->tile1, p->tile0), rows = cpu_i64(m, p->t.rows), zero = cpu_i64(m, 0);
-	CpuLoop tile = { 0 };
-	cpu_loop_begin(m, &tile, p->tile0, p->tile1, cpu_i64(m, 1), 0, NULL);
+	const Kernel *k = b->k;
+	u32 x = p->nr.last - 1, rows = range_mask(p->mr);
+	CpuLoop row = { 0 };
+	cpu_loop_begin(m, &row, first, last, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
-	V i = cpu_sub(m, tile.index, p->tile0);
-	pack_prefetch(b, &p->right, c->next_n, p->N, c->next_from, c->next_to, i, count);
-	V left = at_element(p, p->left, cpu_mul(m, tile.index, p->tile_size));
-	V row = cpu_sub(m, c->from, p->left_k);
+	body_unflatten(b, p->mr.first, p->mr.last, cpu_add(m, m0, row.index));
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		const Access *a = in->op == K_load || in->op == K_store ? in->access : NULL;
+		bool plain = a && !a->ndynamic && a->stride[x] == 1 && (in->depends & rows);
+		if (!plain || (in->depends & ~(p->outer | rows | range_mask(p->nr))))
+			continue;
+		u32 bytes = p->t.lanes * dtype_info[k->slot.v[a->slot].dtype].bytes;
+		for (u32 v = 0; v < s->n; v++) /* one in each line, and the last */
+			if (v + 1 == s->n || v * bytes % m->machine->line == 0) {
+				strip_set(b, s, p->nr, v);
+				simd_prefetch(&b->one, body_address(b, a), 1, in->op == K_store);
+			}
+	}
+	body_release(b, mark);
+	row.unroll = 1;
+	cpu_loop_end(m, &row, NULL);
+}
+
+/* ---- the product ---- */
+
+/* A cut of K, and what is packed after it, which is asked for ahead. */
+typedef struct Cut {
+	V from, to, more, last;
+	V next_n, next_from, next_to;
+	V sums, panel_stride, tile_stride; /* where sums are, and elements from those of one to the next */
+} Cut;
+
+/* One tile of rows and one panel, which is at `right`; the body where this is the last cut. */
+static void emit_tile(const Product *p, const Cut *c, V tile, V panel, V right, const Strip *s)
+{
+	Body *b = p->b;
+	CpuModule *m = b->m;
+	V rows = cpu_i64(m, p->t.rows), zero = cpu_i64(m, 0), i = cpu_sub(m, tile, p->tile0);
+	V left = at_element(p, p->left, cpu_mul(m, tile, p->tile_size)), row = cpu_sub(m, c->from, p->left_k);
 	row = p->t.pairs ? cpu_div(m, row, cpu_i64(m, 2)) : row;
 	left = at_element(p, left, cpu_mul(m, row, rows));
-	V sum = at_element(p, c->sums, cpu_mul(m, i, c->sum_stride));
-	cpu_call(m, p->tile_function, 5, (V[]){ left, b->scratch, sum, cpu_sub(m, c->to, c->from), c->more });
+	V at = cpu_add(m, cpu_mul(m, i, c->tile_stride), cpu_mul(m, panel, c->panel_stride));
+	V sum = at_element(p, c->sums, at);
+	V m0 = cpu_add(m, p->row0, cpu_mul(m, tile, rows));
+	V first = cpu_max(m, zero, cpu_sub(m, p->row_begin, m0)), last = cpu_min(m, rows, cpu_sub(m, p->row_end, m0));
+	V asked = LLVMBuildSelect(m->builder, c->last, last, first, "");
+	results_ask(p, s, m0, first, asked);
+	cpu_call(m, p->tile_function, 5, (V[]){ left, right, sum, cpu_sub(m, c->to, c->from), c->more });
 	CpuIf done = { 0 };
 	cpu_if_begin(m, &done, c->last, 50);
-	V m0 = cpu_add(m, p->row0, cpu_mul(m, tile.index, rows));
-	V first = cpu_max(m, zero, cpu_sub(m, p->row_begin, m0)), last = cpu_min(m, rows, cpu_sub(m, p->row_end, m0));
 	product_results(p, s, m0, first, last, sum);
 	cpu_if_end(m, &done, 0, NULL, NULL);
+}
+
+/* A block of tiles of rows stays in the cache while the panels take turns. */
+static void emit_cut(const Product *p, const Cut *c)
+{
+	Body *b = p->b;
+	CpuModule *m = b->m;
+	Blocks blocks = blocks_for(m->machine, p->t);
+	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), size = cpu_i64(m, panel_size(m->machine, p->t));
+	pack_panels(b, &p->right, p->n0, p->N, c->from, c->to, b->scratch, blocks.panels, p->panels, size);
+	V count = cpu_sub(m, p->tile1, p->tile0), by = blocks.left ? cpu_i64(m, blocks.left) : cpu_max(m, count, one);
+	V parts = cpu_mul(m, count, p->panels);
+	CpuLoop block = { 0 }, panel = { 0 }, tile = { 0 };
+	cpu_loop_begin(m, &block, p->tile0, p->tile1, by, 0, NULL);
+	V end = cpu_min(m, p->tile1, cpu_add(m, block.index, by)), in_block = cpu_sub(m, end, block.index);
+	V done = cpu_mul(m, cpu_sub(m, block.index, p->tile0), p->panels);
+	cpu_loop_begin(m, &panel, zero, p->panels, one, 0, NULL);
+	u32 outer = body_mark(b);
+	Product here = *p;
+	here.n0 = cpu_add(m, p->n0, cpu_mul(m, panel.index, cpu_i64(m, tile_width(p->t))));
+	Strip strip;
+	strip_make(b, &strip, p->nr, here.n0, p->N, p->t.vectors, p->t.lanes);
+	V right = at_element(p, b->scratch, cpu_mul(m, panel.index, size));
+	V part = cpu_add(m, done, cpu_mul(m, panel.index, in_block));
+	cpu_loop_begin(m, &tile, block.index, end, one, 0, NULL);
+	u32 mark = body_mark(b);
+	pack_prefetch(b, &p->right, c->next_n, p->N, c->next_from, c->next_to, p->panels,
+		      cpu_add(m, part, cpu_sub(m, tile.index, block.index)), parts);
+	emit_tile(&here, c, tile.index, panel.index, right, &strip);
 	body_release(b, mark);
 	tile.unroll = 1;
 	cpu_loop_end(m, &tile, NULL);
+	body_release(b, outer);
+	panel.unroll = 1;
+	cpu_loop_end(m, &panel, NULL);
+	block.unroll = 1;
+	cpu_loop_end(m, &block, NULL);
 }
 
 void product(const Product *p)
@@ -164,17 +239,21 @@ void product(const Product *p)
 	Body *b = p->b;
 	CpuModule *m = b->m;
 	V one = cpu_i64(m, 1), zero = cpu_i64(m, 0), k = cpu_sub(m, p->k1, p->k0);
-	V cuts = cpu_max(m, one, cpu_div_up(m, k, cpu_i64(m, piece_k(p->t))));
+	V cuts = cpu_max(m, one, cpu_div_up(m, k, cpu_i64(m, blocks_for(m->machine, p->t).k)));
 	/* equal cuts, of whole vectors */
 	V length = cpu_div_up(m, cpu_div_up(m, k, cuts), cpu_i64(m, 16));
 	length = cpu_mul(m, cpu_max(m, length, one), cpu_i64(m, 16));
 	Cut c = { 0 };
-	V size = cpu_i64(m, (i64)p->t.rows * tile_width(p->t)), mine = product_sums(p);
-	V stride = LLVMBuildSelect(m->builder, cpu_less(m, one, cuts), size, zero, "");
-	c.sums = p->keep ? LLVMBuildSelect(m->builder, p->keep, p->sums, mine, "") : mine;
-	c.sum_stride = p->keep ? LLVMBuildSelect(m->builder, p->keep, p->sum_stride, stride, "") : stride;
-	Strip strip;
-	strip_make(b, &strip, p->nr, p->n0, p->N, p->t.vectors, p->t.lanes);
+	V size = cpu_i64(m, (i64)p->t.rows * tile_width(p->t)), mine = product_sums(p), several = cpu_less(m, one, cuts);
+	V tiles = cpu_mul(m, size, cpu_sub(m, p->tile1, p->tile0));
+	c.sums = mine;
+	c.tile_stride = LLVMBuildSelect(m->builder, several, size, zero, "");
+	c.panel_stride = LLVMBuildSelect(m->builder, several, tiles, zero, "");
+	if (p->keep) {
+		c.sums = LLVMBuildSelect(m->builder, p->keep, p->sums, c.sums, "");
+		c.tile_stride = LLVMBuildSelect(m->builder, p->keep, p->sum_stride, c.tile_stride, "");
+		c.panel_stride = LLVMBuildSelect(m->builder, p->keep, size, c.panel_stride, "");
+	}
 	CpuLoop cut = { 0 };
 	cpu_loop_begin(m, &cut, zero, cuts, one, 0, NULL);
 	c.from = cpu_min(m, p->k1, cpu_add(m, p->k0, cpu_mul(m, cut.index, length)));
@@ -187,11 +266,11 @@ void product(const Product *p)
 		c.last = LLVMBuildAnd(m->builder, end, p->last, "");
 	}
 	/* what is packed next: the next cut of these columns, or the first of the next */
-	V beside = cpu_add(m, p->n0, cpu_i64(m, tile_width(p->t)));
+	V beside = cpu_add(m, p->n0, cpu_mul(m, p->panels, cpu_i64(m, tile_width(p->t))));
 	c.next_n = LLVMBuildSelect(m->builder, end, beside, p->n0, "");
 	c.next_from = LLVMBuildSelect(m->builder, end, p->k0, c.to, "");
 	c.next_to = cpu_min(m, p->k1, cpu_add(m, c.next_from, length));
-	emit_cut(p, &strip, &c);
+	emit_cut(p, &c);
 	cut.unroll = 1;
 	cpu_loop_end(m, &cut, NULL);
 }
