@@ -93,6 +93,7 @@ typedef struct PackageGrid {
 
 /* A tensor that a kernel reads by the bulk copy engine; see CudaTensorMap in codegen/cuda/kernels.h. */
 typedef struct PackageTensorMap {
+	u32 slot;   /* of the step, that it lies in; UINT32_MAX: in its workspace */
 	u64 offset; /* in the arena, bytes */
 	u8 dtype, rank;
 	u64 extent[5], stride[5]; /* elements; dimension 0 is contiguous */

@@ -224,6 +224,7 @@ static void code_grid(Codec *c, PackageGrid *g)
 
 static void code_map(Codec *c, PackageTensorMap *m)
 {
+	U32(m->slot, UINT32_MAX);
 	U64(m->offset, UINT64_MAX);
 	U8(m->dtype, PACKAGE_F64);
 	U8(m->rank, COUNT(m->extent));
@@ -335,6 +336,7 @@ static void code_image(Codec *c, PackageImage *i)
 {
 	code_text(c, &i->name);
 	code_bytes(c, &i->data, &i->size);
+	number(c, 0, 0); /* PTX is a text, and ends with a zero */
 }
 
 static void code_package(Codec *c, Package *p)
@@ -480,7 +482,7 @@ static const char *check_step(const Package *p, const PackageEntry *e, const Pac
 		if (s->grid[i].image >= p->nimage)
 			return "a step has no code";
 	for (u32 i = 0; i < s->nmap; i++)
-		if (!within(p, s->map[i].offset, 1))
+		if (!within(p, s->map[i].offset, 1) || (s->map[i].slot >= s->nslot && (s->map[i].slot != UINT32_MAX || !s->has_workspace)))
 			return "a step copies from outside the arena";
 	return !strcmp(p->device, "cuda") && !s->grid && !s->matmul ? "a step has no code" : NULL;
 }

@@ -4,7 +4,7 @@
 #include "tools/lm.h"
 
 typedef struct ExportVariant {
-	const char *cpu, *features; /* "x86-64-v3", "avx2,fma" */
+	const char *cpu, *features; /* "x86-64-v3", "avx2,fma"; of GPUs "sm_90a", "" */
 	Compiled compiled;          /* up to the plan */
 	const Package *package;     /* with the names of its functions */
 	Blob encoded;
@@ -19,6 +19,7 @@ typedef struct Export {
 	u32 nkernel;
 	ExportVariant *variant;     /* from the least processor to the best */
 	u32 nvariant;
+	bool cuda;                  /* kernels are for GPUs */
 	bool embedded, has_state;   /* weights are in the library; entries keep something from run to run */
 	Blob weights;               /* the safetensors file, where it is embedded */
 	i64 capacity;               /* places of a text that are kept, or 0 */

@@ -4,6 +4,7 @@
 
 #if PLINTH_LLVM
 #include "codegen/cpu/library.h"
+#include "codegen/cuda/target.h"
 #include "codegen/runtime_object.h"
 #include "support/cpu_features.h"
 #include "support/io.h"
@@ -24,8 +25,12 @@ static bool next_cpu(Arena *a, const char **list, const char **out)
 	return n > 0;
 }
 
+/* From the least processor to the best; GPU architectures by number. */
 static int by_machine(const void *pa, const void *pb)
 {
+	const char *cpu_a = ((const ExportVariant *)pa)->cpu, *cpu_b = ((const ExportVariant *)pb)->cpu;
+	if (!strncmp(cpu_a, "sm_", 3))
+		return atoi(cpu_a + 3) != atoi(cpu_b + 3) ? atoi(cpu_a + 3) < atoi(cpu_b + 3) ? -1 : 1 : strcmp(cpu_a, cpu_b);
 	const CpuMachine *a = ((const ExportVariant *)pa)->compiled.target->self;
 	const CpuMachine *b = ((const ExportVariant *)pb)->compiled.target->self;
 	if (a->lanes != b->lanes)
@@ -39,12 +44,15 @@ Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
 	enum { MOST = 8 };
 	x->variant = NEWN(x->arena, ExportVariant, MOST + 1);
 	bool here = !strcmp(x->machine, cpu_machine_name());
-	const char *list = cpu ? cpu : here ? "host" : "baseline", *name;
+	const char *list = cpu ? cpu : x->cuda ? "sm_90a" : here ? "host" : "baseline", *name;
 	while (next_cpu(x->arena, &list, &name)) {
 		if (x->nvariant == MOST)
 			return FAIL(STATUS_INPUT, "--cpu: at most %u processors in one library", MOST);
 		DriverOptions each = *o;
-		each.cpu = here ? name : arena_printf(x->arena, "%s/%s", x->machine, name);
+		if (x->cuda)
+			each.arch = name;
+		else
+			each.cpu = here ? name : arena_printf(x->arena, "%s/%s", x->machine, name);
 		ExportVariant *v = &x->variant[x->nvariant++];
 		TRY(driver_plan(x->arena, x->program, &each, &v->compiled));
 		if (!v->compiled.plan)
@@ -55,11 +63,11 @@ Status export_plan(Export *x, const DriverOptions *o, const char *cpu)
 			return FAIL(STATUS_INPUT, "--kernel %s: the model has no kernel of that name; `plinth bench --forward --all` and "
 				    "manifest.json list them", x->kernel[0]);
 		const CpuMachine *m = v->compiled.target->self;
-		v->cpu = m->name;
-		v->features = m->needs;
+		v->cpu = x->cuda ? name : m->name;
+		v->features = x->cuda ? "" : m->needs;
 	}
 	if (!x->nvariant)
-		return FAIL(STATUS_INPUT, "--cpu names no processor");
+		return FAIL(STATUS_INPUT, "--%s names no %s", x->cuda ? "arch" : "cpu", x->cuda ? "GPU" : "processor");
 	qsort(x->variant, x->nvariant, sizeof *x->variant, by_machine);
 	return OK;
 }
@@ -79,6 +87,38 @@ static Status write_ir(const Export *x, CpuCompiler *c, const CpuUnit *unit, con
 	return io_commit(&f);
 }
 
+/* The plan's package as the library has it. */
+static void keep_package(Export *x, ExportVariant *v)
+{
+	Package *p = COPYN(x->arena, Package, v->compiled.package, 1);
+	if (x->nkernel)
+		export_kernel_entries(x->arena, v->compiled.plan, p);
+	v->package = p;
+	for (u32 e = 0; e < p->nentry; e++)
+		p->entry[e].name = export_entry_name(p->entry[e].name);
+	v->encoded = package_encode(x->arena, p);
+}
+
+/* The kernels of one GPU: they are in its package, and beside it as text. */
+static Status add_gpu(Export *x, ExportVariant *v, const DriverOptions *o, Cache *cache)
+{
+	Compiled *c = &v->compiled;
+	TRY(c->backend->code(x->arena, o, cache, c));
+	for (u32 e = 0; e < c->package->nentry; e++)
+		for (u32 s = 0; s < c->package->entry[e].nstep; s++)
+			if (!c->package->entry[e].step[s].grid)
+				return FAIL(STATUS_UNSUPPORTED, "%s is a product that only cuBLASLt does, which libraries do without",
+					    c->package->entry[e].step[s].name);
+	CudaCode text;
+	TRY(cuda_code(c->target->self, &(CudaOptions){ .output = CUDA_TEXT }, c->plan->kernel.v, c->plan->kernel.n, x->arena, &text));
+	TRY(io_make_folder(arena_printf(x->arena, "%s/cuda", x->folder)));
+	for (u32 i = 0; i < text.nunit; i++)
+		TRY(export_write(x, arena_printf(x->arena, "cuda/%s_%s_%03u.cu", x->name, v->cpu, i),
+				 (Blob){ (const u8 *)text.unit[i].text, strlen(text.unit[i].text) }));
+	keep_package(x, v);
+	return OK;
+}
+
 /* The kernels of one processor. */
 static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache, Objects *to)
 {
@@ -92,13 +132,7 @@ static Status add_variant(Export *x, u32 i, const DriverOptions *o, Cache *cache
 		s = write_ir(x, d.compiler, &d.code.unit[k], arena_printf(x->arena, "%s%03u", prefix, k));
 	}
 	driver_objects_close(&d);
-	Package *p = COPYN(x->arena, Package, v->compiled.package, 1);
-	if (x->nkernel)
-		export_kernel_entries(x->arena, v->compiled.plan, p);
-	v->package = p;
-	for (u32 e = 0; e < v->package->nentry; e++)
-		v->package->entry[e].name = export_entry_name(v->package->entry[e].name);
-	v->encoded = package_encode(x->arena, v->package);
+	keep_package(x, v);
 	return s;
 }
 
@@ -106,8 +140,7 @@ static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, 
 {
 	CpuCompiler *c;
 	CpuOptions options = { .threads = 1, .cache = cache };
-	const CpuMachine *m = x->variant[0].compiled.target->self;
-	options.cpu = arena_printf(x->arena, "%s/%s", m->target, m->baseline);
+	options.cpu = arena_printf(x->arena, "%s/baseline", x->machine);
 	TRY(cpu_compiler_create(&options, &c));
 	CpuUnit unit = { .name = "interface", .emit = cpu_library_emit, .argument = library };
 	cpu_compile(c, x->arena, &unit, 1);
@@ -130,9 +163,10 @@ static Status add_runtime(Export *x, Objects *to)
 static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 {
 	Objects object = { 0 };
-	TRY(io_make_folder(arena_printf(x->arena, "%s/ir", x->folder)));
+	if (!x->cuda)
+		TRY(io_make_folder(arena_printf(x->arena, "%s/ir", x->folder)));
 	for (u32 i = 0; i < x->nvariant; i++)
-		TRY(add_variant(x, i, o, cache, &object));
+		TRY(x->cuda ? add_gpu(x, &x->variant[i], o, cache) : add_variant(x, i, o, cache, &object));
 	CpuLibraryVariant *v = NEWN(x->arena, CpuLibraryVariant, x->nvariant);
 	ElfData *data = NEWN(x->arena, ElfData, x->nvariant + 1);
 	u32 ndata = 0;
@@ -142,14 +176,14 @@ static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 		v[i] = (CpuLibraryVariant){ from->cpu, from->features, from->package, symbol, from->encoded.n };
 		data[ndata++] = (ElfData){ symbol, from->encoded };
 	}
-	CpuLibrary library = { .name = x->name, .variant = v, .nvariant = x->nvariant, .has_state = x->has_state };
+	CpuLibrary library = { .name = x->name, .variant = v, .nvariant = x->nvariant, .has_state = x->has_state, .cuda = x->cuda };
 	if (x->embedded) {
 		library.weights_symbol = arena_printf(x->arena, "%s_weights", x->name);
 		library.weights_bytes = x->weights.n;
 		data[ndata++] = (ElfData){ library.weights_symbol, x->weights };
 	}
 	TRY(add_interface(x, &library, cache, &object));
-	add_object(x, &object, arena_printf(x->arena, "%s_data.o", x->name), elf_data_object(x->arena, object.v[0].bytes, data, ndata));
+	add_object(x, &object, arena_printf(x->arena, "%s_data.o", x->name), elf_data_object(x->arena, object.v[object.n - 1].bytes, data, ndata));
 	TRY(add_runtime(x, &object));
 	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = driver_needed,
 			       .nneeded = DRIVER_NEEDED };

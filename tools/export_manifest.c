@@ -32,7 +32,8 @@ static json_t *kernels_json(const Package *p, const PackageEntry *e)
 	json_t *list = json_array();
 	for (u32 i = 0; i < e->nstep; i++) {
 		const PackageStep *s = &e->step[i];
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:f, s:f}", "name", s->name, "symbol", p->symbol[s->code], "file",
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:f, s:f}", "name", s->name, "symbol",
+						      s->grid ? s->grid[0].symbol : p->symbol[s->code], "file",
 						      s->file, "line", (int)s->line, "flops", s->flops, "bytes", s->bytes));
 	}
 	return list;
@@ -51,7 +52,7 @@ static json_t *variant_json(const Export *x, const ExportVariant *v)
 	json_t *entries = json_array();
 	for (u32 i = 0; i < p->nentry; i++)
 		json_array_append_new(entries, entry_json(x, p, &p->entry[i]));
-	return json_pack("{s:s, s:s, s:s, s:{s:I, s:I}, s:o}", "device", "cpu", "cpu", v->cpu, "needs", v->features, "workspace", "values",
+	return json_pack("{s:s, s:s, s:s, s:{s:I, s:I}, s:o}", "device", x->cuda ? "cuda" : "cpu", x->cuda ? "arch" : "cpu", v->cpu, "needs", v->features, "workspace", "values",
 			 (json_int_t)(p->arena_bytes - p->persistent_bytes), "each_thread", (json_int_t)p->thread_scratch, "entries",
 			 entries);
 }

@@ -4,11 +4,20 @@
 
 #include <string.h>
 
-/* Text in which @ stands for the library's name and ^ for it in capitals. */
+/* Text in which @ stands for the library's name and ^ for it in capitals. What is between one of these marks and END is
+ * for libraries of that kind alone. */
+#define CPU "\1"
+#define GPU "\2"
+#define END "\3"
 static void put(const Export *x, Buf *b, const char *text)
 {
+	char kind = *END;
 	for (const char *c = text; *c; c++) {
-		if (*c == '@')
+		if (*c == *CPU || *c == *GPU || *c == *END)
+			kind = *c;
+		else if (kind != *END && (kind == *GPU) != x->cuda)
+			continue;
+		else if (*c == '@')
 			buf_put(b, str_of(x->name));
 		else if (*c == '^')
 			buf_put(b, str_of(x->upper));
@@ -66,17 +75,22 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 	buf_put(b, str_of(about));
 	if (*about)
 		buf_printf(b, " * state: of the text. All places, those behind `last` too, must be below %lld.\n", (long long)x->capacity);
-	put(x, b, " * Tensors are dense and row-major, aligned to their elements; they are read and written where they are, and\n"
+	put(x, b, " * Tensors are dense and row-major, " CPU "aligned to their elements" END GPU "in the GPU's memory, aligned to 64" END
+		  "; they are read and written where they are, and\n"
 		  " * must not overlap each other or the workspace. Integers that select (tokens) must be in range.\n"
-		  " * workspace: @_workspace_bytes() bytes, aligned to 64; contents do not matter before and after.\n"
-		  " * threads: NULL runs in the calling thread. Results are the same bits for any number of threads.\n"
-		  " * ^_ERROR_ARGUMENT: a pointer is NULL, or the workspace too small or not aligned; nothing was done. */\n");
+		  " * workspace: @_workspace_bytes() bytes" GPU " of the GPU's memory, aligned to 256" END CPU ", aligned to 64" END
+		  "; contents do not matter before and after.\n"
+		  CPU " * threads: NULL runs in the calling thread. Results are the same bits for any number of threads.\n" END
+		  GPU " * stream: a CUstream or cudaStream_t, on which kernels are launched; NULL is the default one. The call does not wait\n"
+		  " * for them, and may be captured into a graph. ^_ERROR_DEVICE: the driver refuses a launch.\n" END
+		  " * ^_ERROR_ARGUMENT: a pointer is NULL or not aligned, or the workspace too small; nothing was done. */\n");
 	buf_printf(b, "int %s_%s(const %s *model", x->name, e->name, x->name);
 	for (u32 i = 0; i < e->ninput; i++)
 		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), export_identifier(x->arena, e->input[i].name));
 	for (u32 i = 0; i < e->nresult; i++)
 		buf_printf(b, ", %s *%s", c_type(e->result[i].dtype), export_identifier(x->arena, e->result[i].name));
-	buf_printf(b, ",\n\t%svoid *workspace, size_t workspace_bytes, %s_threads *threads);\n\n", x->has_state ? "void *state, " : "", x->name);
+	buf_printf(b, ",\n\t%s", x->has_state ? "void *state, " : "");
+	put(x, b, "void *workspace, size_t workspace_bytes, " CPU "@_threads *threads" END GPU "void *stream" END ");\n\n");
 }
 
 static const char before[] =
@@ -94,14 +108,15 @@ static const char before[] =
 	"\t^_ERROR_ARGUMENT = 1,    /* an argument is wrong: nothing was done */\n"
 	"\t^_ERROR_FILE = 2,        /* the weights file is missing, damaged, or of another model */\n"
 	"\t^_ERROR_MEMORY = 3,\n"
-	"\t^_ERROR_UNSUPPORTED = 4  /* this processor cannot run the library's code */\n"
+	"\t^_ERROR_UNSUPPORTED = 4, /* this processor or GPU cannot run the library's code */\n"
+	"\t^_ERROR_DEVICE = 5       /* the GPU refuses */\n"
 	"};\n"
 	"\n"
 	"/* The model with its weights. It does not change: any number of threads may run it at once, each with a\n"
 	" * workspace of its own. */\n"
 	"typedef struct @ @;\n"
-	"/* Threads that runs are divided among. One run at a time may use them. */\n"
-	"typedef struct @_threads @_threads;\n"
+	CPU "/* Threads that runs are divided among. One run at a time may use them. */\n"
+	"typedef struct @_threads @_threads;\n" END
 	"\n"
 	"typedef struct @_tensor {\n"
 	"\tconst char *name, *dtype; /* dtype: \"f32\", \"i32\", ... */\n"
@@ -118,7 +133,7 @@ static const char before[] =
 	"} @_entry;\n"
 	"\n"
 	"typedef struct @_info {\n"
-	"\tconst char *model, *plinth, *cpu; /* its name; the version that made it; the processor its code is for */\n"
+	"\tconst char *model, *plinth, *cpu; /* its name; the version that made it; the processor or GPU its code is for */\n"
 	"\tint nentry;\n"
 	"\tconst @_entry *entry;\n"
 	"\tsize_t weights_bytes, state_bytes;\n"
@@ -127,12 +142,12 @@ static const char before[] =
 
 static const char create_file[] =
 	"/* Makes the model. weights: the path of weights.safetensors, or of another file with the same tensors; it is\n"
-	" * mapped, read as runs need it, and must not change while the model is there. On failure *out is NULL, and\n"
+	" * " CPU "mapped, read as runs need it, and must not change while the model is there." END GPU "uploaded." END " On failure *out is NULL, and\n"
 	" * `error`, if not NULL, says why in at most error_bytes bytes, a final zero among them.\n"
 	" * ^_ERROR_FILE, ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
 static const char create_embedded[] =
 	"/* Makes the model. weights: NULL for those in the library, or the path of another safetensors file with the same\n"
-	" * tensors; it is mapped, and must not change while the model is there. On failure *out is NULL, and `error`, if\n"
+	" * tensors; " CPU "it is mapped, and must not change while the model is there. " END "On failure *out is NULL, and `error`, if\n"
 	" * not NULL, says why in at most error_bytes bytes, a final zero among them.\n"
 	" * ^_ERROR_FILE, ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
 
@@ -141,20 +156,30 @@ static const char create_none[] =
 	" * error_bytes bytes, a final zero among them. ^_ERROR_MEMORY, ^_ERROR_UNSUPPORTED. */\n";
 
 static const char after[] =
-	"int @_create(const char *weights, @ **out, char *error, size_t error_bytes);\n"
+	GPU "/* device: the number of the GPU. Its primary context is used, as by the CUDA runtime. ^_ERROR_DEVICE. */\n" END
+	"int @_create(const char *weights, " GPU "int device, " END "@ **out, char *error, size_t error_bytes);\n"
 	"/* No run may be under way; NULL does nothing. */\n"
 	"void @_destroy(@ *model);\n"
 	"/* What it takes and gives; valid until @_destroy. */\n"
 	"const @_info *@_describe(const @ *model);\n"
-	"/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone). */\n"
-	"size_t @_workspace_bytes(const @ *model, unsigned threads);\n"
+	CPU "/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone). */\n"
+	"size_t @_workspace_bytes(const @ *model, unsigned threads);\n" END
+	GPU "/* The bytes of a workspace. */\n"
+	"size_t @_workspace_bytes(const @ *model);\n" END
 	"/* What entries keep between runs: one for each text that is under way, aligned to 64, zeros at first; 0 where\n"
 	" * nothing is kept. A text may begin anew in it at any time. */\n"
 	"size_t @_state_bytes(const @ *model);\n"
-	"/* Threads to run with: `count` of them, the calling one among them, at least 1. They sleep between runs.\n"
+	CPU "/* Threads to run with: `count` of them, the calling one among them, at least 1. They sleep between runs.\n"
 	" * ^_ERROR_ARGUMENT, ^_ERROR_MEMORY. */\n"
 	"int @_threads_create(unsigned count, @_threads **out);\n"
-	"void @_threads_destroy(@_threads *threads);\n"
+	"void @_threads_destroy(@_threads *threads);\n" END
+	GPU "/* The GPU's memory, for programs that have no other way to it: bytes of zeros, aligned to 256; back again; from the\n"
+	" * host in the stream's order, `from` not to be changed before that came; to the host, where it waits for the stream.\n"
+	" * ^_ERROR_MEMORY, ^_ERROR_DEVICE. */\n"
+	"int @_memory(const @ *model, size_t bytes, void **out);\n"
+	"void @_release(const @ *model, void *memory);\n"
+	"int @_upload(const @ *model, void *to, const void *from, size_t bytes, void *stream);\n"
+	"int @_download(const @ *model, void *to, const void *from, size_t bytes, void *stream);\n" END
 	"/* What an error code means; never NULL. */\n"
 	"const char *@_error(int code);\n"
 	"\n";
@@ -163,7 +188,8 @@ static const char last[] =
 	"/* Any entry, by its place in @_info, with its inputs and results as two lists in the order of @_entry: for\n"
 	" * bindings to other languages. The same as the function of that entry. */\n"
 	"int @_run(const @ *model, unsigned entry, const void *const *input, void *const *result,\n"
-	"\tvoid *state, void *workspace, size_t workspace_bytes, @_threads *threads); /* state: may be NULL where it has no bytes */\n"
+	"\tvoid *state, void *workspace, size_t workspace_bytes, " CPU "@_threads *threads" END GPU "void *stream" END
+	"); /* state: may be NULL where it has no bytes */\n"
 	"\n"
 	"#ifdef __cplusplus\n"
 	"}\n"
@@ -211,6 +237,14 @@ static const char begin[] =
 	"\treturn p;\n"
 	"}\n"
 	"\n"
+	GPU "static void *device_memory(const @ *model, size_t bytes)\n"
+	"{\n"
+	"\tvoid *p;\n"
+	"\tif (@_memory(model, bytes, &p))\n"
+	"\t\tfail(\"@_memory\", \"the GPU has not enough\");\n"
+	"\treturn p;\n"
+	"}\n"
+	"\n" END
 	"static double seconds(void)\n"
 	"{\n"
 	"\tstruct timespec t;\n"
@@ -221,18 +255,20 @@ static const char begin[] =
 	"int main(int argc, char **argv)\n"
 	"{\n"
 	"\tconst char *weights = argc > 1 ? argv[1] : %;\n"
-	"\tunsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 1;\n"
+	CPU "\tunsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 1;\n" END
 	"\tchar why[500];\n"
 	"\t@ *model;\n"
 	"\tdouble start = seconds();\n"
-	"\tif (@_create(weights, &model, why, sizeof why))\n"
+	"\tif (@_create(weights, " GPU "0, " END "&model, why, sizeof why))\n"
 	"\t\tfail(\"@_create\", why);\n"
 	"\tprintf(\"loaded in %.1f ms: code for %s\\n\", 1e3 * (seconds() - start), @_describe(model)->cpu);\n"
-	"\t@_threads *pool = NULL;\n"
+	CPU "\t@_threads *pool = NULL;\n"
 	"\tif (threads > 1 && @_threads_create(threads, &pool))\n"
 	"\t\tfail(\"@_threads_create\", \"no threads\");\n"
 	"\tsize_t workspace_bytes = @_workspace_bytes(model, threads);\n"
-	"\tvoid *workspace = memory(workspace_bytes);\n";
+	"\tvoid *workspace = memory(workspace_bytes);\n" END
+	GPU "\tsize_t workspace_bytes = @_workspace_bytes(model);\n"
+	"\tvoid *workspace = device_memory(model, workspace_bytes), *stream = NULL;\n" END;
 
 static u64 elements(const PackageTensor *t)
 {
@@ -244,31 +280,45 @@ static u64 elements(const PackageTensor *t)
 
 static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 {
-	for (u32 i = 0; i < e->ninput + e->nresult; i++) {
+	u32 n = e->ninput + e->nresult;
+	const char **name = NEWN(x->arena, const char *, n + 1);
+	const char *gpu = x->cuda ? "gpu_" : ""; /* in front of what is in the GPU's memory */
+	for (u32 i = 0; i < n; i++) {
 		const PackageTensor *t = i < e->ninput ? &e->input[i] : &e->result[i - e->ninput];
-		const char *name = export_identifier(x->arena, t->name);
-		buf_printf(b, "\t%s *%s_%s = memory(%llu); /* ", c_type(t->dtype), e->name, name, (unsigned long long)MAX(t->bytes, 1u));
+		u64 bytes = MAX(t->bytes, 1u);
+		name[i] = arena_printf(x->arena, "%s_%s", e->name, export_identifier(x->arena, t->name));
+		buf_printf(b, "\t%s *%s = memory(%llu); /* ", c_type(t->dtype), name[i], (unsigned long long)bytes);
 		put_shape(b, t);
 		buf_printf(b, " */\n");
-		if (i < e->ninput)
-			buf_printf(b, "\tfor (size_t i = 0; i < %llu; i++)\n\t\t%s_%s[i] = %d; /* what the model is to be given */\n",
-				   (unsigned long long)elements(t), e->name, name, x->has_state && !t->rank ? 0 : 1);
+		if (x->cuda)
+			buf_printf(b, "\t%s *gpu_%s = device_memory(model, %llu);\n", c_type(t->dtype), name[i], (unsigned long long)bytes);
+		if (i >= e->ninput)
+			continue;
+		buf_printf(b, "\tfor (size_t i = 0; i < %llu; i++)\n\t\t%s[i] = %d; /* what the model is to be given */\n",
+			   (unsigned long long)elements(t), name[i], x->has_state && !t->rank ? 0 : 1);
+		if (x->cuda)
+			buf_printf(b, "\tstatus = %s_upload(model, gpu_%s, %s, %llu, stream);\n", x->name, name[i], name[i],
+				   (unsigned long long)t->bytes);
 	}
 	buf_printf(b, "\tstart = seconds();\n\tstatus = %s_%s(model", x->name, e->name);
-	for (u32 i = 0; i < e->ninput + e->nresult; i++)
-		buf_printf(b, ", %s_%s", e->name,
-			   export_identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
-	buf_printf(b, "%s, workspace, workspace_bytes, pool);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n", x->has_state ? ", state" : "",
-		   x->name, e->name, x->name);
+	for (u32 i = 0; i < n; i++)
+		buf_printf(b, ", %s%s", gpu, name[i]);
+	buf_printf(b, "%s, workspace, workspace_bytes, %s);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n",
+		   x->has_state ? ", state" : "", x->cuda ? "stream" : "pool", x->name, e->name, x->name);
+	for (u32 i = 0; x->cuda && i < e->nresult; i++)
+		buf_printf(b, "\tstatus = %s_download(model, %s, gpu_%s, %llu, stream);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n",
+			   x->name, name[e->ninput + i], name[e->ninput + i], (unsigned long long)e->result[i].bytes, x->name, e->name, x->name);
 	buf_printf(b, "\tprintf(\"%s: %%.1f ms\\n\", 1e3 * (seconds() - start));\n", e->name);
 	for (u32 i = 0; i < e->nresult; i++) {
-		const char *name = export_identifier(x->arena, e->result[i].name);
 		bool real = e->result[i].dtype == PACKAGE_F32 || e->result[i].dtype == PACKAGE_F64;
-		buf_printf(b, "\tprintf(\"  %s[0] = %%%s\\n\", %s%s_%s[0]);\n", name, real ? ".9g" : "lld", real ? "" : "(long long)", e->name,
-			   name);
+		buf_printf(b, "\tprintf(\"  %s[0] = %%%s\\n\", %s%s[0]);\n", export_identifier(x->arena, e->result[i].name),
+			   real ? ".9g" : "lld", real ? "" : "(long long)", name[e->ninput + i]);
 	}
-	for (u32 i = 0; i < e->ninput + e->nresult; i++)
-		buf_printf(b, "\tfree(%s_%s);\n", e->name, export_identifier(x->arena, i < e->ninput ? e->input[i].name : e->result[i - e->ninput].name));
+	for (u32 i = 0; i < n; i++) {
+		buf_printf(b, "\tfree(%s);\n", name[i]);
+		if (x->cuda)
+			buf_printf(b, "\t%s_release(model, gpu_%s);\n", x->name, name[i]);
+	}
 }
 
 Status export_example(const Export *x)
@@ -283,13 +333,15 @@ Status export_example(const Export *x)
 	buf_printf(&b, "%s", x->embedded || !x->weights_bytes ? "NULL" : "\"weights.safetensors\"");
 	put(x, &b, strstr(begin, "%;") + 1);
 	if (x->has_state)
-		put(x, &b, "\tvoid *state = memory(@_state_bytes(model));\n\tmemset(state, 0, @_state_bytes(model));\n");
+		put(x, &b, CPU "\tvoid *state = memory(@_state_bytes(model));\n\tmemset(state, 0, @_state_bytes(model));\n" END
+			   GPU "\tvoid *state = device_memory(model, @_state_bytes(model));\n" END);
 	buf_printf(&b, "\tint status;\n");
 	for (u32 i = 0; i < p->nentry; i++)
 		example_entry(x, &b, &p->entry[i]);
 	if (x->has_state)
-		put(x, &b, "\tfree(state);\n");
-	put(x, &b, "\tfree(workspace);\n\t@_threads_destroy(pool);\n\t@_destroy(model);\n\treturn 0;\n}\n");
+		put(x, &b, CPU "\tfree(state);\n" END GPU "\t@_release(model, state);\n" END);
+	put(x, &b, CPU "\tfree(workspace);\n\t@_threads_destroy(pool);\n" END GPU "\t@_release(model, workspace);\n" END
+		   "\t@_destroy(model);\n\treturn 0;\n}\n");
 	Str text = buf_str(&b);
 	return export_write(x, "example.c", (Blob){ (const u8 *)text.s, text.n });
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static SourceOptions source;
-static const char *weights, *output, *cpu, *sizes, *precision, *name, *target;
+static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device = "cpu", *arch;
 static TextList entry, kernel, module;
 static i64 threads, capacity;
 static bool embed;
@@ -29,6 +29,8 @@ static const Option options[] = {
 	{ "module", 0, OPTION_LIST, &module, "PATH", "a module alone, by its path (h.0.attn), may be repeated" },
 	{ "kernel", 0, OPTION_LIST, &kernel, "NAME", "a kernel alone, by its name or a pattern (h.0.**), may be repeated" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "device", 0, OPTION_TEXT, &device, "NAME", "cpu, or cuda: a library for NVIDIA GPUs, which needs their driver alone" },
+	{ "arch", 0, OPTION_TEXT, &arch, "NAMES", "GPU architectures, of which that of the GPU runs: sm_80,sm_90a; sm_90a by default" },
 	{ "target", 0, OPTION_TEXT, &target, "MACHINE", "x86_64-linux-gnu or aarch64-linux-gnu; this one by default" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
 	  "processors to compile for, as LLVM calls them, of which the best that is there runs: x86-64-v3,x86-64-v4; this "
@@ -49,6 +51,7 @@ static const Command command = {
 		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
 		   "  plinth export models/gpt2.plinth -w gpt2.safetensors --sizes B=1,T=64 --module h.0.attn -o out\n"
 		   "  plinth export models/gpt2.plinth --sizes B=1,T=64 --kernel h.0.mlp.c_fc.dot -o out\n"
+		   "  plinth export runs/bible --device cuda --arch sm_80,sm_90a -o out\n"
 		   "  plinth export runs/bible --target aarch64-linux-gnu --cpu generic,neoverse-n1 -o out\n"
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
 	.option = options,
@@ -206,7 +209,7 @@ static Status run(Lm *lm)
 		     .precision = precision ? precision : lm->model->precision };
 	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : capacity ? 2 : 1, .sizes = sizes,
 			    .decode_along = capacity ? "T" : NULL, .capacity = capacity,
-			    .precision = x.precision, .device = "cpu", .threads = (u32)threads };
+			    .precision = x.precision, .device = device, .threads = (u32)threads };
 	if (!sizes)
 		TRY(lm_sizes(lm, 0, 0, &o.sizes));
 	const char *named[16];
@@ -224,7 +227,10 @@ static Status run(Lm *lm)
 	x.sizes = o.sizes;
 	x.capacity = capacity;
 	TRY(set_name(&x));
-	TRY(export_plan(&x, &o, cpu));
+	x.cuda = !strcmp(device, "cuda");
+	if (!x.cuda && strcmp(device, "cpu") != 0)
+		return FAIL(STATUS_INPUT, "--device %s: cpu or cuda", device);
+	TRY(export_plan(&x, &o, x.cuda ? arch : cpu));
 	TRY(check_entries(&x));
 	TRY(io_make_folder(output));
 	/* what it reads is known from the plan; a kernel alone is given its parameters */
@@ -238,7 +244,7 @@ static Status run(Lm *lm)
 	printf("%s/lib%s.so  %s, code for", output, x.name, lm_bytes(x.arena, x.library_bytes));
 	for (u32 i = 0; i < x.nvariant; i++)
 		printf("%s %s", i ? "," : "", x.variant[i].cpu);
-	printf("\n%s/%s.h, lib%s.a, example.c, manifest.json, ir/\n", output, x.name, x.name);
+	printf("\n%s/%s.h, lib%s.a, example.c, manifest.json, %s/\n", output, x.name, x.name, x.cuda ? "cuda" : "ir");
 	if (!embed && x.weights_bytes)
 		printf("%s/weights.safetensors  %s\n", output, lm_bytes(x.arena, x.weights_bytes));
 	return OK;

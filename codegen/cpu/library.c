@@ -8,19 +8,33 @@ typedef LLVMValueRef V;
 /* What each function of the interface is in the runtime: its result and arguments by letter (p: pointer, i: int,
  * z: size_t, v: nothing). `model`: the runtime's takes the model's table in front. */
 static const struct {
-	const char *name, *types;
+	const char *name, *runtime, *types;
 	bool model;
+	enum { EITHER, CPU, CUDA } on;
 } function[] = {
-	{ "create", "ipppz", true },
-	{ "destroy", "vp", false },
-	{ "describe", "pp", false },
-	{ "workspace_bytes", "zpi", false },
-	{ "state_bytes", "zp", false },
-	{ "run", "ipippppzp", false },
-	{ "threads_create", "iip", false },
-	{ "threads_destroy", "vp", false },
-	{ "error", "pi", false },
+	{ "create", "create", "ipppz", true, CPU },
+	{ "create", "cuda_create", "ipippz", true, CUDA },
+	{ "destroy", "destroy", "vp", false, CPU },
+	{ "destroy", "cuda_destroy", "vp", false, CUDA },
+	{ "describe", "describe", "pp", false, EITHER },
+	{ "workspace_bytes", "workspace_bytes", "zpi", false, CPU },
+	{ "workspace_bytes", "cuda_workspace_bytes", "zp", false, CUDA },
+	{ "state_bytes", "state_bytes", "zp", false, EITHER },
+	{ "run", "run", "ipippppzp", false, CPU },
+	{ "run", "cuda_run", "ipippppzp", false, CUDA },
+	{ "threads_create", "threads_create", "iip", false, CPU },
+	{ "threads_destroy", "threads_destroy", "vp", false, CPU },
+	{ "memory", "cuda_memory", "ipzp", false, CUDA },
+	{ "release", "cuda_release", "vpp", false, CUDA },
+	{ "upload", "cuda_upload", "ipppzp", false, CUDA },
+	{ "download", "cuda_download", "ipppzp", false, CUDA },
+	{ "error", "error", "pi", false, EITHER },
 };
+
+static bool has_function(const CpuLibrary *l, u32 i)
+{
+	return function[i].on == EITHER || (function[i].on == CUDA) == l->cuda;
+}
 
 static LLVMTypeRef type_of(const CpuModule *m, char letter)
 {
@@ -129,9 +143,10 @@ static void forward(CpuModule *m, const char *name, const char *runtime, const c
 	cpu_function_end(m, result == m->none ? NULL : value);
 }
 
-/* int NAME_entry(model, inputs..., results..., [state,] workspace, bytes, threads) */
-static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e, bool has_state)
+/* int NAME_entry(model, inputs..., results..., [state,] workspace, bytes, threads or stream) */
+static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e, const CpuLibrary *l)
 {
+	bool has_state = l->has_state;
 	u32 n = e->ninput + e->nresult, rest = 1 + n + has_state; /* where the workspace is */
 	Arena tmp = ARENA("entry");
 	CpuParameter *parameter = NEWN(&tmp, CpuParameter, rest + 3);
@@ -148,7 +163,7 @@ static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry 
 	V state = has_state ? cpu_parameter(m, rest - 1) : LLVMConstNull(m->pointer);
 	V argument[] = { cpu_parameter(m, 0), cpu_i32(m, index), input, result, state, cpu_parameter(m, rest), cpu_parameter(m, rest + 1),
 			 cpu_parameter(m, rest + 2) };
-	V f = runtime_function(m, "run", LLVMFunctionType(m->i32, type, COUNT(type), false));
+	V f = runtime_function(m, l->cuda ? "cuda_run" : "run", LLVMFunctionType(m->i32, type, COUNT(type), false));
 	cpu_function_end(m, LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, COUNT(argument), ""));
 	arena_free(&tmp);
 }
@@ -160,9 +175,11 @@ void cpu_library_emit(CpuModule *m, const void *library)
 	Arena tmp = ARENA("library");
 	V table = model(m, l);
 	for (u32 i = 0; i < COUNT(function); i++)
-		forward(m, symbol(&tmp, l, function[i].name), function[i].name, function[i].types, function[i].model ? table : NULL);
+		if (has_function(l, i))
+			forward(m, symbol(&tmp, l, function[i].name), function[i].runtime, function[i].types,
+				function[i].model ? table : NULL);
 	for (u32 i = 0; i < p->nentry; i++)
-		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i], l->has_state);
+		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i], l);
 	arena_free(&tmp);
 }
 
@@ -172,7 +189,8 @@ const char **cpu_library_symbols(Arena *arena, const CpuLibrary *library, u32 *n
 	const char **name = NEWN(arena, const char *, COUNT(function) + p->nentry + 1);
 	*n = 0;
 	for (u32 i = 0; i < COUNT(function); i++)
-		name[(*n)++] = symbol(arena, library, function[i].name);
+		if (has_function(library, i))
+			name[(*n)++] = symbol(arena, library, function[i].name);
 	for (u32 i = 0; i < p->nentry; i++)
 		name[(*n)++] = symbol(arena, library, p->entry[i].name);
 	return name;

@@ -6,7 +6,7 @@
 #include "codegen/package.h"
 
 typedef struct CpuLibraryVariant {
-	const char *cpu, *features;
+	const char *cpu, *features;  /* of GPUs "sm_90a", "" */
 	const Package *package;      /* with the names of its functions */
 	const char *package_symbol;  /* under which package_encode's bytes are */
 	u64 package_bytes;
@@ -19,6 +19,7 @@ typedef struct CpuLibrary {
 	const char *weights_symbol;  /* NULL: not embedded */
 	u64 weights_bytes;
 	bool has_state;              /* entries keep something from run to run */
+	bool cuda;                   /* kernels are for GPUs: runtime/library/cuda.c runs them */
 } CpuLibrary;
 
 /* CpuUnit.emit; `library` is a CpuLibrary. */

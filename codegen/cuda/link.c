@@ -32,7 +32,7 @@ static void set_maps(Arena *arena, const CudaNeeds *needs, PackageStep *to)
 	for (u32 i = 0; i < needs->nmap; i++) {
 		const CudaTensorMap *m = &needs->map[i];
 		u64 base = m->slot == NONE ? to->workspace : to->slot[m->slot];
-		map[i] = (PackageTensorMap){ .offset = base + m->offset * dtype_info[m->dtype].bytes,
+		map[i] = (PackageTensorMap){ .slot = m->slot, .offset = base + m->offset * dtype_info[m->dtype].bytes,
 					     .dtype = m->dtype, .rank = m->rank, .swizzle = m->swizzle };
 		for (u32 d = 0; d < m->rank; d++) {
 			map[i].extent[d] = m->extent[d];

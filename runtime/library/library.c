@@ -9,15 +9,10 @@
 #include <string.h>
 
 struct Library {
-	Package package;
-	LibraryInfo info;
+	LibraryBase base;    /* first: see library_describe */
 	LibraryWeights weights;
 	const u8 **buffer;   /* [package.nbuffer]; NULL: kept between runs, in the caller's state */
-	u64 *kept;           /* [package.nbuffer] its place there */
-	u64 state;           /* bytes */
-	u32 most_slots;      /* of a step */
 	u64 transient, scratch; /* bytes of the workspace: values; of each thread */
-	Arena arena;
 };
 
 static const char *const dtype_name[] = { [PACKAGE_B1] = "b1", [PACKAGE_U8] = "u8", [PACKAGE_U32] = "u32", [PACKAGE_I8] = "i8",
@@ -50,7 +45,7 @@ static const LibraryTensor *describe_tensors(Arena *a, const PackageTensor *t, u
 	return to;
 }
 
-static void describe(Library *l, const char *cpu)
+static void describe(LibraryBase *l, const char *cpu)
 {
 	const Package *p = &l->package;
 	LibraryEntry *e = NEWN(&l->arena, LibraryEntry, p->nentry + 1);
@@ -71,41 +66,46 @@ static void describe(Library *l, const char *cpu)
 			continue;
 		}
 		l->kept[i] = l->state;
-		l->state += ALIGN_UP(bytes, 64);
+		l->state += ALIGN_UP(bytes, 256);
 	}
 	l->info.state_bytes = l->state;
-	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
-	l->scratch = ALIGN_UP(p->thread_scratch, 64);
+}
+
+Status library_open(LibraryBase *b, const LibraryVariant *v)
+{
+	const char *why = package_decode(&b->arena, (Blob){ v->package, v->package_bytes }, &b->package);
+	if (why || b->package.nsymbol != v->nfunction)
+		return FAIL(STATUS_INPUT, "this library is damaged: %s", why ? why : "functions are missing");
+	describe(b, v->cpu);
+	return OK;
 }
 
 static Status create(Library *l, const LibraryModel *model, const char *weights)
 {
-	const LibraryVariant *v;
+	const LibraryVariant *v = NULL;
+	Package *p = &l->base.package;
 	TRY(choose(model, &v));
-	const char *why = package_decode(&l->arena, (Blob){ v->package, v->package_bytes }, &l->package);
-	if (why || l->package.nsymbol != v->nfunction)
-		return FAIL(STATUS_INPUT, "this library is damaged: %s", why ? why : "functions are missing");
-	for (u32 i = 0; i < l->package.nentry; i++)
-		for (u32 s = 0; s < l->package.entry[i].nstep; s++)
-			l->package.entry[i].step[s].function = v->function[l->package.entry[i].step[s].code];
-	describe(l, v->cpu);
-	if (weights)
-		TRY(library_weights_map(weights, &l->weights));
-	else if (model->weights)
-		l->weights.bytes = (Blob){ model->weights, model->weights_bytes };
-	else if (l->info.weights_bytes)
-		return FAIL(STATUS_INPUT, "which weights? This library has none embedded: give the path of its weights.safetensors");
-	l->buffer = NEWN(&l->arena, const u8 *, l->package.nbuffer + 1);
-	if (!l->info.weights_bytes)
+	TRY(library_open(&l->base, v));
+	for (u32 i = 0; i < p->nentry; i++)
+		for (u32 s = 0; s < p->entry[i].nstep; s++)
+			p->entry[i].step[s].function = v->function[p->entry[i].step[s].code];
+	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
+	l->scratch = ALIGN_UP(p->thread_scratch, 64);
+	l->buffer = NEWN(&l->base.arena, const u8 *, p->nbuffer + 1);
+	TRY(library_weights_open(&l->base, model, weights, &l->weights));
+	if (!l->base.info.weights_bytes)
 		return OK;
-	return library_weights_find(&l->arena, weights ? weights : "the embedded weights", &l->weights, &l->package, l->buffer);
+	return library_weights_find(&l->base.arena, weights ? weights : "the embedded weights", &l->weights, p, l->buffer);
 }
 
-static int code_of(Status s)
+int library_failed(Status s, char *error, size_t error_bytes)
 {
+	if (error && error_bytes)
+		snprintf(error, error_bytes, "%s", s->text);
 	switch (s->code) {
 	case STATUS_MEMORY: return LIBRARY_MEMORY;
 	case STATUS_UNSUPPORTED: return LIBRARY_UNSUPPORTED;
+	case STATUS_DEVICE: return LIBRARY_DEVICE;
 	default: return LIBRARY_FILE;
 	}
 }
@@ -120,15 +120,13 @@ int library_create(const LibraryModel *model, const char *weights, Library **out
 	Library *l = calloc(1, sizeof *l);
 	if (!l)
 		return LIBRARY_MEMORY;
-	l->arena = ARENA("library");
+	l->base.arena = ARENA("library");
 	Status s = create(l, model, weights);
 	if (!s) {
 		*out = l;
 		return LIBRARY_OK;
 	}
-	if (error && error_bytes)
-		snprintf(error, error_bytes, "%s", s->text);
-	int code = code_of(s);
+	int code = library_failed(s, error, error_bytes);
 	library_destroy(l);
 	return code;
 }
@@ -138,19 +136,19 @@ void library_destroy(Library *l)
 	if (!l)
 		return;
 	library_weights_unmap(&l->weights);
-	arena_free(&l->arena);
+	arena_free(&l->base.arena);
 	free(l);
 }
 
 const LibraryInfo *library_describe(const Library *l)
 {
-	return &l->info;
+	return &l->base.info;
 }
 
 const char *library_error(int code)
 {
 	static const char *const text[] = { "done", "an argument is wrong", "the weights file is wrong", "not enough memory",
-					    "this processor cannot run the library" };
+					    "this machine cannot run the library", "the GPU refuses" };
 	return code >= 0 && code < LIBRARY_ERRORS ? text[code] : "no error of this library";
 }
 
@@ -174,7 +172,7 @@ void library_threads_destroy(LibraryThreads *t)
 
 static u64 table_bytes(const Library *l)
 {
-	return ALIGN_UP(l->most_slots * sizeof(void *) + sizeof(void *), 64);
+	return ALIGN_UP(l->base.most_slots * sizeof(void *) + sizeof(void *), 64);
 }
 
 /* Values, the table of a step's slots, each thread's scratch. */
@@ -185,7 +183,7 @@ size_t library_workspace_bytes(const Library *l, unsigned threads)
 
 size_t library_state_bytes(const Library *l)
 {
-	return (size_t)l->state;
+	return (size_t)l->base.state;
 }
 
 typedef struct Launch {
@@ -207,9 +205,9 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 		void *workspace, size_t workspace_bytes, LibraryThreads *threads)
 {
 	u32 count = threads ? threads_count(threads) : 1;
-	bool fine = l && entry < l->package.nentry && workspace && !((uintptr_t)workspace & 63) &&
-		    workspace_bytes >= library_workspace_bytes(l, count) && (!l->state || (state && !((uintptr_t)state & 63)));
-	const PackageEntry *e = fine ? &l->package.entry[entry] : NULL;
+	bool fine = l && entry < l->base.package.nentry && workspace && !((uintptr_t)workspace & 63) &&
+		    workspace_bytes >= library_workspace_bytes(l, count) && (!l->base.state || (state && !((uintptr_t)state & 63)));
+	const PackageEntry *e = fine ? &l->base.package.entry[entry] : NULL;
 	for (u32 i = 0; fine && i < e->ninput; i++)
 		fine = input && input[i];
 	for (u32 i = 0; fine && i < e->nresult; i++)
@@ -217,7 +215,7 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 	if (!fine)
 		return LIBRARY_ARGUMENT;
 	u8 *base = workspace;
-	u64 persistent = l->package.persistent_bytes;
+	u64 persistent = l->base.package.persistent_bytes;
 	void **slot = (void **)(void *)(base + l->transient);
 	u8 *scratch = base + l->transient + table_bytes(l);
 	for (u32 i = 0; i < e->nstep; i++) {
@@ -227,7 +225,7 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 			switch (s->slot_info[k].place) {
 			/* kernels only read what they are not to write */
 			case PACKAGE_PERSISTENT:
-				slot[k] = l->buffer[which] ? (void *)(uintptr_t)l->buffer[which] : (u8 *)state + l->kept[which];
+				slot[k] = l->buffer[which] ? (void *)(uintptr_t)l->buffer[which] : (u8 *)state + l->base.kept[which];
 				break;
 			case PACKAGE_INPUT: slot[k] = (void *)(uintptr_t)input[which]; break;
 			case PACKAGE_RESULT: slot[k] = result[which]; break;

@@ -53,10 +53,12 @@ typedef enum LibraryError {
 	LIBRARY_FILE,
 	LIBRARY_MEMORY,
 	LIBRARY_UNSUPPORTED,
+	LIBRARY_DEVICE,
 	LIBRARY_ERRORS
 } LibraryError;
 
 typedef struct Library Library;
+typedef struct LibraryCuda LibraryCuda;
 typedef struct Threads LibraryThreads;
 
 /* Names that no other library in a program has by chance; versions of Plinth do not meet. */
@@ -69,6 +71,14 @@ typedef struct Threads LibraryThreads;
 #define library_threads_create   plinth_library_1_threads_create
 #define library_threads_destroy  plinth_library_1_threads_destroy
 #define library_error            plinth_library_1_error
+#define library_cuda_create          plinth_library_1_cuda_create
+#define library_cuda_destroy         plinth_library_1_cuda_destroy
+#define library_cuda_workspace_bytes plinth_library_1_cuda_workspace_bytes
+#define library_cuda_run             plinth_library_1_cuda_run
+#define library_cuda_memory          plinth_library_1_cuda_memory
+#define library_cuda_release         plinth_library_1_cuda_release
+#define library_cuda_upload          plinth_library_1_cuda_upload
+#define library_cuda_download        plinth_library_1_cuda_download
 
 int library_create(const LibraryModel *model, const char *weights, Library **out, char *error, size_t error_bytes);
 void library_destroy(Library *l);
@@ -81,6 +91,34 @@ int library_threads_create(unsigned count, LibraryThreads **out);
 void library_threads_destroy(LibraryThreads *t);
 const char *library_error(int code);
 
+/* On a GPU: tensors, state and workspace are its memory, aligned to 64, the workspace to 256; `stream` is a CUstream. */
+int library_cuda_create(const LibraryModel *model, const char *weights, int device, LibraryCuda **out, char *error,
+			size_t error_bytes);
+void library_cuda_destroy(LibraryCuda *c);
+size_t library_cuda_workspace_bytes(const LibraryCuda *c);
+int library_cuda_run(const LibraryCuda *c, unsigned entry, const void *const *input, void *const *result, void *state,
+		     void *workspace, size_t workspace_bytes, void *stream);
+int library_cuda_memory(const LibraryCuda *c, size_t bytes, void **out);
+void library_cuda_release(const LibraryCuda *c, void *p);
+int library_cuda_upload(const LibraryCuda *c, void *to, const void *from, size_t bytes, void *stream);
+int library_cuda_download(const LibraryCuda *c, void *to, const void *from, size_t bytes, void *stream);
+
+/* ---- inside: what libraries for CPUs and GPUs share ---- */
+
+typedef struct LibraryBase {
+	Package package;
+	LibraryInfo info;
+	u64 *kept;      /* [package.nbuffer] of what is kept between runs: its place in the caller's state */
+	u64 state;      /* bytes */
+	u32 most_slots; /* of a step */
+	Arena arena;
+} LibraryBase;
+
+/* Reads the variant's package, and describes it. */
+PL_MUST_USE Status library_open(LibraryBase *b, const LibraryVariant *v);
+/* The failure's code, its text in `error`. */
+int library_failed(Status s, char *error, size_t error_bytes);
+
 /* ---- inside: weights.c ---- */
 
 typedef struct LibraryWeights {
@@ -88,6 +126,8 @@ typedef struct LibraryWeights {
 	bool mapped; /* by library_weights_map */
 } LibraryWeights;
 
+/* Those of the file, or embedded; nothing where the package reads none. */
+PL_MUST_USE Status library_weights_open(const LibraryBase *b, const LibraryModel *model, const char *path, LibraryWeights *out);
 PL_MUST_USE Status library_weights_map(const char *path, LibraryWeights *out);
 void library_weights_unmap(LibraryWeights *w);
 /* Where each parameter of the package is in the file; what does not lie at a multiple of its element's size is copied to

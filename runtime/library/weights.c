@@ -30,6 +30,17 @@ Status library_weights_map(const char *path, LibraryWeights *out)
 	return OK;
 }
 
+Status library_weights_open(const LibraryBase *b, const LibraryModel *model, const char *path, LibraryWeights *out)
+{
+	*out = (LibraryWeights){ 0 };
+	if (path)
+		return library_weights_map(path, out);
+	if (!model->weights && b->info.weights_bytes)
+		return FAIL(STATUS_INPUT, "which weights? This library has none embedded: give the path of its weights.safetensors");
+	out->bytes = (Blob){ model->weights, model->weights_bytes };
+	return OK;
+}
+
 void library_weights_unmap(LibraryWeights *w)
 {
 	if (w->mapped)
