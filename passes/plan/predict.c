@@ -52,3 +52,23 @@ EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e)
 	}
 	return total;
 }
+
+f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride)
+{
+	if (parts < 2)
+		return 0;
+	i64 inner = stride >= m->domain ? 1 : MIN(parts, m->domain / stride);
+	bool leaves = inner < parts;
+	f64 network = (f64)inner * m->network.bandwidth, latency = leaves ? m->network.latency : m->link.latency;
+	f64 rate = !leaves ? m->link.bandwidth : inner > 1 ? MIN(m->link.bandwidth, network) : network;
+	assert(rate > 0);
+	f64 part = (f64)(parts - 1) / (f64)parts, rounds = (f64)(parts - 1);
+	switch (op) {
+	case OP_all_gather:
+	case OP_reduce_scatter:
+	case OP_all_to_all: return part * bytes / rate + rounds * latency;
+	case OP_all_reduce: return 2 * (part * bytes / rate + rounds * latency);
+	case OP_permute: return bytes / rate + latency;
+	default: NEVER("no collective");
+	}
+}

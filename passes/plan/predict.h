@@ -22,4 +22,11 @@ typedef struct EntryTime {
 } EntryTime;
 EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e);
 
+/* Of one collective (an op with the trait T_COLLECTIVE) over `parts` devices that are numbered `stride` apart, the whole
+ * being `bytes`: rings (Thakur, Rabenseifner and Gropp 2005; Patarasuk and Yuan 2009). all_gather, reduce_scatter and
+ * all_to_all move (parts - 1) / parts of the whole over each device's link, all_reduce twice that, permute all of it once.
+ * Devices are numbered domain by domain: a ring that leaves a domain crosses with as many network links as it has
+ * members there, which is the bus bandwidth that NCCL's tests print. 0 for one part; the machine has the links it needs. */
+f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride);
+
 #endif

@@ -69,6 +69,23 @@ static void what_limits(void **state)
 	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_LAUNCH);
 }
 
+static void collectives_by_ring_and_domain(void **state)
+{
+	(void)state;
+	Machine m = { .domain = 8, .link = { 400e9, 1e-6 }, .network = { 50e9, 5e-6 } };
+	/* within a domain: 8 devices next to each other */
+	close_to(predict_collective(&m, OP_all_gather, 8e9, 8, 1), 7e9 / 400e9 + 7e-6);
+	close_to(predict_collective(&m, OP_all_reduce, 8e9, 8, 1), 2 * (7e9 / 400e9 + 7e-6));
+	/* 16 over two domains: 8 network links of 50 GB/s cross as fast as one link of the domain */
+	close_to(predict_collective(&m, OP_reduce_scatter, 16e9, 16, 1), 15e9 / 400e9 + 15 * 5e-6);
+	/* one device of each of 4 domains, beside 7 other such rings */
+	close_to(predict_collective(&m, OP_all_reduce, 4e9, 4, 8), 2 * (3e9 / 50e9 + 3 * 5e-6));
+	/* two of each of 2 domains */
+	close_to(predict_collective(&m, OP_all_to_all, 4e9, 4, 4), 3e9 / 100e9 + 3 * 5e-6);
+	close_to(predict_collective(&m, OP_permute, 1e9, 8, 1), 1e9 / 400e9 + 1e-6);
+	close_to(predict_collective(&m, OP_all_reduce, 1e9, 1, 1), 0);
+}
+
 /* Table A3 of Hoffmann et al. 2022: approach 3 has 40.3 B parameters for Gopher's budget of 5.76e23 FLOPs, from constants
  * that were not rounded; and no other size does better by the fit itself. */
 static void the_best_size_for_a_budget(void **state)
@@ -96,6 +113,7 @@ int main(void)
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
 		cmocka_unit_test(what_limits),
+		cmocka_unit_test(collectives_by_ring_and_domain),
 		cmocka_unit_test(the_best_size_for_a_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
