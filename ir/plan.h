@@ -34,7 +34,33 @@ typedef struct Step {
 	u32 kernel;       /* index into Plan.kernel */
 	const u32 *slot;  /* PlanBuffer of each slot */
 	u32 workspace;    /* PlanBuffer, or NONE */
+	bool again;       /* makes values that were there before and let go */
 } Step;
+
+/* A value that the second half of an entry needs from the first: kept for it, or let go and computed again. */
+typedef struct PlanValue {
+	u32 buffer; /* as it is made first */
+	u32 remade; /* the step that computes it again, or NONE: kept */
+} PlanValue;
+
+/* What a budget of memory costs. Seconds are modelled: each kernel's FLOPs and bytes by the target's rates. */
+typedef struct PlanPoint {
+	u64 budget, peak; /* of the entry's transient bytes; peak: as counted, before gaps */
+	f64 seconds;      /* added by computing again */
+	f64 bound;        /* no choice within the budget adds less, in this order of steps */
+} PlanPoint;
+
+/* How an entry was fitted into a budget of memory (passes/plan/remat.h). */
+typedef struct PlanRemat {
+	bool fits;
+	u64 budget;
+	u64 most, least;  /* peaks: everything kept; the lowest that was found */
+	u32 least_step;   /* the step at which that is, in the stated order */
+	f64 step_seconds; /* of the entry where everything is kept */
+	f64 seconds, bound;
+	VEC(PlanValue) value;
+	VEC(PlanPoint) curve; /* if asked for: from `least` to `most` */
+} PlanRemat;
 
 typedef struct EntryPlan {
 	const char *name;
@@ -44,6 +70,7 @@ typedef struct EntryPlan {
 	VEC(u32) input, result;
 	u64 transient_bytes; /* the most alive at once, as laid out */
 	u64 lower_bound;     /* the largest sum of sizes alive at one step: no layout can be smaller */
+	PlanRemat *remat;    /* or NULL: there was no budget to keep, or nothing to let go */
 } EntryPlan;
 
 typedef struct Plan {

@@ -3,6 +3,7 @@
 #include "ir/cost.h"
 #include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
+#include "runtime/cpu/threads.h"
 
 #include <string.h>
 #include <time.h>
@@ -177,6 +178,56 @@ static const char *all_sizes(Arena *arena, const Program *p, const DriverOptions
 	return sizes;
 }
 
+/* Whether the plan keeps to the budget, and if not, what it would take and what makes it so much. */
+static Status check_budget(Arena *arena, const Plan *p, u64 memory, u64 beside)
+{
+	if (p->arena_bytes + beside <= memory)
+		return OK;
+	const EntryPlan *most = p->entry.v[0];
+	for (u32 i = 1; i < p->entry.n; i++)
+		most = p->entry.v[i]->transient_bytes > most->transient_bytes ? p->entry.v[i] : most;
+	u32 at = 0, largest = NONE;
+	u64 peak = 0;
+	for (u32 s = 0; s < most->step.n; s++) {
+		u64 now = 0;
+		for (u32 b = 0; b < most->buffer.n; b++) {
+			const PlanBuffer *x = &most->buffer.v[b];
+			now += x->kind != MEMORY_PERSISTENT && x->first <= s && s <= x->last ? x->bytes : 0;
+		}
+		at = now > peak ? s : at;
+		peak = MAX(peak, now);
+	}
+	for (u32 b = 0; b < most->buffer.n; b++) {
+		const PlanBuffer *x = &most->buffer.v[b];
+		bool there = x->kind != MEMORY_PERSISTENT && x->first <= at && at <= x->last;
+		if (there && (largest == NONE || x->bytes > most->buffer.v[largest].bytes))
+			largest = b;
+	}
+	const char *what = largest == NONE ? "" :
+		arena_printf(arena, ", most at %s, where %s is %llu of them", p->kernel.v[most->step.v[at].kernel]->name,
+			     most->buffer.v[largest].name, (unsigned long long)most->buffer.v[largest].bytes);
+	return FAIL(STATUS_CONTRACT,
+		    "a budget of %llu bytes of memory cannot be kept: the least that was found is %llu. %llu of them are parameters and "
+		    "what belongs to them, %llu the values of %s%s",
+		    (unsigned long long)memory, (unsigned long long)(p->arena_bytes + beside), (unsigned long long)p->persistent_bytes,
+		    (unsigned long long)most->transient_bytes, most->name, what);
+}
+
+/* The plan within the budget, of which threads' own memory, known only then, is a part. */
+static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const DriverOptions *o, Compiled *out)
+{
+	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine };
+	out->plan = plan_within(arena, tmp, p, out->target, &limits, p->ir->diag);
+	if (!out->plan || !o->memory)
+		return OK;
+	u64 beside = ALIGN_UP(out->plan->thread_scratch, 4096) * (o->threads ? o->threads : threads_usable());
+	if (out->plan->arena_bytes + beside > o->memory && out->plan->arena_bytes <= o->memory && beside) {
+		limits.memory = MAX(o->memory, beside + 1) - beside;
+		out->plan = plan_within(arena, tmp, p, out->target, &limits, p->ir->diag);
+	}
+	return out->plan ? check_budget(arena, out->plan, o->memory, beside) : OK;
+}
+
 static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
@@ -213,7 +264,7 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	out->times.passes = now() - begun;
 	begun = now();
 	out->program = p;
-	out->plan = plan_program(arena, &tmp, p, out->target, program->ir->diag);
+	status = plan_limited(arena, &tmp, p, o, out);
 	out->times.plan = now() - begun;
 done:
 	for (u32 i = 0; i < cx.time.n; i++)

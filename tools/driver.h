@@ -3,6 +3,7 @@
 #ifndef PL_DRIVER_H
 #define PL_DRIVER_H
 #include "codegen/link.h"
+#include "ir/machine.h"
 #include "passes/pass.h"
 #include "support/cache.h"
 
@@ -13,6 +14,9 @@ typedef struct DriverOptions {
 	const char *precision;    /* "f32", "bf16", "f16", "autocast" (elaborate.h); NULL is f32 */
 	const char *decode_along; /* the axis, "T": entries prefill and decode are derived from forward; NULL: they are not */
 	i64 capacity;             /* positions that these keep */
+	u64 memory;               /* bytes that the plan may take, values computed again where it must; 0: no limit */
+	u32 curve;                /* PlanLimits.curve */
+	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
@@ -45,7 +49,7 @@ typedef struct Compiled {
 } Compiled;
 
 /* Up to the plan: nothing is compiled. What is wrong with the program is in ir->diag, and then out->plan is
- * NULL; a Status is the world's. All lies in `arena`. */
+ * NULL; a Status is the world's, or a budget's that does not hold (out->plan is the least then). All lies in `arena`. */
 PL_MUST_USE Status driver_plan(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out);
 /* The same and code: out->package is ready for executor_create, until driver_close. */
 PL_MUST_USE Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out);

@@ -92,6 +92,17 @@ Status lm_count(const Lm *lm, const char *key, u64 least, u64 otherwise, u64 *ou
 	return OK;
 }
 
+Status lm_memory(const Lm *lm, u64 *out)
+{
+	*out = 0;
+	const Setting *s = model_setting(lm->model, "train.memory");
+	if (s && (!s->is_number || !(s->number >= 1 && s->number < 0x1p62)))
+		return FAIL(STATUS_INPUT, "memory is a number of bytes, such as 8 GiB, not %s", s->text);
+	if (s)
+		*out = (u64)s->number;
+	return OK;
+}
+
 const char *lm_text(const Lm *lm, const char *key, const char *otherwise)
 {
 	const Setting *s = model_setting(lm->model, key);
@@ -225,6 +236,9 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
 			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
 			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache };
+	for (u32 i = 0; i < how->nentry; i++)
+		if (!strcmp(how->entry[i], "micro"))
+			TRY(lm_memory(lm, &o.memory));
 	DeviceOptions checked;
 	TRY(run_options(how->run, &checked));
 	if (lm->file)

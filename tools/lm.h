@@ -35,6 +35,8 @@ PL_MUST_USE Status lm_sizes(Lm *lm, i64 batch, i64 window, const char **out);
 PL_MUST_USE Status lm_count(const Lm *lm, const char *key, u64 least, u64 otherwise, u64 *out);
 PL_MUST_USE Status lm_real(const Lm *lm, const char *key, f64 otherwise, f64 *out);
 const char *lm_text(const Lm *lm, const char *key, const char *otherwise);
+/* The budget of memory that the train block gives, in bytes; 0: none. */
+PL_MUST_USE Status lm_memory(const Lm *lm, u64 *out);
 
 /* What --data, the run or the source's data block name; `prefix` NULL: not given. `validation` stays as it is (zeros)
  * where there is none. What --data said is recorded in the run's folder. */

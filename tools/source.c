@@ -178,3 +178,16 @@ const char *source_sizes(Arena *arena, const Model *m)
 		buf_printf(&b, "%s%s=%lld", i ? "," : "", m->symbol.v[i], (long long)m->symbol_value.v[i]);
 	return b.text ? b.text : "";
 }
+
+SourceOptions source_with(Arena *arena, const SourceOptions *options, const char *key, const char *value)
+{
+	SourceOptions o = *options;
+	if (!value)
+		return o;
+	o.set.v = NEWN(arena, const char *, options->set.n + 1);
+	o.set.v[0] = arena_printf(arena, "%s=%s", key, value);
+	for (int i = 0; i < options->set.n; i++)
+		o.set.v[i + 1] = options->set.v[i];
+	o.set.n++;
+	return o;
+}

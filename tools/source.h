@@ -37,6 +37,8 @@ typedef struct SourceFile {
 PL_MUST_USE Status source_open(const char *path, const SourceOptions *options, SourceFile *out);
 /* The same of a text; `path` is for messages, and its folder is where what it uses is. */
 PL_MUST_USE Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out);
+/* The options and one setting more, before the others; `value` NULL: none. */
+SourceOptions source_with(Arena *arena, const SourceOptions *options, const char *key, const char *value);
 /* Puts what the file `options->config` gives before the settings in `options->set`, and forgets the file. */
 PL_MUST_USE Status source_config(Arena *arena, const char *path, SourceOptions *options);
 void source_close(SourceFile *s);

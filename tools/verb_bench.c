@@ -10,7 +10,7 @@
 
 static SourceOptions given;
 static RunOptions run_on;
-static const char *sizes, *precision, *data, *trace;
+static const char *sizes, *precision, *memory, *data, *trace;
 static TextList sweep;
 static i64 steps, runs = 5, repeat = 5;
 static bool forward, kernels, all, cold, no_probes, json, csv;
@@ -22,6 +22,7 @@ static const Option options[] = {
 	  "one measurement for each value; several of these: for each pair of values" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
 	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; else as the file says" },
+	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
 	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX",
@@ -178,10 +179,13 @@ int verb_bench(int argc, char **argv)
 	if (trace && kernels)
 		return verb_misused("bench", "--trace shows a step as it is, and --kernels repeats its kernels");
 	Lm lm;
-	Status s = lm_open(operand[0], &given, &lm);
+	Arena texts = ARENA("bench");
+	SourceOptions all_given = source_with(&texts, &given, "train.memory", memory);
+	Status s = lm_open(operand[0], &all_given, &lm);
 	if (!s)
 		s = run(&lm, started);
 	status = s ? lm_failed("bench", &lm, s) : 0;
 	lm_close(&lm);
+	arena_free(&texts);
 	return status;
 }

@@ -1,5 +1,6 @@
 /* tools/verb_plan.c: `plinth plan MODEL --machine NAME`: what a training step will take, before it runs, on a machine
  * that need not be here. */
+#include "tools/fit_report.h"
 #include "tools/lm.h"
 #include "tools/machine.h"
 #include "tools/prediction.h"
@@ -12,9 +13,10 @@
 #include <string.h>
 
 static SourceOptions given;
-static const char *machine_name = "host", *sizes, *precision, *tokens_text, *flops_text;
+static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
 static f64 price;
-static bool forward, all, scaling, json;
+enum { POINTS = 17 }; /* of a sweep */
+static bool forward, sweep, all, scaling, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
@@ -22,6 +24,9 @@ static const Option options[] = {
 	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
+	{ "sweep", 0, OPTION_FLAG, &sweep, NULL, "what each budget of memory costs, from the least to where everything is kept" },
+	{ "svg", 0, OPTION_TEXT, &svg, "FILE", "the sweep as a picture" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
 	{ "price", 0, OPTION_REAL, &price, "DOLLARS", "of a device for an hour" },
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
@@ -42,10 +47,16 @@ static const Command command = {
 		 "machine's kind of device as it would be to run: the same kernels, the same memory.\n"
 		 "Each kernel's time is the larger of its FLOPs at the machine's peak and its bytes\n"
 		 "at its bandwidth, each by the share that work of its size reaches there, and the\n"
-		 "launch. Exit status 3: it does not fit into the machine's memory.",
+		 "launch. Exit status 3: it does not fit into the machine's memory, or no plan keeps to\n"
+		 "--memory. With that, values that the backward half needs are computed again instead\n"
+		 "of kept, so that the step fits: for as little time as can be found, printed beside a\n"
+		 "lower bound for every choice. --memory and --sweep alone need no machine; times are\n"
+		 "those of a rough CPU then, and their ratios are what counts.",
 	.example = "  plinth plan models/gpt2.plinth --machine h100_sxm --sizes B=64,T=1024\n"
 		   "  plinth plan models/llama.plinth --preset llama_1b --machine a100_80gb --tokens 300e9 --price 1.8\n"
 		   "  plinth plan models/gpt2.plinth --machine a100_80gb --tokens 10e9 --scaling\n"
+		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --memory 5GiB\n"
+		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --sweep --svg curve.svg\n"
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
@@ -170,7 +181,27 @@ static json_t *group_json(const PredictedGroup *g)
 			 "launch_seconds", g->by[LIMIT_LAUNCH]);
 }
 
-static void print_json(const Lm *lm, const char *bound, const Prediction *p, f64 tokens)
+/* What --memory and --sweep ask for; `lm` NULL: the model was named already. */
+static void print_fit(Arena *a, const Lm *lm, const char *bound, const Plan *p)
+{
+	const EntryPlan *e = fit_entry(p);
+	if (lm)
+		printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, bound, precision);
+	fit_print(a, p, e, stdout);
+	if (sweep)
+		fit_print_curve(a, p, e, stdout);
+}
+
+static void print_fit_json(Arena *a, const Lm *lm, const char *bound, const Plan *p)
+{
+	json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "model", lm->model->name, "sizes", bound, "precision", precision, "fit",
+				 fit_json(a, p, fit_entry(p)));
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+	putchar('\n');
+	json_decref(root);
+}
+
+static void print_json(Arena *a, const Lm *lm, const Plan *plan, const char *bound, const Prediction *p, f64 tokens)
 {
 	json_t *groups = json_array();
 	for (u32 i = 0; i < p->ngroup; i++)
@@ -188,6 +219,8 @@ static void print_json(const Lm *lm, const char *bound, const Prediction *p, f64
 		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f}", "tokens", tokens, "steps", r.steps, "seconds", r.seconds,
 							   "dollars", r.dollars, "kilowatt_hours", r.kilowatt_hours));
 	}
+	if (fit_entry(plan))
+		json_object_set_new(root, "fit", fit_json(a, plan, fit_entry(plan)));
 	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
 	putchar('\n');
 	json_decref(root);
@@ -205,20 +238,34 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	precision = precision ? precision : lm->model->precision;
-	bool cpu = !strcmp(m->device, "cpu");
+	bool cpu = m && !strcmp(m->device, "cpu"), fit = memory || sweep || svg;
 	static const char *const step[] = { "micro", "update" }, *const pass[] = { "forward" };
 	DriverOptions o = { .entry = forward ? pass : step, .nentry = forward ? COUNT(pass) : COUNT(step), .sizes = bound,
-			    .precision = precision, .device = m->device, .cpu = cpu ? m->arch : NULL, .arch = cpu ? NULL : m->arch,
-			    .accumulate = lm->model->accumulate > 1 };
+			    .precision = precision, .device = m ? m->device : NULL, .cpu = cpu ? m->arch : NULL,
+			    .arch = m && !cpu ? m->arch : NULL, .accumulate = lm->model->accumulate > 1, .machine = m,
+			    .curve = sweep || svg ? POINTS : fit ? 2 : 0 };
 	Compiled c = { 0 };
+	if (fit && !forward)
+		TRY(lm_memory(lm, &o.memory));
 	TRY(driver_plan(a, lm->model->program, &o, &c));
 	if (!c.plan)
-		return FAIL(STATUS_INPUT, "the model cannot be planned for %s", m->name);
+		return FAIL(STATUS_INPUT, "the model cannot be planned for %s", m ? m->name : "this machine");
+	if (svg && fit_entry(c.plan))
+		TRY(fit_svg(a, c.plan, fit_entry(c.plan), svg));
+	if (!m) {
+		if (json)
+			print_fit_json(a, lm, bound, c.plan);
+		else
+			print_fit(a, lm, bound, c.plan);
+		return OK;
+	}
 	Prediction p = predict_step(a, m, &c, lm->model->accumulate, precision, forward);
 	if (json)
-		print_json(lm, bound, &p, tokens);
+		print_json(a, lm, c.plan, bound, &p, tokens);
 	else
 		print_prediction(a, lm, bound, file->where, &p, tokens, !scaling ? 0 : flops > 0 ? flops : tokens * p.flops / p.tokens);
+	if (!json && fit)
+		print_fit(a, NULL, bound, c.plan);
 	if (!p.fits)
 		return FAIL(STATUS_CONTRACT, "the step takes %s, and %s leaves %s: a smaller batch (--sizes B=..), or fewer bits (--precision)",
 			    lm_bytes(a, p.arena), m->name, lm_bytes(a, (u64)(m->memory - m->reserved)));
@@ -245,12 +292,18 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--scaling is of training, and is printed for people");
 	if (price < 0)
 		return verb_misused("plan", "--price is not below 0");
+	if (forward && (memory || sweep || svg))
+		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
 	Lm lm;
 	MachineFile file = { 0 };
-	Status s = lm_open(operand[0], &given, &lm);
+	Arena texts = ARENA("plan");
+	SourceOptions all_given = source_with(&texts, &given, "train.memory", memory);
+	Status s = lm_open(operand[0], &all_given, &lm);
 	if (!s) {
-		s = machine_open(&lm.arena, machine_name, &file);
-		if (!s && !file.machine)
+		s = machine_open(&lm.arena, machine_name ? machine_name : "host", &file);
+		if (s && !machine_name && (memory || sweep || svg))
+			s = plan(&lm, &(MachineFile){ 0 }, tokens, flops);
+		else if (!s && !file.machine)
 			status = verb_report(&file.source.diag, false);
 		else if (!s)
 			s = plan(&lm, &file, tokens, flops);
@@ -258,5 +311,6 @@ int verb_plan(int argc, char **argv)
 	status = s ? lm_failed("plan", &lm, s) : status;
 	machine_close(&file);
 	lm_close(&lm);
+	arena_free(&texts);
 	return status;
 }

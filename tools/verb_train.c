@@ -13,7 +13,7 @@
 
 static SourceOptions given;
 static RunOptions where;
-static const char *data, *out_folder, *weights, *precision;
+static const char *data, *out_folder, *weights, *precision, *memory;
 static i64 steps = -1, seed = -1, log_every = -1;
 static bool resume, check_numerics, timing, json;
 
@@ -26,6 +26,7 @@ static const Option options[] = {
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
+	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
 	RUN_OPTIONS(where),
 	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
@@ -43,7 +44,8 @@ static const Command command = {
 		 "settings and tokenizer. MODEL may be such a folder: `plinth train runs/x --resume`.\n"
 		 "SIGINT and SIGTERM save and leave (exit status 128 + signal).\n\n"
 		 "Settings of the train block, in the source or with --set: train.steps, train.seed,\n"
-		 "train.batch.B and so on, train.accumulate, train.clip, train.precision;\n"
+		 "train.batch.B and so on, train.accumulate, train.clip, train.precision,\n"
+		 "train.memory (8 GiB: values are computed again where the step would take more);\n"
 		 "train.evaluate.every (250), .batches (50); train.checkpoint.every (500), .keep (2);\n"
 		 "train.sample.every (0: never), .prompt, .tokens, .temperature, .top_k, .top_p;\n"
 		 "train.log.every (10).",
@@ -77,7 +79,7 @@ typedef struct Job {
 static SourceOptions with_shortcuts(Arena *a)
 {
 	SourceOptions o = given;
-	o.set.v = NEWN(a, const char *, given.set.n + 4);
+	o.set.v = NEWN(a, const char *, given.set.n + 5);
 	o.set.n = 0;
 	if (steps >= 0)
 		o.set.v[o.set.n++] = arena_printf(a, "train.steps=%lld", (long long)steps);
@@ -86,6 +88,8 @@ static SourceOptions with_shortcuts(Arena *a)
 	if (precision)
 		o.set.v[o.set.n++] = arena_printf(a, strcmp(precision, "autocast") ? "train.precision=%s" : "train.precision=\"%s\"",
 						       precision);
+	if (memory)
+		o.set.v[o.set.n++] = arena_printf(a, "train.memory=%s", memory);
 	for (int i = 0; i < given.set.n; i++)
 		o.set.v[o.set.n++] = given.set.v[i];
 	return o;

@@ -482,8 +482,9 @@ static u64 *alive_alone(Arena *tmp, const EntryPlan *e)
 	return alive;
 }
 
-static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
+void plan_entry_memory(Arena *tmp, Plan *p, EntryPlan *e)
 {
+	ArenaMark mark = arena_mark(tmp);
 	take_all(tmp, p, e, NULL, 0);
 	Blocks x = make_blocks(tmp, e);
 	e->lower_bound = blocks_bound(tmp, x.block, x.n);
@@ -510,9 +511,10 @@ static void plan_entry(Arena *tmp, Plan *p, EntryPlan *e)
 		else
 			b->offset = p->persistent_bytes + x.block[x.of[i]].offset;
 	}
+	arena_release(tmp, mark);
 }
 
-void plan_memory(Arena *tmp, Plan *p)
+void plan_persistent(Plan *p)
 {
 	const Program *program = p->program;
 	p->persistent_offset = NEWN(p->arena, u64, program->buffer.n + 1);
@@ -521,12 +523,12 @@ void plan_memory(Arena *tmp, Plan *p)
 		p->persistent_offset[i] = p->persistent_bytes;
 		p->persistent_bytes += rounded((u64)type_bytes(program->buffer.v[i].type));
 	}
+}
+
+void plan_sum(Plan *p)
+{
 	u64 most = 0;
-	for (u32 i = 0; i < p->entry.n; i++) {
-		ArenaMark mark = arena_mark(tmp);
-		plan_entry(tmp, p, p->entry.v[i]);
-		arena_release(tmp, mark);
+	for (u32 i = 0; i < p->entry.n; i++)
 		most = MAX(most, p->entry.v[i]->transient_bytes);
-	}
 	p->arena_bytes = p->persistent_bytes + most;
 }

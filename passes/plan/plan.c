@@ -8,27 +8,13 @@
  * memory of its own and copied at the end. A result that nothing computes (a view, a constant, a buffer,
  * a value that went elsewhere) is copied by a kernel of its own.
  *
- * Then steps are ordered (order.c) and memory is laid out (memplan.c). */
-#include "passes/plan/plan.h"
-#include "passes/lower/lower.h"
+ * Then steps are ordered (order.c), fitted into a budget of memory (fit.c), and memory is laid out (memplan.c). */
+#include "passes/plan/planner.h"
 
 #include <string.h>
 
 /* How many steps a search for a circle looks at; where it is cut off, a copy is made. */
 enum { REACH = 2000 };
-
-typedef VEC(u32) Indices;
-
-/* A step in the making. */
-typedef struct Draft {
-	Kernel *kernel;
-	const Val *value;  /* of each slot */
-	u32 to;            /* the buffer that a copy writes, or NONE: each value's own */
-	u32 from;          /* the buffer that a copy of a copy reads, or NONE */
-	Indices before, after;
-	u32 visited;
-	LaunchNeeds needs;
-} Draft;
 
 /* What becomes of one result. */
 typedef struct Outcome {
@@ -36,24 +22,9 @@ typedef struct Outcome {
 	u32 slot;  /* through which slot */
 } Outcome;
 
-typedef struct Planner {
-	Arena *tmp;
-	Plan *plan;
-	EntryPlan *entry;
-	const Graph *g;
-	Grouping *f;
-	VEC(Draft) draft;
-	u32 *memory;      /* [value] its PlanBuffer, or NONE */
-	u32 *maker;       /* [value] the draft that stores it, or NONE */
-	u32 *persistent;  /* [buffer of the program] its PlanBuffer, or NONE */
-	Indices *readers; /* [buffer of the program] drafts that read its old value */
-	u32 visit;
-	Diag *diag;
-} Planner;
-
 /* ---- buffers ---- */
 
-static u32 add_buffer(Planner *x, PlanBuffer b)
+u32 planner_buffer(Planner *x, PlanBuffer b)
 {
 	b.root = NONE;
 	VEC_PUSH(x->plan->arena, &x->entry->buffer, b);
@@ -64,7 +35,7 @@ static u32 value_buffer(Planner *x, MemoryKind kind, const char *name, Val v)
 {
 	const Node *n = val_node(x->g, v);
 	const Type *t = val_type(x->g, v);
-	return add_buffer(x, (PlanBuffer){ .kind = kind, .name = name, .persistent = NONE, .type = t,
+	return planner_buffer(x, (PlanBuffer){ .kind = kind, .name = name, .persistent = NONE, .type = t,
 					   .bytes = (u64)grouping_elements(x->f, v) * dtype_info[t->dtype].bytes,
 					   .loc = n->loc, .scope = n->scope });
 }
@@ -83,7 +54,7 @@ static u32 persistent_buffer(Planner *x, u32 buffer)
 	if (x->persistent[buffer] == NONE) {
 		const Buffer *b = &x->plan->program->buffer.v[buffer];
 		x->persistent[buffer] =
-			add_buffer(x, (PlanBuffer){ .kind = MEMORY_PERSISTENT, .name = b->name,
+			planner_buffer(x, (PlanBuffer){ .kind = MEMORY_PERSISTENT, .name = b->name,
 						    .persistent = buffer, .type = b->type,
 						    .bytes = (u64)type_bytes(b->type), .loc = b->loc,
 						    .scope = b->scope ? b->scope : "" });
@@ -293,7 +264,7 @@ static void add_results(Planner *x)
 
 /* ---- steps ---- */
 
-static u32 slot_buffer(const Planner *x, const Draft *d, u32 s)
+u32 planner_slot(const Planner *x, const Draft *d, u32 s)
 {
 	bool written = d->kernel->slot.v[s].written;
 	if (written && d->to != NONE)
@@ -305,12 +276,12 @@ static u32 slot_buffer(const Planner *x, const Draft *d, u32 s)
 }
 
 /* Which kernels run, with which names, and what the target says to them. */
-static bool check_kernel(Planner *x, Draft *d, Map *names)
+bool planner_needs(Planner *x, Draft *d)
 {
 	Kernel *k = d->kernel;
-	u64 *seen = map_get(names, MAP_KEY(k->name));
+	u64 *seen = map_get(&x->names, MAP_KEY(k->name));
 	u64 count = seen ? *seen + 1 : 1;
-	map_put(names, MAP_KEY(k->name), count);
+	map_put(&x->names, MAP_KEY(k->name), count);
 	if (count > 1)
 		k->name = intern_printf(&x->g->ir->names, "%s.%llu", k->name, (unsigned long long)count);
 #ifndef NDEBUG
@@ -397,20 +368,25 @@ static void sort_drafts(Planner *x)
 		memcpy(x->draft.v, sorted.v, n * sizeof *sorted.v);
 }
 
-static void add_steps(Planner *x, const u32 *order, const u32 *const *slot)
+void plan_steps(Planner *x, const Schedule *s)
 {
 	EntryPlan *e = x->entry;
-	for (u32 i = 0; i < x->draft.n; i++) {
-		const Draft *d = &x->draft.v[order[i]];
-		Step s = { .kernel = x->plan->kernel.n, .slot = slot[order[i]], .workspace = NONE };
-		VEC_PUSH(x->plan->arena, &x->plan->kernel, d->kernel);
+	u32 *kernel = NEWN(x->tmp, u32, x->draft.n + 1); /* of each draft, once it has run: one more than its index */
+	for (u32 i = 0; i < s->launch.n; i++) {
+		const Launch *l = &s->launch.v[i];
+		const Draft *d = &x->draft.v[l->draft];
+		if (!kernel[l->draft]) {
+			VEC_PUSH(x->plan->arena, &x->plan->kernel, d->kernel);
+			kernel[l->draft] = x->plan->kernel.n;
+		}
+		Step step = { .kernel = kernel[l->draft] - 1, .slot = l->slot, .workspace = NONE, .again = l->again };
 		if (d->needs.workspace)
-			s.workspace = add_buffer(x, (PlanBuffer){ .kind = MEMORY_WORKSPACE,
-								  .name = d->kernel->name, .persistent = NONE,
-								  .bytes = d->needs.workspace, .first = i,
-								  .last = i, .loc = d->kernel->loc,
-								  .scope = d->kernel->scope });
-		VEC_PUSH(x->plan->arena, &e->step, s);
+			step.workspace = planner_buffer(x, (PlanBuffer){ .kind = MEMORY_WORKSPACE,
+									 .name = d->kernel->name, .persistent = NONE,
+									 .bytes = d->needs.workspace, .first = i,
+									 .last = i, .loc = d->kernel->loc,
+									 .scope = d->kernel->scope });
+		VEC_PUSH(x->plan->arena, &e->step, step);
 	}
 	u32 end = e->step.n ? e->step.n - 1 : 0;
 	for (u32 i = 0; i < e->buffer.n; i++) {
@@ -431,10 +407,9 @@ static void add_steps(Planner *x, const u32 *order, const u32 *const *slot)
 	}
 }
 
-static bool finish_entry(Planner *x)
+static bool finish_entry(Planner *x, const PlanLimits *limits)
 {
 	bool fine = true;
-	Map names = { .arena = x->tmp };
 	sort_drafts(x);
 	u32 n = x->draft.n;
 	const u32 **slot = NEWN(x->tmp, const u32 *, n + 1), *order;
@@ -442,14 +417,19 @@ static bool finish_entry(Planner *x)
 		Draft *d = &x->draft.v[i];
 		u32 *s = NEWN(x->plan->arena, u32, d->kernel->slot.n + 1);
 		for (u32 k = 0; k < d->kernel->slot.n; k++)
-			s[k] = slot_buffer(x, d, k);
+			s[k] = planner_slot(x, d, k);
 		slot[i] = s;
-		fine &= check_kernel(x, d, &names);
+		fine &= planner_needs(x, d);
 	}
 	if (!fine)
 		return false;
 	order_drafts(x, slot, &order);
-	add_steps(x, order, slot);
+	Schedule s = { 0 };
+	for (u32 i = 0; i < n; i++)
+		VEC_PUSH(x->tmp, &s.launch, (Launch){ order[i], slot[order[i]], false });
+	u64 held = x->plan->persistent_bytes;
+	/* a budget below what is there anyway is one of a byte, which nothing fits in */
+	plan_fit(x, &s, !limits->memory ? 0 : limits->memory > held ? limits->memory - held : 1, limits);
 	return true;
 }
 
@@ -460,7 +440,7 @@ static u32 *none_list(Arena *tmp, u32 n)
 	return l;
 }
 
-static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, Diag *diag)
+static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, const PlanLimits *limits, Diag *diag)
 {
 	EntryPlan *e = NEW(p->arena, EntryPlan);
 	e->name = g->name;
@@ -474,29 +454,37 @@ static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, Diag *diag)
 		      .maker = none_list(tmp, g->value.n),
 		      .persistent = none_list(tmp, p->program->buffer.n),
 		      .readers = NEWN(tmp, Indices, p->program->buffer.n + 1),
+		      .names = { .arena = tmp },
 		      .diag = diag };
 	add_sources(&x);
 	add_groups(&x);
 	add_results(&x);
-	return finish_entry(&x);
+	return finish_entry(&x, limits);
 }
 
-Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag)
+Plan *plan_within(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, const PlanLimits *limits,
+		  Diag *diag)
 {
 	Plan *p = NEW(arena, Plan);
 	*p = (Plan){ .arena = arena, .ir = bound->ir, .program = bound, .target = target };
 	bool fine = true;
+	plan_persistent(p);
 	for (u32 i = 0; i < bound->entry.n; i++) {
 		ArenaMark mark = arena_mark(tmp);
-		fine &= plan_graph(p, tmp, bound->entry.v[i], diag);
+		fine &= plan_graph(p, tmp, bound->entry.v[i], limits, diag);
 		arena_release(tmp, mark);
 	}
 	if (!fine)
 		return NULL;
-	plan_memory(tmp, p);
+	plan_sum(p);
 #ifndef NDEBUG
 	if (!plan_verify(p, diag))
 		return NULL;
 #endif
 	return p;
+}
+
+Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag)
+{
+	return plan_within(arena, tmp, bound, target, &(PlanLimits){ 0 }, diag);
 }

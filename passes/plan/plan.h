@@ -1,12 +1,23 @@
 /* passes/plan/plan.h: from a program to its plan: groups, kernels, buffers, the order of steps, offsets. */
 #ifndef PL_PASSES_PLAN_H
 #define PL_PASSES_PLAN_H
+#include "ir/machine.h"
 #include "ir/plan.h"
 
 /* `bound`: numbers for every dimension, composites expanded, in canonical form (pass `canonical`). NULL,
  * with errors in `diag`, where the target refuses a kernel. The plan lies in `arena` and refers to the
  * program. `target` NULL: no workspaces, nothing refused. */
 Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag);
+
+typedef struct PlanLimits {
+	u64 memory; /* bytes for the arena; 0: as many as it takes */
+	u32 curve;  /* for so many budgets, what each would cost (PlanRemat.curve); 0: none */
+	const Machine *machine; /* by which launches take time; NULL: a rough one */
+} PlanLimits;
+/* The same within a budget: values are let go and computed again (remat.h) in entries that need more. Where that is not
+ * enough, the plan is the smallest that was found, and entries say so (PlanRemat.fits). */
+Plan *plan_within(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, const PlanLimits *limits,
+		  Diag *diag);
 
 /* ---- the order of steps: order.c ---- */
 
@@ -46,8 +57,11 @@ u64 blocks_lay_out(Arena *tmp, MemoryBlock *b, u32 n);
 /* The largest sum of sizes (each rounded up to MEMORY_ALIGN) alive at one step. */
 u64 blocks_bound(Arena *tmp, const MemoryBlock *b, u32 n);
 
-/* Offsets of all buffers, in the entries and of the program; in-place first. Sets root, offset, the
- * entries' sizes and the plan's. first and last are set. */
-void plan_memory(Arena *tmp, Plan *p);
+/* Offsets of the program's buffers. */
+void plan_persistent(Plan *p);
+/* Of an entry's, whose first and last steps are set: in-place first. Sets root, offset and the entry's sizes. */
+void plan_entry_memory(Arena *tmp, Plan *p, EntryPlan *e);
+/* The plan's size, from its entries'. */
+void plan_sum(Plan *p);
 
 #endif

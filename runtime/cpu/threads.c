@@ -188,6 +188,12 @@ static u32 usable_cores(u32 *core, u32 cap)
 	return n;
 }
 
+u32 threads_usable(void)
+{
+	u32 core[CPU_SETSIZE];
+	return MAX(usable_cores(core, CPU_SETSIZE), 1u);
+}
+
 static void pin(pthread_t thread, u32 core)
 {
 	cpu_set_t set;

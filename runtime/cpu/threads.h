@@ -29,6 +29,8 @@ typedef struct ThreadsOptions {
 PL_MUST_USE Status threads_create(const ThreadsOptions *options, Threads **out);
 void threads_destroy(Threads *p);
 u32 threads_count(const Threads *p);
+/* How many a count of 0 makes. */
+u32 threads_usable(void);
 
 /* Calls `run` once on every thread whose range is not empty, and returns when all are done: what
  * they wrote is then seen by the caller, and by every thread in the next run. Not from within a

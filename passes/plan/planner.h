@@ -1,0 +1,59 @@
+/* passes/plan/planner.h: an entry's plan in the making, which plan.c and fit.c work on. */
+#ifndef PL_PASSES_PLANNER_H
+#define PL_PASSES_PLANNER_H
+#include "passes/plan/plan.h"
+#include "passes/lower/lower.h"
+
+typedef VEC(u32) Indices;
+
+/* A step in the making. */
+typedef struct Draft {
+	Kernel *kernel;
+	const Val *value;  /* of each slot */
+	u32 to;            /* the buffer that a copy writes, or NONE: each value's own */
+	u32 from;          /* the buffer that a copy of a copy reads, or NONE */
+	Indices before, after;
+	u32 visited;
+	LaunchNeeds needs;
+} Draft;
+
+typedef struct Planner {
+	Arena *tmp;
+	Plan *plan;
+	EntryPlan *entry;
+	const Graph *g;
+	Grouping *f;
+	VEC(Draft) draft;
+	u32 *memory;      /* [value] its PlanBuffer, or NONE */
+	u32 *maker;       /* [value] the draft that stores it, or NONE */
+	u32 *persistent;  /* [buffer of the program] its PlanBuffer, or NONE */
+	Indices *readers; /* [buffer of the program] drafts that read its old value */
+	u32 visit;
+	Map names;        /* of kernels, with how many have it */
+	Diag *diag;
+} Planner;
+
+/* What runs when: drafts in order, each perhaps more than once, with buffers of its own each time. */
+typedef struct Launch {
+	u32 draft;
+	const u32 *slot; /* PlanBuffer of each slot */
+	bool again;
+} Launch;
+typedef struct Schedule {
+	VEC(Launch) launch;
+} Schedule;
+
+/* The buffer that a slot of the draft means; values' memory is known. */
+u32 planner_slot(const Planner *x, const Draft *d, u32 slot);
+/* A buffer of the entry like that one. */
+u32 planner_buffer(Planner *x, PlanBuffer b);
+/* What the target says to a kernel; false, told, where it refuses it. */
+bool planner_needs(Planner *x, Draft *d);
+
+/* Fits the schedule, which is the stated order, into `budget` bytes (0: no limit) of transient memory; gaps that layout
+ * leaves are made up for. Puts the entry's steps into its plan, and lays out its memory. */
+void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits);
+/* The entry's steps as scheduled, with the buffers' first and last ones. */
+void plan_steps(Planner *x, const Schedule *s);
+
+#endif

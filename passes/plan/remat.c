@@ -1,0 +1,578 @@
+/* passes/plan/remat.c: values kept and values computed again; see remat.h.
+ *
+ * remat_outcome() carries a choice out on paper, run by run, and counts: everything else is a search for a good choice. The
+ * search begins with sets from three sources: all kept; the minimum cuts by which remat_bound.c finds its bound, which are
+ * the best but for what only shows when steps run (values that computing again holds for a while); and sets that keep
+ * what is alive at every k-th narrow place of the first half, as checkpointing by blocks does (Chen et al. 2016). Two sets
+ * are spliced: one for what is made before some step, the other for what is made behind it. That fills a budget where
+ * many equal layers make a set change all at once. Then single values are kept or let go as long as that helps. */
+#include "passes/plan/remat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How much work a search may do for one budget: outcomes times runs. */
+enum { WORK = 12000000 };
+
+typedef struct Found {
+	bool *drop;
+	u64 peak;
+	f64 seconds;
+} Found;
+
+struct Remat {
+	Arena *arena;
+	const RematProblem *p;
+	u32 turn;
+	RematLife *life;
+	RematBound *bound;
+	/* of an outcome */
+	RematOutcome out;
+	RematRun *run;
+	u32 nrun;
+	bool *drop, *again, *wanted, *have, *taken;
+	u32 *stack, *remade;
+	u32 *first[2], *last[2]; /* [second version][buffer]: runs; first NONE: it never is */
+	i64 *change;
+	/* what was found so far; none is worse than another in both peak and seconds */
+	VEC(Found) found;
+	bool *trial;
+	i64 work;
+};
+
+static u64 rounded(u64 bytes)
+{
+	return ALIGN_UP(bytes, MEMORY_ALIGN);
+}
+
+/* ---- lives ---- */
+
+static void touch(RematLife *l, u32 s)
+{
+	l->first = l->first == NONE ? s : l->first;
+	l->last = s;
+}
+
+static void find_ends(Remat *r)
+{
+	const RematProblem *p = r->p;
+	for (u32 i = 0; i < p->nbuffer; i++)
+		r->life[i] = (RematLife){ .made = NONE, .last1 = NONE, .first2 = NONE, .last2 = NONE, .first = p->input[i] ? 0 : NONE,
+					  .last = 0, .map = NONE };
+	for (u32 s = 0; s < p->nstep; s++) {
+		for (u32 i = 0; i < p->step[s].nwrite; i++) {
+			RematLife *l = &r->life[p->step[s].writes[i]];
+			l->made = l->made == NONE ? s : l->made;
+			touch(l, s);
+		}
+		for (u32 i = 0; i < p->step[s].nread; i++)
+			touch(&r->life[p->step[s].reads[i]], s);
+	}
+	for (u32 i = 0; i < p->nbuffer; i++)
+		if (p->result[i] && p->nstep)
+			r->life[i].last = p->nstep - 1;
+	for (u32 m = 0; m < p->nmap; m++)
+		r->life[p->map[m].step.writes[0]].map = m;
+}
+
+/* Where values wait longest: each interval between two uses of a value that can be computed again counts by its bytes
+ * times its length at each step in it. Of a forward and a backward half, that is where they meet. */
+static void find_turn(Remat *r)
+{
+	const RematProblem *p = r->p;
+	f64 *change = NEWN(r->arena, f64, p->nstep + 2), now = 0, most = 0;
+	u32 *before = NEWN(r->arena, u32, p->nbuffer + 1);
+	memset(before, 0xff, (p->nbuffer + 1) * sizeof *before);
+	for (u32 s = 0; s < p->nstep; s++) {
+		for (u32 i = 0; i < p->step[s].nread; i++) {
+			u32 b = p->step[s].reads[i];
+			const RematLife *l = &r->life[b];
+			if (l->made == NONE || !p->bytes[b] || !(p->step[l->made].again || l->map != NONE))
+				continue;
+			u32 from = before[b] == NONE ? l->made : before[b];
+			f64 weight = (f64)p->bytes[b] * (s - from);
+			change[from] += weight;
+			change[s] -= weight;
+			before[b] = s;
+		}
+	}
+	for (u32 s = 0; s < p->nstep; s++) {
+		now += change[s];
+		if (now <= most * (1 + 1e-9))
+			continue;
+		most = now;
+		r->turn = s;
+	}
+}
+
+static void split_lives(Remat *r)
+{
+	const RematProblem *p = r->p;
+	for (u32 s = 0; s < p->nstep; s++)
+		for (u32 i = 0; i < p->step[s].nread; i++) {
+			RematLife *l = &r->life[p->step[s].reads[i]];
+			if (s <= r->turn) {
+				l->last1 = s;
+				continue;
+			}
+			l->first2 = l->first2 == NONE ? s : l->first2;
+			l->last2 = s;
+		}
+	for (u32 b = 0; b < p->nbuffer; b++) {
+		RematLife *l = &r->life[b];
+		bool first = l->made != NONE && l->made <= r->turn;
+		if (first && l->last1 == NONE)
+			l->last1 = l->made;
+		if (l->map != NONE && p->step[l->made].again == false && p->map[l->map].host != l->made)
+			NEVER("a map of a value whose host made another");
+		l->may = first && p->bytes[b] && !p->result[b] && (p->step[l->made].again || l->map != NONE);
+	}
+}
+
+u32 remat_turn(const Remat *r)
+{
+	return r->turn;
+}
+
+bool remat_may_drop(const Remat *r, u32 buffer)
+{
+	return r->life[buffer].may;
+}
+
+const RematLife *remat_lives(const Remat *r)
+{
+	return r->life;
+}
+
+const RematProblem *remat_problem(const Remat *r)
+{
+	return r->p;
+}
+
+/* ---- what follows from a choice ---- */
+
+static bool dropped(const Remat *r, u32 b)
+{
+	return r->drop[b] && r->life[b].may;
+}
+
+static void want(Remat *r, u32 b, u32 *n)
+{
+	if (!dropped(r, b) || r->wanted[b])
+		return;
+	r->wanted[b] = true;
+	r->stack[(*n)++] = b;
+}
+
+/* Everything that must be computed again, in whatever order, and so which steps run once more. */
+static void close_over(Remat *r)
+{
+	const RematProblem *p = r->p;
+	u32 n = 0;
+	for (u32 s = r->turn + 1; s < p->nstep; s++)
+		for (u32 i = 0; i < p->step[s].nread; i++)
+			want(r, p->step[s].reads[i], &n);
+	while (n) {
+		const RematLife *l = &r->life[r->stack[--n]];
+		const RematStep *s = l->map != NONE ? &p->map[l->map].step : &p->step[l->made];
+		if (l->map == NONE)
+			r->again[l->made] = true;
+		for (u32 i = 0; i < s->nread; i++)
+			want(r, s->reads[i], &n);
+	}
+}
+
+static void emit(Remat *r, RematKind kind, u32 index)
+{
+	const RematProblem *p = r->p;
+	const RematStep *s = kind == REMAT_MAP ? &p->map[index].step : &p->step[index];
+	u32 at = r->nrun++;
+	r->run[at] = (RematRun){ kind, index };
+	for (u32 i = 0; i < s->nread; i++)
+		r->last[r->have[s->reads[i]]][s->reads[i]] = at;
+	bool second = kind != REMAT_STEP;
+	for (u32 i = 0; i < s->nwrite; i++) {
+		u32 b = s->writes[i];
+		r->first[second][b] = r->first[second][b] == NONE ? at : r->first[second][b];
+		r->last[second][b] = at;
+	}
+	if (second)
+		r->out.seconds += s->seconds;
+	for (u32 i = 0; i < s->nwrite && second; i++)
+		if (dropped(r, s->writes[i])) {
+			r->have[s->writes[i]] = true;
+			r->remade[s->writes[i]] = at;
+		}
+}
+
+/* Has the value computed again, if that is due. As deep as the longest chain of such values. */
+static void need(Remat *r, u32 b)
+{
+	if (!dropped(r, b) || r->have[b])
+		return;
+	const RematLife *l = &r->life[b];
+	bool map = l->map != NONE && !r->again[l->made];
+	const RematStep *s = map ? &r->p->map[l->map].step : &r->p->step[l->made];
+	for (u32 i = 0; i < s->nread; i++)
+		need(r, s->reads[i]);
+	emit(r, map ? REMAT_MAP : REMAT_AGAIN, map ? l->map : l->made);
+}
+
+static const RematStep *step_of(const RematProblem *p, const RematRun *run)
+{
+	return run->kind == REMAT_MAP ? &p->map[run->index].step : &p->step[run->index];
+}
+
+/* The bytes that outputs of a run save by taking over inputs that end there: as memplan.c's take_over. */
+static u64 taken_over(Remat *r, u32 at)
+{
+	const RematProblem *p = r->p;
+	const RematStep *s = step_of(p, &r->run[at]);
+	bool second = r->run[at].kind != REMAT_STEP;
+	u64 bytes = 0;
+	for (u32 i = 0; i < s->npair; i++) {
+		u32 out = s->pair[i].out, in = s->pair[i].in;
+		bool again = r->remade[in] < at;
+		bool before = r->first[again][in] < at || (p->input[in] && !again);
+		if (!p->bytes[out] || p->bytes[out] != p->bytes[in] || r->first[second][out] != at || p->result[in] || !before ||
+		    r->last[again][in] != at || r->taken[2 * in + again])
+			continue;
+		r->taken[2 * in + again] = true;
+		bytes += rounded(p->bytes[out]);
+		while (i + 1 < s->npair && s->pair[i + 1].out == out)
+			i++;
+	}
+	return bytes;
+}
+
+static void count_memory(Remat *r)
+{
+	const RematProblem *p = r->p;
+	memset(r->change, 0, (r->nrun + 2) * sizeof *r->change);
+	memset(r->taken, 0, 2 * (p->nbuffer + 1) * sizeof *r->taken);
+	for (u32 b = 0; b < p->nbuffer; b++) {
+		if (!p->bytes[b])
+			continue;
+		if (p->input[b])
+			r->first[0][b] = 0;
+		if (p->result[b])
+			r->last[0][b] = r->nrun - 1;
+		for (u32 k = 0; k < 2; k++)
+			if (r->first[k][b] != NONE) {
+				r->change[r->first[k][b]] += (i64)rounded(p->bytes[b]);
+				r->change[r->last[k][b] + 1] -= (i64)rounded(p->bytes[b]);
+			}
+	}
+	i64 now = 0;
+	for (u32 i = 0; i < r->nrun; i++) {
+		now += r->change[i];
+		u64 here = (u64)now + rounded(step_of(p, &r->run[i])->workspace) - taken_over(r, i);
+		if (here <= r->out.peak)
+			continue;
+		r->out.peak = here;
+		r->out.peak_run = i;
+	}
+}
+
+const RematOutcome *remat_outcome(Remat *r, const bool *drop)
+{
+	const RematProblem *p = r->p;
+	u32 n = p->nbuffer + 1;
+	memmove(r->drop, drop, n * sizeof *r->drop);
+	memset(r->again, 0, (p->nstep + 1) * sizeof *r->again);
+	memset(r->wanted, 0, n * sizeof *r->wanted);
+	memset(r->have, 0, n * sizeof *r->have);
+	memset(r->remade, 0xff, n * sizeof *r->remade);
+	for (u32 k = 0; k < 2; k++) {
+		memset(r->first[k], 0xff, n * sizeof **r->first);
+		memset(r->last[k], 0, n * sizeof **r->last);
+	}
+	r->nrun = 0;
+	r->out = (RematOutcome){ .run = r->run, .drop = r->drop, .remade = r->remade };
+	close_over(r);
+	for (u32 s = 0; s < p->nstep; s++) {
+		for (u32 i = 0; i < p->step[s].nread && s > r->turn; i++)
+			need(r, p->step[s].reads[i]);
+		emit(r, REMAT_STEP, s);
+	}
+	r->out.nrun = r->nrun;
+	count_memory(r);
+	r->work -= r->nrun;
+	return &r->out;
+}
+
+/* ---- what was found ---- */
+
+static void keep_found(Remat *r, const bool *drop, u64 peak, f64 seconds)
+{
+	for (u32 i = 0; i < r->found.n; i++)
+		if (r->found.v[i].peak <= peak && r->found.v[i].seconds <= seconds)
+			return;
+	u32 n = 0;
+	for (u32 i = 0; i < r->found.n; i++)
+		if (r->found.v[i].peak < peak || r->found.v[i].seconds < seconds)
+			r->found.v[n++] = r->found.v[i];
+	r->found.n = n;
+	VEC_PUSH(r->arena, &r->found, (Found){ COPYN(r->arena, bool, drop, r->p->nbuffer + 1), peak, seconds });
+}
+
+static const RematOutcome *look_at(Remat *r, const bool *drop)
+{
+	const RematOutcome *o = remat_outcome(r, drop);
+	keep_found(r, r->drop, o->peak, o->seconds);
+	return o;
+}
+
+static void on_found(void *cx, const bool *drop)
+{
+	look_at(cx, drop);
+}
+
+/* The cheapest that fits, or NONE. */
+static u32 best_within(const Remat *r, u64 budget)
+{
+	u32 best = NONE;
+	for (u32 i = 0; i < r->found.n; i++)
+		if (r->found.v[i].peak <= budget && (best == NONE || r->found.v[i].seconds < r->found.v[best].seconds))
+			best = i;
+	return best;
+}
+
+static u32 least_peak(const Remat *r)
+{
+	u32 best = 0;
+	for (u32 i = 1; i < r->found.n; i++)
+		if (r->found.v[i].peak < r->found.v[best].peak)
+			best = i;
+	return best;
+}
+
+/* ---- checkpoints ---- */
+
+static int ascending(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* Sets that keep what is alive at every k-th narrow place of the first half. */
+static void try_checkpoints(Remat *r)
+{
+	const RematProblem *p = r->p;
+	u32 n = r->turn + 1, nplace = 0;
+	u64 *width = NEWN(r->arena, u64, n + 2), *sorted;
+	i64 *change = NEWN(r->arena, i64, n + 2), now = 0;
+	u32 *place = NEWN(r->arena, u32, n + 1);
+	for (u32 b = 0; b < p->nbuffer; b++) {
+		const RematLife *l = &r->life[b];
+		if (l->may && l->last1 > l->made) {
+			change[l->made] += (i64)rounded(p->bytes[b]);
+			change[l->last1] -= (i64)rounded(p->bytes[b]);
+		}
+	}
+	for (u32 s = 0; s < n; s++)
+		width[s] = (u64)(now += change[s]);
+	sorted = COPYN(r->arena, u64, width, n);
+	qsort(sorted, n, sizeof *sorted, ascending);
+	u64 narrow = sorted[n / 8] + sorted[n / 8] / 10;
+	for (u32 s = 0; s + 1 < n; s++)
+		if (width[s] <= narrow && (!nplace || place[nplace - 1] + 1 < s))
+			place[nplace++] = s;
+	for (u32 every = 1; every <= nplace && every <= 64; every += 1 + every / 4) {
+		memset(r->trial, 1, (p->nbuffer + 1) * sizeof *r->trial);
+		for (u32 b = 0; b < p->nbuffer; b++) {
+			const RematLife *l = &r->life[b];
+			for (u32 k = every - 1; l->may && k < nplace; k += every)
+				if (l->made <= place[k] && l->last1 > place[k])
+					r->trial[b] = false;
+		}
+		look_at(r, r->trial);
+	}
+}
+
+/* ---- splices ---- */
+
+/* `early` for what is made before the step, `late` for the rest. */
+static const RematOutcome *splice(Remat *r, const bool *early, const bool *late, u32 step)
+{
+	for (u32 b = 0; b < r->p->nbuffer; b++)
+		r->trial[b] = (r->life[b].made != NONE && r->life[b].made < step ? early : late)[b];
+	return look_at(r, r->trial);
+}
+
+/* `low` fits and `high` does not, but is cheaper: looks for the place from which on the cheaper may be taken. */
+static void try_splices(Remat *r, const bool *low, const bool *high, u64 budget, bool low_first)
+{
+	enum { PARTS = 12 };
+	u32 n = r->turn + 1, fits = low_first ? n : 0, fails = low_first ? 0 : n;
+	for (u32 k = 1; k < PARTS && r->work > 0; k++) {
+		u32 at = low_first ? n - n * k / PARTS : n * k / PARTS;
+		if (splice(r, low_first ? low : high, low_first ? high : low, at)->peak > budget) {
+			fails = at;
+			break;
+		}
+		fits = at;
+	}
+	while (r->work > 0 && (fits > fails ? fits - fails : fails - fits) > 1) {
+		u32 at = (fits + fails) / 2;
+		bool ok = splice(r, low_first ? low : high, low_first ? high : low, at)->peak <= budget;
+		*(ok ? &fits : &fails) = at;
+	}
+}
+
+static int cheaper(const void *a, const void *b)
+{
+	f64 x = ((const Found *)a)->seconds, y = ((const Found *)b)->seconds;
+	return x < y ? -1 : x > y;
+}
+
+static void splice_all(Remat *r, u64 budget)
+{
+	/* of those that fit, the cheapest few; of the others, those that need least more */
+	qsort(r->found.v, r->found.n, sizeof *r->found.v, cheaper);
+	enum { FEW = 4 };
+	Found low[FEW], high[FEW];
+	u32 nlow = 0, nhigh = 0;
+	for (u32 i = 0; i < r->found.n && nlow < FEW; i++)
+		if (r->found.v[i].peak <= budget)
+			low[nlow++] = r->found.v[i];
+	for (u32 i = r->found.n; i-- > 0 && nhigh < FEW;)
+		if (r->found.v[i].peak > budget && (!nlow || r->found.v[i].seconds < low[0].seconds))
+			high[nhigh++] = r->found.v[i];
+	for (u32 i = 0; i < nlow; i++)
+		for (u32 k = 0; k < nhigh; k++)
+			for (u32 order = 0; order < 2; order++)
+				try_splices(r, low[i].drop, high[k].drop, budget, order);
+}
+
+/* ---- one value at a time ---- */
+
+typedef struct Flip {
+	u32 buffer;
+	f64 gain;
+} Flip;
+
+static int most_gain(const void *a, const void *b)
+{
+	const Flip *x = a, *y = b;
+	if (x->gain != y->gain)
+		return x->gain > y->gain ? -1 : 1;
+	return x->buffer < y->buffer ? -1 : x->buffer > y->buffer;
+}
+
+/* Keeps more of what is let go while it fits, the dearest by the byte first. */
+static void try_flips(Remat *r, u64 budget)
+{
+	const RematProblem *p = r->p;
+	u32 at = best_within(r, budget), n = 0;
+	if (at == NONE)
+		return;
+	bool *now = COPYN(r->arena, bool, r->found.v[at].drop, p->nbuffer + 1);
+	f64 seconds = r->found.v[at].seconds;
+	u64 peak = r->found.v[at].peak;
+	Flip *flip = NEWN(r->arena, Flip, p->nbuffer + 1);
+	for (u32 b = 0; b < p->nbuffer; b++) {
+		const RematLife *l = &r->life[b];
+		if (!l->may || !now[b])
+			continue;
+		f64 cost = l->map != NONE ? p->map[l->map].step.seconds : p->step[l->made].seconds;
+		flip[n++] = (Flip){ b, cost / (f64)p->bytes[b] };
+	}
+	qsort(flip, n, sizeof *flip, most_gain);
+	for (u32 i = 0; i < n && r->work > 0; i++) {
+		now[flip[i].buffer] = false;
+		const RematOutcome *o = look_at(r, now);
+		bool better = o->peak <= budget && (o->seconds < seconds || (o->seconds <= seconds && o->peak <= peak));
+		now[flip[i].buffer] = !better;
+		if (better) {
+			seconds = o->seconds;
+			peak = o->peak;
+		}
+	}
+}
+
+/* Lowers the peak: what is alive at it is let go, or kept, whichever helps. */
+static void lower_peak(Remat *r)
+{
+	const RematProblem *p = r->p;
+	bool *now = COPYN(r->arena, bool, r->found.v[least_peak(r)].drop, p->nbuffer + 1);
+	u64 peak = r->found.v[least_peak(r)].peak;
+	for (bool better = true; better && r->work > 0;) {
+		better = false;
+		for (u32 b = 0; b < p->nbuffer && r->work > 0; b++) {
+			if (!r->life[b].may)
+				continue;
+			now[b] = !now[b];
+			const RematOutcome *o = look_at(r, now);
+			if (o->peak >= peak) {
+				now[b] = !now[b];
+				continue;
+			}
+			peak = o->peak;
+			better = true;
+		}
+	}
+}
+
+/* ---- the search ---- */
+
+Remat *remat_new(Arena *arena, const RematProblem *p)
+{
+	Remat *r = NEW(arena, Remat);
+	u32 n = p->nbuffer + 1;
+	*r = (Remat){ .arena = arena, .p = p, .life = NEWN(arena, RematLife, n) };
+	r->run = NEWN(arena, RematRun, 2 * p->nstep + p->nmap + 1);
+	r->change = NEWN(arena, i64, 2 * p->nstep + p->nmap + 3);
+	r->drop = NEWN(arena, bool, n);
+	r->again = NEWN(arena, bool, p->nstep + 1);
+	r->wanted = NEWN(arena, bool, n);
+	r->have = NEWN(arena, bool, n);
+	r->taken = NEWN(arena, bool, 2 * n);
+	r->stack = NEWN(arena, u32, n);
+	r->remade = NEWN(arena, u32, n);
+	r->trial = NEWN(arena, bool, n);
+	for (u32 k = 0; k < 2; k++) {
+		r->first[k] = NEWN(arena, u32, n);
+		r->last[k] = NEWN(arena, u32, n);
+	}
+	find_ends(r);
+	find_turn(r);
+	split_lives(r);
+	r->bound = remat_bound_new(arena, r);
+	look_at(r, r->trial); /* nothing is let go */
+	try_checkpoints(r);
+	return r;
+}
+
+RematAnswer remat_known(const Remat *r, u64 budget)
+{
+	u32 at = best_within(r, budget);
+	const Found *f = &r->found.v[at != NONE ? at : least_peak(r)];
+	return (RematAnswer){ f->drop, f->peak, f->seconds, remat_bound_at(r->bound, budget), at != NONE };
+}
+
+RematAnswer remat_solve(Remat *r, u64 budget)
+{
+	u32 at = best_within(r, budget);
+	r->work = WORK;
+	if (at == NONE || r->found.v[at].seconds > 0) {
+		remat_bound_raise(r->bound, budget, on_found, r);
+		if (best_within(r, budget) == NONE)
+			lower_peak(r);
+		splice_all(r, budget);
+		try_flips(r, budget);
+	}
+	return remat_known(r, budget);
+}
+
+void remat_extremes(Remat *r, u64 *most, u64 *least, u32 *least_step)
+{
+	memset(r->trial, 0, (r->p->nbuffer + 1) * sizeof *r->trial);
+	*most = look_at(r, r->trial)->peak;
+	remat_solve(r, 0);
+	const RematOutcome *o = remat_outcome(r, r->found.v[least_peak(r)].drop);
+	*least = o->peak;
+	/* of what runs again, the step that it was */
+	const RematRun *run = &o->run[o->peak_run];
+	*least_step = run->kind == REMAT_MAP ? r->p->map[run->index].host : run->index;
+}
