@@ -267,6 +267,29 @@ void recipe_shard(Elaborator *e, const Decl *d)
 		diag_warning(e->diag, W0005, d->loc, "the rules are checked, and nothing acts on them yet: a step runs on one device");
 }
 
+/* What a published config.json says besides the values that say `from`: model_type = "gpt2", ... */
+void recipe_published(Elaborator *e, const Decl *d)
+{
+	frame_push(e, d, "", (Loc){ 0 });
+	for (u32 i = 0; i < d->body.n; i++) {
+		const Stmt *s = d->body.v[i];
+		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME || s->assign.pattern.n) {
+			fail(e, E0514, s->loc, "a published block has entries of a config.json: model_type = \"gpt2\"");
+			continue;
+		}
+		Datum *v = expression(e, s->assign.value);
+		if (v->kind != DATUM_NUMBER && v->kind != DATUM_BOOL && v->kind != DATUM_TEXT && v->kind != DATUM_LIST && v->kind != DATUM_NONE) {
+			if (v->kind != DATUM_ERROR)
+				fail(e, E0514, s->assign.value->loc, "a config.json has numbers, texts, truth values, lists and none, and this is %s",
+				     datum_show(e, v));
+			continue;
+		}
+		ConfigValue value = { .key = s->assign.target.v[0]->name, .text = intern_z(e->names, datum_source(e, v)), .loc = s->loc };
+		VEC_PUSH(e->arena, &e->model->published, value);
+	}
+	frame_pop(e);
+}
+
 void recipe_export(Elaborator *e, const Decl *d)
 {
 	diag_warning(e->diag, W0005, d->loc, "an export block is read, and nothing acts on it yet");

@@ -269,7 +269,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 		void (*read)(Elaborator *e, const Decl *d);
 	} recipes[] = { { "train", recipe_train },   { "eval", recipe_eval },   { "sample", recipe_sample },
 			{ "weights", recipe_weights }, { "data", recipe_data }, { "shard", recipe_shard },
-			{ "generate", recipe_generate }, { "export", recipe_export }, { "machine", recipe_machine } };
+			{ "generate", recipe_generate }, { "export", recipe_export }, { "published", recipe_published }, { "machine", recipe_machine } };
 	enum { BUILDS = 3 }; /* the first ones speak of the model: one whose model has errors waits */
 	for (u32 i = 0; i < e->file.v[0]->ndecl; i++)
 		e->own_eval |= e->file.v[0]->decl[i]->kind == DECL_RECIPE && !strcmp(e->file.v[0]->decl[i]->word.text, "eval") &&
@@ -288,7 +288,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 						recipes[k].read(e, d);
 				}
 			if (!known) {
-				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export", "machine" };
+				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export", "published", "machine" };
 				const char *near = nearest(d->word.text, all, COUNT(all));
 				fail(e, E0511, d->word.loc, "there is no block '%s'%s", d->word.text, did_you_mean(e, near));
 			}

@@ -52,6 +52,7 @@ typedef struct ConfigValue {
 typedef struct Model {
 	Program *program;
 	VEC(ConfigValue) config;
+	VEC(ConfigValue) published; /* what a published config.json says besides; `path` is NULL */
 	const char *name;              /* of the model, "" if the file has none */
 	VEC(WeightsLine) weight;
 	VEC(const char *) added;       /* parameters that wrappers of an adapt block brought: files of the model lack them */

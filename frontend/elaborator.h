@@ -322,6 +322,7 @@ void recipe_machine(Elaborator *e, const Decl *d);
 /* ---- sample.c ---- */
 void recipe_sample(Elaborator *e, const Decl *d);
 void recipe_generate(Elaborator *e, const Decl *d);
+void recipe_published(Elaborator *e, const Decl *d);
 /* A value of an entry before this one, as an input of this one; NULL where there is none of that name. */
 Datum *carried_value(Elaborator *e, const char *name);
 

@@ -279,11 +279,15 @@ static bool is_added(const Model *m, const char *name)
 
 Status lm_weights(Lm *lm, const LmRun *run, const char *path)
 {
+	return lm_weights_into(lm, buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS), path);
+}
+
+Status lm_weights_into(Lm *lm, BufferViews p, const char *path)
+{
 	u32 n = lm->model->weight.n;
 	WeightRule *rule = NEWN(&lm->arena, WeightRule, n + 1);
 	for (u32 i = 0; i < n; i++)
 		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
-	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS);
 	for (u32 i = 0; i < p.n; i++)
 		p.v[i].optional = is_added(lm->model, p.v[i].name);
 	return weights_load(&lm->arena, path, rule, n, p.v, p.n, &lm->source.diag);

@@ -7,6 +7,7 @@
 #include "runtime/executor.h"
 #include "runtime/metrics.h"
 #include "runtime/data/dataset.h"
+#include "runtime/views.h"
 #include "tools/driver.h"
 #include "tools/run_folder.h"
 
@@ -96,6 +97,8 @@ bool lm_saves_trained(const Lm *lm);
 /* Parameters from a checkpoint or published file, by the source's weights block. What an adapt block adds keeps its first
  * values where the file has none of it. */
 PL_MUST_USE Status lm_weights(Lm *lm, const LmRun *run, const char *path);
+/* The same, into these. */
+PL_MUST_USE Status lm_weights_into(Lm *lm, BufferViews parameters, const char *path);
 /* Where lm_parameters begins: what --weights gave, or the run, or the file that the run's frozen parameters came from. */
 PL_MUST_USE Status lm_parameters_from(const Lm *lm, const char *given, const char **from);
 /* All parameters, frozen ones and trained ones, of a source or a run. */
