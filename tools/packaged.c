@@ -148,7 +148,7 @@ static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
 	if (entry)
 		return FAIL(STATUS_INPUT, "it has no entry %s; `plinth compile` says what goes into a package", entry);
 	*rank = 2;
-	if (how->sizes && strcmp(how->sizes, v->sizes) != 0)
+	if (how->sizes && *how->sizes && strcmp(how->sizes, v->sizes) != 0)
 		return FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s", v->sizes, how->sizes);
 	*rank = 3;
 	if (!strcmp(device, "cuda"))
@@ -167,9 +167,8 @@ static Status choose(const Lm *lm, const LmCompile *how, PackageVariant **out)
 	PackageFile *f = lm->file;
 	Status why = OK;
 	u32 nearest = 0;
-	const char *precision = how->precision ? how->precision : "f32";
-	if (*f->precision && strcmp(precision, f->precision) != 0)
-		return FAIL(STATUS_INPUT, "%s has code for %s, not for %s", lm->operand.source, f->precision, precision);
+	if (how->precision && strcmp(how->precision, f->precision) != 0)
+		return FAIL(STATUS_INPUT, "%s has code for %s, not for %s", lm->operand.source, f->precision, how->precision);
 	for (u32 i = f->nvariant; i-- > 0;) {
 		u32 rank;
 		Status s = refuse(&f->variant[i], how, &rank);

@@ -42,8 +42,8 @@ static const Command command = {
 	.most = 1,
 	.about = "With -o FILE.plx, compiles a model ahead of time: the training step, or where the\n"
 		 "source has no train block (or with --forward) the model alone, for the processors\n"
-		 "and GPUs named, of which the best that is there runs. `plinth train`, `bench` and\n"
-		 "`eval` take the package in place of the source, and need neither LLVM nor NVRTC.\n\n"
+		 "and GPUs named, of which the best that is there runs. `plinth train`, `run`,\n"
+		 "`bench` and `eval` take the package in place of the source, and need neither LLVM nor NVRTC.\n\n"
 		 "With -o FOLDER, writes the code of its kernels, for GPUs that need not be here: in\n"
 		 "FOLDER/ARCH/ a file of CUDA C, of PTX and of machine code (cubin) for each unit,\n"
 		 "and FOLDER/ARCH/index.json, which lists kernels with layer, source line, launch\n"
