@@ -4,16 +4,19 @@
 #include "support/cpu_features.h"
 #include "support/io.h"
 #include "tools/export.h"
+#include "tools/export_shrink.h"
 #include "tools/verbs.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static SourceOptions source;
-static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device = "cpu", *arch;
+static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device = "cpu", *arch, *store = "f32", *data;
 static TextList entry, kernel, module;
-static i64 threads, capacity;
+static i64 threads, capacity, group = 32, batches;
+static Shrink shrink;
 static bool embed;
 
 static const Option options[] = {
@@ -26,6 +29,10 @@ static const Option options[] = {
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
 	{ "capacity", 0, OPTION_INT, &capacity, "N",
 	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
+	{ "store", 0, OPTION_TEXT, &store, "TYPE", "how matrices are stored: f32, bf16, f16, int8, int4; what that costs is measured" },
+	{ "group", 0, OPTION_INT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
+	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "with --store: token shards to measure on; a run's folder has its own" },
+	{ "batches", 0, OPTION_INT, &batches, "N", "of them at most; all by default" },
 	{ "module", 0, OPTION_LIST, &module, "PATH", "a module alone, by its path (h.0.attn), may be repeated" },
 	{ "kernel", 0, OPTION_LIST, &kernel, "NAME", "a kernel alone, by its name or a pattern (h.0.**), may be repeated" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
@@ -51,6 +58,7 @@ static const Command command = {
 		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
 		   "  plinth export models/gpt2.plinth -w gpt2.safetensors --sizes B=1,T=64 --module h.0.attn -o out\n"
 		   "  plinth export models/gpt2.plinth --sizes B=1,T=64 --kernel h.0.mlp.c_fc.dot -o out\n"
+		   "  plinth export runs/bible --store int4 --data book -o out\n"
 		   "  plinth export runs/bible --device cuda --arch sm_80,sm_90a -o out\n"
 		   "  plinth export runs/bible --target aarch64-linux-gnu --cpu generic,neoverse-n1 -o out\n"
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
@@ -148,7 +156,7 @@ static Status load(Lm *lm, Export *x, NamedBuffer **out, u32 *n)
 }
 
 /* Writes those that the library reads. */
-static Status put_weights(Lm *lm, Export *x)
+static Status put_weights(Lm *lm, Export *x, const Program *shrunk)
 {
 	const Package *p = x->variant[0].package;
 	NamedBuffer *all = NULL, *b = NEWN(x->arena, NamedBuffer, p->nbuffer + 1);
@@ -161,10 +169,21 @@ static Status put_weights(Lm *lm, Export *x)
 	if (!reads)
 		return OK;
 	TRY(load(lm, x, &all, &nall));
-	for (u32 i = 0; i < p->nbuffer; i++)
-		for (u32 k = 0; k < nall; k++)
-			if (p->buffer[i].kind != PACKAGE_CACHE && !strcmp(all[k].name, p->buffer[i].tensor.name))
-				b[n++] = all[k];
+	f64 error[2] = { 0 };
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageTensor *t = &p->buffer[i].tensor;
+		if (p->buffer[i].kind == PACKAGE_CACHE)
+			continue;
+		b[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank, .dim = t->dim };
+		if (!shrink_values(x->arena, &shrink, all, nall, &b[n++], error))
+			return FAIL(STATUS_INPUT, "no weights file has %s, which the model reads", t->name);
+	}
+	if (shrink.kind && error[1] > 0)
+		printf("stored as   %s; weights are off by %.3g%% (root of mean squares)\n", store, 100 * sqrt(error[0] / error[1]));
+	if (shrink.kind && (data || lm->operand.data || lm->operand.run))
+		TRY(shrink_measure(lm, &shrink, shrunk, all, nall, x->precision, data, (u64)batches));
+	else if (shrink.kind)
+		printf("perplexity  not measured: --data PREFIX names text\n");
 	for (u32 i = 0; i < p->nbuffer; i++)
 		if (p->buffer[i].kind != PACKAGE_CACHE && p->buffer[i].kind != PACKAGE_PARAMETER)
 			return FAIL(STATUS_INPUT, "the model reads %s, which is no parameter: no weights file has it", p->buffer[i].tensor.name);
@@ -212,6 +231,10 @@ static Status run(Lm *lm)
 			    .precision = x.precision, .device = device, .threads = (u32)threads };
 	if (!sizes)
 		TRY(lm_sizes(lm, 0, 0, &o.sizes));
+	TRY(shrink_parse(store, group, &shrink));
+	const Program *shrunk = NULL;
+	if (shrink.kind)
+		x.program = shrunk = shrink_program(x.arena, x.program, &shrink);
 	const char *named[16];
 	if (module.n > (int)COUNT(named))
 		return FAIL(STATUS_INPUT, "--module: at most %zu", COUNT(named));
@@ -236,7 +259,7 @@ static Status run(Lm *lm)
 	/* what it reads is known from the plan; a kernel alone is given its parameters */
 	x.variant[0].package = package_link(x.arena, x.variant[0].compiled.plan, NULL, x.variant[0].compiled.flops, STR(""));
 	if (!x.nkernel)
-		TRY(put_weights(lm, &x));
+		TRY(put_weights(lm, &x, shrunk));
 	TRY(export_build(&x, &o));
 	TRY(export_header(&x));
 	TRY(export_example(&x));
@@ -260,6 +283,8 @@ int verb_export(int argc, char **argv)
 		return verb_misused("export", "where to? -o FOLDER");
 	if ((module.n > 0) + (kernel.n > 0) + (entry.n > 0) + (capacity > 0) > 1)
 		return verb_misused("export", "--module, --kernel, --entry and --capacity exclude each other");
+	if (batches < 0)
+		return verb_misused("export", "--batches is at least 1");
 	if (threads < 0 || capacity < 0)
 		return verb_misused("export", "--threads and --capacity are at least 1");
 	Lm lm;

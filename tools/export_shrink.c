@@ -1,0 +1,310 @@
+/* tools/export_shrink.c: see export_shrink.h.
+ *
+ * bf16 and f16: each weight rounded. int8: groups of weights along the last axis share a factor, the largest of them is
+ * 127 of it. int4: two weights a byte, the earlier in the lower half, 0 to 15 for -8 to 7 times the factor, which is the
+ * largest weight by -8, as the format Q4_0 of ggml has it. Factors are f16, and are rounded before the weights are.
+ * Only matrices are stored so: vectors (biases, gains) are few.
+ *
+ * In the program a read of the parameter becomes the arithmetic that gives its values back; fusion puts it where the
+ * parameter was read, so that products unpack weights as they pack them. */
+#include "tools/export_shrink.h"
+#include "passes/rewrite.h"
+#include "runtime/evaluate.h"
+#include "runtime/views.h"
+#include "support/half.h"
+
+#include <math.h>
+#include <string.h>
+
+Status shrink_parse(const char *text, i64 group, Shrink *out)
+{
+	static const char *const name[] = { "f32", "bf16", "f16", "int8", "int4" };
+	*out = (Shrink){ SHRINK_NONE, (u32)group };
+	if (group < 2 || group > 1024 || group % 2)
+		return FAIL(STATUS_INPUT, "--group %lld: an even number from 2 to 1024", (long long)group);
+	for (u32 i = 0; i < COUNT(name); i++)
+		if (!strcmp(text, name[i])) {
+			out->kind = (ShrinkKind)i;
+			return OK;
+		}
+	return FAIL(STATUS_INPUT, "--store %s: f32, bf16, f16, int8 or int4", text);
+}
+
+/* ---- the program ---- */
+
+static bool whole(const Shrink *how)
+{
+	return how->kind == SHRINK_INT8 || how->kind == SHRINK_INT4;
+}
+
+/* The size of a group that divides the last axis: the one that was asked for, or halves of it; 0: none does. */
+static i64 group_of(const Shrink *how, i64 last)
+{
+	i64 g = how->group;
+	while (g >= 8 && last % g)
+		g = g % 4 ? 0 : g / 2;
+	return g >= 8 ? g : 0;
+}
+
+static bool shrinks(const Shrink *how, const Buffer *b)
+{
+	const Type *t = b->type;
+	return b->kind == BUFFER_PARAMETER && t->dtype == DT_f32 && t->rank >= 2 &&
+	       (!whole(how) || group_of(how, type_extent(t, t->rank - 1)));
+}
+
+static const char *factor_name(Ir *ir, const char *name)
+{
+	return intern_printf(&ir->names, "%s.factor", name);
+}
+
+/* The shape with the last axis divided by `by`. */
+static const Type *divided(Ir *ir, const Type *t, DType dtype, i64 by)
+{
+	Dim dim[MAX_RANK];
+	memcpy(dim, t->dim, t->rank * sizeof *dim);
+	dim[t->rank - 1] = dim_number(ir, type_extent(t, t->rank - 1) / by);
+	return type_make(ir, dtype, t->rank, dim);
+}
+
+static void add_buffers(Program *to, const Shrink *how, const Buffer *from)
+{
+	static const DType stored[] = { [SHRINK_BF16] = DT_bf16, [SHRINK_F16] = DT_f16, [SHRINK_INT8] = DT_i8, [SHRINK_INT4] = DT_u8 };
+	Buffer b = *from, factor = *from;
+	Ir *ir = to->ir;
+	b.of = factor.of = NONE; /* indices of the program that it comes from */
+	b.axis = COPYN(to->arena, Axis, from->axis, from->type->rank);
+	if (!shrinks(how, from)) {
+		program_buffer(to, b);
+		return;
+	}
+	b.type = divided(ir, from->type, stored[how->kind], how->kind == SHRINK_INT4 ? 2 : 1);
+	if (how->kind == SHRINK_INT4)
+		((Axis *)(uintptr_t)b.axis)[from->type->rank - 1] = (Axis){ 0 };
+	program_buffer(to, b);
+	if (!whole(how))
+		return;
+	factor.name = factor_name(ir, from->name);
+	factor.type = divided(ir, from->type, DT_f16, group_of(how, type_extent(from->type, from->type->rank - 1)));
+	factor.axis = COPYN(to->arena, Axis, from->axis, from->type->rank);
+	((Axis *)(uintptr_t)factor.axis)[from->type->rank - 1] = (Axis){ 0 };
+	program_buffer(to, factor);
+}
+
+typedef struct Cx {
+	const Shrink *how;
+	const Program *in;
+} Cx;
+
+static Val read(Builder *b, const char *name, const Type *t)
+{
+	return BS(b, read, .buffer = name, .dtype = t->dtype, .shape = dims_of_type(b, t));
+}
+
+/* [..., D / g, g] of [..., D] */
+static dims grouped(Builder *b, const Type *t, i64 g)
+{
+	Dim dim[MAX_RANK + 1];
+	memcpy(dim, t->dim, t->rank * sizeof *dim);
+	dim[t->rank - 1] = dim_number(b->g->ir, type_extent(t, t->rank - 1) / g);
+	dim[t->rank] = dim_number(b->g->ir, g);
+	return dims_of(b, dim, t->rank + 1);
+}
+
+/* Two of each byte, in the order in which they lie: [..., D / 2, 2], as f32. */
+static Val halves(Builder *b, Val bytes, const Type *t)
+{
+	dims shape = grouped(b, t, 2);
+	Val x = make_cast(b, bytes, DT_f32);
+	Val high = B(b, floor, B(b, mul, x, make_full_like(b, x, 0.0625)));
+	Val low = B(b, sub, x, B(b, mul, high, make_full_like(b, high, 16)));
+	Dim wide[MAX_RANK + 1];
+	memcpy(wide, shape.v, shape.n * sizeof *wide);
+	wide[shape.n - 1] = dim_number(b->g->ir, 1);
+	dims single = dims_of(b, wide, shape.n);
+	Val one = make_broadcast(b, BA(b, reshape, (high), .shape = single), shape);
+	Val other = make_broadcast(b, BA(b, reshape, (low), .shape = single), shape);
+	Val place = BS(b, iota, .axis = (i64)shape.n - 1, .dtype = DT_i32, .shape = shape);
+	return B(b, where, B(b, eq, place, make_full_like(b, place, 0)), other, one);
+}
+
+static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
+{
+	const Cx *cx = rw->data;
+	(void)in;
+	if (n->op != OP_read)
+		return false;
+	const Buffer *from = &cx->in->buffer.v[program_find_buffer(cx->in, ATTR(n, read)->buffer)];
+	if (!shrinks(cx->how, from))
+		return false;
+	Builder *b = &rw->b;
+	Ir *ir = b->g->ir;
+	const Type *t = from->type;
+	if (!whole(cx->how)) {
+		DType d = cx->how->kind == SHRINK_BF16 ? DT_bf16 : DT_f16;
+		out[0] = make_cast(b, read(b, from->name, type_with_dtype(ir, t, d)), DT_f32);
+		return true;
+	}
+	i64 g = group_of(cx->how, type_extent(t, t->rank - 1));
+	dims groups = grouped(b, t, g);
+	bool four = cx->how->kind == SHRINK_INT4;
+	Val q = read(b, from->name, divided(ir, t, four ? DT_u8 : DT_i8, four ? 2 : 1));
+	Val f = make_cast(b, read(b, factor_name(ir, from->name), divided(ir, t, DT_f16, g)), DT_f32);
+	Dim one[MAX_RANK + 1];
+	memcpy(one, groups.v, groups.n * sizeof *one);
+	one[groups.n - 1] = dim_number(ir, 1);
+	f = make_broadcast(b, BA(b, reshape, (f), .shape = dims_of(b, one, groups.n)), groups);
+	q = four ? halves(b, q, t) : make_cast(b, q, DT_f32);
+	q = BA(b, reshape, (q), .shape = groups);
+	if (four)
+		q = B(b, sub, q, make_full_like(b, q, 8));
+	out[0] = BA(b, reshape, (B(b, mul, q, f)), .shape = dims_of_type(b, t));
+	return true;
+}
+
+const Program *shrink_program(Arena *arena, const Program *in, const Shrink *how)
+{
+	Arena tmp = ARENA("shrink");
+	Program *to = program_new(arena, in->ir, in->name);
+	to->facts = in->facts;
+	for (u32 i = 0; i < in->buffer.n; i++)
+		add_buffers(to, how, &in->buffer.v[i]);
+	Cx cx = { how, in };
+	for (u32 i = 0; i < in->entry.n; i++) {
+		const char *name = in->entry.v[i]->name;
+		if (!strcmp(name, "forward") || !strcmp(name, "eval"))
+			VEC_PUSH(arena, &to->entry, rewrite_graph(arena, &tmp, in->entry.v[i], visit, &cx, false));
+	}
+	arena_free(&tmp);
+	return to;
+}
+
+/* ---- the values ---- */
+
+static void add_error(f64 error[2], f32 was, f32 is)
+{
+	error[0] += ((f64)was - (f64)is) * ((f64)was - (f64)is);
+	error[1] += (f64)was * (f64)was;
+}
+
+/* The factor of a group, as f16. */
+static u16 factor_of(const Shrink *how, const f32 *w, i64 n)
+{
+	f32 largest = 0;
+	for (i64 i = 0; i < n; i++)
+		if (fabsf(w[i]) > fabsf(largest))
+			largest = w[i];
+	f32 f = how->kind == SHRINK_INT8 ? fabsf(largest) / 127 : largest / -8;
+	return f16_from_f32(f);
+}
+
+static f32 whole_of(const Shrink *how, f32 w, f32 factor)
+{
+	f32 least = how->kind == SHRINK_INT8 ? -127 : -8, most = how->kind == SHRINK_INT8 ? 127 : 7;
+	f32 q = factor != 0 ? rintf(w / factor) : 0;
+	return q < least ? least : q > most ? most : q;
+}
+
+static void narrow(const Shrink *how, const f32 *w, u64 n, u16 *to, f64 error[2])
+{
+	for (u64 i = 0; i < n; i++) {
+		to[i] = how->kind == SHRINK_BF16 ? bf16_from_f32(w[i]) : f16_from_f32(w[i]);
+		add_error(error, w[i], how->kind == SHRINK_BF16 ? f32_from_bf16(to[i]) : f32_from_f16(to[i]));
+	}
+}
+
+bool shrink_values(Arena *arena, const Shrink *how, const NamedBuffer *have, u32 n, NamedBuffer *want, f64 error[2])
+{
+	Str name = str_of(want->name);
+	bool factor = str_ends(name, STR(".factor"));
+	const NamedBuffer *from = NULL, *of = NULL; /* of this name; that the factors are of */
+	for (u32 i = 0; i < n; i++) {
+		if (!strcmp(have[i].name, want->name))
+			from = &have[i];
+		if (factor && str_equal(str_of(have[i].name), (Str){ name.s, name.n - strlen(".factor") }))
+			of = &have[i];
+	}
+	from = from ? from : of;
+	if (!from)
+		return false;
+	if (from->dtype == want->dtype && from != of) {
+		want->data = from->data;
+		return true;
+	}
+	const f32 *w = from->data;
+	u64 count = safe_buffer_bytes(from) / sizeof *w;
+	want->data = arena_push(arena, 1, safe_buffer_bytes(want), 64);
+	if (!whole(how)) {
+		narrow(how, w, count, want->data, error);
+		return true;
+	}
+	i64 g = group_of(how, from->dim[from->rank - 1]);
+	for (u64 at = 0; at < count; at += (u64)g) {
+		u16 half = factor_of(how, w + at, g);
+		f32 f = f32_from_f16(half);
+		if (from == of) {
+			((u16 *)want->data)[at / (u64)g] = half;
+			continue;
+		}
+		for (u64 i = at; i < at + (u64)g; i++) {
+			f32 q = whole_of(how, w[i], f);
+			add_error(error, w[i], q * f);
+			if (how->kind == SHRINK_INT8)
+				((i8 *)want->data)[i] = (i8)q;
+			else
+				((u8 *)want->data)[i / 2] |= (u8)((u32)(q + 8) << 4 * (i & 1));
+		}
+	}
+	return true;
+}
+
+/* ---- what it costs ---- */
+
+static Status loss_of(Lm *lm, const Program *p, const Shrink *how, const NamedBuffer *values, u32 n, const DriverOptions *o,
+		      const Dataset *d, u64 batches, Evaluation *out)
+{
+	Compiled c;
+	Executor *x = NULL;
+	f64 error[2] = { 0 };
+	TRY(driver_compile(&lm->source.arena, p, o, &c));
+	if (!c.package)
+		return FAIL(STATUS_INPUT, "%s cannot be compiled", lm->operand.source);
+	Status s = executor_create(c.package, &(DeviceOptions){ 0 }, &x);
+	for (u32 i = 0; i < c.package->nbuffer && !s; i++) {
+		const PackageTensor *t = &c.package->buffer[i].tensor;
+		NamedBuffer want = { .name = t->name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank, .dim = t->dim };
+		if (shrink_values(&lm->source.arena, how, values, n, &want, error))
+			s = executor_write(x, t, want.data);
+	}
+	if (!s)
+		s = evaluate(x, "eval", d, batches, out);
+	if (x)
+		executor_destroy(x);
+	driver_close(&c);
+	return s;
+}
+
+Status shrink_measure(Lm *lm, const Shrink *how, const Program *after, const NamedBuffer *values, u32 n, const char *precision,
+		      const char *data, u64 batches)
+{
+	static const char *const entry[] = { "eval" };
+	static const Shrink none = { SHRINK_NONE, 0 };
+	DriverOptions o = { .entry = entry, .nentry = 1, .precision = precision, .device = "cpu" };
+	Dataset d = { 0 };
+	Evaluation was, is;
+	TRY(lm_held_out(lm, data, &d));
+	Status s = lm_check_vocabulary(lm, d.vocabulary, "the data's tokenizer");
+	if (!s)
+		s = lm_sizes(lm, 0, 0, &o.sizes);
+	if (!s)
+		s = loss_of(lm, lm->model->program, &none, values, n, &o, &d, batches, &was);
+	if (!s)
+		s = loss_of(lm, after, how, values, n, &o, &d, batches, &is);
+	if (!s && d.kind->text)
+		printf("perplexity  %.4f before, %.4f after (%+.2f%%), of %.0f tokens%s\n", exp(was.loss), exp(is.loss),
+		       100 * (exp(is.loss - was.loss) - 1), is.targets, is.whole ? "" : ", not the whole set");
+	else if (!s)
+		printf("loss        %.5f before, %.5f after, over %.0f%s\n", was.loss, is.loss, is.targets, is.whole ? "" : ", not the whole set");
+	dataset_close(&d);
+	return s;
+}
