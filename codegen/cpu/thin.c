@@ -13,8 +13,10 @@
 typedef LLVMValueRef V;
 
 enum {
-	SUMS = 8,         /* vectors of sums at once; elements of x at once, where rows of the matrix are added */
-	LONGEST = 1 << 16 /* k: all of x must fit the scratch */
+	SUMS = 8,          /* vectors of sums at once; elements of x at once, where rows of the matrix are added */
+	LONGEST = 1 << 16, /* k: all of x must fit the scratch */
+	TASK = 1 << 16,    /* elements of the matrix that make a task: some 20 microseconds */
+	AHEAD = 2048,      /* bytes from what is read to what is asked for, where rows are read one after the other */
 };
 
 typedef struct Thin {
@@ -25,7 +27,9 @@ typedef struct Thin {
 	Tile t;          /* of a panel of results */
 	Count N, K, B;
 	Count padded;    /* K, to whole vectors */
-	Count chunk, chunks; /* columns of a task; tasks of a batch item */
+	Count chunk, chunks; /* columns of a task; tasks of a batch item, or of several if they are small */
+	Count items, blocks; /* batch items of a task, and how many such blocks */
+	const Access *read;  /* of the matrix, where it is a plain load, or NULL */
 	Product p;       /* for its results */
 	V x, sums;       /* in scratch */
 	V n0, n1;
@@ -39,12 +43,21 @@ static bool contiguous_along_k(const Kernel *k)
 	return along;
 }
 
+/* What a value is read by, without arithmetic, conditions and indices of data; or NULL. */
+static const Access *plain_load(const Kernel *k, KVal v)
+{
+	const KInst *in = &k->inst.v[v.i];
+	while (in->op == K_cast)
+		in = &k->inst.v[in->in[0].i];
+	return in->op == K_load && !in->in[0].i && !in->access->ndynamic ? in->access : NULL;
+}
+
 bool dot_is_thin(const Kernel *k)
 {
 	Range m = range_of(k, DIM_M), n = range_of(k, DIM_N), kr = range_of(k, DIM_K);
 	i64 rows = range_count(k, m), sum = range_count(k, kr);
 	return rows >= 1 && rows <= THIN_ROWS && k->compute != DT_f64 && kr.last - kr.first == 1 && n.first < n.last &&
-	       sum <= LONGEST && sum * range_count(k, n) >= 1024;
+	       sum <= LONGEST;
 }
 
 static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
@@ -58,8 +71,13 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.K = count_extent(b, k, x.kr.first, x.kr.last);
 	x.padded = count_round(m, x.K, 16);
 	Count pieces = count_of(m, (x.along_k ? 4 : 2) * (i64)machine->cores);
-	x.chunk = count_round(m, count_max(m, count_div_up(m, x.N, pieces), count_of(m, x.along_k ? 1 : 64)), tile_width(x.t));
+	Count one = count_of(m, 1), K = count_max(m, x.K, one);
+	Count least = count_max(m, count_div_up(m, count_of(m, TASK), K), count_of(m, x.along_k ? 1 : 64));
+	x.chunk = count_round(m, count_max(m, count_div_up(m, x.N, pieces), least), tile_width(x.t));
 	x.chunks = count_div_up(m, x.N, x.chunk);
+	x.items = count_max(m, one, count_div(m, count_of(m, TASK), count_max(m, one, count_mul(m, x.N, K))));
+	x.blocks = count_div_up(m, x.B, x.items);
+	x.read = plain_load(k, k->operand[1]);
 	return x;
 }
 
@@ -72,7 +90,7 @@ LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k)
 {
 	Thin x = thin_make(NULL, machine, k);
 	i64 sums = x.along_k ? x.rows * tile_width(x.t) : x.rows * (x.chunk.n + tile_width(x.t));
-	return (LaunchNeeds){ .tasks = { x.B.n * x.chunks.n }, .nphase = 1,
+	return (LaunchNeeds){ .tasks = { x.blocks.n * x.chunks.n }, .nphase = 1,
 			      .thread_scratch = (u64)(x.rows * x.padded.n + sums) * sizeof(f32) + 64 };
 }
 
@@ -130,6 +148,9 @@ static void add_products(const Thin *x, V k, u32 n, u32 stride, V mask, V *sum)
 		b->coord[x->kr.first] = from;
 		b->mask = mask;
 		V w = value(x, 1);
+		u32 per_line = MAX(1, 64 / (b->lanes.lanes * (u32)sizeof(f32)));
+		if (x->read && !mask && u % per_line == 0)
+			simd_prefetch(&b->lanes, cpu_at_byte(m, body_address(b, x->read), cpu_i64(m, AHEAD)), 1, false);
 		if (mask)
 			w = simd_select(&b->lanes, mask, w, simd_f32(&b->lanes, 0));
 		b->mask = NULL;
@@ -234,6 +255,14 @@ static void add_rows(const Thin *x, V k, u32 streams, const V *left, V n, V base
 	Body *b = x->b;
 	CpuModule *m = b->m;
 	V to[THIN_ROWS], sum[THIN_ROWS];
+	if (x->read && !mask) {
+		/* the next rows, where these are */
+		b->coord[x->nr.last - 1] = cpu_sub(m, n, base);
+		for (u32 i = 0; i < streams; i++) {
+			b->coord[x->kr.first] = cpu_add(m, k, cpu_i64(m, streams + i));
+			simd_prefetch(&b->lanes, body_address(b, x->read), 2, false);
+		}
+	}
 	for (u32 r = 0; r < x->rows; r++) {
 		to[r] = at(x, x->sums, cpu_add(m, cpu_mul(m, sums_pitch(x), cpu_i64(m, r)), cpu_sub(m, n, x->n0)));
 		sum[r] = simd_load(&b->lanes, DT_f32, to[r], 0);
@@ -320,19 +349,23 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 	x.x = b.scratch;
 	x.sums = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
 	body_hoist(&b, 0, NULL);
-	CpuLoop task = { 0 };
+	CpuLoop task = { 0 }, item = { 0 };
 	cpu_loop_begin(m, &task, b.begin, b.end, cpu_i64(m, 1), 0, NULL);
-	u32 mark = body_mark(&b);
-	body_unflatten(&b, x.batch.first, x.batch.last, cpu_div(m, task.index, x.chunks.v));
-	body_hoist(&b, range_mask(x.batch), NULL);
 	x.n0 = cpu_mul(m, cpu_rem(m, task.index, x.chunks.v), x.chunk.v);
 	x.n1 = cpu_min(m, x.N.v, cpu_add(m, x.n0, x.chunk.v));
+	V first = cpu_mul(m, cpu_div(m, task.index, x.chunks.v), x.items.v);
+	cpu_loop_begin(m, &item, first, cpu_min(m, x.B.v, cpu_add(m, first, x.items.v)), cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(&b);
+	body_unflatten(&b, x.batch.first, x.batch.last, item.index);
+	body_hoist(&b, range_mask(x.batch), NULL);
 	evaluate_rows(&x);
 	if (x.along_k)
 		emit_along_k(&x);
 	else
 		emit_along_n(&x);
 	body_release(&b, mark);
+	item.unroll = 1;
+	cpu_loop_end(m, &item, NULL);
 	task.unroll = 1;
 	cpu_loop_end(m, &task, NULL);
 	body_end(&b);
