@@ -14,6 +14,8 @@
  * pointwise along T (OpDef.along) must be shown to see earlier positions only: attention that is causal or masked so,
  * or sums over what a causal mask makes 0 (passes/graph/positions.h); otherwise it is told which op cannot be decoded so.
  *
+ * Results without T, such as a count of what experts were chosen, belong to no position, and are left out.
+ *
  * What follows from inputs without T (an encoder's states) is computed by prefill and kept for decode.
  * The idea of static analysis of what streams along an axis is that of incremental view maintenance and of lazy
  * streaming inference; keys and values kept between steps are Shazeer's (2019, "Fast transformer decoding"). */
@@ -315,10 +317,21 @@ static bool is_running_sum(const Incremental *x, const Node *n)
 	return n->op == OP_cumsum && is_positions(x, n->out, (u32)ATTR(n, cumsum)->axis);
 }
 
+/* Is LAST only to be had by picking from NEW? */
+static bool picks(const Incremental *x, const Node *n)
+{
+	return n->op == OP_input || is_running_sum(x, n) || (x->p.sorts && n->op == OP_reshape);
+}
+
 static bool spread(Incremental *x, const Node *n, Form f, Form *in)
 {
 	const Type *t = val_type(x->g, n->out);
 	memset(in, 0, n->nin * sizeof *in);
+	if (positions_rows(&x->p, n))
+		return true;
+	for (u32 i = 0; i < n->nin; i++)
+		if (x->p.rows[n->in[i].i].kind != ROWS_IN_ORDER)
+			return refuse(x, n, "it mixes rows that were sorted with others");
 	switch (n->op) {
 	case OP_input:
 		for (u32 d = 0; d < t->rank; d++)
@@ -393,6 +406,8 @@ static bool want_forms(Incremental *x, u32 node)
 		bool fixed = x->p.given[v.i] && !x->p.text[v.i] && !positions_has(&x->p, v);
 		for (u32 i = 0; i < x->demand[v.i].n; i++) {
 			Form f = x->demand[v.i].v[i], all = form_every(x, v, ALL);
+			if (f && x->p.rows[v.i].kind != ROWS_IN_ORDER)
+				return refuse(x, n, "rows in another order than the text's are needed later");
 			if (fixed && x->decode) {
 				x->kept->fixed[v.i] = 0; /* a buffer is made for it */
 				continue;
@@ -404,7 +419,7 @@ static bool want_forms(Incremental *x, u32 node)
 						return refuse(x, n, "all of it is needed later, and it has positions more than once");
 				x->whole[v.i] = true;
 				want(x, forms, 0);
-			} else if (n->op == OP_input || is_running_sum(x, n)) {
+			} else if (picks(x, n)) {
 				want(x, forms, form_new(f)); /* LAST is picked from it */
 				want(x, forms, f);
 			} else {
@@ -612,6 +627,10 @@ static Val build_node(Incremental *x, const Node *n, Form f, const Val *in)
 	case OP_reshape: return BA(b, reshape, (in[0]), .shape = shape);
 	case OP_slice: return build_slice(x, n, f, in);
 	case OP_attention: return build_attention(x, n, f, in);
+	case OP_scatter_add: {
+		Dim size = form_dim(x, ATTR(n, scatter_add)->size.v[0], NEW);
+		return BA(b, scatter_add, (in[0], in[1]), .axis = ATTR(n, scatter_add)->axis, .size = { 1, &size });
+	}
 	case OP_cumsum: return is_running_sum(x, n) ? build_running_sum(x, n, f, in) : build(b, OP_cumsum, in, 1, 0, n->attr);
 	default: return build(b, (Op)n->op, in, n->nin, n->nout, n->attr);
 	}
@@ -698,6 +717,10 @@ static bool derive(Incremental *x, const char *name)
 	x->built = (Map){ .arena = x->tmp };
 	for (u32 i = 0; i < g->result.n; i++) {
 		Val v = g->result.v[i].value;
+		if (!positions_has(&x->p, v))
+			continue;
+		if (x->p.rows[v.i].kind != ROWS_IN_ORDER)
+			return refuse(x, val_node(g, v), "it gives rows in another order than the text's");
 		want(x, &x->demand[v.i], form_every(x, v, x->decode ? NEW : LAST));
 	}
 	for (u32 v = 1; v < g->value.n && !x->decode; v++)
@@ -715,7 +738,8 @@ static bool derive(Incremental *x, const char *name)
 		build_all(x, i);
 	for (u32 i = 0; i < g->result.n; i++) {
 		Val v = g->result.v[i].value;
-		graph_result(x->b.g, g->result.v[i].name, NONE, get(x, v, form_every(x, v, x->decode ? NEW : LAST)));
+		if (positions_has(&x->p, v))
+			graph_result(x->b.g, g->result.v[i].name, NONE, get(x, v, form_every(x, v, x->decode ? NEW : LAST)));
 	}
 	builder_done(&x->b);
 	return true;

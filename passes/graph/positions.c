@@ -1,5 +1,6 @@
 /* passes/graph/positions.c: see positions.h. One walk in order; every rule looks at a node's operands alone. */
 #include "passes/graph/positions.h"
+#include "ir/along.h"
 
 #include <math.h>
 #include <string.h>
@@ -470,6 +471,117 @@ static bool holds_indices(DType d)
 	return d == DT_i32 || d == DT_i64 || d == DT_f32 || d == DT_f64;
 }
 
+/* ---- sorted rows ---- */
+
+/* Do places count what has `tokens` of them? */
+static bool places_in(const Positions *p, Val places, Dim tokens)
+{
+	Rows at = p->rows[places.i];
+	return at.kind == ROWS_PLACES && positions_in(p, tokens) &&
+	       dim_mul(p->g->ir, dim_number(p->g->ir, at.share), tokens) == val_type(p->g, places)->dim[0];
+}
+
+static bool scattered_back(const Positions *p, const Node *n)
+{
+	if (n->op != OP_scatter_add || ATTR(n, scatter_add)->axis != 0)
+		return false;
+	Rows y = p->rows[n->in[0].i], at = p->rows[n->in[1].i];
+	return y.kind == ROWS_SORTED && y.by == at.by && places_in(p, n->in[1], ATTR(n, scatter_add)->size.v[0]);
+}
+
+bool positions_rows(const Positions *p, const Node *n)
+{
+	return p->rows[n->out.i].kind != ROWS_IN_ORDER || scattered_back(p, n);
+}
+
+/* The value that `v` is a reshaped, repeated or cast form of. */
+static u32 base_of(const Graph *g, Val v)
+{
+	for (;;) {
+		const Node *n = val_node(g, v);
+		if (n->op != OP_reshape && n->op != OP_broadcast && n->op != OP_cast)
+			return v.i;
+		v = n->in[0];
+	}
+}
+
+/* 0, 1, 2, ... along a dimension that is no positions'. */
+static bool counts_groups(const Learn *l, u32 in)
+{
+	const Affine *a = affine_of(l, in);
+	const Type *t = val_type(l->p->g, l->n->in[in]);
+	u32 along = 0;
+	for (u32 d = 0; a && d < t->rank; d++)
+		if (a->slope[d] != 0) {
+			if (a->slope[d] != 1 || positions_in(l->p, t->dim[d]))
+				return false;
+			along++;
+		}
+	return a && along == 1 && a->constant == 0;
+}
+
+static Rows rows_of(const Learn *l)
+{
+	const Node *n = l->n;
+	const Positions *p = l->p;
+	const Graph *g = p->g;
+	const Type *t = val_type(g, l->out);
+	Rows none = { 0 }, a = n->nin ? p->rows[n->in[0].i] : none, b = n->nin > 1 ? p->rows[n->in[1].i] : none;
+	u32 same[MAX_RANK], merged[MAX_RANK];
+	f64 c;
+	switch (n->op) {
+	case OP_sort:
+		if (t->rank != 1 || !positions_in(p, t->dim[0]) || ATTR(n, sort)->descending || a.kind > ROWS_FLAT)
+			return none;
+		return (Rows){ l->out.i == n->out.i ? ROWS_SORTED : ROWS_PLACES, base_of(g, n->in[0]), 1 };
+	case OP_reshape:
+		if (a.kind == ROWS_IN_ORDER && t->rank == 1 && positions_in(p, t->dim[0]) &&
+		    !positions_reshape(p, val_type(g, n->in[0]), t, same, merged) && positions_in(p, val_type(g, n->in[0])->dim[0]))
+			return (Rows){ .kind = ROWS_FLAT };
+		return a;
+	case OP_broadcast:
+	case OP_cast:
+	case OP_stop_gradient: return a;
+	case OP_floordiv:
+		if (a.kind != ROWS_PLACES || t->rank != 1 || !constant_of(l, 1, &c) || !(c >= 1 && c < 1e6 && c == floor(c)))
+			return none;
+		return (Rows){ ROWS_PLACES, a.by, a.share * (i64)c };
+	case OP_lt:
+		return p->sorts && positions_has(p, n->in[0]) && a.kind <= ROWS_FLAT && counts_groups(l, 1) ?
+			       (Rows){ .kind = ROWS_BELOW, .by = base_of(g, n->in[0]) } :
+			       none;
+	case OP_sum: {
+		const ints axes = ATTR(n, sum)->axes;
+		bool rows = a.kind == ROWS_BELOW && axes.n == 1 && positions_in(p, val_type(g, n->in[0])->dim[axes.v[0]]);
+		return rows ? (Rows){ .kind = ROWS_STARTS, .by = a.by } : none;
+	}
+	case OP_gather: {
+		bool rows = ATTR(n, gather)->axis == 0 && a.kind <= ROWS_FLAT && places_in(p, n->in[1], val_type(g, n->in[0])->dim[0]);
+		return rows ? (Rows){ .kind = ROWS_SORTED, .by = b.by } : none;
+	}
+	case OP_grouped_dot: {
+		Rows starts = p->rows[n->in[2].i];
+		return a.kind == ROWS_SORTED && starts.kind == ROWS_STARTS && starts.by == a.by ? a : none;
+	}
+	default: break;
+	}
+	/* element by element: all that has rows has them in one order */
+	Rows all = none;
+	bool pointwise = n->nout == 1;
+	for (u32 i = 0; i < n->nin && pointwise; i++) {
+		Rows x = p->rows[n->in[i].i];
+		if (!positions_has(p, n->in[i]))
+			continue;
+		pointwise = x.kind == ROWS_SORTED && (!all.kind || all.by == x.by) && val_type(g, n->in[i])->rank == t->rank;
+		const Type *own = val_type(g, n->in[i]);
+		for (u32 d = 0; d < t->rank && pointwise; d++)
+			pointwise = (!positions_in(p, t->dim[d]) && !positions_in(p, own->dim[d])) ||
+				    (own->dim[d] == t->dim[d] && node_along(g, n, i, d) == ALONG_POINTWISE);
+		all = x;
+	}
+	return pointwise ? all : none;
+}
+
 static void learn(Learn *l)
 {
 	const Node *n = l->n;
@@ -522,7 +634,7 @@ Positions positions_find(Arena *arena, const Graph *g, const char *symbol)
 			
 			.given = NEWN(arena, bool, g->value.n + 1), .text = NEWN(arena, bool, g->value.n + 1),
 			.later = NEWN(arena, Later *, g->value.n + 1),
-			.affine = NEWN(arena, Affine *, g->value.n + 1) };
+			.affine = NEWN(arena, Affine *, g->value.n + 1), .rows = NEWN(arena, Rows, g->value.n + 1) };
 	for (u32 i = 0; i < g->node.n; i++) {
 		const Node *n = &g->node.v[i];
 		bool given = n->op == OP_input, text = given && positions_has(&p, n->out);
@@ -533,7 +645,10 @@ Positions positions_find(Arena *arena, const Graph *g, const char *symbol)
 		for (u32 k = 0; k < n->nout; k++) {
 			p.given[n->out.i + k] = given;
 			p.text[n->out.i + k] = text;
-			learn(&(Learn){ &p, n, { n->out.i + k } });
+			Learn l = { &p, n, { n->out.i + k } };
+			learn(&l);
+			p.rows[n->out.i + k] = rows_of(&l);
+			p.sorts |= p.rows[n->out.i + k].kind == ROWS_SORTED;
 		}
 	}
 	return p;

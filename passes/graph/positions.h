@@ -20,6 +20,23 @@ typedef struct Affine {
 	f64 constant, slope[MAX_RANK];
 } Affine;
 
+/* Rows of tokens sorted by a number of theirs, as a mixture of experts has them (std.nn's group_by). What such rows are
+ * computed from is their own token alone, if they only meet those of the same number, in any order. `by`: the value
+ * that holds the numbers, before reshapes. */
+typedef enum RowsKind {
+	ROWS_IN_ORDER,
+	ROWS_FLAT,   /* tokens and something behind them in one dimension: may be sorted, compared and gathered from */
+	ROWS_SORTED, /* in the order of the numbers */
+	ROWS_PLACES, /* where each of these was, or which token it belongs to */
+	ROWS_BELOW,  /* which numbers are below 0, 1, 2, ... */
+	ROWS_STARTS  /* how many of them: where each number's rows begin */
+} RowsKind;
+typedef struct Rows {
+	RowsKind kind;
+	u32 by;
+	i64 share; /* of places: so many rows belong to one token */
+} Rows;
+
 typedef struct Positions {
 	Arena *arena;
 	const Graph *g;
@@ -28,6 +45,8 @@ typedef struct Positions {
 	bool *given, *text; /* [value] follows from an input; from one that has positions */
 	Later **later;      /* [value] or NULL */
 	Affine **affine;    /* [value] or NULL */
+	Rows *rows;         /* [value] */
+	bool sorts;         /* some are sorted */
 } Positions;
 
 Positions positions_find(Arena *arena, const Graph *g, const char *symbol);
@@ -41,6 +60,9 @@ bool positions_has(const Positions *p, Val v);
 u32 positions_hidden(const Positions *p, Val v, u32 d, bool low);
 /* False where index k of `v` > index q. */
 bool positions_masked(const Positions *p, Val v, u32 q, u32 k);
+
+/* Is the node a step of what sorts rows, computes with them so, or brings them home? It stands for each token alone. */
+bool positions_rows(const Positions *p, const Node *n);
 
 /* For a reshape: the operand's dimension that result dimension d is, or NONE where it is part of several. Positions
  * may be merged with what lies outside of them ([B, T] to [B*T]), and part from it again; then merged[d] says which
