@@ -46,6 +46,9 @@ static const Family families[] = {
 	{ "lora_tiny", .sizes = "B=3,T=12" },
 	{ "dora_tiny", .sizes = "B=3,T=12" },
 	{ "prompt_tiny", .sizes = "B=3,T=12" },
+	{ "unet_tiny", .sizes = "B=2,h=6,w=8,S=5" },
+	{ "unet_linear", .source = "unet_tiny", .preset = "linear", .sizes = "B=2,h=6,w=8,S=5" },
+	{ "vae_tiny", .sizes = "B=2,h=6,w=8" },
 };
 
 typedef struct Run {
