@@ -312,6 +312,7 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 		r->fits &= !budget || e->transient_bytes <= budget;
 		if (!a.fits || r->fits || i + 1 == TRIES)
 			return;
+		target = MIN(target, a.peak);
 		target -= MIN(target - 1, e->transient_bytes - budget);
 		undo_steps(x, nbuffer, nkernel);
 	}

@@ -5,7 +5,7 @@
  * the best but for what only shows when steps run (values that computing again holds for a while); and sets that keep
  * what is alive at every k-th narrow place of the first half, as checkpointing by blocks does (Chen et al. 2016). Two sets
  * are spliced: one for what is made before some step, the other for what is made behind it. That fills a budget where
- * many equal layers make a set change all at once. Then single values are kept or let go as long as that helps. */
+ * many equal layers make a set change all at once. Then single values are kept or let go, and one for another, as long as that helps. */
 #include "passes/plan/remat.h"
 
 #include <stdlib.h>
@@ -491,6 +491,39 @@ static void try_flips(Remat *r, u64 budget)
 	}
 }
 
+/* Keeps one value more than fits, and lets another go instead, where that is cheaper in all. */
+static void try_swaps(Remat *r, u64 budget)
+{
+	const RematProblem *p = r->p;
+	u32 at = best_within(r, budget);
+	if (at == NONE)
+		return;
+	bool *now = COPYN(r->arena, bool, r->found.v[at].drop, p->nbuffer + 1);
+	f64 seconds = r->found.v[at].seconds;
+	for (bool better = true; better && r->work > 0;) {
+		better = false;
+		for (u32 b = 0; b < p->nbuffer && r->work > 0; b++) {
+			if (!r->life[b].may || !now[b])
+				continue;
+			now[b] = false;
+			const RematOutcome *o = look_at(r, now);
+			u64 excess = o->peak > budget ? o->peak - budget : 0;
+			bool worth = o->seconds < seconds, done = worth && !excess;
+			for (u32 c = 0; c < p->nbuffer && worth && !done && r->work > 0; c++) {
+				if (c == b || !r->life[c].may || now[c] || rounded(p->bytes[c]) < excess)
+					continue;
+				now[c] = true;
+				o = look_at(r, now);
+				done = o->peak <= budget && o->seconds < seconds;
+				now[c] = done;
+			}
+			now[b] = !done;
+			better |= done;
+			seconds = done ? o->seconds : seconds;
+		}
+	}
+}
+
 /* Lowers the peak: what is alive at it is let go, or kept, whichever helps. */
 static void lower_peak(Remat *r)
 {
@@ -561,6 +594,7 @@ RematAnswer remat_solve(Remat *r, u64 budget)
 			lower_peak(r);
 		splice_all(r, budget);
 		try_flips(r, budget);
+		try_swaps(r, budget);
 	}
 	return remat_known(r, budget);
 }

@@ -7,6 +7,9 @@
 #include <cmocka.h>
 
 #include "model_plan.h"
+#include "passes/plan/predict.h"
+
+#include <math.h>
 
 static u64 aligned(u64 bytes)
 {
@@ -79,6 +82,10 @@ static void check(const ModelPlan *m)
 	arena_free(&a);
 }
 
+/* By which times are counted; its numbers are of no importance. */
+static const Machine machine = { .name = "test", .device = "cpu", .peak = { [DT_f32] = 2e12 }, .bandwidth = 1e11, .launch = 2e-6,
+				 .arithmetic = 0.1 };
+
 #define TEST_SIZES "B=2,T=64"
 
 static void small_models(void **state)
@@ -106,8 +113,60 @@ static void large_models(void **state)
 	}
 }
 
+/* ---- within a budget ---- */
+
+/* What the plan says of itself, from the plan alone: its peak, and the time of steps that run again. The bound is near: at
+ * half the range of what may be let go, within a twentieth. */
+static void fit_half(const char *name, const char *preset, const char *sizes, const char *precision)
+{
+	Arena a = ARENA("test");
+	DriverOptions o = { .sizes = sizes, .precision = precision, .cpu = "x86-64-v3", .threads = 1, .curve = 2, .machine = &machine };
+	Compiled all = model_plan(&a, &(ModelPlan){ name, preset, NULL, o });
+	const EntryPlan *e = NULL;
+	for (u32 i = 0; i < all.plan->entry.n; i++)
+		if (!strcmp(all.plan->entry.v[i]->name, "micro_first"))
+			e = all.plan->entry.v[i];
+	assert_non_null(e);
+	assert_non_null(e->remat);
+	u64 half = (e->remat->least + e->remat->most) / 2;
+	/* entries that keep nothing may need more than that, and have no choice */
+	static const char *const step[] = { "micro", "update" };
+	o.entry = step;
+	o.nentry = COUNT(step);
+	o.memory = all.plan->persistent_bytes + half + ALIGN_UP(all.plan->thread_scratch, 4096);
+	Compiled fitted = model_plan(&a, &(ModelPlan){ name, preset, NULL, o });
+	assert_true(fitted.plan->arena_bytes <= o.memory);
+	for (u32 i = 0; i < fitted.plan->entry.n; i++) {
+		e = fitted.plan->entry.v[i];
+		assert_int_equal(e->lower_bound, most_needed(&a, fitted.plan, e));
+		if (strcmp(e->name, "micro_first"))
+			continue;
+		f64 seconds = 0;
+		for (u32 s = 0; s < e->step.n; s++)
+			if (e->step.v[s].again)
+				seconds += predict_kernel(&machine, fitted.plan->kernel.v[e->step.v[s].kernel]).seconds;
+		const PlanRemat *r = e->remat;
+		assert_true(r->fits && r->seconds > 0);
+		assert_true(fabs(seconds - r->seconds) <= 1e-9 * seconds);
+		assert_true(r->bound <= r->seconds);
+		print_message("%s %s: %.2f%% of the step at half, at least %.2f%%\n", name, preset, 100 * r->seconds / r->step_seconds,
+			      100 * r->bound / r->step_seconds);
+		assert_true(r->seconds - r->bound <= 0.05 * r->seconds);
+	}
+	arena_free(&a);
+}
+
+static void half_the_range(void **state)
+{
+	(void)state;
+	fit_half("gpt2", "small", "B=8,T=1024", "f32");
+	fit_half("gpt2", "small", "B=8,T=1024", "bf16");
+	fit_half("llama", "llama_1b", "B=4,T=2048", "bf16");
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(small_models), cmocka_unit_test(large_models) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(small_models), cmocka_unit_test(large_models),
+					    cmocka_unit_test(half_the_range) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
