@@ -197,10 +197,14 @@ static Package *package(i64 batch)
 	p->buffer[n++] = buffer("micro", PACKAGE_COUNTER, PACKAGE_I64, AT(micro), 8, 0);
 	p->buffer[n++] = buffer("seed", PACKAGE_COUNTER, PACKAGE_I64, AT(seed), 8, 0);
 	p->nbuffer = n;
-	static const PackageSlot gradient[] = { { V, 0, 0, PACKAGE_F32, false, true, "%gradient", "", 0 },
-						 { 1, 0, 0, PACKAGE_F32, false, true, "%sum", "unigram.plinth", 9 } };
+	static const PackageSlot gradient[] = {
+		{ .elements = V, .dtype = PACKAGE_F32, .written = true, .name = "%gradient", .file = "" },
+		{ .elements = 1, .dtype = PACKAGE_F32, .written = true, .name = "%sum", .file = "unigram.plinth", .line = 9 },
+	};
 	static const u64 gradient_at[] = { AT(g), AT(loss_sum) };
-	static const PackageSlot updated[] = { { V, 0, 0, PACKAGE_F32, true, true, "head.w", "", 0 } };
+	static const PackageSlot updated[] = {
+		{ .elements = V, .dtype = PACKAGE_F32, .read = true, .written = true, .name = "head.w", .file = "" },
+	};
 	static const u64 updated_at[] = { AT(w) };
 	p->entry = NEWN(&arena, PackageEntry, 5);
 	p->entry[p->nentry++] = entry("init", k_init, batch, NULL, NULL, 0);
