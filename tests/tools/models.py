@@ -10,7 +10,7 @@ import sys
 write = "--write" in sys.argv
 plinth, page = [os.path.abspath(a) for a in sys.argv[1:] if a != "--write"]
 models = os.path.join(os.path.dirname(os.path.dirname(page)), "models")
-OWN = {"test", "golden", "fashion"}  # presets of no published model
+OWN = {"test", "golden", "fashion", "words"}  # presets of no published model
 OWN_OF = {("gpt2", "tiny"), ("llama", "tiny"), ("llama", "llama_110m"), ("llama", "llama_1b"), ("mixtral", "tiny")}
 
 
