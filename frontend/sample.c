@@ -209,8 +209,6 @@ void recipe_sample(Elaborator *e, const Decl *d)
 	e->sampling = false;
 	entry_end(e);
 	frame_pop(e);
-	if (!e->diag->nerror)
-		diag_warning(e->diag, W0005, d->loc, "the sample block is checked and becomes entries of the program, and no verb runs it yet");
 }
 
 /* ---- generate ---- */
