@@ -70,7 +70,7 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.N = count_extent(b, k, x.nr.first, x.nr.last);
 	x.K = count_extent(b, k, x.kr.first, x.kr.last);
 	x.padded = count_round(m, x.K, 16);
-	Count pieces = count_of(m, (x.along_k ? 4 : 2) * (i64)machine->cores);
+	Count pieces = count_of(m, (x.along_k ? 4 : 1) * (i64)machine->cores); /* long pieces of rows where several are read at once */
 	Count one = count_of(m, 1), K = count_max(m, x.K, one);
 	Count least = count_max(m, count_div_up(m, count_of(m, TASK), K), count_of(m, x.along_k ? 1 : 64));
 	x.chunk = count_round(m, count_max(m, count_div_up(m, x.N, pieces), least), tile_width(x.t));
