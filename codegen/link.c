@@ -1,5 +1,6 @@
 /* codegen/link.c: see link.h. */
 #include "codegen/link.h"
+#include "ir/shard.h"
 #include "support/map.h"
 
 #include <string.h>
@@ -18,6 +19,57 @@ static PackageTensor tensor(const char *name, const Type *t, u64 offset)
 		p.dim[d] = type_extent(t, d);
 	return p;
 }
+
+/* How the whole of a tensor lies over the mesh; parts of sums are nobody's to read. */
+static void set_digits(Arena *arena, const Mesh *mesh, const char *split, PackageTensor *t)
+{
+	Place place[MESH_AXES];
+	PackageDigit digit[MESH_AXES];
+	if (!places_read(mesh, split, place))
+		NEVER("a split that cannot be read");
+	for (u32 m = 0; m < mesh->n; m++)
+		if (place[m].kind == PLACE_SPLIT)
+			digit[t->ndigit++] = (PackageDigit){ (u8)m, place[m].dim, place[m].outer };
+	t->digit = COPYN(arena, PackageDigit, digit, t->ndigit);
+}
+
+static PackageCollective *collective(Arena *arena, const Mesh *mesh, const KCollective *from)
+{
+	const all_reduce_attr *a = from->attr; /* all begin with over and parts */
+	PackageCollective *c = NEW(arena, PackageCollective);
+	PackageCollectiveTensor *t = NEWN(arena, PackageCollectiveTensor, from->n);
+	*c = (PackageCollective){ .kind = (PackageCollectiveKind)(from->op - OP_all_reduce), .mesh = mesh_find(mesh, a->over),
+				  .n = from->n, .tensor = t };
+	const char *reduce = from->op == OP_all_reduce ? a->reduce :
+			     from->op == OP_reduce_scatter ? ((const reduce_scatter_attr *)from->attr)->reduce : "sum";
+	c->reduce = (PackageReduce)(shard_reduce_named(reduce) - SHARD_SUM);
+	c->shift = from->op == OP_permute ? ((const permute_attr *)from->attr)->shift : 0;
+	for (u32 i = 0; i < from->n; i++) {
+		const Type *type = from->type[i];
+		t[i] = (PackageCollectiveTensor){ .dtype = (u8)type->dtype, .rank = type->rank, .outer = 1, .to_outer = 1 };
+		for (u32 d = 0; d < type->rank; d++)
+			t[i].dim[d] = type_extent(type, d);
+		if (from->op == OP_all_gather) {
+			const all_gather_attr *g = from->attr;
+			t[i].axis = (u8)g->axes.v[i];
+			t[i].outer = g->outer.v[i];
+		} else if (from->op == OP_reduce_scatter) {
+			const reduce_scatter_attr *g = from->attr;
+			t[i].axis = (u8)g->axes.v[i];
+			t[i].outer = g->outer.v[i];
+		} else if (from->op == OP_all_to_all) {
+			const all_to_all_attr *g = from->attr;
+			t[i].axis = (u8)g->axes.v[i];
+			t[i].outer = g->outer.v[i];
+			t[i].to = (u8)g->to.v[i];
+			t[i].to_outer = g->to_outer.v[i];
+		}
+	}
+	return c;
+}
+_Static_assert(OP_all_gather == OP_all_reduce + 1 && OP_reduce_scatter == OP_all_reduce + 2 &&
+		       OP_all_to_all == OP_all_reduce + 3 && OP_permute == OP_all_reduce + 4,
+	       "PackageCollectiveKind has the order of the op table");
 
 static PackageTensor *tensors(Arena *arena, const EntryPlan *e, const u32 *which, u32 n)
 {
@@ -58,7 +110,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 			KernelFunction *const *function)
 {
 	const Kernel *k = plan->kernel.v[s->kernel];
-	LaunchNeeds needs = plan->target->needs(plan->target, k);
+	LaunchNeeds needs = k->collective ? (LaunchNeeds){ 0 } : plan->target->needs(plan->target, k);
 	u64 *slot = NEWN(arena, u64, k->slot.n + 1);
 	PackageSlot *info = NEWN(arena, PackageSlot, k->slot.n + 1);
 	for (u32 i = 0; i < k->slot.n; i++) {
@@ -74,6 +126,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	i64 *number = NEWN(arena, i64, kernel_numbers(k, NULL) + 1);
 	kernel_numbers(k, number);
 	return (PackageStep){
+		.collective = k->collective ? collective(arena, &plan->program->mesh, k->collective) : NULL,
 		.function = function ? function[s->kernel] : NULL,
 		.slot = slot,
 		.slot_info = info,
@@ -96,6 +149,15 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	};
 }
 
+static void set_inputs(Arena *arena, const Program *p, const char *name, PackageEntry *to)
+{
+	const Graph *g = program_find_entry(p, str_of(name));
+	for (u32 i = 0; i < g->node.n; i++)
+		for (u32 k = 0; g->node.v[i].op == OP_input && k < to->ninput; k++)
+			if (!strcmp(to->input[k].name, ATTR(&g->node.v[i], input)->name))
+				set_digits(arena, &p->mesh, ATTR(&g->node.v[i], input)->split, &to->input[k]);
+}
+
 Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
 		      Str machine)
 {
@@ -108,6 +170,7 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 		const Buffer *b = &program->buffer.v[i];
 		p->buffer[i] = (PackageBuffer){ tensor(b->name, b->type, plan->persistent_offset[i]),
 						(PackageBufferKind)b->kind, b->frozen };
+		set_digits(arena, &program->mesh, b->split, &p->buffer[i].tensor);
 	}
 	p->nentry = plan->entry.n;
 	p->entry = NEWN(arena, PackageEntry, p->nentry + 1);
@@ -117,6 +180,7 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 		to->name = e->name;
 		to->ninput = e->input.n;
 		to->input = tensors(arena, e, e->input.v, e->input.n);
+		set_inputs(arena, program, e->name, to);
 		to->nresult = e->result.n;
 		to->result = tensors(arena, e, e->result.v, e->result.n);
 		to->nstep = e->step.n;
@@ -129,10 +193,15 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 		to->model_flops_full = flops[i].model_full;
 	}
 	p->device = plan->target->name;
+	p->mesh.n = program->mesh.n;
+	for (u32 m = 0; m < program->mesh.n; m++) {
+		p->mesh.axis[m].name = program->mesh.axis[m].name;
+		p->mesh.axis[m].size = program->mesh.axis[m].size;
+	}
 	p->arena_bytes = plan->arena_bytes;
 	p->persistent_bytes = plan->persistent_bytes;
 	p->thread_scratch = plan->thread_scratch;
-	p->fingerprint = hash_bytes(program_hash(program), machine.s, machine.n);
+	p->fingerprint = hash_bytes(plan->identity ? plan->identity : program_hash(program), machine.s, machine.n);
 	return p;
 }
 

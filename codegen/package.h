@@ -27,12 +27,30 @@ typedef enum PackageDtype { /* ORDER as DType of ir/type.h */
 	PACKAGE_F64
 } PackageDtype;
 
+/* The mesh of devices that a package is one device's part for: { data = 4, tensor = 2 }; n = 0: the whole. */
+typedef struct PackageMesh {
+	u32 n;
+	struct {
+		const char *name;
+		u32 size;
+	} axis[6];
+} PackageMesh;
+
+/* Of a tensor that is one device's part: along mesh axis `mesh`, dimension `dim` of the whole is [outer, devices, rest],
+ * and device c has block c of each. */
+typedef struct PackageDigit {
+	u8 mesh, dim;
+	i64 outer;
+} PackageDigit;
+
 typedef struct PackageTensor {
 	const char *name;
 	u8 dtype;        /* PackageDtype */
 	u8 rank;
+	u8 ndigit;
 	i64 dim[10];
 	u64 offset, bytes; /* in the arena */
+	const PackageDigit *digit; /* [ndigit]; none: it is whole */
 } PackageTensor;
 
 typedef enum PackageBufferKind { /* ORDER as BufferKind of ir/graph.h */
@@ -125,7 +143,32 @@ typedef struct PackageMatmul {
 	u8 epilogue;   /* PackageEpilogue */
 } PackageMatmul;
 
+/* What the devices along a mesh axis do together (ir/ops/collective.c), over n tensors: slots 0..n-1 in, n..2n-1 out. */
+typedef enum PackageCollectiveKind {
+	PACKAGE_ALL_REDUCE,
+	PACKAGE_ALL_GATHER,
+	PACKAGE_REDUCE_SCATTER,
+	PACKAGE_ALL_TO_ALL,
+	PACKAGE_PERMUTE
+} PackageCollectiveKind;
+typedef enum PackageReduce { PACKAGE_SUM, PACKAGE_MAX, PACKAGE_MIN } PackageReduce;
+typedef struct PackageCollectiveTensor {
+	u8 dtype, rank;
+	u8 axis, to; /* as the op's axes[i] and to[i] */
+	i64 outer, to_outer;
+	i64 dim[10]; /* of the operand */
+} PackageCollectiveTensor;
+typedef struct PackageCollective {
+	PackageCollectiveKind kind;
+	PackageReduce reduce;
+	u32 mesh;  /* axis */
+	i64 shift; /* PERMUTE */
+	u32 n;
+	const PackageCollectiveTensor *tensor;
+} PackageCollective;
+
 typedef struct PackageStep {
+	const PackageCollective *collective; /* not NULL: this is all there is to do, and nothing below is set but for slots */
 	KernelFunction *function;    /* of the CPU */
 	u32 code;                    /* its index into Package.symbol */
 	const PackageGrid *grid;     /* of CUDA: [nphase]; NULL where only `matmul` can run it */
@@ -173,6 +216,7 @@ typedef struct Package {
 	u32 nsymbol;
 	PackageImage *image; /* CUDA: what grids are in */
 	u32 nimage;
+	PackageMesh mesh;    /* arena, entries and FLOPs are one device's */
 	const char *device;  /* what runs it: "cpu", "cuda" */
 	u64 arena_bytes, persistent_bytes, thread_scratch;
 	u64 fingerprint;  /* of program and target: resumes compare it */

@@ -213,7 +213,6 @@ static void check_mesh(Elaborator *e, const Datum *mesh, const Expr *to)
 void recipe_shard(Elaborator *e, const Decl *d)
 {
 	const Datum *mesh = NULL;
-	bool split = false;
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
 		if (s->kind == STMT_ASSIGN && s->assign.target.n == 1) {
@@ -222,8 +221,6 @@ void recipe_shard(Elaborator *e, const Decl *d)
 			if (name && !strcmp(name, "mesh") && v->kind == DATUM_RECORD)
 				mesh = v;
 			for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++) {
-				const Datum *size = v->list.v[k].value;
-				split |= !strcmp(name, "mesh") && size->kind == DATUM_NUMBER && size->number.value > 1;
 				add_setting(e, arena_printf(e->arena, "shard.%s.%s", name, v->list.v[k].name), v->list.v[k].value, s->loc);
 			}
 			if (name && v->kind != DATUM_RECORD && v->kind != DATUM_ERROR)
@@ -263,8 +260,6 @@ void recipe_shard(Elaborator *e, const Decl *d)
 			VEC_PUSH(e->arena, &e->model->shard, (ShardRule){ name, to, s->arrow.from.v[k]->loc });
 		}
 	}
-	if (split)
-		diag_warning(e->diag, W0005, d->loc, "the rules are checked, and nothing acts on them yet: a step runs on one device");
 }
 
 /* What a published config.json says besides the values that say `from`: model_type = "gpt2", ... */

@@ -39,7 +39,8 @@ static bool callable_op(Op op)
 	case OP_or:
 	case OP_not:
 	case OP_global_norm: return false;
-	default: return !str_ends(str_of(op_info[op].name), STR("_grad"));
+	default: /* nor what partitioning makes, nor gradients */
+		return !(op_info[op].traits & T_COLLECTIVE) && !str_ends(str_of(op_info[op].name), STR("_grad"));
 	}
 }
 

@@ -104,7 +104,7 @@ typedef struct MeshAxis {
 enum { MESH_AXES = 6 };
 typedef struct Mesh {
 	u32 n; /* 0: one device */
-	MeshAxis *axis;
+	MeshAxis axis[MESH_AXES];
 } Mesh;
 
 typedef struct Program {

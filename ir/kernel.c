@@ -16,6 +16,7 @@ const char *const kernel_class_name[KERNEL_CLASSES] = {
 	[KERNEL_SORT] = "sort",
 	[KERNEL_GROUPED] = "grouped",
 	[KERNEL_GROUPED_WEIGHTS] = "grouped_weights",
+	[KERNEL_COLLECTIVE] = "collective",
 };
 
 const char *const dim_role_name[DIM_ROLES] = {

@@ -26,6 +26,8 @@
  *              to: zeros first, unless `accumulate`.
  *   SCAN       PARALLEL... ROW: K_acc 0 is the running sum of operand[0] along ROW.
  *   SORT       PARALLEL... ROW: operand[0] in order along ROW: K_acc 0 values, K_acc 1 indices (i32).
+ *   COLLECTIVE no dimensions and no body: what the devices of a mesh do together (`collective`), over slots that are
+ *              its operands and then its results, dense and in row-major order.
  *   GROUPED    M (rows) N K of grouped_dot and GROUPED_WEIGHTS of its weights' derivative; operands x, w,
  *              offsets.
  *
@@ -52,6 +54,7 @@ typedef enum KernelClass {
 	KERNEL_SORT,
 	KERNEL_GROUPED,
 	KERNEL_GROUPED_WEIGHTS,
+	KERNEL_COLLECTIVE,
 	KERNEL_CLASSES
 } KernelClass;
 extern const char *const kernel_class_name[KERNEL_CLASSES];
@@ -156,6 +159,14 @@ typedef struct KSlot {
 	i64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 } KSlot;
 
+/* COLLECTIVE: an op of ir/ops/collective.c with its attributes, and the types of its operands. */
+typedef struct KCollective {
+	Op op;
+	const void *attr;
+	u32 n;
+	const Type *const *type;
+} KCollective;
+
 typedef struct Kernel {
 	Arena *arena;
 	Ir *ir;
@@ -173,6 +184,7 @@ typedef struct Kernel {
 	bool causal, has_mask, has_bias; /* ATTENTION(_GRAD) */
 	i64 window;
 	f64 scale;
+	const KCollective *collective;
 	const Access *scatter; /* SCATTER: where, in slot 0; dynamic[0] is operand[1] */
 	bool accumulate;       /* SCATTER: slot 0 is not cleared first */
 	bool descending, reverse, exclusive; /* SORT, SCAN */

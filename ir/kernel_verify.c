@@ -243,6 +243,7 @@ static const Rule rules[KERNEL_CLASSES] = {
 	[KERNEL_SORT] = { "*1", { DIM_PARALLEL, DIM_ROW }, 1, 1, 2 },
 	[KERNEL_GROUPED] = { "1111", { DIM_G, DIM_M, DIM_N, DIM_K }, 4, 4, 1 },
 	[KERNEL_GROUPED_WEIGHTS] = { "1111", { DIM_G, DIM_M, DIM_N, DIM_K }, 4, 4, 1 },
+	[KERNEL_COLLECTIVE] = { "", { 0 }, 0, 0, 0 },
 };
 
 static void check_class(Verify *v)

@@ -750,7 +750,8 @@ static bool facts_statement(Parser *p)
 
 static bool mesh_statement(Parser *p)
 {
-	VEC(MeshAxis) axis = { 0 };
+	Mesh *mesh = &p->program->mesh;
+	mesh->n = 0;
 	do {
 		MeshAxis a;
 		i64 size;
@@ -758,9 +759,8 @@ static bool mesh_statement(Parser *p)
 		    !scan_integer(&p->s, 1, 1 << 20, "how many devices", &size))
 			return false;
 		a.size = (u32)size;
-		VEC_PUSH(p->program->arena, &axis, a);
-	} while (scan_accept(&p->s, ',') && axis.n < MESH_AXES);
-	p->program->mesh = (Mesh){ axis.n, axis.v };
+		mesh->axis[mesh->n++] = a;
+	} while (scan_accept(&p->s, ',') && mesh->n < MESH_AXES);
 	return scan_end_line(&p->s);
 }
 

@@ -82,6 +82,7 @@ typedef struct Plan {
 	VEC(EntryPlan *) entry;
 	u64 *persistent_offset; /* of each Program.buffer */
 	u64 persistent_bytes, arena_bytes;
+	u64 identity;           /* what the fingerprint is made of; 0: the hash of `program` */
 	u64 thread_scratch;     /* bytes that each thread brings, outside the arena of values */
 } Plan;
 

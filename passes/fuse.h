@@ -10,6 +10,7 @@
  *   pointwise  one value from operands at one place: scalar functions, casts, pad, concat, gather
  *   reduction  over the last axis (ROW) or over others (COLUMN)
  *   skeleton   matrix multiply, attention, scatter, ...: one per group
+ *   collective what devices do together: a group of its own, over operands and results in memory as they are
  * Reductions and skeletons are computed once, in their group. A pointwise value is computed in its home
  * group and, where another group wants it, either stored and loaded, or computed again there from what is
  * stored (`stored` says which). */
@@ -17,7 +18,7 @@
 #define PL_FUSE_H
 #include "ir/target.h"
 
-typedef enum NodeClass { NODE_SOURCE, NODE_FREE, NODE_POINTWISE, NODE_REDUCTION, NODE_SKELETON } NodeClass;
+typedef enum NodeClass { NODE_SOURCE, NODE_FREE, NODE_POINTWISE, NODE_REDUCTION, NODE_SKELETON, NODE_COLLECTIVE } NodeClass;
 NodeClass node_class(Op op);
 
 typedef struct Group {

@@ -14,7 +14,10 @@ typedef enum MatmulChoice {
 	MATMUL_GENERATED  /* the library only where there is no generated code */
 } MatmulChoice;
 
+struct Comm; /* runtime/comm/comm.h */
+
 typedef struct DeviceOptions {
+	struct Comm *comm; /* of a package for a mesh: what its collectives go through */
 	u32 index;   /* which one of its kind */
 	u32 threads; /* of the CPU: 0: one per core */
 	MatmulChoice matmul;

@@ -23,7 +23,7 @@ static Status run(Executor *x, const BatchInputs *in, Loader *l, u8 *const *batc
 		u32 rows;
 		bool more;
 		/* the first batch at least, for the number to mean something */
-		if ((most && out->batches == most) || (out->batches && signals_requested()))
+		if ((most && out->batches == most) || (out->batches && !x->comm && signals_requested()))
 			break;
 		TRY(loader_next(l, batch, &rows, &more));
 		if (!more) {
@@ -49,7 +49,8 @@ Status evaluate(Executor *x, const char *entry, const Dataset *data, u64 most, E
 	BatchInputs in;
 	TRY(batch_inputs(x, entry, &in));
 	Arena tmp = ARENA("evaluate");
-	LoaderConfig config = { .order = LOADER_SEQUENTIAL, .input = in.input, .batch = in.rows, .ahead = 2 };
+	LoaderConfig config = { .order = LOADER_SEQUENTIAL, .input = in.input, .batch = in.rows * in.ranks,
+				.rank = in.rank, .ranks = in.ranks, .ahead = 2 };
 	Loader *l;
 	Status s = loader_open(&tmp, data, config, &l);
 	if (!s) {

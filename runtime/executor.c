@@ -12,7 +12,7 @@ Status executor_create(const Package *package, const DeviceOptions *options, Exe
 	Executor *e = calloc(1, sizeof *e);
 	if (!e)
 		return FAIL(STATUS_MEMORY, "no memory for an executor");
-	*e = (Executor){ .package = package, .device = device };
+	*e = (Executor){ .package = package, .device = device, .comm = options ? options->comm : NULL };
 	Status s = device->open(package, options ? options : &(DeviceOptions){ 0 }, &e->state);
 	if (s) {
 		free(e);

@@ -8,6 +8,7 @@ typedef struct Executor {
 	const Package *package;
 	const Device *device;
 	void *state; /* the device's */
+	struct Comm *comm; /* the other ranks, of a package for a mesh; else NULL */
 	u32 fetch;   /* the next of its slots */
 } Executor;
 

@@ -10,6 +10,7 @@
  * finite is then found one step late, with the parameters spoiled, and nothing saved: a step's numbers are always
  * looked at before anything is saved, evaluated or sampled. With check_numerics each step is waited for there too. */
 #include "runtime/training.h"
+#include "runtime/comm/comm.h"
 #include "runtime/cpu/memory.h"
 #include "runtime/data/loader.h"
 #include "runtime/numerics.h"
@@ -62,6 +63,12 @@ static f64 seconds(void)
 
 /* ---- making ---- */
 
+/* Rank 0 writes the run's folder. */
+static bool writes(const Training *t)
+{
+	return comm_rank(t->x->comm) == 0;
+}
+
 static Status find_entries(Training *t)
 {
 	const Package *p = t->x->package;
@@ -93,10 +100,10 @@ static Status find_entries(Training *t)
 
 static Status open_loader(Training *t)
 {
-	LoaderConfig config = { .order = LOADER_SHUFFLE, .input = t->first.input, .batch = t->first.rows,
-				.seed = t->config.seed, .ahead = 4 };
+	LoaderConfig config = { .order = LOADER_SHUFFLE, .input = t->first.input, .batch = t->first.rows * t->first.ranks,
+				.rank = t->first.rank, .ranks = t->first.ranks, .seed = t->config.seed, .ahead = 4 };
 	TRY(loader_open(t->arena, t->config.train, config, &t->loader));
-	t->step_units = (u64)t->first.rows * loader_units(t->loader) * t->config.accumulate;
+	t->step_units = (u64)t->first.rows * t->first.ranks * loader_units(t->loader) * t->config.accumulate;
 	return OK;
 }
 
@@ -114,9 +121,11 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 		BatchInputs eval;
 		TRY(batch_inputs(t->x, "eval", &eval));
 	}
-	TRY(io_make_folder(config->run));
-	t->parameters = buffer_views(a, t->x, config->save_trained ? VIEW_TRAINED : VIEW_PARAMETERS);
-	t->others = buffer_views(a, t->x, VIEW_OTHERS);
+	if (writes(t))
+		TRY(io_make_folder(config->run));
+	u32 saved = config->save_trained ? VIEW_TRAINED : VIEW_PARAMETERS;
+	t->parameters = t->x->comm ? whole_views(a, t->x, saved) : buffer_views(a, t->x, saved);
+	t->others = t->x->comm ? whole_views(a, t->x, VIEW_OTHERS) : buffer_views(a, t->x, VIEW_OTHERS);
 	t->counters = buffer_views(a, t->x, 1 << PACKAGE_COUNTER);
 	size_t counter_bytes = 0;
 	for (u32 i = 0; i < t->counters.n; i++)
@@ -146,6 +155,8 @@ u64 training_step(const Training *t)
 
 static Status open_metrics(Training *t, u64 keep)
 {
+	if (!writes(t))
+		return OK;
 	TRY(metrics_open(arena_printf(t->arena, "%s/" TRAINING_METRICS, t->config.run), keep, &t->metrics));
 	t->has_metrics = true;
 	return OK;
@@ -193,14 +204,25 @@ static Status retune(Training *t, const CheckpointState *state)
 	return t->x->device->choose(t->x->state, c, state->ntuning);
 }
 
+/* Of what is divided, rank 0 gets the whole: a checkpoint does not say over how many devices its run was. */
+static Status gather_whole(Training *t)
+{
+	if (!t->x->comm)
+		return OK;
+	TRY(views_gather(t->x, t->parameters));
+	return views_gather(t->x, t->others);
+}
+
 static Status save(Training *t)
 {
 	assert(!t->npending);
 	if (t->has_saved && t->saved == t->step)
 		return OK;
 	Arena tmp = ARENA("save");
-	Status s = metrics_sync(&t->metrics);
-	if (!s) {
+	Status s = gather_whole(t);
+	if (!s && writes(t))
+		s = metrics_sync(&t->metrics);
+	if (!s && writes(t)) {
 		CheckpointSave c = {
 			.run = t->config.run,
 			.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->metrics.bytes,
@@ -214,6 +236,7 @@ static Status save(Training *t)
 		s = checkpoint_save(&c);
 	}
 	arena_free(&tmp);
+	s = comm_together(t->x->comm, "saving a checkpoint", s);
 	if (s)
 		return status_context(s, "saving step %llu", (unsigned long long)t->step);
 	t->saved = t->step;
@@ -228,6 +251,10 @@ static Status resume_from(Training *t, const Checkpoint *c, Diag *d)
 	const char *now = fingerprint(t->arena, t->x->package);
 	/* tensors first: where they do not fit, what differs is told best so */
 	TRY(checkpoint_load(c, t->parameters.v, t->parameters.n, t->others.v, t->others.n, d));
+	if (t->x->comm) {
+		TRY(views_scatter(t->x, t->parameters));
+		TRY(views_scatter(t->x, t->others));
+	}
 	if (strcmp(c->state.program, now))
 		return FAIL(STATUS_INPUT,
 			    "%s was made by another program than this one (%s there, %s here): the source, a setting such as the "
@@ -436,9 +463,9 @@ static void rates(const Training *t, StepMetrics *m, f64 spent, f64 begin, u64 m
 static Status record(Training *t, const StepMetrics *m)
 {
 	Arena tmp = ARENA("record");
-	Status s = metrics_put(&t->metrics, metrics_json(&tmp, m));
+	Status s = writes(t) ? metrics_put(&t->metrics, metrics_json(&tmp, m)) : OK;
 	arena_free(&tmp);
-	if (!s && t->config.on_step)
+	if (!s && t->config.on_step && writes(t))
 		t->config.on_step(t->config.cx, m);
 	return s;
 }
@@ -490,7 +517,11 @@ static Status look(Training *t, Loop *l, TrainingEnd *end)
 static Status run(Training *t, TrainingEnd *end)
 {
 	Loop l = { .begin = seconds() };
-	while (t->step < t->config.steps && !signals_requested()) {
+	while (t->step < t->config.steps) {
+		bool stop;
+		TRY(comm_any(t->x->comm, "the beginning of a step", signals_requested() != 0, &stop));
+		if (stop)
+			break;
 		TRY(begin_step(t));
 		TRY(look(t, &l, end));
 	}

@@ -1,6 +1,7 @@
 /* runtime/views.c: see views.h. */
 #include "runtime/views.h"
 #include "runtime/checkpoint/stacked.h"
+#include "runtime/comm/comm.h"
 
 #include <string.h>
 
@@ -48,6 +49,76 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 	return out;
 }
 
+/* Rows are divided in consecutive blocks, of all inputs alike; anything else no data source gives. */
+static Status part_of_batch(const Executor *x, BatchInputs *in)
+{
+	for (u32 i = 0; i < in->input.n; i++) {
+		const PackageTensor *t = &in->input.input[i];
+		i64 whole[10], covered = 1, rank = 0;
+		comm_whole_dims(x->comm, t, whole);
+		for (u32 k = 0; k < t->ndigit; k++) {
+			if (t->digit[k].dim != 0)
+				return FAIL(STATUS_UNSUPPORTED, "the input '%s' is divided along its dimension %u: only batches can be, by B -> ...",
+					    t->name, t->digit[k].dim);
+			i64 parts = x->package->mesh.axis[t->digit[k].mesh].size;
+			rank += comm_coordinate(x->comm, t->digit[k].mesh) * (whole[0] / (t->digit[k].outer * parts)) / t->dim[0];
+			covered *= parts;
+		}
+		if (i && ((u32)rank != in->rank || (u32)covered != in->ranks))
+			return FAIL(STATUS_UNSUPPORTED, "the inputs '%s' and '%s' are divided differently", in->input.input[0].name, t->name);
+		in->rank = (u32)rank;
+		in->ranks = (u32)covered;
+	}
+	return OK;
+}
+
+/* ---- wholes ---- */
+
+BufferViews whole_views(Arena *a, Executor *x, u32 kinds)
+{
+	BufferViews out = buffer_views(a, x, kinds);
+	for (u32 i = 0; i < out.n; i++) {
+		NamedBuffer *b = &out.v[i];
+		i64 *dim = NEWN(a, i64, b->rank + 1);
+		comm_whole_dims(x->comm, &executor_buffer(x, b->name)->tensor, dim);
+		b->dim = dim;
+		b->far = NULL;
+		b->data = arena_push(a, 1, safe_buffer_bytes(b) + 1, 64);
+	}
+	return out;
+}
+
+Status views_gather(Executor *x, BufferViews whole)
+{
+	Arena tmp = ARENA("gather");
+	Status s = OK;
+	for (u32 i = 0; i < whole.n && !s; i++) {
+		const PackageTensor *t = &executor_buffer(x, whole.v[i].name)->tensor;
+		void *part = arena_push(&tmp, 1, t->bytes + 1, 64);
+		s = executor_read(x, t, part);
+		if (!s)
+			s = comm_whole(x->comm, t, part, comm_rank(x->comm) ? NULL : whole.v[i].data);
+	}
+	arena_free(&tmp);
+	return s;
+}
+
+Status views_scatter(Executor *x, BufferViews whole)
+{
+	Arena tmp = ARENA("scatter");
+	Status s = OK;
+	for (u32 i = 0; i < whole.n && !s; i++) {
+		const PackageTensor *t = &executor_buffer(x, whole.v[i].name)->tensor;
+		void *part = arena_push(&tmp, 1, t->bytes + 1, 64);
+		comm_part(x->comm, t, whole.v[i].data, part);
+		s = executor_write(x, t, part);
+	}
+	arena_free(&tmp);
+	return s;
+}
+
+/* ---- batches ---- */
+
 Status batch_inputs(const Executor *x, const char *name, BatchInputs *out)
 {
 	const PackageEntry *e = package_entry(x->package, name);
@@ -55,8 +126,8 @@ Status batch_inputs(const Executor *x, const char *name, BatchInputs *out)
 		return FAIL(STATUS_INPUT, "the program has no entry '%s': its source needs a train block with a loss", name);
 	if (!e->ninput || !e->input[0].rank)
 		return FAIL(STATUS_INPUT, "the entry '%s' takes no batches: its train block declares no input", name);
-	*out = (BatchInputs){ e, { e->input, e->ninput }, (u32)e->input[0].dim[0] };
-	return OK;
+	*out = (BatchInputs){ e, { e->input, e->ninput }, (u32)e->input[0].dim[0], 0, 1 };
+	return x->comm ? part_of_batch(x, out) : OK;
 }
 
 u8 **batch_room(Arena *a, const BatchInputs *in)

@@ -23,12 +23,18 @@ enum {
 	VIEW_TRAINED = 1 << 16 | VIEW_PARAMETERS, /* of the parameters, those that are not frozen */
 	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
 };
+/* The same as wholes, of which each rank has a part: in memory of their own, which views_gather fills on rank 0, and
+ * of which views_scatter gives this rank its part. */
+BufferViews whole_views(Arena *a, Executor *x, u32 kinds);
+PL_MUST_USE Status views_gather(Executor *x, BufferViews whole);
+PL_MUST_USE Status views_scatter(Executor *x, BufferViews whole);
 
 /* An entry that takes batches of a dataset (runtime/data/dataset.h), and host memory for one. */
 typedef struct BatchInputs {
 	const PackageEntry *entry;
 	DataInputs input;
-	u32 rows; /* of a batch */
+	u32 rows; /* of a batch, here */
+	u32 rank, ranks; /* which part of the batch of all devices that is: block `rank` of `ranks` */
 } BatchInputs;
 
 /* Fails where the package has no such entry, or it takes no batches. */

@@ -24,6 +24,9 @@ config.substitutions += [
 ]
 config.environment["PATH"] = config.llvm_tools + os.pathsep + os.environ["PATH"]
 config.environment["NO_COLOR"] = "1"
+if shutil.which("mpirun"):  # several ranks on one machine
+    config.available_features.add("mpi")
+    config.substitutions.append(("%mpirun", "mpirun --allow-run-as-root --oversubscribe"))
 if config.sanitizers:
     config.available_features.add("sanitizers")
     config.environment["LSAN_OPTIONS"] = "print_suppressions=0:suppressions=" + os.path.join(config.test_source_root, "leaks.supp")

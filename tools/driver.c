@@ -1,6 +1,7 @@
 /* tools/driver.c: see driver.h. */
 #include "tools/driver.h"
 #include "ir/cost.h"
+#include "ir/shard.h"
 #include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
 #include "runtime/cpu/threads.h"
@@ -235,6 +236,8 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	Arena tmp = ARENA("passes");
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
+	if (o->shard && out->backend == &driver_cuda)
+		return FAIL(STATUS_UNSUPPORTED, "a mesh of several devices runs on CPUs alone yet: --device cpu");
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	Status status = OK;
 	const Program *p = o->decode_along ? derive_decoding(&cx, program, o, &status) : program;
@@ -258,13 +261,20 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 		flops[i] = entry_flops(&tmp, p->entry.v[i]);
 	out->model = p;
 	out->flops = flops;
-	p = pipeline_run(STR("lower"), &cx, p, &status);
+	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,narrow,canonical", o->shard) : "lower";
+	p = pipeline_run(str_of(lower), &cx, p, &status);
 	if (!p || status)
 		goto done;
+	for (u32 i = 0; i < out->model->entry.n; i++) { /* of one device */
+		flops[i].model /= mesh_devices(&p->mesh);
+		flops[i].model_full /= mesh_devices(&p->mesh);
+	}
 	out->times.passes = now() - begun;
 	begun = now();
 	out->program = p;
 	status = plan_limited(arena, &tmp, p, o, out);
+	if (out->plan) /* the same for every mesh: what resumes compare */
+		((Plan *)(uintptr_t)out->plan)->identity = program_hash(out->model);
 	out->times.plan = now() - begun;
 done:
 	for (u32 i = 0; i < cx.time.n; i++)

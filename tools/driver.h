@@ -18,6 +18,7 @@ typedef struct DriverOptions {
 	u32 curve;                /* PlanLimits.curve */
 	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
+	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
 	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */

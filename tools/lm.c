@@ -221,7 +221,7 @@ Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)
 
 Status run_options(const RunOptions *o, DeviceOptions *out)
 {
-	*out = (DeviceOptions){ .threads = (u32)o->threads };
+	*out = (DeviceOptions){ .threads = (u32)o->threads, .comm = o->comm };
 	if (o->threads < 0 || o->threads > UINT16_MAX)
 		return FAIL(STATUS_INPUT, "--threads is at least 1");
 	const Device *device;
@@ -235,7 +235,8 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 	*out = (LmRun){ 0 };
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
 			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
-			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache };
+			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache,
+			    .shard = how->run->shard };
 	for (u32 i = 0; i < how->nentry; i++)
 		if (!strcmp(how->entry[i], "micro"))
 			TRY(lm_memory(lm, &o.memory));

@@ -56,6 +56,8 @@ PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *who
 typedef struct RunOptions {
 	const char *device, *arch, *cpu, *matmul;
 	i64 threads;
+	const char *shard; /* not options: tools/mesh.h */
+	struct Comm *comm;
 } RunOptions;
 #define RUN_OPTIONS(o)                                                                                              \
 	{ "device", 0, OPTION_TEXT, &(o).device, "NAME", "cpu, cuda, or cuda:1 for the second GPU" },               \

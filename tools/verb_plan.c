@@ -3,6 +3,7 @@
 #include "tools/fit_report.h"
 #include "tools/lm.h"
 #include "tools/machine.h"
+#include "tools/plan_mesh.h"
 #include "tools/prediction.h"
 #include "tools/scaling.h"
 #include "tools/sizes.h"
@@ -14,6 +15,8 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
+static const char *mesh;
+static TextList shard;
 static f64 price;
 enum { POINTS = 17 }; /* of a sweep */
 static bool forward, sweep, all, scaling, json;
@@ -32,6 +35,8 @@ static const Option options[] = {
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
 	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "what each of these devices says to the others and holds; nothing else is told" },
+	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
 };
@@ -57,6 +62,7 @@ static const Command command = {
 		   "  plinth plan models/gpt2.plinth --machine a100_80gb --tokens 10e9 --scaling\n"
 		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --memory 5GiB\n"
 		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --sweep --svg curve.svg\n"
+		   "  plinth plan models/llama.plinth --preset llama2_7b --mesh data=64,tensor=8 --sizes B=512,T=4096\n"
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
@@ -238,6 +244,8 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	precision = precision ? precision : lm->model->precision;
+	if (mesh || shard.n)
+		return plan_mesh(lm, mesh, &shard, bound, precision ? precision : "f32");
 	bool cpu = m && !strcmp(m->device, "cpu"), fit = memory || sweep || svg;
 	static const char *const step[] = { "micro", "update" }, *const pass[] = { "forward" };
 	DriverOptions o = { .entry = forward ? pass : step, .nentry = forward ? COUNT(pass) : COUNT(step), .sizes = bound,
@@ -300,10 +308,11 @@ int verb_plan(int argc, char **argv)
 	SourceOptions all_given = source_with(&texts, &given, "train.memory", memory);
 	Status s = lm_open(operand[0], &all_given, &lm);
 	if (!s) {
-		s = machine_open(&lm.arena, machine_name ? machine_name : "host", &file);
+		bool devices = mesh || shard.n; /* of any kind */
+		s = devices ? OK : machine_open(&lm.arena, machine_name ? machine_name : "host", &file);
 		if (s && !machine_name && (memory || sweep || svg))
 			s = plan(&lm, &(MachineFile){ 0 }, tokens, flops);
-		else if (!s && !file.machine)
+		else if (!s && !file.machine && !devices)
 			status = verb_report(&file.source.diag, false);
 		else if (!s)
 			s = plan(&lm, &file, tokens, flops);

@@ -5,16 +5,20 @@
 #include "runtime/signals.h"
 #include "runtime/training.h"
 #include "tools/lm.h"
+#include "tools/mesh.h"
 #include "tools/peak.h"
 #include "tools/verbs.h"
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 static SourceOptions given;
 static RunOptions where;
 static const char *data, *out_folder, *weights, *precision, *memory;
 static i64 steps = -1, seed = -1, log_every = -1;
+static const char *mesh;
+static TextList shard;
 static bool resume, check_numerics, timing, json;
 
 static const Option options[] = {
@@ -28,6 +32,8 @@ static const Option options[] = {
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
 	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=2,tensor=2", "several devices, by mpirun -n 4 plinth train ...; else as the shard block says" },
+	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, B=data, Attention.H=tensor" },
 	RUN_OPTIONS(where),
 	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
 	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
@@ -70,6 +76,7 @@ typedef struct Job {
 	u64 log_every;
 	Progress progress;
 	TrainingConfig config;
+	MeshRun mesh;
 	u64 own_bytes; /* that the program itself had in use before the step's memory: libraries, the compiler, data */
 } Job;
 
@@ -309,6 +316,25 @@ static void print_end(Job *j, const TrainingEnd *e)
 	fputc('\n', to);
 }
 
+/* Each rank's TFLOPS, and what they are together. */
+static Status print_ranks(Job *j, const TrainingEnd *e)
+{
+	FILE *to = j->progress.to;
+	u32 n = comm_ranks(j->mesh.comm);
+	f64 *all = NEWN(&j->lm.arena, f64, n), sum = 0, least = INFINITY;
+	TRY(comm_gather(j->mesh.comm, "the end of the run", &e->tflops, sizeof *all, all));
+	if (comm_rank(j->mesh.comm) || !e->last.step)
+		return OK;
+	fputs("ranks     TFLOPS", to);
+	for (u32 r = 0; r < n; r++) {
+		fprintf(to, "%s%.4f", r ? ", " : " ", all[r]);
+		sum += all[r];
+		least = fmin(least, all[r]);
+	}
+	fprintf(to, ": mean %.4f, least %.4f, together %.4f\n", sum / n, least, sum);
+	return OK;
+}
+
 /* ---- the run ---- */
 
 static Status compile(Job *j)
@@ -320,7 +346,11 @@ static Status compile(Job *j)
 	if (j->has_validation)
 		how.nentry += lm_evals(lm, entry + 3);
 	TRY(lm_sizes(lm, 0, 0, &how.sizes));
+	where.shard = j->mesh.rules;
+	TRY(mesh_turn(&j->mesh, false));
 	TRY(lm_compile(lm, &how, &j->run));
+	TRY(mesh_turn(&j->mesh, true));
+	where.shard = NULL;
 	if (!j->samples)
 		return OK;
 	const char *forward[] = { "forward" };
@@ -332,7 +362,12 @@ static Status compile(Job *j)
 static Status allocate(Job *j)
 {
 	j->own_bytes = host_memory_peak();
+	where.comm = j->mesh.comm;
+	if (where.comm && !where.threads)
+		where.threads = MAX(1, (i64)sysconf(_SC_NPROCESSORS_ONLN) / comm_local_ranks(where.comm));
 	TRY(lm_executor(&j->run, &where));
+	TRY(mesh_start(&j->mesh, j->run.executor));
+	where.comm = NULL;
 	j->config.executor = j->run.executor;
 	Executor *x = j->run.executor;
 	bool narrow = j->lm.model->precision && strcmp(j->lm.model->precision, "f32") != 0;
@@ -385,22 +420,26 @@ static Status train(Job *j, TrainingEnd *end)
 {
 	Lm *lm = &j->lm;
 	Training *t = NULL;
-	u64 from;
+	u64 from = 0;
 	Status s = training_open(&lm->arena, &j->config, &t);
 	if (!s)
 		s = start(j, t, &from);
 	/* not before: a resume that is refused leaves the folder as it was */
-	if (!s)
+	s = comm_together(j->mesh.comm, "the start of the run", s);
+	if (!s && comm_rank(j->mesh.comm) == 0)
 		s = run_folder_write(j->folder, &lm->source, &lm->operand, j->train.tokenizer_path);
 	if (!s) {
-		print_plan(stderr, j, from);
+		if (comm_rank(j->mesh.comm) == 0)
+			print_plan(stderr, j, from);
 		if (timing)
 			print_times(stderr, &j->run.compiled);
 		s = training_run(t, end);
 		progress_break(&j->progress);
 	}
-	if (!s)
+	if (!s && comm_rank(j->mesh.comm) == 0)
 		print_end(j, end);
+	if (!s && j->mesh.comm)
+		s = print_ranks(j, end);
 	training_close(t);
 	return s;
 }
@@ -433,7 +472,10 @@ static Status run(Job *j, TrainingEnd *end)
 	if (!j->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what to minimize and how", j->lm.operand.source);
 	TRY(read_settings(j));
-	TRY(find_folder(j));
+	TRY(mesh_open(&j->lm, mesh, &shard, &j->mesh));
+	if (j->mesh.comm && (weights || j->samples))
+		return FAIL(STATUS_UNSUPPORTED, "%s is not there yet for runs of several ranks", weights ? "--weights" : "train.sample.every");
+	TRY(comm_together(j->mesh.comm, "looking for the run's folder", find_folder(j)));
 	TRY(open_data(j));
 	j->progress = progress_to(stderr, j->log_every);
 	j->config.on_step = on_step;
@@ -465,6 +507,12 @@ int verb_train(int argc, char **argv)
 		s = signals_install();
 	if (!s)
 		s = run(&j, &end);
+	if (s && j.mesh.comm) { /* nobody shall wait for this rank; what follows is left to the system */
+		status = lm_failed("train", &j.lm, s);
+		fflush(NULL);
+		comm_abort(j.mesh.comm, status);
+	}
+	mesh_close(&j.mesh);
 	status = s ? lm_failed("train", &j.lm, s) : end.signal ? 128 + end.signal : 0;
 	dataset_close(&j.train);
 	dataset_close(&j.validation);

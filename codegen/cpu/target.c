@@ -79,6 +79,8 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 	Map known = { .arena = arena };
 	for (u32 i = 0; i < n; i++) {
 		const Kernel *k = kernel[i];
+		if (k->class == KERNEL_COLLECTIVE)
+			continue; /* the runtime's */
 		const char *why = refusal(machine, k);
 		if (why)
 			return FAIL(STATUS_UNSUPPORTED, "kernel %s (%s): %s", k->name,
@@ -114,6 +116,8 @@ Status cpu_code(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena, CpuP
 		object[i] = code.unit[i].object;
 	TRY(cpu_program_load(cpu_compiler_machine(c), object, code.nunit, program));
 	for (u32 i = 0; i < n; i++) {
+		if (!code.symbol[i])
+			continue;
 		function[i] = (KernelFunction *)(uintptr_t)cpu_program_find(*program, code.symbol[i]);
 		if (!function[i])
 			NEVER("compiled code lacks a kernel's function");

@@ -50,6 +50,11 @@ NodeClass node_class(Op op)
 	case OP_cumsum:
 	case OP_sort:
 	case OP_update_slice: return NODE_SKELETON;
+	case OP_all_reduce:
+	case OP_all_gather:
+	case OP_reduce_scatter:
+	case OP_all_to_all:
+	case OP_permute: return NODE_COLLECTIVE;
 	default:
 		assert(op_info[op].kind == EW); /* composites and argmax are gone by now */
 		return NODE_POINTWISE;
@@ -546,6 +551,27 @@ static void place_skeleton(Fuse *x, u32 node)
 		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");
 }
 
+/* Operands lie in memory before devices speak; those that are views or constants are copied there by kernels of their
+ * own (plan.c), whose parts must be at hand. */
+static void place_collective(Fuse *x, u32 node)
+{
+	const Node *n = &x->g->node.v[node];
+	u32 group = new_group(x, KERNEL_COLLECTIVE, val_type(x->g, n->out), node);
+	x->f->group.v[group].skeleton = node;
+	for (u32 i = 0; i < n->nin; i++) {
+		const Node *maker = val_node(x->g, n->in[i]);
+		NodeClass class = node_class((Op)maker->op);
+		if (class == NODE_FREE)
+			for (u32 k = 0; k < maker->nin; k++)
+				use(x, maker->in[k], NONE - 1, node, CHEAP);
+		else if (class != NODE_SOURCE)
+			store(x, n->in[i], node);
+	}
+	join(x, group, node);
+	for (u32 i = 0; i < n->nout; i++)
+		store(x, (Val){ n->out.i + i }, node);
+}
+
 /* ---- results ---- */
 
 /* A result that is a view, a constant or somebody's buffer has no group: one that copies it is made by
@@ -594,6 +620,8 @@ static void choose_layouts(Fuse *x, const bool *live)
 		fixed[g->result.v[i].value.i] = true;
 	for (u32 i = 0; i < g->node.n; i++) {
 		const Node *n = &g->node.v[i];
+		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nout; k++)
+			fixed[n->out.i + k] = true;
 		for (u32 k = 0; live[i] && k < n->nin; k++) {
 			Val v = n->in[k];
 			if (!f->stored[v.i] || fixed[v.i])
@@ -625,6 +653,11 @@ static void choose_pitches(Fuse *x)
 	bool *given = NEWN(x->tmp, bool, g->value.n + 1);
 	for (u32 i = 0; i < g->result.n; i++)
 		given[g->result.v[i].value.i] = true;
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nin + n->nout; k++)
+			given[k < n->nin ? n->in[k].i : n->out.i + k - n->nin] = true;
+	}
 	for (u32 v = 0; x->row_align && v < g->value.n; v++) {
 		const Type *t = val_type(g, (Val){ v });
 		if (!f->stored[v] || given[v] || !t->rank)
@@ -687,6 +720,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 		case NODE_POINTWISE: place_pointwise(&x, i); break;
 		case NODE_REDUCTION: place_reduction(&x, i); break;
 		case NODE_SKELETON: place_skeleton(&x, i); break;
+		case NODE_COLLECTIVE: place_collective(&x, i); break;
 		}
 	}
 	for (u32 i = 0; i < g->result.n; i++)

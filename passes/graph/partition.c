@@ -534,7 +534,7 @@ static Program *shell(Partition *x)
 	const Program *p = x->at->p;
 	Program *to = program_new(x->cx->out, p->ir, p->name);
 	to->facts = p->facts;
-	to->mesh = (Mesh){ x->mesh->n, COPYN(x->cx->out, MeshAxis, x->mesh->axis, x->mesh->n) };
+	to->mesh = *x->mesh;
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		Buffer b = p->buffer.v[i];
 		const Place *at = x->at->buffer[i].at;

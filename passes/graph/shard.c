@@ -76,7 +76,7 @@ static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
 
 bool shard_rules_read(PassCx *cx, ShardRules *out)
 {
-	*out = (ShardRules){ .mesh.axis = NEWN(cx->out, MeshAxis, MESH_AXES) };
+	*out = (ShardRules){ 0 };
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);)

@@ -583,6 +583,38 @@ static void body(Lower *l, const Group *gr, Val copy)
 	}
 }
 
+/* Slots in order: operands, then results. */
+static Kernel *lower_collective(Arena *arena, const Grouping *f, const Group *gr, const Val **slot_value)
+{
+	const Graph *g = f->g;
+	const Node *n = &g->node.v[gr->skeleton];
+	Kernel *k = kernel_new(arena, g->ir, KERNEL_COLLECTIVE);
+	Val *value = NEWN(arena, Val, n->nin + n->nout);
+	const Type **type = NEWN(arena, const Type *, n->nin);
+	for (u32 i = 0; i < n->nin + n->nout; i++) {
+		bool operand = i < n->nin;
+		value[i] = operand ? n->in[i] : (Val){ n->out.i + i - n->nin };
+		const Type *t = val_type(g, value[i]);
+		const Node *maker = val_node(g, value[i]);
+		const char *name = maker->op == OP_read	 ? ATTR(maker, read)->buffer :
+				   maker->op == OP_input ? ATTR(maker, input)->name :
+							   intern_printf(&g->ir->names, "%%%u", value[i].i);
+		kernel_slot(k, (KSlot){ .dtype = t->dtype, .read = operand, .written = !operand, .name = name,
+					.elements = type_elements(t) });
+		f64 bytes = (f64)type_bytes(t);
+		*(operand ? &k->bytes_read : &k->bytes_written) += bytes;
+		if (operand)
+			type[i] = t;
+	}
+	KCollective c = { (Op)n->op, n->attr, n->nin, type };
+	k->collective = COPYN(arena, KCollective, &c, 1);
+	k->loc = n->loc;
+	k->scope = n->scope;
+	k->name = intern_printf(&g->ir->names, "%s%s%s", n->scope, *n->scope ? "." : "", op_info[n->op].name);
+	*slot_value = value;
+	return k;
+}
+
 Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val copy,
 		    const Val **slot_value)
 {
@@ -596,6 +628,8 @@ Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val 
 		l.group = NONE;
 	} else {
 		gr = &f->group.v[group];
+		if (gr->class == KERNEL_COLLECTIVE)
+			return lower_collective(arena, f, gr, slot_value);
 	}
 	if (gr->skeleton != NONE)
 		skeleton_domain(&l, &g->node.v[gr->skeleton]);

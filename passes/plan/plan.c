@@ -92,7 +92,7 @@ static void edge(Planner *x, u32 from, u32 to)
 /* A kernel as a step: who must run before it, and which old values it reads. */
 static u32 add_draft(Planner *x, Kernel *k, const Val *value, bool copy)
 {
-	Draft d = { .kernel = k, .value = value, .to = NONE, .from = NONE };
+	Draft d = { .kernel = k, .value = value, .to = NONE, .from = NONE, .copy = copy };
 	u32 at = x->draft.n;
 	VEC_PUSH(x->tmp, &x->draft, d);
 	for (u32 s = 0; s < k->slot.n; s++) {
@@ -133,10 +133,27 @@ static u32 add_copy(Planner *x, Val v)
 	return add_draft(x, k, value, true);
 }
 
+/* What devices are to be told lies in memory: views and constants that it is made of are copied there first. */
+static void add_operands(Planner *x, const Node *n)
+{
+	for (u32 i = 0; i < n->nin; i++) {
+		const Node *maker = val_node(x->g, n->in[i]);
+		if (maker->op == OP_input || maker->op == OP_read || x->maker[n->in[i].i] != NONE)
+			continue;
+		const Val *value;
+		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, n->in[i], &value);
+		x->f->stored[n->in[i].i] = true;
+		add_draft(x, k, value, false);
+	}
+}
+
 static void add_groups(Planner *x)
 {
 	for (u32 i = 0; i < x->f->norder; i++) {
 		const Val *value;
+		const Group *gr = &x->f->group.v[x->f->order[i]];
+		if (gr->class == KERNEL_COLLECTIVE)
+			add_operands(x, &x->g->node.v[gr->skeleton]);
 		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, x->f->order[i], (Val){ 0 }, &value);
 		add_draft(x, k, value, false);
 	}
@@ -203,7 +220,7 @@ static Outcome find_writer(Planner *x, const Result *r, bool *claimed)
 
 static bool is_copy(const Planner *x, u32 draft)
 {
-	return draft >= x->f->norder; /* groups come first */
+	return x->draft.v[draft].copy;
 }
 
 static void send_to(Planner *x, const Outcome *o, Val v, u32 buffer)
@@ -289,6 +306,8 @@ bool planner_needs(Planner *x, Draft *d)
 		return false;
 #endif
 	const TargetInfo *t = x->plan->target;
+	if (k->class == KERNEL_COLLECTIVE)
+		return true; /* the runtime's, not the target's */
 	const char *why = t && t->refuses ? t->refuses(t, k) : NULL;
 	if (why)
 		return diag_error(x->diag, E0719, k->loc, "kernel %s (%s) cannot run on %s: %s", k->name,

@@ -14,6 +14,7 @@ typedef struct Draft {
 	u32 from;          /* the buffer that a copy of a copy reads, or NONE */
 	Indices before, after;
 	u32 visited;
+	bool copy;         /* of a result that nothing computes */
 	LaunchNeeds needs;
 } Draft;
 

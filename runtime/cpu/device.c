@@ -1,6 +1,7 @@
 /* runtime/cpu/device.c: the CPU as a device: threads divide the tasks of each kernel and never change what is
  * computed. The arena is the host's own memory, so that nothing is copied to read or write it. */
 #include "runtime/device.h"
+#include "runtime/comm/comm.h"
 #include "runtime/cpu/bandwidth.h"
 #include "runtime/cpu/peak.h"
 #include "support/str.h"
@@ -11,6 +12,7 @@
 
 typedef struct Cpu {
 	const Package *package;
+	struct Comm *comm;
 	Threads *threads;
 	HostArena arena;
 	u8 *scratch;         /* of thread 0; that of thread t is scratch + t * scratch_size */
@@ -33,6 +35,7 @@ static Status cpu_open(const Package *package, const DeviceOptions *o, void **st
 	Arena memory = ARENA("cpu");
 	Cpu *c = NEW(&memory, Cpu);
 	c->package = package;
+	c->comm = o->comm;
 	TRY(threads_create(&(ThreadsOptions){ .count = o->threads }, &c->threads));
 	u32 most = 0;
 	for (u32 i = 0; i < package->nentry; i++)
@@ -118,6 +121,10 @@ static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, vo
 		f64 begun = hook ? clock_seconds() : 0;
 		for (u32 k = 0; k < s->nslot; k++)
 			c->slot[k] = c->arena.base + s->slot[k];
+		if (s->collective && !c->comm)
+			return FAIL(STATUS_UNSUPPORTED, "%s: this is one device's part of a program, and there are no other ranks", s->name);
+		if (s->collective)
+			TRY(comm_collective(c->comm, s->collective, s, (u8 *const *)c->slot, (u8 *const *)c->slot + s->collective->n));
 		for (u32 phase = 0; phase < s->nphase; phase++) {
 			Launch l = { c, s, phase };
 			if (s->tasks[phase] > 0)

@@ -186,7 +186,7 @@ static void places_read_back(void **state)
 	(void)state;
 	Case c;
 	case_begin(&c);
-	Mesh mesh = { 3, (MeshAxis[]){ { "pod", 2 }, { "data", 4 }, { "tensor", 2 } } };
+	Mesh mesh = { 3, { { "pod", 2 }, { "data", 4 }, { "tensor", 2 } } };
 	Place p[MESH_AXES] = { { .kind = PLACE_SPLIT, .dim = 1, .outer = 3 }, { 0 }, { .kind = PLACE_PARTIAL, .reduce = SHARD_SUM } };
 	const char *text = places_text(c.ir, &mesh, p);
 	assert_string_equal(text, "pod 1 3, tensor +");

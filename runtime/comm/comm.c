@@ -1,0 +1,671 @@
+/* runtime/comm/comm.c: see comm.h. */
+#include "runtime/comm/comm.h"
+#include "support/clock.h"
+#include "support/half.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Who a rank is: for messages, and to see whether it lives. */
+typedef struct Peer {
+	char host[64];
+	i64 process;
+} Peer;
+
+typedef struct Buffer {
+	u8 *p;
+	u64 size;
+} Buffer;
+
+struct Comm {
+	const Transport *transport;
+	void *state;
+	u32 rank, ranks, local_rank, local_ranks;
+	Peer *peer; /* [ranks] */
+	PackageMesh mesh;
+	void *group[6];
+	u32 at[6];  /* this rank's coordinates */
+	u32 *member[6]; /* the ranks of its groups */
+	Buffer send, receive;
+	int *count[4]; /* [ranks] bytes and places, sent and received */
+	u64 *bytes[2]; /* [ranks] to send and to receive */
+	char what[300]; /* that is waited for */
+};
+
+static const u8 dtype_bytes[] = {
+	[PACKAGE_B1] = 1,  [PACKAGE_U8] = 1,  [PACKAGE_U32] = 4,  [PACKAGE_I8] = 1,  [PACKAGE_I32] = 4,
+	[PACKAGE_I64] = 8, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8,
+};
+
+u32 comm_launched(void)
+{
+	static const char *const name[] = { "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "PMI_SIZE" };
+	for (u32 i = 0; i < COUNT(name); i++)
+		if (getenv(name[i]))
+			return (u32)strtoul(getenv(name[i]), NULL, 10);
+	return 0;
+}
+
+/* ---- waiting ---- */
+
+/* A rank on this host whose process is gone, or NONE. */
+static u32 dead_rank(const Comm *c)
+{
+	for (u32 r = 0; r < c->ranks; r++)
+		if (!strcmp(c->peer[r].host, c->peer[c->rank].host) && kill((pid_t)c->peer[r].process, 0) != 0 && errno == ESRCH)
+			return r;
+	return UINT32_MAX;
+}
+
+/* Until what was begun is done; spins a little, then sleeps, for ranks may be more than cores. */
+static Status wait_done(Comm *c)
+{
+	f64 begun = clock_seconds(), looked = begun;
+	for (u32 tries = 0;; tries++) {
+		bool done = false;
+		Status s = c->transport->test(c->state, &done);
+		if (!s && done)
+			return OK;
+		f64 now = clock_seconds();
+		if (s || now - looked > 0.1) {
+			looked = now;
+			u32 dead = c->peer ? dead_rank(c) : UINT32_MAX;
+			if (dead != UINT32_MAX)
+				return FAIL(STATUS_IO, "rank %u (process %lld on %s) is gone; rank %u was in %s, for %.1f s", dead,
+					    (long long)c->peer[dead].process, c->peer[dead].host, c->rank, c->what, now - begun);
+			if (s)
+				return status_context(s, "rank %u in %s", c->rank, c->what);
+		}
+		if (tries < 64)
+			sched_yield();
+		else
+			nanosleep(&(struct timespec){ 0, now - begun < 0.01 ? 20000 : 200000 }, NULL);
+	}
+}
+
+static void waiting_for(Comm *c, const char *what)
+{
+	snprintf(c->what, sizeof c->what, "%s", what);
+}
+
+/* ---- memory and messages ---- */
+
+static Status reserve(Buffer *b, u64 bytes)
+{
+	if (bytes <= b->size)
+		return OK;
+	free(b->p);
+	b->size = 0;
+	b->p = malloc(bytes + 64);
+	if (!b->p)
+		return FAIL(STATUS_MEMORY, "no memory for %llu bytes of messages", (unsigned long long)bytes);
+	b->size = bytes;
+	return OK;
+}
+
+static Status check_bytes(const Comm *c, u64 bytes)
+{
+	if (bytes <= INT32_MAX)
+		return OK;
+	return FAIL(STATUS_UNSUPPORTED, "%s: a message of %llu bytes, and 2 GiB is the most", c->what, (unsigned long long)bytes);
+}
+
+/* Sends send.p, bytes[k] for member k in turn; what comes is in receive.p likewise. */
+static Status exchange(Comm *c, u32 m, u32 n, const u64 *out, const u64 *in)
+{
+	u64 sent = 0, received = 0;
+	for (u32 k = 0; k < n; k++) {
+		c->count[0][k] = (int)out[k];
+		c->count[1][k] = (int)sent;
+		c->count[2][k] = (int)in[k];
+		c->count[3][k] = (int)received;
+		sent += out[k];
+		received += in[k];
+	}
+	TRY(check_bytes(c, MAX(sent, received)));
+	TRY(c->transport->all_to_all(c->state, c->group[m], c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]));
+	return wait_done(c);
+}
+
+/* ---- adding ---- */
+
+static f64 combined(PackageReduce how, f64 a, f64 b)
+{
+	if (how == PACKAGE_SUM)
+		return a + b;
+	return how == PACKAGE_MAX ? (a > b || a != a ? a : b) : (a < b || a != a ? a : b);
+}
+
+#define COMBINE(type)                                                                      \
+	do {                                                                               \
+		type *restrict x = to;                                                     \
+		const type *restrict y = from;                                             \
+		for (u64 i = 0; i < n && how == PACKAGE_SUM; i++)                          \
+			x[i] = (type)(x[i] + y[i]);                                        \
+		for (u64 i = 0; i < n && how == PACKAGE_MAX; i++)                          \
+			x[i] = x[i] > y[i] || x[i] != x[i] ? x[i] : y[i];                  \
+		for (u64 i = 0; i < n && how == PACKAGE_MIN; i++)                          \
+			x[i] = x[i] < y[i] || x[i] != x[i] ? x[i] : y[i];                  \
+	} while (0)
+
+/* to[i] = to[i] (+) from[i] */
+static void combine(PackageReduce how, u8 dtype, void *to, const void *from, u64 n)
+{
+	switch (dtype) {
+	case PACKAGE_F32: COMBINE(f32); break;
+	case PACKAGE_F64: COMBINE(f64); break;
+	case PACKAGE_I32: COMBINE(i32); break;
+	case PACKAGE_I64: COMBINE(i64); break;
+	case PACKAGE_U32: COMBINE(u32); break;
+	case PACKAGE_U8: COMBINE(u8); break;
+	case PACKAGE_I8: COMBINE(i8); break;
+	case PACKAGE_BF16:
+	case PACKAGE_F16: {
+		u16 *x = to;
+		const u16 *y = from;
+		bool brain = dtype == PACKAGE_BF16;
+		for (u64 i = 0; i < n; i++) {
+			f32 a = brain ? f32_from_bf16(x[i]) : f32_from_f16(x[i]), b = brain ? f32_from_bf16(y[i]) : f32_from_f16(y[i]);
+			f32 z = (f32)combined(how, a, b);
+			x[i] = brain ? bf16_from_f32(z) : f16_from_f32(z);
+		}
+		break;
+	}
+	default: NEVER("a sum of what cannot be added");
+	}
+}
+
+/* ---- blocks of a dimension ---- */
+
+/* A tensor as rows of [blocks, bytes]: block c of each row is device c's. */
+typedef struct Rows {
+	u64 n, bytes; /* bytes of one block of a row */
+} Rows;
+
+/* Of a whole dimension (`whole`), or of a part's. */
+static Rows rows_of(const PackageCollectiveTensor *t, u32 axis, i64 outer, bool whole, u32 parts)
+{
+	Rows r = { (u64)outer, dtype_bytes[t->dtype] };
+	for (u32 d = 0; d < t->rank; d++) {
+		if (d < axis)
+			r.n *= (u64)t->dim[d];
+		else if (d > axis)
+			r.bytes *= (u64)t->dim[d];
+	}
+	r.bytes *= (u64)(t->dim[axis] / outer / (whole ? parts : 1));
+	return r;
+}
+
+static void take_block(u8 *to, const u8 *whole, Rows r, u32 parts, u32 c)
+{
+	for (u64 i = 0; i < r.n; i++)
+		memcpy(to + i * r.bytes, whole + (i * parts + c) * r.bytes, r.bytes);
+}
+
+static void put_block(u8 *whole, const u8 *from, Rows r, u32 parts, u32 c)
+{
+	for (u64 i = 0; i < r.n; i++)
+		memcpy(whole + (i * parts + c) * r.bytes, from + i * r.bytes, r.bytes);
+}
+
+static u64 elements_of(const PackageCollectiveTensor *t)
+{
+	u64 n = 1;
+	for (u32 d = 0; d < t->rank; d++)
+		n *= (u64)t->dim[d];
+	return n;
+}
+
+static u64 bytes_of(const PackageCollectiveTensor *t)
+{
+	return elements_of(t) * dtype_bytes[t->dtype];
+}
+
+/* ---- the collectives ---- */
+
+/* Elements of a tensor that member c sums in an all_reduce. */
+static void chunk(u64 n, u32 parts, u32 c, u64 *from, u64 *count)
+{
+	*from = n * c / parts;
+	*count = n * (c + 1) / parts - *from;
+}
+
+static Status all_gather(Comm *c, u32 m, u64 bytes)
+{
+	TRY(check_bytes(c, bytes * c->mesh.axis[m].size));
+	TRY(c->transport->all_gather(c->state, c->group[m], c->send.p, (int)bytes, c->receive.p));
+	return wait_done(c);
+}
+
+/* Every member sums its part of each tensor, in order of coordinates, and hands it round. */
+static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
+	u64 total = 0, mine = 0, from, count, at = 0;
+	for (u32 i = 0; i < w->n; i++) {
+		chunk(elements_of(&w->tensor[i]), n, me, &from, &count);
+		mine += count * dtype_bytes[w->tensor[i].dtype];
+		total += bytes_of(&w->tensor[i]);
+	}
+	u64 most = 0; /* of a member's part: what all_gather hands round */
+	for (u32 k = 0; k < n; k++) {
+		c->bytes[0][k] = 0;
+		c->bytes[1][k] = mine;
+		for (u32 i = 0; i < w->n; i++) {
+			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
+			c->bytes[0][k] += count * dtype_bytes[w->tensor[i].dtype];
+		}
+		most = MAX(most, c->bytes[0][k]);
+	}
+	TRY(reserve(&c->send, MAX(total, most)));
+	TRY(reserve(&c->receive, MAX(mine, most) * n));
+	for (u32 k = 0; k < n; k++)
+		for (u32 i = 0; i < w->n; i++) {
+			u64 size = dtype_bytes[w->tensor[i].dtype];
+			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
+			memcpy(c->send.p + at, in[i] + from * size, count * size);
+			at += count * size;
+		}
+	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
+	at = 0;
+	for (u32 i = 0; i < w->n; i++) {
+		u64 size = dtype_bytes[w->tensor[i].dtype];
+		chunk(elements_of(&w->tensor[i]), n, me, &from, &count);
+		memcpy(c->send.p + at, c->receive.p + at, count * size);
+		for (u32 k = 1; k < n; k++)
+			combine(w->reduce, w->tensor[i].dtype, c->send.p + at, c->receive.p + k * mine + at, count);
+		at += count * size;
+	}
+	TRY(all_gather(c, w->mesh, most));
+	for (u32 k = 0; k < n; k++) {
+		at = k * most;
+		for (u32 i = 0; i < w->n; i++) {
+			u64 size = dtype_bytes[w->tensor[i].dtype];
+			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
+			memcpy(out[i] + from * size, c->receive.p + at, count * size);
+			at += count * size;
+		}
+	}
+	return OK;
+}
+
+static Status gather_parts(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 n = c->mesh.axis[w->mesh].size;
+	u64 total = 0, at = 0;
+	for (u32 i = 0; i < w->n; i++)
+		total += bytes_of(&w->tensor[i]);
+	TRY(reserve(&c->send, total));
+	TRY(reserve(&c->receive, total * n));
+	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
+		memcpy(c->send.p + at, in[i], bytes_of(&w->tensor[i]));
+	TRY(all_gather(c, w->mesh, total));
+	for (u32 k = 0; k < n; k++) {
+		at = k * total;
+		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
+			put_block(out[i], c->receive.p + at, rows_of(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, false, n), n, k);
+	}
+	return OK;
+}
+
+static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 n = c->mesh.axis[w->mesh].size;
+	u64 total = 0, at = 0;
+	for (u32 i = 0; i < w->n; i++)
+		total += bytes_of(&w->tensor[i]);
+	TRY(reserve(&c->send, total));
+	TRY(reserve(&c->receive, total));
+	for (u32 k = 0; k < n; k++) {
+		c->bytes[0][k] = c->bytes[1][k] = total / n;
+		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n)
+			take_block(c->send.p + at, in[i], rows_of(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, true, n), n, k);
+	}
+	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
+	at = 0;
+	for (u32 i = 0; i < w->n; i++) {
+		u64 bytes = bytes_of(&w->tensor[i]) / n;
+		memcpy(out[i], c->receive.p + at, bytes);
+		for (u32 k = 1; k < n; k++)
+			combine(w->reduce, w->tensor[i].dtype, out[i], c->receive.p + k * (total / n) + at,
+				bytes / dtype_bytes[w->tensor[i].dtype]);
+		at += bytes;
+	}
+	return OK;
+}
+
+static Status all_to_all(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 n = c->mesh.axis[w->mesh].size;
+	u64 total = 0, at = 0;
+	for (u32 i = 0; i < w->n; i++)
+		total += bytes_of(&w->tensor[i]);
+	TRY(reserve(&c->send, total));
+	TRY(reserve(&c->receive, total));
+	for (u32 k = 0; k < n; k++) {
+		c->bytes[0][k] = c->bytes[1][k] = total / n;
+		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n)
+			take_block(c->send.p + at, in[i], rows_of(&w->tensor[i], w->tensor[i].to, w->tensor[i].to_outer, true, n), n, k);
+	}
+	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
+	for (u32 k = 0; k < n; k++) {
+		at = k * (total / n);
+		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n) {
+			PackageCollectiveTensor part = w->tensor[i]; /* of what comes: split along `to` already */
+			part.dim[part.to] /= n;
+			put_block(out[i], c->receive.p + at, rows_of(&part, part.axis, part.outer, false, n), n, k);
+		}
+	}
+	return OK;
+}
+
+static Status permute(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
+	u32 to = (u32)(((i64)me + w->shift) % n + n) % n, from = (u32)(((i64)me - w->shift) % n + n) % n;
+	u64 total = 0, at = 0;
+	for (u32 i = 0; i < w->n; i++)
+		total += bytes_of(&w->tensor[i]);
+	TRY(reserve(&c->send, total));
+	TRY(reserve(&c->receive, total));
+	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
+		memcpy(c->send.p + at, in[i], bytes_of(&w->tensor[i]));
+	for (u32 k = 0; k < n; k++) {
+		c->bytes[0][k] = k == to ? total : 0;
+		c->bytes[1][k] = k == from ? total : 0;
+	}
+	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
+	at = 0;
+	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
+		memcpy(out[i], c->receive.p + at, bytes_of(&w->tensor[i]));
+	return OK;
+}
+
+Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out)
+{
+	static Status (*const run[])(Comm *, const PackageCollective *, u8 *const *, u8 *const *) = {
+		[PACKAGE_ALL_REDUCE] = all_reduce, [PACKAGE_ALL_GATHER] = gather_parts, [PACKAGE_REDUCE_SCATTER] = reduce_scatter,
+		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute,
+	};
+	snprintf(c->what, sizeof c->what, "%s over %s%s%s%s", step->name, c->mesh.axis[what->mesh].name, step->line ? " (" : "",
+		 step->line ? step->file : "", "");
+	if (step->line) {
+		size_t n = strlen(c->what);
+		snprintf(c->what + n, sizeof c->what - n, ":%u)", step->line);
+	}
+	return run[what->kind](c, what, in, out);
+}
+
+/* ---- joining and leaving ---- */
+
+static Status meet(Comm *c)
+{
+	Peer me = { .process = (i64)getpid() };
+	if (gethostname(me.host, sizeof me.host - 1) != 0)
+		snprintf(me.host, sizeof me.host, "?");
+	waiting_for(c, "the start");
+	Peer *peer = calloc(c->ranks, sizeof *peer);
+	for (u32 i = 0; i < 4; i++)
+		c->count[i] = calloc(c->ranks, sizeof(int));
+	for (u32 i = 0; i < 2; i++)
+		c->bytes[i] = calloc(c->ranks, sizeof(u64));
+	if (!peer || !c->count[3] || !c->bytes[1])
+		return FAIL(STATUS_MEMORY, "no memory for %u ranks", c->ranks);
+	Status s = c->transport->all_gather(c->state, NULL, &me, sizeof me, peer);
+	if (!s)
+		s = wait_done(c);
+	c->peer = peer;
+	TRY(s);
+	for (u32 r = 0; r < c->ranks; r++)
+		if (!strcmp(peer[r].host, me.host)) {
+			c->local_rank += r < c->rank;
+			c->local_ranks++;
+		}
+	return OK;
+}
+
+Status comm_open(Comm **out)
+{
+	Comm *c = calloc(1, sizeof *c);
+	if (!c)
+		return FAIL(STATUS_MEMORY, "no memory");
+	c->transport = &transport_mpi;
+	Status s = c->transport->open(&c->state, &c->rank, &c->ranks);
+	if (s) {
+		free(c);
+		return s;
+	}
+	*out = c;
+	return meet(c);
+}
+
+static void drop(Comm *c)
+{
+	for (u32 i = 0; i < 4; i++)
+		free(c->count[i]);
+	for (u32 m = 0; m < COUNT(c->member); m++)
+		free(c->member[m]);
+	free(c->bytes[0]);
+	free(c->bytes[1]);
+	free(c->peer);
+	free(c->send.p);
+	free(c->receive.p);
+	free(c);
+}
+
+void comm_close(Comm *c)
+{
+	if (!c)
+		return;
+	c->transport->close(c->state);
+	drop(c);
+}
+
+void comm_abort(Comm *c, int status)
+{
+	c->transport->abort(c->state, status);
+}
+
+u32 comm_rank(const Comm *c)
+{
+	return c ? c->rank : 0;
+}
+
+u32 comm_ranks(const Comm *c)
+{
+	return c ? c->ranks : 1;
+}
+
+u32 comm_local_rank(const Comm *c)
+{
+	return c->local_rank;
+}
+
+u32 comm_local_ranks(const Comm *c)
+{
+	return c->local_ranks;
+}
+
+u32 comm_coordinate(const Comm *c, u32 m)
+{
+	return c->at[m];
+}
+
+Status comm_mesh(Comm *c, const PackageMesh *mesh)
+{
+	c->mesh = *mesh;
+	u32 stride = 1;
+	for (u32 m = mesh->n; m-- > 0;) {
+		u32 n = mesh->axis[m].size;
+		c->at[m] = c->rank / stride % n;
+		/* ranks that agree in all else, by coordinate */
+		TRY(c->transport->group(c->state, c->rank - c->at[m] * stride, c->at[m], &c->group[m]));
+		stride *= n;
+	}
+	if (stride != c->ranks)
+		return FAIL(STATUS_INPUT, "the mesh has %u devices, and there are %u ranks", stride, c->ranks);
+	return OK;
+}
+
+/* ---- around the run ---- */
+
+Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void *all)
+{
+	waiting_for(c, what);
+	TRY(c->transport->all_gather(c->state, NULL, mine, (int)bytes, all));
+	return wait_done(c);
+}
+
+Status comm_barrier(Comm *c, const char *what)
+{
+	u8 mine = 0, *all = calloc(c->ranks, 1);
+	if (!all)
+		return FAIL(STATUS_MEMORY, "no memory");
+	Status s = comm_gather(c, what, &mine, 1, all);
+	free(all);
+	return s;
+}
+
+Status comm_any(Comm *c, const char *what, bool mine, bool *any)
+{
+	*any = mine;
+	if (!c)
+		return OK;
+	u8 one = mine, *all = calloc(c->ranks, 1);
+	if (!all)
+		return FAIL(STATUS_MEMORY, "no memory");
+	Status s = comm_gather(c, what, &one, 1, all);
+	for (u32 r = 0; r < c->ranks; r++)
+		*any |= all[r];
+	free(all);
+	return s;
+}
+
+Status comm_together(Comm *c, const char *what, Status mine)
+{
+	if (!c)
+		return mine;
+	u8 failed = mine != NULL, *all = calloc(c->ranks, 1);
+	if (!all)
+		return FAIL(STATUS_MEMORY, "no memory");
+	Status s = comm_gather(c, what, &failed, 1, all);
+	for (u32 r = 0; r < c->ranks && !s && !mine; r++)
+		if (all[r])
+			s = FAIL(STATUS_IO, "rank %u failed in %s", r, what);
+	free(all);
+	return mine ? mine : s;
+}
+
+Status comm_agree(Comm *c, const CommFact *fact, u32 n)
+{
+	u64 *mine = calloc(n, sizeof *mine), *all = calloc((size_t)n * c->ranks, sizeof *all);
+	Status s = mine && all ? OK : FAIL(STATUS_MEMORY, "no memory");
+	for (u32 i = 0; i < n && !s; i++)
+		mine[i] = fact[i].hash;
+	if (!s)
+		s = comm_gather(c, "comparing what ranks are to run", mine, (u32)(n * sizeof *mine), all);
+	for (u32 r = 1; r < c->ranks && !s; r++)
+		for (u32 i = 0; i < n && !s; i++)
+			if (all[r * n + i] != all[i])
+				s = FAIL(STATUS_INPUT, "rank %u (on %s) has another %s than rank 0 (on %s): all must run the same", r,
+					 c->peer[r].host, fact[i].name, c->peer[0].host);
+	free(mine);
+	free(all);
+	return s;
+}
+
+/* ---- wholes and parts ---- */
+
+void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim)
+{
+	for (u32 d = 0; d < t->rank; d++)
+		dim[d] = t->dim[d];
+	for (u32 k = 0; c && k < t->ndigit; k++)
+		dim[t->digit[k].dim] *= c->mesh.axis[t->digit[k].mesh].size;
+}
+
+/* Coordinate of a rank along mesh axis m. */
+static u32 coordinate_of(const Comm *c, u32 rank, u32 m)
+{
+	u32 stride = 1;
+	for (u32 k = m + 1; k < c->mesh.n; k++)
+		stride *= c->mesh.axis[k].size;
+	return rank / stride % c->mesh.axis[m].size;
+}
+
+/* Copies between the whole and `rank`'s part, element by element of the part's rows of the last dimension. */
+static void copy_part(const Comm *c, const PackageTensor *t, u32 rank, u8 *whole, u8 *part, bool to_whole)
+{
+	i64 dim[10], n = 1, size = dtype_bytes[t->dtype];
+	comm_whole_dims(c, t, dim);
+	for (u32 d = 0; d < t->rank; d++)
+		n *= t->dim[d];
+	/* digits of each dimension, from the outermost on */
+	PackageDigit digit[6];
+	for (u32 k = 0; k < t->ndigit; k++) {
+		u32 at = k;
+		for (; at > 0 && digit[at - 1].outer > t->digit[k].outer; at--)
+			digit[at] = digit[at - 1];
+		digit[at] = t->digit[k];
+	}
+	for (i64 e = 0; e < n; e++) {
+		i64 left = e, index = 0, stride = 1;
+		for (u32 d = t->rank; d-- > 0;) {
+			i64 i = left % t->dim[d], behind[6], later = 1;
+			left /= t->dim[d];
+			for (u32 k = t->ndigit; k-- > 0;) {
+				if (digit[k].dim != d)
+					continue;
+				i64 parts = c->mesh.axis[digit[k].mesh].size;
+				behind[k] = dim[d] / (digit[k].outer * parts) / later;
+				later *= parts;
+			}
+			for (u32 k = 0; k < t->ndigit; k++)
+				if (digit[k].dim == d)
+					i = (i / behind[k] * c->mesh.axis[digit[k].mesh].size + coordinate_of(c, rank, digit[k].mesh)) *
+						    behind[k] + i % behind[k];
+			index += i * stride;
+			stride *= dim[d];
+		}
+		if (to_whole)
+			memcpy(whole + index * size, part + e * size, (size_t)size);
+		else
+			memcpy(part + e * size, whole + index * size, (size_t)size);
+	}
+}
+
+void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part)
+{
+	copy_part(c, t, c->rank, (u8 *)(uintptr_t)whole, part, false);
+}
+
+Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole)
+{
+	/* rank 0 has what is whole everywhere itself */
+	if (!t->ndigit) {
+		if (whole)
+			memcpy(whole, part, t->bytes);
+		return OK;
+	}
+	snprintf(c->what, sizeof c->what, "gathering %s for a checkpoint", t->name);
+	TRY(reserve(&c->send, t->bytes));
+	TRY(reserve(&c->receive, t->bytes * (c->rank ? 1 : c->ranks)));
+	TRY(check_bytes(c, t->bytes * c->ranks));
+	memcpy(c->send.p, part, t->bytes);
+	for (u32 r = 0; r < c->ranks; r++) {
+		c->count[0][r] = r ? 0 : (int)t->bytes;
+		c->count[1][r] = 0;
+		c->count[2][r] = c->rank ? 0 : (int)t->bytes;
+		c->count[3][r] = (int)(r * t->bytes);
+	}
+	TRY(c->transport->all_to_all(c->state, NULL, c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]));
+	TRY(wait_done(c));
+	for (u32 r = 0; r < c->ranks && whole; r++)
+		copy_part(c, t, r, whole, c->receive.p + r * t->bytes, true);
+	return OK;
+}

@@ -1,0 +1,77 @@
+/* runtime/comm/comm.h: what the ranks of a run say to one another. A rank is a process that holds one device of the
+ * mesh that the package was partitioned for; ranks count along the mesh's last axis first.
+ *
+ * Bytes are moved by a *transport*, a table of functions (MPI: mpi.c), loaded at run time. What is done with them is
+ * here, so that results do not depend on it: sums are taken in order of coordinates, whoever's message came first.
+ * An all_reduce is a reduce_scatter and an all_gather: each rank sums a part (Thakur et al. 2005); 2 (n - 1) / n of the
+ * bytes leave each rank, which is the least there is.
+ *
+ * While a rank waits it looks whether the others are alive: a rank that is gone ends the wait with a failure that
+ * names it, and what was waited for. */
+#ifndef PL_COMM_H
+#define PL_COMM_H
+#include "codegen/package.h"
+
+typedef struct Transport {
+	const char *name;
+	/* Joins the run that a launcher has started. */
+	Status (*open)(void **state, u32 *rank, u32 *ranks);
+	void (*close)(void *state);
+	/* Ends the whole run at once. */
+	void (*abort)(void *state, int status);
+	/* The ranks that give the same color, in order of `key`; every rank calls. */
+	Status (*group)(void *state, u32 color, u32 key, void **group);
+	/* Begins; `test` says whether it is done. One at a time. Byte counts and places for each member. */
+	Status (*all_to_all)(void *state, void *group, const void *send, const int *send_bytes, const int *send_at, void *receive,
+			     const int *receive_bytes, const int *receive_at);
+	Status (*all_gather)(void *state, void *group, const void *send, int bytes, void *receive);
+	Status (*test)(void *state, bool *done);
+} Transport;
+extern const Transport transport_mpi;
+
+typedef struct Comm Comm;
+
+/* How many ranks a launcher says that there are, from its environment; 0: nobody launched this process as a rank. */
+u32 comm_launched(void);
+/* Joins. NULL transport: MPI. */
+PL_MUST_USE Status comm_open(Comm **out);
+void comm_close(Comm *c);
+/* Ends the others too: after a failure, so that nobody waits for this rank. */
+void comm_abort(Comm *c, int status);
+u32 comm_rank(const Comm *c);
+u32 comm_ranks(const Comm *c);
+/* This rank's place among those on its host, and how many they are. */
+u32 comm_local_rank(const Comm *c);
+u32 comm_local_ranks(const Comm *c);
+
+/* Groups for each axis of the package's mesh, which must have as many devices as there are ranks. */
+PL_MUST_USE Status comm_mesh(Comm *c, const PackageMesh *mesh);
+/* This rank's coordinate along mesh axis m. */
+u32 comm_coordinate(const Comm *c, u32 m);
+
+/* Runs a collective of the package: in[i] and out[i] are the memories of its i-th tensor. `step` is for messages. */
+PL_MUST_USE Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out);
+
+/* ---- for the run around it; every rank calls, with `what` for messages ---- */
+
+/* Everybody's `bytes`, in order of ranks. */
+PL_MUST_USE Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void *all);
+PL_MUST_USE Status comm_barrier(Comm *c, const char *what);
+PL_MUST_USE Status comm_any(Comm *c, const char *what, bool mine, bool *any);
+/* Fails on every rank where some rank failed: with this rank's own failure, or with whose it was. */
+PL_MUST_USE Status comm_together(Comm *c, const char *what, Status mine);
+/* Do all ranks have the same? Tells which rank differs in which. */
+typedef struct CommFact {
+	const char *name; /* "the model", "the version of plinth" */
+	u64 hash;
+} CommFact;
+PL_MUST_USE Status comm_agree(Comm *c, const CommFact *fact, u32 n);
+
+/* The whole of a tensor on rank 0, from every rank's part; `whole` is NULL elsewhere. And back: each rank's part of what
+ * it has whole. `places`: PackageTensor.digit. */
+PL_MUST_USE Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole);
+void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part);
+/* The extents of the whole: dim[t->rank]. */
+void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim);
+
+#endif

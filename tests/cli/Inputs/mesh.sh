@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# mesh.sh PLINTH ROOT TMP: see ../mesh.test.
+set -euo pipefail
+plinth=$1 root=$2 tmp=$3
+rm -rf "$tmp"; mkdir -p "$tmp"; cd "$tmp"
+export OMPI_MCA_rmaps_base_oversubscribe=1
+"$plinth" data tokenize "$root/LICENSE" --tokenizer bpe --vocab 320 --validation-last 0.1 -o d >/dev/null 2>&1
+model=("$root/models/gpt2.plinth" --data d --precision f32 --log 1 --set vocab=320 --set layers=1 --set width=32 --set heads=4
+  --set context=16 --set train.batch.B=8 --set train.batch.T=16 --set train.accumulate=2)
+ranks() { local n=$1; shift; mpirun --allow-run-as-root --oversubscribe -n "$n" "$plinth" train "${model[@]}" "$@"; }
+# losses of a run's metrics, rounded to what f32 sums in another order leave
+losses() { sed -E 's/.*"train_loss": ?([0-9.]+).*/\1/' "$1/metrics.jsonl"; }
+same() { # NAME RUN
+  paste <(losses one) <(losses "$2") | awk -v name="$1" '{ d = $1 - $2; if (d < 0) d = -d; if (d > 2e-5 * $1) bad = 1; n++ }
+    END { print name ": " (n < 5 ? "too few" : bad ? "OTHER" : "same") " losses" }'
+}
+"$plinth" train "${model[@]}" --steps 6 -o one 2>/dev/null && echo one device
+ranks 2 --mesh data=2 --steps 6 -o data 2>/dev/null; same data=2 data
+ranks 2 --mesh data=2 --steps 6 -o again 2>/dev/null
+cmp -s data/latest again/latest && cmp -s data/step-000006/model.safetensors again/step-000006/model.safetensors && echo "data=2 again: same bits"
+ranks 4 --mesh data=2,tensor=2 --steps 6 -o both 2>both.log; same data=2,tensor=2 both
+ranks 2 --mesh data=2 --shard parameters=data --steps 6 -o zero 2>/dev/null; same "data=2, parameters divided" zero
+ranks 2 --mesh data=2 --steps 3 -o moved 2>/dev/null
+ranks 2 --mesh tensor=2 --steps 6 -o moved --resume 2>/dev/null; same "resumed on tensor=2" moved
+ranks 4 --mesh data=2,tensor=2 --steps 3 -o back 2>/dev/null
+"$plinth" train "${model[@]}" --steps 6 -o back --resume 2>/dev/null; same "resumed on one device" back
+ranks 2 --mesh data=2,tensor=2 --steps 2 -o wrong 2>&1 | grep -m1 'the mesh has' || true
+"$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong 2>&1 | grep -m1 'the mesh has' || true
+mpirun --allow-run-as-root --oversubscribe -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong : \
+  -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 3 -o wrong 2>&1 | grep -m1 'has another' || true
+(ranks 2 --mesh data=2 --steps 100000 -o killed >killed.log 2>&1 || true) &
+for _ in $(seq 300); do [ -s killed/metrics.jsonl ] && break; sleep 0.1; done
+mine=$(pgrep -f -- "-o killed" | while read -r p; do tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"; done | head -1)
+kill -9 "$mine"
+wait
+echo "a killed rank: $(grep -m1 -o 'rank 1 (process.*' killed.log)"
+grep 'mean' both.log

@@ -1,0 +1,228 @@
+/* tools/mesh.c: see mesh.h. */
+#include "tools/mesh.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { AXES = 6 };
+
+typedef struct Axes {
+	const char *name[AXES];
+	u32 size[AXES], n, devices;
+} Axes;
+
+static Status add_axis(Axes *a, const char *name, i64 size)
+{
+	if (a->n == AXES)
+		return FAIL(STATUS_INPUT, "a mesh has at most %d axes", AXES);
+	if (size < 1 || size > 1 << 20)
+		return FAIL(STATUS_INPUT, "the mesh axis %s must have at least 1 device, not %lld", name, (long long)size);
+	a->name[a->n] = name;
+	a->size[a->n++] = (u32)size;
+	a->devices *= (u32)size;
+	return OK;
+}
+
+/* "data=2,tensor=2" */
+static Status read_axes(Arena *arena, const char *text, Axes *a)
+{
+	while (*text) {
+		size_t n = strcspn(text, ",");
+		const char *equals = memchr(text, '=', n);
+		char *end = NULL;
+		long size = equals ? strtol(equals + 1, &end, 10) : 0;
+		if (!equals || equals == text || end != text + n)
+			return FAIL(STATUS_INPUT, "--mesh is written data=2,tensor=2, not %s", text);
+		TRY(add_axis(a, arena_strn(arena, (Str){ text, (size_t)(equals - text) }), size));
+		text += n + (text[n] == ',');
+	}
+	return OK;
+}
+
+static Status find_axes(Lm *lm, const char *mesh, Axes *a)
+{
+	*a = (Axes){ .devices = 1 };
+	if (mesh)
+		return read_axes(&lm->arena, mesh, a);
+	static const char prefix[] = "shard.mesh.";
+	for (u32 i = 0; lm->model && i < lm->model->setting.n; i++) {
+		const Setting *s = &lm->model->setting.v[i];
+		if (!strncmp(s->key, prefix, sizeof prefix - 1))
+			TRY(add_axis(a, s->key + sizeof prefix - 1, s->is_number ? (i64)s->number : 0));
+	}
+	return OK;
+}
+
+static bool has_axis(const Axes *a, Str name)
+{
+	for (u32 i = 0; i < a->n; i++)
+		if (str_equal(str_of(a->name[i]), name))
+			return true;
+	return false;
+}
+
+typedef struct Rules {
+	Buf text;
+	u32 used;     /* axes of the mesh (bits) that some rule divides over */
+	u32 features; /* those among them that divide other axes than B */
+	const Axes *axes;
+} Rules;
+
+/* axis -> each word of `to` that the mesh has. */
+static void add_rule(Rules *r, Str axis, const char *to)
+{
+	bool special = str_equal(axis, STR("parameters")) || str_equal(axis, STR("gradients")) || str_equal(axis, STR("optimizer_state"));
+	while (*to) {
+		size_t n = strcspn(to, " ()");
+		for (u32 i = 0; n && i < r->axes->n; i++) {
+			if (!str_equal(str_of(r->axes->name[i]), (Str){ to, n }))
+				continue;
+			buf_printf(&r->text, ",%.*s=%.*s", STR_ARG(axis), (int)n, to);
+			r->used |= 1u << i;
+			r->features |= special || str_equal(axis, STR("B")) ? 0 : 1u << i;
+		}
+		to += n + (to[n] != 0);
+	}
+}
+
+Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
+{
+	Axes axes;
+	*out = (MeshRun){ .devices = 1 };
+	TRY(find_axes(lm, mesh, &axes));
+	out->devices = axes.devices;
+	if (axes.devices == 1)
+		return OK;
+	if (!lm->model)
+		return FAIL(STATUS_UNSUPPORTED, "a package is of one device: a mesh needs the model's source");
+	Rules r = { .text.arena = &lm->arena, .axes = &axes };
+	for (u32 i = 0; i < axes.n; i++)
+		buf_printf(&r.text, "%smesh=%s:%u", i ? "," : "", axes.name[i], axes.size[i]);
+	for (u32 i = 0; i < lm->model->shard.n; i++) {
+		const ShardRule *s = &lm->model->shard.v[i];
+		if (!strcmp(s->axis, "layers") && has_axis(&axes, str_of(s->mesh)))
+			return FAIL(STATUS_UNSUPPORTED, "layers -> %s: pipeline parallelism is not there yet", s->mesh);
+		add_rule(&r, str_of(s->axis), s->mesh);
+	}
+	for (int i = 0; more && i < more->n; i++) {
+		const char *equals = strchr(more->v[i], '=');
+		if (!equals || !has_axis(&axes, str_of(equals + 1)))
+			return FAIL(STATUS_INPUT, "--shard is written AXIS=MESH, such as parameters=data, with an axis of the mesh: not %s",
+				    more->v[i]);
+		add_rule(&r, (Str){ more->v[i], (size_t)(equals - more->v[i]) }, equals + 1);
+	}
+	for (u32 i = 0; i < axes.n; i++) {
+		if (r.used >> i & 1 || axes.size[i] == 1)
+			continue;
+		if (strcmp(axes.name[i], "data") != 0)
+			return FAIL(STATUS_INPUT, "no rule divides anything over the mesh axis '%s': a line of the shard block says what, such as "
+						  "Attention.H -> %s, or --shard Attention.H=%s", axes.name[i], axes.name[i], axes.name[i]);
+		add_rule(&r, STR("B"), "data"); /* what data parallelism is, for models without a shard block */
+	}
+	const Setting *sequence = model_setting(lm->model, "shard.sequence");
+	for (u32 i = 0; i < axes.n && sequence && !strcmp(sequence->text, "true"); i++)
+		if (r.features >> i & 1)
+			buf_printf(&r.text, ",sequence=%s", axes.name[i]);
+	out->rules = r.text.text;
+	return OK;
+}
+
+/* ---- ranks ---- */
+
+/* Meshes over the same axes that have as many devices as there are ranks: "data=4,tensor=1, data=2,tensor=2, ..." */
+static void list_meshes(Buf *to, const Axes *a, u32 axis, u32 left, Buf *head, u32 *told)
+{
+	if (*told >= 8)
+		return;
+	if (axis + 1 >= a->n) {
+		buf_printf(to, "%s%.*s%s%s=%u", (*told)++ ? "; " : "", STR_ARG(buf_str(head)), head->n ? "," : "", a->n ? a->name[axis] : "data", left);
+		return;
+	}
+	for (u32 n = left; n >= 1; n--) {
+		if (left % n)
+			continue;
+		Buf with = { .arena = to->arena };
+		buf_printf(&with, "%.*s%s%s=%u", STR_ARG(buf_str(head)), head->n ? "," : "", a->name[axis], n);
+		list_meshes(to, a, axis + 1, left / n, &with, told);
+	}
+}
+
+static Status wrong_count(Lm *lm, const char *mesh, u32 ranks)
+{
+	Axes axes;
+	TRY(find_axes(lm, mesh, &axes));
+	Buf choices = { .arena = &lm->arena }, head = { .arena = &lm->arena };
+	u32 told = 0;
+	list_meshes(&choices, &axes, 0, ranks, &head, &told);
+	if (ranks == 1)
+		return FAIL(STATUS_INPUT, "the mesh has %u devices, and this is one process: start it as mpirun -n %u plinth train ..., or give "
+					  "--mesh %s", axes.devices, axes.devices, choices.text);
+	return FAIL(STATUS_INPUT, "the mesh has %u device%s, and there are %u ranks: mpirun -n %u, or --mesh %s", axes.devices,
+		    axes.devices == 1 ? "" : "s", ranks, axes.devices, choices.text);
+}
+
+static u64 hash_text(const char *text)
+{
+	return hash_bytes(HASH_SEED, text ? text : "", text ? strlen(text) : 0);
+}
+
+/* What all ranks must have in common. */
+static Status compare(Lm *lm, const MeshRun *m)
+{
+	u64 settings = HASH_SEED;
+	for (u32 i = 0; i < lm->model->setting.n; i++)
+		settings = hash_bytes(settings, &(u64[]){ hash_text(lm->model->setting.v[i].key), hash_text(lm->model->setting.v[i].text) },
+				      2 * sizeof(u64));
+	CommFact fact[] = {
+		{ "version of plinth", hash_text(PLINTH_VERSION) },
+		{ "model", program_hash(lm->model->program) },
+		{ "configuration (settings of the train, data or shard block)", settings },
+		{ "mesh, or rules of division", hash_text(m->rules) },
+	};
+	return comm_agree(m->comm, fact, COUNT(fact));
+}
+
+Status mesh_open(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
+{
+	TRY(mesh_rules(lm, mesh, more, out));
+	u32 launched = comm_launched();
+	if (out->devices == 1 && launched < 2)
+		return OK;
+	if (launched < 2)
+		return wrong_count(lm, mesh, 1);
+	TRY(comm_open(&out->comm));
+	if (comm_ranks(out->comm) != out->devices)
+		return wrong_count(lm, mesh, comm_ranks(out->comm));
+	return compare(lm, out);
+}
+
+Status mesh_turn(const MeshRun *m, bool done)
+{
+	if (!m->comm)
+		return OK;
+	/* one barrier: the first rank of a host comes to it when it has compiled, the others before they do */
+	bool first = comm_local_rank(m->comm) == 0;
+	return first == done ? comm_barrier(m->comm, "compiling") : OK;
+}
+
+Status mesh_start(const MeshRun *m, Executor *x)
+{
+	if (!m->comm)
+		return OK;
+	TRY(comm_mesh(m->comm, &x->package->mesh));
+	for (u32 i = 0; i < x->package->mesh.n; i++) {
+		char name[128];
+		snprintf(name, sizeof name, "mesh.%s", x->package->mesh.axis[i].name);
+		const PackageBuffer *b = executor_buffer(x, name);
+		i64 at = comm_coordinate(m->comm, i);
+		if (b)
+			TRY(executor_write(x, &b->tensor, &at));
+	}
+	return OK;
+}
+
+void mesh_close(MeshRun *m)
+{
+	comm_close(m->comm);
+	m->comm = NULL;
+}

@@ -1,0 +1,25 @@
+/* tools/mesh.h: a run over several devices: which mesh, by which rules, among which ranks. */
+#ifndef PL_TOOLS_MESH_H
+#define PL_TOOLS_MESH_H
+#include "runtime/comm/comm.h"
+#include "tools/lm.h"
+
+typedef struct MeshRun {
+	const char *rules; /* arguments of the pass partition; NULL: one device */
+	u32 devices;
+	Comm *comm;        /* NULL: one device */
+} MeshRun;
+
+/* The mesh of --mesh ("data=2,tensor=2"; NULL: that of the source's shard block) and the rules of the block and of
+ * --shard ("parameters=data", ...), as the pass partition takes them. No ranks are asked for. */
+PL_MUST_USE Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, MeshRun *out);
+/* The same, and the ranks join: there must be one for each device. Then they compare what they are to run. */
+PL_MUST_USE Status mesh_open(Lm *lm, const char *mesh, const TextList *more, MeshRun *out);
+/* Ranks on one host compile one after the other's first: what one has compiled the others find. `turn` false: before,
+ * true: after compiling. */
+PL_MUST_USE Status mesh_turn(const MeshRun *m, bool done);
+/* After the package is on its device: groups, and the device's coordinates into its buffers. */
+PL_MUST_USE Status mesh_start(const MeshRun *m, Executor *x);
+void mesh_close(MeshRun *m);
+
+#endif

@@ -1,0 +1,205 @@
+/* tools/plan_mesh.c: `plinth plan MODEL --mesh data=8,tensor=8`: the program that each device of the mesh would run is made
+ * and planned, once, for all devices run the same; nothing is compiled. Each collective is told with its place in the
+ * source, its bytes and why it is there; memory is that of the plan, to the byte.
+ *
+ * Bytes are those that leave a device, by the algorithms of runtime/comm, which are the least there is: of n devices
+ * and b bytes (of the whole), all_gather and reduce_scatter (n - 1) / n b, all_reduce twice that, all_to_all
+ * (n - 1) / n of a device's own. */
+#include "tools/plan_mesh.h"
+
+#include <string.h>
+
+/* Collectives that are alike: of one line of the source, over one axis. */
+typedef struct Row {
+	const char *entry, *op, *over, *why;
+	const Type *type;
+	Loc loc;
+	u32 group, calls;   /* calls of an entry */
+	i64 times;          /* that the entry runs in a step */
+	f64 bytes;          /* sent by a device in a step */
+	const char *tensor;
+	u32 tensors;
+} Row;
+
+typedef struct Report {
+	Arena *arena;
+	VEC(Row) row;
+} Report;
+
+static f64 bytes_sent(const Graph *g, const Node *n, u32 i)
+{
+	f64 parts = (f64)ATTR(n, all_reduce)->parts, bytes = (f64)type_bytes(val_type(g, n->in[i]));
+	switch (n->op) {
+	case OP_all_reduce: return 2 * (parts - 1) / parts * bytes;
+	case OP_all_gather: return (parts - 1) * bytes;
+	case OP_permute: return bytes;
+	default: return (parts - 1) / parts * bytes;
+	}
+}
+
+/* The buffer that a value is read from, through casts; or NULL. */
+static const Buffer *buffer_of(const Program *p, const Graph *g, Val v)
+{
+	const Node *n = val_node(g, v);
+	while (n->op == OP_cast || n->op == OP_all_gather || n->op == OP_reshape)
+		n = val_node(g, n->in[0]);
+	u32 at = n->op == OP_read ? program_find_buffer(p, ATTR(n, read)->buffer) : NONE;
+	return at == NONE ? NULL : &p->buffer.v[at];
+}
+
+/* The buffer that a value ends up in, or NULL. */
+static const Buffer *written_to(const Program *p, const Graph *g, Val v)
+{
+	for (u32 i = 0; i < g->result.n; i++)
+		if (g->result.v[i].value.i == v.i && g->result.v[i].buffer != NONE)
+			return &p->buffer.v[g->result.v[i].buffer];
+	return NULL;
+}
+
+static const char *why(const Program *p, const Graph *g, const Node *n, u32 i)
+{
+	const Buffer *from = buffer_of(p, g, n->in[i]), *to = written_to(p, g, (Val){ n->out.i + i });
+	const Node *maker = val_node(g, n->in[i]);
+	if (from && from->kind == BUFFER_PARAMETER)
+		return ATTR(n, all_gather)->again && n->op == OP_all_gather ? "a divided parameter is needed whole again, backwards" :
+									      "a divided parameter is needed whole";
+	if (from && from->kind == BUFFER_GRADIENT)
+		return "each device has the gradient of its own rows";
+	if (to && to->kind == BUFFER_GRADIENT)
+		return "each device has the gradient of its own rows, and keeps its part of the sum";
+	if (to && to->kind == BUFFER_PARAMETER)
+		return "each device has updated its part of the parameter";
+	if (n->op == OP_all_reduce || n->op == OP_reduce_scatter) {
+		switch (maker->op) {
+		case OP_dot: return "the inner axis of the product is divided";
+		case OP_where: return "rows of the table are divided: each device has looked up its own";
+		case OP_sum:
+		case OP_reduce_max:
+		case OP_reduce_min: return "the axis that is reduced is divided";
+		default: return "each device has a part of the sum";
+		}
+	}
+	return n->op == OP_all_gather ? "what was divided is needed whole" : "it is divided along one axis, and needed along another";
+}
+
+static const char *tensor_name(Report *r, const Program *p, const Graph *g, const Node *n, u32 i)
+{
+	const Buffer *b = buffer_of(p, g, n->in[i]);
+	if (!b)
+		b = written_to(p, g, (Val){ n->out.i + i });
+	if (b)
+		return b->name;
+	const Node *maker = val_node(g, n->in[i]);
+	return arena_printf(r->arena, "%s%s%s", maker->scope, *maker->scope ? "." : "", op_info[maker->op].name);
+}
+
+static void add(Report *r, Row new)
+{
+	for (u32 i = 0; i < r->row.n; i++) {
+		Row *x = &r->row.v[i];
+		if (strcmp(x->entry, new.entry) != 0 || strcmp(x->op, new.op) != 0 || strcmp(x->over, new.over) != 0 ||
+		    strcmp(x->why, new.why) != 0 || x->loc.line != new.loc.line || x->loc.file != new.loc.file || x->type != new.type)
+			continue;
+		x->calls++;
+		x->tensors++;
+		x->bytes += new.bytes;
+		return;
+	}
+	VEC_PUSH(r->arena, &r->row, new);
+}
+
+static void look_at(Report *r, const Program *p, const Graph *g, i64 times)
+{
+	for (u32 k = 0; k < g->node.n; k++) {
+		const Node *n = &g->node.v[k];
+		if (!(op_info[n->op].traits & T_COLLECTIVE))
+			continue;
+		for (u32 i = 0; i < n->nin; i++)
+			add(r, (Row){ .entry = g->name, .op = op_info[n->op].name, .over = ATTR(n, all_reduce)->over, .why = why(p, g, n, i),
+				      .type = val_type(g, n->in[i]), .loc = n->loc, .group = (u32)ATTR(n, all_reduce)->parts, .calls = 1,
+				      .times = times, .bytes = (f64)times * bytes_sent(g, n, i), .tensor = tensor_name(r, p, g, n, i),
+				      .tensors = 1 });
+	}
+}
+
+static const char *place_of(Report *r, const Diag *d, Loc loc)
+{
+	if (!loc.line || loc.file >= d->nsource)
+		return "-";
+	const char *path = d->source[loc.file].path, *slash = strrchr(path, '/');
+	return arena_printf(r->arena, "%s:%u", slash ? slash + 1 : path, loc.line);
+}
+
+static void print_rows(Report *r, const Diag *d)
+{
+	printf("\n%-11s %-14s %-8s %6s %6s %5s %15s  %-18s %-34s %s\n", "entry", "collective", "over", "group", "calls", "times",
+	       "bytes sent/step", "source", "tensor", "why");
+	for (u32 i = 0; i < r->row.n; i++) {
+		const Row *x = &r->row.v[i];
+		Buf t = { .arena = r->arena };
+		type_print(&t, x->type);
+		const char *tensor = arena_printf(r->arena, "%s %s%s", x->tensor, t.text,
+						  x->tensors > 1 ? arena_printf(r->arena, " and %u more", x->tensors - 1) : "");
+		printf("%-11s %-14s %-8s %6u %6u %5lld %15.0f  %-18s %-34s %s\n", x->entry, x->op, x->over, x->group, x->calls,
+		       (long long)x->times, x->bytes, place_of(r, d, x->loc), tensor, x->why);
+	}
+}
+
+static void print_totals(const Report *r, const Mesh *mesh)
+{
+	for (u32 m = 0; m < mesh->n; m++) {
+		f64 bytes = 0;
+		u64 calls = 0;
+		for (u32 i = 0; i < r->row.n; i++)
+			if (!strcmp(r->row.v[i].over, mesh->axis[m].name)) {
+				bytes += r->row.v[i].bytes;
+				calls += r->row.v[i].calls * (u64)r->row.v[i].times;
+			}
+		printf("%s over %s (%u): %.0f bytes sent by each device in a step, %llu collectives\n", m ? "         " : "\ntotal    ",
+		       mesh->axis[m].name, mesh->axis[m].size, bytes, (unsigned long long)calls);
+	}
+}
+
+static void print_memory(const Program *p, const Plan *plan, Arena *a)
+{
+	u64 bytes[BUFFER_KINDS] = { 0 }, whole = 0;
+	for (u32 i = 0; i < p->buffer.n; i++)
+		bytes[p->buffer.v[i].kind] += (u64)type_bytes(p->buffer.v[i].type);
+	for (u32 k = 0; k < BUFFER_KINDS; k++)
+		whole += bytes[k];
+	printf("memory    %llu bytes (%s) on each device\n", (unsigned long long)plan->arena_bytes, lm_bytes(a, plan->arena_bytes));
+	const char *const name[BUFFER_KINDS] = { [BUFFER_PARAMETER] = "parameters", [BUFFER_STATE] = "optimizer state",
+						 [BUFFER_GRADIENT] = "gradients", [BUFFER_COUNTER] = "counters",
+						 [BUFFER_CACHE] = "caches", [BUFFER_MESH] = "coordinates" };
+	for (u32 k = 0; k < BUFFER_KINDS; k++)
+		if (bytes[k])
+			printf("          %15llu  %s\n", (unsigned long long)bytes[k], name[k]);
+	printf("          %15llu  alignment of these\n", (unsigned long long)(plan->persistent_bytes - whole));
+	printf("          %15llu  activations and buffers of the entry that has most\n", (unsigned long long)(plan->arena_bytes - plan->persistent_bytes));
+}
+
+Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *sizes, const char *precision)
+{
+	static const char *const entry[] = { "micro", "update" };
+	MeshRun run;
+	Compiled c;
+	i64 accumulate = lm->model->accumulate;
+	TRY(mesh_rules(lm, mesh, more, &run));
+	if (!run.rules)
+		return FAIL(STATUS_INPUT, "a mesh of one device says nothing: --mesh data=8,tensor=8");
+	DriverOptions o = { .entry = entry, .nentry = COUNT(entry), .sizes = sizes, .precision = precision, .accumulate = accumulate > 1,
+			    .shard = run.rules };
+	TRY(driver_plan(&lm->source.arena, lm->model->program, &o, &c));
+	if (!c.plan)
+		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
+	Report r = { .arena = &lm->arena };
+	const Program *p = c.program;
+	for (u32 i = 0; i < p->entry.n; i++)
+		look_at(&r, p, p->entry.v[i], !strcmp(p->entry.v[i]->name, "micro") ? accumulate - 1 : 1);
+	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
+	printf("mesh      %u devices: %s\n", run.devices, run.rules);
+	print_memory(p, c.plan, r.arena);
+	print_rows(&r, p->ir->diag);
+	print_totals(&r, &p->mesh);
+	return OK;
+}
