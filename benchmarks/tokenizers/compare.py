@@ -90,7 +90,7 @@ def main():
     p.add_argument("--kinds", help="only these, with commas between")
     p.add_argument("--size", type=int, default=4000)
     p.add_argument("--share", type=float, default=1, help="of the text")
-    o = p.parse_args()
+    o = p.parse_intermixed_args()
     text = gather(o.root)
     text = text[:int(len(text) * o.share)]
     with tempfile.TemporaryDirectory() as folder:
