@@ -30,6 +30,14 @@ Status lm_open(const char *operand, const SourceOptions *given, Lm *out)
 	return OK;
 }
 
+Status lm_open_source(const char *operand, const SourceOptions *given, Lm *out)
+{
+	*out = (Lm){ .arena = ARENA("lm") };
+	if (packaged(operand))
+		return FAIL(STATUS_INPUT, "%s is compiled already: this takes the source that it was made of", operand);
+	return lm_open(operand, given, out);
+}
+
 void lm_close(Lm *lm)
 {
 	source_close(&lm->source);

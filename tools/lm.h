@@ -23,6 +23,8 @@ typedef struct Lm {
 
 /* A failure with errors in lm->source.diag is told by these alone: see lm_failed. */
 PL_MUST_USE Status lm_open(const char *operand, const SourceOptions *given, Lm *out);
+/* For verbs that need the program itself: refuses packages. */
+PL_MUST_USE Status lm_open_source(const char *operand, const SourceOptions *given, Lm *out);
 void lm_close(Lm *lm);
 /* Tells what failed, and gives the exit status. */
 int lm_failed(const char *verb, const Lm *lm, Status why);

@@ -212,8 +212,6 @@ Status packaged_write(Lm *lm, const PackagedOptions *o)
 	Writer w = { .lm = lm, .arena = &lm->source.arena, .o = o };
 	const char *precision = o->precision ? o->precision : lm->model->precision, *missing;
 	w.file.precision = precision ? precision : "f32";
-	if (lm->file)
-		return FAIL(STATUS_INPUT, "%s is compiled already", lm->operand.source);
 	TRY(sizes_check(w.arena, lm->model, "--sizes", o->sizes));
 	const char *sizes = sizes_all(w.arena, lm->model, o->sizes, &missing);
 	if (missing)

@@ -369,7 +369,7 @@ int verb_compile(int argc, char **argv)
 	if (threads < 0)
 		return verb_misused("compile", "--threads is at least 1");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
+	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)
 		s = run(&lm);
 	status = s ? lm_failed("compile", &lm, s) : 0;

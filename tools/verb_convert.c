@@ -182,7 +182,7 @@ int verb_convert(int argc, char **argv)
 	if (!output)
 		return verb_misused("convert", "where to? -o FOLDER is missing");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
+	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)
 		s = run(&lm);
 	status = s ? lm_failed("convert", &lm, s) : 0;

@@ -288,7 +288,7 @@ int verb_export(int argc, char **argv)
 	if (threads < 0 || capacity < 0)
 		return verb_misused("export", "--threads and --capacity are at least 1");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
+	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)
 		s = run(&lm);
 	status = s ? lm_failed("export", &lm, s) : 0;

@@ -306,7 +306,7 @@ int verb_plan(int argc, char **argv)
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");
 	SourceOptions all_given = source_with(&texts, &given, "train.memory", memory);
-	Status s = lm_open(operand[0], &all_given, &lm);
+	Status s = lm_open_source(operand[0], &all_given, &lm);
 	if (!s) {
 		bool devices = mesh || shard.n; /* of any kind */
 		s = devices ? OK : machine_open(&lm.arena, machine_name ? machine_name : "host", &file);

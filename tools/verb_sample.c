@@ -103,7 +103,7 @@ int verb_sample(int argc, char **argv)
 	if (batch < 0)
 		return verb_misused("sample", "--batch is at least 1");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
+	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)
 		s = signals_install();
 	if (!s)
