@@ -463,6 +463,19 @@ Datum *b_len(Call *c)
 	return datum_integer(c->e, c->arg[0]->list.n, c->loc);
 }
 
+Datum *b_one_of(Call *c)
+{
+	const Datum *value = c->arg[0], *choices = c->arg[1];
+	if (choices->kind != DATUM_LIST)
+		return fail(c->e, E0401, c->at[1], "one_of takes a value and a list of those that it may be, and this is %s",
+			    datum_show(c->e, choices));
+	const char *source = datum_source(c->e, value);
+	for (u32 i = 0; i < choices->list.n; i++)
+		if (choices->list.v[i].value->kind == value->kind && !strcmp(datum_source(c->e, choices->list.v[i].value), source))
+			return c->arg[0];
+	return fail(c->e, E0406, c->at[0], "this is %s, and must be one of %s", datum_show(c->e, value), datum_source(c->e, choices));
+}
+
 Datum *b_int(Call *c)
 {
 	f64 x;

@@ -290,7 +290,9 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 		const char *here = near ? NULL : foreign_name(e, n);
 		fail(e, E0309, t->loc, "'%s' is no type%s", n, here ? here : did_you_mean(e, near));
 	} else {
-		fail(e, E0309, loc, "%s must be of type %s, and this is %s", what, n, datum_show(e, value));
+		bool fraction = value->kind == DATUM_NUMBER && (!strcmp(n, "dim") || !strcmp(n, "int"));
+		fail(e, E0309, loc, "%s must be %s%s, and this is %s", what, fraction ? "a whole number, of type " : "of type ", n,
+		     datum_show(e, value));
 		diag_note(e->diag, t->loc, "its type is declared here");
 	}
 	return false;

@@ -166,17 +166,31 @@ static const Program *derive_decoding(PassCx *cx, const Program *in, const Drive
 	return pipeline_run(str_of(text), cx, alone, status);
 }
 
-/* The sizes given, and the capacity where anything is kept. */
-static const char *all_sizes(Arena *arena, const Program *p, const DriverOptions *o)
+static bool is_among(const char *const *symbol, u32 n, Str name)
 {
-	const char **symbol;
-	u32 n = program_symbols(arena, p, &symbol);
-	/* entries without sizes, as the update, are there with those that have some */
-	const char *sizes = n && o->sizes ? o->sizes : "";
 	for (u32 i = 0; i < n; i++)
-		if (o->decode_along && !strcmp(symbol[i], "capacity"))
-			sizes = arena_printf(arena, "%s%scapacity=%lld", sizes, *sizes ? "," : "", (long long)o->capacity);
-	return sizes;
+		if (str_equal(str_of(symbol[i]), name))
+			return true;
+	return false;
+}
+
+/* The sizes given but for those that only entries of `whole` have that were left out of `p`, and the capacity where
+ * anything is kept. */
+static const char *all_sizes(Arena *arena, const Program *whole, const Program *p, const DriverOptions *o)
+{
+	const char **symbol, **known;
+	u32 n = program_symbols(arena, p, &symbol), nknown = program_symbols(arena, whole, &known);
+	Buf sizes = { .arena = arena };
+	for (const char *at = o->sizes ? o->sizes : ""; n && *at; at += *at == ',') {
+		Str name = { at, strcspn(at, "=,") };
+		size_t length = strcspn(at, ",");
+		if (is_among(symbol, n, name) || !is_among(known, nknown, name))
+			buf_printf(&sizes, "%s%.*s", sizes.n ? "," : "", (int)length, at);
+		at += length;
+	}
+	if (o->decode_along && is_among(symbol, n, STR("capacity")))
+		buf_printf(&sizes, "%scapacity=%lld", sizes.n ? "," : "", (long long)o->capacity);
+	return sizes.text ? sizes.text : "";
 }
 
 /* Whether the plan keeps to the budget, and if not, what it would take and what makes it so much. */
@@ -244,7 +258,7 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	if (!p || status)
 		goto done;
 	p = select_entries(arena, p, o);
-	const char *sizes = all_sizes(&tmp, p, o);
+	const char *sizes = all_sizes(&tmp, program, p, o);
 	bool training = has_entry(p, "micro"), sized = *sizes;
 	bool autocast = o->precision && !strcmp(o->precision, "autocast");
 	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s", sized ? "{" : "",
