@@ -30,7 +30,6 @@ struct Comm {
 	PackageMesh mesh;
 	void *group[6];
 	u32 at[6];  /* this rank's coordinates */
-	u32 *member[6]; /* the ranks of its groups */
 	Buffer send, receive;
 	int *count[4]; /* [ranks] bytes and places, sent and received */
 	u64 *bytes[2]; /* [ranks] to send and to receive */
@@ -392,12 +391,11 @@ Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep
 		[PACKAGE_ALL_REDUCE] = all_reduce, [PACKAGE_ALL_GATHER] = gather_parts, [PACKAGE_REDUCE_SCATTER] = reduce_scatter,
 		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute,
 	};
-	snprintf(c->what, sizeof c->what, "%s over %s%s%s%s", step->name, c->mesh.axis[what->mesh].name, step->line ? " (" : "",
-		 step->line ? step->file : "", "");
-	if (step->line) {
-		size_t n = strlen(c->what);
-		snprintf(c->what + n, sizeof c->what - n, ":%u)", step->line);
-	}
+	const char *over = c->mesh.axis[what->mesh].name;
+	if (step->line)
+		snprintf(c->what, sizeof c->what, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
+	else
+		snprintf(c->what, sizeof c->what, "%s over %s", step->name, over);
 	return run[what->kind](c, what, in, out);
 }
 
@@ -448,8 +446,6 @@ static void drop(Comm *c)
 {
 	for (u32 i = 0; i < 4; i++)
 		free(c->count[i]);
-	for (u32 m = 0; m < COUNT(c->member); m++)
-		free(c->member[m]);
 	free(c->bytes[0]);
 	free(c->bytes[1]);
 	free(c->peer);

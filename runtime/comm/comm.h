@@ -33,7 +33,7 @@ typedef struct Comm Comm;
 
 /* How many ranks a launcher says that there are, from its environment; 0: nobody launched this process as a rank. */
 u32 comm_launched(void);
-/* Joins. NULL transport: MPI. */
+/* Joins, by MPI. */
 PL_MUST_USE Status comm_open(Comm **out);
 void comm_close(Comm *c);
 /* Ends the others too: after a failure, so that nobody waits for this rank. */
@@ -68,7 +68,7 @@ typedef struct CommFact {
 PL_MUST_USE Status comm_agree(Comm *c, const CommFact *fact, u32 n);
 
 /* The whole of a tensor on rank 0, from every rank's part; `whole` is NULL elsewhere. And back: each rank's part of what
- * it has whole. `places`: PackageTensor.digit. */
+ * it has whole. */
 PL_MUST_USE Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole);
 void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part);
 /* The extents of the whole: dim[t->rank]. */
