@@ -211,6 +211,46 @@ static void put(Body *b, const Packing *p, V x, V at, V mask)
 
 /* ---- along the rows of the panel ---- */
 
+/* The operand's one load that matters: the first that moves with both x and k, and is plain. */
+static const Access *main_load(const Body *b, const Packing *p)
+{
+	const Kernel *k = b->k;
+	u32 xd = p->x.last - 1, kd = p->k.last - 1;
+	if (p->x.last - p->x.first > 1 || p->k.last - p->k.first > 1)
+		return NULL;
+	const Access *found = NULL;
+	bool *seen = NEWN(b->arena, bool, k->inst.n);
+	i32 along_x = 0, along_k = 0;
+	count_contiguous(k, p->operand, xd, kd, seen, &along_x, &along_k);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (!seen[i] || in->op != K_load || in->access->ndynamic)
+			continue;
+		u32 both = 1u << xd | 1u << kd;
+		if ((in->depends & both) == both && !found)
+			found = in->access;
+	}
+	return found;
+}
+
+enum { AHEAD = 24 /* rows of narrow panels that are asked for before they are read */ };
+
+/* Of narrow panels side by side: their columns of a row some rows on. */
+static void ask_ahead(Body *b, const Packing *p, const Strip *s, V k, V base)
+{
+	CpuModule *m = b->m;
+	const Access *a = main_load(b, p);
+	if (!a)
+		return;
+	u32 bytes = p->width * dtype_info[b->k->slot.v[a->slot].dtype].bytes, line = (u32)m->machine->line;
+	b->coord[p->k.last - 1] = cpu_sub(m, cpu_add(m, k, cpu_i64(m, AHEAD)), base);
+	for (u32 v = 0; v < s->n; v++) /* one in each line */
+		if (v == 0 || v * bytes / line != (v - 1) * bytes / line) {
+			strip_set(b, s, p->x, v);
+			simd_prefetch(&b->one, body_address(b, a), 1, false);
+		}
+}
+
 /* All rows at once, vectors without a run's end in them; of one panel, or of several that are `size` elements apart. */
 static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel, V size)
 {
@@ -220,6 +260,8 @@ static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, 
 	run_begin(b, &run, p->k, from, to);
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
+	if (each == 1 && s->n > 1)
+		ask_ahead(b, p, s, k.index, run.base);
 	for (u32 v = 0; v < s->n; v++) {
 		u32 mark = body_mark(b);
 		strip_set(b, s, p->x, v);
@@ -451,28 +493,6 @@ void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_
 }
 
 /* ---- asking ahead ---- */
-
-/* The operand's one load that matters: the first that moves with both x and k, and is plain. */
-static const Access *main_load(const Body *b, const Packing *p)
-{
-	const Kernel *k = b->k;
-	u32 xd = p->x.last - 1, kd = p->k.last - 1;
-	if (p->x.last - p->x.first > 1 || p->k.last - p->k.first > 1)
-		return NULL;
-	const Access *found = NULL;
-	bool *seen = NEWN(b->arena, bool, k->inst.n);
-	i32 along_x = 0, along_k = 0;
-	count_contiguous(k, p->operand, xd, kd, seen, &along_x, &along_k);
-	for (u32 i = 1; i < k->inst.n; i++) {
-		const KInst *in = &k->inst.v[i];
-		if (!seen[i] || in->op != K_load || in->access->ndynamic)
-			continue;
-		u32 both = 1u << xd | 1u << kd;
-		if ((in->depends & both) == both && !found)
-			found = in->access;
-	}
-	return found;
-}
 
 void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V count, V part, V parts)
 {
