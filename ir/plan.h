@@ -54,8 +54,7 @@ typedef struct PlanPoint {
 typedef struct PlanRemat {
 	bool fits;
 	u64 budget;
-	u64 most, least;  /* peaks: everything kept; the lowest that was found */
-	u32 least_step;   /* the step at which that is, in the stated order */
+	u64 most, least;  /* peaks, where the curve was asked for: everything kept; the lowest that was found */
 	f64 step_seconds; /* of the entry where everything is kept */
 	f64 seconds, bound;
 	VEC(PlanValue) value;

@@ -251,7 +251,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	DriverOptions o = { .entry = forward ? pass : step, .nentry = forward ? COUNT(pass) : COUNT(step), .sizes = bound,
 			    .precision = precision, .device = m ? m->device : NULL, .cpu = cpu ? m->arch : NULL,
 			    .arch = m && !cpu ? m->arch : NULL, .accumulate = lm->model->accumulate > 1, .machine = m,
-			    .curve = sweep || svg ? POINTS : fit ? 2 : 0 };
+			    .curve = sweep || svg ? POINTS : fit ? 1 : 0 };
 	Compiled c = { 0 };
 	if (fit && !forward)
 		TRY(lm_memory(lm, &o.memory));

@@ -298,9 +298,10 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 	Remat *m = remat_new(x->tmp, &f.p);
 	PlanRemat *r = e->remat = NEW(p->arena, PlanRemat);
 	*r = (PlanRemat){ .budget = budget, .step_seconds = f.step_seconds, .fits = true };
-	remat_extremes(m, &r->most, &r->least, &r->least_step);
-	if (limits->curve)
+	if (limits->curve) {
+		remat_extremes(m, &r->most, &r->least);
 		draw_curve(&f, m, limits->curve, r);
+	}
 	u32 *remade = NEWN(x->tmp, u32, nbuffer + 1);
 	/* gaps that layout leaves are taken off the budget */
 	u64 target = budget ? budget : r->most;

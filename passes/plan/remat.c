@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* How much work a search may do for one budget: outcomes times runs. */
-enum { WORK = 12000000 };
+enum { WORK = 6000000 };
 
 typedef struct Found {
 	bool *drop;
@@ -599,14 +599,10 @@ RematAnswer remat_solve(Remat *r, u64 budget)
 	return remat_known(r, budget);
 }
 
-void remat_extremes(Remat *r, u64 *most, u64 *least, u32 *least_step)
+void remat_extremes(Remat *r, u64 *most, u64 *least)
 {
 	memset(r->trial, 0, (r->p->nbuffer + 1) * sizeof *r->trial);
 	*most = look_at(r, r->trial)->peak;
 	remat_solve(r, 0);
-	const RematOutcome *o = remat_outcome(r, r->found.v[least_peak(r)].drop);
-	*least = o->peak;
-	/* of what runs again, the step that it was */
-	const RematRun *run = &o->run[o->peak_run];
-	*least_step = run->kind == REMAT_MAP ? r->p->map[run->index].host : run->index;
+	*least = r->found.v[least_peak(r)].peak;
 }

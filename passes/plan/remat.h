@@ -82,8 +82,8 @@ typedef struct RematAnswer {
 RematAnswer remat_solve(Remat *r, u64 budget);
 /* The same without a search: of what was found for other budgets. */
 RematAnswer remat_known(const Remat *r, u64 budget);
-/* The peaks with everything kept and as low as could be found, and the step (in the stated order) at which that one is. */
-void remat_extremes(Remat *r, u64 *most, u64 *least, u32 *least_step);
+/* The peaks with everything kept and as low as could be found. */
+void remat_extremes(Remat *r, u64 *most, u64 *least);
 
 /* ---- between remat.c and remat_bound.c ---- */
 

@@ -120,7 +120,7 @@ static void large_models(void **state)
 static void fit_half(const char *name, const char *preset, const char *sizes, const char *precision)
 {
 	Arena a = ARENA("test");
-	DriverOptions o = { .sizes = sizes, .precision = precision, .cpu = "x86-64-v3", .threads = 1, .curve = 2, .machine = &machine };
+	DriverOptions o = { .sizes = sizes, .precision = precision, .cpu = "x86-64-v3", .threads = 1, .curve = 1, .machine = &machine };
 	Compiled all = model_plan(&a, &(ModelPlan){ name, preset, NULL, o });
 	const EntryPlan *e = NULL;
 	for (u32 i = 0; i < all.plan->entry.n; i++)
