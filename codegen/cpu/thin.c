@@ -83,7 +83,8 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 
 u64 thin_variant(const Kernel *k)
 {
-	return (u64)1 << 63 | (u64)range_count(k, range_of(k, DIM_M));
+	/* which way it is read cannot be told from the shape where an extent is 1 */
+	return (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
 }
 
 LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k)
