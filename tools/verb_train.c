@@ -197,6 +197,8 @@ static void print_plan(FILE *to, Job *j, u64 from)
 		fprintf(to, "\nstep      %lld %s%s, %sFLOP", (long long)t->dim[0], unit,
 			times > 1 ? arena_printf(a, ", %u times", times) : "", lm_scaled(a, flops));
 	}
+	if (p->mesh.n)
+		fputs(" on each rank", to);
 	if (full > flops)
 		fprintf(to, " (%sFLOP with attention's full square)", lm_scaled(a, full));
 	fprintf(to, ", %s\nmemory    %llu bytes (%s): parameters, optimizer, gradients %s, the step's values %s",
@@ -327,11 +329,11 @@ static Status print_ranks(Job *j, const TrainingEnd *e)
 		return OK;
 	fputs("ranks     TFLOPS", to);
 	for (u32 r = 0; r < n; r++) {
-		fprintf(to, "%s%.4f", r ? ", " : " ", all[r]);
+		fprintf(to, "%s%.3g", r ? ", " : " ", all[r]);
 		sum += all[r];
 		least = fmin(least, all[r]);
 	}
-	fprintf(to, ": mean %.4f, least %.4f, together %.4f\n", sum / n, least, sum);
+	fprintf(to, ": mean %.3g, least %.3g, together %.3g\n", sum / n, least, sum);
 	return OK;
 }
 
