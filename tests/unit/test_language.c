@@ -297,6 +297,13 @@ static const struct {
 	 * tokens first and by two second, and keeps three; 3 stands for none */
 	{ "return within_capacity(cast(reshape(y, [12, 2]), i32) % 3, texts = 2, groups = 3, most = 3)", 2, { 12, 2 },
 	  { 0, 1, 2, 0, 1, 2, 0, 3, 2, 3, 1, 3, 0, 1, 2, 0, 1, 2, 0, 3, 2, 3, 1, 3 } },
+	/* diffusers.DDIMScheduler's with Stable Diffusion's settings and alphas_cumprod in f64: step(y[:, :, 1], t, x).prev_sample of 50
+	 * steps, to four places, because constants are f32; the first and the last of its timesteps */
+	{ "return round(1e4 * ddim_step(x, y[:, :, 1], ddim_times(steps = 50)[0], steps = 50))", 2, { 2, 3 },
+	  { -23690, -17391, -11093, -4794, 1504, 7803 } },
+	{ "return round(1e4 * ddim_step(x, y[:, :, 1], ddim_times(steps = 50)[-1], steps = 50))", 2, { 2, 3 },
+	  { -20130, -10611, -1093, 8426, 17944, 27463 } },
+	{ "return ddim_times(steps = 50)[::49]", 1, { 2 }, { 981, 1 } },
 	/* and those that chose none stand behind the last expert's rows */
 	{ "rows, offsets, back, slot = group_by(reshape(y, [12, 2]), within_capacity(cast(reshape(y, [12, 2]), i32) % 3, texts = 2, "
 	  "groups = 3, most = 3), groups = 3)\n  return concat(offsets, back[:2], slot[-1:])",
@@ -318,7 +325,7 @@ static void expressions_have_numpys_values(void **state)
 	for (size_t r = 0; r < COUNT(rows); r++) {
 		Made m;
 		Arena tmp = ARENA("source");
-		make(&m, arena_printf(&tmp, "use std.nn\nmodel m(x: [2, 3], y: [2, 3, 4], i: i32[2], k: bool[2, 3]) {\n  %s\n}\n",
+		make(&m, arena_printf(&tmp, "use std.nn\nuse std.diffusion\nmodel m(x: [2, 3], y: [2, 3, 4], i: i32[2], k: bool[2, 3]) {\n  %s\n}\n",
 				      rows[r].body));
 		const Graph *g = program_find_entry(m.model->program, STR("forward"));
 		const Node *node[8];
