@@ -90,6 +90,12 @@ Status io_create(const char *path, AtomicFile *out)
 	if (strlen(path) >= sizeof out->path)
 		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
 	strcpy(out->path, path);
+	/* a device or a pipe is written to; renaming a file onto /dev/null would be the end of it */
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		out->file = fopen(path, "wbe");
+		return out->file ? OK : io_cannot("open", path);
+	}
 	snprintf(out->temporary, sizeof out->temporary, "%s.tmp.%ld", path, (long)getpid());
 	out->file = fopen(out->temporary, "wbe");
 	if (!out->file)
@@ -112,12 +118,14 @@ Status io_commit(AtomicFile *f)
 {
 	Status s = OK;
 	if (ferror(f->file) || fflush(f->file) != 0)
-		s = io_cannot("write", f->temporary);
-	else if (fsync(fileno(f->file)) != 0)
+		s = io_cannot("write", *f->temporary ? f->temporary : f->path);
+	else if (*f->temporary && fsync(fileno(f->file)) != 0)
 		s = io_cannot("sync", f->temporary);
 	if (fclose(f->file) != 0 && !s)
-		s = io_cannot("close", f->temporary);
+		s = io_cannot("close", *f->temporary ? f->temporary : f->path);
 	f->file = NULL;
+	if (!*f->temporary)
+		return s;
 	if (!s && rename(f->temporary, f->path) != 0)
 		s = io_cannot("rename", f->temporary);
 	if (s) {
@@ -135,7 +143,8 @@ void io_abandon(AtomicFile *f)
 		return;
 	fclose(f->file);
 	f->file = NULL;
-	unlink(f->temporary);
+	if (*f->temporary)
+		unlink(f->temporary);
 }
 
 Status io_write(const char *path, Blob bytes)

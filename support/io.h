@@ -20,10 +20,11 @@ void io_unmap(Mapping *m);
 
 /* A file being written: to a temporary beside `path`, which io_commit syncs and renames onto it
  * (and then syncs the folder); io_abandon removes it. Errors are sticky: a failed write makes the
- * commit fail, so only the commit needs looking at. */
+ * commit fail, so only the commit needs looking at. What is there already and no file (/dev/null, a pipe) is
+ * written to at once. */
 typedef struct AtomicFile {
 	FILE *file; /* fwrite and fprintf go here; offset and size are its own */
-	char path[4096], temporary[4200];
+	char path[4096], temporary[4200]; /* `temporary` is empty where `path` is no file */
 } AtomicFile;
 PL_MUST_USE Status io_create(const char *path, AtomicFile *out);
 PL_MUST_USE Status io_commit(AtomicFile *f);

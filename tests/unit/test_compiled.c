@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "codegen/cuda/nvrtc.h"
+#include "find_model.h"
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
 #include "runtime/checkpoint/safetensors.h"
@@ -233,13 +234,6 @@ static f64 safe_element(const SafeTensor *t, i64 i)
 	case SAFE_F32: return ((const f32 *)t->data.p)[i];
 	default: return ((const i32 *)t->data.p)[i];
 	}
-}
-
-static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
-{
-	(void)cx;
-	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
-	return !io_read(arena, *path, text);
 }
 
 static void golden_open(Golden *g, const char *name, const char *device, const char *sizes)

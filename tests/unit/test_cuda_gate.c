@@ -5,6 +5,7 @@
  * PLINTH_GATE=full (`ctest -C full`); without, GPT-2's step for sm_90a. */
 #include "codegen/cuda/dot.h"
 #include "cuda_run.h"
+#include "find_model.h"
 #include "frontend/elaborate.h"
 #include "support/io.h"
 #include "tools/driver.h"
@@ -25,13 +26,6 @@ static bool full(void)
 {
 	const char *wanted = getenv("PLINTH_GATE");
 	return wanted && !strcmp(wanted, "full");
-}
-
-static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
-{
-	(void)cx;
-	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
-	return !io_read(arena, *path, text);
 }
 
 /* The kernels of all entries, planned for the architecture. */

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "codegen/cuda/library.h"
+#include "find_model.h"
 #include "frontend/elaborate.h"
 #include "kernel_run.h"
 #include "passes/plan/plan.h"
@@ -241,13 +242,6 @@ static void not_found(void **state)
 }
 
 /* ---- GPT-2 ---- */
-
-static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
-{
-	(void)cx;
-	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
-	return !io_read(arena, *path, text);
-}
 
 static void gpt2(void **state)
 {

@@ -1,6 +1,7 @@
 /* The pass `incremental`: prefill in pieces, then one position after another, gives what the model gives for all
  * positions at once, by the reference evaluator in f64: for the library's models and for attention as users write it
  * by hand. What is not causal is refused, with the op and its line. */
+#include "find_model.h"
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
 #include "ir/sample.h"
@@ -14,13 +15,6 @@
 #include <cmocka.h>
 
 enum { BATCH = 2, POSITIONS = 13, PIECE = 5, VOCABULARY = 11 };
-
-static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
-{
-	(void)cx;
-	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
-	return !io_read(arena, *path, text);
-}
 
 typedef struct Run {
 	Arena arena, tmp;

@@ -3,6 +3,7 @@
  * parameter's gradient, the optimizer's steps. Then the same by compiled code on this CPU, in f32, with the bounds that
  * f32 allows; and, where PyTorch's own were recorded, in bf16, whose losses stay as near to f32's as PyTorch's do.
  * A family is a row of `families`, a script and what it wrote. */
+#include "find_model.h"
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
 #include "passes/pass.h"
@@ -63,13 +64,6 @@ typedef struct Run {
 	i64 steps;
 	f64 off_output, off_gradient; /* what docs/models.md says of compiled code */
 } Run;
-
-static bool find_model(void *cx, Arena *arena, const char *name, const char **path, Str *text)
-{
-	(void)cx;
-	*path = arena_printf(arena, "%s/models/%s.plinth", SOURCE_DIR, name);
-	return !io_read(arena, *path, text);
-}
 
 /* The weights file as a published one is read: by the model's own rules. */
 static void load_weights(Run *r, const NamedBuffer *want, u32 n)

@@ -4,9 +4,11 @@
 #include "support/map.h"
 #include "support/vec.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -127,6 +129,29 @@ static void writes_are_whole_or_absent(void **state)
 	arena_free(&a);
 }
 
+/* A pipe stays one, and gets the bytes; so does /dev/null. */
+static void devices_are_written_to(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	const char *path = arena_printf(&a, "%s/pipe", folder);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	int end = open(path, O_RDWR | O_NONBLOCK);
+	assert_true(end >= 0);
+	assert_null(io_write(path, (Blob){ (const u8 *)"hello", 5 }));
+	char got[8] = { 0 };
+	assert_int_equal(read(end, got, sizeof got), 5);
+	assert_string_equal(got, "hello");
+	close(end);
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +161,7 @@ int main(void)
 		cmocka_unit_test(map_keeps_insertion_order),
 		cmocka_unit_test(messages_show_line_and_caret),
 		cmocka_unit_test(writes_are_whole_or_absent),
+		cmocka_unit_test(devices_are_written_to),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
