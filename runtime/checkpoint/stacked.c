@@ -29,11 +29,10 @@ static const char *part_name(Arena *a, const NamedBuffer *b, u32 axes, u64 i)
 	Buf text = { .arena = a };
 	u32 d = 0;
 	for (const char *p = b->name; *p; p++) {
-		if (*p != '{') {
+		if (*p != '{' || d == axes) {
 			buf_char(&text, *p);
 			continue;
 		}
-		assert(d < axes);
 		each /= (u64)b->dim[d++];
 		buf_printf(&text, "%llu", (unsigned long long)(i / each));
 		i %= each;
