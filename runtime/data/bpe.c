@@ -183,9 +183,8 @@ Status cached_encode(Tokenizer *t, Str word, Status (*encode)(Tokenizer *t, Str 
 	const Word *known = words_find(&t->cache, word);
 	if (known) {
 		u32 n = (u32)known->value;
-		const u32 *from = t->cached.v + (known->value >> 32);
-		if (n)
-			memcpy(tokens_room(out, n), from, n * sizeof *from);
+		if (n) /* a word of no tokens has no place among them */
+			memcpy(tokens_room(out, n), t->cached.v + (known->value >> 32), n * sizeof *t->cached.v);
 		out->n += n;
 		return OK;
 	}
