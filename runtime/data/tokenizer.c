@@ -18,7 +18,7 @@ u32 *tokens_room(Tokens *t, size_t n)
 		t->v = v;
 		t->cap = cap;
 	}
-	return t->v + t->n;
+	return t->v ? t->v + t->n : NULL; /* none yet, and room for none */
 }
 
 void tokens_push(Tokens *t, u32 id)
