@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static u8 level(f32 x)
+/* Of number `i` of what may lie at any address. */
+static u8 level(const void *from, size_t i)
 {
+	f32 x;
+	memcpy(&x, (const u8 *)from + i * sizeof x, sizeof x);
 	return (u8)(x >= 1 ? 255 : x > 0 ? lrintf(x * 255) : 0); /* NaN is black */
 }
 
-Status png_write_pictures(const char *path, const f32 *x, u32 count, u32 channels, u32 height, u32 width)
+Status png_write_pictures(const char *path, const void *x, u32 count, u32 channels, u32 height, u32 width)
 {
 	u32 across = (u32)ceil(sqrt((f64)count)), down = (count + across - 1) / across;
 	png_image image = { .version = PNG_IMAGE_VERSION, .width = across * width, .height = down * height,
@@ -28,7 +31,7 @@ Status png_write_pictures(const char *path, const f32 *x, u32 count, u32 channel
 			for (u32 y = 0; y < height; y++)
 				for (u32 z = 0; z < width; z++)
 					pixel[(i / across * height + y) * row + (i % across * width + z) * channels + c] =
-						level(x[((size_t)(i * channels + c) * height + y) * width + z]);
+						level(x, ((size_t)(i * channels + c) * height + y) * width + z);
 	int good = png_image_write_to_file(&image, path, 0, pixel, 0, NULL);
 	free(pixel);
 	return good ? OK : FAIL(STATUS_IO, "cannot write %s: %s", path, image.message);
