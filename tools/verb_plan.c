@@ -121,7 +121,7 @@ static void print_run(Arena *a, const Prediction *p, f64 tokens)
 	printf("\n");
 }
 
-/* Trained parameters of the model. */
+/* Of the model, frozen ones too. */
 static f64 parameters_of(const Model *m)
 {
 	f64 n = 0;
@@ -302,6 +302,8 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--price is not below 0");
 	if (forward && (memory || sweep || svg))
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
+	if ((mesh || shard.n) && (machine_name || memory || sweep || svg || tokens_text || scaling || forward || json))
+		return verb_misused("plan", "--mesh says what devices hold and send: of the other options it takes --sizes and --precision");
 	Lm lm;
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");
@@ -310,7 +312,7 @@ int verb_plan(int argc, char **argv)
 	if (!s) {
 		bool devices = mesh || shard.n; /* of any kind */
 		s = devices ? OK : machine_open(&lm.arena, machine_name ? machine_name : "host", &file);
-		if (s && !machine_name && (memory || sweep || svg))
+		if (s && !machine_name && !tokens_text && !scaling && (memory || sweep || svg))
 			s = plan(&lm, &(MachineFile){ 0 }, tokens, flops);
 		else if (!s && !file.machine && !devices)
 			status = verb_report(&file.source.diag, false);

@@ -312,21 +312,31 @@ static Status gather_parts(Comm *c, const PackageCollective *w, u8 *const *in, u
 	return OK;
 }
 
+/* Block k of every tensor, cut along its axis `to` or else `axis`, goes to device k; `total`: bytes of all tensors. */
+static Status exchange_blocks(Comm *c, const PackageCollective *w, u8 *const *in, bool to, u64 *total)
+{
+	u32 n = c->mesh.axis[w->mesh].size;
+	u64 at = 0;
+	*total = 0;
+	for (u32 i = 0; i < w->n; i++)
+		*total += bytes_of(&w->tensor[i]);
+	TRY(reserve(&c->send, *total));
+	TRY(reserve(&c->receive, *total));
+	for (u32 k = 0; k < n; k++) {
+		c->bytes[0][k] = c->bytes[1][k] = *total / n;
+		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n) {
+			const PackageCollectiveTensor *t = &w->tensor[i];
+			take_block(c->send.p + at, in[i], rows_of(t, to ? t->to : t->axis, to ? t->to_outer : t->outer, true, n), n, k);
+		}
+	}
+	return exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]);
+}
+
 static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
 {
 	u32 n = c->mesh.axis[w->mesh].size;
-	u64 total = 0, at = 0;
-	for (u32 i = 0; i < w->n; i++)
-		total += bytes_of(&w->tensor[i]);
-	TRY(reserve(&c->send, total));
-	TRY(reserve(&c->receive, total));
-	for (u32 k = 0; k < n; k++) {
-		c->bytes[0][k] = c->bytes[1][k] = total / n;
-		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n)
-			take_block(c->send.p + at, in[i], rows_of(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, true, n), n, k);
-	}
-	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
-	at = 0;
+	u64 total, at = 0;
+	TRY(exchange_blocks(c, w, in, false, &total));
 	for (u32 i = 0; i < w->n; i++) {
 		u64 bytes = bytes_of(&w->tensor[i]) / n;
 		memcpy(out[i], c->receive.p + at, bytes);
@@ -341,17 +351,8 @@ static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in,
 static Status all_to_all(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
 {
 	u32 n = c->mesh.axis[w->mesh].size;
-	u64 total = 0, at = 0;
-	for (u32 i = 0; i < w->n; i++)
-		total += bytes_of(&w->tensor[i]);
-	TRY(reserve(&c->send, total));
-	TRY(reserve(&c->receive, total));
-	for (u32 k = 0; k < n; k++) {
-		c->bytes[0][k] = c->bytes[1][k] = total / n;
-		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n)
-			take_block(c->send.p + at, in[i], rows_of(&w->tensor[i], w->tensor[i].to, w->tensor[i].to_outer, true, n), n, k);
-	}
-	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
+	u64 total, at;
+	TRY(exchange_blocks(c, w, in, true, &total));
 	for (u32 k = 0; k < n; k++) {
 		at = k * (total / n);
 		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n) {
