@@ -32,7 +32,14 @@ Status png_write_pictures(const char *path, const void *x, u32 count, u32 channe
 				for (u32 z = 0; z < width; z++)
 					pixel[(i / across * height + y) * row + (i % across * width + z) * channels + c] =
 						level(x, ((size_t)(i * channels + c) * height + y) * width + z);
-	int good = png_image_write_to_file(&image, path, 0, pixel, 0, NULL);
+	AtomicFile f;
+	Status s = io_create(path, &f);
+	if (!s && png_image_write_to_stdio(&image, f.file, 0, pixel, 0, NULL)) {
+		s = io_commit(&f);
+	} else if (!s) {
+		io_abandon(&f);
+		s = FAIL(STATUS_IO, "cannot write %s: %s", path, image.message);
+	}
 	free(pixel);
-	return good ? OK : FAIL(STATUS_IO, "cannot write %s: %s", path, image.message);
+	return s;
 }
