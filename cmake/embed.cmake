@@ -1,5 +1,5 @@
-# Writes OUT, a C file with the text of each of FILES as `{ "name", text, length }`: the array ARRAY of TYPE, which
-# HEADER declares, ended by a NULL name. Bytes are written as hexadecimal: no limit on a string literal's length applies.
+# Writes OUT, a C file with the text of each of FILES as `{ "name", text, length }`: the array ARRAY of Embedded
+# (support/embedded.h), which HEADER declares, ended by a NULL name. Bytes are written as hexadecimal: no limit on a string literal's length applies.
 set(body "#include \"${HEADER}\"\n")
 set(table "")
 foreach(file ${FILES})
@@ -10,5 +10,5 @@ foreach(file ${FILES})
   string(APPEND body "static const unsigned char file_${id}[] = { ${bytes} 0 };\n")
   string(APPEND table "\t{ \"${name}\", (const char *)file_${id}, sizeof file_${id} - 1 },\n")
 endforeach()
-string(APPEND body "const ${TYPE} ${ARRAY}[] = {\n${table}\t{ 0, 0, 0 }\n};\n")
+string(APPEND body "const Embedded ${ARRAY}[] = {\n${table}\t{ 0, 0, 0 }\n};\n")
 file(WRITE ${OUT} "${body}")

@@ -2,14 +2,8 @@
  * Plinth is built (cmake/runtime.cmake), an object for each machine. */
 #ifndef PL_RUNTIME_OBJECT_H
 #define PL_RUNTIME_OBJECT_H
-#include <stddef.h>
+#include "support/embedded.h"
 
-typedef struct RuntimeObject {
-	const char *machine; /* "x86_64-linux-gnu" */
-	const char *bytes;
-	size_t n;
-} RuntimeObject;
-
-extern const RuntimeObject runtime_objects[]; /* ended by a NULL machine */
+extern const Embedded runtime_objects[]; /* "x86_64-linux-gnu", and its bytes; ended by a NULL name */
 
 #endif

@@ -1,4 +1,4 @@
-/* frontend/blocks.c: the blocks that are read and build nothing: weights, data, shard, adapt. */
+/* frontend/blocks.c: the blocks that are read and build nothing: weights, data, shard, published, adapt. */
 #include "frontend/elaborator.h"
 
 #include <string.h>
@@ -283,11 +283,6 @@ void recipe_published(Elaborator *e, const Decl *d)
 		VEC_PUSH(e->arena, &e->model->published, value);
 	}
 	frame_pop(e);
-}
-
-void recipe_export(Elaborator *e, const Decl *d)
-{
-	diag_warning(e->diag, W0005, d->loc, "an export block is read, and nothing acts on it yet");
 }
 
 /* ---- adapt ---- */

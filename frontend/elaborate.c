@@ -79,7 +79,7 @@ static void use_file(Elaborator *e, const Decl *d)
 	if (str_starts(str_of(name), STR("std."))) {
 		const char *all[64];
 		u32 n = 0;
-		for (const StdFile *f = std_files; f->name && n < COUNT(all); f++) {
+		for (const Embedded *f = std_files; f->name && n < COUNT(all); f++) {
 			all[n++] = f->name;
 			if (strcmp(f->name, name + 4))
 				continue;
@@ -269,7 +269,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 		void (*read)(Elaborator *e, const Decl *d);
 	} recipes[] = { { "train", recipe_train },   { "eval", recipe_eval },   { "sample", recipe_sample },
 			{ "weights", recipe_weights }, { "data", recipe_data }, { "shard", recipe_shard },
-			{ "generate", recipe_generate }, { "export", recipe_export }, { "published", recipe_published }, { "machine", recipe_machine } };
+			{ "generate", recipe_settings }, { "export", recipe_settings }, { "published", recipe_published }, { "machine", recipe_machine } };
 	enum { BUILDS = 3 }; /* the first ones speak of the model: one whose model has errors waits */
 	for (u32 i = 0; i < e->file.v[0]->ndecl; i++)
 		e->own_eval |= e->file.v[0]->decl[i]->kind == DECL_RECIPE && !strcmp(e->file.v[0]->decl[i]->word.text, "eval") &&

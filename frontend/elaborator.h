@@ -11,7 +11,7 @@
  *   statement.c   statements
  *   param.c       types of parameters and results, and their matching; parameters
  *   recipe.c      train, eval; optimizer.c: the update of parameters
- *   sample.c      sample, generate; blocks.c: weights, data, shard, adapt; machine.c: machine */
+ *   sample.c      sample; blocks.c: weights, data, shard, published, adapt; settings.c: generate, export; machine.c: machine */
 #ifndef PL_ELABORATOR_H
 #define PL_ELABORATOR_H
 #include "frontend/elaborate.h"
@@ -311,7 +311,7 @@ u32 counter(Elaborator *e, const char *name, DType dtype);
 void recipe_weights(Elaborator *e, const Decl *d);
 void recipe_data(Elaborator *e, const Decl *d);
 void recipe_shard(Elaborator *e, const Decl *d);
-void recipe_export(Elaborator *e, const Decl *d);
+void recipe_published(Elaborator *e, const Decl *d);
 void recipe_adapt(Elaborator *e, const Decl *d);
 /* Warnings for patterns of an adapt block that matched nothing. */
 void unused_rules(Elaborator *e);
@@ -321,10 +321,12 @@ void recipe_machine(Elaborator *e, const Decl *d);
 
 /* ---- sample.c ---- */
 void recipe_sample(Elaborator *e, const Decl *d);
-void recipe_generate(Elaborator *e, const Decl *d);
-void recipe_published(Elaborator *e, const Decl *d);
 /* A value of an entry before this one, as an input of this one; NULL where there is none of that name. */
 Datum *carried_value(Elaborator *e, const char *name);
+
+/* ---- settings.c ---- */
+/* generate, export */
+void recipe_settings(Elaborator *e, const Decl *d);
 
 /* ---- elaborate.c ---- */
 /* Begins and ends building an entry. */

@@ -155,7 +155,7 @@ static Loc place_of(const Elaborator *e, const char *name)
 static const char *library_of(Elaborator *e, const char *name)
 {
 	static const char *const word[] = { "module", "function", "optimizer" };
-	for (const StdFile *f = std_files; f->name; f++)
+	for (const Embedded *f = std_files; f->name; f++)
 		for (u32 i = 0; i < COUNT(word); i++)
 			if (strstr(f->text, arena_printf(e->arena, "\n%s %s(", word[i], name)))
 				return f->name;

@@ -1,5 +1,4 @@
-/* frontend/sample.c: the blocks that say how a model is used after training: `sample`, whose loop the runtime turns, and
- * `generate`, which gives the settings of decoding.
+/* frontend/sample.c: `sample`, the block that makes something of what a model gives, again and again: its loop is the runtime's.
  *
  * A sample block is elaborated to three entries, because a loop over a tensor is not unrolled:
  *   sample       up to the loop. Results: `over`, what the loop goes over, and each value that is wanted later, by name
@@ -208,45 +207,5 @@ void recipe_sample(Elaborator *e, const Decl *d)
 	e->outside = NULL;
 	e->sampling = false;
 	entry_end(e);
-	frame_pop(e);
-}
-
-/* ---- generate ---- */
-
-static const char *const generate_keys[] = { "prompt", "tokens", "temperature", "top_k", "top_p", "seed", "stop" };
-
-void recipe_generate(Elaborator *e, const Decl *d)
-{
-	frame_push(e, d, "", (Loc){ 0 });
-	for (u32 k = 0; k < COUNT(generate_keys); k++) {
-		const char *key = arena_printf(e->arena, "generate.%s", generate_keys[k]);
-		Datum *given = override_of(e, intern_z(e->names, key));
-		if (given && given->kind != DATUM_ERROR)
-			add_setting(e, key, given, given->loc);
-	}
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
-		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME || s->assign.pattern.n) {
-			fail(e, E0512, s->loc, "a generate block has settings: prompt = \"Once\", tokens = 100, temperature = 0.8");
-			continue;
-		}
-		const char *key = s->assign.target.v[0]->name;
-		bool known = false;
-		for (u32 k = 0; k < COUNT(generate_keys); k++)
-			known |= !strcmp(generate_keys[k], key);
-		if (!known) {
-			fail(e, E0506, s->loc, "there is no setting '%s' of generate%s", key,
-			     did_you_mean(e, nearest(key, generate_keys, COUNT(generate_keys))));
-			continue;
-		}
-		Datum *v = expression(e, s->assign.value);
-		bool text = !strcmp(key, "prompt") || !strcmp(key, "stop");
-		f64 number;
-		if (text ? !want_text(e, v, s->assign.value->loc, key) : !want_number(e, v, s->assign.value->loc, key, &number))
-			continue;
-		const char *full = arena_printf(e->arena, "generate.%s", key);
-		if (!override_of(e, intern_z(e->names, full)))
-			add_setting(e, full, v, s->loc);
-	}
 	frame_pop(e);
 }

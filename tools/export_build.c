@@ -151,9 +151,9 @@ static Status add_interface(Export *x, const CpuLibrary *library, Cache *cache, 
 
 static Status add_runtime(Export *x, Objects *to)
 {
-	for (const RuntimeObject *r = runtime_objects; r->machine; r++)
-		if (!strcmp(r->machine, x->machine)) {
-			add_object(x, to, "plinth_runtime.o", (Blob){ arena_copy(x->arena, r->bytes, 1, r->n, 64), r->n });
+	for (const Embedded *r = runtime_objects; r->name; r++)
+		if (!strcmp(r->name, x->machine)) {
+			add_object(x, to, "plinth_runtime.o", (Blob){ arena_copy(x->arena, r->text, 1, r->n, 64), r->n });
 			return OK;
 		}
 	return FAIL(STATUS_UNSUPPORTED, "this plinth was built without a compiler for %s, and has no runtime library for it; "

@@ -17,7 +17,7 @@ const char *machine_host_path(Arena *a)
 static const char *known_names(Arena *a)
 {
 	Buf b = { .arena = a };
-	for (const MachineText *m = machine_files; m->name; m++)
+	for (const Embedded *m = machine_files; m->name; m++)
 		buf_printf(&b, "%s, ", m->name);
 	buf_printf(&b, "host");
 	return b.text;
@@ -27,7 +27,7 @@ Status machine_open(Arena *a, const char *name, MachineFile *out)
 {
 	*out = (MachineFile){ .where = name };
 	static const SourceOptions none;
-	const MachineText *m = machine_files;
+	const Embedded *m = machine_files;
 	while (m->name && strcmp(m->name, name))
 		m++;
 	if (m->name) {

@@ -13,9 +13,9 @@
 #include <string.h>
 
 static SourceOptions source;
-static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device = "cpu", *arch, *store = "f32", *data;
+static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device, *arch, *store, *data;
 static TextList entry, kernel, module;
-static i64 threads, capacity, group = 32, batches;
+static i64 threads, capacity, group, batches;
 static Shrink shrink;
 static bool embed;
 
@@ -53,7 +53,8 @@ static const Command command = {
 	.about = "Writes a model as a library for C, C++ and whatever calls C, which needs the C\n"
 		 "library and nothing else: libNAME.so, libNAME.a, NAME.h, weights.safetensors, which\n"
 		 "is mapped when it is used, manifest.json, ir/ with LLVM's text of each kernel, and\n"
-		 "example.c with its build line. No compiler or linker is needed here.",
+		 "example.c with its build line. No compiler or linker is needed here. What is not given\n"
+		 "here is taken from the source's block `export { store = int8 }`, if it has one.",
 	.example = "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 -o out\n"
 		   "  plinth export models/gpt2.plinth --weights gpt2.safetensors --sizes B=1,T=64 --capacity 1024 -o out\n"
 		   "  plinth export models/gpt2.plinth -w gpt2.safetensors --sizes B=1,T=64 --module h.0.attn -o out\n"
@@ -219,9 +220,35 @@ static Status check_entries(const Export *x)
 	return OK;
 }
 
+/* What the command line does not give. */
+static Status settings(Lm *lm)
+{
+	static const struct {
+		const char **option;
+		const char *key, *otherwise;
+	} text[] = { { &name, "name", NULL }, { &store, "store", "f32" }, { &precision, "precision", NULL }, { &device, "device", "cpu" },
+		     { &arch, "arch", NULL }, { &target, "target", NULL }, { &cpu, "cpu", NULL } };
+	for (u32 i = 0; i < COUNT(text); i++)
+		if (!*text[i].option)
+			*text[i].option = lm_text(lm, arena_printf(&lm->arena, "export.%s", text[i].key), text[i].otherwise);
+	u64 n;
+	if (!group) {
+		TRY(lm_count(lm, "export.group", 1, 32, &n));
+		group = (i64)n;
+	}
+	/* functions of a language model, unless others are asked for */
+	if (!capacity && !entry.n && !module.n && !kernel.n) {
+		TRY(lm_count(lm, "export.capacity", 0, 0, &n));
+		capacity = (i64)n;
+	}
+	embed |= !strcmp(lm_text(lm, "export.embed", "false"), "true");
+	return OK;
+}
+
 static Status run(Lm *lm)
 {
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
+	TRY(settings(lm));
 	const char *const *usual = capacity ? parts : forward;
 	Export x = { .arena = &lm->source.arena, .program = lm->model->program, .folder = output, .model = lm->model->name,
 		     .source = lm->operand.source, .embedded = embed, .machine = target ? target : cpu_machine_name(),
@@ -285,8 +312,8 @@ int verb_export(int argc, char **argv)
 		return verb_misused("export", "--module, --kernel, --entry and --capacity exclude each other");
 	if (batches < 0)
 		return verb_misused("export", "--batches is at least 1");
-	if (threads < 0 || capacity < 0)
-		return verb_misused("export", "--threads and --capacity are at least 1");
+	if (threads < 0 || capacity < 0 || group < 0)
+		return verb_misused("export", "--threads, --capacity and --group are at least 1");
 	Lm lm;
 	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)

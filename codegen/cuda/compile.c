@@ -92,7 +92,7 @@ static void put_preamble(Buf *b, u32 bits)
 	for (u32 i = 0; i < PREAMBLES; i++) {
 		if (!(bits >> i & 1))
 			continue;
-		const CudaPreamble *p = cuda_preamble_files;
+		const Embedded *p = cuda_preamble_files;
 		while (p->name && strcmp(p->name, preamble_name[i]) != 0)
 			p++;
 		if (!p->name)

@@ -2,13 +2,8 @@
  * the binary (cmake/embed.cmake). */
 #ifndef PL_CUDA_PREAMBLE_H
 #define PL_CUDA_PREAMBLE_H
-#include <stddef.h>
+#include "support/embedded.h"
 
-typedef struct CudaPreamble {
-	const char *name;
-	const char *text;
-	size_t n;
-} CudaPreamble;
-extern const CudaPreamble cuda_preamble_files[]; /* ended by a NULL name */
+extern const Embedded cuda_preamble_files[]; /* ended by a NULL name */
 
 #endif
