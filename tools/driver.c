@@ -250,8 +250,6 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 	Arena tmp = ARENA("passes");
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
-	if (o->shard && out->backend == &driver_cuda)
-		return FAIL(STATUS_UNSUPPORTED, "a mesh of several devices runs on CPUs alone yet: --device cpu");
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	Status status = OK;
 	const Program *p = o->decode_along ? derive_decoding(&cx, program, o, &status) : program;
@@ -306,6 +304,8 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 {
 	f64 begun = now();
 	TRY(plan(arena, program, options, out));
+	if (options->shard && out->backend == &driver_cuda)
+		return FAIL(STATUS_UNSUPPORTED, "a mesh of several devices runs on CPUs alone yet: --device cpu");
 	if (!out->plan)
 		return OK;
 	Cache *cache = NULL;

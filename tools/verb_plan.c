@@ -3,6 +3,7 @@
 #include "tools/fit_report.h"
 #include "tools/lm.h"
 #include "tools/machine.h"
+#include "tools/plan_cluster.h"
 #include "tools/plan_mesh.h"
 #include "tools/prediction.h"
 #include "tools/scaling.h"
@@ -15,15 +16,16 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
-static const char *mesh;
-static TextList shard;
+static const char *mesh, *recompute, *schedule, *trace;
+static TextList shard, machine_list;
+static i64 micro, batch;
 static f64 price;
 enum { POINTS = 17 }; /* of a sweep */
 static bool forward, sweep, all, scaling, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
-	{ "machine", 'm', OPTION_TEXT, &machine_name, "NAME",
+	{ "machine", 'm', OPTION_LIST, &machine_list, "NAME",
 	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
@@ -35,8 +37,13 @@ static const Option options[] = {
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
 	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
-	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "what each of these devices says to the others and holds; nothing else is told" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
+	{ "batch", 0, OPTION_INT, &batch, "N", "of --mesh: sequences of a step" },
+	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
+	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do" },
+	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of --mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
+	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "of --mesh: the step as a timeline, for ui.perfetto.dev" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
 };
@@ -55,7 +62,8 @@ static const Command command = {
 		 "launch. Exit status 3: it does not fit into the machine's memory, or no plan keeps to\n"
 		 "--memory. With that, values that the backward half needs are computed again instead\n"
 		 "of kept, so that the step fits: for as little time as can be found, printed beside a\n"
-		 "lower bound for every choice. --memory and --sweep alone need no machine; times are\n"
+		 "lower bound for every choice. With --machine, --mesh says what a step takes on a cluster:\n"
+		 "stage by stage, with messages and the pipeline's bubble. --memory and --sweep alone need no machine; times are\n"
 		 "those of a rough CPU then, and their ratios are what counts.",
 	.example = "  plinth plan models/gpt2.plinth --machine h100_sxm --sizes B=64,T=1024\n"
 		   "  plinth plan models/llama.plinth --preset llama_1b --machine a100_80gb --tokens 300e9 --price 1.8\n"
@@ -63,6 +71,7 @@ static const Command command = {
 		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --memory 5GiB\n"
 		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --sweep --svg curve.svg\n"
 		   "  plinth plan models/llama.plinth --preset llama2_7b --mesh data=64,tensor=8 --sizes B=512,T=4096\n"
+		   "  plinth plan models/llama.plinth --preset llama3_70b --machine h100_sxm --mesh data=32,tensor=8,pipe=4 --sizes T=8192 --batch 512 --recompute needed\n"
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
@@ -280,6 +289,29 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	return OK;
 }
 
+/* --mesh with machines. */
+static int cluster(const char *path, f64 tokens)
+{
+	Arena a = ARENA("plan");
+	MachineFile *file = NEWN(&a, MachineFile, (size_t)machine_list.n);
+	const Machine **machine = NEWN(&a, const Machine *, (size_t)machine_list.n);
+	int status = 0, n = 0;
+	for (; n < machine_list.n && !status; n++) {
+		Status s = machine_open(&a, machine_list.v[n], &file[n]);
+		status = s ? verb_failed("plan", s) : file[n].machine ? 0 : verb_report(&file[n].source.diag, false);
+		machine[n] = file[n].machine;
+	}
+	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
+			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .tokens = tokens, .price = price,
+			     .trace = trace, .json = json };
+	if (!status)
+		status = plan_cluster(&o, machine, (u32)n);
+	while (n-- > 0)
+		machine_close(&file[n]);
+	arena_free(&a);
+	return status;
+}
+
 int verb_plan(int argc, char **argv)
 {
 	char **operand;
@@ -302,8 +334,17 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--price is not below 0");
 	if (forward && (memory || sweep || svg))
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
-	if ((mesh || shard.n) && (machine_name || memory || sweep || svg || tokens_text || scaling || forward || json))
-		return verb_misused("plan", "--mesh says what devices hold and send: of the other options it takes --sizes and --precision");
+	if (mesh && (memory || sweep || svg || scaling || forward))
+		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep, --svg, --scaling, --forward");
+	if (mesh && !machine_list.n && (tokens_text || json || micro || batch || recompute || schedule || trace))
+		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --sizes and --precision: what it takes needs --machine");
+	if (!mesh && (micro || batch || recompute || schedule || trace || machine_list.n > 1))
+		return verb_misused("plan", "several machines, --micro, --batch, --recompute, --schedule and --trace are of --mesh");
+	if (micro < 0 || batch < 0)
+		return verb_misused("plan", "--micro and --batch are at least 1");
+	machine_name = machine_list.n ? machine_list.v[0] : NULL;
+	if (mesh && machine_list.n)
+		return cluster(operand[0], tokens);
 	Lm lm;
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");

@@ -640,7 +640,8 @@ static void place_entry(Search *s)
 		const Node *n = &g->node.v[i];
 		shard_rule(s->cx->out, g, n, &e->rule[i]);
 		NodeCost c = node_cost(g, n);
-		s->work[i] = is_constant((Op)n->op) ? 0 : MAX(c.flops / FLOPS, c.bytes / MEMORY);
+		bool free = is_constant((Op)n->op) || n->op == OP_broadcast; /* nothing is computed: who reads it has the values */
+		s->work[i] = free ? 0 : MAX(c.flops / FLOPS, c.bytes / MEMORY);
 		for (u32 k = 0; k < n->nin; k++)
 			VEC_PUSH(tmp, &s->user[n->in[k].i], ((User){ i, k }));
 		if (n->op != OP_input && n->op != OP_read)

@@ -59,16 +59,32 @@ f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride
 		return 0;
 	i64 inner = stride >= m->domain ? 1 : MIN(parts, m->domain / stride);
 	bool leaves = inner < parts;
-	f64 network = (f64)inner * m->network.bandwidth, latency = leaves ? m->network.latency : m->link.latency;
+	f64 network = (f64)inner * m->network.bandwidth, outer = ceil((f64)parts / (f64)inner);
 	f64 rate = !leaves ? m->link.bandwidth : inner > 1 ? MIN(m->link.bandwidth, network) : network;
 	assert(rate > 0);
-	f64 part = (f64)(parts - 1) / (f64)parts, rounds = (f64)(parts - 1);
+	f64 part = (f64)(parts - 1) / (f64)parts;
+	f64 around = (outer - 1) * m->network.latency + ((f64)parts - outer) * m->link.latency;
+	f64 deep = log2(outer) * m->network.latency + log2((f64)inner) * m->link.latency;
 	switch (op) {
 	case OP_all_gather:
 	case OP_reduce_scatter:
-	case OP_all_to_all: return part * bytes / rate + rounds * latency;
-	case OP_all_reduce: return 2 * (part * bytes / rate + rounds * latency);
-	case OP_permute: return bytes / rate + latency;
+	case OP_all_to_all: return part * bytes / rate + around;
+	case OP_all_reduce: return 2 * MIN(part * bytes / rate + around, bytes / rate + deep);
+	case OP_permute: return bytes / rate + (leaves ? m->network.latency : m->link.latency);
 	default: NEVER("no collective");
 	}
+}
+
+f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share)
+{
+	const all_reduce_attr *a = c->attr; /* `over` and `parts` are first in all of them */
+	f64 bytes = 0;
+	for (u32 i = 0; i < c->n; i++)
+		bytes += (f64)type_bytes(c->type[i]);
+	if (c->op == OP_all_gather)
+		bytes *= (f64)a->parts;
+	i64 stride = 1;
+	for (u32 i = mesh->n; i-- > 0 && mesh->axis[i].name != a->over;)
+		stride *= mesh->axis[i].size;
+	return predict_collective(m, c->op, share * bytes, a->parts, stride);
 }

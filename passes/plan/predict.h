@@ -23,10 +23,14 @@ typedef struct EntryTime {
 EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e);
 
 /* Of one collective (an op with the trait T_COLLECTIVE) over `parts` devices that are numbered `stride` apart, the whole
- * being `bytes`: rings (Thakur, Rabenseifner and Gropp 2005; Patarasuk and Yuan 2009). all_gather, reduce_scatter and
- * all_to_all move (parts - 1) / parts of the whole over each device's link, all_reduce twice that, permute all of it once.
- * Devices are numbered domain by domain: a ring that leaves a domain crosses with as many network links as it has
- * members there, which is the bus bandwidth that NCCL's tests print. 0 for one part; the machine has the links it needs. */
+ * being `bytes`: rings (Thakur, Rabenseifner and Gropp 2005; Patarasuk and Yuan 2009) move (parts - 1) / parts of the whole over
+ * each device's link for all_gather, reduce_scatter and all_to_all, all_reduce twice that, permute all of it once. all_reduce
+ * takes a double binary tree (Sanders, Speck and Traeff 2009) where that is faster: all of it twice, and fewer steps.
+ * Devices are numbered domain by domain: what leaves a domain crosses with as many network links as the group has
+ * members there, which is the bus bandwidth that NCCL's tests print; of a ring's steps one in a domain's members crosses.
+ * 0 for one part; the machine has the links it needs. */
 f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride);
+/* The same of a kernel of a plan for `mesh`, whose last axis is numbered first, and `share` of its bytes: 0 is the way alone. */
+f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share);
 
 #endif

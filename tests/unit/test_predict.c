@@ -77,11 +77,13 @@ static void collectives_by_ring_and_domain(void **state)
 	close_to(predict_collective(&m, OP_all_gather, 8e9, 8, 1), 7e9 / 400e9 + 7e-6);
 	close_to(predict_collective(&m, OP_all_reduce, 8e9, 8, 1), 2 * (7e9 / 400e9 + 7e-6));
 	/* 16 over two domains: 8 network links of 50 GB/s cross as fast as one link of the domain */
-	close_to(predict_collective(&m, OP_reduce_scatter, 16e9, 16, 1), 15e9 / 400e9 + 15 * 5e-6);
+	close_to(predict_collective(&m, OP_reduce_scatter, 16e9, 16, 1), 15e9 / 400e9 + 14 * 1e-6 + 5e-6);
 	/* one device of each of 4 domains, beside 7 other such rings */
 	close_to(predict_collective(&m, OP_all_reduce, 4e9, 4, 8), 2 * (3e9 / 50e9 + 3 * 5e-6));
 	/* two of each of 2 domains */
-	close_to(predict_collective(&m, OP_all_to_all, 4e9, 4, 4), 3e9 / 100e9 + 3 * 5e-6);
+	close_to(predict_collective(&m, OP_all_to_all, 4e9, 4, 4), 3e9 / 100e9 + 2 * 1e-6 + 5e-6);
+	/* small ones by trees: 3 steps within, 2 between */
+	close_to(predict_collective(&m, OP_all_reduce, 4e3, 32, 1), 2 * (4e3 / 400e9 + 3 * 1e-6 + 2 * 5e-6));
 	close_to(predict_collective(&m, OP_permute, 1e9, 8, 1), 1e9 / 400e9 + 1e-6);
 	close_to(predict_collective(&m, OP_all_reduce, 1e9, 1, 1), 0);
 }

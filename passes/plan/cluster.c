@@ -1,0 +1,187 @@
+/* passes/plan/cluster.c: see cluster.h. */
+#include "passes/plan/cluster.h"
+
+#include <string.h>
+
+ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how)
+{
+	ClusterWork *c = NEW(arena, ClusterWork);
+	*c = (ClusterWork){ .within = 1 };
+	Arena tmp = ARENA("cluster");
+	for (u32 i = 0; i < p->entry.n; i++) {
+		const EntryPlan *e = p->entry.v[i];
+		const Work **to = !strcmp(e->name, "micro_first") ? &c->first :
+				  !strcmp(e->name, "micro")       ? &c->more :
+				  !strcmp(e->name, "update")      ? &c->update :
+								    NULL;
+		if (!to)
+			continue;
+		const Work *w = *to = work_of(arena, &tmp, p, e);
+		if (to == &c->first)
+			c->persistent = work_persistent(arena, w, &c->tied);
+		if (to != &c->update)
+			*to = work_again(arena, &tmp, *to, how);
+	}
+	arena_free(&tmp);
+	const Mesh *mesh = &p->program->mesh;
+	for (u32 i = 0; i < mesh->n; i++)
+		c->within *= mesh->axis[i].size;
+	return c->first && c->update ? c : NULL;
+}
+
+u32 cluster_unit(const Work *w, u32 layers, u32 at)
+{
+	if (at == 0 || at > layers)
+		return at ? w->units - 1 : 0;
+	if (w->layers == layers || at == 1)
+		return at;
+	if (at == layers)
+		return w->layers;
+	return (w->layers + 1) / 2;
+}
+
+u32 cluster_layers(u32 layers, u32 stages, u32 stage)
+{
+	u32 more = layers % stages, begin = (stages - more) / 2;
+	return layers / stages + (stage >= begin && stage < begin + more);
+}
+
+/* Adds a unit's part of a walk to a stage, `times` times. */
+static void add_rank(StageStep *s, const RankTime *r, f64 times)
+{
+	s->waiting += times * r->waiting;
+	s->messages += times * r->messages;
+	for (u32 i = 0; i < LIMITERS; i++)
+		s->by[i] += times * r->by[i];
+}
+
+typedef struct Building {
+	const ClusterWork *w;
+	const ClusterShape *shape;
+	u32 layers;
+	Walk first, more, update;
+	f64 *forward, *backward, *send; /* [virtual stage] */
+	u64 *kept;                      /* [stage][chunk] */
+	u64 handed;
+	const Machine *m;
+	ClusterStep *out;
+} Building;
+
+static void add_unit(Building *b, u32 virtual, u32 at)
+{
+	const ClusterShape *shape = b->shape;
+	const Work *w = b->w->first;
+	u32 unit = cluster_unit(w, b->layers, at), stage = virtual % shape->pipe, chunk = virtual / shape->pipe;
+	StageStep *s = &b->out->stage[stage];
+	f64 rest = (f64)(shape->micros - 1), n = (f64)shape->micros;
+	const Walk *more = b->w->more ? &b->more : &b->first;
+	for (u32 back = 0; back < 2; back++) {
+		u32 rank = work_rank(w, unit, back);
+		f64 seconds = (b->first.rank[rank].seconds + rest * more->rank[rank].seconds) / n;
+		*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
+		*(back ? &s->backward : &s->forward) += seconds;
+		add_rank(s, &b->first.rank[rank], 1);
+		add_rank(s, &more->rank[rank], rest);
+	}
+	const Work *u = b->w->update;
+	const RankTime *r = &b->update.rank[cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers)];
+	if (u->layers || at == 0 || at > b->layers) {
+		/* the norm of all gradients stands between their sums and what they change: nothing to hide messages behind */
+		s->update += r->seconds - r->waiting + r->messages;
+		add_rank(s, r, 1);
+	}
+	const UnitBytes *p = &b->w->persistent[unit];
+	s->bytes.parameters += p->parameters;
+	s->bytes.gradients += p->gradients;
+	s->bytes.optimizer += p->optimizer;
+	s->bytes.other += p->other;
+	b->kept[stage * shape->chunks + chunk] += w->kept[unit];
+}
+
+static void build_stages(Building *b)
+{
+	const ClusterShape *shape = b->shape;
+	u32 stages = shape->pipe * shape->chunks, at = 1;
+	for (u32 v = 0; v < stages; v++) {
+		u32 n = cluster_layers(b->layers, stages, v);
+		StageStep *s = &b->out->stage[v % shape->pipe];
+		if (v < shape->pipe)
+			s->first = at;
+		s->layers += n;
+		if (v == 0)
+			add_unit(b, v, 0);
+		for (u32 i = 0; i < n; i++)
+			add_unit(b, v, at++);
+		if (v == stages - 1)
+			add_unit(b, v, b->layers + 1);
+		u64 handed = b->w->first->handed[cluster_unit(b->w->first, b->layers, at - 1)];
+		b->handed = MAX(b->handed, handed);
+		b->send[v] = shape->pipe > 1 ? predict_collective(b->m, OP_permute, (f64)handed, 2, b->w->within) : 0;
+	}
+}
+
+static void sum_memory(Building *b)
+{
+	ClusterStep *out = b->out;
+	for (u32 i = 0; i < b->shape->pipe; i++) {
+		StageStep *s = &out->stage[i];
+		const u64 *kept = &b->kept[i * b->shape->chunks];
+		s->kept = b->shape->pipe > 1 ? pipe_held_bytes(&out->schedule, i, kept) : kept[0];
+		s->held = b->shape->pipe > 1 ? pipe_held(&out->schedule, i, 0) : 1;
+		s->working = b->w->first->working + (b->shape->pipe > 1 ? 2 * b->handed : 0);
+		u64 values = MAX(s->kept + s->working, b->w->update->working);
+		s->working = values - s->kept;
+		s->total = s->bytes.parameters + s->bytes.gradients + s->bytes.optimizer + s->bytes.other + values;
+		out->memory = MAX(out->memory, s->total);
+	}
+}
+
+f64 cluster_flops(const ClusterWork *c, u32 layers)
+{
+	f64 flops = 0;
+	const Work *w = c->first;
+	for (u32 i = 0; i < w->npiece; i++) {
+		const Piece *p = &w->piece[i];
+		if (p->again)
+			continue;
+		u32 unit = work_unit(w, p->rank), stands = 0; /* units of the model that this one stands for */
+		for (u32 at = 0; at <= layers + 1; at++)
+			stands += cluster_unit(w, layers, at) == unit;
+		flops += p->kernel->flops * stands;
+	}
+	return flops;
+}
+
+ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape)
+{
+	u32 stages = shape->pipe * shape->chunks;
+	ClusterStep out = { .shape = *shape, .stage = NEWN(arena, StageStep, shape->pipe + 1) };
+	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
+		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
+		       .kept = NEWN(arena, u64, stages) };
+	b.first = walk(arena, m, w->first);
+	if (w->more)
+		b.more = walk(arena, m, w->more);
+	b.update = walk(arena, m, w->update);
+	build_stages(&b);
+	out.schedule = pipe_schedule(arena, shape->schedule, shape->pipe, shape->chunks, shape->micros);
+	out.timeline = pipe_timeline(arena, &out.schedule, &(PipeTimes){ b.forward, b.backward, b.send, false });
+	out.pipeline = out.timeline.seconds;
+	f64 most = 0;
+	for (u32 i = 0; i < shape->pipe; i++) {
+		StageStep *s = &out.stage[i];
+		if (shape->pipe > 1 && w->tied && (i == 0 || i + 1 == shape->pipe))
+			s->update += predict_collective(m, OP_all_reduce, (f64)w->tied, 2, w->within);
+		out.update = MAX(out.update, s->update);
+		if (out.timeline.busy[i] > most) {
+			most = out.timeline.busy[i];
+			out.busiest = i;
+		}
+	}
+	for (u32 v = 0; v + 1 < stages; v++)
+		out.sending = MAX(out.sending, b.send[v]);
+	out.bubble = out.pipeline > 0 ? 1 - most / out.pipeline : 0;
+	out.seconds = out.pipeline + out.update;
+	sum_memory(&b);
+	return out;
+}

@@ -1,0 +1,63 @@
+/* passes/plan/cluster.h: a training step on a cluster, put together from what one device does (work.h, walk.h): stages of a
+ * pipeline from the units that lie in them, the pipeline from its schedule's timeline, then the update. Devices that differ
+ * along other axes than the pipeline do the same at the same time, so that prices are those of roles, not of devices.
+ *
+ * The plan may have fewer layers than the model: the first and the last layer are as planned, those between as the plan's
+ * middle one. */
+#ifndef PL_PLAN_CLUSTER_H
+#define PL_PLAN_CLUSTER_H
+#include "passes/plan/schedule.h"
+#include "passes/plan/walk.h"
+
+typedef struct ClusterShape {
+	u32 pipe, chunks;  /* stages, and virtual ones of each */
+	PipeKind schedule;
+	u32 micros;        /* micro-batches of a step */
+	u32 layers;        /* of the model; 0: as many as were planned */
+	Recompute recompute;
+} ClusterShape;
+
+/* What devices of one stage do in a step, and hold. */
+typedef struct StageStep {
+	u32 first, layers;                 /* of its first chunk; of all chunks */
+	f64 forward, backward;             /* of one micro-batch through all chunks */
+	f64 update;
+	f64 waiting, messages;             /* seconds of a step: waiting for messages, and of messages on their way */
+	f64 by[LIMITERS];                  /* seconds of a step in kernels that each limits */
+	UnitBytes bytes;
+	u64 kept, working, total;          /* bytes: values of micro-batches in flight, of the one at work, all */
+	u32 held;                          /* micro-batches in flight at most */
+} StageStep;
+
+typedef struct ClusterStep {
+	ClusterShape shape;
+	f64 seconds, pipeline, update;     /* seconds = pipeline + update */
+	f64 sending;                       /* from one stage to the next, of one micro-batch, the slowest */
+	f64 bubble;                        /* share of `pipeline` in which the busiest stage has nothing to do */
+	u64 memory;                        /* the most of any stage */
+	u32 busiest;
+	StageStep *stage;                  /* [pipe] */
+	PipeSchedule schedule;
+	PipeTimeline timeline;
+} ClusterStep;
+
+/* The works of one plan, for as many predictions as there are machines and shapes. */
+typedef struct ClusterWork {
+	const Work *first, *more, *update; /* micro_first, micro (NULL: none), update */
+	UnitBytes *persistent;
+	u64 tied;                          /* bytes of gradients that the first and the last stage share */
+	i64 within;                        /* devices of a stage */
+} ClusterWork;
+
+/* NULL with an entry missing that a step needs. */
+ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how);
+ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape);
+/* Kernels' FLOPs of a micro-batch on one device of each stage, for a model of so many layers; nothing that is computed again. */
+f64 cluster_flops(const ClusterWork *w, u32 layers);
+/* The planned unit that stands for unit `at` of a model of `layers`. */
+u32 cluster_unit(const Work *w, u32 layers, u32 at);
+/* How many layers each of `stages` virtual stages has: as even as can be, and where that leaves some with one more, the middle
+ * ones, for the first and the last have embedding and head besides. */
+u32 cluster_layers(u32 layers, u32 stages, u32 stage);
+
+#endif

@@ -1,0 +1,153 @@
+/* passes/plan/walk.c: see walk.h. */
+#include "passes/plan/walk.h"
+#include "support/map.h"
+
+#include <string.h>
+
+typedef struct Walker {
+	const Machine *m;
+	const Work *w;
+	Walk *out;
+	f64 *cost;    /* seconds of each piece */
+	bool *done;
+	f64 *started; /* [rank]: when the first kernel of it began, or less than 0 */
+	VEC(u32) waiting; /* messages that were not sent, in the plan's order */
+	f64 kernels, links; /* when these are free */
+	Limiter *by;
+} Walker;
+
+/* Messages that go as one pay for the way once. */
+static void price(Arena *tmp, Walker *x)
+{
+	const Work *w = x->w;
+	Map sent = { .arena = tmp };
+	for (u32 i = 0; i < w->npiece; i++) {
+		const Piece *p = &w->piece[i];
+		if (!p->message) {
+			LaunchTime t = predict_kernel(x->m, p->kernel);
+			x->cost[i] = t.seconds;
+			x->by[i] = t.by;
+			continue;
+		}
+		const KCollective *c = p->kernel->collective;
+		x->cost[i] = predict_message(x->m, w->mesh, c, 1);
+		if (!p->early && !p->late)
+			continue;
+		const all_reduce_attr *a = c->attr; /* `over` is first in all of them */
+		u64 key = hash_bytes(HASH_SEED, &(u64[]){ p->rank, c->op, (u64)(uintptr_t)a->over }, 3 * sizeof(u64));
+		if (map_get(&sent, key))
+			x->cost[i] -= predict_message(x->m, w->mesh, c, 0);
+		map_put(&sent, key, 1);
+	}
+}
+
+/* When what the piece waits for is there; less than 0: not known yet. */
+static f64 ready(const Walker *x, u32 i)
+{
+	const Piece *p = &x->w->piece[i];
+	f64 at = 0;
+	for (u32 k = 0; k < p->nafter; k++) {
+		if (!x->done[p->after[k]])
+			return -1;
+		at = MAX(at, x->out->end[p->after[k]]);
+	}
+	if (p->early && p->rank > 1) {
+		/* one layer ahead: the last rank before this one's predecessor that has begun */
+		f64 begun = x->started[p->rank - 1];
+		if (begun < 0)
+			return -1;
+		at = MAX(at, begun);
+	}
+	return at;
+}
+
+static void send(Walker *x, u32 which, f64 from)
+{
+	u32 i = x->waiting.v[which];
+	x->out->begin[i] = from;
+	x->out->end[i] = x->links = from + x->cost[i];
+	x->out->rank[x->w->piece[i].rank].messages += x->cost[i];
+	x->done[i] = true;
+	memmove(&x->waiting.v[which], &x->waiting.v[which + 1], (x->waiting.n - which - 1) * sizeof *x->waiting.v);
+	x->waiting.n--;
+}
+
+/* Sends the message that can go first, if that is no later than `until`; false: none can. */
+static bool send_first(Walker *x, f64 until)
+{
+	u32 best = NONE;
+	f64 from = 0;
+	for (u32 k = 0; k < x->waiting.n; k++) {
+		f64 at = ready(x, x->waiting.v[k]);
+		if (at < 0)
+			continue;
+		at = MAX(at, x->links);
+		if (best == NONE || at < from) {
+			best = k;
+			from = at;
+		}
+	}
+	if (best == NONE || from > until)
+		return false;
+	send(x, best, from);
+	return true;
+}
+
+static void run(Walker *x, u32 i)
+{
+	const Piece *p = &x->w->piece[i];
+	RankTime *r = &x->out->rank[p->rank];
+	/* a rank that has begun lets parameters of the next one be gathered: also where nothing of those between is left */
+	for (u32 k = p->rank + 1; k-- > 0 && x->started[k] < 0;)
+		x->started[k] = x->kernels;
+	f64 at = ready(x, i);
+	while (at < 0 || at > x->kernels) { /* messages are on their way first */
+		if (!send_first(x, at < 0 ? 1e300 : at))
+			break;
+		at = ready(x, i);
+	}
+	assert(at >= 0);
+	while (send_first(x, x->kernels))
+		;
+	f64 from = MAX(at, x->kernels), end = from + x->cost[i];
+	r->seconds += end - x->kernels;
+	r->waiting += from - x->kernels;
+	r->by[x->by[i]] += x->cost[i];
+	x->out->begin[i] = from;
+	x->out->end[i] = x->kernels = end;
+	x->done[i] = true;
+}
+
+Walk walk(Arena *arena, const Machine *m, const Work *w)
+{
+	Arena tmp = ARENA("walk");
+	Walk out = { .rank = NEWN(arena, RankTime, 2 * w->units + 1), .begin = NEWN(arena, f64, w->npiece + 1),
+		     .end = NEWN(arena, f64, w->npiece + 1) };
+	Walker x = { .m = m, .w = w, .out = &out, .cost = NEWN(&tmp, f64, w->npiece + 1), .done = NEWN(&tmp, bool, w->npiece + 1),
+		     .by = NEWN(&tmp, Limiter, w->npiece + 1), .started = NEWN(&tmp, f64, 2 * w->units + 1) };
+	for (u32 r = 0; r < 2 * w->units; r++)
+		x.started[r] = -1;
+	price(&tmp, &x);
+	/* messages wait in line from the start: what lies one layer ahead must be seen before its own place in the plan */
+	for (u32 i = 0; i < w->npiece; i++)
+		if (w->piece[i].message)
+			VEC_PUSH(&tmp, &x.waiting, i);
+	u32 last = 0;
+	for (u32 i = 0; i < w->npiece; i++) {
+		if (w->piece[i].message)
+			continue;
+		run(&x, i);
+		last = w->piece[i].rank;
+	}
+	for (u32 r = 0; r < 2 * w->units; r++)
+		x.started[r] = MAX(x.started[r], 0);
+	while (send_first(&x, 1e300))
+		;
+	assert(!x.waiting.n);
+	f64 rest = MAX(x.links - x.kernels, 0);
+	out.rank[last].seconds += rest;
+	out.rank[last].waiting += rest;
+	out.seconds = MAX(x.kernels, x.links);
+	arena_free(&tmp);
+	return out;
+}

@@ -1,0 +1,27 @@
+/* passes/plan/walk.h: how long a device takes over an entry's pieces, by discrete events: kernels one behind the other in
+ * the plan's order, messages beside them on the links, each when what it sends is made; who reads what was sent waits for it.
+ *
+ * Of the messages that are ready the earliest in the plan goes first, one at a time. Parameters are gathered at most one
+ * layer ahead of the work, so that two layers' are there at once; alike messages of one layer that wait for nothing, or
+ * that nothing waits for, go as one. */
+#ifndef PL_PLAN_WALK_H
+#define PL_PLAN_WALK_H
+#include "passes/plan/predict.h"
+#include "passes/plan/work.h"
+
+/* Seconds of one rank (work.h): of the device from where the one before ends, of that waiting for messages, and of
+ * messages on their way, behind work or not. */
+typedef struct RankTime {
+	f64 seconds, waiting, messages;
+	f64 by[LIMITERS]; /* of kernels */
+} RankTime;
+
+typedef struct Walk {
+	f64 seconds;
+	RankTime *rank;   /* [2 * units] */
+	f64 *begin, *end; /* [piece] */
+} Walk;
+
+Walk walk(Arena *arena, const Machine *m, const Work *w);
+
+#endif

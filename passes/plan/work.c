@@ -1,0 +1,434 @@
+/* passes/plan/work.c: see work.h. */
+#include "passes/plan/work.h"
+#include "support/map.h"
+
+#include <string.h>
+
+const char *const recompute_name[RECOMPUTES] = { "none", "needed", "whole" };
+
+/* ---- which layer ---- */
+
+/* The length of the scope's part that names a layer: "model.layers.3" of "model.layers.3.mlp"; 0: it is in none. */
+static size_t layer_length(const char *scope)
+{
+	for (const char *at = scope; *at;) {
+		size_t n = strcspn(at, ".");
+		if (at != scope && n && strspn(at, "0123456789") == n)
+			return (size_t)(at - scope) + n;
+		at += n + (at[n] != 0);
+	}
+	return 0;
+}
+
+typedef struct Layers {
+	Map of; /* hash of the layer's name -> its number, from 1 */
+	u32 n;
+} Layers;
+
+static u64 layer_key(const char *scope)
+{
+	size_t n = layer_length(scope);
+	return n ? hash_bytes(HASH_SEED, scope, n) : 0;
+}
+
+static u32 layer_number(const Layers *l, const char *scope)
+{
+	u64 key = layer_key(scope), *found = key ? map_get(&l->of, key) : NULL;
+	return found ? (u32)*found : 0;
+}
+
+/* ---- pieces ---- */
+
+static const Kernel *kernel_of(const Work *w, u32 step)
+{
+	return w->plan->kernel.v[w->entry->step.v[step].kernel];
+}
+
+static const Buffer *persistent_of(const Plan *p, const PlanBuffer *b)
+{
+	return b->persistent == NONE ? NULL : &p->program->buffer.v[b->persistent];
+}
+
+/* Which steps a step waits for: those that last wrote what it reads. */
+static void find_edges(Arena *arena, Work *w)
+{
+	const EntryPlan *e = w->entry;
+	u32 *writer = NEWN(arena, u32, e->buffer.n + 1);
+	for (u32 i = 0; i < e->buffer.n; i++)
+		writer[i] = NONE;
+	for (u32 s = 0; s < e->step.n; s++) {
+		const Step *st = &e->step.v[s];
+		const Kernel *k = kernel_of(w, s);
+		Piece *p = &w->piece[s];
+		u32 *after = NEWN(arena, u32, k->slot.n + 1);
+		for (u32 i = 0; i < k->slot.n; i++)
+			if (!k->slot.v[i].written && writer[st->slot[i]] != NONE)
+				after[p->nafter++] = writer[st->slot[i]];
+		p->after = after;
+		for (u32 i = 0; i < k->slot.n; i++)
+			if (k->slot.v[i].written)
+				writer[st->slot[i]] = s;
+	}
+}
+
+static bool writes_loss(const Work *w, u32 step)
+{
+	const Step *st = &w->entry->step.v[step];
+	const Kernel *k = kernel_of(w, step);
+	for (u32 i = 0; i < k->slot.n; i++) {
+		const PlanBuffer *b = &w->entry->buffer.v[st->slot[i]];
+		const Buffer *to = persistent_of(w->plan, b);
+		const char *name = to ? to->name : b->name;
+		if (k->slot.v[i].written && b->kind != MEMORY_TRANSIENT && name && !strcmp(name, "loss_sum"))
+			return true;
+	}
+	return false;
+}
+
+/* What the loss needs, and what it does not. */
+static void tell_halves(Arena *tmp, const Work *w, bool *backward)
+{
+	u32 n = w->npiece;
+	bool any = false, *forward = NEWN(tmp, bool, n + 1);
+	for (u32 s = n; s-- > 0;) {
+		forward[s] |= writes_loss(w, s);
+		any |= forward[s];
+		for (u32 i = 0; forward[s] && i < w->piece[s].nafter; i++)
+			forward[w->piece[s].after[i]] = true;
+	}
+	for (u32 s = 0; s < n; s++)
+		backward[s] = any && !forward[s];
+}
+
+static void number_layers(Arena *tmp, const Work *w, Layers *l)
+{
+	*l = (Layers){ .of = { .arena = tmp } };
+	for (u32 s = 0; s < w->npiece; s++) {
+		u64 key = layer_key(kernel_of(w, s)->scope);
+		if (key && !map_get(&l->of, key))
+			map_put(&l->of, key, ++l->n);
+	}
+}
+
+/* Pieces outside of layers belong to what lies before or behind these, by where they stand; a scope that the forward half
+ * has is where that has it. */
+static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backward)
+{
+	Map outside = { .arena = tmp };
+	u32 at = 0;
+	for (u32 s = 0; s < w->npiece; s++) { /* forward */
+		const Kernel *k = kernel_of(w, s);
+		if (backward[s])
+			continue;
+		u32 unit = layer_number(l, k->scope);
+		at = MAX(at, unit);
+		if (!unit)
+			unit = at == l->n && l->n ? l->n + 1 : at;
+		u64 key = hash_bytes(HASH_SEED, k->scope, strlen(k->scope));
+		if (*k->scope && !map_get(&outside, key))
+			map_put(&outside, key, unit);
+		w->piece[s].rank = work_rank(w, unit, false);
+	}
+	at = l->n + 1;
+	u32 left = l->n;
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Kernel *k = kernel_of(w, s);
+		if (!backward[s])
+			continue;
+		u32 unit = layer_number(l, k->scope);
+		u64 *known = map_get(&outside, hash_bytes(HASH_SEED, k->scope, strlen(k->scope)));
+		if (unit)
+			at = MIN(at, unit);
+		else
+			unit = *k->scope && known ? (u32)*known : at > 1 || left == 0 ? at : 0;
+		w->piece[s].rank = work_rank(w, unit, true);
+	}
+}
+
+/* Of update and other entries without a loss: all is one half. */
+static void tell_ranks_by_name(Work *w, const Layers *l)
+{
+	bool before = true;
+	for (u32 s = 0; s < w->npiece; s++) {
+		u32 unit = layer_number(l, kernel_of(w, s)->scope);
+		before &= !unit;
+		w->piece[s].rank = work_rank(w, unit ? unit : before ? 0 : l->n + 1, false);
+	}
+}
+
+static void tell_messages(Work *w)
+{
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		p->message = p->kernel->class == KERNEL_COLLECTIVE;
+		p->late = p->message;
+	}
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		for (u32 i = 0; i < p->nafter; i++)
+			w->piece[p->after[i]].late = false;
+	}
+	/* parameters are gathered as they are, or rounded before: early if all behind it is read from memory */
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		p->early = p->message && p->kernel->collective->op == OP_all_gather;
+		for (u32 i = 0; i < p->nafter && p->early; i++)
+			p->early = w->piece[p->after[i]].nafter == 0 && !w->piece[p->after[i]].message;
+	}
+}
+
+/* ---- values ---- */
+
+static void find_values(Arena *arena, Work *w)
+{
+	const EntryPlan *e = w->entry;
+	u32 *of = NEWN(arena, u32, e->buffer.n + 1); /* one more than the value that the buffer is */
+	w->value = NEWN(arena, WorkValue, e->buffer.n + 1);
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Kernel *k = kernel_of(w, s);
+		for (u32 i = 0; i < k->slot.n; i++) {
+			u32 b = e->step.v[s].slot[i];
+			u32 root = b;
+			while (e->buffer.v[root].root != NONE)
+				root = e->buffer.v[root].root;
+			const PlanBuffer *x = &e->buffer.v[root];
+			if (x->kind == MEMORY_PERSISTENT)
+				continue;
+			if (!of[root]) {
+				w->value[w->nvalue++] = (WorkValue){ .bytes = x->bytes, .maker = s };
+				of[root] = w->nvalue;
+			}
+			w->value[of[root] - 1].last = s;
+		}
+	}
+}
+
+/* From values to what units keep and hand on, and the most alive beside. */
+static void sum_values(Arena *arena, Arena *tmp, Work *w)
+{
+	w->kept = NEWN(arena, u64, w->units + 1);
+	w->handed = NEWN(arena, u64, w->units + 1);
+	i64 *change = NEWN(tmp, i64, w->npiece + 2), now = 0;
+	for (u32 i = 0; i < w->nvalue; i++) {
+		WorkValue *v = &w->value[i];
+		u32 from = w->piece[v->maker].rank, to = w->piece[v->last].rank;
+		v->kept = !work_backward(w, from) && work_backward(w, to);
+		if (v->kept)
+			w->kept[from] += v->bytes;
+		else {
+			change[v->maker] += (i64)v->bytes;
+			change[v->last + 1] -= (i64)v->bytes;
+		}
+	}
+	for (u32 i = 0; i < w->npiece; i++) {
+		now += change[i];
+		w->working = MAX(w->working, (u64)now);
+	}
+	/* handed on: made in a unit, read forward by a later one */
+	bool *told = NEWN(tmp, bool, w->npiece + 1);
+	for (u32 s = 0; s < w->npiece; s++)
+		for (u32 i = 0; i < w->piece[s].nafter; i++) {
+			u32 maker = w->piece[s].after[i], from = w->piece[maker].rank, to = w->piece[s].rank;
+			if (told[maker] || work_backward(w, to) || from + 1 != to || w->piece[maker].early)
+				continue;
+			told[maker] = true;
+			w->handed[from] += (u64)w->piece[maker].kernel->bytes_written;
+		}
+}
+
+Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
+{
+	Work *w = NEW(arena, Work);
+	*w = (Work){ .plan = p, .entry = e, .mesh = &p->program->mesh, .npiece = e->step.n,
+		     .piece = NEWN(arena, Piece, e->step.n + 1) };
+	for (u32 s = 0; s < w->npiece; s++)
+		w->piece[s].kernel = kernel_of(w, s);
+	Layers layers;
+	number_layers(tmp, w, &layers);
+	w->layers = layers.n;
+	w->units = layers.n + 2;
+	find_edges(arena, w);
+	bool *backward = NEWN(tmp, bool, w->npiece + 1), any = false;
+	tell_halves(tmp, w, backward);
+	for (u32 s = 0; s < w->npiece; s++)
+		any |= backward[s];
+	if (any)
+		tell_ranks(tmp, w, &layers, backward);
+	else
+		tell_ranks_by_name(w, &layers);
+	tell_messages(w);
+	find_values(arena, w);
+	sum_values(arena, tmp, w);
+	return w;
+}
+
+/* ---- computed again ---- */
+
+typedef struct Again {
+	const Work *from;
+	Work *to;
+	u32 *place; /* of each piece of `from` in `to` */
+	u32 *copy;  /* of forward pieces: one more than their copy's place; 0: none yet */
+	bool *wanted;
+} Again;
+
+/* Which of the forward pieces of `unit` run again. */
+static void choose(Again *x, u32 unit, Recompute how)
+{
+	const Work *w = x->from;
+	u32 forward = work_rank(w, unit, false), back = work_rank(w, unit, true);
+	for (u32 s = w->npiece; s-- > 0;) {
+		const Piece *p = &w->piece[s];
+		if (p->rank == forward && how == RECOMPUTE_WHOLE)
+			x->wanted[s] = true;
+		if (p->rank != back && !(p->rank == forward && x->wanted[s]))
+			continue;
+		for (u32 i = 0; i < p->nafter; i++)
+			if (w->piece[p->after[i]].rank == forward)
+				x->wanted[p->after[i]] = true;
+	}
+}
+
+static void put(Again *x, Arena *arena, u32 s, bool again)
+{
+	Piece p = x->from->piece[s];
+	u32 *after = NEWN(arena, u32, p.nafter + 1);
+	bool back = work_backward(x->from, p.rank);
+	u32 forward = back ? work_unit(x->from, p.rank) : p.rank;
+	for (u32 i = 0; i < p.nafter; i++) {
+		u32 d = p.after[i];
+		bool copied = (again || back) && x->from->piece[d].rank == forward && x->copy[d];
+		after[i] = copied ? x->copy[d] - 1 : x->place[d];
+	}
+	p.after = after;
+	if (again) {
+		p.rank = work_rank(x->from, p.rank, true);
+		p.again = true;
+		x->copy[s] = x->to->npiece + 1;
+	} else {
+		x->place[s] = x->to->npiece;
+	}
+	x->to->piece[x->to->npiece++] = p;
+}
+
+static bool same_gather(const Piece *a, const Piece *b)
+{
+	return a->early && b->early && a->kernel->collective->op == b->kernel->collective->op && a->kernel->slot.n &&
+	       b->kernel->slot.n && !strcmp(a->kernel->name, b->kernel->name);
+}
+
+/* Values of `from` as the new pieces make and read them. */
+static void copy_values(Again *x, Arena *arena)
+{
+	const Work *w = x->from;
+	Work *to = x->to;
+	to->value = NEWN(arena, WorkValue, 2 * w->nvalue + 1);
+	/* readers of each value are found again: steps' slots */
+	const EntryPlan *e = w->entry;
+	u32 *of = NEWN(arena, u32, e->buffer.n + 1), *again = NEWN(arena, u32, e->buffer.n + 1);
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Step *st = &e->step.v[s];
+		const Kernel *k = w->piece[s].kernel;
+		for (u32 i = 0; i < k->slot.n; i++) {
+			u32 b = st->slot[i];
+			while (e->buffer.v[b].root != NONE)
+				b = e->buffer.v[b].root;
+			if (e->buffer.v[b].kind == MEMORY_PERSISTENT)
+				continue;
+			bool first = !of[b];
+			if (first) {
+				to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->place[s] };
+				of[b] = to->nvalue;
+				if (x->copy[s]) {
+					to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->copy[s] - 1 };
+					again[b] = to->nvalue;
+				}
+			}
+			WorkValue *v = &to->value[of[b] - 1];
+			bool back = work_backward(w, w->piece[s].rank);
+			u32 made = to->piece[v->maker].rank;
+			bool own = again[b] && back && work_unit(w, w->piece[s].rank) == work_unit(w, made);
+			if (own)
+				v = &to->value[again[b] - 1];
+			v->last = MAX(v->last, x->place[s]);
+			if (x->copy[s]) { /* its copy reads too */
+				WorkValue *c = &to->value[(again[b] ? again[b] : of[b]) - 1];
+				c->last = MAX(c->last, x->copy[s] - 1);
+			}
+		}
+	}
+}
+
+const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
+{
+	if (how == RECOMPUTE_NONE || !w->layers)
+		return w;
+	Work *to = NEW(arena, Work);
+	*to = *w;
+	to->npiece = to->nvalue = 0;
+	to->working = 0;
+	to->piece = NEWN(arena, Piece, 2 * w->npiece + 1);
+	Again x = { w, to, NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, bool, w->npiece + 1) };
+	bool *done = NEWN(tmp, bool, w->units + 1);
+	for (u32 u = 1; u <= w->layers; u++)
+		choose(&x, u, how);
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Piece *p = &w->piece[s];
+		u32 unit = work_unit(w, p->rank);
+		bool back = work_backward(w, p->rank);
+		if (back && unit >= 1 && unit <= w->layers && !done[unit]) {
+			done[unit] = true;
+			for (u32 k = 0; k < w->npiece; k++)
+				if (w->piece[k].rank == unit && x.wanted[k])
+					put(&x, arena, k, true);
+		}
+		u32 twin = NONE; /* what the copies gathered already */
+		for (u32 k = 0; back && p->early && k < s && twin == NONE; k++)
+			if (w->piece[k].rank == unit && x.copy[k] && same_gather(&w->piece[k], p))
+				twin = x.copy[k] - 1;
+		if (twin != NONE)
+			x.place[s] = twin;
+		else
+			put(&x, arena, s, false);
+	}
+	copy_values(&x, arena);
+	sum_values(arena, tmp, to);
+	return to;
+}
+
+/* ---- persistent buffers ---- */
+
+UnitBytes *work_persistent(Arena *arena, const Work *w, u64 *tied)
+{
+	const Program *p = w->plan->program;
+	UnitBytes *out = NEWN(arena, UnitBytes, w->units + 1);
+	u32 *least = NEWN(arena, u32, p->buffer.n + 1), *most = NEWN(arena, u32, p->buffer.n + 1);
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Piece *x = &w->piece[s];
+		for (u32 i = 0; i < x->kernel->slot.n && !work_backward(w, x->rank); i++) {
+			u32 b = w->entry->buffer.v[w->entry->step.v[s].slot[i]].persistent;
+			if (b == NONE)
+				continue;
+			least[b] = least[b] ? MIN(least[b], x->rank + 1) : x->rank + 1;
+			most[b] = MAX(most[b], x->rank + 1);
+		}
+	}
+	*tied = 0;
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		u32 from = b->of != NONE ? b->of : i;
+		u64 bytes = (u64)type_bytes(b->type);
+		u32 unit = least[from] ? least[from] - 1 : 0, other = most[from] ? most[from] - 1 : 0;
+		u32 at[2] = { unit, other };
+		bool both = unit == 0 && other == w->units - 1;
+		for (u32 k = 0; k < (both ? 2u : 1u); k++) {
+			UnitBytes *to = &out[at[k]];
+			*(b->kind == BUFFER_PARAMETER ? &to->parameters :
+			  b->kind == BUFFER_GRADIENT  ? &to->gradients :
+			  b->kind == BUFFER_STATE     ? &to->optimizer :
+							&to->other) += bytes;
+		}
+		*tied += both && b->kind == BUFFER_GRADIENT ? bytes : 0;
+	}
+	return out;
+}

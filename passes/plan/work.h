@@ -1,0 +1,78 @@
+/* passes/plan/work.h: what one device does in a planned entry, piece by piece, and to which layer each piece belongs: the
+ * form in which a step is put together again for a cluster (cluster.h), from a plan of as few layers as tell the rest.
+ *
+ * Units are what a pipeline may cut between: unit 0 is what comes before the layers (an embedding), 1 to layers the layers
+ * in order (a layer is what lies under a scope with a number, such as model.layers.3), and behind them the last one, what
+ * comes after (a head, the loss). A piece is forward if the loss needs it. The rank of a piece counts units in the order
+ * in which a step comes to them: forward 0 .. units - 1, backward the same in reverse. */
+#ifndef PL_PLAN_WORK_H
+#define PL_PLAN_WORK_H
+#include "ir/plan.h"
+
+/* What the backward half of a layer computes again instead of keeping it. */
+typedef enum Recompute {
+	RECOMPUTE_NONE,
+	RECOMPUTE_NEEDED, /* whatever of its forward half it reads: the layer's input is kept */
+	RECOMPUTE_WHOLE,  /* its forward half, all of it: what checkpointing a layer does in PyTorch and Megatron-LM */
+	RECOMPUTES
+} Recompute;
+extern const char *const recompute_name[RECOMPUTES]; /* "none", "needed", "whole" */
+
+typedef struct Piece {
+	const Kernel *kernel;
+	u32 rank;
+	bool message;     /* a collective */
+	bool early;       /* one that waits for nothing: parameters are gathered */
+	bool late;        /* one that nothing waits for: gradients are summed */
+	bool again;       /* computed again */
+	const u32 *after; /* earlier pieces whose values it reads */
+	u32 nafter;
+} Piece;
+
+/* Values that are only there for a while; `last` is the last piece that reads it. */
+typedef struct WorkValue {
+	u64 bytes;
+	u32 maker, last;
+	bool kept; /* from the forward half for the backward half */
+} WorkValue;
+
+typedef struct Work {
+	const Plan *plan;
+	const EntryPlan *entry;
+	const Mesh *mesh;
+	u32 layers, units; /* units = layers + 2 */
+	u32 npiece, nvalue;
+	Piece *piece;
+	WorkValue *value;
+	/* by unit */
+	u64 *kept;    /* bytes that its forward half leaves for the backward half */
+	u64 *handed;  /* bytes that it hands to the next unit, forward */
+	u64 working;  /* the most bytes alive beside what is kept */
+} Work;
+
+static inline bool work_backward(const Work *w, u32 rank)
+{
+	return rank >= w->units;
+}
+static inline u32 work_unit(const Work *w, u32 rank)
+{
+	return rank < w->units ? rank : 2 * w->units - 1 - rank;
+}
+static inline u32 work_rank(const Work *w, u32 unit, bool backward)
+{
+	return backward ? 2 * w->units - 1 - unit : unit;
+}
+
+/* Of an entry with a loss (micro), of update or of forward; the plan's program may be one device's part. */
+Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e);
+/* The same with layers that compute again; `w` itself for RECOMPUTE_NONE. */
+const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how);
+
+/* Bytes of the program's persistent buffers that lie with a unit, by kind; a parameter that is read both before and behind
+ * the layers (a tied head) lies with both. `micro`, in which nothing is computed again, names the readers. */
+typedef struct UnitBytes {
+	u64 parameters, gradients, optimizer, other;
+} UnitBytes;
+UnitBytes *work_persistent(Arena *arena, const Work *micro, u64 *tied);
+
+#endif

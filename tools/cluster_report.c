@@ -1,0 +1,157 @@
+/* tools/cluster_report.c: see cluster_report.h. */
+#include "tools/cluster_report.h"
+#include "support/io.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+ClusterNumbers cluster_numbers(const ClusterReport *r)
+{
+	const Machine *m = r->machine;
+	const ClusterStep *s = r->step;
+	const StageStep *busy = &s->stage[s->busiest];
+	f64 within = (f64)r->planned->work->within, micros = s->shape.micros;
+	ClusterNumbers n = { .devices = within * s->shape.pipe, .tokens = r->planned->tokens * micros,
+			     .flops = r->planned->flops * micros * within, .flops_full = r->planned->flops_full * micros * within };
+	n.per_device = n.flops / n.devices / s->seconds;
+	DType narrow = !strcmp(r->precision, "f16") ? DT_f16 : strcmp(r->precision, "f32") ? DT_bf16 : DT_f32;
+	n.peak = m->peak[narrow] > 0 ? m->peak[narrow] : m->peak[DT_f32];
+	n.mfu = n.per_device / n.peak;
+	n.exposed = busy->waiting;
+	n.hidden = MAX(busy->messages - busy->waiting, 0);
+	n.room = (u64)(m->memory - m->reserved);
+	if (r->tokens > 0) {
+		n.steps = r->tokens / n.tokens;
+		n.seconds = n.steps * s->seconds;
+		n.dollars = n.seconds / 3600 * n.devices * (r->price > 0 ? r->price : m->price);
+		n.kilowatt_hours = n.seconds / 3600 * n.devices * m->power / 1000;
+	}
+	return n;
+}
+
+static const char *duration(Arena *a, f64 seconds)
+{
+	if (seconds < 1)
+		return arena_printf(a, "%.4g ms", seconds * 1e3);
+	if (seconds < 600)
+		return arena_printf(a, "%.4g s", seconds);
+	return seconds < 48 * 3600 ? arena_printf(a, "%.3g hours", seconds / 3600) : arena_printf(a, "%.3g days", seconds / 86400);
+}
+
+/* Stages that differ from the one before. */
+static void print_stages(Arena *a, const ClusterStep *s)
+{
+	printf("\n%-9s %6s %9s %9s %9s %9s %10s %10s %10s %16s %10s %10s\n", "stages", "layers", "forward", "backward", "update", "waiting",
+	       "parameters", "gradients", "optimizer", "kept (in flight)", "at work", "together");
+	for (u32 i = 0; i < s->shape.pipe;) {
+		const StageStep *x = &s->stage[i];
+		u32 end = i + 1;
+		while (end < s->shape.pipe && s->stage[end].total == x->total && s->stage[end].layers == x->layers &&
+		       s->stage[end].forward == x->forward && s->stage[end].update == x->update)
+			end++;
+		const char *which = end == i + 1 ? arena_printf(a, "%u", i) : arena_printf(a, "%u to %u", i, end - 1);
+		printf("%-9s %6u %9s %9s %9s %9s %10s %10s %10s %16s %10s %10s\n", which, x->layers, duration(a, x->forward),
+		       duration(a, x->backward), duration(a, x->update), duration(a, x->waiting), lm_bytes(a, x->bytes.parameters),
+		       lm_bytes(a, x->bytes.gradients), lm_bytes(a, x->bytes.optimizer),
+		       arena_printf(a, "%s (%u)", lm_bytes(a, x->kept), x->held), lm_bytes(a, x->working), lm_bytes(a, x->total));
+		i = end;
+	}
+	printf("forward and backward are of a micro-batch, the other times of a step\n");
+}
+
+/* The largest of what a step consists of, in words. */
+static const char *limit(Arena *a, const ClusterReport *r, const ClusterNumbers *n)
+{
+	const StageStep *busy = &r->step->stage[r->step->busiest];
+	f64 part[] = { busy->by[LIMIT_ARITHMETIC], busy->by[LIMIT_MEMORY], busy->by[LIMIT_LAUNCH], n->exposed,
+		       r->step->pipeline * r->step->bubble };
+	static const char *const name[] = { "arithmetic", "memory's bandwidth", "launches", "messages that nothing hides", "the pipeline's bubble" };
+	Buf b = { .arena = a };
+	for (u32 i = 0; i < COUNT(part); i++)
+		buf_printf(&b, "%s%s %.1f%%", i ? ", " : "", name[i], 100 * part[i] / r->step->seconds);
+	return b.text;
+}
+
+void cluster_print(const ClusterReport *r)
+{
+	Arena *a = r->arena;
+	const ClusterStep *s = r->step;
+	ClusterNumbers n = cluster_numbers(r);
+	printf("model     %s (%s), %s, %lld sequences a step: %u micro-batches of %lld on each device\n", r->lm->model->name, r->lm->operand.source,
+	       r->precision, (long long)r->batch, s->shape.micros, (long long)r->micro);
+	printf("machine   %s, %.0f devices: %s%s; recompute %s\n", r->machine->name, n.devices, r->mesh,
+	       s->shape.pipe > 1 ? arena_printf(a, ", %s%s", pipe_kind_name[s->shape.schedule],
+						 s->shape.chunks > 1 ? arena_printf(a, " (%u chunks)", s->shape.chunks) : "") : "",
+	       recompute_name[s->shape.recompute]);
+	printf("step      %s: %s tokens, %.4g TFLOP (%.4g with attention's full square)\n", duration(a, s->seconds), lm_scaled(a, n.tokens),
+	       n.flops / 1e12, n.flops_full / 1e12);
+	printf("          %s tokens/s, %.4g TFLOPS a device, MFU %.1f%% of %.4g TFLOPS (full square: %.1f%%)\n",
+	       lm_scaled(a, n.tokens / s->seconds), n.per_device / 1e12, 100 * n.mfu, n.peak / 1e12, 100 * n.mfu * n.flops_full / n.flops);
+	printf("          micro-batches %s, update %s; bubble %.1f%%; messages %s hidden, %s exposed%s\n", duration(a, s->pipeline),
+	       duration(a, s->update), 100 * s->bubble, duration(a, n.hidden), duration(a, n.exposed),
+	       s->shape.pipe > 1 ? arena_printf(a, ", %s from stage to stage", duration(a, s->sending)) : "");
+	printf("limits    %s of the time\n", limit(a, r, &n));
+	printf("memory    %llu bytes (%s) on a device of the stage that has most, of %s\n", (unsigned long long)s->memory,
+	       lm_bytes(a, s->memory), lm_bytes(a, n.room));
+	if (r->tokens > 0) {
+		printf("run       %s tokens: %s steps, %s", lm_scaled(a, r->tokens), lm_scaled(a, n.steps), duration(a, n.seconds));
+		if (n.kilowatt_hours > 0)
+			printf("; %.4g MWh at %.0f W", n.kilowatt_hours / 1000, r->machine->power);
+		if (n.dollars > 0)
+			printf("; $%s at $%g a device and hour", lm_scaled(a, n.dollars), r->price > 0 ? r->price : r->machine->price);
+		printf("\n");
+	}
+	print_stages(a, s);
+}
+
+static json_t *stage_json(const StageStep *x)
+{
+	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:i, s:I}", "first_layer", (int)x->first, "layers",
+			 (int)x->layers, "forward_seconds", x->forward, "backward_seconds", x->backward, "update_seconds", x->update,
+			 "waiting_seconds", x->waiting, "message_seconds", x->messages, "parameter_bytes",
+			 (json_int_t)x->bytes.parameters, "gradient_bytes", (json_int_t)x->bytes.gradients, "optimizer_bytes",
+			 (json_int_t)x->bytes.optimizer, "kept_bytes", (json_int_t)x->kept, "working_bytes", (json_int_t)x->working,
+			 "in_flight", (int)x->held, "bytes", (json_int_t)x->total);
+}
+
+void cluster_json(const ClusterReport *r, u32 i, u32 n)
+{
+	const ClusterStep *s = r->step;
+	ClusterNumbers v = cluster_numbers(r);
+	json_t *stages = json_array();
+	for (u32 k = 0; k < s->shape.pipe; k++)
+		json_array_append_new(stages, stage_json(&s->stage[k]));
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:i}", "model", r->lm->model->name, "machine", r->machine->name,
+				 "mesh", r->mesh, "precision", r->precision, "devices", v.devices, "batch", (json_int_t)r->batch,
+				 "micro_batch", (json_int_t)r->micro, "micro_batches", (int)s->shape.micros);
+	json_t *time = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "step_seconds", s->seconds, "pipeline_seconds", s->pipeline,
+				 "update_seconds", s->update, "bubble", s->bubble, "exposed_seconds", v.exposed, "hidden_seconds", v.hidden,
+				 "tokens", v.tokens);
+	json_t *rate = json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:b, s:o}", "tokens_per_second", v.tokens / s->seconds, "model_flops",
+				 v.flops, "model_flops_full_square", v.flops_full, "tflops_per_device", v.per_device / 1e12, "mfu", v.mfu,
+				 "memory_bytes", (json_int_t)s->memory, "fits", (int)(s->memory <= v.room), "stages", stages);
+	json_object_update(root, time);
+	json_object_update(root, rate);
+	json_decref(time);
+	json_decref(rate);
+	if (r->tokens > 0)
+		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f}", "tokens", r->tokens, "steps", v.steps, "seconds",
+							   v.seconds, "dollars", v.dollars, "kilowatt_hours", v.kilowatt_hours));
+	if (n > 1)
+		printf("%s", i ? ",\n" : "[");
+	json_dumpf(root, stdout, (n > 1 ? JSON_COMPACT : JSON_INDENT(1)) | JSON_REAL_PRECISION(12));
+	printf("%s", n == 1 || i + 1 < n ? "" : "]");
+	if (i + 1 == n)
+		putchar('\n');
+	json_decref(root);
+}
+
+Status cluster_fits(const ClusterReport *r)
+{
+	ClusterNumbers n = cluster_numbers(r);
+	if (r->step->memory <= n.room)
+		return OK;
+	return FAIL(STATUS_CONTRACT, "a device holds %s, and %s leaves %s: a smaller --micro, --recompute, more devices along tensor or pipe, or "
+				     "--shard optimizer_state=data", lm_bytes(r->arena, r->step->memory), r->machine->name, lm_bytes(r->arena, n.room));
+}

@@ -1,0 +1,252 @@
+/* tools/plan_cluster.c: see plan_cluster.h. What is asked becomes a shape and a case; the case is planned once, and the step
+ * put together for each machine. */
+#include "tools/plan_cluster.h"
+#include "tools/cluster_report.h"
+#include "tools/mesh.h"
+#include "tools/sizes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the model ---- */
+
+static i64 layers_of(const Model *m)
+{
+	for (u32 i = 0; i < m->config.n; i++)
+		if (!strcmp(m->config.v[i].path, "layers"))
+			return strtoll(m->config.v[i].text, NULL, 10);
+	return 0;
+}
+
+Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out)
+{
+	*out = (ClusterModel){ 0 };
+	TRY(lm_open_source(path, source, &out->lm));
+	i64 layers = layers_of(out->lm.model);
+	if (layers <= CLUSTER_LAYERS)
+		return OK;
+	Arena tmp = ARENA("cluster");
+	SourceOptions few = *source;
+	const char **set = NEWN(&tmp, const char *, few.set.n + 1);
+	for (int i = 0; i < few.set.n; i++)
+		set[i] = few.set.v[i];
+	set[few.set.n] = arena_printf(&tmp, "layers=%d", CLUSTER_LAYERS); /* the last one wins */
+	few.set = (TextList){ .v = set, .n = few.set.n + 1 };
+	lm_close(&out->lm);
+	Status s = lm_open_source(path, &few, &out->lm);
+	out->layers = (u32)layers;
+	arena_free(&tmp);
+	return s;
+}
+
+/* ---- one division ---- */
+
+Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const ClusterCase *c, ClusterPlanned *out)
+{
+	Lm *lm = &m->lm;
+	*out = (ClusterPlanned){ 0 };
+	MeshRun run;
+	TRY(mesh_rules(lm, c->mesh, c->shard, &run));
+	const char *given = arena_printf(a, "B=%lld%s%s", (long long)(c->micro * c->data), c->sizes ? "," : "", c->sizes ? c->sizes : "");
+	if (c->length)
+		given = arena_printf(a, "T=%lld,%s", (long long)c->length, given);
+	TRY(sizes_check(a, lm->model, "--sizes", given));
+	const char *missing, *bound = sizes_all(a, lm->model, given, &missing);
+	if (missing)
+		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	static const char *const step[] = { "micro", "update" };
+	bool cpu = !strcmp(machine->device, "cpu");
+	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules,
+			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
+			    .accumulate = c->accumulate, .machine = machine };
+	TRY(driver_plan(a, lm->model->program, &o, &out->compiled));
+	if (!out->compiled.plan)
+		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
+	const Plan *plan = out->compiled.plan;
+	out->rules = run.rules;
+	out->work = cluster_work(a, plan, c->recompute);
+	if (!out->work)
+		return FAIL(STATUS_INPUT, "%s has no training step", lm->operand.source);
+	u32 planned = out->work->first->layers, layers = m->layers ? m->layers : planned;
+	if (m->layers && planned != CLUSTER_LAYERS)
+		return FAIL(STATUS_UNSUPPORTED, "%s with %d layers has %u that are named with a number, so that one does not tell the others",
+			    lm->operand.source, CLUSTER_LAYERS, planned);
+	f64 more = cluster_flops(out->work, layers) / cluster_flops(out->work, planned);
+	for (u32 i = 0; i < plan->entry.n; i++) {
+		const EntryPlan *e = plan->entry.v[i];
+		if (strcmp(e->name, "micro_first"))
+			continue;
+		out->flops = out->compiled.flops[i].model * more;
+		out->flops_full = out->compiled.flops[i].model_full * more;
+		const Type *input = e->input.n ? e->buffer.v[e->input.v[0]].type : NULL;
+		if (input)
+			out->tokens = (dtype_is_float(input->dtype) && input->rank ? (f64)type_extent(input, 0) : (f64)type_elements(input)) *
+				      (f64)c->data;
+	}
+	return OK;
+}
+
+/* ---- what is asked ---- */
+
+typedef struct Asked {
+	ClusterShape shape;
+	ClusterCase plan;
+	i64 batch; /* sequences */
+} Asked;
+
+/* "interleaved:4" */
+static Status read_schedule(const char *text, ClusterShape *s)
+{
+	s->schedule = PIPE_1F1B;
+	s->chunks = 1;
+	if (!text)
+		return OK;
+	size_t n = strcspn(text, ":");
+	u32 k = 0;
+	while (k < PIPE_KINDS && (strlen(pipe_kind_name[k]) != n || strncmp(pipe_kind_name[k], text, n)))
+		k++;
+	char *end = (char *)(uintptr_t)text + n;
+	long chunks = text[n] == ':' ? strtol(text + n + 1, &end, 10) : k == PIPE_INTERLEAVED ? 2 : 1;
+	if (k == PIPE_KINDS || *end || chunks < 1 || chunks > 64 || (chunks > 1 && k != PIPE_INTERLEAVED))
+		return FAIL(STATUS_INPUT, "--schedule is gpipe, 1f1b, or interleaved:2 with 2 chunks for each stage, not %s", text);
+	s->schedule = (PipeKind)k;
+	s->chunks = (u32)chunks;
+	return OK;
+}
+
+Status cluster_recompute(const char *text, Recompute *out)
+{
+	u32 k = 0;
+	while (text && k < RECOMPUTES && strcmp(recompute_name[k], text))
+		k++;
+	if (k == RECOMPUTES)
+		return FAIL(STATUS_INPUT, "--recompute is none, needed (what a layer's backward half reads) or whole (the layer), not %s", text);
+	*out = (Recompute)k;
+	return OK;
+}
+
+/* Takes the axis pipe out of the mesh, and finds how many devices the batch is divided over. */
+static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out)
+{
+	Buf rest = { .arena = a };
+	const char *batch = "data";
+	for (u32 i = 0; i < lm->model->shard.n; i++)
+		if (!strcmp(lm->model->shard.v[i].axis, "B"))
+			batch = lm->model->shard.v[i].mesh;
+	out->shape.pipe = 1;
+	out->plan.data = 1;
+	for (const char *at = mesh; *at;) {
+		size_t n = strcspn(at, ","), name = strcspn(at, "=,");
+		char *end = NULL;
+		long size = name < n ? strtol(at + name + 1, &end, 10) : 0;
+		if (name == n || end != at + n || size < 1 || size > 1 << 20)
+			return FAIL(STATUS_INPUT, "--mesh is written data=2,tensor=2, not %s", mesh);
+		if (name == 4 && !strncmp(at, "pipe", 4)) {
+			out->shape.pipe = (u32)size;
+		} else {
+			buf_printf(&rest, "%s%.*s", rest.n ? "," : "", (int)n, at);
+			if (strlen(batch) == name && !strncmp(at, batch, name))
+				out->plan.data = size;
+		}
+		at += n + (at[n] == ',');
+	}
+	out->plan.mesh = rest.n ? rest.text : "data=1";
+	return OK;
+}
+
+static Status read_batch(const ClusterOptions *o, const Lm *lm, Asked *out)
+{
+	i64 accumulate = MAX(lm->model->accumulate, 1), B = lm_size(lm, "B");
+	const char *sized = o->sizes ? strstr(o->sizes, "B=") : NULL;
+	if (sized && (o->micro || o->batch))
+		return FAIL(STATUS_INPUT, "--sizes B= is all devices' micro-batch; --micro and --batch say it by device and by step");
+	if (sized)
+		B = strtoll(sized + 2, NULL, 10);
+	if (!o->micro && !o->batch && (sized || B >= out->plan.data)) { /* as the file says */
+		if (B % out->plan.data)
+			return FAIL(STATUS_INPUT, "a batch of %lld does not divide over %lld devices: --micro and --batch say it by device "
+						  "and by step", (long long)B, (long long)out->plan.data);
+		out->plan.micro = B / out->plan.data;
+		out->shape.micros = (u32)accumulate;
+	} else {
+		out->plan.micro = o->micro ? o->micro : 1;
+		i64 each = out->plan.micro * out->plan.data, micros = o->batch ? o->batch / each : (i64)out->shape.pipe;
+		if (micros < 1 || (o->batch && o->batch % each))
+			return FAIL(STATUS_INPUT, "a batch of %lld sequences is no multiple of %lld on each of %lld devices", (long long)o->batch,
+				    (long long)out->plan.micro, (long long)out->plan.data);
+		if (micros > 1 << 20)
+			return FAIL(STATUS_INPUT, "a step of %lld micro-batches: a larger --micro, or a smaller --batch", (long long)micros);
+		out->shape.micros = (u32)micros;
+	}
+	out->batch = out->plan.micro * out->plan.data * out->shape.micros;
+	out->plan.accumulate = out->shape.micros > 1;
+	return OK;
+}
+
+/* Sizes but for B, which the batch says. */
+static const char *without_batch(Arena *a, const char *sizes)
+{
+	Buf b = { .arena = a };
+	for (const char *at = sizes; at && *at;) {
+		size_t n = strcspn(at, ",");
+		if (strncmp(at, "B=", 2))
+			buf_printf(&b, "%s%.*s", b.n ? "," : "", (int)n, at);
+		at += n + (at[n] == ',');
+	}
+	return b.n ? b.text : NULL;
+}
+
+static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
+{
+	Arena *a = &m->lm.arena;
+	*out = (Asked){ 0 };
+	if (!m->lm.model->has_train)
+		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
+	TRY(read_mesh(a, &m->lm, o->mesh, out));
+	TRY(read_schedule(o->schedule, &out->shape));
+	TRY(cluster_recompute(o->recompute ? o->recompute : "none", &out->shape.recompute));
+	TRY(read_batch(o, &m->lm, out));
+	out->plan.shard = o->shard;
+	out->plan.sizes = without_batch(a, o->sizes);
+	out->plan.recompute = out->shape.recompute;
+	out->plan.precision = o->precision ? o->precision : m->lm.model->precision;
+	out->shape.layers = m->layers;
+	return OK;
+}
+
+int plan_cluster(const ClusterOptions *o, const Machine *const *machine, u32 machines)
+{
+	ClusterModel m;
+	Asked asked;
+	ClusterPlanned p;
+	Status s = cluster_open(o->path, o->source, &m);
+	if (!s)
+		s = read_asked(o, &m, &asked);
+	Arena *a = &m.lm.arena;
+	if (!s)
+		s = cluster_plan(a, &m, machine[0], &asked.plan, &p);
+	u32 stages = asked.shape.pipe * asked.shape.chunks;
+	if (!s) {
+		u32 layers = m.layers ? m.layers : p.work->first->layers;
+		if (stages > 1 && stages > layers)
+			s = FAIL(STATUS_INPUT, "%u layers do not go into %u stages", layers, stages);
+	}
+	ClusterReport r = { .arena = a, .lm = &m.lm, .planned = &p, .batch = asked.batch, .micro = asked.plan.micro, .mesh = o->mesh,
+			    .precision = asked.plan.precision, .tokens = o->tokens, .price = o->price };
+	for (u32 i = 0; i < machines && !s; i++) {
+		ClusterStep step = cluster_step(a, machine[i], p.work, &asked.shape);
+		r.machine = machine[i];
+		r.step = &step;
+		if (o->json)
+			cluster_json(&r, i, machines);
+		else
+			cluster_print(&r);
+		if (o->trace && i == 0)
+			s = cluster_trace(&r, o->trace);
+		if (!s && machines == 1)
+			s = cluster_fits(&r);
+	}
+	int status = s ? lm_failed("plan", &m.lm, s) : 0;
+	lm_close(&m.lm);
+	return status;
+}

@@ -1,0 +1,60 @@
+/* tools/plan_cluster.h: `plinth plan MODEL --machine NAME --mesh data=128,tensor=8,pipe=16`: what a training step takes on
+ * a cluster that one does not have. The program that a device of one stage runs is made and planned; the step is put together
+ * from it (passes/plan/cluster.h). The axis `pipe` is this page's: the others are divided over as by the shard block. */
+#ifndef PL_PLAN_CLUSTER_TOOL_H
+#define PL_PLAN_CLUSTER_TOOL_H
+#include "passes/plan/cluster.h"
+#include "tools/lm.h"
+
+typedef struct ClusterOptions {
+	const char *path;
+	const SourceOptions *source;
+	const char *mesh;        /* "data=128,tensor=8,pipe=16" */
+	const TextList *shard;   /* --shard */
+	const char *sizes, *precision;
+	i64 micro, batch;        /* sequences: of a device's micro-batch, of a step; 0: not given */
+	const char *recompute, *schedule;
+	f64 tokens, price;
+	const char *trace;       /* a file, or NULL */
+	bool json;
+} ClusterOptions;
+
+/* A model with as few layers as tell the rest of them, and how many it has. */
+typedef struct ClusterModel {
+	Lm lm;
+	u32 layers;
+	u32 planned;
+} ClusterModel;
+
+enum { CLUSTER_LAYERS = 3 }; /* a first one, a last one, and one that stands for those between */
+
+/* Opens the model with CLUSTER_LAYERS layers where its config has a number of `layers`, as in layers -> pipe; else as it is. */
+PL_MUST_USE Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out);
+
+/* One division of a model: what the plan depends on. */
+typedef struct ClusterCase {
+	const char *mesh;   /* without the axis pipe: "data=128,tensor=8" */
+	const TextList *shard;
+	i64 data;           /* devices that the batch is divided over */
+	i64 micro, length;  /* sequences of a device's micro-batch; tokens of one, 0: as the file says */
+	bool accumulate;    /* more than one micro-batch a step */
+	const char *sizes, *precision;
+	Recompute recompute;
+} ClusterCase;
+
+typedef struct ClusterPlanned {
+	ClusterWork *work;
+	Compiled compiled;
+	f64 tokens;         /* of a micro-batch, all devices of a stage together */
+	f64 flops;          /* the model's, of a micro-batch, on one device of each stage; all layers */
+	f64 flops_full;
+	const char *rules;
+} ClusterPlanned;
+
+PL_MUST_USE Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const ClusterCase *c, ClusterPlanned *out);
+
+PL_MUST_USE Status cluster_recompute(const char *text, Recompute *out);
+/* The verb's part: prints, or says what is wrong; the exit status. Several machines are told one after the other. */
+int plan_cluster(const ClusterOptions *o, const Machine *const *machine, u32 machines);
+
+#endif
