@@ -12,6 +12,7 @@
 typedef struct Part {
 	const PackageEntry *entry;
 	const PackageTensor *tokens, *past, *last, *logits;
+	const PackageTensor *source, *keep; /* or NULL */
 	u32 batch, window;
 } Part;
 
@@ -20,9 +21,18 @@ typedef struct Model {
 	u32 batch, vocabulary;
 	u64 window;                  /* positions at once */
 	u64 kept;                    /* positions that the buffers hold, from 0 on */
+	u32 room;                    /* of `source`; 0: the model takes none */
+	i32 *source;                 /* [B, S] */
+	u8 *keep;                    /* [B, S] */
 	i32 *tokens;                 /* [B, T] */
 	f32 *logits;                 /* [B, V] of the position asked for last */
 } Model;
+
+static Status no_input(const char *entry, const char *input)
+{
+	return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T], alone or with `source` and `keep`, and nothing gives it '%s'",
+		    entry, input);
+}
 
 static Status find_part(const Executor *x, const char *name, bool incremental, Part *out)
 {
@@ -36,11 +46,14 @@ static Status find_part(const Executor *x, const char *name, bool incremental, P
 			out->past = t;
 		else if (incremental && !strcmp(t->name, "last"))
 			out->last = t;
+		else if (!strcmp(t->name, "source") && t->dtype == PACKAGE_I32 && t->rank == 2)
+			out->source = t;
+		else if (!strcmp(t->name, "keep") && t->dtype == PACKAGE_B1 && t->rank == 2)
+			out->keep = t;
 		else if (!out->tokens && t->dtype == PACKAGE_I32 && t->rank == 2)
 			out->tokens = t;
 		else
-			return FAIL(STATUS_INPUT, "the entry '%s' must take tokens alone, i32[B, T], and nothing gives it '%s'", name,
-				    t->name);
+			return no_input(name, t->name);
 	}
 	if (!out->tokens)
 		return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T]", name);
@@ -57,6 +70,7 @@ static Status find_part(const Executor *x, const char *name, bool incremental, P
 static Status find_model(const Executor *x, u64 room, Model *m)
 {
 	*m = (Model){ .window = room };
+	const Part *first = room ? &m->prefill : &m->whole;
 	if (!room) {
 		TRY(find_part(x, "forward", false, &m->whole));
 		m->window = m->whole.window;
@@ -65,6 +79,9 @@ static Status find_model(const Executor *x, u64 room, Model *m)
 		TRY(find_part(x, "decode", true, &m->decode));
 	}
 	const Part *p = room ? &m->decode : &m->whole;
+	if (!first->source && first->keep)
+		return no_input(first->entry->name, first->keep->name);
+	m->room = first->source ? (u32)first->source->dim[1] : 0;
 	m->batch = p->batch;
 	m->vocabulary = (u32)p->logits->dim[2];
 	return OK;
@@ -87,6 +104,10 @@ static Status run_part(const GenerateConfig *c, Model *m, const Part *p, const T
 			m->tokens[b * p->window + i] = (i32)ids[b].v[from + i];
 	i32 at = (i32)past, last = (i32)count - 1;
 	TRY(executor_write(c->executor, p->tokens, m->tokens));
+	if (p->source)
+		TRY(executor_write(c->executor, p->source, m->source));
+	if (p->keep)
+		TRY(executor_write(c->executor, p->keep, m->keep));
 	if (p->past)
 		TRY(executor_write(c->executor, p->past, &at));
 	if (p->last)
@@ -111,7 +132,8 @@ static Status logits_at(const GenerateConfig *c, Model *m, const Tokens *ids, u6
 	const Part *p = NULL;
 	while (from + m->kept < n) {
 		u64 left = n - from - m->kept;
-		p = left == 1 ? &m->decode : &m->prefill;
+		/* what is kept of a source is made by prefill alone */
+		p = left == 1 && (m->kept || !m->room) ? &m->decode : &m->prefill;
 		u32 count = (u32)MIN(left, p->window);
 		TRY(run_part(c, m, p, ids, from + m->kept, count, m->kept));
 		m->kept += count;
@@ -175,7 +197,7 @@ static Status write_token(Writer *w, const Model *m, Tokens *ids, u32 n, Samplin
 	}
 	tokens_push(ids, id);
 	w->out->tokens++;
-	if (write_piece(w, tokenizer_piece(c->tokenizer, id))) {
+	if (write_piece(w, m->room && !w->text.n ? tokenizer_first_piece(c->tokenizer, id) : tokenizer_piece(c->tokenizer, id))) {
 		w->out->why = GENERATE_STOP;
 		w->done = true;
 	}
@@ -183,18 +205,51 @@ static Status write_token(Writer *w, const Model *m, Tokens *ids, u32 n, Samplin
 	return OK;
 }
 
-static Status encode(const GenerateConfig *c, const Model *m, Str prompt, Tokens *ids)
+static Status check_ids(const Model *m, const Tokens *ids)
 {
-	TRY(tokenizer_encode(c->tokenizer, prompt, ids));
-	if (!ids->n && c->tokenizer->end != TOKEN_NONE)
-		tokens_push(ids, c->tokenizer->end); /* as at a document's beginning */
-	if (!ids->n)
-		return FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
 	for (size_t i = 0; i < ids->n; i++)
 		if (ids->v[i] >= m->vocabulary)
 			return FAIL(STATUS_INPUT, "the tokenizer's tokens go beyond the model's %u logits: it is another model's",
 				    m->vocabulary);
 	return OK;
+}
+
+Status generate_source(Tokenizer *t, Str prompt, Tokens *ids)
+{
+	TRY(tokenizer_input(t, prompt, NULL, ids, NULL));
+	if (t->end != TOKEN_NONE && (!ids->n || ids->v[ids->n - 1] != t->end))
+		tokens_push(ids, t->end);
+	return ids->n ? OK : FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that ends a text");
+}
+
+/* Row `row` of source and keep; `ids`: the text to be written. */
+static Status encode_source(const GenerateConfig *c, Model *m, u32 row, Str prompt, GeneratedText *text, Tokens *ids)
+{
+	Tokens source = { .arena = ids->arena };
+	TRY(generate_source(c->tokenizer, prompt, &source));
+	TRY(check_ids(m, &source));
+	if (source.n > m->room)
+		return FAIL(STATUS_INPUT, "the prompt has %zu tokens, and the entries are for %u", source.n, m->room);
+	for (u32 i = 0; i < source.n; i++) {
+		m->source[(u64)row * m->room + i] = (i32)source.v[i];
+		m->keep[(u64)row * m->room + i] = 1;
+	}
+	text->prompt_tokens = source.n;
+	tokens_push(ids, c->begin);
+	return check_ids(m, ids);
+}
+
+static Status encode(const GenerateConfig *c, Model *m, u32 row, Str prompt, GeneratedText *text, Tokens *ids)
+{
+	if (m->room)
+		return encode_source(c, m, row, prompt, text, ids);
+	TRY(tokenizer_encode(c->tokenizer, prompt, ids));
+	if (!ids->n && c->tokenizer->end != TOKEN_NONE)
+		tokens_push(ids, c->tokenizer->end); /* as at a document's beginning */
+	if (!ids->n)
+		return FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
+	text->prompt_tokens = ids->n;
+	return check_ids(m, ids);
 }
 
 static Status run(Arena *a, const GenerateConfig *c, const Str *prompt, u32 nprompt, GeneratedText *text, f64 begun, Generated *out)
@@ -206,12 +261,14 @@ static Status run(Arena *a, const GenerateConfig *c, const Str *prompt, u32 npro
 		return FAIL(STATUS_INPUT, "the entries are for %u texts at once, not %u", m.batch, nprompt);
 	Tokens *ids = NEWN(a, Tokens, nprompt);
 	Writer *w = NEWN(a, Writer, nprompt);
-	u64 at = UINT64_MAX;
+	u64 at = UINT64_MAX, sources = (u64)m.batch * m.room;
+	m.source = NEWN(a, i32, sources + 1);
+	m.keep = NEWN(a, u8, sources + 1);
 	for (u32 i = 0; i < nprompt; i++) {
 		ids[i].arena = a;
-		TRY(encode(c, &m, prompt[i], &ids[i]));
-		text[i] = (GeneratedText){ .prompt_tokens = ids[i].n, .why = GENERATE_TOKENS };
-		out->prompt_tokens += ids[i].n;
+		text[i] = (GeneratedText){ .why = GENERATE_TOKENS };
+		TRY(encode(c, &m, i, prompt[i], &text[i], &ids[i]));
+		out->prompt_tokens += text[i].prompt_tokens;
 		w[i] = (Writer){ .config = c, .index = i, .text = { .arena = a }, .out = &text[i], .done = !c->tokens };
 		at = MIN(at, ids[i].n);
 	}

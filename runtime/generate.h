@@ -1,5 +1,8 @@
 /* runtime/generate.h: text out of causal language models, a token at a time, for several prompts at once.
  *
+ * A model that takes `source` (and `keep`, where it is) besides, as `pairs` gives them (runtime/data/pairs.c), reads
+ * the prompt there, once, and writes behind a token that begins the text.
+ *
  * With entries `prefill` and `decode` (passes/graph/incremental.c) a token costs what one position costs: what earlier
  * positions leave behind is kept. Prompts are taken in pieces, as far as the shortest goes; of a longer one, the rest
  * is fed token by token beside what is written for the others, so that all stand at one position. With an entry
@@ -14,9 +17,10 @@
 #include "runtime/sampling.h"
 
 typedef struct GenerateConfig {
-	Executor *executor;   /* input i32[B, T], first result f32[B, T, V] of `forward`, f32[B, 1, V] of the others */
+	Executor *executor;   /* input i32[B, T], or source and keep [B, S] besides; first result f32[B, T, V] of `forward`, f32[B, 1, V] of the others */
 	u64 room;             /* positions that are kept: what `capacity` was bound to; without prefill and decode, 0 */
 	Tokenizer *tokenizer;
+	u32 begin;            /* for a model that takes `source`: the token that begins what is written */
 	Sampling sampling;    /* text number i draws with seed + i */
 	u64 tokens;           /* to write, at most, of each text */
 	const char *const *stop; /* texts that end the writing, and are not written */
@@ -39,6 +43,8 @@ typedef struct Generated {
 
 /* Do the entries of the program do for this? Says why not. */
 PL_MUST_USE Status generate_check(const Executor *x, u64 room);
+/* What a model that takes `source` reads of a prompt: its ids, and the one that ends a text. */
+PL_MUST_USE Status generate_source(Tokenizer *t, Str prompt, Tokens *ids);
 /* As many prompts as the entries' batch has rows. text[nprompt] may be NULL. */
 PL_MUST_USE Status generate(const GenerateConfig *config, const Str *prompt, u32 nprompt, GeneratedText *text, Generated *out);
 

@@ -63,11 +63,19 @@ i64 lm_size(const Lm *lm, const char *symbol)
 
 Status lm_sizes(Lm *lm, i64 batch, i64 window, const char **out)
 {
+	return lm_sizes_with(lm, batch, window, NULL, 0, out);
+}
+
+Status lm_sizes_with(Lm *lm, i64 batch, i64 window, const char *also, i64 size, const char **out)
+{
 	Buf b = { .arena = &lm->arena };
 	const char **symbol;
 	u32 n = sizes_symbols(&lm->arena, lm->model, &symbol);
 	for (u32 i = 0; i < n; i++) {
-		i64 given = !strcmp(symbol[i], "B") ? batch : !strcmp(symbol[i], "T") ? window : 0;
+		i64 given = also && !strcmp(symbol[i], also) ? size :
+			    !strcmp(symbol[i], "B")	     ? batch :
+			    !strcmp(symbol[i], "T")	     ? window :
+							       0;
 		i64 value = given ? given : lm_size(lm, symbol[i]);
 		if (!value)
 			return FAIL(STATUS_INPUT, "how large is %s? Nothing gives it a value: batch = { ..., %s = 8 } in the train block",
@@ -212,6 +220,31 @@ bool lm_logits(const Lm *lm, i64 *out)
 		return false;
 	const Type *t = val_type(forward, forward->result.v[0].value);
 	return t->rank && dim_is_number(t->dim[t->rank - 1], out);
+}
+
+const char *lm_source_size(Lm *lm)
+{
+	const Graph *g = lm->model->program ? program_find_entry(lm->model->program, STR("forward")) : NULL;
+	for (u32 i = 0; g && i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		const Type *t = n->op == OP_input ? val_type(g, n->out) : NULL;
+		if (!t || strcmp(ATTR(n, input)->name, "source") != 0 || t->rank != 2)
+			continue;
+		Buf b = { .arena = &lm->arena };
+		dim_print(&b, t->dim[1]);
+		return b.text;
+	}
+	return NULL;
+}
+
+Status lm_begin(const Lm *lm, const Tokenizer *t, u32 *out)
+{
+	const char *name = lm_text(lm, "data.train.begin", NULL);
+	*out = pairs_begin(t, name);
+	if (*out != TOKEN_NONE)
+		return OK;
+	return name ? FAIL(STATUS_INPUT, "the tokenizer has no special token '%s', which begins a text", name) :
+		      FAIL(STATUS_INPUT, "the tokenizer has no token that begins a text: pairs(..., begin = \"NAME\") in the data block");
 }
 
 Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)

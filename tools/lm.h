@@ -34,6 +34,9 @@ i64 lm_size(const Lm *lm, const char *symbol);
 /* "B=8,T=256": the batch's sizes, with B and T replaced where given (not 0). Fails where one is missing. */
 PL_MUST_USE Status lm_sizes(Lm *lm, i64 batch, i64 window, const char **out);
 
+/* The same with a size more, of another symbol, where `symbol` is not NULL. */
+PL_MUST_USE Status lm_sizes_with(Lm *lm, i64 batch, i64 window, const char *symbol, i64 size, const char **out);
+
 /* A setting as a number, or `otherwise` where it is not given; it must be whole and at least `least`. */
 PL_MUST_USE Status lm_count(const Lm *lm, const char *key, u64 least, u64 otherwise, u64 *out);
 PL_MUST_USE Status lm_real(const Lm *lm, const char *key, f64 otherwise, f64 *out);
@@ -51,6 +54,11 @@ enum { LM_EVALS = 1 + METRICS_NAMED };
 u32 lm_evals(const Lm *lm, const char **entry);
 /* The size of the last axis of the model's first result; false where it is not known. */
 bool lm_logits(const Lm *lm, i64 *out);
+/* The symbol of how long the text is that the model reads as `source` ("S"); NULL where it takes none, as a model that
+ * writes on from its prompt. */
+const char *lm_source_size(Lm *lm);
+/* The token that begins what such a model writes: `begin` of the source's data block, or the usual one. */
+PL_MUST_USE Status lm_begin(const Lm *lm, const Tokenizer *t, u32 *out);
 /* Fails where ids below `tokens` go beyond the model's logits. */
 PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
 

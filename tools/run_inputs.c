@@ -189,10 +189,11 @@ static Status open_tokenizer(RunInputs *r, const char *file, const char *weights
 static u32 pad_of(const Tokenizer *t)
 {
 	static const char *const name[] = { "[PAD]", "<pad>" };
-	for (u32 k = 0; k < COUNT(name); k++)
-		for (u32 id = 0; id < t->vocabulary; id++)
-			if (t->special[id] && str_equal(t->piece[id], str_of(name[k])))
-				return id;
+	for (u32 k = 0; k < COUNT(name); k++) {
+		u32 id = tokenizer_special(t, name[k]);
+		if (id != TOKEN_NONE)
+			return id;
+	}
 	return 0;
 }
 

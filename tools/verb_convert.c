@@ -119,9 +119,8 @@ static Status write_tokenizer(Lm *lm)
 	json_t *root = json_pack("{s:s}", "tokenizer_class", "PreTrainedTokenizerFast");
 	for (u32 r = 0; r < COUNT(role); r++)
 		for (u32 k = 0; k < COUNT(role[r].names) && role[r].names[k] && !json_object_get(root, role[r].key); k++)
-			for (u32 id = 0; id < t->vocabulary; id++)
-				if (t->special[id] && str_equal(t->piece[id], str_of(role[r].names[k])))
-					json_object_set_new(root, role[r].key, json_string(role[r].names[k]));
+			if (tokenizer_special(t, role[r].names[k]) != TOKEN_NONE)
+				json_object_set_new(root, role[r].key, json_string(role[r].names[k]));
 	tokenizer_close(t);
 	if (s) {
 		json_decref(root);

@@ -17,6 +17,7 @@ static i64 tokens = NOT_GIVEN, top_k = NOT_GIVEN, seed = NOT_GIVEN;
 static i64 window;
 static f64 temperature = NOT_GIVEN, top_p = NOT_GIVEN;
 static bool greedy, quiet, stats, whole;
+static const char *reads; /* lm_source_size */
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
@@ -48,6 +49,7 @@ static const Command command = {
 		 "or the folder of a run, which has all that is needed. The text follows from the\n"
 		 "model, the prompt, --tokens and the seed, for any number of threads. What is not\n"
 		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.\n"
+		 "A model that takes `source` (T5) reads the prompt there, and writes what it becomes.\n"
 		 "Keys and values, or whatever else later positions need of earlier ones, are kept: how is\n"
 		 "derived from the model, which must be causal. Of several prompts, each text is printed\n"
 		 "when all are done, with a line of dashes between two.",
@@ -76,7 +78,7 @@ static Status open_tokenizer(Lm *lm, Tokenizer **out)
 
 /* How long what is seen becomes, and the pieces in which prompts are taken. */
 typedef struct Sizes {
-	i64 window, piece;
+	i64 window, piece, source;
 } Sizes;
 
 static i64 divided_up(i64 a, i64 b)
@@ -84,9 +86,24 @@ static i64 divided_up(i64 a, i64 b)
 	return (a + b - 1) / b;
 }
 
+/* The same for a model that reads the prompts as its source, and writes behind one token. */
+static Status sizes_of_source(Lm *lm, Tokenizer *t, Sizes *out)
+{
+	for (int i = 0; i < prompt.n; i++) {
+		Tokens ids = { .arena = &lm->arena };
+		TRY(generate_source(t, str_of(prompt.v[i]), &ids));
+		out->source = MAX(out->source, (i64)ids.n);
+	}
+	out->window = window && window < 1 + tokens ? window : 1 + tokens;
+	out->piece = 1;
+	return OK;
+}
+
 static Status sizes_for(Lm *lm, Tokenizer *t, Sizes *out)
 {
 	enum { STEP = 64, PIECE = 128 };
+	if (reads)
+		return sizes_of_source(lm, t, out);
 	i64 longest = 1, shortest = INT64_MAX, most = window ? window : lm_size(lm, "T");
 	for (int i = 0; i < prompt.n; i++) {
 		Tokens ids = { .arena = &lm->arena };
@@ -151,6 +168,8 @@ static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 					   .seed = (u64)seed } };
 	Generated done;
 	TRY(generate_check(r->executor, g.room));
+	if (reads)
+		TRY(lm_begin(lm, t, &g.begin));
 	if (!quiet && !later)
 		emit(&o, 0, p[0]);
 	TRY(generate(&g, p, (u32)prompt.n, NULL, &done));
@@ -210,6 +229,8 @@ static Status settings(Lm *lm)
 		TRY(lm_real(lm, "generate.top_p", 1, &top_p));
 	if (prompts_file)
 		TRY(read_prompts(lm));
+	if (!prompt.n && lm_source_size(lm) && !lm_text(lm, "generate.prompt", NULL))
+		return FAIL(STATUS_INPUT, "the model writes what a text becomes: --prompt TEXT, or --prompts FILE");
 	if (!prompt.n)
 		add_text(lm, &prompt, lm_text(lm, "generate.prompt", "\n"));
 	if (!stop.n && lm_text(lm, "generate.stop", NULL))
@@ -227,6 +248,8 @@ static Status run(Lm *lm)
 	TRY(settings(lm));
 	const char *from;
 	TRY(lm_parameters_from(lm, weights, &from));
+	reads = lm_source_size(lm);
+	quiet |= reads != NULL; /* what is written does not begin with what was read */
 	Tokenizer *t;
 	TRY(open_tokenizer(lm, &t));
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
@@ -239,7 +262,7 @@ static Status run(Lm *lm)
 		s = sizes_for(lm, t, &sizes);
 	how.capacity = sizes.window;
 	if (!s)
-		s = lm_sizes(lm, prompt.n, whole ? sizes.window : sizes.piece, &how.sizes);
+		s = lm_sizes_with(lm, prompt.n, whole ? sizes.window : sizes.piece, reads, sizes.source, &how.sizes);
 	if (!s)
 		s = lm_compile(lm, &how, &r);
 	if (!s)

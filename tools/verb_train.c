@@ -386,6 +386,8 @@ static Status allocate(Job *j)
 		return OK;
 	TRY(lm_executor(&j->writer, &where));
 	TRY(generate_check(j->writer.executor, 0));
+	if (lm_source_size(&j->lm))
+		TRY(lm_begin(&j->lm, j->tokenizer, &j->sample.begin));
 	j->config.other_bytes = executor_bytes(j->writer.executor);
 	j->sample.executor = j->writer.executor;
 	j->sample.tokenizer = j->tokenizer;

@@ -84,6 +84,9 @@ void dataset_close(Dataset *d); /* of zeros is fine */
 const DatasetKind *dataset_kind(const char *name);
 /* The tokenizer that made its ids; it must be that very one. */
 PL_MUST_USE Status dataset_tokenizer(Arena *a, const Dataset *d, Tokenizer **out);
+/* The token that begins what a decoder sees, as `pairs` has it: the special token of this name, or, `name` NULL, what the
+ * kind takes without `begin`. TOKEN_NONE where the tokenizer has none. */
+u32 pairs_begin(const Tokenizer *t, const char *name);
 /* Token shards that are open already; the dataset closes nothing of them. */
 Dataset dataset_of_shards(const Shards *s);
 

@@ -27,10 +27,11 @@ typedef struct MaskedInputs {
 /* The first of these that is a special token. */
 static u32 special_of(const Tokenizer *t, const char *const *name, u32 n, u32 otherwise)
 {
-	for (u32 k = 0; k < n; k++)
-		for (u32 id = 0; id < t->vocabulary; id++)
-			if (t->special[id] && str_equal(t->piece[id], str_of(name[k])))
-				return id;
+	for (u32 k = 0; k < n; k++) {
+		u32 id = tokenizer_special(t, name[k]);
+		if (id != TOKEN_NONE)
+			return id;
+	}
 	return otherwise;
 }
 

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+static const char PAD[] = "<pad>";
+
 typedef struct Pair {
 	u64 source, target; /* where their ids begin; they end where the next ones begin */
 } Pair;
@@ -33,12 +35,10 @@ typedef struct PairInputs {
 	u32 pad;
 } PairInputs;
 
-static u32 special_named(const Tokenizer *t, Str name)
+u32 pairs_begin(const Tokenizer *t, const char *name)
 {
-	for (u32 id = 0; id < t->vocabulary; id++)
-		if (t->special[id] && str_equal(t->piece[id], name))
-			return id;
-	return TOKEN_NONE;
+	u32 pad = tokenizer_special(t, PAD);
+	return name ? tokenizer_special(t, name) : pad == TOKEN_NONE ? t->end : pad;
 }
 
 static const char *beside(Arena *a, const char *path)
@@ -109,9 +109,9 @@ static Status pairs_open(Arena *a, const DataOption *option, u32 n, Dataset *d)
 	d->own = p;
 	d->vocabulary = t->vocabulary;
 	d->tokenizer = tokenizer_hash(t);
-	u32 pad = special_named(t, STR("<pad>"));
+	u32 pad = tokenizer_special(t, PAD);
 	p->pad = pad == TOKEN_NONE ? 0 : pad;
-	p->begin = begin ? special_named(t, str_of(begin->text)) : pad == TOKEN_NONE ? t->end : pad;
+	p->begin = pairs_begin(t, begin ? begin->text : NULL);
 	Status s = OK;
 	Mapping map = { 0 };
 	if (t->end == TOKEN_NONE)

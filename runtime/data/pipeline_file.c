@@ -619,7 +619,12 @@ static Status read_all(Reader *r, const json_t *root)
 		r->t->piece[id] = r->raw[id].s ? r->raw[id] : STR("");
 		r->t->special[id] |= !r->raw[id].n; /* an id that nothing has */
 	}
-	TRY(each_step(r, json_object_get(root, "decoder"), "decoders", read_decoder, 0));
+	const json_t *decoder = json_object_get(root, "decoder");
+	TRY(each_step(r, decoder, "decoders", read_decoder, 0));
+	for (u32 id = 0; id < r->vocabulary && !json_is_object(decoder); id++) /* without one, pieces are words */
+		if (!r->t->special[id] && r->t->piece[id].n)
+			r->t->piece[id] = with_space(r->a, r->t->piece[id], true);
+	r->p->strip_start |= !json_is_object(decoder);
 	r->t->end = end_of_documents(r->t);
 	return OK;
 }

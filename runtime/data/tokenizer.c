@@ -232,6 +232,21 @@ Str tokenizer_piece(const Tokenizer *t, u32 id)
 	return t->special[id] ? (Str){ "", 0 } : t->piece[id];
 }
 
+Str tokenizer_first_piece(const Tokenizer *t, u32 id)
+{
+	Str piece = tokenizer_piece(t, id);
+	bool drop = t->pipeline && t->pipeline->strip_start && str_starts(piece, STR(" "));
+	return (Str){ piece.s + drop, piece.n - drop };
+}
+
+u32 tokenizer_special(const Tokenizer *t, const char *name)
+{
+	for (u32 id = 0; id < t->vocabulary; id++)
+		if (t->special[id] && str_equal(t->piece[id], str_of(name)))
+			return id;
+	return TOKEN_NONE;
+}
+
 Status tokenizer_decode(const Tokenizer *t, const u32 *id, size_t n, Buf *out)
 {
 	size_t begin = out->n;
@@ -240,9 +255,7 @@ Status tokenizer_decode(const Tokenizer *t, const u32 *id, size_t n, Buf *out)
 			return FAIL(STATUS_INPUT,
 				    "token %zu is %u, and the tokenizer has ids below %u", i, id[i],
 				    t->vocabulary);
-		Str piece = tokenizer_piece(t, id[i]);
-		bool drop = t->pipeline && t->pipeline->strip_start && out->n == begin && str_starts(piece, STR(" "));
-		buf_put(out, (Str){ piece.s + drop, piece.n - drop });
+		buf_put(out, out->n == begin ? tokenizer_first_piece(t, id[i]) : tokenizer_piece(t, id[i]));
 	}
 	return OK;
 }

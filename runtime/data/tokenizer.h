@@ -110,6 +110,10 @@ PL_MUST_USE Status tokenizer_input(Tokenizer *t, Str text, const Str *second, To
 size_t tokenizer_cut(const Tokenizer *t, Str text, size_t most);
 /* The bytes of `id`, nothing for special ids; id < t->vocabulary. */
 Str tokenizer_piece(const Tokenizer *t, u32 id);
+/* The same at the front of a text, where a published tokenizer may leave a space out. */
+Str tokenizer_first_piece(const Tokenizer *t, u32 id);
+/* The special token of this name, or TOKEN_NONE. */
+u32 tokenizer_special(const Tokenizer *t, const char *name);
 /* Appends the bytes of ids; an id that is not in the vocabulary is an error. */
 PL_MUST_USE Status tokenizer_decode(const Tokenizer *t, const u32 *id, size_t n, Buf *out);
 /* The same for the same pieces, merges and special ids, however they were written down. */
