@@ -1,44 +1,9 @@
 /* Units of runtime/data/dataset: idx images, masked tokens and pairs of texts, through the loader. Files are made here,
  * so that what a batch must hold is known. */
 #include "runtime/data/loader.h"
+#include "tests/unit/folder.h"
 
-#include <setjmp.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <zlib.h>
-#include <cmocka.h>
-
-static Arena arena;
-static const char *folder;
-
-static void good(Status s)
-{
-	if (s)
-		fail_msg("%s", s->text);
-}
-
-static void refused(Status s, const char *what)
-{
-	if (!s || !strstr(s->text, what))
-		fail_msg("'%s' is not in: %s", what, s ? s->text : "success");
-	assert_int_equal(s->code, STATUS_INPUT);
-}
-
-static int make_folder(void **state)
-{
-	(void)state;
-	folder = arena_printf(&arena, "/tmp/plinth-dataset-%ld", (long)getpid());
-	return io_make_folder(folder) != OK;
-}
-
-static int remove_folder(void **state)
-{
-	(void)state;
-	int failed = system(arena_printf(&arena, "rm -rf '%s'", folder));
-	arena_free(&arena);
-	return failed;
-}
 
 static PackageTensor tensor(const char *name, PackageDtype dtype, u32 rank, i64 a, i64 b, i64 c, i64 d)
 {
@@ -62,11 +27,6 @@ static Status open_loader(const Dataset *d, LoaderOrder order, const PackageTens
 {
 	LoaderConfig c = { .order = order, .input = { in, n }, .batch = (u32)in[0].dim[0], .seed = 3 };
 	return loader_open(&arena, d, c, out);
-}
-
-static const char *path_of(const char *name)
-{
-	return arena_printf(&arena, "%s/%s", folder, name);
 }
 
 /* ---- images ---- */

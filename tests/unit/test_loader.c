@@ -1,21 +1,7 @@
 /* Units of runtime/data/loader. The shards hold their own positions as ids (id i at place i), so
  * that what a row holds says where it was read. */
 #include "runtime/data/loader.h"
-
-#include <setjmp.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-static Arena arena;
-static const char *folder;
-
-static void good(Status s)
-{
-	if (s)
-		fail_msg("%s", s->text);
-}
+#include "tests/unit/folder.h"
 
 /* A set of `n` ids 0, 1, 2, ..., in shards of `per_shard`. */
 static Shards counting(u32 n, u32 per_shard)
@@ -97,21 +83,6 @@ static void same_batch(Batch a, Batch b, const Config *c)
 		return;
 	assert_memory_equal(a.tokens, b.tokens, size);
 	assert_memory_equal(a.targets, b.targets, size);
-}
-
-static int make_folder(void **state)
-{
-	(void)state;
-	folder = arena_printf(&arena, "/tmp/plinth-loader-%ld", (long)getpid());
-	return io_make_folder(folder) != OK;
-}
-
-static int remove_folder(void **state)
-{
-	(void)state;
-	int failed = system(arena_printf(&arena, "rm -rf '%s'", folder));
-	arena_free(&arena);
-	return failed;
 }
 
 /* Several epochs of windows of T: each has as many as fit, every one starts T apart from the

@@ -1,54 +1,12 @@
 /* Units of runtime/data/corpus and tokenize: which documents there are, on which side of a split
  * they fall, and that the shards hold the text. */
 #include "runtime/data/tokenize.h"
-
-#include <setjmp.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-static Arena arena;
-static const char *folder;
-
-static void good(Status s)
-{
-	if (s)
-		fail_msg("%s", s->text);
-}
-
-static void bad(Status s, const char *part)
-{
-	assert_non_null(s);
-	assert_int_equal(s->code, STATUS_INPUT);
-	if (!strstr(s->text, part))
-		fail_msg("'%s' does not say '%s'", s->text, part);
-}
-
-static const char *path_of(const char *name)
-{
-	return arena_printf(&arena, "%s/%s", folder, name);
-}
+#include "tests/unit/folder.h"
 
 static const char *file(const char *name, const char *text)
 {
 	good(io_write(path_of(name), (Blob){ (const u8 *)text, strlen(text) }));
 	return path_of(name);
-}
-
-static int make_folder(void **state)
-{
-	(void)state;
-	folder = arena_printf(&arena, "/tmp/plinth-tokenize-%ld", (long)getpid());
-	return io_make_folder(folder) != OK;
-}
-
-static int remove_folder(void **state)
-{
-	(void)state;
-	int failed = system(arena_printf(&arena, "rm -rf '%s'", folder));
-	arena_free(&arena);
-	return failed;
 }
 
 /* What a set stands for, with the names of special tokens. */
@@ -139,7 +97,7 @@ static void wrong_records_are_told_by_line(void **state)
 		CorpusWalk w = corpus_walk(&corpus);
 		while (!s && more)
 			s = corpus_next(&w, &d, &more);
-		bad(s, c[i].says);
+		refused(s, c[i].says);
 		corpus_walk_end(&w);
 		corpus_close(&corpus);
 	}
@@ -255,14 +213,14 @@ static void documents_end_with_a_token(void **state)
 	good(tokenize(&arena, &c, &r));
 	text_is(path_of("again.train"), "abbaaa");
 	c.ends = ENDS_AUTO;
-	bad(tokenize(&arena, &c, &r), "no token that ends a document");
+	refused(tokenize(&arena, &c, &r), "no token that ends a document");
 	/* a character that the saved one has not */
 	path = file("other.txt", "abca");
-	bad(tokenize(&arena, &c, &r), "other.txt: the character 'c' (U+0063) at byte 2");
+	refused(tokenize(&arena, &c, &r), "other.txt: the character 'c' (U+0063) at byte 2");
 	c.tokenizer = "gpt2";
-	bad(tokenize(&arena, &c, &r), "needs its two files");
+	refused(tokenize(&arena, &c, &r), "needs its two files");
 	c.tokenizer = "gpt4";
-	bad(tokenize(&arena, &c, &r), "there is no tokenizer 'gpt4'");
+	refused(tokenize(&arena, &c, &r), "there is no tokenizer 'gpt4'");
 }
 
 static void documents_are_split_by_what_they_say(void **state)
@@ -293,14 +251,14 @@ static void documents_are_split_by_what_they_say(void **state)
 	assert_int_equal(2 * pairs, r.part[1].documents);
 	/* one document cannot be on both sides */
 	path = file("single.txt", "only one");
-	bad(tokenize(&arena, &c, &r), "--validation-last");
+	refused(tokenize(&arena, &c, &r), "--validation-last");
 	assert_false(shards_exist(path_of("single.train")));
 	c.split = VALIDATION_LAST;
 	c.validation = 1.5;
-	bad(tokenize(&arena, &c, &r), "1.5, not between");
+	refused(tokenize(&arena, &c, &r), "1.5, not between");
 	c.split = VALIDATION_NONE;
 	path = file("nothing.txt", "");
-	bad(tokenize(&arena, &c, &r), "no text");
+	refused(tokenize(&arena, &c, &r), "no text");
 }
 
 static void long_text_is_encoded_in_parts(void **state)
