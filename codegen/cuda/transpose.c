@@ -109,7 +109,7 @@ void cuda_transpose_emit(CudaText *text, const Kernel *k, const char *name)
 	CudaNeeds needs = cuda_transpose_needs(k);
 	CudaBody body = cuda_body(text, k), *b = &body;
 	Arena *a = text->arena;
-	cuda_begin(b, name, 0, THREADS, 0, &needs);
+	cuda_begin(b, name, 0, THREADS, 4, &needs); /* 64 registers: left alone, ptxas would rather spill than use more than 32 */
 	cuda_hoist_uniform(b);
 	cuda_line(b, "const int lane = threadIdx.x %% %u, row = threadIdx.x / %u;", TILE, TILE);
 	cuda_line(b, "const int tile = (u32)blockIdx.x / %lldu, q0 = (blockIdx.x - tile * %lld) * %u;", (long long)t.nq,
