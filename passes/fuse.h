@@ -55,6 +55,11 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 i64 grouping_row(const Grouping *f, Val v);
 /* Elements that the value takes up in memory, gaps between rows among them. */
 i64 grouping_elements(const Grouping *f, Val v);
+/* The value that node `n`, a skeleton, adds to in the place where that is; {0}: none. */
+static inline Val added_onto(const Node *n)
+{
+	return n->op == OP_scatter_add && n->nin == 3 ? n->in[2] : (Val){ 0 };
+}
 /* Which result of the group's skeleton the value, computed in the group, is made from; NONE: none. */
 u32 group_result(const Grouping *f, u32 group, Val v);
 void grouping_print(const Grouping *f, FILE *to);

@@ -1,6 +1,8 @@
 /* passes/rewrite.c: see rewrite.h. */
 #include "passes/rewrite.h"
 
+#include <string.h>
+
 /* Which nodes some result needs, and how often each value is used by those. */
 static bool *needed_nodes(Arena *tmp, const Graph *g, u32 *uses)
 {
@@ -123,4 +125,36 @@ Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteN
 		VEC_PUSH(arena, &to->entry,
 			 rewrite_graph(arena, tmp, from->entry.v[i], visit, data, no_fold));
 	return to;
+}
+
+Axis axis_part(Ir *ir, Map *known, Axis whole, i64 size)
+{
+	i64 n;
+	whole = axis_find(ir, whole);
+	if (!whole.id || (dim_is_number(ir->axis.v[whole.id].size, &n) && n == size))
+		return whole;
+	u64 key = hash_bytes(hash_bytes(HASH_SEED, &whole.id, sizeof whole.id), &size, sizeof size);
+	u64 *found = map_get(known, key);
+	if (found)
+		return (Axis){ (u32)*found };
+	const AxisClass c = ir->axis.v[whole.id];
+	Axis a = axis_new(ir, c.name, dim_number(ir, size), c.loc);
+	for (u32 i = 0; i < c.names.n; i++)
+		axis_name(ir, a, c.names.v[i]);
+	map_put(known, key, a.id);
+	return a;
+}
+
+const void *attributes_shaped(Arena *arena, const Node *n, const Type *result)
+{
+	u32 count;
+	const AttrField *f = op_info[n->op].fields(&count);
+	u8 *copy = arena_copy(arena, n->attr, 1, op_info[n->op].attr_size, 16);
+	dims shape = { result->rank, result->dim };
+	for (u32 i = 0; i < count; i++)
+		if (f[i].kind == ATTR_dims && !strcmp(f[i].name, "shape"))
+			*(dims *)(copy + f[i].offset) = shape;
+	if (n->op == OP_slice)
+		((slice_attr *)copy)->size = shape;
+	return copy;
 }

@@ -32,4 +32,11 @@ Program *rewrite_shell(Arena *arena, const Program *from);
 Program *rewrite_program(Arena *arena, Arena *tmp, const Program *from, RewriteNode *visit,
 			 void *data, bool no_fold);
 
+/* ---- for passes that compute a part of what a node does ---- */
+
+/* The class of so many positions of an axis: its names, another size. `known` finds it again. */
+Axis axis_part(Ir *ir, Map *known, Axis whole, i64 size);
+/* The node's attributes, in `arena`, where result 0 has this type: those that name its shape. */
+const void *attributes_shaped(Arena *arena, const Node *n, const Type *result);
+
 #endif

@@ -273,7 +273,7 @@ static Status plan(Arena *arena, const Program *program, const DriverOptions *o,
 		flops[i] = entry_flops(&tmp, p->entry.v[i]);
 	out->model = p;
 	out->flops = flops;
-	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,narrow,canonical", o->shard) : "lower";
+	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,chunk,narrow,canonical", o->shard) : "lower";
 	p = pipeline_run(str_of(lower), &cx, p, &status);
 	if (!p || status)
 		goto done;

@@ -61,7 +61,7 @@ static Val gather_fold(Builder *b, const Node *n)
 		}
 		return reshaped_full(b, n->in[0], (dims){ rank, dim });
 	}
-	if (!counts_up(g, n->in[1], &count) || !dim_is_number(t->dim[axis], &extent) || count > extent)
+	if (n->nin == 3 || !counts_up(g, n->in[1], &count) || !dim_is_number(t->dim[axis], &extent) || count > extent)
 		return (Val){ 0 };
 	for (u32 d = 0; d < t->rank; d++) {
 		start[d] = dim_number(g->ir, 0);
@@ -153,6 +153,8 @@ static bool scatter_add_infer(InferCx *cx)
 {
 	const scatter_add_attr *a = cx->attr;
 	const Type *t = infer_type(cx, 0), *index = infer_type(cx, 1);
+	if (cx->nin < 2 || cx->nin > 3)
+		return infer_fail(cx, "scatter_add takes 2 or 3 operands, not %u", cx->nin);
 	if (!infer_is_integer(cx, 1))
 		return false;
 	if (a->size.n != 1)
@@ -175,11 +177,14 @@ static bool scatter_add_infer(InferCx *cx)
 		cx->axis[0][rank] = infer_axis(cx, 0)[d];
 		dim[rank++] = t->dim[d];
 	}
-	infer_result(cx, 0, type_make(cx->ir, t->dtype, rank, dim));
+	const Type *to = type_make(cx->ir, t->dtype, rank, dim);
+	if (cx->nin == 3 && infer_type(cx, 2) != to)
+		return infer_fail(cx, "scatter_add: what is added to is %s, and what is added makes another type", infer_text(cx, 2));
+	infer_result(cx, 0, to);
 	return true;
 }
 
-/* Of zeros; to the first n slices. */
+/* Of zeros; to the first n slices; to zeros. */
 static Val scatter_add_fold(Builder *b, const Node *n)
 {
 	const Graph *g = b->g;
@@ -188,7 +193,11 @@ static Val scatter_add_fold(Builder *b, const Node *n)
 	u32 nindex = val_type(g, n->in[1])->rank, rank = 0;
 	Dim low[MAX_RANK], high[MAX_RANK], dim[MAX_RANK];
 	i64 count, size;
+	if (n->nin == 3 && is_number(g, n->in[2], 0))
+		return build(b, OP_scatter_add, n->in, 2, 0, a);
 	if (is_number(g, n->in[0], 0)) {
+		if (n->nin == 3)
+			return n->in[2];
 		for (u32 d = 0; d <= t->rank; d++) {
 			if (d == a->axis)
 				dim[rank++] = a->size.v[0];
@@ -208,6 +217,8 @@ static Val scatter_add_fold(Builder *b, const Node *n)
 static void scatter_add_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	din[0] = BA(b, gather, (dout[0], n->in[1]), .axis = ATTR(n, scatter_add)->axis);
+	if (n->nin == 3)
+		din[2] = dout[0];
 }
 
 static void scatter_add_eval(EvalCx *cx)
@@ -217,6 +228,8 @@ static void scatter_add_eval(EvalCx *cx)
 	const f64 *from = cx->in[0]->data;
 	if (cx->in[0]->n && to.extent == 0)
 		NEVER("scatter_add to an axis of extent 0");
+	if (cx->node->nin == 3)
+		memcpy(cx->out[0].data, cx->in[2]->data, (size_t)cx->out[0].n * sizeof(f64));
 	for (i64 o = 0; o < to.outer; o++)
 		for (i64 i = 0; i < index->n; i++) {
 			i64 at = clamp_index(index->data[i], to.extent);
@@ -231,7 +244,7 @@ static Along scatter_add_along(const Graph *g, const Node *n, u32 in, u32 d)
 	(void)g;
 	if (d == ATTR(n, scatter_add)->axis)
 		return ALONG_MIXING;
-	return in == 0 ? ALONG_POINTWISE : ALONG_NOT_THERE;
+	return in == 1 ? ALONG_NOT_THERE : ALONG_POINTWISE;
 }
 
 static Val scatter_add_sample(Random *r, Builder *b)
@@ -243,32 +256,44 @@ static Val scatter_add_sample(Random *r, Builder *b)
 	Dim size = dim_number(b->g->ir, extent);
 	Val x = sample_real(r, b, random_float(r), rank, dim);
 	Val i = sample_input(r, b, SAMPLE_WHOLE, DT_i32, (u32)nindex, dim + axis, -1, (f64)extent);
-	return BA(b, scatter_add, (x, i), .axis = axis, .size = { 1, &size });
+	Val onto = BA(b, scatter_add, (x, i), .axis = axis, .size = { 1, &size });
+	if (random_chance(r, 0.6))
+		return onto;
+	const Type *t = val_type(b->g, onto);
+	return BA(b, scatter_add, (x, i, sample_real(r, b, t->dtype, t->rank, t->dim)), .axis = axis, .size = { 1, &size });
 }
 
-/* Rows divided are summed; a result divided takes the rows that are its own. */
+/* Rows divided are summed, unless they are added to something; a result divided takes the rows that are its own. */
 static void scatter_add_shard(ShardRule *r)
 {
 	const Type *t = val_type(r->g, r->n->in[0]), *index = val_type(r->g, r->n->in[1]), *out = val_type(r->g, r->n->out);
 	u32 axis = (u32)ATTR(r->n, scatter_add)->axis, to = 0;
+	bool onto = r->n->nin == 3;
 	for (u32 d = 0; d <= t->rank; d++) {
 		if (d == axis) {
 			u32 l = shard_label(r, type_extent(out, to));
-			shard_at(r, l, 2, to++, 1);
+			for (u32 k = 2; k < 3u + onto; k++)
+				shard_at(r, l, k, to, 1);
+			to++;
 			r->label.v[l].fix = SHARD_LOOKUP;
 		}
 		if (d == t->rank)
 			break;
+		bool row = d >= axis && d < axis + index->rank;
+		if (row && onto)
+			continue;
 		u32 l = shard_label(r, type_extent(t, d));
 		shard_at(r, l, 0, d, 1);
-		if (d >= axis && d < axis + index->rank) {
+		if (row) {
 			shard_at(r, l, 1, d - axis, 1);
 			r->label.v[l].reduce = SHARD_SUM;
 		} else {
-			shard_at(r, l, 2, to++, 1);
+			for (u32 k = 2; k < 3u + onto; k++)
+				shard_at(r, l, k, to, 1);
+			to++;
 		}
 	}
-	shard_linear(r, 1);
+	shard_linear(r, onto ? 5 : 1);
 }
 
 const OpDef def_scatter_add = { .shard = scatter_add_shard, .infer = scatter_add_infer, .fold = scatter_add_fold,

@@ -27,6 +27,16 @@ static u32 gradient_of(const Program *p, u32 parameter)
 	return NONE;
 }
 
+/* old + v; where v is a sum itself, its terms are added one after the other, so that each may be where it is made. */
+static Val add_to(Builder *b, Val old, Val v)
+{
+	const Node *n = val_node(b->g, v);
+	if (n->op != OP_add)
+		return B(b, add, old, v);
+	Val second = n->in[1];
+	return B(b, add, add_to(b, old, n->in[0]), second);
+}
+
 /* The value to write: `v`, or what the buffer holds plus `v`. */
 static void accumulate(Rewrite *rw, const Program *p, Graph *g, u32 buffer, Val v, bool first)
 {
@@ -35,7 +45,7 @@ static void accumulate(Rewrite *rw, const Program *p, Graph *g, u32 buffer, Val 
 		Val old = BS(&rw->b, read, .buffer = b->name, .dtype = b->type->dtype,
 			     .shape = dims_of_type(&rw->b, b->type));
 		graph_set_axis(rw->b.g, old, b->axis);
-		v = B(&rw->b, add, old, v);
+		v = add_to(&rw->b, old, v);
 	}
 	graph_result(g, b->name, buffer, v);
 }

@@ -5,6 +5,9 @@
  *     Trailing axes become one by a reshape; a mixed set is its trailing part first, then the rest; all
  *     axes are the last one first, then the rest, so that what is long is many rows and not one.
  *   - argmax is the smallest index at which the operand is the maximum; NaN counts as the largest.
+ *   - what is added to a product's result at places (scatter_add) and nowhere else wanted is added there, in place, where
+ *     the graph makes zeros of its own for it and adds those: scatter_add gets a third operand. One whose third operand
+ *     cannot be written over becomes an addition.
  *   - the bias of a differentiated attention has the scores' full shape (a view), and its derivative is
  *     summed afterwards.
  *
@@ -177,6 +180,43 @@ static bool attention_grad(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	return true;
 }
 
+/* Is the value a product's, or a sum of products', that no other node than this one wants, so that it may be written over? */
+static bool written_over(const Rewrite *rw, Val v)
+{
+	const Node *n = val_node(rw->from, v);
+	if (rw->uses[v.i] != 1)
+		return false;
+	if (n->op == OP_add)
+		return written_over(rw, n->in[0]) || written_over(rw, n->in[1]);
+	return n->op == OP_dot;
+}
+
+static Val scatter_onto(Rewrite *rw, const Node *scatter, Val a, Val b, Val c)
+{
+	const Val operand[] = { a, b, c };
+	return build(&rw->b, OP_scatter_add, operand, 3, 0, scatter->attr);
+}
+
+static bool add(Rewrite *rw, const Node *n, const Val *in, Val *out)
+{
+	for (u32 i = 0; i < 2; i++) {
+		const Node *s = val_node(rw->from, n->in[i]);
+		if (s->op != OP_scatter_add || s->nin != 2 || rw->uses[n->in[i].i] != 1 || !written_over(rw, n->in[1 - i]))
+			continue;
+		out[0] = scatter_onto(rw, s, rw->map[s->in[0].i], rw->map[s->in[1].i], in[1 - i]);
+		return true;
+	}
+	return false;
+}
+
+static bool scatter_add(Rewrite *rw, const Node *n, const Val *in, Val *out)
+{
+	if (n->nin == 2 || written_over(rw, n->in[2]))
+		return false;
+	out[0] = B(&rw->b, add, in[2], build(&rw->b, OP_scatter_add, in, 2, 0, n->attr));
+	return true;
+}
+
 static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 {
 	switch (n->op) {
@@ -185,6 +225,8 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	case OP_reduce_min: return reduction(rw, n, in, out);
 	case OP_argmax: return argmax(rw, n, in, out);
 	case OP_attention_grad: return attention_grad(rw, n, in, out);
+	case OP_add: return add(rw, n, in, out);
+	case OP_scatter_add: return scatter_add(rw, n, in, out);
 	default: return false;
 	}
 }

@@ -542,7 +542,9 @@ static void place_skeleton(Fuse *x, u32 node)
 	u32 into = new_group(x, skeleton_class((Op)n->op), val_type(x->g, n->out), node);
 	x->f->group.v[into].skeleton = node;
 	for (u32 i = 0; i < n->nin; i++)
-		if (x->stores_operands && reads_often((Op)n->op))
+		if (n->in[i].i == added_onto(n).i)
+			store(x, n->in[i], node);
+		else if (x->stores_operands && reads_often((Op)n->op))
 			use_stored(x, n->in[i], node);
 		else
 			use(x, n->in[i], into, node, CHEAP_OPERAND);
@@ -622,6 +624,8 @@ static void choose_layouts(Fuse *x, const bool *live)
 		const Node *n = &g->node.v[i];
 		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nout; k++)
 			fixed[n->out.i + k] = true;
+		if (added_onto(n).i)
+			fixed[n->out.i] = true;
 		for (u32 k = 0; live[i] && k < n->nin; k++) {
 			Val v = n->in[k];
 			if (!f->stored[v.i] || fixed[v.i])
@@ -657,6 +661,8 @@ static void choose_pitches(Fuse *x)
 		const Node *n = &g->node.v[i];
 		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nin + n->nout; k++)
 			given[k < n->nin ? n->in[k].i : n->out.i + k - n->nin] = true;
+		if (added_onto(n).i) /* in one place */
+			given[added_onto(n).i] = given[n->out.i] = true;
 	}
 	for (u32 v = 0; x->row_align && v < g->value.n; v++) {
 		const Type *t = val_type(g, (Val){ v });

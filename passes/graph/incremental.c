@@ -629,7 +629,7 @@ static Val build_node(Incremental *x, const Node *n, Form f, const Val *in)
 	case OP_attention: return build_attention(x, n, f, in);
 	case OP_scatter_add: {
 		Dim size = form_dim(x, ATTR(n, scatter_add)->size.v[0], NEW);
-		return BA(b, scatter_add, (in[0], in[1]), .axis = ATTR(n, scatter_add)->axis, .size = { 1, &size });
+		return build(b, OP_scatter_add, in, n->nin, 0, &(scatter_add_attr){ .axis = ATTR(n, scatter_add)->axis, .size = { 1, &size } });
 	}
 	case OP_cumsum: return is_running_sum(x, n) ? build_running_sum(x, n, f, in) : build(b, OP_cumsum, in, 1, 0, n->attr);
 	default: return build(b, (Op)n->op, in, n->nin, n->nout, n->attr);

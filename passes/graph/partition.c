@@ -39,30 +39,11 @@ static u32 parts_of(const Partition *x, u32 m)
 
 /* ---- axis classes of what is local ---- */
 
-static Axis local_class(Partition *x, Axis whole, i64 size)
-{
-	Ir *ir = x->cx->ir;
-	i64 n;
-	whole = axis_find(ir, whole);
-	if (!whole.id || (dim_is_number(ir->axis.v[whole.id].size, &n) && n == size))
-		return whole;
-	u64 key = hash_bytes(hash_bytes(HASH_SEED, &whole.id, sizeof whole.id), &size, sizeof size);
-	u64 *found = map_get(&x->local_axis, key);
-	if (found)
-		return (Axis){ (u32)*found };
-	const AxisClass c = ir->axis.v[whole.id];
-	Axis a = axis_new(ir, c.name, dim_number(ir, size), c.loc);
-	for (u32 i = 0; i < c.names.n; i++)
-		axis_name(ir, a, c.names.v[i]);
-	map_put(&x->local_axis, key, a.id);
-	return a;
-}
-
 /* Local classes of a tensor, which has the whole's names. */
 static void local_axes(Partition *x, const Axis *whole, const Type *local, Axis *out)
 {
 	for (u32 d = 0; d < local->rank; d++)
-		out[d] = local_class(x, whole[d], type_extent(local, d));
+		out[d] = axis_part(x->cx->ir, &x->local_axis, whole[d], type_extent(local, d));
 }
 
 static void name_axes(Partition *x, Val v, const Axis *whole)
@@ -383,7 +364,8 @@ static Val build_scatter_add(Partition *x, u32 node, const Val *in, u32 label, D
 		NEVER("sizes are bound");
 	Val index = local_indices(x, in[1], node, label, size, &mine);
 	Val rows = B(&x->b, where, mask_along(x, mine, in[0], axis), in[0], make_full_like(&x->b, in[0], 0));
-	return BA(&x->b, scatter_add, (rows, index), .axis = axis, .size = { 1, &here });
+	const Val operand[] = { rows, index, in[2] };
+	return build(&x->b, OP_scatter_add, operand, x->from->node.v[node].nin, 0, &(scatter_add_attr){ .axis = axis, .size = { 1, &here } });
 }
 
 static Val build_iota(Partition *x, u32 node, const Type *local)
@@ -398,21 +380,6 @@ static Val build_iota(Partition *x, u32 node, const Type *local)
 }
 
 /* ---- nodes ---- */
-
-/* The node's attributes with local shapes: those that name result 0's. */
-static const void *local_attributes(Partition *x, const Node *n, const Type *local)
-{
-	u32 count;
-	const AttrField *f = op_info[n->op].fields(&count);
-	u8 *copy = arena_copy(x->cx->tmp, n->attr, 1, op_info[n->op].attr_size, 16);
-	dims shape = { local->rank, local->dim };
-	for (u32 i = 0; i < count; i++)
-		if (f[i].kind == ATTR_dims && !strcmp(f[i].name, "shape"))
-			*(dims *)(copy + f[i].offset) = shape;
-	if (n->op == OP_slice)
-		((slice_attr *)copy)->size = shape;
-	return copy;
-}
 
 /* Must the node be made whole, and cut then? Draws, and counts whose positions are not consecutive. */
 static bool made_whole(const Partition *x, u32 node)
@@ -440,7 +407,7 @@ static Val build_local(Partition *x, u32 node, const Val *in, const Type *local)
 		if (label != NONE)
 			return build_scatter_add(x, node, in, label, here);
 	}
-	return build(&x->b, (Op)n->op, in, n->nin, n->nout, local_attributes(x, n, local));
+	return build(&x->b, (Op)n->op, in, n->nin, n->nout, attributes_shaped(x->cx->tmp, n, local));
 }
 
 static Val build_source(Partition *x, u32 node, const Type *local)

@@ -483,7 +483,7 @@ static bool places_in(const Positions *p, Val places, Dim tokens)
 
 static bool scattered_back(const Positions *p, const Node *n)
 {
-	if (n->op != OP_scatter_add || ATTR(n, scatter_add)->axis != 0)
+	if (n->op != OP_scatter_add || n->nin != 2 || ATTR(n, scatter_add)->axis != 0)
 		return false;
 	Rows y = p->rows[n->in[0].i], at = p->rows[n->in[1].i];
 	return y.kind == ROWS_SORTED && y.by == at.by && places_in(p, n->in[1], ATTR(n, scatter_add)->size.v[0]);

@@ -202,17 +202,19 @@ static void drop_dead(Kernel *k, Arena *tmp)
 		s->dynamic[j].index.i = to[s->dynamic[j].index.i];
 }
 
-/* Marks what an instruction needs, itself among it. */
-static void needed_insts(const Kernel *k, KVal v, bool *mark)
+/* Marks what an instruction needs, itself among it; `reduced`: also through reductions. */
+static void needed_insts(const Kernel *k, KVal v, bool reduced, bool *mark)
 {
 	if (!v.i || mark[v.i])
 		return;
 	mark[v.i] = true;
 	const KInst *in = &k->inst.v[v.i];
+	if (in->op == K_reduce && !reduced)
+		return;
 	for (u32 j = 0; j < COUNT(in->in); j++)
-		needed_insts(k, in->in[j], mark);
+		needed_insts(k, in->in[j], reduced, mark);
 	for (u32 j = 0; in->access && j < in->access->ndynamic; j++)
-		needed_insts(k, in->access->dynamic[j].index, mark);
+		needed_insts(k, in->access->dynamic[j].index, reduced, mark);
 }
 
 static bool access_like(const Kernel *k, const Access *a, const Access *b)
@@ -226,6 +228,7 @@ typedef struct Alias {
 	const Kernel *k;
 	bool *by_operand; /* read at other times than a store's */
 	bool **by_store;  /* [inst] for stores: what each needs */
+	bool **at_hand;   /* [inst] for stores: what each needs but for what only its reductions do, which are done by then */
 } Alias;
 
 /* May store `o` overwrite what load `i` reads? The load is at the very place, is done for this store, and
@@ -237,7 +240,7 @@ static bool read_in_time(const Alias *x, u32 i, u32 o)
 	if (!access_like(k, k->inst.v[i].access, k->inst.v[o].access) || x->by_operand[i] || !x->by_store[o][i])
 		return false;
 	for (u32 q = 1; q < k->inst.n; q++)
-		if (x->by_store[q] && x->by_store[q][i] && k->inst.v[q].depends != k->inst.v[o].depends)
+		if (x->at_hand[q] && x->at_hand[q][i] && k->inst.v[q].depends != k->inst.v[o].depends)
 			return false;
 	return true;
 }
@@ -246,17 +249,19 @@ static bool read_in_time(const Alias *x, u32 i, u32 o)
  * the write comes after them: in the last sweep over a row, for earlier ones are done by then. */
 static void find_aliases(Kernel *k, Arena *tmp)
 {
-	Alias x = { k, NEWN(tmp, bool, k->inst.n + 1), NEWN(tmp, bool *, k->inst.n + 1) };
+	Alias x = { k, NEWN(tmp, bool, k->inst.n + 1), NEWN(tmp, bool *, k->inst.n + 1), NEWN(tmp, bool *, k->inst.n + 1) };
 	u32 last_sweep = 0;
 	for (u32 i = 1; i < k->inst.n; i++) {
 		last_sweep = MAX(last_sweep, k->inst.v[i].sweep);
 		if (k->inst.v[i].op != K_store)
 			continue;
 		x.by_store[i] = NEWN(tmp, bool, k->inst.n + 1);
-		needed_insts(k, (KVal){ i }, x.by_store[i]);
+		x.at_hand[i] = NEWN(tmp, bool, k->inst.n + 1);
+		needed_insts(k, (KVal){ i }, true, x.by_store[i]);
+		needed_insts(k, (KVal){ i }, false, x.at_hand[i]);
 	}
 	for (u32 i = 0; i < k->noperand; i++)
-		needed_insts(k, k->operand[i], x.by_operand);
+		needed_insts(k, k->operand[i], true, x.by_operand);
 	for (u32 o = 0; o < k->slot.n; o++) {
 		KSlot *out = &k->slot.v[o];
 		if (!out->written || out->read)
@@ -311,8 +316,10 @@ static void count(Kernel *k)
 			*t = MAX(*t, mine);
 		}
 	}
-	if (k->scatter)
-		touched[k->scatter->slot] = (f64)k->slot.v[k->scatter->slot].elements;
+	if (k->scatter) {
+		f64 all = (f64)k->slot.v[k->scatter->slot].elements;
+		touched[k->scatter->slot] = k->accumulate ? MIN(all, points(k, (1u << k->ndim) - 1)) : all;
+	}
 	for (u32 s = 0; s < k->slot.n; s++) {
 		f64 bytes = touched[s] * dtype_info[k->slot.v[s].dtype].bytes;
 		if (k->slot.v[s].read)

@@ -240,7 +240,8 @@ static void scatter_body(Lower *l, const Node *n)
 	u32 axis = scatter_axis(n), width = scatter_width(l, n);
 	u32 slot = lower_slot(l, n->out, true);
 	assert(slot == 0);
-	(void)slot;
+	l->k->accumulate = added_onto(n).i != 0;
+	l->k->slot.v[slot].read = l->k->accumulate;
 	Index at = { .rank = t->rank }, which = { 0 };
 	for (u32 d = 0; d < t->rank; d++)
 		at.dim[d] = place_base(l, d);

@@ -78,6 +78,15 @@ static void make_problem(Fit *f)
 		f->step[i] = make_step(f, &x->draft.v[l->draft], l->slot);
 		f->step_seconds += f->step[i].seconds;
 	}
+	/* what several steps write, one after the other, is not made again by one of them */
+	u32 *writers = NEWN(x->tmp, u32, nbuffer + 1);
+	for (u32 round = 0; round < 2; round++)
+		for (u32 i = 0; i < n; i++)
+			for (u32 k = 0; k < f->step[i].nwrite; k++) {
+				u32 b = f->step[i].writes[k];
+				writers[b] += !round;
+				f->step[i].again &= !round || writers[b] < 2;
+			}
 	f->p = (RematProblem){ .step = f->step, .nstep = n, .nbuffer = nbuffer, .bytes = bytes, .input = input, .result = result };
 }
 

@@ -5,7 +5,8 @@
  * straight into its buffer where that can be kept: every other step that reads the old value can run
  * before the one that writes the new (an edge between them says so, unless it would close a circle), and
  * the writing kernel itself reads it only where it may work in place. Otherwise the value is made in a
- * memory of its own and copied at the end. A result that nothing computes (a view, a constant, a buffer,
+ * memory of its own and copied at the end. What is added to a value in its place (scatter_add with a third operand) has that
+ * value's memory. A result that nothing computes (a view, a constant, a buffer,
  * a value that went elsewhere) is copied by a kernel of its own.
  *
  * Then steps are ordered (order.c), fitted into a budget of memory (fit.c), and memory is laid out (memplan.c). */
@@ -155,7 +156,13 @@ static void add_groups(Planner *x)
 		if (gr->class == KERNEL_COLLECTIVE)
 			add_operands(x, &x->g->node.v[gr->skeleton]);
 		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, x->f->order[i], (Val){ 0 }, &value);
-		add_draft(x, k, value, false);
+		u32 at = add_draft(x, k, value, false);
+		Val onto = gr->skeleton == NONE ? (Val){ 0 } : added_onto(&x->g->node.v[gr->skeleton]);
+		if (!onto.i)
+			continue;
+		assert(x->maker[onto.i] != NONE);
+		x->draft.v[at].onto = onto;
+		edge(x, x->maker[onto.i], at);
 	}
 }
 
@@ -181,11 +188,24 @@ static bool reaches(Planner *x, u32 from, u32 to)
 
 /* ---- results ---- */
 
+/* The slot through which the value's maker writes it. */
+static u32 made_slot(const Planner *x, Val v)
+{
+	const Draft *d = &x->draft.v[x->maker[v.i]];
+	for (u32 s = 0; s < d->kernel->slot.n; s++)
+		if (d->kernel->slot.v[s].written && d->value[s].i == v.i)
+			return s;
+	NEVER("a value's maker does not store it");
+}
+
 /* May slot `slot` of draft `at` be the memory of `buffer`, whose old value others may read? Then they run
  * before it. */
 static bool write_through(Planner *x, u32 at, u32 slot, u32 buffer)
 {
 	const Kernel *k = x->draft.v[at].kernel;
+	Val onto = x->draft.v[at].onto;
+	if (onto.i && !write_through(x, x->maker[onto.i], made_slot(x, onto), buffer))
+		return false;
 	const Indices *readers = &x->readers[buffer];
 	for (u32 s = 0; s < k->slot.n; s++)
 		if (k->slot.v[s].read &&
@@ -211,11 +231,7 @@ static Outcome find_writer(Planner *x, const Result *r, bool *claimed)
 		return (Outcome){ at, written_slot(x->draft.v[at].kernel) };
 	}
 	claimed[r->value.i] = true;
-	const Draft *d = &x->draft.v[at];
-	for (u32 s = 0; s < d->kernel->slot.n; s++)
-		if (d->kernel->slot.v[s].written && d->value[s].i == r->value.i)
-			return (Outcome){ at, s };
-	NEVER("a value's maker does not store it");
+	return (Outcome){ at, made_slot(x, r->value) };
 }
 
 static bool is_copy(const Planner *x, u32 draft)
@@ -231,11 +247,60 @@ static void send_to(Planner *x, const Outcome *o, Val v, u32 buffer)
 		x->memory[v.i] = buffer;
 }
 
+/* Is the value read by draft `reader` alone, and nobody's result? */
+static bool read_once(const Planner *x, Val v, u32 reader)
+{
+	const Draft *maker = &x->draft.v[x->maker[v.i]];
+	for (u32 i = 0; i < x->g->result.n; i++)
+		if (x->g->result.v[i].value.i == v.i)
+			return false;
+	for (u32 i = 0; i < maker->after.n; i++) {
+		const Draft *d = &x->draft.v[maker->after.v[i]];
+		for (u32 s = 0; s < d->kernel->slot.n; s++)
+			if (d->value[s].i == v.i && maker->after.v[i] != reader)
+				return false;
+	}
+	return true;
+}
+
+/* Slot `slot` of draft `at` is written into `buffer`. Where it is computed in the place of a value that is there for it alone,
+ * that one is made in the buffer already, and so on back: what is added up in parts is so from the first part on. */
+static void begin_there(Planner *x, u32 at, u32 slot, u32 buffer)
+{
+	const Type *type = x->plan->program->buffer.v[buffer].type;
+	for (bool found = true; found;) {
+		const Draft *d = &x->draft.v[at];
+		const KSlot *out = &d->kernel->slot.v[slot];
+		found = false;
+		if (d->onto.i) {
+			x->memory[d->onto.i] = persistent_buffer(x, buffer);
+			slot = made_slot(x, d->onto);
+			at = x->maker[d->onto.i];
+			found = true;
+			continue;
+		}
+		for (u32 s = 0; s < d->kernel->slot.n && s < 64 && !found; s++) {
+			Val v = d->value[s];
+			if (!(out->may_alias >> s & 1) || x->maker[v.i] == NONE || x->memory[v.i] != NONE)
+				continue;
+			if (val_type(x->g, v) != type || x->f->layout[v.i].n || x->f->pitch[v.i] || !read_once(x, v, at))
+				continue;
+			if (!write_through(x, x->maker[v.i], made_slot(x, v), buffer))
+				continue;
+			x->memory[v.i] = persistent_buffer(x, buffer);
+			at = x->maker[v.i];
+			slot = made_slot(x, v);
+			found = true;
+		}
+	}
+}
+
 static void place_persistent(Planner *x, const Result *r, const Outcome *o)
 {
 	u32 to = persistent_buffer(x, r->buffer);
 	if (write_through(x, o->draft, o->slot, r->buffer)) {
 		send_to(x, o, r->value, to);
+		begin_there(x, o->draft, o->slot, r->buffer);
 		return;
 	}
 	u32 between = transient_buffer(x, r->value);
@@ -274,9 +339,15 @@ static void add_results(Planner *x)
 			place_persistent(x, r, &outcome[i]);
 		}
 	}
-	for (u32 i = 1; i < g->value.n; i++)
-		if (x->maker[i] != NONE && x->memory[i] == NONE)
-			x->memory[i] = transient_buffer(x, (Val){ i });
+	for (u32 i = g->value.n; i-- > 1;)
+		if (x->maker[i] != NONE && x->memory[i] != NONE && x->draft.v[x->maker[i]].onto.i)
+			x->memory[x->draft.v[x->maker[i]].onto.i] = x->memory[i];
+	for (u32 i = 1; i < g->value.n; i++) {
+		if (x->maker[i] == NONE || x->memory[i] != NONE)
+			continue;
+		Val onto = x->draft.v[x->maker[i]].onto;
+		x->memory[i] = onto.i ? x->memory[onto.i] : transient_buffer(x, (Val){ i });
+	}
 }
 
 /* ---- steps ---- */

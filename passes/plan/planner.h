@@ -12,6 +12,7 @@ typedef struct Draft {
 	const Val *value;  /* of each slot */
 	u32 to;            /* the buffer that a copy writes, or NONE: each value's own */
 	u32 from;          /* the buffer that a copy of a copy reads, or NONE */
+	Val onto;          /* the value in whose place it writes its only one, or {0} */
 	Indices before, after;
 	u32 visited;
 	bool copy;         /* of a result that nothing computes */

@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-enum { TIMES = 8, ROUNDS = 3, TANGENTS = 24 };
+enum { TIMES = 8, ROUNDS = 3, TANGENTS = 24, STEPS = 48 };
 #define ROUNDING 1e-9
 
 typedef struct Line {
@@ -277,6 +277,42 @@ static u32 worst_step(const RematBound *x)
 	return worst;
 }
 
+/* All prices at once, along the slopes of the bound, which is concave in them together: where no single price helps, several
+ * may. Steps are as long as would reach a little above the best so far, were the bound as steep all the way (Polyak 1969);
+ * the little gets less as long as that fails. */
+static void raise_together(RematBound *x, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
+{
+	f64 best = x->at, above = 0.05 * best + 1e-4 * x->unit;
+	for (u32 i = 0; i < STEPS; i++) {
+		u32 worst = worst_step(x);
+		f64 squares = 0, slope[TIMES];
+		bool known = x->ntime == TIMES;
+		for (u32 k = 0; k < x->ntime; k++)
+			known |= x->time[k] == worst;
+		if (!known) {
+			x->time[x->ntime] = worst;
+			x->price[x->ntime++] = 0;
+		}
+		for (u32 k = 0; k < x->ntime; k++) {
+			slope[k] = (f64)x->used[x->time[k]] - (f64)budget;
+			if (x->price[k] <= 0 && slope[k] < 0)
+				slope[k] = 0;
+			squares += slope[k] * slope[k];
+		}
+		if (!(squares > 0))
+			return;
+		f64 length = (best + above - x->at) / squares;
+		for (u32 k = 0; k < x->ntime; k++)
+			x->price[k] = MAX(0, x->price[k] + length * slope[k]);
+		evaluate(x, budget);
+		found(cx, x->drop);
+		if (x->at > best)
+			best = x->at;
+		else if (i % 4 == 3)
+			above /= 2;
+	}
+}
+
 void remat_bound_raise(RematBound *x, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
 {
 	if (!x->p->nstep)
@@ -297,6 +333,8 @@ void remat_bound_raise(RematBound *x, u64 budget, void (*found)(void *cx, const 
 		}
 		raise_price(x, k, budget, found, cx);
 	}
+	if (x->ntime > 1)
+		raise_together(x, budget, found, cx);
 }
 
 f64 remat_bound_at(const RematBound *x, u64 budget)

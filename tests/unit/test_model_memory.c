@@ -133,9 +133,16 @@ static void fit_half(const char *name, const char *preset, const char *sizes, co
 	static const char *const step[] = { "micro", "update" };
 	o.entry = step;
 	o.nentry = COUNT(step);
-	o.memory = all.plan->persistent_bytes + half + ALIGN_UP(all.plan->thread_scratch, 4096);
-	Compiled fitted = model_plan(&a, &(ModelPlan){ name, preset, NULL, o });
-	assert_true(fitted.plan->arena_bytes <= o.memory);
+	u64 scratch = ALIGN_UP(all.plan->thread_scratch, 4096);
+	o.memory = all.plan->persistent_bytes + half + scratch;
+	/* values are few and large: sets of them do not use any budget up. What the answer for half the range takes is one that
+	 * can be used up, by which answer and bound are compared. */
+	for (u32 i = 0; i < 2; i++) {
+		all = model_plan(&a, &(ModelPlan){ name, preset, NULL, o });
+		assert_true(all.plan->arena_bytes <= o.memory);
+		o.memory = all.plan->arena_bytes + scratch;
+	}
+	Compiled fitted = all;
 	for (u32 i = 0; i < fitted.plan->entry.n; i++) {
 		e = fitted.plan->entry.v[i];
 		assert_int_equal(e->lower_bound, most_needed(&a, fitted.plan, e));
