@@ -55,22 +55,6 @@ static void contain(Parser *p, Expr *e, const Expr *part)
 		e->depth = MAX_DEPTH + 1;
 }
 
-static const struct {
-	const char *name;
-	i64 bytes;
-} units[] = {
-	{ "kB", 1000 },
-	{ "MB", 1000000 },
-	{ "GB", 1000000000 },
-	{ "TB", 1000000000000 },
-	{ "PB", 1000000000000000 },
-	{ "KiB", (i64)1 << 10 },
-	{ "MiB", (i64)1 << 20 },
-	{ "GiB", (i64)1 << 30 },
-	{ "TiB", (i64)1 << 40 },
-	{ "PiB", (i64)1 << 50 },
-};
-
 Expr *expr_number(Parser *p, Str span, Loc loc)
 {
 	Expr *e = expr_new(p, EXPR_NUMBER, loc);
@@ -84,11 +68,10 @@ Expr *expr_number(Parser *p, Str span, Loc loc)
 	if (digits[number] == 'e' || digits[number] == 'E')
 		number += 1 + strspn(digits + number + 1, "+-0123456789");
 	char *unit = digits + number + strspn(digits + number, " \t");
-	for (size_t i = 0; *unit && i < COUNT(units); i++)
-		if (!strcmp(units[i].name, unit)) {
-			e->number.unit = intern_z(p->names, unit);
-			scale = units[i].bytes;
-		}
+	if (unit_bytes(str_of(unit))) {
+		e->number.unit = intern_z(p->names, unit);
+		scale = unit_bytes(str_of(unit));
+	}
 	digits[number] = 0;
 	e->number.is_integer = !strpbrk(digits, ".eE");
 	if (e->number.is_integer) {

@@ -51,6 +51,29 @@ bool str_ends(Str text, Str with)
 	return text.n >= with.n && str_equal((Str){ text.s + text.n - with.n, with.n }, with);
 }
 
+i64 unit_bytes(Str name)
+{
+	static const struct {
+		const char *name;
+		i64 bytes;
+	} unit[] = {
+		{ "kB", 1000 },
+		{ "MB", 1000000 },
+		{ "GB", 1000000000 },
+		{ "TB", 1000000000000 },
+		{ "PB", 1000000000000000 },
+		{ "KiB", (i64)1 << 10 },
+		{ "MiB", (i64)1 << 20 },
+		{ "GiB", (i64)1 << 30 },
+		{ "TiB", (i64)1 << 40 },
+		{ "PiB", (i64)1 << 50 },
+	};
+	for (u32 i = 0; i < COUNT(unit); i++)
+		if (str_equal(str_of(unit[i].name), name))
+			return unit[i].bytes;
+	return 0;
+}
+
 u64 hash_bytes(u64 seed, const void *bytes, size_t n)
 {
 	const u8 *p = bytes;

@@ -45,6 +45,9 @@ u32 edit_distance(Str a, Str b);
  * alternatives, everything else itself. Used by parameter groups and weight rules. */
 bool path_match(Str pattern, Str path);
 
+/* How many bytes kB, MB, ..., PB, KiB, MiB, ..., PiB are; 0: it is no such unit. */
+i64 unit_bytes(Str name);
+
 /* FNV-1a, 64 bit: the same in every run and on every machine, so it may name cache entries. */
 u64 hash_bytes(u64 seed, const void *bytes, size_t n);
 #define HASH_SEED 0xcbf29ce484222325u

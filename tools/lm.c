@@ -113,7 +113,7 @@ Status lm_memory(const Lm *lm, u64 *out)
 	*out = 0;
 	const Setting *s = model_setting(lm->model, "train.memory");
 	if (s && (!s->is_number || !(s->number >= 1 && s->number < 0x1p62)))
-		return FAIL(STATUS_INPUT, "memory is a number of bytes, such as 8 GiB, not %s", s->text);
+		return FAIL(STATUS_INPUT, "train.memory is an amount of memory, such as 8 GiB, not %s", s->text);
 	if (s)
 		*out = (u64)s->number;
 	return OK;

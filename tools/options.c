@@ -68,6 +68,16 @@ static bool read_real(const char *text, f64 *out)
 	return *text && !*end && !(errno && *out != 0) && !strchr(" \t\n", text[0]);
 }
 
+/* A number above 0, then perhaps a unit. */
+static bool is_memory(const char *text)
+{
+	size_t digits = strspn(text, "0123456789._");
+	if (text[digits] == 'e' || text[digits] == 'E')
+		digits += 1 + strspn(text + digits + 1, "+0123456789");
+	const char *unit = text + digits + strspn(text + digits, " ");
+	return text[0] >= '0' && text[0] <= '9' && strtod(text, NULL) > 0 && (!*unit || unit_bytes(str_of(unit)));
+}
+
 /* False, with a message, when the text is not what the option takes. */
 static bool store(const Command *c, const Option *o, const char *value, int argc)
 {
@@ -96,6 +106,12 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 		if (read_real(value, o->to))
 			return true;
 		verb_misused(c->name, "--%s takes a number, not '%s'", o->name, value);
+		return false;
+	case OPTION_MEMORY:
+		*(const char **)o->to = value;
+		if (is_memory(value))
+			return true;
+		verb_misused(c->name, "--%s takes an amount of memory, such as 8GiB, 1.5GB or 512MiB, not '%s'", o->name, value);
 		return false;
 	}
 	NEVER("an option of no kind");

@@ -10,7 +10,8 @@ typedef enum OptionKind {
 	OPTION_TEXT, /* const char *: the last one given wins */
 	OPTION_LIST, /* TextList: may be given several times */
 	OPTION_INT,  /* i64: digits with 1_000 allowed */
-	OPTION_REAL  /* f64 */
+	OPTION_REAL, /* f64 */
+	OPTION_MEMORY /* const char *: an amount of memory as the language has it, 8GiB */
 } OptionKind;
 
 typedef struct TextList {

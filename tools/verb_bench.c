@@ -22,7 +22,7 @@ static const Option options[] = {
 	  "one measurement for each value; several of these: for each pair of values" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
 	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; else as the file says" },
-	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "what the step may take: values are computed again where it must" },
+	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
 	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX",

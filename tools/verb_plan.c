@@ -29,7 +29,7 @@ static const Option options[] = {
 	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
-	{ "memory", 0, OPTION_TEXT, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
+	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
 	{ "sweep", 0, OPTION_FLAG, &sweep, NULL, "what each budget of memory costs, from the least to where everything is kept" },
 	{ "svg", 0, OPTION_TEXT, &svg, "FILE", "the sweep as a picture" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },

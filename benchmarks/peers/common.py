@@ -4,6 +4,7 @@ The step is nanoGPT's: zero_grad, forward, backward, clipping to norm 1, a fused
 drawn beforehand. Times are of whole steps with the device synchronized at the end of each run of some steps.
 """
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -20,6 +21,7 @@ except (OSError, ValueError, IndexError):
     pass
 
 import torch  # noqa: E402
+import torch.utils.checkpoint  # noqa: E402
 
 
 def arguments(description, presets):
@@ -32,6 +34,8 @@ def arguments(description, presets):
     p.add_argument("--runs", type=int, default=5, help="whose median counts")
     p.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="bf16: autocast, with parameters in f32")
     p.add_argument("--compile", action="store_true", help="torch.compile, its default mode")
+    p.add_argument("--checkpoint", action="store_true", help="each block is computed again in backward (torch.utils.checkpoint)")
+    p.add_argument("--transient", action="store_true", help="the memory of one step, beside what stays, in place of its time")
     p.add_argument("--threads", type=int, default=0)
     return p.parse_args()
 
@@ -65,6 +69,25 @@ def memory(device):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
 
 
+def checkpointed(model):
+    """Has each block of the model keep its input alone."""
+    for block in getattr(model, "h", None) or model.layers:
+        block.forward = functools.partial(torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False)
+
+
+def transient(step):
+    """The most that PyTorch's allocator has given out at once during a step, beyond what it had given out before: its profiler
+    tells each allocation and release. What libraries (oneDNN, MKL) allocate for themselves is not in it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    now = most = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most, now, len(events)
+
+
 def spread(values):
     return {"median": statistics.median(values), "least": min(values), "most": max(values), "measurements": len(values)}
 
@@ -77,6 +100,8 @@ def measure(model_class, configuration, vocabulary, a, what):
     torch.manual_seed(0)
     with torch.device(a.device):
         model = model_class(**configuration)
+    if a.checkpoint:
+        checkpointed(model)
     update = optimizer(model, a.device)
     call = torch.compile(model) if a.compile else model
     data = [torch.randint(0, vocabulary, (2, a.batch, a.seq), device=a.device) for _ in range(4)]
@@ -90,8 +115,19 @@ def measure(model_class, configuration, vocabulary, a, what):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         update.step()
-        update.zero_grad(set_to_none=True)
+        update.zero_grad(set_to_none=not a.transient)  # gradients stay, for the memory that is measured to be the other
         return loss
+
+    if a.transient:
+        step(0)
+        before = memory(a.device)
+        most, left, events = transient(lambda: step(1))
+        stays = sum(p.numel() * p.element_size() for p in model.parameters())
+        print(json.dumps({
+            "peer": "torch", "checkpoint": a.checkpoint, "model": what, "preset": a.preset, "batch": a.batch, "seq": a.seq,
+            "precision": a.precision, "torch": torch.__version__, "transient_bytes": most, "left_bytes": left, "events": events,
+            "resident_most_bytes": before, "parameters_gradients_optimizer_bytes": 4 * stays}))
+        return
 
     losses.append(step(0).item())
     synchronize(a.device)

@@ -5,14 +5,20 @@
  * the best but for what only shows when steps run (values that computing again holds for a while); and sets that keep
  * what is alive at every k-th narrow place of the first half, as checkpointing by blocks does (Chen et al. 2016). Two sets
  * are spliced: one for what is made before some step, the other for what is made behind it. That fills a budget where
- * many equal layers make a set change all at once. Then single values are kept or let go, and one for another, as long as that helps. */
+ * many equal layers make a set change all at once. Then single values are kept or let go, and one for another, as long as that helps;
+ * where values are few, also by chance. */
 #include "passes/plan/remat.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* How much work a search may do for one budget: outcomes times runs. */
 enum { WORK = 6000000 };
+/* The same for a turn of annealing, which looks at each value so many times, or not at all where it cannot so often. */
+enum { ANNEALING = 1000000, LOOKS = 256, LEAST_LOOKS = 8 };
+/* Not where an answer is as near to its bound as this. */
+#define NEAR 1.003
 
 typedef struct Found {
 	bool *drop;
@@ -524,6 +530,59 @@ static void try_swaps(Remat *r, u64 budget)
 	}
 }
 
+/* ---- by chance ---- */
+
+static u32 draw(u64 *state, u32 below)
+{
+	*state = *state * 6364136223846793005u + 1442695040888963407u;
+	return (u32)((*state >> 33) % below);
+}
+
+/* Simulated annealing (Kirkpatrick et al. 1983) from the best set within the budget: one value or two are kept or let go by
+ * chance, and what is worse stays with a chance that sinks; a byte beyond the budget counts as time. Where values are few and
+ * large, the best sets lie apart, and no single exchange leads from one to the next. The same in every run. */
+static void anneal(Remat *r, u64 budget, const u32 *may, u32 n, f64 whole, f64 hot, u64 *state)
+{
+	const Found *best = &r->found.v[best_within(r, budget)];
+	bool *now = COPYN(r->arena, bool, best->drop, r->p->nbuffer + 1);
+	f64 dear = 4 * whole / (f64)budget, energy = best->seconds;
+	i64 work = MIN((i64)ANNEALING, (i64)LOOKS * n * r->p->nstep), until = r->work - work;
+	while (r->work > until) {
+		f64 left = (f64)(r->work - until) / (f64)work, heat = hot * whole * pow(1e-3, 1 - left);
+		u32 a = may[draw(state, n)], b = draw(state, 2) ? may[draw(state, n)] : a;
+		now[a] = !now[a];
+		now[b] ^= b != a;
+		const RematOutcome *o = look_at(r, now);
+		f64 next = o->seconds + (o->peak > budget ? dear * (f64)(o->peak - budget) : 0);
+		if (next <= energy || draw(state, 1 << 20) < exp((energy - next) / heat) * (1 << 20)) {
+			energy = next;
+			continue;
+		}
+		now[a] = !now[a];
+		now[b] ^= b != a;
+	}
+}
+
+static void try_chance(Remat *r, u64 budget)
+{
+	static const f64 hot[] = { 0.02, 0.05, 0.02, 0.1 }; /* of the step's time */
+	const RematProblem *p = r->p;
+	u32 *may = NEWN(r->arena, u32, p->nbuffer + 1), n = 0;
+	for (u32 b = 0; b < p->nbuffer; b++)
+		if (r->life[b].may)
+			may[n++] = b;
+	f64 whole = 0;
+	for (u32 s = 0; s < p->nstep; s++)
+		whole += p->step[s].seconds;
+	u32 best = best_within(r, budget);
+	bool few = n && (i64)LEAST_LOOKS * n * p->nstep <= ANNEALING;
+	if (!few || best == NONE || r->found.v[best].seconds <= NEAR * remat_bound_at(r->bound, budget))
+		return;
+	u64 state = n;
+	for (u32 i = 0; i < COUNT(hot) && r->work >= ANNEALING; i++)
+		anneal(r, budget, may, n, whole, hot[i], &state);
+}
+
 /* Lowers the peak: what is alive at it is let go, or kept, whichever helps. */
 static void lower_peak(Remat *r)
 {
@@ -593,6 +652,9 @@ RematAnswer remat_solve(Remat *r, u64 budget)
 		if (best_within(r, budget) == NONE)
 			lower_peak(r);
 		splice_all(r, budget);
+		try_flips(r, budget);
+		try_swaps(r, budget);
+		try_chance(r, budget);
 		try_flips(r, budget);
 		try_swaps(r, budget);
 	}

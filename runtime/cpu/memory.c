@@ -75,6 +75,17 @@ size_t host_memory_peak(void)
 	return getrusage(RUSAGE_SELF, &r) == 0 ? (size_t)r.ru_maxrss << 10 : 0;
 }
 
+/* What is left under a limit of this process, of which it has used what that field of its status says; no limit: all. */
+static u64 limit_left(int which, const char *field)
+{
+	struct rlimit limit;
+	u64 kb = 0;
+	if (getrlimit(which, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	read_number("/proc/self/status", field, &kb);
+	return limit.rlim_cur > kb << 10 ? limit.rlim_cur - (kb << 10) : 0;
+}
+
 /* Of [base, base + size), what is on huge pages. */
 static size_t huge_bytes(const u8 *base, size_t size)
 {
@@ -121,13 +132,12 @@ Status host_arena_create(size_t size, Threads *pool, HostArena *out)
 			    "compiler recomputes to fit",
 			    GIB(size), GIB(available));
 	size_t mapped = ALIGN_UP(size, HUGE_PAGE) + HUGE_PAGE;
-	struct rlimit limit;
-	if (mapped < size || (getrlimit(RLIMIT_AS, &limit) == 0 &&
-			      limit.rlim_cur != RLIM_INFINITY && mapped > limit.rlim_cur))
+	u64 space = limit_left(RLIMIT_AS, "VmSize:"), data = limit_left(RLIMIT_DATA, "VmData:");
+	if (mapped < size || mapped > MIN(space, data))
 		return FAIL(STATUS_MEMORY,
-			    "the program needs %.2f GiB of memory, more than this process may have "
-			    "(ulimit -v)",
-			    GIB(size));
+			    "the program needs %.2f GiB of memory, and this process may have %.2f GiB more "
+			    "(ulimit -%c); lower the batch size, or set a `memory` budget",
+			    GIB(size), GIB(MIN(space, data)), space < data ? 'v' : 'd');
 	void *p = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)

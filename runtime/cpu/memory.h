@@ -14,7 +14,7 @@ typedef struct HostArena {
 } HostArena;
 
 /* Fails with a comparison of numbers when it would not fit: into this machine's free memory, into
- * the control group's limit, or under the limit on address space. Every page is touched by the
+ * the control group's limit, or under the limits on address space and data (ulimit -v, -d). Every page is touched by the
  * thread of `pool` that gets the corresponding part of a run, for it to be near on machines with
  * several memory nodes; NULL: by the caller. */
 PL_MUST_USE Status host_arena_create(size_t size, Threads *pool, HostArena *out);

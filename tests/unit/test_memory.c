@@ -53,14 +53,20 @@ static void test_too_large(void **state)
 	assert_null(a.base);
 	host_arena_destroy(&a);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	struct rlimit was, less;
-	assert_int_equal(getrlimit(RLIMIT_AS, &was), 0);
-	less = was;
-	less.rlim_cur = (rlim_t)64 << 20;
-	assert_int_equal(setrlimit(RLIMIT_AS, &less), 0);
-	s = host_arena_create((size_t)80 << 20, NULL, &a);
-	assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
-	assert_true(s && s->code == STATUS_MEMORY && strstr(s->text, "ulimit"));
+	static const struct {
+		int limit;
+		const char *option;
+	} kind[] = { { RLIMIT_AS, "ulimit -v" }, { RLIMIT_DATA, "ulimit -d" } };
+	for (u32 i = 0; i < COUNT(kind); i++) {
+		struct rlimit was, less;
+		assert_int_equal(getrlimit(kind[i].limit, &was), 0);
+		less = was;
+		less.rlim_cur = (rlim_t)64 << 20;
+		assert_int_equal(setrlimit(kind[i].limit, &less), 0);
+		s = host_arena_create((size_t)80 << 20, NULL, &a);
+		assert_int_equal(setrlimit(kind[i].limit, &was), 0);
+		assert_true(s && s->code == STATUS_MEMORY && strstr(s->text, kind[i].option));
+	}
 #endif
 }
 

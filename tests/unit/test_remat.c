@@ -255,7 +255,7 @@ static void all_sets(void **state)
 		arena_free(&tmp);
 	}
 	print_message("%u of %u answers within 1%% of the optimum\n", optimal, asked);
-	assert_true(optimal * 10 >= asked * 9);
+	assert_true(optimal * 100 >= asked * 99);
 }
 
 int main(void)
