@@ -71,12 +71,68 @@ _Static_assert(OP_all_gather == OP_all_reduce + 1 && OP_reduce_scatter == OP_all
 		       OP_all_to_all == OP_all_reduce + 3 && OP_permute == OP_all_reduce + 4,
 	       "PackageCollectiveKind has the order of the op table");
 
-static PackageTensor *tensors(Arena *arena, const EntryPlan *e, const u32 *which, u32 n)
+/* ---- what follows from sizes ---- */
+
+typedef struct Formulas {
+	Arena *arena;
+	const PlanSizes *sizes; /* NULL: nothing does */
+	Map known;              /* Dim -> one more than its formula */
+	VEC(PackageFormula) v;
+} Formulas;
+
+static u8 power_of(const Monomial *m, const char *symbol)
 {
-	PackageTensor *t = NEWN(arena, PackageTensor, n + 1);
+	u8 n = 0;
+	for (u32 i = 0; i < m->n; i++)
+		n += !strcmp(m->symbol[i], symbol);
+	return n;
+}
+
+static u32 formula(Formulas *f, Dim d)
+{
+	const u64 *seen = map_get(&f->known, MAP_KEY(d));
+	if (seen)
+		return (u32)*seen - 1;
+	i64 over = 1; /* the least common multiple of small numbers */
+	for (u32 i = 0; i < d->n; i++)
+		for (i64 step = over; over % d->term[i].den;)
+			over += step;
+	PackageTerm *term = NEWN(f->arena, PackageTerm, d->n + 1);
+	for (u32 i = 0; i < d->n; i++) {
+		term[i].coefficient = d->term[i].num * (over / d->term[i].den);
+		for (u32 a = 0; a < f->sizes->naxis; a++)
+			term[i].power[a] = power_of(&d->term[i], f->sizes->axis[a].symbol);
+	}
+	Buf text = { .arena = f->arena };
+	dim_print(&text, d);
+	VEC_PUSH(f->arena, &f->v, (PackageFormula){ text.text, over, term, d->n });
+	map_put(&f->known, MAP_KEY(d), f->v.n);
+	return f->v.n - 1;
+}
+
+static void set_varying(Formulas *f, const Plan *plan, u32 kernel, PackageStep *to)
+{
+	PackageVarying *v = NEWN(f->arena, PackageVarying, to->nnumber + 1);
+	for (u32 i = 0; i < to->nnumber; i++)
+		if (plan->sizes->number[kernel][i])
+			v[to->nvarying++] = (PackageVarying){ i, formula(f, plan->sizes->number[kernel][i]) };
+	to->varying = v;
+	PackageSlot *slot = (PackageSlot *)(uintptr_t)to->slot_info;
+	for (u32 i = 0; i < to->nslot; i++)
+		if (plan->sizes->elements[kernel][i])
+			slot[i].formula = formula(f, plan->sizes->elements[kernel][i]) + 1;
+}
+
+static PackageTensor *tensors(Formulas *f, const EntryPlan *e, const u32 *which, u32 n)
+{
+	PackageTensor *t = NEWN(f->arena, PackageTensor, n + 1);
 	for (u32 i = 0; i < n; i++) {
 		const PlanBuffer *b = &e->buffer.v[which[i]];
+		i64 fixed;
 		t[i] = tensor(b->name, b->type, b->offset);
+		for (u32 d = 0; b->sized && d < b->sized->rank; d++)
+			if (!dim_is_number(b->sized->dim[d], &fixed))
+				t[i].formula[d] = formula(f, b->sized->dim[d]) + 1;
 	}
 	return t;
 }
@@ -110,7 +166,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 			KernelFunction *const *function)
 {
 	const Kernel *k = plan->kernel.v[s->kernel];
-	LaunchNeeds needs = k->collective ? (LaunchNeeds){ 0 } : plan->target->needs(plan->target, k);
+	LaunchNeeds needs = k->collective || plan->sizes ? (LaunchNeeds){ 0 } : plan->target->needs(plan->target, k);
 	u64 *slot = NEWN(arena, u64, k->slot.n + 1);
 	PackageSlot *info = NEWN(arena, PackageSlot, k->slot.n + 1);
 	for (u32 i = 0; i < k->slot.n; i++) {
@@ -172,6 +228,7 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 						(PackageBufferKind)b->kind, b->frozen };
 		set_digits(arena, &program->mesh, b->split, &p->buffer[i].tensor);
 	}
+	Formulas f = { .arena = arena, .sizes = plan->sizes, .known.arena = arena };
 	p->nentry = plan->entry.n;
 	p->entry = NEWN(arena, PackageEntry, p->nentry + 1);
 	for (u32 i = 0; i < p->nentry; i++) {
@@ -179,19 +236,27 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 		PackageEntry *to = &p->entry[i];
 		to->name = e->name;
 		to->ninput = e->input.n;
-		to->input = tensors(arena, e, e->input.v, e->input.n);
+		to->input = tensors(&f, e, e->input.v, e->input.n);
 		set_inputs(arena, program, e->name, to);
 		to->nresult = e->result.n;
-		to->result = tensors(arena, e, e->result.v, e->result.n);
+		to->result = tensors(&f, e, e->result.v, e->result.n);
 		to->nstep = e->step.n;
 		to->step = NEWN(arena, PackageStep, e->step.n + 1);
 		for (u32 s = 0; s < e->step.n; s++) {
 			to->step[s] = step(arena, plan, e, &e->step.v[s], function);
 			to->hardware_flops += to->step[s].flops;
+			if (plan->sizes)
+				set_varying(&f, plan, e->step.v[s].kernel, &to->step[s]);
 		}
 		to->model_flops = flops[i].model;
 		to->model_flops_full = flops[i].model_full;
 	}
+	p->formula = f.v.v;
+	p->nformula = f.v.n;
+	p->naxis = plan->sizes ? plan->sizes->naxis : 0;
+	p->axis = NEWN(arena, PackageAxis, p->naxis + 1);
+	for (u32 i = 0; i < p->naxis; i++)
+		p->axis[i] = (PackageAxis){ plan->sizes->axis[i].symbol, plan->sizes->axis[i].most };
 	p->device = plan->target->name;
 	p->mesh.n = program->mesh.n;
 	for (u32 m = 0; m < program->mesh.n; m++) {
@@ -205,20 +270,33 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 	return p;
 }
 
-void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, Package *package)
+typedef struct Symbols {
+	Map seen;
+	Interner names;
+	Package *package;
+} Symbols;
+
+static u32 symbol_index(Symbols *x, const char *symbol)
 {
-	Map seen = { .arena = arena };
-	Interner names = { .arena = arena };
-	package->symbol = NEWN(arena, const char *, plan->kernel.n + 1);
+	const char *name = intern_z(&x->names, symbol);
+	const u64 *at = map_get(&x->seen, MAP_KEY(name));
+	if (at)
+		return (u32)*at;
+	map_put(&x->seen, MAP_KEY(name), x->package->nsymbol);
+	x->package->symbol[x->package->nsymbol] = name;
+	return x->package->nsymbol++;
+}
+
+void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, const char *const *needs, Package *package)
+{
+	Symbols x = { .seen.arena = arena, .names.arena = arena, .package = package };
+	package->symbol = NEWN(arena, const char *, 2 * plan->kernel.n + 1);
 	package->nsymbol = 0;
 	for (u32 e = 0; e < package->nentry; e++)
 		for (u32 s = 0; s < package->entry[e].nstep; s++) {
-			const char *name = intern_z(&names, symbol[plan->entry.v[e]->step.v[s].kernel]);
-			const u64 *at = map_get(&seen, MAP_KEY(name));
-			package->entry[e].step[s].code = at ? (u32)*at : package->nsymbol;
-			if (at)
-				continue;
-			map_put(&seen, MAP_KEY(name), package->nsymbol);
-			package->symbol[package->nsymbol++] = name;
+			u32 kernel = plan->entry.v[e]->step.v[s].kernel;
+			package->entry[e].step[s].code = symbol_index(&x, symbol[kernel]);
+			if (plan->sizes)
+				package->entry[e].step[s].needs_code = symbol_index(&x, needs[kernel]);
 		}
 }

@@ -14,7 +14,7 @@ typedef struct EntryFlops {
  * package but the functions lies in `arena`. `machine`: hashed into the fingerprint, so that a resume on another instruction set is noticed. */
 Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
 		      Str machine);
-/* For code that is kept: symbol[i] is the function of plan->kernel[i]. */
-void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, Package *package);
+/* For code that is kept: symbol[i] is the function of plan->kernel[i], and needs[i], in a plan for sizes, what says its needs. */
+void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, const char *const *needs, Package *package);
 
 #endif

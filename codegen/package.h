@@ -14,6 +14,38 @@
 typedef void KernelFunction(void *const *slot, const i64 *number, void *workspace, void *scratch,
 			    i64 phase, i64 begin, i64 end);
 
+/* What the launch of a kernel needs with these numbers, where they are known only when it runs: need[0] bytes of workspace and
+ * need[1] of each thread's scratch, multiples of 64; need[2] phases, and from need[3] on the tasks of each. */
+enum { PACKAGE_PHASES = 64, PACKAGE_NEEDS = 3 + PACKAGE_PHASES };
+typedef void NeedsFunction(const i64 *number, i64 *need);
+
+/* ---- sizes that are known only when it runs ---- */
+
+/* 1 to `most`. */
+typedef struct PackageAxis {
+	const char *name; /* "T" */
+	i64 most;
+} PackageAxis;
+enum { PACKAGE_AXES = 4 };
+
+/* A number that follows from the sizes: the sum of coefficient * the product of size[a]^power[a], divided by `over`,
+ * without a rest at sizes that will do. */
+typedef struct PackageTerm {
+	i64 coefficient;
+	u8 power[PACKAGE_AXES];
+} PackageTerm;
+typedef struct PackageFormula {
+	const char *text; /* "12*B*T" */
+	i64 over;
+	PackageTerm *term;
+	u32 nterm;
+} PackageFormula;
+
+/* number[at] of a step is Package.formula[formula]. */
+typedef struct PackageVarying {
+	u32 at, formula;
+} PackageVarying;
+
 typedef enum PackageDtype { /* ORDER as DType of ir/type.h */
 	PACKAGE_B1,
 	PACKAGE_U8,
@@ -48,7 +80,8 @@ typedef struct PackageTensor {
 	u8 dtype;        /* PackageDtype */
 	u8 rank;
 	u8 ndigit;
-	i64 dim[10];
+	i64 dim[10];       /* where it follows from sizes, at most */
+	u32 formula[10];   /* of a dimension that follows from sizes: one more than its index; 0: it is dim */
 	u64 offset, bytes; /* in the arena */
 	const PackageDigit *digit; /* [ndigit]; none: it is whole */
 } PackageTensor;
@@ -81,7 +114,8 @@ typedef enum PackagePlace {
 typedef struct PackageSlot {
 	u8 place; /* PackagePlace */
 	u32 which;
-	u64 elements;
+	u64 elements;     /* where they follow from sizes, at most */
+	u32 formula;      /* then one more than its index; else 0 */
 	u64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 	u8 dtype;         /* PackageDtype */
 	bool read, written;
@@ -183,6 +217,10 @@ typedef struct PackageStep {
 	u32 nslot;
 	const i64 *number;    /* [nnumber] */
 	u32 nnumber;
+	const PackageVarying *varying; /* [nvarying]: those that follow from sizes */
+	u32 nvarying;
+	NeedsFunction *needs; /* where the package has axes: instead of workspace, tasks and the package's thread_scratch */
+	u32 needs_code;       /* its index into Package.symbol */
 	u64 workspace;        /* offset in the arena */
 	bool has_workspace;
 	const i64 *tasks;     /* [nphase] */
@@ -216,6 +254,10 @@ typedef struct Package {
 	u32 nsymbol;
 	PackageImage *image; /* CUDA: what grids are in */
 	u32 nimage;
+	PackageAxis *axis;   /* code is for all sizes in range; arena, tensors, slots and FLOPs are those at most */
+	u32 naxis;
+	PackageFormula *formula;
+	u32 nformula;
 	PackageMesh mesh;    /* arena, entries and FLOPs are one device's */
 	const char *device;  /* what runs it: "cpu", "cuda" */
 	u64 arena_bytes, persistent_bytes, thread_scratch;
@@ -223,6 +265,18 @@ typedef struct Package {
 } Package;
 
 const PackageEntry *package_entry(const Package *p, const char *name); /* or NULL */
+
+/* ---- at given sizes (codegen/package_sizes.c): size[i] is of Package.axis[i] ---- */
+
+/* NULL, or what is wrong with the sizes: out of range, or such that a dimension is not whole. */
+const char *package_refuses_sizes(const Package *p, const i64 *size);
+/* The numbers of a step, to number[s->nnumber]. */
+void package_numbers(const Package *p, const PackageStep *s, const i64 *size, i64 *number);
+/* The tensor as it is then. */
+PackageTensor package_tensor(const Package *p, const PackageTensor *t, const i64 *size);
+/* The package as if it had been made for these sizes, which will do: it has no axes, and whoever runs it need not know of any.
+ * Functions are loaded. It lies in `arena`, and refers to `p`. */
+Package *package_at(Arena *arena, const Package *p, const i64 *size);
 
 /* ---- as bytes (codegen/package_codec.c) ---- */
 

@@ -181,6 +181,7 @@ static void code_tensor(Codec *c, PackageTensor *t)
 	for (u32 d = 0; d < t->rank; d++) {
 		u64 dim = number(c, (u64)t->dim[d], (u64)1 << 48);
 		t->dim[d] = (i64)dim;
+		U32(t->formula[d], UINT32_MAX);
 		if (__builtin_mul_overflow(bytes, dim, &bytes) || bytes > (u64)1 << 60)
 			wrong(c, "a tensor is larger than any memory");
 	}
@@ -200,6 +201,7 @@ static void code_slot(Codec *c, PackageSlot *s)
 	U8(s->place, PACKAGE_PLACES - 1);
 	U32(s->which, UINT32_MAX);
 	U64(s->elements, (u64)1 << 56);
+	U32(s->formula, UINT32_MAX);
 	U64(s->row, (u64)1 << 56);
 	U64(s->pitch, (u64)1 << 56);
 	U8(s->dtype, PACKAGE_F64);
@@ -275,7 +277,35 @@ static void code_tasks(Codec *c, i64 *x)
 	*x = (i64)number(c, (u64)*x, INT64_MAX);
 }
 
-enum { PHASES = 64, SLOTS = 65536, MOST = 1 << 24 };
+enum { PHASES = PACKAGE_PHASES, SLOTS = 65536, MOST = 1 << 24 };
+
+static void code_varying(Codec *c, PackageVarying *v)
+{
+	U32(v->at, UINT32_MAX);
+	U32(v->formula, UINT32_MAX);
+}
+
+static void code_axis(Codec *c, PackageAxis *a)
+{
+	u64 most = (u64)a->most;
+	code_text(c, &a->name);
+	a->most = (i64)U64(most, (u64)1 << 40);
+}
+
+static void code_term(Codec *c, PackageTerm *t)
+{
+	code_i64(c, &t->coefficient);
+	for (u32 a = 0; a < PACKAGE_AXES; a++)
+		U8(t->power[a], 8);
+}
+
+static void code_formula(Codec *c, PackageFormula *f)
+{
+	u64 over = (u64)f->over;
+	code_text(c, &f->text);
+	f->over = (i64)U64(over, (u64)1 << 40);
+	LIST(f->term, f->nterm, PackageTerm, SLOTS, code_term);
+}
 
 static void code_step(Codec *c, PackageStep *s)
 {
@@ -286,6 +316,8 @@ static void code_step(Codec *c, PackageStep *s)
 	if (n != s->nslot)
 		wrong(c, "a step has slots that nothing is known of");
 	LIST(s->number, s->nnumber, i64, MOST, code_i64);
+	LIST(s->varying, s->nvarying, PackageVarying, MOST, code_varying);
+	U32(s->needs_code, UINT32_MAX);
 	U64(s->workspace, UINT64_MAX);
 	BOOL(s->has_workspace);
 	LIST(s->tasks, s->nphase, i64, PHASES, code_tasks);
@@ -343,6 +375,8 @@ static void code_package(Codec *c, Package *p)
 {
 	code_text(c, &p->name);
 	code_text(c, &p->device);
+	LIST(p->axis, p->naxis, PackageAxis, PACKAGE_AXES, code_axis);
+	LIST(p->formula, p->nformula, PackageFormula, MOST, code_formula);
 	LIST(p->buffer, p->nbuffer, PackageBuffer, MOST, code_buffer);
 	LIST(p->entry, p->nentry, PackageEntry, SLOTS, code_entry);
 	LIST(p->symbol, p->nsymbol, const char *, MOST, code_symbol);
@@ -435,9 +469,38 @@ static bool within(const Package *p, u64 offset, u64 bytes)
 
 static const char *check_tensors(const Package *p, const PackageTensor *t, u32 n)
 {
-	for (u32 i = 0; i < n; i++)
+	for (u32 i = 0; i < n; i++) {
 		if (!within(p, t[i].offset, t[i].bytes))
 			return "an input or result is outside the arena";
+		for (u32 d = 0; d < t[i].rank; d++)
+			if (t[i].formula[d] > p->nformula)
+				return "a dimension follows from nothing";
+	}
+	return NULL;
+}
+
+/* Formulas stay within 62 bits at all sizes. */
+static const char *check_sizes(const Package *p)
+{
+	for (u32 a = 0; a < p->naxis; a++)
+		if (p->axis[a].most < 1)
+			return "a size has no range";
+	for (u32 i = 0; i < p->nformula; i++) {
+		const PackageFormula *f = &p->formula[i];
+		u64 sum = 0;
+		for (u32 t = 0; t < f->nterm; t++) {
+			i64 most = f->term[t].coefficient;
+			u64 x = most < 0 ? ~(u64)most + 1 : (u64)most;
+			bool over = false;
+			for (u32 a = 0; a < PACKAGE_AXES; a++)
+				for (u32 n = f->term[t].power[a]; n > 0; n--)
+					over |= a >= p->naxis || __builtin_mul_overflow(x, (u64)p->axis[a].most, &x);
+			if (over || x > (u64)1 << 62 || (sum += x) > (u64)1 << 62)
+				return "a number that follows from sizes is too large";
+		}
+		if (f->over < 1)
+			return "a number that follows from sizes is none";
+	}
 	return NULL;
 }
 
@@ -458,6 +521,8 @@ static const char *check_slot(const Package *p, const PackageEntry *e, const Pac
 				  info->place == PACKAGE_INPUT && info->which < e->ninput	? &e->input[info->which] :
 				  info->place == PACKAGE_RESULT && info->which < e->nresult	? &e->result[info->which] :
 												  &none;
+	if (info->formula > p->nformula)
+		return "a slot's size follows from nothing";
 	if (!within(p, s->slot[i], slot_bytes(info)))
 		return "a step works outside the arena";
 	if (info->place == PACKAGE_TRANSIENT)
@@ -476,8 +541,13 @@ static const char *check_step(const Package *p, const PackageEntry *e, const Pac
 	}
 	if (s->has_workspace && !within(p, s->workspace, 1))
 		return "a step's workspace is outside the arena";
-	if (!strcmp(p->device, "cpu") && s->code >= p->nsymbol)
+	if (!strcmp(p->device, "cpu") && (s->code >= p->nsymbol || (p->naxis && s->needs_code >= p->nsymbol)))
 		return "a step has no code";
+	if (p->naxis && strcmp(p->device, "cpu") != 0)
+		return "sizes that are known only when it runs are for CPUs alone";
+	for (u32 i = 0; i < s->nvarying; i++)
+		if (s->varying[i].at >= s->nnumber || s->varying[i].formula >= p->nformula)
+			return "a number follows from nothing";
 	for (u32 i = 0; s->grid && i < s->nphase; i++)
 		if (s->grid[i].image >= p->nimage)
 			return "a step has no code";
@@ -493,6 +563,9 @@ static const char *check(const Package *p)
 		return "it is for a device that this version does not have";
 	if (p->persistent_bytes > p->arena_bytes)
 		return "its buffers are larger than its memory";
+	const char *sizes = check_sizes(p);
+	if (sizes)
+		return sizes;
 	u64 end = 0;
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;

@@ -22,6 +22,7 @@ typedef struct PlanBuffer {
 	const char *name;
 	u32 persistent;   /* index into Program.buffer, or NONE */
 	const Type *type; /* NULL for a workspace */
+	const Type *sized; /* with symbols for sizes that are known only when it runs (type: at most), or NULL */
 	u64 bytes;
 	u64 offset;       /* in the arena; set by memplan */
 	u32 first, last;  /* steps between which it is alive, both included */
@@ -72,6 +73,21 @@ typedef struct EntryPlan {
 	PlanRemat *remat;    /* or NULL: there was no budget to keep, or nothing to let go */
 } EntryPlan;
 
+/* A symbol whose number is known only when it runs: 1 to `most`. */
+typedef struct PlanAxis {
+	const char *symbol; /* interned */
+	i64 most;
+} PlanAxis;
+
+/* A plan for all sizes in range (passes/plan/dynamic.c). Kernels and buffers are those of large sizes, offsets hold for all of
+ * them, and what launches need beside their slots is asked when they run. */
+typedef struct PlanSizes {
+	const PlanAxis *axis;
+	u32 naxis;
+	const Dim *const *number;   /* [kernel][of kernel_numbers]: what follows from sizes; NULL: the kernel's number */
+	const Dim *const *elements; /* [kernel][slot] */
+} PlanSizes;
+
 typedef struct Plan {
 	Arena *arena;
 	Ir *ir;
@@ -82,6 +98,7 @@ typedef struct Plan {
 	u64 *persistent_offset; /* of each Program.buffer */
 	u64 persistent_bytes, arena_bytes;
 	u64 identity;           /* what the fingerprint is made of; 0: the hash of `program` */
+	const PlanSizes *sizes; /* or NULL: numbers are the kernels' */
 	u64 thread_scratch;     /* bytes that each thread brings, outside the arena of values */
 } Plan;
 

@@ -49,8 +49,9 @@ typedef struct Grouping {
 	u32 *place;          /* [group] its place in `order`, or NONE */
 } Grouping;
 
-/* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. */
-Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target);
+/* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. `like`, if not NULL: the same graph bound to other
+ * sizes, which decide where the size of a value does. */
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target, const Graph *like);
 /* The extent of what is innermost in memory, of a stored value that is no scalar. */
 i64 grouping_row(const Grouping *f, Val v);
 /* Elements that the value takes up in memory, gaps between rows among them. */

@@ -6,6 +6,7 @@
 #include "passes/plan/plan.h"
 #include "runtime/cpu/threads.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -231,7 +232,7 @@ static Status check_budget(Arena *arena, const Plan *p, u64 memory, u64 beside)
 /* The plan within the budget, of which threads' own memory, known only then, is a part. */
 static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const DriverOptions *o, Compiled *out)
 {
-	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine };
+	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine, .like = o->like };
 	out->plan = plan_within(arena, tmp, p, out->target, &limits, p->ir->diag);
 	if (!out->plan || !o->memory)
 		return OK;
@@ -243,7 +244,7 @@ static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const Dri
 	return out->plan ? check_budget(arena, out->plan, o->memory, beside) : OK;
 }
 
-static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
+static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
 	f64 begun = now();
@@ -293,6 +294,92 @@ done:
 		VEC_PUSH(arena, &out->times.pass, cx.time.v[i]);
 	arena_free(&tmp);
 	return status;
+}
+
+/* ---- sizes that are known only when it runs ---- */
+
+bool driver_bounds(const char *sizes)
+{
+	return sizes && strstr(sizes, "<=");
+}
+
+const char *driver_largest(Arena *arena, const char *sizes)
+{
+	Buf b = { .arena = arena };
+	for (const char *at = sizes ? sizes : ""; *at; at++)
+		if (*at != '<')
+			buf_char(&b, *at);
+	return b.text ? b.text : "";
+}
+
+/* "B=4,T<=64": the numbers, and T. */
+static Status read_bounds(Arena *arena, Ir *ir, const char *sizes, Buf *numbers, PlanAxis *axis, u32 *naxis)
+{
+	for (const char *at = sizes; *at; at += *at == ',') {
+		size_t n = strcspn(at, ","), name = strcspn(at, "<=,");
+		if (at[name] != '<') {
+			buf_printf(numbers, "%s%.*s", numbers->n ? "," : "", (int)n, at);
+		} else if (*naxis == PLAN_AXES) {
+			return FAIL(STATUS_INPUT, "sizes %s: at most %d may have bounds", sizes, PLAN_AXES);
+		} else {
+			axis[*naxis] = (PlanAxis){ intern_z(&ir->names, arena_printf(arena, "%.*s", (int)name, at)), strtoll(at + name + 2, NULL, 10) };
+			if (axis[*naxis].most < 1 || axis[*naxis].most > 1 << 24)
+				return FAIL(STATUS_INPUT, "sizes %.*s: a bound is 1 to %d", (int)n, at, 1 << 24);
+			++*naxis;
+		}
+		at += n;
+	}
+	return OK;
+}
+
+/* One program for all sizes in range: planned at some of them (passes/plan/dynamic.c). */
+static Status plan_for_all(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
+{
+	f64 begun = now();
+	PlanAxis *axis = NEWN(arena, PlanAxis, PLAN_AXES);
+	u32 naxis = 0;
+	Buf numbers = { .arena = arena };
+	PlanAt *at;
+	TRY(read_bounds(arena, program->ir, o->sizes, &numbers, axis, &naxis));
+	u32 n = plan_points(arena, axis, naxis, &at);
+	Compiled first = { 0 };
+	const EntryFlops *flops = NULL; /* at most */
+	Plan **plan = NEWN(arena, Plan *, n);
+	/* the ends of the range first: whether the program is one there */
+	for (u32 i = 0; i < n + 2; i++) {
+		DriverOptions here = *o;
+		Buf sizes = { .arena = arena };
+		buf_put(&sizes, buf_str(&numbers));
+		for (u32 a = 0; a < naxis; a++)
+			buf_printf(&sizes, "%s%s=%lld", sizes.n ? "," : "", axis[a].symbol,
+				   (long long)(i == 0 ? 1 : i == 1 ? axis[a].most : at[i - 2].size[a]));
+		here.sizes = sizes.text;
+		here.like = first.program;
+		TRY(plan_at(arena, program, &here, out));
+		if (!out->plan)
+			return OK;
+		if (i == 1)
+			flops = out->flops;
+		else if (i == 2)
+			first = *out;
+		if (i >= 2)
+			plan[i - 2] = (Plan *)(uintptr_t)out->plan;
+	}
+	*out = first;
+	out->plan = NULL;
+	out->flops = flops;
+	if (strcmp(out->backend->name, "cpu") != 0)
+		return FAIL(STATUS_UNSUPPORTED, "sizes with bounds (%s) are for CPUs alone yet: give them numbers", o->sizes);
+	Arena tmp = ARENA("sizes");
+	out->plan = plan_for_sizes(&tmp, axis, naxis, at, plan, n, program->ir->diag);
+	arena_free(&tmp);
+	out->times.passes = now() - begun;
+	return OK;
+}
+
+static Status plan(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
+{
+	return driver_bounds(o->sizes) ? plan_for_all(arena, program, o, out) : plan_at(arena, program, o, out);
 }
 
 Status driver_plan(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)

@@ -10,12 +10,13 @@
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
 	u32 nentry;
-	const char *sizes;        /* "B=4,T=64" */
+	const char *sizes;        /* "B=4,T=64"; "B=4,T<=64": for all T from 1 to 64 at once, on CPUs, up to the plan or objects */
 	const char *precision;    /* "f32", "bf16", "f16", "autocast" (elaborate.h); NULL is f32 */
 	const char *decode_along; /* the axis, "T": entries prefill and decode are derived from forward; NULL: they are not */
 	i64 capacity;             /* positions that these keep */
 	u64 memory;               /* bytes that the plan may take, values computed again where it must; 0: no limit */
 	u32 curve;                /* PlanLimits.curve */
+	const Program *like;      /* PlanLimits.like */
 	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
@@ -58,6 +59,10 @@ void driver_close(Compiled *c);
 
 /* "cpu", or "cuda" in a build that makes no code for CPUs. */
 const char *driver_default_device(void);
+
+/* Whether sizes have bounds; such as a run would have them: "T<=64" as T=64. */
+bool driver_bounds(const char *sizes);
+const char *driver_largest(Arena *arena, const char *sizes);
 
 /* ---- what a device needs done for it ---- */
 

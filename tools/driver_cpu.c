@@ -69,7 +69,7 @@ const char *const driver_needed[DRIVER_NEEDED] = { "libm.so.6", "libc.so.6" };
 Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const char *prefix, Compiled *c, DriverObjects *out)
 {
 	const CpuMachine *m = c->target->self;
-	CpuOptions options = { .cpu = m->spelled, .threads = o->threads, .cache = cache, .prefix = prefix };
+	CpuOptions options = { .cpu = m->spelled, .threads = o->threads, .cache = cache, .prefix = prefix, .needs = c->plan->sizes != NULL };
 	*out = (DriverObjects){ 0 };
 	TRY(cpu_compiler_create(&options, &out->compiler));
 	Status s = cpu_code_units(out->compiler, c->plan->kernel.v, c->plan->kernel.n, arena, &out->code);
@@ -81,7 +81,7 @@ Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const 
 	for (u32 i = 0; i < out->code.nunit; i++)
 		out->object[i] = (ObjectFile){ arena_printf(arena, "%s%u.o", prefix, i), out->code.unit[i].object };
 	Package *p = link_package(arena, c, NULL);
-	package_name_code(arena, c->plan, out->code.symbol, p);
+	package_name_code(arena, c->plan, out->code.symbol, out->code.needs, p);
 	c->package = p;
 	return OK;
 }

@@ -10,7 +10,8 @@ static json_t *tensor_json(const Export *x, const char *entry, const PackageTens
 {
 	json_t *dim = json_array();
 	for (u32 d = 0; d < t->rank; d++)
-		json_array_append_new(dim, json_integer(t->dim[d]));
+		json_array_append_new(dim, t->formula[d] ? json_string(x->variant[0].package->formula[t->formula[d] - 1].text) :
+						       json_integer(t->dim[d]));
 	json_t *o = json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", dtype_info[t->dtype].name, "shape", dim, "bytes",
 			      (json_int_t)t->bytes);
 	const char *written = entry ? export_type(x, entry, t->name, input) : NULL;
@@ -57,6 +58,15 @@ static json_t *variant_json(const Export *x, const ExportVariant *v)
 			 entries);
 }
 
+/* Sizes that runs are given; shapes are in their terms, and bytes and FLOPs those at most. */
+static json_t *ranges_json(const Package *p)
+{
+	json_t *ranges = json_object();
+	for (u32 i = 0; i < p->naxis; i++)
+		json_object_set_new(ranges, p->axis[i].name, json_pack("[i, I]", 1, (json_int_t)p->axis[i].most));
+	return ranges;
+}
+
 Status export_manifest(const Export *x)
 {
 	const Package *p = x->variant[0].package;
@@ -65,8 +75,8 @@ Status export_manifest(const Export *x)
 		json_array_append_new(weights, tensor_json(x, NULL, &p->buffer[i].tensor, false));
 	for (u32 i = 0; i < x->nvariant; i++)
 		json_array_append_new(variants, variant_json(x, &x->variant[i]));
-	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:I, s:o, s:o}", "plinth", PLINTH_VERSION, "model", x->model,
-				 "name", x->name, "source", x->source, "sizes", x->sizes, "precision", x->precision, "machine", x->machine,
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:I, s:b, s:I, s:o, s:o}", "plinth", PLINTH_VERSION, "model", x->model,
+				 "name", x->name, "source", x->source, "sizes", x->sizes, "ranges", ranges_json(p), "precision", x->precision, "machine", x->machine,
 				 "library_bytes", (json_int_t)x->library_bytes, "embedded", (int)x->embedded, "weights_bytes",
 				 (json_int_t)x->weights_bytes, "variants", variants, "weights", weights);
 	char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;

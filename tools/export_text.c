@@ -4,19 +4,30 @@
 
 #include <string.h>
 
-/* Text in which @ stands for the library's name and ^ for it in capitals. What is between one of these marks and END is
- * for libraries of that kind alone. */
+/* Sizes that runs are given, each behind its type. */
+static void put_sizes(const Export *x, Buf *b, const char *type)
+{
+	const Package *p = x->variant[0].package;
+	for (u32 i = 0; i < p->naxis; i++)
+		buf_printf(b, ", %s%s", type, export_identifier(x->arena, p->axis[i].name));
+}
+
+/* Text in which @ stands for the library's name, ^ for it in capitals, $ for the parameters
+ * of sizes and ~ for them as arguments. What is between one of these marks and END is for libraries of that kind alone; SIZED: those whose runs are given sizes. */
 #define CPU "\1"
 #define GPU "\2"
+#define SIZED "\4"
 #define END "\3"
 static void put(const Export *x, Buf *b, const char *text)
 {
 	char kind = *END;
 	for (const char *c = text; *c; c++) {
-		if (*c == *CPU || *c == *GPU || *c == *END)
+		if (*c == *CPU || *c == *GPU || *c == *SIZED || *c == *END)
 			kind = *c;
-		else if (kind != *END && (kind == *GPU) != x->cuda)
+		else if (kind == *SIZED ? !x->variant[0].package->naxis : kind != *END && (kind == *GPU) != x->cuda)
 			continue;
+		else if (*c == '$' || *c == '~')
+			put_sizes(x, b, *c == '$' ? "int64_t " : "");
 		else if (*c == '@')
 			buf_put(b, str_of(x->name));
 		else if (*c == '^')
@@ -35,20 +46,31 @@ static const char *c_type(u8 dtype)
 	return type[dtype];
 }
 
-static void put_shape(Buf *b, const PackageTensor *t)
+static void put_shape(const Export *x, Buf *b, const PackageTensor *t)
 {
 	for (u32 d = 0; d < t->rank; d++)
-		buf_printf(b, "[%lld]", (long long)t->dim[d]);
+		if (t->formula[d])
+			buf_printf(b, "[%s]", x->variant[0].package->formula[t->formula[d] - 1].text);
+		else
+			buf_printf(b, "[%lld]", (long long)t->dim[d]);
 	if (!t->rank)
 		buf_printf(b, " (one number)");
+}
+
+static bool is_sized(const PackageTensor *t)
+{
+	bool sized = false;
+	for (u32 d = 0; d < t->rank; d++)
+		sized |= t->formula[d] != 0;
+	return sized;
 }
 
 static void put_tensor(const Export *x, Buf *b, const char *entry, const PackageTensor *t, bool input)
 {
 	const char *written = export_type(x, entry, t->name, input);
 	buf_printf(b, " *   %s: %s, %s", export_identifier(x->arena, t->name), input ? "given" : "written", c_type(t->dtype));
-	put_shape(b, t);
-	buf_printf(b, ", %llu bytes", (unsigned long long)t->bytes);
+	put_shape(x, b, t);
+	buf_printf(b, ", %s%llu bytes", is_sized(t) ? "at most " : "", (unsigned long long)t->bytes);
 	if (written)
 		buf_printf(b, "; in the model %s", written);
 	if (t->dtype == PACKAGE_BF16)
@@ -62,7 +84,10 @@ static void put_tensor(const Export *x, Buf *b, const char *entry, const Package
 
 static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 {
-	buf_printf(b, "/* Runs `%s` once: %.4g GFLOP.\n", e->name, e->model_flops / 1e9);
+	const Package *p = x->variant[0].package;
+	buf_printf(b, "/* Runs `%s` once: %.4g GFLOP%s.\n", e->name, e->model_flops / 1e9, p->naxis ? " at most" : "");
+	for (u32 i = 0; i < p->naxis; i++)
+		buf_printf(b, " *   %s: a size, 1 to %lld\n", export_identifier(x->arena, p->axis[i].name), (long long)p->axis[i].most);
 	for (u32 i = 0; i < e->ninput; i++)
 		put_tensor(x, b, e->name, &e->input[i], true);
 	for (u32 i = 0; i < e->nresult; i++)
@@ -83,8 +108,10 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 		  CPU " * threads: NULL runs in the calling thread. Results are the same bits for any number of threads.\n" END
 		  GPU " * stream: a CUstream or cudaStream_t, on which kernels are launched; NULL is the default one. The call does not wait\n"
 		  " * for them, and may be captured into a graph. ^_ERROR_DEVICE: the driver refuses a launch.\n" END
+		  SIZED " * ^_ERROR_SIZE: a size is out of its range; nothing was done.\n" END
 		  " * ^_ERROR_ARGUMENT: a pointer is NULL or not aligned, or the workspace too small; nothing was done. */\n");
 	buf_printf(b, "int %s_%s(const %s *model", x->name, e->name, x->name);
+	put_sizes(x, b, "int64_t ");
 	for (u32 i = 0; i < e->ninput; i++)
 		buf_printf(b, ", const %s *%s", c_type(e->input[i].dtype), export_identifier(x->arena, e->input[i].name));
 	for (u32 i = 0; i < e->nresult; i++)
@@ -109,7 +136,8 @@ static const char before[] =
 	"\t^_ERROR_FILE = 2,        /* the weights file is missing, damaged, or of another model */\n"
 	"\t^_ERROR_MEMORY = 3,\n"
 	"\t^_ERROR_UNSUPPORTED = 4, /* this processor or GPU cannot run the library's code */\n"
-	"\t^_ERROR_DEVICE = 5       /* the GPU refuses */\n"
+	"\t^_ERROR_DEVICE = 5,      /* the GPU refuses */\n"
+	"\t^_ERROR_SIZE = 6         /* a size is out of its range: nothing was done */\n"
 	"};\n"
 	"\n"
 	"/* The model with its weights. It does not change: any number of threads may run it at once, each with a\n"
@@ -123,6 +151,7 @@ static const char before[] =
 	"\tint rank;\n"
 	"\tint64_t dim[10];          /* [rank] */\n"
 	"\tsize_t bytes;\n"
+	"\tconst char *shape;        /* \"B, T, 768\": where sizes are given to runs, dim and bytes are those at most */\n"
 	"} @_tensor;\n"
 	"\n"
 	"typedef struct @_entry {\n"
@@ -132,11 +161,19 @@ static const char before[] =
 	"\tdouble flops;             /* floating-point operations of one run */\n"
 	"} @_entry;\n"
 	"\n"
+	"/* A size that runs are given: 1 to `most`. */\n"
+	"typedef struct @_axis {\n"
+	"\tconst char *name;\n"
+	"\tint64_t most;\n"
+	"} @_axis;\n"
+	"\n"
 	"typedef struct @_info {\n"
 	"\tconst char *model, *plinth, *cpu; /* its name; the version that made it; the processor or GPU its code is for */\n"
 	"\tint nentry;\n"
 	"\tconst @_entry *entry;\n"
 	"\tsize_t weights_bytes, state_bytes;\n"
+	"\tint naxis;                /* sizes that runs are given, in this order */\n"
+	"\tconst @_axis *axis;\n"
 	"} @_info;\n"
 	"\n";
 
@@ -162,8 +199,9 @@ static const char after[] =
 	"void @_destroy(@ *model);\n"
 	"/* What it takes and gives; valid until @_destroy. */\n"
 	"const @_info *@_describe(const @ *model);\n"
-	CPU "/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone). */\n"
-	"size_t @_workspace_bytes(const @ *model, unsigned threads);\n" END
+	CPU "/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone)" SIZED "; 0: a size is out\n"
+	" * of its range" CPU ". */\n"
+	"size_t @_workspace_bytes(const @ *model$, unsigned threads);\n" END
 	GPU "/* The bytes of a workspace. */\n"
 	"size_t @_workspace_bytes(const @ *model);\n" END
 	"/* What entries keep between runs: one for each text that is under way, aligned to 64, zeros at first; 0 where\n"
@@ -185,9 +223,10 @@ static const char after[] =
 	"\n";
 
 static const char last[] =
-	"/* Any entry, by its place in @_info, with its inputs and results as two lists in the order of @_entry: for\n"
+	"/* Any entry, by its place in @_info, with its inputs and results as two lists in the order of @_entry" SIZED ", and the sizes in\n"
+	" * that of @_info.axis" END ": for\n"
 	" * bindings to other languages. The same as the function of that entry. */\n"
-	"int @_run(const @ *model, unsigned entry, const void *const *input, void *const *result,\n"
+	"int @_run(const @ *model, unsigned entry, " SIZED "const int64_t *size, " END "const void *const *input, void *const *result,\n"
 	"\tvoid *state, void *workspace, size_t workspace_bytes, " CPU "@_threads *threads" END GPU "void *stream" END
 	"); /* state: may be NULL where it has no bytes */\n"
 	"\n"
@@ -265,10 +304,12 @@ static const char begin[] =
 	CPU "\t@_threads *pool = NULL;\n"
 	"\tif (threads > 1 && @_threads_create(threads, &pool))\n"
 	"\t\tfail(\"@_threads_create\", \"no threads\");\n"
-	"\tsize_t workspace_bytes = @_workspace_bytes(model, threads);\n"
+	"\tsize_t workspace_bytes = @_workspace_bytes(model~, threads);\n"
 	"\tvoid *workspace = memory(workspace_bytes);\n" END
 	GPU "\tsize_t workspace_bytes = @_workspace_bytes(model);\n"
 	"\tvoid *workspace = device_memory(model, workspace_bytes), *stream = NULL;\n" END;
+
+enum { USUAL = 16 }; /* a size to run at, where it is in range */
 
 static u64 elements(const PackageTensor *t)
 {
@@ -288,8 +329,8 @@ static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 		u64 bytes = MAX(t->bytes, 1u);
 		name[i] = arena_printf(x->arena, "%s_%s", e->name, export_identifier(x->arena, t->name));
 		buf_printf(b, "\t%s *%s = memory(%llu); /* ", c_type(t->dtype), name[i], (unsigned long long)bytes);
-		put_shape(b, t);
-		buf_printf(b, " */\n");
+		put_shape(x, b, t);
+		buf_printf(b, "%s */\n", is_sized(t) ? ", at most" : "");
 		if (x->cuda)
 			buf_printf(b, "\t%s *gpu_%s = device_memory(model, %llu);\n", c_type(t->dtype), name[i], (unsigned long long)bytes);
 		if (i >= e->ninput)
@@ -301,6 +342,7 @@ static void example_entry(const Export *x, Buf *b, const PackageEntry *e)
 				   (unsigned long long)t->bytes);
 	}
 	buf_printf(b, "\tstart = seconds();\n\tstatus = %s_%s(model", x->name, e->name);
+	put_sizes(x, b, "");
 	for (u32 i = 0; i < n; i++)
 		buf_printf(b, ", %s%s", gpu, name[i]);
 	buf_printf(b, "%s, workspace, workspace_bytes, %s);\n\tif (status)\n\t\tfail(\"%s_%s\", %s_error(status));\n",
@@ -331,7 +373,11 @@ Status export_example(const Export *x)
 		   x->name, x->embedded || !x->weights_bytes ? "" : " weights.safetensors", x->name);
 	put(x, &b, arena_printf(x->arena, "%.*s", (int)(strstr(begin, "%;") - begin), begin));
 	buf_printf(&b, "%s", x->embedded || !x->weights_bytes ? "NULL" : "\"weights.safetensors\"");
-	put(x, &b, strstr(begin, "%;") + 1);
+	buf_printf(&b, ";\n");
+	for (u32 i = 0; i < p->naxis; i++)
+		buf_printf(&b, "\tconst int64_t %s = %lld; /* 1 to %lld */\n", export_identifier(x->arena, p->axis[i].name),
+			   (long long)MIN(p->axis[i].most, USUAL), (long long)p->axis[i].most);
+	put(x, &b, strstr(begin, "%;") + 3);
 	if (x->has_state)
 		put(x, &b, CPU "\tvoid *state = memory(@_state_bytes(model));\n\tmemset(state, 0, @_state_bytes(model));\n" END
 			   GPU "\tvoid *state = device_memory(model, @_state_bytes(model));\n" END);

@@ -136,6 +136,43 @@ static Status check_arch(const RunOptions *run, const char *arch)
 				info.minor);
 }
 
+/* Is "T=64" among "B=8,T=64"? */
+static bool has_size(const char *sizes, Str one)
+{
+	for (const char *at = sizes; *at;) {
+		size_t length = strcspn(at, ",");
+		if (str_equal((Str){ at, length }, one))
+			return true;
+		at += length + (at[length] == ',');
+	}
+	return false;
+}
+
+/* The number of each axis in "B=1,T=7"; sizes that code has a number for must be that. */
+static Status read_sizes(const PackageVariant *v, const char *sizes, i64 *size)
+{
+	const Package *p = &v->package;
+	for (u32 a = 0; a < p->naxis; a++)
+		size[a] = 0;
+	for (const char *at = sizes ? sizes : ""; *at;) {
+		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
+		bool known = false;
+		for (u32 a = 0; a < p->naxis; a++)
+			if (strlen(p->axis[a].name) == name && !strncmp(p->axis[a].name, at, name)) {
+				size[a] = strtoll(at + name + 1, NULL, 10);
+				known = true;
+			}
+		if (!known && !has_size(v->sizes, (Str){ at, length }))
+			return FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s", v->sizes, sizes);
+		at += length + (at[length] == ',');
+	}
+	for (u32 a = 0; a < p->naxis; a++)
+		if (!size[a])
+			return FAIL(STATUS_INPUT, "it is for all %s: how large is %s?", v->sizes, p->axis[a].name);
+	const char *why = package_refuses_sizes(p, size);
+	return why ? FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s: %s", v->sizes, sizes, why) : OK;
+}
+
 /* Why not this one; `rank`: how near it came. */
 static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
 {
@@ -148,7 +185,10 @@ static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
 	if (entry)
 		return FAIL(STATUS_INPUT, "it has no entry %s; `plinth compile` says what goes into a package", entry);
 	*rank = 2;
-	if (how->sizes && *how->sizes && strcmp(how->sizes, v->sizes) != 0)
+	i64 size[PACKAGE_AXES];
+	if (v->package.naxis)
+		TRY(read_sizes(v, how->sizes, size));
+	else if (how->sizes && *how->sizes && strcmp(how->sizes, v->sizes) != 0)
 		return FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s", v->sizes, how->sizes);
 	*rank = 3;
 	if (!strcmp(device, "cuda"))
@@ -192,5 +232,10 @@ Status packaged_load(Lm *lm, const LmCompile *how, LmRun *out)
 		TRY(cpu_code_load(lm->operand.source, v, &out->code));
 	out->compiled.machine = *v->cpu ? v->cpu : v->machine;
 	out->package = &v->package;
+	i64 size[PACKAGE_AXES];
+	if (!v->package.naxis)
+		return OK;
+	TRY(read_sizes(v, how->sizes, size));
+	out->package = package_at(&lm->arena, &v->package, size);
 	return OK;
 }

@@ -196,13 +196,13 @@ static Status add_sizes(Writer *w, const char *sizes)
 	for (u32 i = 0; i < n; i++) {
 		const char *at = sizes;
 		size_t length = strlen(symbol[i]);
-		while (at && (strncmp(at, symbol[i], length) != 0 || at[length] != '=')) {
+		while (at && (strncmp(at, symbol[i], length) != 0 || (at[length] != '=' && at[length] != '<'))) {
 			at = strchr(at, ',');
 			at += at != NULL;
 		}
 		if (!at)
 			return FAIL(STATUS_INPUT, "how large is %s? --sizes %s=..", symbol[i], symbol[i]);
-		f->size[f->nsize++] = (PackageSize){ symbol[i], strtoll(at + length + 1, NULL, 10) };
+		f->size[f->nsize++] = (PackageSize){ symbol[i], strtoll(at + length + strspn(at + length, "<="), NULL, 10) };
 	}
 	return OK;
 }
@@ -212,7 +212,7 @@ Status packaged_write(Lm *lm, const PackagedOptions *o)
 	Writer w = { .lm = lm, .arena = &lm->source.arena, .o = o };
 	const char *precision = o->precision ? o->precision : lm->model->precision, *missing;
 	w.file.precision = precision ? precision : "f32";
-	TRY(sizes_check(w.arena, lm->model, "--sizes", o->sizes));
+	TRY(sizes_check(w.arena, lm->model, "--sizes", o->sizes, true));
 	const char *sizes = sizes_all(w.arena, lm->model, o->sizes, &missing);
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);

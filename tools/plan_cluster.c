@@ -50,7 +50,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	const char *given = arena_printf(a, "B=%lld%s%s", (long long)(c->micro * c->data), c->sizes ? "," : "", c->sizes ? c->sizes : "");
 	if (c->length)
 		given = arena_printf(a, "T=%lld,%s", (long long)c->length, given);
-	TRY(sizes_check(a, lm->model, "--sizes", given));
+	TRY(sizes_check(a, lm->model, "--sizes", given, false));
 	const char *missing, *bound = sizes_all(a, lm->model, given, &missing);
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);

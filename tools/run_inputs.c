@@ -15,6 +15,20 @@
 
 /* ---- what the entry takes ---- */
 
+/* With symbols for what follows from sizes; NULL: nothing does. */
+static const Type *sized_type(const RunInputs *r, const PackageTensor *t)
+{
+	const Package *p = &r->lm->file->variant[0].package;
+	Ir *ir = ir_new(r->arena, &r->lm->source.diag);
+	Dim dim[MAX_RANK];
+	for (u32 d = 0; d < t->rank; d++) {
+		dim[d] = t->formula[d] ? dim_parse(ir, str_of(p->formula[t->formula[d] - 1].text)) : dim_number(ir, t->dim[d]);
+		if (!dim[d])
+			return NULL;
+	}
+	return p->naxis ? type_make(ir, (DType)t->dtype, t->rank, dim) : NULL;
+}
+
 static Status of_package(RunInputs *r, const char *name)
 {
 	const PackageEntry *e = package_entry(&r->lm->file->variant[0].package, name);
@@ -23,7 +37,7 @@ static Status of_package(RunInputs *r, const char *name)
 	r->input = NEWN(r->arena, EntryInput, e->ninput + 1);
 	for (; r->ninput < e->ninput; r->ninput++) {
 		const PackageTensor *t = &e->input[r->ninput];
-		r->input[r->ninput] = (EntryInput){ t->name, (PackageDtype)t->dtype, t->rank, NULL, t->dim };
+		r->input[r->ninput] = (EntryInput){ t->name, (PackageDtype)t->dtype, t->rank, sized_type(r, t), t->dim };
 	}
 	return OK;
 }

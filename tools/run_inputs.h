@@ -9,7 +9,7 @@ typedef struct EntryInput {
 	const char *name;
 	PackageDtype dtype;
 	u32 rank;
-	const Type *type;      /* of a source; NULL: of a package, whose sizes are numbers */
+	const Type *type;      /* NULL: of a package whose sizes are numbers */
 	const i64 *dim;
 } EntryInput;
 

@@ -13,40 +13,41 @@ u32 sizes_symbols(Arena *a, const Model *m, const char ***symbol)
 	return m->symbol.n;
 }
 
-Status sizes_check(Arena *a, const Model *m, const char *option, const char *given)
+Status sizes_check(Arena *a, const Model *m, const char *option, const char *given, bool bounds)
 {
 	const char **symbol;
 	u32 n = sizes_symbols(a, m, &symbol);
 	for (const char *at = given; at && *at;) {
-		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
-		bool known = false;
+		size_t length = strcspn(at, ","), name = strcspn(at, "<=,"), number = name + strspn(at + name, "<=");
+		bool known = false, bound = number == name + 2 && at[name] == '<' && at[name + 1] == '=';
 		char *end = NULL;
 		for (u32 i = 0; i < n; i++)
 			known |= strlen(symbol[i]) == name && !strncmp(symbol[i], at, name);
-		if (!known || at[name] != '=' || strtoll(at + name + 1, &end, 10) < 1 || end != at + length) {
+		bool stated = bound ? bounds : number == name + 1 && at[name] == '=';
+		if (!known || !stated || strtoll(at + number, &end, 10) < 1 || end != at + length) {
 			Buf all = { .arena = a };
 			for (u32 i = 0; i < n; i++)
 				buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
-			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER, and the model has %s", option,
-				    (int)length, at, n ? all.text : "none that is not a number already");
+			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER%s, and the model has %s", option, (int)length, at,
+				    bounds ? " or NAME<=NUMBER" : "", n ? all.text : "none that is not a number already");
 		}
 		at += length + (at[length] == ',');
 	}
 	return OK;
 }
 
-/* The number that `given` or the recipe gives a symbol; NULL: none does. */
+/* The number that `given` or the recipe gives a symbol, "=8" or "<=8"; NULL: none does. */
 static const char *size_of(Arena *a, const Model *m, const char *given, const char *symbol)
 {
 	for (const char *at = given; at && *at;) {
-		size_t length = strcspn(at, ","), name = strcspn(at, "=,");
+		size_t length = strcspn(at, ","), name = strcspn(at, "<=,");
 		if (name < length && !strncmp(at, symbol, name) && !symbol[name])
-			return arena_strn(a, (Str){ at + name + 1, length - name - 1 });
+			return arena_strn(a, (Str){ at + name, length - name });
 		at += length + (at[length] == ',');
 	}
 	for (u32 i = 0; i < m->symbol.n; i++)
 		if (!strcmp(m->symbol.v[i], symbol))
-			return arena_printf(a, "%lld", (long long)m->symbol_value.v[i]);
+			return arena_printf(a, "=%lld", (long long)m->symbol_value.v[i]);
 	return NULL;
 }
 
@@ -58,7 +59,7 @@ const char *sizes_all(Arena *a, const Model *m, const char *given, const char **
 	for (u32 i = 0; i < n; i++) {
 		const char *value = size_of(a, m, given, symbol[i]);
 		if (value)
-			buf_printf(&have, "%s%s=%s", have.n ? "," : "", symbol[i], value);
+			buf_printf(&have, "%s%s%s", have.n ? "," : "", symbol[i], value);
 		else
 			buf_printf(&lack, "%s%s=..", lack.n ? "," : "", symbol[i]);
 	}

@@ -8,9 +8,9 @@
 /* The symbols of the model's program, in order of first use. */
 u32 sizes_symbols(Arena *a, const Model *m, const char ***symbol);
 
-/* `given` (or NULL) may name only symbols that there are, each with a whole number of at least 1. `option`: what it
- * is called, for the message. */
-PL_MUST_USE Status sizes_check(Arena *a, const Model *m, const char *option, const char *given);
+/* `given` (or NULL) may name only symbols that there are, each with a whole number of at least 1; with `bounds` it may be
+ * "T<=256" too. `option`: what it is called, for the message. */
+PL_MUST_USE Status sizes_check(Arena *a, const Model *m, const char *option, const char *given, bool bounds);
 
 /* "B=8,T=256" of all symbols of the program, as the driver takes them; `missing`: those without a number, "B=..,T=..",
  * or NULL. */

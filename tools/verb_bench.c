@@ -88,7 +88,7 @@ static Status all_points(Lm *lm, Texts *out)
 {
 	Arena *a = &lm->arena;
 	Texts at = { 0 };
-	TRY(sizes_check(a, lm->model, "--sizes", sizes));
+	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
 	VEC_PUSH(a, &at, sizes ? sizes : "");
 	for (int i = 0; i < sweep.n; i++) {
 		Texts next = { 0 };
@@ -97,7 +97,7 @@ static Status all_points(Lm *lm, Texts *out)
 	}
 	for (u32 i = 0; i < at.n; i++) {
 		const char *missing;
-		TRY(sizes_check(a, lm->model, "--sweep", sweep.n ? at.v[i] : NULL));
+		TRY(sizes_check(a, lm->model, "--sweep", sweep.n ? at.v[i] : NULL, false));
 		const char *numbers = sizes_all(a, lm->model, at.v[i], &missing);
 		if (missing)
 			return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);

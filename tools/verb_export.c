@@ -5,6 +5,7 @@
 #include "support/io.h"
 #include "tools/export.h"
 #include "tools/export_shrink.h"
+#include "tools/sizes.h"
 #include "tools/verbs.h"
 
 #include <ctype.h>
@@ -25,7 +26,8 @@ static const Option options[] = {
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
 	{ "embed", 0, OPTION_FLAG, &embed, NULL, "weights become part of the library" },
 	{ "name", 0, OPTION_TEXT, &name, "NAME", "of the library and its functions; the model's by default" },
-	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T=256", "numbers for sizes, over those of the train block's batch" },
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T<=256",
+	  "numbers for sizes, over those of the train block's batch; with <=, runs are given the size, from 1 to that" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
 	{ "capacity", 0, OPTION_INT, &capacity, "N",
 	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
@@ -256,8 +258,11 @@ static Status run(Lm *lm)
 	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : capacity ? 2 : 1, .sizes = sizes,
 			    .decode_along = capacity ? "T" : NULL, .capacity = capacity,
 			    .precision = x.precision, .device = device, .threads = (u32)threads };
-	if (!sizes)
-		TRY(lm_sizes(lm, 0, 0, &o.sizes));
+	const char *missing;
+	TRY(sizes_check(x.arena, lm->model, "--sizes", sizes, true));
+	o.sizes = sizes_all(x.arena, lm->model, sizes, &missing);
+	if (missing)
+		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	TRY(shrink_parse(store, group, &shrink));
 	const Program *shrunk = NULL;
 	if (shrink.kind)

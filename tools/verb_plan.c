@@ -248,7 +248,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	if (!forward && !lm->model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is; --forward plans the forward pass",
 			    lm->operand.source);
-	TRY(sizes_check(a, lm->model, "--sizes", sizes));
+	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
 	const char *missing, *bound = sizes_all(a, lm->model, sizes, &missing);
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);

@@ -73,7 +73,7 @@ static void show_fused(const Program *p, const TargetInfo *target)
 		if (!wanted_entry(p->entry.v[i]->name))
 			continue;
 		printf("entry %s\n", p->entry.v[i]->name);
-		grouping_print(fuse_graph(&tmp, &tmp, p->entry.v[i], target), stdout);
+		grouping_print(fuse_graph(&tmp, &tmp, p->entry.v[i], target, NULL), stdout);
 	}
 	arena_free(&tmp);
 }
@@ -135,7 +135,7 @@ static int show_model(SourceFile *f)
 {
 	if (!f->model->program->entry.n || !*f->model->name)
 		return verb_misused("show", "the file declares no model: there is nothing to count. --stage=ast shows what it says");
-	Status unknown = sizes_check(&f->arena, f->model, "--sizes", sizes);
+	Status unknown = sizes_check(&f->arena, f->model, "--sizes", sizes, false);
 	if (unknown)
 		return verb_misused("show", "%s", unknown->text);
 	const char *missing, *bound = sizes_all(&f->arena, f->model, sizes, &missing);

@@ -19,7 +19,7 @@ typedef struct Forward {
 	Tile out;                   /* rows are value features */
 	Count ktiles, vtiles;
 	Count ktile_size, vtile_size, item_size;
-	Count nb, nbb;              /* items of a block, blocks */
+	Count nb;                   /* items of a block */
 	/* where things are in scratch, in elements */
 	Count q_at, score_at, bias_at, mask_at, out_at, turned_at, factor_at, lse_at, scratch;
 	Count features;             /* V, to whole vectors: a row of the turned result */
@@ -45,7 +45,6 @@ static Forward forward_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	Count busy = count_div_up(m, N_(4 * (i64)machine->cores), count_max(m, a->panels, one));
 	f.nb = count_max(m, count_div_up(m, items, N_(KERNEL_PHASES / 2)), count_max(m, fit, busy));
 	f.nb = count_min(m, items, f.nb);
-	f.nbb = count_div_up(m, a->items, f.nb);
 	Count width = N_(a->width), rows = N_(a->block + a->score.rows);
 	f.features = count_round(m, a->V, a->score.lanes);
 	f.scratch = N_(0);
@@ -69,18 +68,12 @@ static u64 variant_attention(const CpuMachine *machine, const Kernel *k)
 	return f.a.score.rows | f.a.score.vectors << 8 | f.out.rows << 16;
 }
 
-static LaunchNeeds needs_attention(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_attention(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	Forward f = forward_make(NULL, machine, k);
-	u64 bytes = panel_bytes(k->compute);
-	LaunchNeeds n = { .workspace = (u64)(f.nb.n * f.item_size.n) * bytes + 64,
-			  .thread_scratch = (u64)f.scratch.n * bytes + 64 };
-	for (i64 i = 0; i < f.nbb.n; i++) {
-		i64 items = MIN(f.nb.n, f.a.items.n - i * f.nb.n);
-		n.tasks[n.nphase++] = items * 2 * PARTS;
-		n.tasks[n.nphase++] = items * f.a.panels.n;
-	}
-	return n;
+	CpuModule *m = b ? b->m : NULL;
+	Forward f = forward_make(b, machine, k);
+	Count tasks[] = { count_of(m, 2 * PARTS), f.a.panels };
+	return attention_needs(m, &f.a, count_mul(m, f.nb, f.item_size), f.scratch, f.nb, phase, 2, tasks);
 }
 
 /* ---- code ---- */

@@ -31,6 +31,11 @@ Attention attention_make(Body *b, const CpuMachine *machine, const Kernel *k);
 /* Lays out `elements` more of scratch or workspace, in whole cache lines; where they begin. */
 Count attention_lay(CpuModule *m, Count *used, Count elements);
 
+/* What a launch with so many elements of workspace and scratch, blocks of nb items and `phases` phases to each needs; tasks[i]:
+ * those of phase i of a block for each of its items. */
+CountNeeds attention_needs(CpuModule *m, const Attention *a, Count workspace, Count scratch, Count nb, Count phase, u32 phases,
+			   const Count *tasks);
+
 /* The tile of a product whose rows are features and whose columns are those of the score tile. */
 Tile feature_tile(const Attention *a, i64 features);
 

@@ -43,6 +43,22 @@ Count attention_lay(CpuModule *m, Count *used, Count elements)
 	return at;
 }
 
+CountNeeds attention_needs(CpuModule *m, const Attention *a, Count workspace, Count scratch, Count nb, Count phase, u32 phases,
+			   const Count *tasks)
+{
+	Count bytes = count_of(m, panel_bytes(a->k->compute)), line = count_of(m, 64), n = count_of(m, phases);
+	Count of = count_rem(m, phase, n), each = tasks[phases - 1];
+	for (u32 i = phases - 1; i-- > 0;)
+		each = count_if_less(m, of, count_of(m, i + 1), tasks[i], each);
+	Count first = count_mul(m, count_div(m, phase, n), nb), items = count_min(m, nb, count_sub(m, a->items, first));
+	return (CountNeeds){
+		.workspace = count_add(m, count_mul(m, workspace, bytes), line),
+		.scratch = count_add(m, count_mul(m, scratch, bytes), line),
+		.phases = count_mul(m, n, count_div_up(m, a->items, nb)),
+		.tasks = count_mul(m, items, each),
+	};
+}
+
 Tile feature_tile(const Attention *a, i64 features)
 {
 	Tile t = a->score;

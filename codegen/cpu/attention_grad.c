@@ -50,7 +50,7 @@ typedef struct Backward {
 	u32 key_panels;         /* of a block */
 	Side k, v;
 	Count steps, key_blocks, shares, score_tiles;
-	Count nb, nbb;          /* items of a block, blocks */
+	Count nb;               /* items of a block */
 	Count lse_at, delta_at, dq_at, dq_copy, step_size, item_size;
 	/* scratch */
 	Count score_at, dp_at, ds_at, bias_at, mask_at, p_turned_at, ds_turned_at, keys_at, rows_at, scale_at, sum_at,
@@ -163,7 +163,6 @@ static Backward backward_make(Body *b, const CpuMachine *machine, const Kernel *
 	Count busy = count_div_up(m, N_(4 * (i64)machine->cores), f.shares);
 	f.nb = count_max(m, count_div_up(m, items, N_(KERNEL_PHASES / PHASES)), count_max(m, fit, busy));
 	f.nb = count_min(m, items, f.nb);
-	f.nbb = count_div_up(m, a->items, f.nb);
 	return f;
 #undef N_
 }
@@ -174,19 +173,12 @@ static u64 variant_attention_grad(const CpuMachine *machine, const Kernel *k)
 	return f.a.score.rows | f.a.score.vectors << 8 | f.k.tile.rows << 16 | (u64)f.v.tile.rows << 24;
 }
 
-static LaunchNeeds needs_attention_grad(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_attention_grad(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	Backward f = backward_make(NULL, machine, k);
-	u64 bytes = panel_bytes(k->compute);
-	LaunchNeeds n = { .workspace = (u64)(f.nb.n * f.item_size.n) * bytes + 64,
-			  .thread_scratch = (u64)f.scratch.n * bytes + 64 };
-	for (i64 i = 0; i < f.nbb.n; i++) {
-		i64 items = MIN(f.nb.n, f.a.items.n - i * f.nb.n);
-		n.tasks[n.nphase++] = items * f.steps.n;
-		n.tasks[n.nphase++] = items * f.shares.n;
-		n.tasks[n.nphase++] = f.wants[0] ? items * f.steps.n : 0;
-	}
-	return n;
+	CpuModule *m = b ? b->m : NULL;
+	Backward f = backward_make(b, machine, k);
+	Count tasks[PHASES] = { f.steps, f.shares, f.wants[0] ? f.steps : count_of(m, 0) };
+	return attention_needs(m, &f.a, count_mul(m, f.nb, f.item_size), f.scratch, f.nb, phase, PHASES, tasks);
 }
 
 /* ---- code: where things are ---- */

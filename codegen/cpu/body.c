@@ -7,11 +7,45 @@ typedef LLVMValueRef V;
 
 enum { IN_LANES = 1u << 31 };
 
-void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+static void begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena)
 {
 	*b = (Body){ .m = m, .k = k, .arena = arena, .vector_dim = NONE };
 	b->lanes = (Simd){ m, m->machine->lanes };
 	b->one = (Simd){ m, 1 };
+	b->scalar = NEWN(arena, V, k->inst.n);
+	b->vector = NEWN(arena, V, k->inst.n);
+}
+
+static void load_numbers(Body *b)
+{
+	CpuModule *m = b->m;
+	u32 n = kernel_numbers(b->k, NULL);
+	b->number = NEWN(b->arena, V, n + 1);
+	for (u32 i = 0; i < n; i++)
+		b->number[i] = LLVMBuildLoad2(m->builder, m->i64,
+					      cpu_at(m, m->i64, b->numbers, cpu_i64(m, i)), "n");
+	for (u32 d = 0; d < b->k->ndim; d++) {
+		b->extent[d] = b->number[d];
+		b->coord[d] = cpu_i64(m, 0);
+	}
+}
+
+void body_begin_needs(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	begin(b, m, k, arena);
+	const CpuParameter parameter[] = {
+		{ .type = m->pointer, .name = "number", .readonly = true, .align = 8 },
+		{ .type = m->pointer, .name = "need", .noalias = true, .align = 8 },
+	};
+	cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, false);
+	b->numbers = cpu_parameter(m, 0);
+	b->workspace = cpu_parameter(m, 1);
+	load_numbers(b);
+}
+
+void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	begin(b, m, k, arena);
 	const CpuParameter parameter[] = {
 		{ .type = m->pointer, .name = "slot", .readonly = true, .align = 8 },
 		{ .type = m->pointer, .name = "number", .readonly = true, .align = 8 },
@@ -33,17 +67,7 @@ void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char
 	for (u32 i = 0; i < k->slot.n; i++)
 		b->slot[i] = LLVMBuildLoad2(m->builder, m->pointer,
 					    cpu_at(m, m->pointer, b->slots, cpu_i64(m, i)), "slot");
-	u32 n = kernel_numbers(k, NULL);
-	b->number = NEWN(arena, V, n + 1);
-	for (u32 i = 0; i < n; i++)
-		b->number[i] = LLVMBuildLoad2(m->builder, m->i64,
-					      cpu_at(m, m->i64, b->numbers, cpu_i64(m, i)), "n");
-	for (u32 d = 0; d < k->ndim; d++) {
-		b->extent[d] = b->number[d];
-		b->coord[d] = cpu_i64(m, 0);
-	}
-	b->scalar = NEWN(arena, V, k->inst.n);
-	b->vector = NEWN(arena, V, k->inst.n);
+	load_numbers(b);
 }
 
 void body_end(Body *b)

@@ -34,6 +34,8 @@ typedef struct Body {
 
 /* Begins function `name` with the signature KernelFunction, loads slots and numbers. */
 void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name);
+/* Begins function `name` with the signature NeedsFunction, loads numbers: extents alone are there. `need` is in b->workspace. */
+void body_begin_needs(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name);
 void body_end(Body *b);
 
 /* A value computed by the skeleton: a reduction, an accumulator. `vector`: in lanes. */

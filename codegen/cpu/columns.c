@@ -25,14 +25,6 @@ static u32 first_of(const Kernel *k, DimRole role)
 	return k->ndim;
 }
 
-static i64 product(const Kernel *k, u32 first, u32 last)
-{
-	i64 n = 1;
-	for (u32 d = first; d < last; d++)
-		n *= k->dim[d].extent;
-	return n;
-}
-
 /* ---- COLUMN ---- */
 
 static u32 collect_reductions(const Kernel *k, u32 *reduce)
@@ -155,11 +147,13 @@ static void emit_column(CpuModule *m, const Kernel *k, Arena *arena, const char 
 	body_end(&b);
 }
 
-static LaunchNeeds needs_column(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_column(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	i64 width = (i64)strip_vectors(k) * machine->lanes, n = k->dim[k->ndim - 1].extent;
-	return (LaunchNeeds){ .nphase = 1,
-			      .tasks = { product(k, 0, first_of(k, DIM_REDUCE)) * ((n + width - 1) / width) } };
+	(void)phase;
+	CpuModule *m = b ? b->m : NULL;
+	Count width = count_of(m, (i64)strip_vectors(k) * machine->lanes), n = count_extent(b, k, k->ndim - 1, k->ndim);
+	Count outer = count_extent(b, k, 0, first_of(k, DIM_REDUCE));
+	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_mul(m, outer, count_div_up(m, n, width)) };
 }
 
 const CpuKernelClass cpu_column = { .needs = needs_column, .emit = emit_column };
@@ -309,15 +303,17 @@ static void emit_scatter(CpuModule *m, const Kernel *k, Arena *arena, const char
 	body_end(&b);
 }
 
-static LaunchNeeds needs_scatter(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_scatter(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
+	CpuModule *m = b ? b->m : NULL;
 	u32 last = k->ndim - 1, i0 = first_of(k, DIM_INDEX), v0 = first_of(k, DIM_VECTOR);
-	i64 elements = k->slot.v[k->scatter->slot].elements, width = (i64)STRIP * machine->lanes;
-	LaunchNeeds n = { .nphase = 2 };
-	n.tasks[0] = k->accumulate ? 0 : (elements + CLEAR - 1) / CLEAR;
-	i64 rows = product(k, 0, i0) * product(k, v0, last), columns = k->dim[last].extent;
-	n.tasks[1] = rows * (in_lanes(k) ? (columns + width - 1) / width : columns);
-	return n;
+	Count elements = { k->slot.v[k->scatter->slot].elements, b ? b->number[kernel_numbers(k, NULL) - 1] : NULL };
+	Count clear = k->accumulate ? count_of(m, 0) : count_div_up(m, elements, count_of(m, CLEAR));
+	Count columns = count_extent(b, k, last, k->ndim);
+	if (in_lanes(k))
+		columns = count_div_up(m, columns, count_of(m, (i64)STRIP * machine->lanes));
+	Count add = count_mul(m, count_mul(m, count_extent(b, k, 0, i0), count_extent(b, k, v0, last)), columns);
+	return (CountNeeds){ .phases = count_of(m, 2), .tasks = count_if_less(m, phase, count_of(m, 1), clear, add) };
 }
 
 const CpuKernelClass cpu_scatter = { .needs = needs_scatter, .emit = emit_scatter };

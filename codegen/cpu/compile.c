@@ -106,6 +106,11 @@ const char *cpu_compiler_prefix(const CpuCompiler *c)
 	return c->options.prefix ? c->options.prefix : "";
 }
 
+bool cpu_compiler_needs(const CpuCompiler *c)
+{
+	return c->options.needs;
+}
+
 CpuTimes cpu_compiler_times(const CpuCompiler *c)
 {
 	return c->times;

@@ -1,5 +1,5 @@
 /* codegen/cpu/count.h: numbers that both sides of a kernel class compute by one formula: `needs` for the
- * extents at hand, and code for the extents it is given when it runs. */
+ * extents at hand, and code for the extents it is given when it runs; where extents are known only then, that is `needs` too. */
 #ifndef PL_CPU_COUNT_H
 #define PL_CPU_COUNT_H
 #include "codegen/cpu/body.h"
@@ -33,6 +33,16 @@ static inline Count count_mul(CpuModule *m, Count a, Count b)
 	return (Count){ a.n * b.n, m ? cpu_mul(m, a.v, b.v) : NULL };
 }
 
+static inline Count count_sub(CpuModule *m, Count a, Count b)
+{
+	return (Count){ a.n - b.n, m ? cpu_sub(m, a.v, b.v) : NULL };
+}
+
+static inline Count count_rem(CpuModule *m, Count a, Count b)
+{
+	return (Count){ a.n % b.n, m ? cpu_rem(m, a.v, b.v) : NULL };
+}
+
 static inline Count count_div(CpuModule *m, Count a, Count b)
 {
 	return (Count){ a.n / b.n, m ? cpu_div(m, a.v, b.v) : NULL };
@@ -58,12 +68,18 @@ static inline Count count_if_less(CpuModule *m, Count a, Count b, Count x, Count
 /* Rounded up; up to a multiple. */
 static inline Count count_div_up(CpuModule *m, Count a, Count b)
 {
-	return count_div(m, count_add(m, a, count_add(m, b, (Count){ -1, m ? cpu_i64(m, -1) : NULL })), b);
+	return count_div(m, count_add(m, a, count_sub(m, b, count_of(m, 1))), b);
 }
 
 static inline Count count_round(CpuModule *m, Count a, i64 to)
 {
 	return count_mul(m, count_div_up(m, a, count_of(m, to)), count_of(m, to));
 }
+
+/* LaunchNeeds (ir/target.h); where no code is being made, phases.n of them. What is left out is none. */
+typedef struct CountNeeds {
+	Count workspace, scratch; /* bytes */
+	Count phases, tasks;      /* tasks: of the phase that was asked for */
+} CountNeeds;
 
 #endif

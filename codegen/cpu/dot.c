@@ -37,11 +37,6 @@ typedef struct Division {
 	Count tp;            /* tiles that are packed together */
 } Division;
 
-static i64 ceil_div(i64 a, i64 b)
-{
-	return (a + b - 1) / b;
-}
-
 /* Tiles whose rows are packed together: where those are contiguous, a cache line or two are read at once. */
 static u32 tiles_together(Tile t)
 {
@@ -79,7 +74,7 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	/* a block's rows are divided only where there would be too few tasks */
 	Count columns = count_max(m, one, count_mul(m, g.nb, g.panels));
 	Count pieces = count_div_up(m, N_(4 * (i64)machine->cores), columns);
-	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_(ceil_div(FEW_ROWS, t.rows))));
+	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_((FEW_ROWS + t.rows - 1) / t.rows)));
 	/* of equal pieces: threads get equal numbers of tasks, so a short last piece would let one of them idle */
 	Count longest = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
 	g.ct = count_div_up(m, g.tb, count_div_up(m, g.tb, longest));
@@ -108,26 +103,43 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
 }
 
-static LaunchNeeds needs_dot(const CpuMachine *machine, const Kernel *k)
+/* A block of the work, whose two phases are 2 * block and 2 * block + 1. */
+typedef struct Block {
+	Count kb, batch0, nbatch, tile0, ntile; /* which cut of K; items; tiles of rows */
+} Block;
+
+static Block block_of(CpuModule *m, const Division *g, Count phase)
+{
+	Count block = count_div(m, phase, count_of(m, 2)), one = count_of(m, 1), zero = count_of(m, 0);
+	Count nks = count_max(m, g->nks, one), nmb = count_max(m, g->nmb, one);
+	Block x = { .kb = count_rem(m, block, nks) };
+	block = count_div(m, block, nks);
+	x.batch0 = count_mul(m, count_div(m, block, nmb), g->nb);
+	x.nbatch = count_max(m, zero, count_min(m, g->nb, count_sub(m, g->B, x.batch0)));
+	x.tile0 = count_mul(m, count_rem(m, block, nmb), g->tb);
+	x.ntile = count_min(m, g->tb, count_sub(m, g->tiles, x.tile0));
+	return x;
+}
+
+static CountNeeds needs_dot(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
 	if (dot_is_thin(k))
-		return thin_needs(machine, k);
+		return thin_needs(b, machine, k);
+	CpuModule *m = b ? b->m : NULL;
 	Tile t = tile_of(machine, k);
-	Division g = divide(NULL, machine, k, t);
-	u64 bytes = panel_bytes(k->compute), tile = (u64)t.rows * tile_width(t);
-	LaunchNeeds n = { 0 };
-	u64 a = (u64)(g.nb.n * g.tb.n * g.tile_size.n), c = g.nks.n > 1 ? (u64)(g.nb.n * g.tb.n * g.panels.n) * tile : 0;
-	n.workspace = (a + c) * bytes + 64;
-	n.thread_scratch = product_scratch(machine, t, g.cp.n, g.nks.n == 1 ? g.ct.n : 1, g.ks.n);
-	for (i64 bb = 0; bb < g.nbb.n; bb++)
-		for (i64 mb = 0; mb < g.nmb.n; mb++)
-			for (i64 kb = 0; kb < g.nks.n; kb++) {
-				i64 batch = MIN(g.nb.n, g.B.n - bb * g.nb.n), tiles = MIN(g.tb.n, g.tiles.n - mb * g.tb.n);
-				assert(n.nphase + 2 <= KERNEL_PHASES);
-				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.tp.n);
-				n.tasks[n.nphase++] = batch * ceil_div(tiles, g.ct.n) * g.groups.n;
-			}
-	return n;
+	Division g = divide(b, machine, k, t);
+	Block x = block_of(m, &g, phase);
+	Count one = count_of(m, 1), two = count_of(m, 2), items = count_mul(m, g.nb, g.tb), tile = count_of(m, (i64)t.rows * tile_width(t));
+	Count sums = count_if_less(m, one, g.nks, count_mul(m, count_mul(m, items, g.panels), tile), count_of(m, 0));
+	Count bytes = count_mul(m, count_add(m, count_mul(m, items, g.tile_size), sums), count_of(m, panel_bytes(k->compute)));
+	Count odd = count_rem(m, phase, two);
+	Count pack = count_div_up(m, x.ntile, g.tp), multiply = count_mul(m, count_div_up(m, x.ntile, g.ct), g.groups);
+	return (CountNeeds){
+		.workspace = count_add(m, bytes, count_of(m, 64)),
+		.scratch = product_scratch(m, machine, t, g.cp, count_if_less(m, one, g.nks, one, g.ct), g.ks),
+		.phases = count_mul(m, two, count_mul(m, count_mul(m, g.nbb, g.nmb), g.nks)),
+		.tasks = count_mul(m, x.nbatch, count_if_less(m, odd, one, pack, multiply)),
+	};
 }
 
 /* ---- code ---- */
@@ -138,7 +150,7 @@ typedef struct Dot {
 	Packing left;
 	Product p; /* its columns are the right operand's */
 	/* of the phase */
-	V batch0, nbatch, tile0, ntile;
+	V batch0, tile0, ntile;
 } Dot;
 
 static V at_element(Dot *d, V base, V index)
@@ -151,13 +163,11 @@ static void decode_phase(Dot *d)
 {
 	CpuModule *m = d->p.b->m;
 	const Division *g = &d->g;
-	V block = cpu_div(m, d->p.b->phase, cpu_i64(m, 2)), kb = cpu_rem(m, block, g->nks.v);
-	block = cpu_div(m, block, g->nks.v);
-	V mb = cpu_rem(m, block, g->nmb.v), bb = cpu_div(m, block, g->nmb.v);
-	d->batch0 = cpu_mul(m, bb, g->nb.v);
-	d->nbatch = cpu_min(m, g->nb.v, cpu_sub(m, g->B.v, d->batch0));
-	d->tile0 = cpu_mul(m, mb, g->tb.v);
-	d->ntile = cpu_min(m, g->tb.v, cpu_sub(m, g->tiles.v, d->tile0));
+	Block x = block_of(m, g, (Count){ 0, d->p.b->phase });
+	V kb = x.kb.v;
+	d->batch0 = x.batch0.v;
+	d->tile0 = x.tile0.v;
+	d->ntile = x.ntile.v;
 	d->p.left_k = d->p.k0 = cpu_mul(m, kb, g->ks.v);
 	d->p.k1 = cpu_min(m, g->K.v, cpu_add(m, d->p.k0, g->ks.v));
 	d->p.keep = cpu_less(m, cpu_i64(m, 1), g->nks.v);

@@ -75,17 +75,19 @@ static u64 variant_grouped(const CpuMachine *machine, const Kernel *k)
 	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
 }
 
-static LaunchNeeds needs_grouped(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_grouped(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
+	CpuModule *m = b ? b->m : NULL;
 	Tile t = tile_of(machine, k);
-	Division g = divide(NULL, k, t);
-	LaunchNeeds n = { .workspace = (u64)(g.tb.n * g.tile_size.n) * panel_bytes(k->compute) + 64,
-			  .thread_scratch = product_scratch(machine, t, 1, g.chunk.n, g.K.n) };
-	for (i64 i = 0; i < g.nmb.n; i++) {
-		n.tasks[n.nphase++] = MIN(g.tb.n, g.tiles.n - i * g.tb.n);
-		n.tasks[n.nphase++] = g.groups.n * g.panels.n;
-	}
-	return n;
+	Division g = divide(b, k, t);
+	Count one = count_of(m, 1), two = count_of(m, 2), bytes = count_of(m, panel_bytes(k->compute));
+	Count tile0 = count_mul(m, count_div(m, phase, two), g.tb), pack = count_min(m, g.tb, count_sub(m, g.tiles, tile0));
+	return (CountNeeds){
+		.workspace = count_add(m, count_mul(m, count_mul(m, g.tb, g.tile_size), bytes), count_of(m, 64)),
+		.scratch = product_scratch(m, machine, t, one, g.chunk, g.K),
+		.phases = count_mul(m, two, g.nmb),
+		.tasks = count_if_less(m, count_rem(m, phase, two), one, pack, count_mul(m, g.groups, g.panels)),
+	};
 }
 
 /* ---- code ---- */

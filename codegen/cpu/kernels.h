@@ -3,11 +3,13 @@
  * scratch are in both: `needs` in numbers, `emit` in code. */
 #ifndef PL_CPU_KERNELS_H
 #define PL_CPU_KERNELS_H
-#include "codegen/cpu/body.h"
+#include "codegen/cpu/count.h"
 #include "ir/target.h"
 
 typedef struct CpuKernelClass {
-	LaunchNeeds (*needs)(const CpuMachine *machine, const Kernel *k);
+	/* What the launch needs, and the tasks of phase `phase`; by the extents of `k`, and where `b` is not NULL in code,
+	 * by those that it is given. */
+	CountNeeds (*needs)(Body *b, const CpuMachine *machine, const Kernel *k, Count phase);
 	/* Emits function `name` (KernelFunction) into `m`. */
 	void (*emit)(CpuModule *m, const Kernel *k, Arena *arena, const char *name);
 	/* NULL, or why it cannot run this one. Optional. */

@@ -6,7 +6,8 @@
 typedef LLVMValueRef V;
 
 /* What each function of the interface is in the runtime: its result and arguments by letter (p: pointer, i: int,
- * z: size_t, v: nothing). `model`: the runtime's takes the model's table in front. */
+ * z: size_t, v: nothing; s: the sizes, one argument each, and S: a pointer to them, which the runtime takes as a pointer, NULL where
+ * there are none). `model`: the runtime's takes the model's table in front. */
 static const struct {
 	const char *name, *runtime, *types;
 	bool model;
@@ -17,10 +18,10 @@ static const struct {
 	{ "destroy", "destroy", "vp", false, CPU },
 	{ "destroy", "cuda_destroy", "vp", false, CUDA },
 	{ "describe", "describe", "pp", false, EITHER },
-	{ "workspace_bytes", "workspace_bytes", "zpi", false, CPU },
+	{ "workspace_bytes", "workspace_bytes", "zpsi", false, CPU },
 	{ "workspace_bytes", "cuda_workspace_bytes", "zp", false, CUDA },
 	{ "state_bytes", "state_bytes", "zp", false, EITHER },
-	{ "run", "run", "ipippppzp", false, CPU },
+	{ "run", "run", "ipiSppppzp", false, CPU },
 	{ "run", "cuda_run", "ipippppzp", false, CUDA },
 	{ "threads_create", "threads_create", "iip", false, CPU },
 	{ "threads_destroy", "threads_destroy", "vp", false, CPU },
@@ -121,19 +122,38 @@ static const char *symbol(Arena *a, const CpuLibrary *l, const char *name)
 	return arena_printf(a, "%s_%s", l->name, name);
 }
 
-/* The function of `name` calls the runtime's, `table` in front where it is not NULL. */
-static void forward(CpuModule *m, const char *name, const char *runtime, const char *types, V table)
+/* Parameters [first, first + n) in a list: its address, NULL where there are none. */
+static V sizes(CpuModule *m, u32 first, u32 n)
 {
-	CpuParameter parameter[16];
+	if (!n)
+		return LLVMConstNull(m->pointer);
+	V list = cpu_stack(m, m->i64, n, 8);
+	for (u32 i = 0; i < n; i++)
+		LLVMBuildStore(m->builder, cpu_parameter(m, first + i), cpu_at(m, m->i64, list, cpu_i64(m, i)));
+	return list;
+}
+
+/* The function of `name` calls the runtime's, `table` in front where it is not NULL. */
+static void forward(CpuModule *m, const char *name, const char *runtime, const char *types, V table, u32 naxis)
+{
+	CpuParameter parameter[16 + PACKAGE_AXES];
 	LLVMTypeRef type[16];
 	V argument[16];
-	u32 n = (u32)strlen(types + 1), in_front = table != NULL;
-	for (u32 i = 0; i < n; i++)
-		parameter[i] = (CpuParameter){ .type = type[in_front + i] = type_of(m, types[1 + i]) };
+	u32 n = (u32)strlen(types + 1), in_front = table != NULL, nparameter = 0;
+	for (u32 i = 0; i < n; i++) {
+		char letter = types[1 + i];
+		u32 each = letter == 's' ? naxis : letter == 'S' ? naxis > 0 : 1;
+		type[in_front + i] = letter == 's' || letter == 'S' ? m->pointer : type_of(m, letter);
+		for (u32 k = 0; k < each; k++)
+			parameter[nparameter++] = (CpuParameter){ .type = letter == 's' ? m->i64 : type[in_front + i] };
+	}
 	LLVMTypeRef result = type_of(m, types[0]);
-	cpu_function_begin(m, name, result, n, parameter, false);
-	for (u32 i = 0; i < n; i++)
-		argument[in_front + i] = cpu_parameter(m, i);
+	cpu_function_begin(m, name, result, nparameter, parameter, false);
+	for (u32 i = 0, at = 0; i < n; i++) {
+		bool in_list = types[1 + i] == 's' || (types[1 + i] == 'S' && !naxis);
+		argument[in_front + i] = in_list ? sizes(m, at, naxis) : cpu_parameter(m, at);
+		at += in_list ? naxis : 1;
+	}
 	if (table) {
 		type[0] = m->pointer;
 		argument[0] = table;
@@ -143,28 +163,39 @@ static void forward(CpuModule *m, const char *name, const char *runtime, const c
 	cpu_function_end(m, result == m->none ? NULL : value);
 }
 
-/* int NAME_entry(model, inputs..., results..., [state,] workspace, bytes, threads or stream) */
+/* int NAME_entry(model, sizes..., inputs..., results..., [state,] workspace, bytes, threads or stream) */
 static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry *e, const CpuLibrary *l)
 {
 	bool has_state = l->has_state;
-	u32 n = e->ninput + e->nresult, rest = 1 + n + has_state; /* where the workspace is */
+	u32 naxis = l->variant[0].package->naxis, n = e->ninput + e->nresult, first = 1 + naxis;
+	u32 rest = first + n + has_state; /* where the workspace is */
 	Arena tmp = ARENA("entry");
 	CpuParameter *parameter = NEWN(&tmp, CpuParameter, rest + 3);
 	for (u32 i = 0; i < rest + 3; i++)
-		parameter[i].type = i == rest + 1 ? m->i64 : m->pointer;
+		parameter[i].type = i == rest + 1 || (i >= 1 && i < first) ? m->i64 : m->pointer;
 	cpu_function_begin(m, name, m->i32, rest + 3, parameter, false);
 	V input = cpu_stack(m, m->pointer, e->ninput + 1, 8), result = cpu_stack(m, m->pointer, e->nresult + 1, 8);
 	for (u32 i = 0; i < n; i++) {
 		bool in = i < e->ninput;
-		LLVMBuildStore(m->builder, cpu_parameter(m, 1 + i),
+		LLVMBuildStore(m->builder, cpu_parameter(m, first + i),
 			       cpu_at(m, m->pointer, in ? input : result, cpu_i64(m, in ? i : i - e->ninput)));
 	}
-	LLVMTypeRef type[] = { m->pointer, m->i32, m->pointer, m->pointer, m->pointer, m->pointer, m->i64, m->pointer };
-	V state = has_state ? cpu_parameter(m, rest - 1) : LLVMConstNull(m->pointer);
-	V argument[] = { cpu_parameter(m, 0), cpu_i32(m, index), input, result, state, cpu_parameter(m, rest), cpu_parameter(m, rest + 1),
-			 cpu_parameter(m, rest + 2) };
-	V f = runtime_function(m, l->cuda ? "cuda_run" : "run", LLVMFunctionType(m->i32, type, COUNT(type), false));
-	cpu_function_end(m, LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, COUNT(argument), ""));
+	V state = has_state ? cpu_parameter(m, rest - 1) : LLVMConstNull(m->pointer), argument[9];
+	LLVMTypeRef type[9];
+	u32 count = 0;
+	argument[count++] = cpu_parameter(m, 0);
+	argument[count++] = cpu_i32(m, index);
+	if (!l->cuda)
+		argument[count++] = sizes(m, 1, naxis);
+	argument[count++] = input;
+	argument[count++] = result;
+	argument[count++] = state;
+	for (u32 i = 0; i < 3; i++)
+		argument[count++] = cpu_parameter(m, rest + i);
+	for (u32 i = 0; i < count; i++)
+		type[i] = LLVMTypeOf(argument[i]);
+	V f = runtime_function(m, l->cuda ? "cuda_run" : "run", LLVMFunctionType(m->i32, type, count, false));
+	cpu_function_end(m, LLVMBuildCall2(m->builder, LLVMGlobalGetValueType(f), f, argument, count, ""));
 	arena_free(&tmp);
 }
 
@@ -177,7 +208,7 @@ void cpu_library_emit(CpuModule *m, const void *library)
 	for (u32 i = 0; i < COUNT(function); i++)
 		if (has_function(l, i))
 			forward(m, symbol(&tmp, l, function[i].name), function[i].runtime, function[i].types,
-				function[i].model ? table : NULL);
+				function[i].model ? table : NULL, p->naxis);
 	for (u32 i = 0; i < p->nentry; i++)
 		entry(m, symbol(&tmp, l, p->entry[i].name), i, &p->entry[i], l);
 	arena_free(&tmp);

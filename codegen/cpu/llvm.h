@@ -125,6 +125,8 @@ typedef struct CpuOptions {
 	bool quick;         /* little optimization in code generation: a fifth of its time */
 	Cache *cache;       /* of objects; NULL: none */
 	const char *prefix; /* of the names of kernels' functions; NULL: none */
+	bool needs;         /* kernels come with functions that say what a launch needs (NeedsFunction), for sizes that are known
+			     * only when they run */
 } CpuOptions;
 
 /* Seconds, of the threads together, since the compiler was made. */
@@ -137,6 +139,7 @@ PL_MUST_USE Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **
 void cpu_compiler_destroy(CpuCompiler *c);
 const CpuMachine *cpu_compiler_machine(const CpuCompiler *c);
 const char *cpu_compiler_prefix(const CpuCompiler *c); /* "" where there is none */
+bool cpu_compiler_needs(const CpuCompiler *c);
 CpuTimes cpu_compiler_times(const CpuCompiler *c);
 
 /* One module, and so one object. `emit` may run on any thread, and must emit the same each time. */

@@ -42,28 +42,21 @@ V reduce_masked(const Simd *s, Reduce r, DType d, V x, V mask)
 /* ---- tasks: the last dimension is a row of n elements, the others P rows ---- */
 
 typedef struct Split {
-	i64 pieces, rows; /* pieces of a row, or rows of a task: one of the two is 1 */
-	i64 tasks;
+	Count pieces, rows; /* pieces of a row, or rows of a task: one of the two is 1 */
+	Count all, n;       /* rows there are; elements of one */
 } Split;
 
-static Split split_of(i64 rows, i64 n, bool may_cut)
+static Split split_of(Body *b, const Kernel *k, bool may_cut)
 {
-	Split s = { 1, 1, 0 };
-	n = MAX(n, 1);
+	CpuModule *m = b ? b->m : NULL;
+	u32 last = k->ndim - 1;
+	Count one = count_of(m, 1), task = count_of(m, TASK_ELEMENTS);
+	Split s = { .pieces = one, .all = count_extent(b, k, 0, last), .n = count_extent(b, k, last, last + 1) };
+	Count n = count_max(m, s.n, one);
 	if (may_cut)
-		s.pieces = (n + TASK_ELEMENTS - 1) / TASK_ELEMENTS;
-	if (s.pieces == 1)
-		s.rows = MAX(1, TASK_ELEMENTS / n);
-	s.tasks = s.pieces * ((rows + s.rows - 1) / s.rows);
+		s.pieces = count_div_up(m, n, task);
+	s.rows = count_max(m, one, count_div(m, task, n));
 	return s;
-}
-
-static i64 rows_of(const Kernel *k)
-{
-	i64 rows = 1;
-	for (u32 d = 0; d + 1 < k->ndim; d++)
-		rows *= k->dim[d].extent;
-	return rows;
 }
 
 /* The loop over the tasks' rows, with columns [from, to) of each. */
@@ -76,14 +69,8 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 {
 	CpuModule *m = b->m;
 	V one = cpu_i64(m, 1), chunk = cpu_i64(m, TASK_ELEMENTS);
-	u32 last = b->k->ndim - 1;
-	V rows = body_product(b, 0, last), n = b->extent[last];
-	/* pieces and rows as split_of has them */
-	V pieces = one, per = LLVMBuildSDiv(m->builder, chunk, n, "");
-	if (may_cut)
-		pieces = cpu_div(m, cpu_add(m, n, cpu_i64(m, TASK_ELEMENTS - 1)), chunk);
-	V few = cpu_less(m, per, one);
-	per = LLVMBuildSelect(m->builder, few, one, per, "rows_per_task");
+	Split s = split_of(b, b->k, may_cut);
+	V pieces = s.pieces.v, per = s.rows.v, rows = s.all.v, n = s.n.v;
 	cpu_loop_begin(m, &r->task, b->begin, b->end, one, 0, NULL);
 	V piece = cpu_rem(m, r->task.index, pieces), block = cpu_div(m, r->task.index, pieces);
 	V first = cpu_mul(m, block, per);
@@ -91,7 +78,7 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 	r->from = may_cut ? cpu_mul(m, piece, chunk) : cpu_i64(m, 0);
 	r->to = may_cut ? cpu_min(m, n, cpu_add(m, r->from, chunk)) : n;
 	cpu_loop_begin(m, &r->row, first, end, one, 0, NULL);
-	body_unflatten(b, 0, last, r->row.index);
+	body_unflatten(b, 0, b->k->ndim - 1, r->row.index);
 }
 
 static void row_loop_end(Body *b, RowLoop *r)
@@ -167,18 +154,18 @@ static Sweeps plan_sweeps(const Kernel *k, Arena *arena)
 
 /* ---- one block of lanes in one sweep ---- */
 
-static u32 padded_row_bytes(i64 n)
+/* Elements of a kept row of n. */
+static Count padded_row(CpuModule *m, Count n)
 {
-	return (u32)(((n + 63) / 64 + 1) * 64 * sizeof(f32));
+	return count_add(m, count_round(m, n, 64), count_of(m, 64));
 }
 
 /* Address in scratch of kept row `row` at column `col`. */
 static V kept_at(Body *b, i32 row, V col)
 {
 	CpuModule *m = b->m;
-	V n = b->extent[b->k->ndim - 1];
-	V stride = cpu_mul(m, cpu_add(m, cpu_div(m, cpu_add(m, n, cpu_i64(m, 63)), cpu_i64(m, 64)), cpu_i64(m, 1)),
-			   cpu_i64(m, 64));
+	u32 last = b->k->ndim - 1;
+	V stride = padded_row(m, count_extent(b, b->k, last, last + 1)).v;
 	return cpu_at(m, m->f32, b->scratch, cpu_add(m, cpu_mul(m, stride, cpu_i64(m, row)), col));
 }
 
@@ -319,23 +306,30 @@ static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 	body_end(&b);
 }
 
-static LaunchNeeds needs_map(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs(Body *b, const Kernel *k, bool may_cut)
 {
-	(void)machine;
-	Split s = split_of(rows_of(k), k->dim[k->ndim - 1].extent, true);
-	return (LaunchNeeds){ .nphase = 1, .tasks = { s.tasks } };
+	CpuModule *m = b ? b->m : NULL;
+	Split s = split_of(b, k, may_cut);
+	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_mul(m, s.pieces, count_div_up(m, s.all, s.rows)) };
 }
 
-static LaunchNeeds needs_row(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_map(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	(void)machine;
+	(void)machine, (void)phase;
+	return needs(b, k, true);
+}
+
+static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
+{
+	(void)machine, (void)phase;
+	CpuModule *m = b ? b->m : NULL;
 	Arena tmp = ARENA("needs");
-	i64 n = k->dim[k->ndim - 1].extent;
-	Split s = split_of(rows_of(k), n, false);
 	Sweeps sw = plan_sweeps(k, &tmp);
 	arena_free(&tmp);
-	return (LaunchNeeds){ .nphase = 1, .tasks = { s.tasks },
-			      .thread_scratch = (u64)sw.nkept * padded_row_bytes(n) };
+	CountNeeds x = needs(b, k, false);
+	Count n = count_extent(b, k, k->ndim - 1, k->ndim);
+	x.scratch = count_mul(m, count_of(m, (i64)sw.nkept * (i64)sizeof(f32)), padded_row(m, n));
+	return x;
 }
 
 const CpuKernelClass cpu_map = { .needs = needs_map, .emit = emit_rows };

@@ -10,7 +10,7 @@
  * After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008. */
 #ifndef PL_CPU_PANEL_H
 #define PL_CPU_PANEL_H
-#include "codegen/cpu/body.h"
+#include "codegen/cpu/count.h"
 
 /* Dimensions first <= d < last, which are of one role, walked as one index, the last fastest. */
 typedef struct Range {
@@ -130,8 +130,8 @@ typedef struct Product {
 } Product;
 void product(const Product *p);
 
-/* What it needs of scratch, at most, for so many panels, tiles and so long a sum. */
-u64 product_scratch(const CpuMachine *machine, Tile t, i64 panels, i64 tiles, i64 k);
+/* Bytes that it needs of scratch, at most, for so many panels, tiles and so long a sum. */
+Count product_scratch(CpuModule *m, const CpuMachine *machine, Tile t, Count panels, Count tiles, Count k);
 /* A tile in scratch that it uses for one. */
 LLVMValueRef product_sums(const Product *p);
 /* The body on rows [first, last) of `tile`, whose row 0 is m0; s: that of n0. */

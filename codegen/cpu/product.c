@@ -35,11 +35,13 @@ static i64 panel_size(const CpuMachine *machine, Tile t)
 	return (rows + PACK_SPILL) * tile_width(t);
 }
 
-u64 product_scratch(const CpuMachine *machine, Tile t, i64 panels, i64 tiles, i64 k)
+Count product_scratch(CpuModule *m, const CpuMachine *machine, Tile t, Count panels, Count tiles, Count k)
 {
-	i64 sums = k > blocks_for(machine, t).k ? panels * tiles : 1;
-	i64 n = panels * panel_size(machine, t) + sums * t.rows * tile_width(t);
-	return (u64)n * (t.dtype == DT_f64 ? 8 : 4) + 64;
+	Count one = count_of(m, 1), whole = count_of(m, blocks_for(machine, t).k);
+	Count sums = count_if_less(m, whole, k, count_mul(m, panels, tiles), one);
+	Count n = count_add(m, count_mul(m, panels, count_of(m, panel_size(machine, t))),
+			    count_mul(m, sums, count_of(m, (i64)t.rows * tile_width(t))));
+	return count_add(m, count_mul(m, n, count_of(m, t.dtype == DT_f64 ? 8 : 4)), count_of(m, 64));
 }
 
 static V at_element(const Product *p, V base, V index)

@@ -35,20 +35,33 @@ static u64 variant_scan(const CpuMachine *machine, const Kernel *k)
 
 /* ---- tasks: some units, each a row or a vector of rows ---- */
 
-static i64 units_of_task(i64 row, u32 rows)
+typedef struct Units {
+	u32 lanes;     /* rows of a unit */
+	u32 outer;     /* dimensions before those that lanes run across */
+	Count vectors; /* of the dimension across */
+	Count all, per; /* units; of a task */
+} Units;
+
+static Units units_of(Body *b, const CpuMachine *machine, const Kernel *k)
 {
-	return MAX(1, TASK_ELEMENTS / (MAX(row, 1) * rows));
+	CpuModule *m = b ? b->m : NULL;
+	u32 row = k->ndim - 1;
+	Count one = count_of(m, 1);
+	Units u = { .lanes = goes_across(k) ? machine->lanes : 1, .outer = goes_across(k) ? row - 1 : row, .vectors = one };
+	if (u.lanes > 1)
+		u.vectors = count_div_up(m, count_extent(b, k, u.outer, row), count_of(m, u.lanes));
+	u.all = count_mul(m, count_extent(b, k, 0, u.outer), u.vectors);
+	Count length = count_max(m, count_extent(b, k, row, k->ndim), one);
+	u.per = count_max(m, one, count_div(m, count_of(m, TASK_ELEMENTS), count_mul(m, length, count_of(m, u.lanes))));
+	return u;
 }
 
-static LaunchNeeds needs_scan(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_scan(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	bool across = goes_across(k);
-	u32 row = k->ndim - 1, rows = across ? machine->lanes : 1;
-	i64 units = 1;
-	for (u32 d = 0; d < row; d++)
-		units *= across && d + 1 == row ? (k->dim[d].extent + rows - 1) / rows : k->dim[d].extent;
-	i64 per = units_of_task(k->dim[row].extent, rows);
-	return (LaunchNeeds){ .nphase = 1, .tasks = { (units + per - 1) / per } };
+	(void)phase;
+	CpuModule *m = b ? b->m : NULL;
+	Units u = units_of(b, machine, k);
+	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_div_up(m, u.all, u.per) };
 }
 
 /* ---- a vector along the row ---- */
@@ -174,14 +187,9 @@ static void emit_scan(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 {
 	Body b;
 	body_begin(&b, m, k, arena, name);
-	u32 row = k->ndim - 1, L = goes_across(k) ? b.lanes.lanes : 1, outer = goes_across(k) ? row - 1 : row;
-	V one = cpu_i64(m, 1), units = body_product(&b, 0, outer), vectors = one;
-	if (L > 1)
-		vectors = cpu_div(m, cpu_add(m, b.extent[outer], cpu_i64(m, L - 1)), cpu_i64(m, L));
-	units = cpu_mul(m, units, vectors);
-	V length = LLVMBuildSelect(m->builder, cpu_less(m, b.extent[row], one), one, b.extent[row], "");
-	V per = cpu_div(m, cpu_i64(m, TASK_ELEMENTS), cpu_mul(m, length, cpu_i64(m, L)));
-	per = LLVMBuildSelect(m->builder, cpu_less(m, per, one), one, per, "");
+	Units u = units_of(&b, m->machine, k);
+	u32 L = u.lanes, outer = u.outer;
+	V one = cpu_i64(m, 1), units = u.all.v, vectors = u.vectors.v, per = u.per.v;
 	body_hoist(&b, 0, NULL);
 	CpuLoop unit = { 0 };
 	V end = cpu_min(m, units, cpu_mul(m, b.end, per));

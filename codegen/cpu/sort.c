@@ -30,16 +30,18 @@ static DType kept_type(DType d)
 
 /* ---- scratch: values, keys twice, indices twice, the count of each digit ---- */
 
-static i64 padded(i64 n)
+/* Elements of a row, to whole cache lines. */
+static Count padded_row(Body *b, const Kernel *k)
 {
-	return (n + 63) / 64 * 64;
+	return count_round(b ? b->m : NULL, count_extent(b, k, k->ndim - 1, k->ndim), 64);
 }
 
-static u64 scratch_bytes(const Kernel *k)
+static Count scratch_bytes(Body *b, const Kernel *k)
 {
+	CpuModule *m = b ? b->m : NULL;
 	DType d = (DType)k->inst.v[k->operand[0].i].dtype;
-	u64 key = is_wide(d) ? 8 : 4, value = dtype_info[kept_type(d)].bytes;
-	return (u64)padded(k->dim[k->ndim - 1].extent) * (value + 2 * key + 8) + DIGITS * 8;
+	i64 key = is_wide(d) ? 8 : 4, value = dtype_info[kept_type(d)].bytes;
+	return count_add(m, count_mul(m, padded_row(b, k), count_of(m, value + 2 * key + 8)), count_of(m, DIGITS * 8));
 }
 
 static V take(Sort *s, V *at, V n, u32 bytes)
@@ -53,7 +55,7 @@ static V take(Sort *s, V *at, V n, u32 bytes)
 static void lay_scratch(Sort *s)
 {
 	CpuModule *m = s->b->m;
-	V c = cpu_i64(m, 64), n = cpu_mul(m, cpu_div(m, cpu_add(m, s->n, cpu_i64(m, 63)), c), c), at = cpu_i64(m, 0);
+	V n = padded_row(s->b, s->b->k).v, at = cpu_i64(m, 0);
 	s->count = take(s, &at, cpu_i64(m, DIGITS), 8);
 	s->key_a = take(s, &at, n, s->key_bits / 8);
 	s->key_b = take(s, &at, n, s->key_bits / 8);
@@ -308,18 +310,20 @@ static void emit_row(const Sort *s)
 /* ---- the class ---- */
 
 /* Rows of a task: a pass over the row for each digit, some ten of them together. */
-static i64 rows_of_task(i64 n)
+static Count rows_of_task(Body *b, const Kernel *k)
 {
-	return MAX(1, TASK_ELEMENTS / 8 / MAX(n, 1));
+	CpuModule *m = b ? b->m : NULL;
+	Count one = count_of(m, 1), n = count_max(m, one, count_extent(b, k, k->ndim - 1, k->ndim));
+	return count_max(m, one, count_div(m, count_of(m, TASK_ELEMENTS / 8), n));
 }
 
-static LaunchNeeds needs_sort(const CpuMachine *machine, const Kernel *k)
+static CountNeeds needs_sort(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	(void)machine;
-	i64 rows = 1, per = rows_of_task(k->dim[k->ndim - 1].extent);
-	for (u32 d = 0; d + 1 < k->ndim; d++)
-		rows *= k->dim[d].extent;
-	return (LaunchNeeds){ .nphase = 1, .tasks = { (rows + per - 1) / per }, .thread_scratch = scratch_bytes(k) };
+	(void)machine, (void)phase;
+	CpuModule *m = b ? b->m : NULL;
+	Count rows = count_extent(b, k, 0, k->ndim - 1);
+	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_div_up(m, rows, rows_of_task(b, k)),
+			     .scratch = scratch_bytes(b, k) };
 }
 
 static void emit_sort(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
@@ -333,10 +337,7 @@ static void emit_sort(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 	s.key = is_wide(s.from) ? DT_i64 : DT_i32;
 	lay_scratch(&s);
 	body_hoist(&b, 0, NULL);
-	V one = cpu_i64(m, 1), per = cpu_i64(m, TASK_ELEMENTS / 8);
-	V length = LLVMBuildSelect(m->builder, cpu_less(m, s.n, one), one, s.n, "");
-	per = cpu_div(m, per, length);
-	per = LLVMBuildSelect(m->builder, cpu_less(m, per, one), one, per, "");
+	V one = cpu_i64(m, 1), per = rows_of_task(&b, k).v;
 	CpuLoop l = { 0 };
 	V end = cpu_min(m, body_product(&b, 0, row), cpu_mul(m, b.end, per));
 	cpu_loop_begin(m, &l, cpu_mul(m, b.begin, per), end, one, 0, NULL);

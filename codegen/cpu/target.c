@@ -5,6 +5,8 @@
 #include "codegen/cpu/thin.h"
 #include "support/map.h"
 
+typedef LLVMValueRef V;
+
 const CpuKernelClass *const cpu_kernel_class[KERNEL_CLASSES] = {
 	[KERNEL_MAP] = &cpu_map,
 	[KERNEL_ROW] = &cpu_row,
@@ -35,10 +37,13 @@ static const char *target_refuses(const TargetInfo *t, const Kernel *k)
 static LaunchNeeds target_needs(const TargetInfo *t, const Kernel *k)
 {
 	assert(!refusal(t->self, k));
-	LaunchNeeds n = cpu_kernel_class[k->class]->needs(t->self, k);
-	assert(n.nphase <= KERNEL_PHASES);
-	n.workspace = ALIGN_UP(n.workspace, 64);
-	n.thread_scratch = ALIGN_UP(n.thread_scratch, 64);
+	const CpuKernelClass *class = cpu_kernel_class[k->class];
+	CountNeeds c = class->needs(NULL, t->self, k, (Count){ 0 });
+	assert(c.phases.n <= KERNEL_PHASES);
+	LaunchNeeds n = { .workspace = ALIGN_UP((u64)c.workspace.n, 64), .thread_scratch = ALIGN_UP((u64)c.scratch.n, 64),
+			  .nphase = (u32)c.phases.n };
+	for (u32 i = 0; i < n.nphase; i++)
+		n.tasks[i] = class->needs(NULL, t->self, k, (Count){ .n = i }).tasks.n;
 	return n;
 }
 
@@ -60,14 +65,37 @@ const TargetInfo *cpu_target(const CpuMachine *machine, Arena *arena)
 
 typedef struct Shape {
 	const Kernel *kernel; /* the first that has it */
-	const char *symbol;
+	const char *symbol, *needs; /* needs: NULL where it is known */
 } Shape;
+
+/* See NeedsFunction. */
+static void emit_needs(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	Body b;
+	body_begin_needs(&b, m, k, arena, name);
+	const CpuKernelClass *class = cpu_kernel_class[k->class];
+	CountNeeds n = class->needs(&b, m->machine, k, count_of(m, 0));
+	Count zero = count_of(m, 0), first[3] = { count_round(m, n.workspace.v ? n.workspace : zero, 64),
+						  count_round(m, n.scratch.v ? n.scratch : zero, 64), n.phases };
+	for (u32 i = 0; i < 3; i++)
+		LLVMBuildStore(m->builder, first[i].v, cpu_at(m, m->i64, b.workspace, cpu_i64(m, i)));
+	CpuLoop phase = { 0 };
+	cpu_loop_begin(m, &phase, cpu_i64(m, 0), cpu_min(m, n.phases.v, cpu_i64(m, PACKAGE_PHASES)), cpu_i64(m, 1), 0, NULL);
+	V tasks = class->needs(&b, m->machine, k, (Count){ 0, phase.index }).tasks.v;
+	LLVMBuildStore(m->builder, tasks, cpu_at(m, m->i64, b.workspace, cpu_add(m, phase.index, cpu_i64(m, 3))));
+	phase.unroll = 1;
+	cpu_loop_end(m, &phase, NULL);
+	body_end(&b);
+}
+_Static_assert((int)PACKAGE_PHASES == (int)KERNEL_PHASES, "launches have at most so many phases");
 
 static void emit_shape(CpuModule *m, const void *argument)
 {
 	const Shape *s = argument;
 	Arena tmp = ARENA("emit");
 	cpu_kernel_class[s->kernel->class]->emit(m, s->kernel, &tmp, s->symbol);
+	if (s->needs)
+		emit_needs(m, s->kernel, &tmp, s->needs);
 	arena_free(&tmp);
 }
 
@@ -75,7 +103,9 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 {
 	const CpuMachine *machine = cpu_compiler_machine(c);
 	Shape *shape = NEWN(arena, Shape, n + 1);
-	*out = (CpuCode){ .unit = NEWN(arena, CpuUnit, n + 1), .symbol = NEWN(arena, const char *, n + 1) };
+	bool needs = cpu_compiler_needs(c);
+	*out = (CpuCode){ .unit = NEWN(arena, CpuUnit, n + 1), .symbol = NEWN(arena, const char *, n + 1),
+			  .needs = needs ? NEWN(arena, const char *, n + 1) : NULL };
 	Map known = { .arena = arena };
 	for (u32 i = 0; i < n; i++) {
 		const Kernel *k = kernel[i];
@@ -92,6 +122,8 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 		u64 *seen = map_get(&known, h);
 		if (seen) {
 			out->symbol[i] = shape[*seen].symbol;
+			if (needs)
+				out->needs[i] = shape[*seen].needs;
 			continue;
 		}
 		map_put(&known, h, out->nunit);
@@ -100,6 +132,8 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 		s->symbol = out->symbol[i] =
 			arena_printf(arena, "%s%s_%016llx", cpu_compiler_prefix(c), kernel_class_name[k->class],
 				     (unsigned long long)h);
+		if (needs)
+			s->needs = out->needs[i] = arena_printf(arena, "%s_needs", s->symbol);
 		out->unit[out->nunit++] = (CpuUnit){ .name = k->name, .emit = emit_shape, .argument = s };
 	}
 	cpu_compile(c, arena, out->unit, out->nunit);

@@ -20,6 +20,7 @@ typedef struct CpuCode {
 	CpuUnit *unit;
 	u32 nunit;
 	const char **symbol; /* [n] */
+	const char **needs;  /* [n], the NeedsFunction of each, where the compiler makes them (CpuOptions.needs); else NULL */
 } CpuCode;
 PL_MUST_USE Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena, CpuCode *out);
 

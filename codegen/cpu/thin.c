@@ -87,12 +87,16 @@ u64 thin_variant(const Kernel *k)
 	return (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
 }
 
-LaunchNeeds thin_needs(const CpuMachine *machine, const Kernel *k)
+CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
 {
-	Thin x = thin_make(NULL, machine, k);
-	i64 sums = x.along_k ? x.rows * tile_width(x.t) : x.rows * (x.chunk.n + tile_width(x.t));
-	return (LaunchNeeds){ .tasks = { x.blocks.n * x.chunks.n }, .nphase = 1,
-			      .thread_scratch = (u64)(x.rows * x.padded.n + sums) * sizeof(f32) + 64 };
+	CpuModule *m = b ? b->m : NULL;
+	Thin x = thin_make(b, machine, k);
+	Count sums = count_of(m, tile_width(x.t)), rows = count_of(m, x.rows);
+	if (!x.along_k)
+		sums = count_add(m, x.chunk, sums);
+	Count elements = count_mul(m, rows, count_add(m, x.padded, sums));
+	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_mul(m, x.blocks, x.chunks),
+			     .scratch = count_add(m, count_mul(m, elements, count_of(m, sizeof(f32))), count_of(m, 64)) };
 }
 
 /* ---- code ---- */

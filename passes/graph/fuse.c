@@ -111,6 +111,7 @@ typedef struct Fuse {
 	Grouping *f;
 	const u32 *uses; /* of each value, by live nodes and results */
 	const Graph *g;
+	const Graph *sizes; /* the same graph, at the sizes that decide */
 	Arena *tmp;
 	bool stores_operands; /* of the target */
 	u32 row_align;
@@ -164,7 +165,7 @@ static void store(Fuse *x, Val v, u32 by)
 /* Bytes of the value, as an approximate number: only compared. */
 static f64 bytes(const Fuse *x, Val v)
 {
-	return (f64)type_bytes(val_type(x->g, v));
+	return (f64)type_bytes(val_type(x->sizes, v));
 }
 
 /* ---- recompute or store ---- */
@@ -705,7 +706,7 @@ static void keep_used(Grouping *f, Arena *tmp)
 	}
 }
 
-Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target)
+Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target, const Graph *like)
 {
 	Grouping *f = NEW(arena, Grouping);
 	f->arena = arena;
@@ -716,7 +717,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
 	bool *live = live_nodes(tmp, g, uses);
 	Arena scratch = ARENA("fuse"); /* its own: searches give back what they took */
-	Fuse x = { f, uses, g, &scratch, target && target->stores_operands, target ? target->row_align : 0 };
+	Fuse x = { f, uses, g, like && like->value.n == g->value.n ? like : g, &scratch, target && target->stores_operands, target ? target->row_align : 0 };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;

@@ -539,7 +539,7 @@ static bool plan_graph(Plan *p, Arena *tmp, const Graph *g, const PlanLimits *li
 		      .plan = p,
 		      .entry = e,
 		      .g = g,
-		      .f = fuse_graph(tmp, tmp, g, p->target),
+		      .f = fuse_graph(tmp, tmp, g, p->target, limits->like ? program_find_entry(limits->like, str_of(g->name)) : NULL),
 		      .memory = none_list(tmp, g->value.n),
 		      .maker = none_list(tmp, g->value.n),
 		      .persistent = none_list(tmp, p->program->buffer.n),

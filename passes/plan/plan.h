@@ -13,11 +13,24 @@ typedef struct PlanLimits {
 	u64 memory; /* bytes for the arena; 0: as many as it takes */
 	u32 curve;  /* for so many budgets, what each would cost (PlanRemat.curve); 0: none */
 	const Machine *machine; /* by which launches take time; NULL: a rough one */
+	const Program *like; /* the same program bound to other sizes, by which fusion decides; NULL: its own */
 } PlanLimits;
 /* The same within a budget: values are let go and computed again (remat.h) in entries that need more. Where that is not
  * enough, the plan is the smallest that was found, and entries say so (PlanRemat.fits). */
 Plan *plan_within(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, const PlanLimits *limits,
 		  Diag *diag);
+
+/* ---- sizes that are known only when it runs: dynamic.c ---- */
+
+enum { PLAN_AXES = 4 };
+/* The sizes that plans are made at to find out how they depend on sizes: size[i] is of axis i. */
+typedef struct PlanAt {
+	i64 size[PLAN_AXES];
+} PlanAt;
+u32 plan_points(Arena *arena, const PlanAxis *axis, u32 naxis, PlanAt **out);
+/* One plan for all sizes in range, made of plan[0], from plans of one program at these points. NULL, told in `diag`, where
+ * they differ in more than numbers. */
+Plan *plan_for_sizes(Arena *tmp, const PlanAxis *axis, u32 naxis, const PlanAt *at, Plan *const *plan, u32 n, Diag *diag);
 
 /* ---- the order of steps: order.c ---- */
 

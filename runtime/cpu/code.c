@@ -47,10 +47,11 @@ static Status find_functions(const char *path, PackageVariant *v, void *library)
 	for (u32 e = 0; e < p->nentry; e++)
 		for (u32 s = 0; s < p->entry[e].nstep; s++) {
 			PackageStep *step = &p->entry[e].step[s];
-			const char *symbol = p->symbol[step->code];
+			const char *symbol = p->symbol[step->code], *needs = p->naxis ? p->symbol[step->needs_code] : NULL;
 			step->function = (KernelFunction *)(uintptr_t)dlsym(library, symbol);
-			if (!step->function)
-				return FAIL(STATUS_INPUT, "%s is damaged: its code has no %s", path, symbol);
+			step->needs = needs ? (NeedsFunction *)(uintptr_t)dlsym(library, needs) : NULL;
+			if (!step->function || (needs && !step->needs))
+				return FAIL(STATUS_INPUT, "%s is damaged: its code has no %s", path, step->function ? needs : symbol);
 		}
 	return OK;
 }

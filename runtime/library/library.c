@@ -35,11 +35,22 @@ static Status choose(const LibraryModel *model, const LibraryVariant **out)
 		    least->cpu, lacking);
 }
 
-static const LibraryTensor *describe_tensors(Arena *a, const PackageTensor *t, u32 n)
+static const char *shape_text(Arena *a, const Package *p, const PackageTensor *t)
+{
+	char text[512];
+	int n = 0;
+	*text = 0;
+	for (u32 d = 0; d < t->rank && n < (int)sizeof text; d++)
+		n += t->formula[d] ? snprintf(text + n, sizeof text - (size_t)n, "%s%s", d ? ", " : "", p->formula[t->formula[d] - 1].text) :
+				     snprintf(text + n, sizeof text - (size_t)n, "%s%lld", d ? ", " : "", (long long)t->dim[d]);
+	return arena_copy(a, text, 1, strlen(text) + 1, 1);
+}
+
+static const LibraryTensor *describe_tensors(Arena *a, const Package *p, const PackageTensor *t, u32 n)
 {
 	LibraryTensor *to = NEWN(a, LibraryTensor, n + 1);
 	for (u32 i = 0; i < n; i++) {
-		to[i] = (LibraryTensor){ t[i].name, dtype_name[t[i].dtype], t[i].rank, { 0 }, t[i].bytes };
+		to[i] = (LibraryTensor){ t[i].name, dtype_name[t[i].dtype], t[i].rank, { 0 }, t[i].bytes, shape_text(a, p, &t[i]) };
 		memcpy(to[i].dim, t[i].dim, sizeof to[i].dim);
 	}
 	return to;
@@ -52,12 +63,18 @@ static void describe(LibraryBase *l, const char *cpu)
 	for (u32 i = 0; i < p->nentry; i++) {
 		const PackageEntry *from = &p->entry[i];
 		e[i] = (LibraryEntry){ from->name, (int)from->ninput, (int)from->nresult,
-				       describe_tensors(&l->arena, from->input, from->ninput),
-				       describe_tensors(&l->arena, from->result, from->nresult), from->model_flops };
-		for (u32 s = 0; s < from->nstep; s++)
+				       describe_tensors(&l->arena, p, from->input, from->ninput),
+				       describe_tensors(&l->arena, p, from->result, from->nresult), from->model_flops };
+		for (u32 s = 0; s < from->nstep; s++) {
 			l->most_slots = MAX(l->most_slots, from->step[s].nslot);
+			l->most_numbers = MAX(l->most_numbers, from->step[s].nnumber);
+		}
 	}
-	l->info = (LibraryInfo){ .model = p->name, .plinth = PLINTH_VERSION, .cpu = cpu, .nentry = (int)p->nentry, .entry = e };
+	LibraryAxis *axis = NEWN(&l->arena, LibraryAxis, p->naxis + 1);
+	for (u32 i = 0; i < p->naxis; i++)
+		axis[i] = (LibraryAxis){ p->axis[i].name, p->axis[i].most };
+	l->info = (LibraryInfo){ .model = p->name, .plinth = PLINTH_VERSION, .cpu = cpu, .nentry = (int)p->nentry, .entry = e,
+				 .naxis = (int)p->naxis, .axis = axis };
 	l->kept = NEWN(&l->arena, u64, p->nbuffer + 1);
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		u64 bytes = p->buffer[i].tensor.bytes;
@@ -87,8 +104,12 @@ static Status create(Library *l, const LibraryModel *model, const char *weights)
 	TRY(choose(model, &v));
 	TRY(library_open(&l->base, v));
 	for (u32 i = 0; i < p->nentry; i++)
-		for (u32 s = 0; s < p->entry[i].nstep; s++)
-			p->entry[i].step[s].function = v->function[p->entry[i].step[s].code];
+		for (u32 s = 0; s < p->entry[i].nstep; s++) {
+			PackageStep *step = &p->entry[i].step[s];
+			step->function = v->function[step->code];
+			if (p->naxis)
+				step->needs = (NeedsFunction *)(void (*)(void))v->function[step->needs_code];
+		}
 	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
 	l->scratch = ALIGN_UP(p->thread_scratch, 64);
 	l->buffer = NEWN(&l->base.arena, const u8 *, p->nbuffer + 1);
@@ -148,7 +169,7 @@ const LibraryInfo *library_describe(const Library *l)
 const char *library_error(int code)
 {
 	static const char *const text[] = { "done", "an argument is wrong", "the weights file is wrong", "not enough memory",
-					    "this machine cannot run the library", "the GPU refuses" };
+					    "this machine cannot run the library", "the GPU refuses", "a size is out of its range" };
 	return code >= 0 && code < LIBRARY_ERRORS ? text[code] : "no error of this library";
 }
 
@@ -170,15 +191,51 @@ void library_threads_destroy(LibraryThreads *t)
 
 /* ---- running ---- */
 
+/* A step's slots; and where sizes are known only now, its numbers and needs. */
 static u64 table_bytes(const Library *l)
 {
-	return ALIGN_UP(l->base.most_slots * sizeof(void *) + sizeof(void *), 64);
+	u64 numbers = l->base.package.naxis ? (l->base.most_numbers + PACKAGE_NEEDS) * sizeof(i64) : 0;
+	return ALIGN_UP((l->base.most_slots + 1) * sizeof(void *) + numbers, 64);
 }
 
-/* Values, the table of a step's slots, each thread's scratch. */
-size_t library_workspace_bytes(const Library *l, unsigned threads)
+/* What a workspace has in it: values, the table of a step, each thread's scratch, and the workspace of a launch where it is not
+ * among the values. */
+typedef struct Room {
+	u64 table, scratch, each, launch, all;
+} Room;
+
+static Room room_for(const Library *l, const i64 *size, u32 threads, i64 *number, i64 *need)
 {
-	return (size_t)(l->transient + table_bytes(l) + MAX(threads, 1u) * l->scratch);
+	const Package *p = &l->base.package;
+	Room r = { .table = l->transient, .scratch = l->transient + table_bytes(l), .each = l->scratch };
+	u64 launch = 0;
+	for (u32 i = 0; p->naxis && i < p->nentry; i++)
+		for (u32 s = 0; s < p->entry[i].nstep; s++) {
+			package_numbers(p, &p->entry[i].step[s], size, number);
+			p->entry[i].step[s].needs(number, need);
+			launch = MAX(launch, (u64)need[0]);
+			r.each = MAX(r.each, (u64)need[1]);
+		}
+	r.launch = r.scratch + MAX(threads, 1u) * r.each;
+	r.all = r.launch + launch;
+	return r;
+}
+
+static bool sizes_fit(const Library *l, const i64 *size)
+{
+	return !l->base.package.naxis || (size && !package_refuses_sizes(&l->base.package, size));
+}
+
+size_t library_workspace_bytes(const Library *l, const i64 *size, unsigned threads)
+{
+	i64 need[PACKAGE_NEEDS], *number = NULL;
+	if (!sizes_fit(l, size))
+		return 0;
+	if (l->base.package.naxis && !(number = malloc((l->base.most_numbers + 1) * sizeof *number)))
+		return 0;
+	size_t bytes = (size_t)room_for(l, size, threads, number, need).all;
+	free(number);
+	return bytes;
 }
 
 size_t library_state_bytes(const Library *l)
@@ -187,8 +244,9 @@ size_t library_state_bytes(const Library *l)
 }
 
 typedef struct Launch {
-	const PackageStep *step;
+	KernelFunction *function;
 	void *const *slot;
+	const i64 *number;
 	u8 *workspace, *scratch;
 	u64 scratch_bytes;
 	i64 phase;
@@ -197,16 +255,23 @@ typedef struct Launch {
 static void run_tasks(void *argument, TaskRange r)
 {
 	const Launch *l = argument;
-	l->step->function(l->slot, l->step->number, l->workspace, l->scratch + r.thread * l->scratch_bytes, l->phase, r.begin,
+	l->function(l->slot, l->number, l->workspace, l->scratch + r.thread * l->scratch_bytes, l->phase, r.begin,
 			  r.end);
 }
 
-int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *state,
+int library_run(const Library *l, unsigned entry, const i64 *size, const void *const *input, void *const *result, void *state,
 		void *workspace, size_t workspace_bytes, LibraryThreads *threads)
 {
 	u32 count = threads ? threads_count(threads) : 1;
+	u8 *base = workspace;
 	bool fine = l && entry < l->base.package.nentry && workspace && !((uintptr_t)workspace & 63) &&
-		    workspace_bytes >= library_workspace_bytes(l, count) && (!l->base.state || (state && !((uintptr_t)state & 63)));
+		    workspace_bytes >= l->transient + table_bytes(l) && (!l->base.state || (state && !((uintptr_t)state & 63)));
+	if (fine && !sizes_fit(l, size))
+		return LIBRARY_SIZE;
+	void **slot = fine ? (void **)(void *)(base + l->transient) : NULL;
+	i64 *number = fine ? (i64 *)(void *)(slot + l->base.most_slots + 1) : NULL, *need = fine ? number + l->base.most_numbers : NULL;
+	Room room = fine ? room_for(l, size, count, number, need) : (Room){ 0 };
+	fine &= workspace_bytes >= room.all;
 	const PackageEntry *e = fine ? &l->base.package.entry[entry] : NULL;
 	for (u32 i = 0; fine && i < e->ninput; i++)
 		fine = input && input[i];
@@ -214,10 +279,7 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 		fine = result && result[i];
 	if (!fine)
 		return LIBRARY_ARGUMENT;
-	u8 *base = workspace;
 	u64 persistent = l->base.package.persistent_bytes;
-	void **slot = (void **)(void *)(base + l->transient);
-	u8 *scratch = base + l->transient + table_bytes(l);
 	for (u32 i = 0; i < e->nstep; i++) {
 		const PackageStep *s = &e->step[i];
 		for (u32 k = 0; k < s->nslot; k++) {
@@ -232,15 +294,26 @@ int library_run(const Library *l, unsigned entry, const void *const *input, void
 			default: slot[k] = base + (s->slot[k] - persistent);
 			}
 		}
-		Launch launch = { s, slot, s->has_workspace ? base + (s->workspace - persistent) : base, scratch, l->scratch, 0 };
-		for (u32 phase = 0; phase < s->nphase; phase++) {
+		Launch launch = { s->function, slot, s->number, s->has_workspace ? base + (s->workspace - persistent) : base,
+				  base + room.scratch, room.each, 0 };
+		const i64 *tasks = s->tasks;
+		u32 phases = s->nphase;
+		if (size) {
+			package_numbers(&l->base.package, s, size, number);
+			s->needs(number, need);
+			launch.number = number;
+			launch.workspace = base + room.launch;
+			phases = (u32)need[2];
+			tasks = need + 3;
+		}
+		for (u32 phase = 0; phase < phases; phase++) {
 			launch.phase = phase;
-			if (s->tasks[phase] <= 0)
+			if (tasks[phase] <= 0)
 				continue;
 			if (threads)
-				threads_run(threads, run_tasks, &launch, s->tasks[phase]);
+				threads_run(threads, run_tasks, &launch, tasks[phase]);
 			else
-				run_tasks(&launch, (TaskRange){ .nthread = 1, .end = s->tasks[phase] });
+				run_tasks(&launch, (TaskRange){ .nthread = 1, .end = tasks[phase] });
 		}
 	}
 	return LIBRARY_OK;

@@ -31,7 +31,13 @@ typedef struct LibraryTensor {
 	int rank;
 	i64 dim[10];
 	size_t bytes;
+	const char *shape; /* "B, T, 768" */
 } LibraryTensor;
+
+typedef struct LibraryAxis {
+	const char *name;
+	i64 most;
+} LibraryAxis;
 
 typedef struct LibraryEntry {
 	const char *name;
@@ -45,6 +51,8 @@ typedef struct LibraryInfo {
 	int nentry;
 	const LibraryEntry *entry;
 	size_t weights_bytes, state_bytes;
+	int naxis;
+	const LibraryAxis *axis;
 } LibraryInfo;
 
 typedef enum LibraryError {
@@ -54,6 +62,7 @@ typedef enum LibraryError {
 	LIBRARY_MEMORY,
 	LIBRARY_UNSUPPORTED,
 	LIBRARY_DEVICE,
+	LIBRARY_SIZE,
 	LIBRARY_ERRORS
 } LibraryError;
 
@@ -83,9 +92,10 @@ typedef struct Threads LibraryThreads;
 int library_create(const LibraryModel *model, const char *weights, Library **out, char *error, size_t error_bytes);
 void library_destroy(Library *l);
 const LibraryInfo *library_describe(const Library *l);
-size_t library_workspace_bytes(const Library *l, unsigned threads);
+/* size: of each axis of the package; NULL where it has none. */
+size_t library_workspace_bytes(const Library *l, const i64 *size, unsigned threads);
 size_t library_state_bytes(const Library *l);
-int library_run(const Library *l, unsigned entry, const void *const *input, void *const *result, void *state,
+int library_run(const Library *l, unsigned entry, const i64 *size, const void *const *input, void *const *result, void *state,
 		void *workspace, size_t workspace_bytes, LibraryThreads *threads);
 int library_threads_create(unsigned count, LibraryThreads **out);
 void library_threads_destroy(LibraryThreads *t);
@@ -110,7 +120,7 @@ typedef struct LibraryBase {
 	LibraryInfo info;
 	u64 *kept;      /* [package.nbuffer] of what is kept between runs: its place in the caller's state */
 	u64 state;      /* bytes */
-	u32 most_slots; /* of a step */
+	u32 most_slots, most_numbers; /* of a step */
 	Arena arena;
 } LibraryBase;
 
