@@ -85,6 +85,7 @@ typedef struct Device {
 	Status (*bandwidth)(void *state, f64 rate[DEVICE_MOVES]);
 	/* "2 threads", "NVIDIA H100 80GB HBM3, driver 12.8, cuBLASLt 13.1", in `a`. */
 	const char *(*describe)(const void *state, Arena *a);
+	/* How many choices were made, and in `a`, texts included, which: they outlive the state. */
 	u32 (*choices)(const void *state, Arena *a, const DeviceChoice **out);
 	/* Repeats choices; before the first run. STATUS_UNSUPPORTED where they cannot be had here. */
 	Status (*choose)(void *state, const DeviceChoice *choice, u32 n);

@@ -266,7 +266,7 @@ u32 cuda_matmuls_choices(const Cuda *c, Arena *a, const DeviceChoice **out)
 		if (map_get(&seen, hash))
 			continue;
 		map_put(&seen, hash, n);
-		choice[n++] = (DeviceChoice){ s->key, record(c, a, s) };
+		choice[n++] = (DeviceChoice){ arena_strn(a, str_of(s->key)), record(c, a, s) };
 	}
 	*out = choice;
 	return n;
