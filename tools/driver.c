@@ -275,6 +275,7 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	out->model = p;
 	out->flops = flops;
 	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,chunk,narrow,canonical", o->shard) : "lower";
+	cx.trace = o->trace;
 	p = pipeline_run(str_of(lower), &cx, p, &status);
 	if (!p || status)
 		goto done;

@@ -24,6 +24,7 @@ typedef struct DriverOptions {
 	const char *cpu;          /* the processor to compile for; NULL: the host */
 	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */
 	u32 threads;              /* that compile; 0: one per core */
+	FILE *trace;              /* where passes between the model and its kernels say what they decided; NULL: nowhere */
 	bool no_cache;            /* object code is neither looked up nor kept */
 } DriverOptions;
 

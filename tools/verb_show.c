@@ -124,7 +124,8 @@ static int plan_model(SourceFile *f, const char *bound, Compiled *out)
 		if (program_find_entry(f->model->program, str_of(all[i])) && (i < 3 || stage))
 			some[n++] = all[i];
 	DriverOptions o = { .entry = some, .nentry = n, .sizes = bound, .device = device, .cpu = cpu, .arch = arch, .accumulate = f->model->accumulate > 1,
-			    .precision = precision ? precision : f->model->precision };
+			    .precision = precision ? precision : f->model->precision,
+			    .trace = stage && !strcmp(stage, "fused") ? stdout : NULL };
 	Status s = driver_plan(&f->arena, f->model->program, &o, out);
 	if (s)
 		return verb_failed("show", s);
