@@ -54,14 +54,31 @@ static void fail(Verifier *v, ErrorCode code, Loc loc, const char *format, ...)
 	v->fine = false;
 }
 
+/* What is wrong, told where something is: texts are made for nothing else. */
+typedef struct What {
+	const char *buffer;
+	u32 value, node; /* of v->g; or 0 */
+	bool op;         /* with the value's op */
+} What;
+
+static const char *what_text(Verifier *v, What w)
+{
+	if (w.buffer)
+		return arena_printf(&v->tmp, "buffer @%s", w.buffer);
+	if (!w.value)
+		return arena_printf(&v->tmp, "%s: node %u", v->g->name, w.node);
+	const char *op = w.op ? op_info[val_node(v->g, (Val){ w.value })->op].name : "";
+	return arena_printf(&v->tmp, "%s: %%%u%s%s", v->g->name, w.value, w.op ? " = " : "", op);
+}
+
 /* The classes of a value or buffer against its type. */
-static void check_axes(Verifier *v, const Type *t, const Axis *axis, Loc loc, const char *what)
+static void check_axes(Verifier *v, const Type *t, const Axis *axis, Loc loc, What what)
 {
 	const Ir *ir = v->p->ir;
 	for (u32 d = 0; d < t->rank; d++) {
 		if (axis[d].id >= ir->axis.n) {
 			fail(v, E0711, loc, "%s: dimension %u has a class that does not exist",
-			     what, d);
+			     what_text(v, what), d);
 			continue;
 		}
 		Axis a = axis_find(ir, axis[d]);
@@ -73,7 +90,7 @@ static void check_axes(Verifier *v, const Type *t, const Axis *axis, Loc loc, co
 		dim_print(&size, ir->axis.v[a.id].size);
 		dim_print(&is, t->dim[d]);
 		fail(v, E0704, loc, "%s: dimension %u is %.*s, but its axis %.*s has size %.*s",
-		     what, d, STR_ARG(buf_str(&is)), STR_ARG(buf_str(&name)),
+		     what_text(v, what), d, STR_ARG(buf_str(&is)), STR_ARG(buf_str(&name)),
 		     STR_ARG(buf_str(&size)));
 	}
 }
@@ -108,12 +125,12 @@ static Dim free_dim_of_attr(const Node *n)
 	return NULL;
 }
 
-static void not_bound(Verifier *v, Loc loc, const char *what, Dim d)
+static void not_bound(Verifier *v, Loc loc, What what, Dim d)
 {
 	Buf b = { .arena = &v->tmp };
 	dim_print(&b, d);
 	fail(v, E0712, loc, "%s: the dimension %.*s is no number, and the program claims BOUND",
-	     what, STR_ARG(buf_str(&b)));
+	     what_text(v, what), STR_ARG(buf_str(&b)));
 }
 
 static void check_buffers(Verifier *v)
@@ -123,18 +140,18 @@ static void check_buffers(Verifier *v)
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
 		Loc loc = buffer_place(v, i);
-		const char *what = arena_printf(&v->tmp, "buffer @%s", b->name);
+		const What what = { .buffer = b->name };
 		if (map_get(&names, MAP_KEY(b->name)))
 			fail(v, E0703, loc, "there already is a buffer @%s", b->name);
 		map_put(&names, MAP_KEY(b->name), i);
 		check_axes(v, b->type, b->axis, loc, what);
 		if (b->of != NONE &&
 		    (b->of >= p->buffer.n || p->buffer.v[b->of].kind != BUFFER_PARAMETER))
-			fail(v, E0711, loc, "%s belongs to a buffer that is no parameter", what);
+			fail(v, E0711, loc, "%s belongs to a buffer that is no parameter", what_text(v, what));
 		else if (b->of != NONE && b->kind == BUFFER_PARAMETER)
-			fail(v, E0711, loc, "%s is a parameter, and belongs to another", what);
+			fail(v, E0711, loc, "%s is a parameter, and belongs to another", what_text(v, what));
 		if (b->frozen && b->kind != BUFFER_PARAMETER)
-			fail(v, E0711, loc, "%s is frozen, which only a parameter can be", what);
+			fail(v, E0711, loc, "%s is frozen, which only a parameter can be", what_text(v, what));
 		Dim d = p->facts & F_BOUND ? free_dim_of_type(b->type) : NULL;
 		if (d)
 			not_bound(v, loc, what, d);
@@ -147,36 +164,36 @@ static bool check_shape_of_node(Verifier *v, u32 index, u32 *next)
 	const Graph *g = v->g;
 	const Node *n = &g->node.v[index];
 	Loc loc = node_place(v, index);
-	const char *where = arena_printf(&v->tmp, "%s: node %u", g->name, index);
+	const What where = { .node = index };
 	if (n->op >= OPS) {
-		fail(v, E0711, loc, "%s has the op code %u, which is none", where, n->op);
+		fail(v, E0711, loc, "%s has the op code %u, which is none", what_text(v, where), n->op);
 		return false;
 	}
 	bool fine = true;
 	const OpInfo *info = &op_info[n->op];
 	if ((info->nin != VARN && n->nin != info->nin) ||
 	    (info->nout != VARN && n->nout != info->nout)) {
-		fail(v, E0711, loc, "%s: %s with %u operands and %u results", where, info->name,
+		fail(v, E0711, loc, "%s: %s with %u operands and %u results", what_text(v, where), info->name,
 		     n->nin, n->nout);
 		fine = false;
 	}
 	if (n->nout == 0 || n->out.i != *next || n->nout > g->value.n - *next) {
-		fail(v, E0711, loc, "%s: its results are not numbered in order", where);
+		fail(v, E0711, loc, "%s: its results are not numbered in order", what_text(v, where));
 		return false;
 	}
 	for (u32 i = 0; i < n->nout; i++)
 		if (g->value.v[n->out.i + i].node != index || g->value.v[n->out.i + i].index != i) {
-			fail(v, E0711, loc, "%s: its result %u does not know it", where, i);
+			fail(v, E0711, loc, "%s: its result %u does not know it", what_text(v, where), i);
 			fine = false;
 		}
 	for (u32 i = 0; i < n->nin; i++)
 		if (n->in[i].i == 0 || n->in[i].i >= n->out.i) {
 			fail(v, E0711, loc, "%s: operand %u is %%%u, which does not come before it",
-			     where, i, n->in[i].i);
+			     what_text(v, where), i, n->in[i].i);
 			fine = false;
 		}
 	if (!n->scope) {
-		fail(v, E0711, loc, "%s has no scope", where);
+		fail(v, E0711, loc, "%s has no scope", what_text(v, where));
 		fine = false;
 	}
 	*next += n->nout;
@@ -231,7 +248,7 @@ static void check_buffer_read(Verifier *v, const Node *n, Loc loc)
 static void check_facts_of_node(Verifier *v, const Node *n, Loc loc)
 {
 	const OpInfo *info = &op_info[n->op];
-	const char *what = arena_printf(&v->tmp, "%s: %%%u = %s", v->g->name, n->out.i, info->name);
+	const What what = { .value = n->out.i, .op = true };
 	if (v->p->facts & F_BOUND) {
 		Dim d = free_dim_of_attr(n);
 		for (u32 i = 0; i < n->nout && !d; i++)
@@ -240,7 +257,7 @@ static void check_facts_of_node(Verifier *v, const Node *n, Loc loc)
 			not_bound(v, loc, what, d);
 	}
 	if (v->p->facts & F_EXPANDED && info->kind == COMP && !(info->traits & T_WHOLE))
-		fail(v, E0712, loc, "%s is a composite op, and the program claims EXPANDED", what);
+		fail(v, E0712, loc, "%s is a composite op, and the program claims EXPANDED", what_text(v, what));
 }
 
 static void check_nodes(Verifier *v)
@@ -266,7 +283,7 @@ static void check_nodes(Verifier *v)
 		for (u32 k = 0; k < n->nout; k++) {
 			const Value *value = &g->value.v[n->out.i + k];
 			check_axes(v, value->type, value->axis, loc,
-				   arena_printf(&v->tmp, "%s: %%%u", g->name, n->out.i + k));
+				   (What){ .value = n->out.i + k });
 		}
 		if (n->op == OP_input) {
 			const char *name = ATTR(n, input)->name;

@@ -1,7 +1,10 @@
 /* support/arena.c: chunks in a list, bumped from the front. A chunk doubles the one before up to
- * 1 MiB, so that a small command stays small and a large program makes few system calls. */
+ * 1 MiB, so that a small command stays small and a large program makes few system calls. The first chunk stays
+ * until arena_free, so that scratch which is marked and released in a loop is not given back each time. Chunks that are
+ * given back wait for the next arena, up to POOLED bytes: passes take and drop the same memory over and over. */
 #include "support/arena.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +30,14 @@ struct ArenaChunk {
 	_Alignas(64) u8 data[];
 };
 
+enum { LEAST = 4096, CLASSES = 9, MOST = LEAST << (CLASSES - 1) };
+static const size_t POOLED = 32 << 20;
+static struct {
+	pthread_mutex_t lock;
+	ArenaChunk *free[CLASSES]; /* of LEAST << i bytes */
+	size_t bytes;
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
 void pl_never(const char *file, int line, const char *why)
 {
 	fprintf(stderr, "plinth: internal error at %s:%d: %s\n", file, line, why);
@@ -40,14 +51,59 @@ static void out_of_memory(const Arena *a, size_t want)
 	abort();
 }
 
+/* The class of chunks of exactly so many bytes, or CLASSES. */
+static u32 class_of(size_t size)
+{
+	u32 class = 0;
+	while (class < CLASSES && (size_t)LEAST << class != size)
+		class++;
+	return class;
+}
+
+static ArenaChunk *take_chunk(size_t size)
+{
+	u32 class = class_of(size);
+	ArenaChunk *c = NULL;
+	if (class < CLASSES) {
+		pthread_mutex_lock(&pool.lock);
+		c = pool.free[class];
+		if (c) {
+			pool.free[class] = c->below;
+			pool.bytes -= size;
+		}
+		pthread_mutex_unlock(&pool.lock);
+	}
+	return c ? c : aligned_alloc(64, ALIGN_UP(sizeof(ArenaChunk) + size, 64));
+}
+
+static void give_chunk(ArenaChunk *c)
+{
+	u32 class = class_of(c->size);
+	bool kept = false;
+	if (class < CLASSES) {
+		pthread_mutex_lock(&pool.lock);
+		kept = pool.bytes + c->size <= POOLED;
+		if (kept) {
+			c->below = pool.free[class];
+			pool.free[class] = c;
+			pool.bytes += c->size;
+		}
+		pthread_mutex_unlock(&pool.lock);
+	}
+	if (kept)
+		return;
+	UNPOISON(c->data, c->size);
+	free(c);
+}
+
 static void grow(Arena *a, size_t need)
 {
-	size_t size = a->top ? a->top->size * 2 : 4096;
-	if (size > (1u << 20))
-		size = 1u << 20;
+	size_t size = LEAST;
+	while (a->top && size < MOST && size < 2 * a->top->size)
+		size *= 2;
 	if (size < need + 64)
 		size = need + 64;
-	ArenaChunk *c = aligned_alloc(64, ALIGN_UP(sizeof(ArenaChunk) + size, 64));
+	ArenaChunk *c = take_chunk(size);
 	if (!c)
 		out_of_memory(a, size);
 	c->below = a->top;
@@ -93,16 +149,19 @@ ArenaMark arena_mark(const Arena *a)
 	return (ArenaMark){ a->top, a->at, a->used };
 }
 
+static void drop_top(Arena *a)
+{
+	ArenaChunk *below = a->top->below;
+	give_chunk(a->top);
+	a->top = below;
+}
+
 void arena_release(Arena *a, ArenaMark m)
 {
-	while (a->top != m.top) {
-		ArenaChunk *below = a->top->below;
-		UNPOISON(a->top->data, a->top->size);
-		free(a->top);
-		a->top = below;
-	}
+	while (a->top != m.top && a->top->below)
+		drop_top(a);
 	a->used = m.used;
-	a->at = m.at;
+	a->at = a->top != m.top ? a->top->data : m.at; /* the mark is older than the first chunk */
 	a->end = a->top ? a->top->data + a->top->size : NULL;
 	if (a->top) {
 #ifndef NDEBUG
@@ -116,6 +175,8 @@ void arena_release(Arena *a, ArenaMark m)
 
 void arena_free(Arena *a)
 {
-	arena_release(a, (ArenaMark){ 0 });
+	while (a->top)
+		drop_top(a);
+	a->used = 0;
 	a->at = a->end = NULL;
 }
