@@ -59,7 +59,7 @@ static void source_error(const Loc *loc, Parser *p, const char *message)
 %precedence SIGN
 %right POW
 
-%type <Expr *> expr operation postfix application instance atom label dotted operand dimension
+%type <Expr *> expr operation postfix application instance atom label dotted operand bounded dimension
 %type <ExprList> exprs operands dims dim_list
 %type <ArgumentList> arguments argument_list results entries
 %type <Argument> argument entry
@@ -256,8 +256,13 @@ clauses: %empty                         { $$ = (ClauseList){ 0 }; }
 clause: name expr                       { $$ = (Clause){ $1, $2 }; }
      ;
 
-operands: operand                       { $$ = (ExprList){ 0 }; PUSH($$, $1); }
-     | operands ',' operand             { $$ = $1; PUSH($$, $3); }
+operands: bounded                       { $$ = (ExprList){ 0 }; PUSH($$, $1); }
+     | operands ',' bounded             { $$ = $1; PUSH($$, $3); }
+     ;
+
+/* `dynamic T <= 2048` */
+bounded: operand
+     | operand LE operation             { $$ = expr_binary(p, BINARY_LE, $1, @2, $3); }
      ;
 
 /* What may follow a word at once: no sign can start it, for `write -x` and `write (x)` and

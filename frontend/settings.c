@@ -57,6 +57,30 @@ static const Key *key_of(Elaborator *e, const struct SettingsBlock *b, const Exp
 	return NULL;
 }
 
+/* `dynamic B <= 8, T <= 2048` in an export block: settings export.dynamic.B, ..., for sizes that runs are given. False: it is no
+ * such line. */
+static bool dynamic_sizes(Elaborator *e, const struct SettingsBlock *b, const Stmt *s)
+{
+	if (strcmp(b->word, "export") || s->kind != STMT_DIRECTIVE || strcmp(s->directive.word.text, "dynamic") || !s->directive.operand.n)
+		return false;
+	for (u32 i = 0; i < s->directive.operand.n; i++) {
+		const Expr *x = s->directive.operand.v[i];
+		i64 most;
+		if (x->kind != EXPR_BINARY || x->binary.op != BINARY_LE || x->binary.left->kind != EXPR_NAME) {
+			fail(e, E0512, x->loc, "a size and its bound are expected: dynamic B <= 8, T <= 2048");
+			continue;
+		}
+		Datum *v = expression(e, x->binary.right);
+		if (!want_integer(e, v, x->binary.right->loc, "a bound", &most))
+			continue;
+		if (most < 1)
+			fail(e, E0512, x->binary.right->loc, "a bound is at least 1");
+		else
+			add_setting(e, arena_printf(e->arena, "export.dynamic.%s", x->binary.left->name), v, s->loc);
+	}
+	return true;
+}
+
 void recipe_settings(Elaborator *e, const Decl *d)
 {
 	const struct SettingsBlock *b = blocks;
@@ -74,6 +98,8 @@ void recipe_settings(Elaborator *e, const Decl *d)
 	}
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];
+		if (dynamic_sizes(e, b, s))
+			continue;
 		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME || s->assign.pattern.n) {
 			fail(e, E0512, s->loc, "a block '%s' has settings: %s", b->word, b->example);
 			continue;

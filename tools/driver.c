@@ -274,7 +274,8 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 		flops[i] = entry_flops(&tmp, p->entry.v[i]);
 	out->model = p;
 	out->flops = flops;
-	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,chunk,narrow,canonical", o->shard) : "lower";
+	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,chunk,narrow,canonical", o->shard) :
+			    o->sized ? "expand,simplify,narrow,canonical" : "lower"; /* how many chunks there are follows from sizes */
 	cx.trace = o->trace;
 	p = pipeline_run(str_of(lower), &cx, p, &status);
 	if (!p || status)
@@ -356,6 +357,7 @@ static Status plan_for_all(Arena *arena, const Program *program, const DriverOpt
 				   (long long)(i == 0 ? 1 : i == 1 ? axis[a].most : at[i - 2].size[a]));
 		here.sizes = sizes.text;
 		here.like = first.program;
+		here.sized = true;
 		TRY(plan_at(arena, program, &here, out));
 		if (!out->plan)
 			return OK;

@@ -16,6 +16,7 @@ typedef struct DriverOptions {
 	i64 capacity;             /* positions that these keep */
 	u64 memory;               /* bytes that the plan may take, values computed again where it must; 0: no limit */
 	u32 curve;                /* PlanLimits.curve */
+	bool sized;               /* one of the plans of a program for all sizes: `like` decides, NULL for the first */
 	const Program *like;      /* PlanLimits.like */
 	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */

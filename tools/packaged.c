@@ -173,9 +173,36 @@ static Status read_sizes(const PackageVariant *v, const char *sizes, i64 *size)
 	return why ? FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s: %s", v->sizes, sizes, why) : OK;
 }
 
-/* Why not this one; `rank`: how near it came. */
-static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
+i64 packaged_capacity(const Lm *lm)
 {
+	for (u32 i = 0; i < lm->file->nvariant; i++) {
+		const char *at = strstr(lm->file->variant[i].sizes, "capacity=");
+		if (at)
+			return strtoll(at + strlen("capacity="), NULL, 10);
+	}
+	return 0;
+}
+
+i64 packaged_most(const Lm *lm, const char *size)
+{
+	const Package *p = &lm->file->variant[0].package;
+	for (u32 a = 0; a < p->naxis; a++)
+		if (!strcmp(p->axis[a].name, size))
+			return p->axis[a].most;
+	return 0;
+}
+
+/* The sizes asked for, as a variant says them. */
+static const char *sizes_asked(Arena *a, const LmCompile *how)
+{
+	const char *sizes = how->sizes ? how->sizes : "";
+	return how->capacity ? arena_printf(a, "%s%scapacity=%lld", sizes, *sizes ? "," : "", (long long)how->capacity) : sizes;
+}
+
+/* Why not this one; `rank`: how near it came. */
+static Status refuse(Arena *a, const PackageVariant *v, const LmCompile *how, u32 *rank)
+{
+	const char *sizes = sizes_asked(a, how);
 	const char *device = v->package.device, *wanted = how->run->device, *entry = missing_entry(&v->package, how);
 	char lacking[64];
 	*rank = 0;
@@ -187,9 +214,9 @@ static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
 	*rank = 2;
 	i64 size[PACKAGE_AXES];
 	if (v->package.naxis)
-		TRY(read_sizes(v, how->sizes, size));
-	else if (how->sizes && *how->sizes && strcmp(how->sizes, v->sizes) != 0)
-		return FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s", v->sizes, how->sizes);
+		TRY(read_sizes(v, sizes, size));
+	else if (*sizes && strcmp(sizes, v->sizes) != 0)
+		return FAIL(STATUS_INPUT, "it has code for sizes %s, not for %s", v->sizes, sizes);
 	*rank = 3;
 	if (!strcmp(device, "cuda"))
 		return check_arch(how->run, v->machine);
@@ -202,7 +229,7 @@ static Status refuse(const PackageVariant *v, const LmCompile *how, u32 *rank)
 }
 
 /* The last that fits: they are in order from the least processor to the best. */
-static Status choose(const Lm *lm, const LmCompile *how, PackageVariant **out)
+static Status choose(Lm *lm, const LmCompile *how, PackageVariant **out)
 {
 	PackageFile *f = lm->file;
 	Status why = OK;
@@ -211,7 +238,7 @@ static Status choose(const Lm *lm, const LmCompile *how, PackageVariant **out)
 		return FAIL(STATUS_INPUT, "%s has code for %s, not for %s", lm->operand.source, f->precision, how->precision);
 	for (u32 i = f->nvariant; i-- > 0;) {
 		u32 rank;
-		Status s = refuse(&f->variant[i], how, &rank);
+		Status s = refuse(&lm->source.arena, &f->variant[i], how, &rank);
 		if (!s) {
 			*out = &f->variant[i];
 			return OK;
@@ -235,7 +262,7 @@ Status packaged_load(Lm *lm, const LmCompile *how, LmRun *out)
 	i64 size[PACKAGE_AXES];
 	if (!v->package.naxis)
 		return OK;
-	TRY(read_sizes(v, how->sizes, size));
+	TRY(read_sizes(v, sizes_asked(&lm->arena, how), size));
 	out->package = package_at(&lm->arena, &v->package, size);
 	return OK;
 }

@@ -13,6 +13,10 @@ bool packaged(const char *operand);
 /* `given`: settings that are for whoever runs it may be given other values (train.steps); others are in the code. */
 PL_MUST_USE Status packaged_open(const char *path, const SourceOptions *given, Lm *out);
 PL_MUST_USE Status packaged_load(Lm *lm, const LmCompile *how, LmRun *out);
+/* Positions that prefill and decode keep; 0: it has no such entries. */
+i64 packaged_capacity(const Lm *lm);
+/* The most that a run may give a size that is given to runs; 0: it has a number. */
+i64 packaged_most(const Lm *lm, const char *size);
 /* Adds entries eval.NAME to `entry`, of which there are n, and room for `most`; how many there are then. */
 u32 packaged_evals(const Lm *lm, const char **entry, u32 n, u32 most);
 
@@ -26,6 +30,7 @@ typedef struct PackagedOptions {
 	u32 nentry;
 	const char *sizes, *precision;
 	bool forward;             /* init and forward */
+	i64 capacity;             /* of a language model: prefill and decode, which keep so many positions; 0: not these */
 	u32 threads;              /* that compile */
 } PackagedOptions;
 PL_MUST_USE Status packaged_write(Lm *lm, const PackagedOptions *o);

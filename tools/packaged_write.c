@@ -14,6 +14,7 @@ typedef struct Job {
 	const char *entry[16];
 	u32 nentry;
 	const char *sizes;
+	i64 capacity;
 } Job;
 
 typedef struct Writer {
@@ -28,10 +29,18 @@ typedef struct Writer {
 static Status plan(Writer *w, const Job *job, DriverOptions *d, Compiled *out)
 {
 	*d = (DriverOptions){ .entry = job->entry, .nentry = job->nentry, .sizes = job->sizes, .precision = w->file.precision,
+			      .decode_along = job->capacity ? "T" : NULL, .capacity = job->capacity,
 			      .accumulate = w->lm->model->accumulate > 1, .device = d->device, .cpu = d->cpu, .arch = d->arch,
 			      .threads = w->o->threads };
 	TRY(driver_plan(w->arena, w->lm->model->program, d, out));
 	return out->plan ? OK : FAIL(STATUS_INPUT, "%s cannot be compiled", w->lm->operand.source);
+}
+
+/* As the variant says them. */
+static const char *sizes_of(Writer *w, const Job *job)
+{
+	return job->capacity ? arena_printf(w->arena, "%s%scapacity=%lld", job->sizes, *job->sizes ? "," : "", (long long)job->capacity) :
+			       job->sizes;
 }
 
 /* ---- processors ---- */
@@ -47,7 +56,7 @@ static Status add_cpu(Writer *w, const Job *job, const char *cpu)
 	ElfOptions link = { .export = c.package->symbol, .nexport = c.package->nsymbol, .needed = driver_needed, .nneeded = DRIVER_NEEDED };
 	const CpuMachine *m = c.target->self;
 	PackageVariant v = { .machine = m->target, .cpu = arena_printf(w->arena, "%s", m->name),
-			     .features = arena_printf(w->arena, "%s", m->needs), .sizes = job->sizes, .package = *c.package };
+			     .features = arena_printf(w->arena, "%s", m->needs), .sizes = sizes_of(w, job), .package = *c.package };
 	/* a program that only copies nothing has no kernels */
 	Status s = objects.code.nunit ? elf_link(w->arena, objects.object, objects.code.nunit, &link, &v.code) : OK;
 	driver_objects_close(&objects);
@@ -70,7 +79,7 @@ static Status add_cuda(Writer *w, const Job *job, const char *arch)
 	Compiled c;
 	TRY(plan(w, job, &d, &c));
 	TRY(c.backend->code(w->arena, &d, w->cache, &c));
-	VEC_PUSH(w->arena, &w->variant, (PackageVariant){ .machine = arch, .cpu = "", .features = "", .sizes = job->sizes,
+	VEC_PUSH(w->arena, &w->variant, (PackageVariant){ .machine = arch, .cpu = "", .features = "", .sizes = sizes_of(w, job),
 							  .package = *c.package });
 	if (c.code)
 		c.backend->close(c.code);
@@ -143,6 +152,12 @@ static Status programs(Writer *w, const char *sizes)
 			add_entry(&given, o->entry[i]);
 		return add_program(w, &given);
 	}
+	if (o->capacity) {
+		Job decode = { .sizes = sizes, .capacity = o->capacity };
+		add_entry(&decode, "prefill");
+		add_entry(&decode, "decode");
+		return add_program(w, &decode);
+	}
 	if (w->lm->model->has_train && !o->forward)
 		return training(w, sizes);
 	Job forward = { .sizes = sizes };
@@ -213,7 +228,9 @@ Status packaged_write(Lm *lm, const PackagedOptions *o)
 	const char *precision = o->precision ? o->precision : lm->model->precision, *missing;
 	w.file.precision = precision ? precision : "f32";
 	TRY(sizes_check(w.arena, lm->model, "--sizes", o->sizes, true));
-	const char *sizes = sizes_all(w.arena, lm->model, o->sizes, &missing);
+	bool trains = lm->model->has_train && !o->forward && !o->capacity;
+	const char *given = trains ? o->sizes : sizes_dynamic(w.arena, lm->model, o->sizes);
+	const char *sizes = sizes_all(w.arena, lm->model, given, &missing);
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	add_model(&w);

@@ -51,6 +51,29 @@ static const char *size_of(Arena *a, const Model *m, const char *given, const ch
 	return NULL;
 }
 
+const char *sizes_dynamic(Arena *a, const Model *m, const char *given)
+{
+	static const char prefix[] = "export.dynamic.";
+	const char **symbol;
+	u32 n = sizes_symbols(a, m, &symbol);
+	Buf all = { .arena = a };
+	buf_put(&all, str_of(given ? given : ""));
+	for (u32 i = 0; i < m->setting.n; i++) {
+		const Setting *s = &m->setting.v[i];
+		const char *size = str_starts(str_of(s->key), STR(prefix)) ? s->key + strlen(prefix) : NULL;
+		bool known = false, named = false;
+		for (u32 k = 0; size && k < n; k++)
+			known |= !strcmp(symbol[k], size);
+		for (const char *at = given; known && at && *at; at += *at == ',') {
+			named |= strcspn(at, "<=,") == strlen(size) && !strncmp(at, size, strlen(size));
+			at += strcspn(at, ",");
+		}
+		if (known && !named)
+			buf_printf(&all, "%s%s<=%lld", all.n ? "," : "", size, (long long)s->number);
+	}
+	return all.n ? all.text : given;
+}
+
 const char *sizes_all(Arena *a, const Model *m, const char *given, const char **missing)
 {
 	Buf have = { .arena = a }, lack = { .arena = a };

@@ -12,6 +12,9 @@ u32 sizes_symbols(Arena *a, const Model *m, const char ***symbol);
  * "T<=256" too. `option`: what it is called, for the message. */
 PL_MUST_USE Status sizes_check(Arena *a, const Model *m, const char *option, const char *given, bool bounds);
 
+/* `given`, and "T<=2048" for each size that the export block says to be dynamic and `given` does not name. */
+const char *sizes_dynamic(Arena *a, const Model *m, const char *given);
+
 /* "B=8,T=256" of all symbols of the program, as the driver takes them; `missing`: those without a number, "B=..,T=..",
  * or NULL. */
 const char *sizes_all(Arena *a, const Model *m, const char *given, const char **missing);

@@ -18,7 +18,7 @@
 static SourceOptions source;
 static const char *emit, *arch, *cpu, *output, *sizes, *precision, *device;
 static TextList entry;
-static i64 threads;
+static i64 threads, capacity;
 static bool forward;
 
 static const Option options[] = {
@@ -26,10 +26,12 @@ static const Option options[] = {
 	{ "output", 'o', OPTION_TEXT, &output, "FILE.plx", "the package; or a folder where files of code go, made if missing" },
 	{ "device", 0, OPTION_TEXT, &device, "NAME", "of a package cpu, the default, cuda, or cpu,cuda; of files cuda, the default, or cpu" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "of a package: the model alone, where its source has a train block" },
+	{ "capacity", 0, OPTION_INT, &capacity, "N", "of a package of a language model: what `plinth generate` runs, keeping N positions" },
 	{ "emit", 0, OPTION_TEXT, &emit, "KINDS", "of files: cuda,ptx,cubin, all by default; for the CPU llvm,object" },
 	{ "arch", 0, OPTION_TEXT, &arch, "NAMES", "GPU architectures: sm_80,sm_90a,sm_100; sm_90a by default" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor, as LLVM calls it; this machine's by default; for a package several: x86-64-v3,x86-64-v4" },
-	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256",
+	  "numbers for sizes, over those of the train block's batch; of a package, T<=256 is for every T up to that" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "this entry only: init, forward, eval, micro, update" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
@@ -43,13 +45,15 @@ static const Command command = {
 	.about = "With -o FILE.plx, compiles a model ahead of time: the training step, or where the\n"
 		 "source has no train block (or with --forward) the model alone, for the processors\n"
 		 "and GPUs named, of which the best that is there runs. `plinth train`, `run`,\n"
-		 "`bench` and `eval` take the package in place of the source, and need neither LLVM nor NVRTC.\n\n"
+		 "`bench`, `eval` and `generate` take the package in place of the source, and need neither LLVM\n"
+		 "nor NVRTC.\n\n"
 		 "With -o FOLDER, writes the code of its kernels, for GPUs that need not be here: in\n"
 		 "FOLDER/ARCH/ a file of CUDA C, of PTX and of machine code (cubin) for each unit,\n"
 		 "and FOLDER/ARCH/index.json, which lists kernels with layer, source line, launch\n"
 		 "shape, registers, shared memory and spilled bytes. Equal kernels are one function.\n"
 		 "Files appear whole or not at all.",
 	.example = "  plinth compile models/bible.plinth --cpu x86-64-v3,x86-64-v4 -o bible.plx\n"
+		   "  plinth compile models/gpt2.plinth --sizes 'B=1,T<=128' --capacity 1024 -o gpt2.plx\n"
 		   "  plinth compile models/gpt2.plinth --preset small --arch sm_80,sm_90a -o code\n"
 		   "  plinth compile models/llama.plinth --preset tiny --emit cuda --entry forward -o code\n"
 		   "  plinth compile models/gpt2.plinth --device cpu --emit llvm -o code",
@@ -339,7 +343,7 @@ static Status run(Lm *lm)
 			    .device = device, .cpu = cpu, .threads = (u32)threads };
 	if (packaged(output)) {
 		PackagedOptions p = { .path = output, .device = device ? device : "cpu", .cpu = cpu, .arch = arch, .entry = o.entry,
-				      .nentry = o.nentry, .sizes = sizes, .precision = precision, .forward = forward,
+				      .nentry = o.nentry, .sizes = sizes, .precision = precision, .forward = forward, .capacity = capacity,
 				      .threads = (u32)threads };
 		if (emit)
 			return FAIL(STATUS_INPUT, "--emit is of files, and %s is a package", output);
@@ -366,8 +370,10 @@ int verb_compile(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("compile", "where to? -o FILE.plx, or -o FOLDER");
-	if (threads < 0)
-		return verb_misused("compile", "--threads is at least 1");
+	if (threads < 0 || capacity < 0)
+		return verb_misused("compile", "--threads and --capacity are at least 1");
+	if (capacity && (entry.n || forward))
+		return verb_misused("compile", "--capacity, --entry and --forward exclude each other");
 	Lm lm;
 	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)

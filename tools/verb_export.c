@@ -260,7 +260,7 @@ static Status run(Lm *lm)
 			    .precision = x.precision, .device = device, .threads = (u32)threads };
 	const char *missing;
 	TRY(sizes_check(x.arena, lm->model, "--sizes", sizes, true));
-	o.sizes = sizes_all(x.arena, lm->model, sizes, &missing);
+	o.sizes = sizes_all(x.arena, lm->model, sizes_dynamic(x.arena, lm->model, sizes), &missing);
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	TRY(shrink_parse(store, group, &shrink));

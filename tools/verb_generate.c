@@ -3,7 +3,7 @@
  * to be written. */
 #include "runtime/generate.h"
 #include "runtime/signals.h"
-#include "tools/lm.h"
+#include "tools/packaged.h"
 #include "tools/verbs.h"
 
 #include <string.h>
@@ -46,7 +46,7 @@ static const Command command = {
 	.least = 1,
 	.most = 1,
 	.about = "Writes text with a model, a token at a time, to standard output. MODEL is a source,\n"
-		 "or the folder of a run, which has all that is needed. The text follows from the\n"
+		 "a package (compile --capacity N), or the folder of a run, which has all that is needed. The text follows from the\n"
 		 "model, the prompt, --tokens and the seed, for any number of threads. What is not\n"
 		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.\n"
 		 "A model that takes `source` (T5) reads the prompt there, and writes what it becomes.\n"
@@ -104,18 +104,30 @@ static Status sizes_for(Lm *lm, Tokenizer *t, Sizes *out)
 	enum { STEP = 64, PIECE = 128 };
 	if (reads)
 		return sizes_of_source(lm, t, out);
-	i64 longest = 1, shortest = INT64_MAX, most = window ? window : lm_size(lm, "T");
+	i64 longest = 1, shortest = INT64_MAX, most = window ? window : lm_size(lm, "T"), piece = PIECE;
 	for (int i = 0; i < prompt.n; i++) {
 		Tokens ids = { .arena = &lm->arena };
 		TRY(tokenizer_encode(t, str_of(prompt.v[i]), &ids));
 		longest = MAX(longest, (i64)ids.n);
 		shortest = MIN(shortest, MAX((i64)ids.n, 1));
 	}
+	if (lm->file) { /* what it was compiled for */
+		piece = packaged_most(lm, "T");
+		out->window = whole ? lm_size(lm, "T") : packaged_capacity(lm);
+		if (!out->window)
+			return FAIL(STATUS_INPUT, "%s has no entries to decode with: plinth compile --capacity N makes them", lm->operand.source);
+		if (!piece && !whole && out->window % MAX(lm_size(lm, "T"), 1))
+			return FAIL(STATUS_INPUT, "%s takes %lld tokens at once, and keeps %lld, which is no multiple of that", lm->operand.source,
+				    (long long)lm_size(lm, "T"), (long long)out->window);
+		shortest = MIN(shortest, out->window);
+		out->piece = piece ? divided_up(shortest, divided_up(shortest, MIN(piece, (i64)PIECE))) : lm_size(lm, "T");
+		return OK;
+	}
 	/* no more than what is written needs: without buffers, the window is what each token costs */
 	i64 needed = (i64)ALIGN_UP((u64)(longest + tokens), (u64)STEP);
 	out->window = most && most < needed ? most : needed;
 	shortest = longest + tokens > out->window ? out->window : shortest;
-	out->piece = divided_up(shortest, divided_up(shortest, PIECE));
+	out->piece = divided_up(shortest, divided_up(shortest, piece));
 	return OK;
 }
 
