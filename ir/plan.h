@@ -97,6 +97,7 @@ typedef struct Plan {
 	VEC(EntryPlan *) entry;
 	u64 *persistent_offset; /* of each Program.buffer */
 	u64 persistent_bytes, arena_bytes;
+	bool unplaced;          /* buffers have no offsets: transient_bytes is lower_bound */
 	u64 identity;           /* what the fingerprint is made of; 0: the hash of `program` */
 	const PlanSizes *sizes; /* or NULL: numbers are the kernels' */
 	u64 thread_scratch;     /* bytes that each thread brings, outside the arena of values */

@@ -115,7 +115,7 @@ static json_t *stage_json(const StageStep *x)
 			 "in_flight", (int)x->held, "bytes", (json_int_t)x->total);
 }
 
-void cluster_json(const ClusterReport *r, u32 i, u32 n)
+void cluster_json(const ClusterReport *r)
 {
 	const ClusterStep *s = r->step;
 	ClusterNumbers v = cluster_numbers(r);
@@ -138,12 +138,8 @@ void cluster_json(const ClusterReport *r, u32 i, u32 n)
 	if (r->tokens > 0)
 		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f}", "tokens", r->tokens, "steps", v.steps, "seconds",
 							   v.seconds, "dollars", v.dollars, "kilowatt_hours", v.kilowatt_hours));
-	if (n > 1)
-		printf("%s", i ? ",\n" : "[");
-	json_dumpf(root, stdout, (n > 1 ? JSON_COMPACT : JSON_INDENT(1)) | JSON_REAL_PRECISION(12));
-	printf("%s", n == 1 || i + 1 < n ? "" : "]");
-	if (i + 1 == n)
-		putchar('\n');
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+	putchar('\n');
 	json_decref(root);
 }
 

@@ -26,8 +26,7 @@ typedef struct ClusterNumbers {
 ClusterNumbers cluster_numbers(const ClusterReport *r);
 
 void cluster_print(const ClusterReport *r);
-/* One object; of several machines a list, of which this is the i-th. */
-void cluster_json(const ClusterReport *r, u32 i, u32 n);
+void cluster_json(const ClusterReport *r);
 /* A trace of one step in the format of `plinth bench --trace`: a track for each stage, and the kernels and messages of one
  * micro-batch on a device of the busiest stage. */
 PL_MUST_USE Status cluster_trace(const ClusterReport *r, const char *path);

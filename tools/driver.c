@@ -232,7 +232,7 @@ static Status check_budget(Arena *arena, const Plan *p, u64 memory, u64 beside)
 /* The plan within the budget, of which threads' own memory, known only then, is a part. */
 static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const DriverOptions *o, Compiled *out)
 {
-	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine, .like = o->like };
+	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine, .like = o->like, .unplaced = o->unplaced };
 	out->plan = plan_within(arena, tmp, p, out->target, &limits, p->ir->diag);
 	if (!out->plan || !o->memory)
 		return OK;
@@ -274,7 +274,8 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 		flops[i] = entry_flops(&tmp, p->entry.v[i]);
 	out->model = p;
 	out->flops = flops;
-	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s},simplify,chunk,narrow,canonical", o->shard) :
+	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s%s},simplify,chunk,narrow,canonical", o->shard,
+						      autocast ? ",messages=bf16" : "") :
 			    o->sized ? "expand,simplify,narrow,canonical" : "lower"; /* how many chunks there are follows from sizes */
 	cx.trace = o->trace;
 	p = pipeline_run(str_of(lower), &cx, p, &status);

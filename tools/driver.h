@@ -19,6 +19,7 @@ typedef struct DriverOptions {
 	bool sized;               /* one of the plans of a program for all sizes: `like` decides, NULL for the first */
 	const Program *like;      /* PlanLimits.like */
 	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
+	bool unplaced;            /* PlanLimits.unplaced: for driver_plan alone */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */

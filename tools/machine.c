@@ -54,3 +54,45 @@ void machine_close(MachineFile *m)
 {
 	source_close(&m->source);
 }
+
+static void print_curve(Buf *b, const char *name, const Curve *c)
+{
+	buf_printf(b, "  %-14s = [", name);
+	for (u32 i = 0; i < c->n; i++)
+		buf_printf(b, "%s(%.6g, %.3g)", i ? ", " : "", c->point[i].at, c->point[i].share);
+	buf_printf(b, "]\n");
+}
+
+static void print_link(Buf *b, const char *name, const Link *l)
+{
+	if (l->bandwidth > 0)
+		buf_printf(b, "  %-14s = { bandwidth = %.4g, latency = %.3g }\n", name, l->bandwidth, l->latency);
+}
+
+void machine_print(Buf *b, const Machine *m)
+{
+	buf_printf(b, "machine {\n  name           = \"%s\"\n  device         = \"%s\"\n", m->name, m->device);
+	if (m->arch)
+		buf_printf(b, "  arch           = \"%s\"\n", m->arch);
+	buf_printf(b, "  peak           = { ");
+	for (u32 t = 0, n = 0; t < DTYPES; t++)
+		if (m->peak[t] > 0)
+			buf_printf(b, "%s%s = %.4g", n++ ? ", " : "", dtype_info[t].name, m->peak[t]);
+	buf_printf(b, " }\n  memory         = %.0f\n", m->memory);
+	if (m->reserved > 0)
+		buf_printf(b, "  reserved       = %.0f\n", m->reserved);
+	buf_printf(b, "  bandwidth      = %.4g\n  launch         = %.3g\n  arithmetic     = %.3g\n", m->bandwidth, m->launch, m->arithmetic);
+	print_curve(b, "matmul", &m->matmul);
+	print_curve(b, "attention", &m->attention);
+	print_curve(b, "attention_grad", &m->attention_grad);
+	print_curve(b, "stream", &m->stream);
+	if (m->domain > 1)
+		buf_printf(b, "  domain         = %lld\n", (long long)m->domain);
+	print_link(b, "link", &m->link);
+	print_link(b, "network", &m->network);
+	if (m->power > 0)
+		buf_printf(b, "  power          = %.0f\n", m->power);
+	if (m->price > 0)
+		buf_printf(b, "  price          = %.4g\n", m->price);
+	buf_printf(b, "}\n");
+}

@@ -16,4 +16,7 @@ void machine_close(MachineFile *m);
 /* Where the host's own machine file lies: $XDG_CONFIG_HOME/plinth/host.plinth, or under ~/.config. */
 const char *machine_host_path(Arena *a);
 
+/* As the language writes it. */
+void machine_print(Buf *b, const Machine *m);
+
 #endif

@@ -58,7 +58,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	bool cpu = !strcmp(machine->device, "cpu");
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
-			    .accumulate = c->accumulate, .machine = machine };
+			    .accumulate = c->accumulate, .machine = machine, .unplaced = true };
 	TRY(driver_plan(a, lm->model->program, &o, &out->compiled));
 	if (!out->compiled.plan)
 		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
@@ -126,7 +126,7 @@ Status cluster_recompute(const char *text, Recompute *out)
 }
 
 /* Takes the axis pipe out of the mesh, and finds how many devices the batch is divided over. */
-static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out)
+static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out, i64 *within)
 {
 	Buf rest = { .arena = a };
 	const char *batch = "data";
@@ -134,7 +134,7 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out)
 		if (!strcmp(lm->model->shard.v[i].axis, "B"))
 			batch = lm->model->shard.v[i].mesh;
 	out->shape.pipe = 1;
-	out->plan.data = 1;
+	out->plan.data = *within = 1;
 	for (const char *at = mesh; *at;) {
 		size_t n = strcspn(at, ","), name = strcspn(at, "=,");
 		char *end = NULL;
@@ -145,6 +145,7 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out)
 			out->shape.pipe = (u32)size;
 		} else {
 			buf_printf(&rest, "%s%.*s", rest.n ? "," : "", (int)n, at);
+			*within *= size;
 			if (strlen(batch) == name && !strncmp(at, batch, name))
 				out->plan.data = size;
 		}
@@ -202,7 +203,8 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	*out = (Asked){ 0 };
 	if (!m->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
-	TRY(read_mesh(a, &m->lm, o->mesh, out));
+	i64 within;
+	TRY(read_mesh(a, &m->lm, o->mesh, out, &within));
 	TRY(read_schedule(o->schedule, &out->shape));
 	TRY(cluster_recompute(o->recompute ? o->recompute : "none", &out->shape.recompute));
 	TRY(read_batch(o, &m->lm, out));
@@ -211,42 +213,46 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	out->plan.recompute = out->shape.recompute;
 	out->plan.precision = o->precision ? o->precision : m->lm.model->precision;
 	out->shape.layers = m->layers;
+	out->shape.copies = (u32)(within / out->plan.data);
 	return OK;
 }
 
-int plan_cluster(const ClusterOptions *o, const Machine *const *machine, u32 machines)
+Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterRun *out)
 {
-	ClusterModel m;
+	*out = (ClusterRun){ 0 };
+	TRY(cluster_open(o->path, o->source, &out->model));
 	Asked asked;
-	ClusterPlanned p;
-	Status s = cluster_open(o->path, o->source, &m);
-	if (!s)
-		s = read_asked(o, &m, &asked);
-	Arena *a = &m.lm.arena;
-	if (!s)
-		s = cluster_plan(a, &m, machine[0], &asked.plan, &p);
-	u32 stages = asked.shape.pipe * asked.shape.chunks;
+	TRY(read_asked(o, &out->model, &asked));
+	out->shape = asked.shape;
+	out->batch = asked.batch;
+	out->micro = asked.plan.micro;
+	out->precision = asked.plan.precision;
+	TRY(cluster_plan(&out->model.lm.arena, &out->model, machine, &asked.plan, &out->planned));
+	u32 stages = asked.shape.pipe * asked.shape.chunks, layers = out->model.layers ? out->model.layers : out->planned.work->first->layers;
+	if (stages > 1 && stages > layers)
+		return FAIL(STATUS_INPUT, "%u layers do not go into %u stages", layers, stages);
+	return OK;
+}
+
+int plan_cluster(const ClusterOptions *o, const Machine *machine)
+{
+	ClusterRun run;
+	Status s = cluster_prepare(o, machine, &run);
+	Arena *a = &run.model.lm.arena;
 	if (!s) {
-		u32 layers = m.layers ? m.layers : p.work->first->layers;
-		if (stages > 1 && stages > layers)
-			s = FAIL(STATUS_INPUT, "%u layers do not go into %u stages", layers, stages);
-	}
-	ClusterReport r = { .arena = a, .lm = &m.lm, .planned = &p, .batch = asked.batch, .micro = asked.plan.micro, .mesh = o->mesh,
-			    .precision = asked.plan.precision, .tokens = o->tokens, .price = o->price };
-	for (u32 i = 0; i < machines && !s; i++) {
-		ClusterStep step = cluster_step(a, machine[i], p.work, &asked.shape);
-		r.machine = machine[i];
-		r.step = &step;
+		ClusterStep step = cluster_step(a, machine, run.planned.work, &run.shape);
+		ClusterReport r = { .arena = a, .lm = &run.model.lm, .planned = &run.planned, .batch = run.batch, .micro = run.micro,
+				    .mesh = o->mesh, .precision = run.precision, .tokens = o->tokens, .price = o->price, .machine = machine,
+				    .step = &step };
 		if (o->json)
-			cluster_json(&r, i, machines);
+			cluster_json(&r);
 		else
 			cluster_print(&r);
-		if (o->trace && i == 0)
-			s = cluster_trace(&r, o->trace);
-		if (!s && machines == 1)
+		s = o->trace ? cluster_trace(&r, o->trace) : OK;
+		if (!s)
 			s = cluster_fits(&r);
 	}
-	int status = s ? lm_failed("plan", &m.lm, s) : 0;
-	lm_close(&m.lm);
+	int status = s ? lm_failed("plan", &run.model.lm, s) : 0;
+	lm_close(&run.model.lm);
 	return status;
 }

@@ -54,7 +54,19 @@ typedef struct ClusterPlanned {
 PL_MUST_USE Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const ClusterCase *c, ClusterPlanned *out);
 
 PL_MUST_USE Status cluster_recompute(const char *text, Recompute *out);
-/* The verb's part: prints, or says what is wrong; the exit status. Several machines are told one after the other. */
-int plan_cluster(const ClusterOptions *o, const Machine *const *machine, u32 machines);
+
+/* What was asked, planned: ready for cluster_step on any machine with the same devices. */
+typedef struct ClusterRun {
+	ClusterModel model;
+	ClusterShape shape;
+	i64 batch, micro;
+	const char *precision;
+	ClusterPlanned planned;
+} ClusterRun;
+/* Also after a failure the caller closes out->model.lm, whose diagnostics may say why. */
+PL_MUST_USE Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterRun *out);
+
+/* The verb's part: prints, or says what is wrong; the exit status. */
+int plan_cluster(const ClusterOptions *o, const Machine *machine);
 
 #endif

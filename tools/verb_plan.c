@@ -5,6 +5,7 @@
 #include "tools/machine.h"
 #include "tools/plan_cluster.h"
 #include "tools/plan_mesh.h"
+#include "tools/plan_runs.h"
 #include "tools/prediction.h"
 #include "tools/scaling.h"
 #include "tools/sizes.h"
@@ -16,8 +17,8 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
-static const char *mesh, *recompute, *schedule, *trace;
-static TextList shard, machine_list;
+static const char *mesh, *recompute, *schedule, *trace, *runs, *fit;
+static TextList shard;
 static i64 micro, batch;
 static f64 price;
 enum { POINTS = 17 }; /* of a sweep */
@@ -25,7 +26,7 @@ static bool forward, sweep, all, scaling, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
-	{ "machine", 'm', OPTION_LIST, &machine_list, "NAME",
+	{ "machine", 'm', OPTION_TEXT, &machine_name, "NAME",
 	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
@@ -44,6 +45,8 @@ static const Option options[] = {
 	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of --mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
 	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "of --mesh: the step as a timeline, for ui.perfetto.dev" },
+	{ "runs", 0, OPTION_TEXT, &runs, "FILE", "instead of a model: many of them, a JSON object in each line (docs/planning.md)" },
+	{ "fit", 0, OPTION_TEXT, &fit, "OUT", "of --runs: a machine file fitted to their measured seconds" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
 };
@@ -51,7 +54,7 @@ static const Option options[] = {
 static const Command command = {
 	.name = "plan",
 	.operands = "MODEL",
-	.least = 1,
+	.least = 0,
 	.most = 1,
 	.about = "Says what a training step will take, before it runs, on a machine that need not be\n"
 		 "here: its time and what limits it, tokens a second, TFLOPS, MFU, memory to the byte;\n"
@@ -289,25 +292,22 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	return OK;
 }
 
-/* --mesh with machines. */
+/* --mesh with a machine, or --runs. */
 static int cluster(const char *path, f64 tokens)
 {
 	Arena a = ARENA("plan");
-	MachineFile *file = NEWN(&a, MachineFile, (size_t)machine_list.n);
-	const Machine **machine = NEWN(&a, const Machine *, (size_t)machine_list.n);
-	int status = 0, n = 0;
-	for (; n < machine_list.n && !status; n++) {
-		Status s = machine_open(&a, machine_list.v[n], &file[n]);
-		status = s ? verb_failed("plan", s) : file[n].machine ? 0 : verb_report(&file[n].source.diag, false);
-		machine[n] = file[n].machine;
-	}
+	MachineFile file;
+	Status s = machine_open(&a, machine_name, &file);
+	int status = s ? verb_failed("plan", s) : file.machine ? 0 : verb_report(&file.source.diag, false);
 	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
 			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .tokens = tokens, .price = price,
 			     .trace = trace, .json = json };
-	if (!status)
-		status = plan_cluster(&o, machine, (u32)n);
-	while (n-- > 0)
-		machine_close(&file[n]);
+	if (!status && runs)
+		status = plan_runs(runs, file.machine, fit);
+	else if (!status)
+		status = plan_cluster(&o, file.machine);
+	if (!s)
+		machine_close(&file);
 	arena_free(&a);
 	return status;
 }
@@ -336,15 +336,20 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
 	if (mesh && (memory || sweep || svg || scaling || forward))
 		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep, --svg, --scaling, --forward");
-	if (mesh && !machine_list.n && (tokens_text || json || micro || batch || recompute || schedule || trace))
+	if (mesh && !machine_name && (tokens_text || json || micro || batch || recompute || schedule || trace))
 		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --sizes and --precision: what it takes needs --machine");
-	if (!mesh && (micro || batch || recompute || schedule || trace || machine_list.n > 1))
-		return verb_misused("plan", "several machines, --micro, --batch, --recompute, --schedule and --trace are of --mesh");
+	if (!mesh && (micro || batch || recompute || schedule || trace))
+		return verb_misused("plan", "--micro, --batch, --recompute, --schedule and --trace are of --mesh");
 	if (micro < 0 || batch < 0)
 		return verb_misused("plan", "--micro and --batch are at least 1");
-	machine_name = machine_list.n ? machine_list.v[0] : NULL;
-	if (mesh && machine_list.n)
-		return cluster(operand[0], tokens);
+	if (fit && !runs)
+		return verb_misused("plan", "--fit is of --runs: what a machine file is fitted to");
+	if (runs && (n || mesh || !machine_name))
+		return verb_misused("plan", "--runs names the models itself: plinth plan --runs FILE --machine NAME");
+	if (!runs && !n)
+		return verb_misused("plan", "which model? plinth plan MODEL --machine NAME");
+	if (runs || (mesh && machine_name))
+		return cluster(runs ? NULL : operand[0], tokens);
 	Lm lm;
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");

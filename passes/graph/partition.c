@@ -195,6 +195,28 @@ static u32 next_step(const Partition *x, Val v, const Places *now, const Places 
 	NEVER("a placement that cannot be reached");
 }
 
+/* Is it a product, or products added up, forward or back: what autocast has rounded on one device? */
+static bool of_products(const Partition *x, Val v, u32 depth)
+{
+	const Node *n = val_node(x->from, v);
+	if (n->op == OP_dot)
+		return true;
+	bool passes = n->op == OP_add || n->op == OP_sub || n->op == OP_mul || n->op == OP_reshape || n->op == OP_transpose || n->op == OP_cast;
+	for (u32 i = 0; passes && depth && i < n->nin; i++)
+		if (of_products(x, n->in[i], depth - 1))
+			return true;
+	return false;
+}
+
+/* What a part of a sum is rounded to on its way. */
+static DType message_dtype(const Partition *x, Val whole, Val v, u32 m)
+{
+	enum { DEPTH = 12 };
+	const ShardRules *r = x->at->rules;
+	DType t = val_type(x->b.g, v)->dtype;
+	return t == DT_f32 && !(r->batch >> m & 1) && of_products(x, whole, DEPTH) ? r->messages : t;
+}
+
 static Val collective(Partition *x, Val v, u32 m, const Places *now, Place to)
 {
 	Builder *b = &x->b;
@@ -250,7 +272,11 @@ static Val convert(Partition *x, Val v, const Places *want)
 		f.places.at[m] = to;
 		Val found = find_form(x, v, &f.places);
 		if (!found.i) {
-			found = collective(x, f.v, m, &now, to);
+			bool sum = now.at[m].kind == PLACE_PARTIAL && now.at[m].reduce == SHARD_SUM;
+			DType is = val_type(x->b.g, f.v)->dtype, sent = sum ? message_dtype(x, v, f.v, m) : is;
+			found = sent == is ? f.v : make_cast(&x->b, f.v, sent);
+			found = collective(x, found, m, &now, to);
+			found = sent == is ? found : make_cast(&x->b, found, is);
 			name_axes(x, found, val_axis(x->from, v));
 			add_form(x, v, &f.places, found);
 		}

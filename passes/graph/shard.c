@@ -32,6 +32,7 @@ typedef struct Search {
 	Axis (*class)[MAX_RANK]; /* [value] */
 	bool *free_result; /* [result] of a gradient: as it comes */
 	bool forced;       /* names decide */
+	bool whole_stays;  /* of the second search: what is whole is not made a part of a sum */
 } Search;
 
 /* ---- arguments ---- */
@@ -68,19 +69,30 @@ static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
 		r->states |= 1u << m;
 	else {
 		bool sequence = str_equal(a->name, STR("sequence"));
+		r->batch |= str_equal(a->name, STR("B")) ? 1u << m : 0;
 		AxisRule rule = { sequence ? "T" : intern(&cx->ir->names, a->name), m, sequence, a->loc };
 		VEC_PUSH(cx->out, &r->axis, rule);
 	}
 	return true;
 }
 
+static bool read_messages(PassCx *cx, ShardRules *r, const PassArg *a)
+{
+	r->messages = dtype_named(a->value);
+	if (r->messages != DTYPES && dtype_is_float(r->messages))
+		return true;
+	return diag_error(cx->diag, E0714, a->loc, "messages=bf16, f16 or f32, not %.*s", STR_ARG(a->value));
+}
+
 bool shard_rules_read(PassCx *cx, ShardRules *out)
 {
-	*out = (ShardRules){ 0 };
+	*out = (ShardRules){ .messages = DT_f32 };
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);)
-		error |= !(str_equal(a.name, STR("mesh")) ? read_mesh(cx, out, &a) : read_rule(cx, out, &a));
+		error |= !(str_equal(a.name, STR("mesh"))	? read_mesh(cx, out, &a) :
+			   str_equal(a.name, STR("messages"))	? read_messages(cx, out, &a) :
+								  read_rule(cx, out, &a));
 	/* what is divided carries its optimizer's share with it */
 	out->gradients |= out->parameters;
 	out->states |= out->gradients;
@@ -404,6 +416,20 @@ static bool others_whole(const Search *s, u32 node, u64 partial, u32 m)
 	return true;
 }
 
+/* Is each of the operands that are to be partial so already, or made of less? */
+static bool none_whole(const Search *s, u32 node, u64 partial, u32 m)
+{
+	const Node *n = &s->g->node.v[node];
+	for (u32 k = 0; k < n->nin; k++) {
+		const Value *v = &s->g->value.v[n->in[k].i];
+		Op maker = (Op)s->g->node.v[v->node].op;
+		if (partial >> k & 1 && !is_constant(maker) && maker != OP_broadcast &&
+		    choice_result(s->e, v->node, v->index, m).kind == PLACE_WHOLE)
+			return false;
+	}
+	return true;
+}
+
 /* As the operand comes, and as its other users want it. */
 static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u32 m)
 {
@@ -420,7 +446,8 @@ static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u
 	if (p.kind == PLACE_SPLIT)
 		add_digit(s, c, node, operand, p.dim, p.outer, m, 0);
 	for (u32 i = 0; p.kind == PLACE_PARTIAL && p.reduce == SHARD_SUM && i < r->linear.n; i++)
-		if (r->linear.v[i] >> operand & 1 && others_whole(s, node, r->linear.v[i], m))
+		if (r->linear.v[i] >> operand & 1 && others_whole(s, node, r->linear.v[i], m) &&
+		    (!s->whole_stays || none_whole(s, node, r->linear.v[i], m)))
 			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, 3);
 }
 
@@ -483,7 +510,7 @@ static bool improve(Search *s, u32 node, u32 m)
 	return best.kind != was.kind || best.which != was.which || best.outer != was.outer;
 }
 
-static void search(Search *s)
+static void descend(Search *s)
 {
 	u32 n = s->g->node.n;
 	for (u32 m = 0; m < s->mesh->n; m++)
@@ -500,6 +527,37 @@ static void search(Search *s)
 		if (!changed)
 			break;
 	}
+}
+
+static f64 entry_cost(const Search *s)
+{
+	f64 cost = 0;
+	for (u32 i = 0; i < s->g->node.n; i++) {
+		cost += work_cost(s, i);
+		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
+			for (u32 m = 0; m < s->mesh->n; m++)
+				cost += value_cost(s, (Val){ s->g->node.v[i].out.i + k }, m);
+	}
+	return cost;
+}
+
+static void search(Search *s)
+{
+	u32 n = s->g->node.n;
+	size_t bytes = n * sizeof *s->e->choice;
+	Choice(*first)[MESH_AXES] = arena_push(s->cx->tmp, sizeof *first, n + 1, _Alignof(Choice));
+	descend(s);
+	f64 cost = entry_cost(s);
+	memcpy(first, s->e->choice, bytes);
+	for (u32 i = 0; i < n; i++)
+		for (u32 m = 0; m < s->mesh->n; m++)
+			if (s->e->choice[i][m].kind != CHOICE_GIVEN)
+				s->e->choice[i][m] = (Choice){ 0 };
+	s->whole_stays = true;
+	descend(s);
+	s->whole_stays = false;
+	if (entry_cost(s) > cost * (1 - 1e-9))
+		memcpy(s->e->choice, first, bytes);
 }
 
 /* ---- buffers, inputs, results ---- */
@@ -700,12 +758,7 @@ static void shard_entry(Search *s, u32 entry)
 		search(s);
 	}
 	note_wanted(s);
-	for (u32 i = 0; i < s->g->node.n; i++) {
-		s->out->seconds += work_cost(s, i);
-		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
-			for (u32 m = 0; m < s->mesh->n; m++)
-				s->out->seconds += value_cost(s, (Val){ s->g->node.v[i].out.i + k }, m);
-	}
+	s->out->seconds += entry_cost(s);
 	arena_release(s->cx->tmp, mark);
 }
 

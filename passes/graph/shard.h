@@ -9,7 +9,9 @@
  * operands. A named axis decides where its label is possible; of several, and where no name speaks, the cost
  * decides: seconds of communication between what is made and what is wanted, and of work that is repeated. The
  * search starts from the names, forwards, and then changes one node at a time, in sweeps in both directions, while
- * that makes the whole cheaper: the result does not depend on the order of rules. (The per-axis labelling follows
+ * that makes the whole cheaper: the result does not depend on the order of rules. It does so twice, and the second time what
+ * is whole is not made a part of a sum again, so that a residual stream is summed once and not at each of its readers;
+ * the cheaper of both counts. (The per-axis labelling follows
  * GSPMD, Xu et al. 2021, and Mesh-TensorFlow, Shazeer et al. 2018.) */
 #ifndef PL_PASSES_SHARD_H
 #define PL_PASSES_SHARD_H
@@ -27,6 +29,8 @@ typedef struct ShardRules {
 	Mesh mesh;
 	VEC(AxisRule) axis;
 	u32 parameters, gradients, states; /* mesh axes (bits) over which these are divided too */
+	u32 batch;        /* mesh axes (bits) that divide B: over these, sums are of gradients */
+	DType messages;   /* what parts of products' sums are rounded to on their way (autocast); f32: they are not */
 } ShardRules;
 
 /* What a node does along one mesh axis. */
@@ -59,7 +63,7 @@ typedef struct Placement {
 } Placement;
 
 /* Reads the arguments of the passes `shard` and `partition`: mesh=data:4,mesh=tensor:2,B=data,F=tensor,
- * optimizer_state=data,sequence=tensor. False with messages. */
+ * optimizer_state=data,sequence=tensor,messages=bf16. False with messages. */
 bool shard_rules_read(PassCx *cx, ShardRules *out);
 /* `in` bound and expanded. NULL with messages: an axis that does not divide. */
 Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules);

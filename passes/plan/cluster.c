@@ -98,6 +98,15 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	b->kept[stage * shape->chunks + chunk] += w->kept[unit];
 }
 
+static f64 hand_on(const Building *b, f64 bytes)
+{
+	i64 within = b->w->within, copies = MIN(MAX(b->shape->copies, 1u), MAX(b->m->domain, 1));
+	f64 whole = predict_collective(b->m, OP_permute, bytes, 2, within);
+	f64 parts = predict_collective(b->m, OP_permute, bytes / (f64)copies, 2, within) +
+		    predict_collective(b->m, OP_all_gather, bytes, copies, 1);
+	return MIN(whole, parts);
+}
+
 static void build_stages(Building *b)
 {
 	const ClusterShape *shape = b->shape;
@@ -116,7 +125,7 @@ static void build_stages(Building *b)
 			add_unit(b, v, b->layers + 1);
 		u64 handed = b->w->first->handed[cluster_unit(b->w->first, b->layers, at - 1)];
 		b->handed = MAX(b->handed, handed);
-		b->send[v] = shape->pipe > 1 ? predict_collective(b->m, OP_permute, (f64)handed, 2, b->w->within) : 0;
+		b->send[v] = shape->pipe > 1 ? hand_on(b, (f64)handed) : 0;
 	}
 }
 

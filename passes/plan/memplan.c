@@ -488,6 +488,11 @@ void plan_entry_memory(Arena *tmp, Plan *p, EntryPlan *e)
 	take_all(tmp, p, e, NULL, 0);
 	Blocks x = make_blocks(tmp, e);
 	e->lower_bound = blocks_bound(tmp, x.block, x.n);
+	if (p->unplaced) {
+		e->transient_bytes = e->lower_bound;
+		arena_release(tmp, mark);
+		return;
+	}
 	e->transient_bytes = blocks_lay_out(tmp, x.block, x.n);
 	if (e->transient_bytes - e->lower_bound > e->lower_bound / NEAR) {
 		/* Blocks that live shorter leave fewer gaps. */

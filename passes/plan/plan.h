@@ -14,6 +14,7 @@ typedef struct PlanLimits {
 	u32 curve;  /* for so many budgets, what each would cost (PlanRemat.curve); 0: none */
 	const Machine *machine; /* by which launches take time; NULL: a rough one */
 	const Program *like; /* the same program bound to other sizes, by which fusion decides; NULL: its own */
+	bool unplaced;          /* no offsets are looked for: plans that are only counted and timed, not run */
 } PlanLimits;
 /* The same within a budget: values are let go and computed again (remat.h) in entries that need more. Where that is not
  * enough, the plan is the smallest that was found, and entries say so (PlanRemat.fits). */
