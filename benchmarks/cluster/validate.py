@@ -155,32 +155,104 @@ def fit(name):
     print("%-16s %3d rows, mean absolute error %.2f%%" % (name, len(pairs), 100 * error(pairs)))
 
 
-def residuals(names):
-    some = [r for r in training() if not names or MACHINE[r["gpu"]] in names]
-    told = plan_all(some)
+# ---- the report ----
+
+
+def groups(some, told, key):
+    """Test rows by `key`: (name, rows, mean absolute error, rank correlation of those with at least 5)."""
     by = {}
     for r in some:
-        p = told[r["row_id"]]
-        if "error" in p:
-            print(r["row_id"], p["error"][:200])
-            continue
-        t = p["step_seconds"]
-        by.setdefault(MACHINE[r["gpu"]], []).append((t, seconds(r)))
-        print("%s %-20s %-14s n%s L%s h%s a%s s%s mb%s gb%s tp%s pp%s dp%s %s %s | %8.3f %8.3f %+6.1f%% bub %.2f exp %.2f upd %.2f ar %.2f bw %.2f mem %.1f / %s" % (
-            r["row_id"], r["model"][-20:], MACHINE[r["gpu"]], r["n_gpus"], r["layers"], r["hidden"], r["heads"], r["seq_len"], r["micro_batch"],
-            r["global_batch_seqs"], r["tp"], r["pp"], r["dp"], r["recompute"], r["precision"][:14], seconds(r), t, 100 * (t / seconds(r) - 1),
-            p["bubble"], p["exposed_seconds"] / t, p["update_seconds"] / t, p["arithmetic_seconds"] / t, p["bandwidth_seconds"] / t,
-            p["memory_bytes"] / 2**30, r["mem_per_gpu_gib"]))
+        by.setdefault(key(r), []).append((told[r["row_id"]]["step_seconds"], seconds(r)))
     for name, pairs in sorted(by.items()):
-        print("%-16s %3d rows, mean absolute error %.2f%%, mean %.3f" % (name, len(pairs), 100 * error(pairs), sum(math.log(a / b) for a, b in pairs) / len(pairs)))
+        rho = correlation(ranks([p for p, t in pairs]), ranks([t for p, t in pairs])) if len(pairs) > 4 else float("nan")
+        yield name, len(pairs), error(pairs), rho
+
+
+def memory_error(r, told):
+    return told[r["row_id"]]["memory_bytes"] / 2**30 / float(r["mem_per_gpu_gib"]) - 1
+
+
+def table(lines, head, some):
+    lines += ["", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(c) for c in x) + " |" for x in some]
+
+
+def plot(path, some, told, test):
+    """Predicted over published, both logarithmic: test rows full, training rows pale."""
+    size, edge = 640, 56
+    t = [seconds(r) for r in some] + [told[r["row_id"]]["step_seconds"] for r in some]
+    low, high = math.log10(min(t)) - 0.05, math.log10(max(t)) + 0.05
+    at = lambda v: edge + (math.log10(v) - low) / (high - low) * (size - 2 * edge)
+    color = dict(zip(sorted(set(MACHINE.values())), ("#3465a4", "#cc0000", "#4e9a06", "#75507b", "#c17d11", "#06989a")))
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">' % (size + 130, size),
+           '<rect width="100%" height="100%" fill="white"/>']
+    for share in (0.9, 1, 1.1):
+        a, b = 10 ** low, 10 ** high
+        out.append('<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>' % (at(a), size - at(a) - 20 * math.log10(share) * 0 - (at(a * share) - at(a)),
+                   at(b), size - at(b) - (at(a * share) - at(a)), "#888" if share == 1 else "#ddd"))
+    for e in range(math.ceil(low), math.floor(high) + 1):
+        v = 10.0 ** e
+        out.append('<text x="%.1f" y="%d" text-anchor="middle">%g s</text><text x="%d" y="%.1f" text-anchor="end">%g s</text>' % (at(v), size - edge + 20, v, edge - 8, size - at(v) + 4, v))
+    for r in sorted(some, key=lambda r: r["row_id"] in test):
+        v = told[r["row_id"]]["step_seconds"]
+        out.append('<circle cx="%.1f" cy="%.1f" r="3" fill="%s" fill-opacity="%s"/>' % (at(seconds(r)), size - at(v), color[MACHINE[r["gpu"]]], 0.85 if r["row_id"] in test else 0.2))
+    for i, (name, c) in enumerate(color.items()):
+        out.append('<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>' % (size - edge + 10, edge + 18 * i, c, size - edge + 20, edge + 18 * i + 4, name))
+    out.append('<text x="%d" y="%d" text-anchor="middle">published seconds of a step</text>' % (size // 2, size - 12))
+    out.append('<text x="14" y="%d" text-anchor="middle" transform="rotate(-90 14 %d)">predicted</text></svg>' % (size // 2, size // 2))
+    with open(path, "w") as f:
+        f.write("\n".join(out) + "\n")
+
+
+def report():
+    test = test_ids()
+    can = [r for r in rows() if not why_not(r)]
+    told = plan_all(can)
+    failed = [(r, told[r["row_id"]]["error"]) for r in can if "error" in told[r["row_id"]]]
+    some = [r for r in can if "error" not in told[r["row_id"]]]
+    asked = [r for r in some if r["row_id"] in test]
+    pairs = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in asked]
+    trained = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in some if r["row_id"] not in test]
+    by_model = list(groups(asked, told, lambda r: r["model"]))
+    rhos = [x[3] for x in by_model if x[3] == x[3]]
+    memory = [memory_error(r, told) for r in some if r["mem_per_gpu_gib"]]
+    out = ["# Predicted against published training steps", "",
+           "Made by `benchmarks/cluster.sh`. %d published runs ([runs.csv](cluster/runs.csv), with their sources) are planned by `plinth plan` from" % len(rows()),
+           "`models/gpt2.plinth` and `models/llama.plinth` with each row's sizes, mesh, micro-batch, recomputation and precision. A random third",
+           "([test_rows.txt](cluster/test_rows.txt), chosen by seed %d) was set aside; the machine files ([machines](cluster/machines), one for each" % SEED,
+           "value of the column `gpu`) were fitted to the others alone, from the data sheets and estimates in [start](cluster/start). No constant belongs to a row or a model.", "",
+           "* Test rows: %d, **mean absolute error of step time %.1f%%** (training rows: %d, %.1f%%)." % (len(pairs), 100 * error(pairs), len(trained), 100 * error(trained)),
+           "* Rank correlation within a model (Spearman, test rows, models with at least 5 of them): mean %.3f, least %.3f; %d of %d at least 0.9." % (
+               sum(rhos) / len(rhos), min(rhos), sum(x >= 0.9 for x in rhos), len(rhos)),
+           "* Memory, where it is published (%d rows): %d lie 0 to 5%% above; %d are lower than the truth. Predicted is what Plinth's own plan" % (
+               len(memory), sum(0 <= m <= 0.05 for m in memory), sum(m < 0 for m in memory)),
+           "  takes (f32 master weights, gradients and AdamW states as its program has them), not what the frameworks of those runs take: see below.",
+           "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
+    table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: MACHINE[r["gpu"]])])
+    table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
+    out += ["", "## Not predicted"]
+    table(out, ["row", "model", "why"], [(r["row_id"], r["model"], why_not(r)) for r in rows() if why_not(r)] + [(r["row_id"], r["model"], e) for r, e in failed])
+    out += ["", "## Every row", "", "`set`: test rows in bold; error: of step time; memory: GiB of a device, published and predicted."]
+    def line(r):
+        t, off = told[r["row_id"]]["step_seconds"], told[r["row_id"]]["step_seconds"] / seconds(r) - 1
+        m = r["mem_per_gpu_gib"]
+        return (r["row_id"], "**test**" if r["row_id"] in test else "training", r["model"], MACHINE[r["gpu"]], r["n_gpus"], r["seq_len"],
+                "%s / %s / %s" % (r["dp"], r["tp"], r["pp"]), r["micro_batch"], r["global_batch_seqs"], r["recompute"], "%.4g" % seconds(r), "%.4g" % t,
+                ("**%+.1f%%**" if abs(off) > 0.1 else "%+.1f%%") % (100 * off),
+                "%s, %.1f (%+.0f%%)" % (m, told[r["row_id"]]["memory_bytes"] / 2**30, 100 * memory_error(r, told)) if m else "")
+    table(out, ["row", "set", "model", "machine", "devices", "length", "data / tensor / pipe", "micro", "batch", "recompute", "published s", "predicted s", "error", "memory"], map(line, some))
+    with open(os.path.join(os.path.dirname(HERE), "cluster.md"), "w") as f:
+        f.write("\n".join(out) + "\n")
+    plot(os.path.join(os.path.dirname(HERE), "cluster.svg"), some, told, test)
+    print("\n".join(out[8:14]))
 
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "split":
         split()
-    elif what == "residuals":
-        residuals(sys.argv[2:])
+    elif what == "report":
+        report()
     elif what == "fit":
         for name in sys.argv[2:] or sorted(set(MACHINE.values())):
             fit(name)
