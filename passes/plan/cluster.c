@@ -61,7 +61,7 @@ typedef struct Building {
 	u32 layers;
 	Walk first, more, update;
 	f64 *forward, *backward, *send; /* [virtual stage] */
-	u64 *kept;                      /* [stage][chunk] */
+	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
 	u64 handed;
 	const Machine *m;
 	ClusterStep *out;
@@ -95,7 +95,10 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	s->bytes.gradients += p->gradients;
 	s->bytes.optimizer += p->optimizer;
 	s->bytes.other += p->other;
-	b->kept[stage * shape->chunks + chunk] += w->kept[unit];
+	/* when a unit is at work, what those behind it keep is not there yet, or no more */
+	u64 *kept = &b->kept[stage * shape->chunks + chunk], *most = &b->most[stage * shape->chunks + chunk];
+	*kept += w->kept[unit];
+	*most = MAX(*most, *kept + MAX(w->working[work_rank(w, unit, false)], w->working[work_rank(w, unit, true)]));
 }
 
 static f64 hand_on(const Building *b, f64 bytes)
@@ -137,8 +140,12 @@ static void sum_memory(Building *b)
 		const u64 *kept = &b->kept[i * b->shape->chunks];
 		s->kept = b->shape->pipe > 1 ? pipe_held_bytes(&out->schedule, i, kept) : kept[0];
 		s->held = b->shape->pipe > 1 ? pipe_held(&out->schedule, i, 0) : 1;
-		s->working = b->w->first->working + (b->shape->pipe > 1 ? 2 * b->handed : 0);
-		u64 values = MAX(s->kept + s->working, b->w->update->working);
+		u64 more = 0, update = 0;
+		for (u32 c = 0; c < b->shape->chunks; c++)
+			more = MAX(more, MAX(b->most[i * b->shape->chunks + c], kept[c]) - kept[c]);
+		for (u32 r = 0; r < b->w->update->units; r++)
+			update = MAX(update, b->w->update->working[r]);
+		u64 values = MAX(s->kept + more + (b->shape->pipe > 1 ? 2 * b->handed : 0), update);
 		s->working = values - s->kept;
 		s->total = s->bytes.parameters + s->bytes.gradients + s->bytes.optimizer + s->bytes.other + values;
 		out->memory = MAX(out->memory, s->total);
@@ -167,7 +174,7 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	ClusterStep out = { .shape = *shape, .stage = NEWN(arena, StageStep, shape->pipe + 1) };
 	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
 		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
-		       .kept = NEWN(arena, u64, stages) };
+		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages) };
 	b.first = walk(arena, m, w->first);
 	if (w->more)
 		b.more = walk(arena, m, w->more);

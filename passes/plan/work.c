@@ -220,9 +220,11 @@ static void sum_values(Arena *arena, Arena *tmp, Work *w)
 			change[v->last + 1] -= (i64)v->bytes;
 		}
 	}
+	w->working = NEWN(arena, u64, 2 * w->units + 1);
 	for (u32 i = 0; i < w->npiece; i++) {
+		u64 *most = &w->working[w->piece[i].rank];
 		now += change[i];
-		w->working = MAX(w->working, (u64)now);
+		*most = MAX(*most, (u64)now);
 	}
 	/* handed on: made in a unit, read forward by a later one */
 	bool *told = NEWN(tmp, bool, w->npiece + 1);
@@ -366,7 +368,6 @@ const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 	Work *to = NEW(arena, Work);
 	*to = *w;
 	to->npiece = to->nvalue = 0;
-	to->working = 0;
 	to->piece = NEWN(arena, Piece, 2 * w->npiece + 1);
 	Again x = { w, to, NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, bool, w->npiece + 1) };
 	bool *done = NEWN(tmp, bool, w->units + 1);

@@ -47,7 +47,7 @@ typedef struct Work {
 	/* by unit */
 	u64 *kept;    /* bytes that its forward half leaves for the backward half */
 	u64 *handed;  /* bytes that it hands to the next unit, forward */
-	u64 working;  /* the most bytes alive beside what is kept */
+	u64 *working; /* by rank: the most bytes alive at once beside what is kept */
 } Work;
 
 static inline bool work_backward(const Work *w, u32 rank)
