@@ -30,6 +30,8 @@ typedef enum ShardFix {
 	SHARD_AS_IS,
 	SHARD_COUNTS, /* the result depends on where in the whole it is: iota, random */
 	SHARD_LOOKUP, /* the split axis is one that indices choose from: those of others are masked */
+	SHARD_RING,   /* attention's positions: blocks of keys and values go round (passes/graph/ring.h) */
+	SHARD_GROUPS, /* groups of rows, such as those of experts: rows of others' groups are in none */
 } ShardFix;
 
 typedef struct ShardLabel {

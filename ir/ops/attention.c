@@ -539,6 +539,22 @@ static void label_repeated(ShardRule *r, u32 label, u32 tensor, const Type *t, u
 		shard_at(r, label, tensor, (u32)at, outer);
 }
 
+/* Of self-attention: queries, keys and values in the same blocks; a mask keeps all keys. */
+static void label_positions(ShardRule *r, i64 rows, u32 rank)
+{
+	const Node *n = r->n;
+	bool mask = ((const attention_attr *)n->attr)->mask;
+	u32 l = shard_label(r, rows);
+	r->label.v[l].fix = SHARD_RING;
+	for (u32 i = 0; i < n->nin + n->nout; i++) {
+		const Type *t = val_type(r->g, i < n->nin ? n->in[i] : (Val){ n->out.i + i - n->nin });
+		if (mask && i == 3)
+			label_repeated(r, l, i, t, rank, rank - 2, 1, rows);
+		else
+			shard_at(r, l, i, rank - 2, 1);
+	}
+}
+
 static void attention_shard(ShardRule *r)
 {
 	const Node *n = r->n;
@@ -562,6 +578,9 @@ static void attention_shard(ShardRule *r)
 				shard_at(r, l, i, dim, outer);
 		}
 	}
+	i64 rows = type_extent(q, heads + 1);
+	if (!a->bias && rows == type_extent(k, heads + 1))
+		label_positions(r, rows, rank);
 	if (grad)
 		return;
 	u32 l = shard_label(r, type_extent(val_type(r->g, n->in[2]), rank - 1));

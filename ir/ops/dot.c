@@ -395,7 +395,16 @@ static Val grouped_dot_sample(Random *r, Builder *b)
 	return B(b, grouped_dot, x, w, grouped_offsets(r, b, &s));
 }
 
-/* Features in and out; which rows are whose is in the offsets. */
+/* Groups: who has some of them makes their rows, and zeros for the others. `tensor`: that with dimension 0 for each. */
+static void label_groups(ShardRule *r, u32 tensor, const Type *t, ShardReduce reduce)
+{
+	u32 l = shard_label(r, type_extent(t, 0));
+	r->label.v[l].fix = SHARD_GROUPS;
+	r->label.v[l].reduce = reduce;
+	shard_at(r, l, tensor, 0, 1);
+}
+
+/* Features in and out, and groups; which rows are whose is in the offsets. */
 static void grouped_dot_shard(ShardRule *r)
 {
 	const Type *w = val_type(r->g, r->n->in[1]);
@@ -405,6 +414,7 @@ static void grouped_dot_shard(ShardRule *r)
 	r->label.v[in].reduce = SHARD_SUM;
 	shard_at(r, out, 1, 2, 1);
 	shard_at(r, out, 3, 1, 1);
+	label_groups(r, 1, w, SHARD_SUM);
 	shard_linear(r, 1);
 	shard_linear(r, 2);
 }
@@ -485,6 +495,7 @@ static void grouped_dot_weights_shard(ShardRule *r)
 		shard_at(r, l, side, 1, 1);
 		shard_at(r, l, 3, side + 1, 1);
 	}
+	label_groups(r, 3, out, SHARD_NONE);
 	shard_linear(r, 1);
 	shard_linear(r, 2);
 }

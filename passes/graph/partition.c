@@ -6,6 +6,7 @@
  * one mesh axis at a time, cheapest first: slices, then moves and sums of parts, then gathers; each step is made once
  * and shared. Parameters that are gathered for the forward half are gathered again for the backward half, and not
  * kept in between (ZeRO-3). */
+#include "passes/graph/ring.h"
 #include "passes/graph/shard.h"
 #include "passes/rewrite.h"
 
@@ -333,13 +334,13 @@ static Val first_position(Partition *x, const Places *digits, i64 extent)
 	return first;
 }
 
-/* The label that indices choose along, if the node is divided there. */
-static u32 lookup_label(const Partition *x, u32 node)
+/* The label of this kind that the node is divided at, or NONE. */
+static u32 label_with(const Partition *x, u32 node, ShardFix fix)
 {
 	const ShardRule *r = &x->e->rule[node];
 	for (u32 l = 0; l < r->label.n; l++) {
 		Places digits = label_digits(x, node, l);
-		if (r->label.v[l].fix == SHARD_LOOKUP && any_split(x, &digits))
+		if (r->label.v[l].fix == fix && any_split(x, &digits))
 			return l;
 	}
 	return NONE;
@@ -394,6 +395,23 @@ static Val build_scatter_add(Partition *x, u32 node, const Val *in, u32 label, D
 	return build(&x->b, OP_scatter_add, operand, x->from->node.v[node].nin, 0, &(scatter_add_attr){ .axis = axis, .size = { 1, &here } });
 }
 
+/* The offsets of this device's groups. */
+static Val build_grouped(Partition *x, u32 node, const Val *in, u32 label)
+{
+	const Node *n = &x->from->node.v[node];
+	i64 extent = x->e->rule[node].label.v[label].extent, here = extent;
+	Places digits = label_digits(x, node, label);
+	for (u32 m = 0; m < x->mesh->n; m++)
+		here /= digits.at[m].kind == PLACE_SPLIT ? parts_of(x, m) : 1;
+	const Type *t = type_make(x->cx->ir, val_type(x->b.g, in[2])->dtype, 1, (Dim[]){ number(x, here + 1) });
+	Val first = repeat_to(x, make_cast(&x->b, first_position(x, &digits, extent), t->dtype), t);
+	Val index = B(&x->b, add, BS(&x->b, iota, .axis = 0, .dtype = t->dtype, .shape = { 1, t->dim }), first);
+	Val offsets = BA(&x->b, gather, (in[2], index), .axis = 0);
+	if (n->op == OP_grouped_dot)
+		return B(&x->b, grouped_dot, in[0], in[1], offsets);
+	return BA(&x->b, grouped_dot_weights, (in[0], in[1], offsets), .groups = { 1, (Dim[]){ number(x, here) } });
+}
+
 static Val build_iota(Partition *x, u32 node, const Type *local)
 {
 	const iota_attr *a = ATTR(&x->from->node.v[node], iota);
@@ -420,12 +438,28 @@ static bool made_whole(const Partition *x, u32 node)
 	return false;
 }
 
+static bool build_ring(Partition *x, u32 node, const Val *in, Val *out)
+{
+	u32 label = label_with(x, node, SHARD_RING), m = 0;
+	if (label == NONE)
+		return false;
+	Places digits = label_digits(x, node, label);
+	while (digits.at[m].kind != PLACE_SPLIT)
+		m++;
+	Ring r = { &x->b, x->mesh->axis[m].name, parts_of(x, m), coordinate(x, m) };
+	ring_attention(&r, &x->from->node.v[node], in, out);
+	return true;
+}
+
 static Val build_local(Partition *x, u32 node, const Val *in, const Type *local)
 {
 	const Node *n = &x->from->node.v[node];
-	u32 label = lookup_label(x, node);
+	u32 label = label_with(x, node, SHARD_LOOKUP);
+	u32 groups = label_with(x, node, SHARD_GROUPS);
 	if (n->op == OP_iota)
 		return build_iota(x, node, local);
+	if (groups != NONE)
+		return build_grouped(x, node, in, groups);
 	if (label != NONE && n->op == OP_gather)
 		return build_gather(x, node, in, label);
 	if (n->op == OP_scatter_add) {
@@ -467,15 +501,20 @@ static void partition_node(Partition *x, u32 node)
 	Places first = value_places(x->e, mesh, n->out), made = whole ? (Places){ 0 } : first;
 	const Type *local = place_type(x->cx->ir, mesh, made.at, val_type(x->from, n->out));
 	u32 was = x->b.g->value.n;
-	Val out = source ? build_source(x, node, local) :
-		  whole	 ? build(&x->b, (Op)n->op, in, n->nin, n->nout, n->attr) :
-			   build_local(x, node, in, local);
+	Val *out = NEWN(x->cx->tmp, Val, n->nout);
+	if (!build_ring(x, node, in, out)) {
+		out[0] = source ? build_source(x, node, local) :
+			 whole	? build(&x->b, (Op)n->op, in, n->nin, n->nout, n->attr) :
+				  build_local(x, node, in, local);
+		for (u32 k = 1; k < n->nout; k++)
+			out[k] = (Val){ out[0].i + k };
+	}
 	bool parameters = !source || (n->op == OP_read && x->at->p->buffer.v[program_find_buffer(x->at->p, ATTR(n, read)->buffer)].kind ==
 								   BUFFER_PARAMETER);
 	for (u32 k = 0; k < n->nin; k++)
 		parameters &= x->of_parameter[n->in[k].i];
 	for (u32 k = 0; k < n->nout; k++) {
-		Val v = { n->out.i + k }, to = { out.i + k };
+		Val v = { n->out.i + k }, to = out[k];
 		Places at = whole ? (Places){ 0 } : value_places(x->e, mesh, v);
 		if (val_type(x->b.g, to) != place_type(x->cx->ir, mesh, at.at, val_type(x->from, v)))
 			NEVER("a local node has another shape than its placement says");

@@ -353,9 +353,14 @@ static bool label_fits(const Search *s, u32 node, u32 m, u32 label, i64 outer)
 	}
 	if (!places_fit(s->mesh, digit, 0, l->extent))
 		return false;
-	if (l->fix != SHARD_LOOKUP)
+	u32 digits = 0;
+	for (u32 k = 0; k < s->mesh->n; k++)
+		digits += digit[k].kind == PLACE_SPLIT;
+	if (l->fix == SHARD_RING)
+		return digits == 1 && outer == 1;
+	if (l->fix != SHARD_LOOKUP && l->fix != SHARD_GROUPS)
 		return true;
-	/* a device's rows are consecutive: digits begin at 1 and leave no gap */
+	/* a device's rows (or groups) are consecutive: digits begin at 1 and leave no gap */
 	for (u32 rounds = 0; rounds < s->mesh->n; rounds++)
 		for (u32 k = 0; k < s->mesh->n; k++)
 			if (digit[k].kind == PLACE_SPLIT && digit[k].outer == covered) {
@@ -581,6 +586,15 @@ static Places named_places(Search *s, const Type *t, const Axis *axis)
 	return p;
 }
 
+/* What an entry is given are rows of a batch, each whole: a device takes its part of a row itself. */
+static Places rows_alone(const Search *s, Places p)
+{
+	for (u32 m = 0; m < s->mesh->n; m++)
+		if (p.at[m].kind == PLACE_SPLIT && p.at[m].dim)
+			p.at[m] = (Place){ 0 };
+	return p;
+}
+
 /* Divides over the mesh axes in `over` that do not yet: the first dimension that nobody splits and that divides, else
  * the first where a digit fits behind the others. What does not divide stays whole. */
 static void divide_more(Search *s, Places *p, const Type *t, u32 over)
@@ -704,7 +718,7 @@ static void place_entry(Search *s)
 			VEC_PUSH(tmp, &s->user[n->in[k].i], ((User){ i, k }));
 		if (n->op != OP_input && n->op != OP_read)
 			continue;
-		e->given[i] = n->op == OP_input ? named_places(s, val_type(g, n->out), val_axis(g, n->out)) :
+		e->given[i] = n->op == OP_input ? rows_alone(s, named_places(s, val_type(g, n->out), val_axis(g, n->out))) :
 						  s->out->buffer[program_find_buffer(s->p, ATTR(n, read)->buffer)];
 		for (u32 m = 0; m < s->mesh->n; m++)
 			e->choice[i][m].kind = CHOICE_GIVEN;

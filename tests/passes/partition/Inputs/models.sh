@@ -6,7 +6,7 @@ step() { # NAME MODEL SETTINGS...
   local name=$1 model=$2
   shift 2
   "$plinth" check --graph "$root/models/$model.plinth" "$@" > "$tmp.graph"
-  "$plinth" opt --passes='backward,bind{B=8,T=8},simplify,expand,simplify' "$tmp.graph" -o "$tmp.$name"
+  "$plinth" opt --passes="backward,bind{${sizes:-B=8,T=8}},simplify,expand,simplify" "$tmp.graph" -o "$tmp.$name"
 }
 divide() { # RULES MODELS...
   local rules=$1
@@ -19,6 +19,14 @@ divide() { # RULES MODELS...
 step gpt gpt2 --set layers=1 --set width=16 --set heads=4 --set vocab=32 --set context=16
 step llama llama --preset test --set layers=1 --set width=16 --set hidden=24 --set vocab=32 --set heads=4 --set groups=2
 step bible bible --set layers=1 --set width=16 --set heads=2 --set vocab=32
+small=(--preset test --set layers=1 --set width=16 --set hidden=24 --set heads=4)
+sizes=B=4,T=8 step bert bert "${small[@]}" --set vocab=32 --set context=16
+sizes=B=4 step vit vit "${small[@]}"
+sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
+sizes=B=4,T=8 step mixtral mixtral "${small[@]}" --set vocab=32 --set groups=2
+sizes=B=4,T=8 step lora lora "${small[@]}" --set vocab=32 --set groups=2
+sizes=B=4,N=4,T=8 step clip clip --preset test --set text.layers=1 --set text.width=16 --set text.hidden=24 --set text.vocab=32 \
+  --set vision.layers=1 --set vision.width=16 --set vision.hidden=24 --set space=16
 
 tensor=Attention.H=tensor,Attention.G=tensor,Mlp.F=tensor,vocab=tensor
 # data parallelism, and with the three stages of ZeRO
@@ -33,6 +41,20 @@ divide mesh=tensor:4,$tensor gpt
 divide mesh=tensor:2,$tensor,sequence=tensor gpt llama bible
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,optimizer_state=data gpt llama bible
 divide mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,sequence=tensor,parameters=data gpt llama
+# the other families: data parallelism with each stage of ZeRO, and what their shard blocks divide
+for family in bert vit t5 mixtral lora clip; do
+  for zero in "" ,optimizer_state=data ,gradients=data ,parameters=data; do divide mesh=data:2,B=data$zero $family; done
+  divide mesh=data:2,mesh=tensor:2,B=data,$tensor $family
+done
+# experts divided, with tokens divided over the same devices or others
+divide mesh=expert:2,Experts.E=expert mixtral
+divide mesh=expert:4,B=expert,Experts.E=expert mixtral
+divide mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert,parameters=data mixtral
+# context parallelism: attention as a ring, with a causal mask, one that is given, and none
+divide mesh=context:2,T=context gpt llama bible bert
+divide mesh=context:4,T=context gpt llama
+divide mesh=data:2,mesh=context:2,B=data,T=context,parameters=data gpt llama
+divide mesh=context:2,mesh=tensor:2,T=context,$tensor gpt llama
 
 # what was made reads back, and later passes keep it
 "$plinth" opt --passes="partition{mesh=data:2,mesh=tensor:2,B=data,$tensor,parameters=data}" "$tmp.gpt" -o "$tmp.part"

@@ -1,0 +1,167 @@
+/* passes/graph/ring.c: see ring.h. */
+#include "passes/graph/ring.h"
+
+#include <math.h>
+
+typedef struct Turns {
+	const Ring *r;
+	Builder *b;
+	const attention_attr *a; /* both ops' */
+	Val q, k, v, mask;       /* of this turn: k and v; mask {0}: none */
+	i64 rows, keys;          /* positions of a block */
+} Turns;
+
+static const Type *type_of(const Turns *t, Val v)
+{
+	return val_type(t->b->g, v);
+}
+
+static Val permute(const Turns *t, Val v)
+{
+	return build(t->b, OP_permute, &v, 1, 1, &(permute_attr){ .over = t->r->over, .parts = t->r->parts, .shift = 1 });
+}
+
+static Val number(const Turns *t, i64 x)
+{
+	return make_full(t->b, (f64)x, DT_i64, (dims){ 0 });
+}
+
+/* iota along one of [rows, keys]. */
+static Val positions(const Turns *t, i64 axis, dims shape)
+{
+	return BS(t->b, iota, .axis = axis, .dtype = DT_i64, .shape = shape);
+}
+
+/* Which of its keys the block of turn i lets be seen by causality: blocks of earlier positions wholly, but for a window, and
+ * those that came round the end, which are later ones, not at all. */
+static Val causal_mask(const Turns *t, i64 i)
+{
+	Ir *ir = t->b->g->ir;
+	Dim dim[2] = { dim_number(ir, t->a->window ? t->rows : 1), dim_number(ir, t->a->window ? t->keys : 1) };
+	dims shape = { 2, dim };
+	Val seen = make_broadcast(t->b, B(t->b, le, number(t, i), t->r->at), shape);
+	if (!t->a->window)
+		return seen;
+	Val apart = B(t->b, sub, positions(t, 0, shape), positions(t, 1, shape));
+	apart = B(t->b, add, apart, make_full(t->b, (f64)(i * t->keys), DT_i64, shape));
+	return B(t->b, and, seen, B(t->b, lt, apart, make_full(t->b, (f64)t->a->window, DT_i64, shape)));
+}
+
+/* The columns of the given mask that belong to the block of turn i. */
+static Val given_mask(const Turns *t, i64 i)
+{
+	const Type *m = type_of(t, t->mask);
+	u32 last = m->rank - 1u;
+	if (type_extent(m, last) != t->keys * t->r->parts)
+		return t->mask; /* the same for every key */
+	Dim keys = dim_number(t->b->g->ir, t->keys);
+	dims shape = { 1, &keys };
+	Val block = B(t->b, sub, t->r->at, number(t, i)); /* below 0: round the end */
+	block = B(t->b, where, B(t->b, lt, block, number(t, 0)), B(t->b, add, block, number(t, t->r->parts)), block);
+	Val first = B(t->b, mul, block, number(t, t->keys));
+	Val index = B(t->b, add, positions(t, 0, shape), make_broadcast(t->b, first, shape));
+	return BA(t->b, gather, (t->mask, index), .axis = last);
+}
+
+static Val both(const Turns *t, Val a, Val b)
+{
+	const Type *x = type_of(t, a), *y = type_of(t, b);
+	Dim dim[MAX_RANK];
+	u32 rank = MAX(x->rank, y->rank);
+	for (u32 d = 0; d < rank; d++) {
+		i64 left = d + x->rank < rank ? 1 : type_extent(x, d + x->rank - rank);
+		i64 right = d + y->rank < rank ? 1 : type_extent(y, d + y->rank - rank);
+		dim[d] = dim_number(t->b->g->ir, MAX(left, right));
+	}
+	dims shape = { rank, dim };
+	return B(t->b, and, make_broadcast(t->b, a, shape), make_broadcast(t->b, b, shape));
+}
+
+/* The op on the block of turn i: in turn 0 queries and keys stand at the same positions. `more`: operands behind the mask. */
+static Val one_turn(const Turns *t, Op op, i64 i, const Val *more, u32 nmore, u32 nout)
+{
+	attention_attr a = *t->a;
+	Val in[8] = { t->q, t->k, t->v }, mask = t->mask.i ? given_mask(t, i) : (Val){ 0 };
+	u32 n = 3;
+	if (i && a.causal)
+		mask = mask.i ? both(t, mask, causal_mask(t, i)) : causal_mask(t, i);
+	a.causal &= i == 0;
+	a.window = i == 0 ? a.window : 0;
+	a.mask = mask.i != 0;
+	if (mask.i)
+		in[n++] = mask;
+	for (u32 k = 0; k < nmore; k++)
+		in[n++] = more[k];
+	return build(t->b, op, in, n, nout, &a);
+}
+
+static Val along_rows(const Turns *t, Val row, Val like)
+{
+	const Type *to = type_of(t, like);
+	i64 map[MAX_RANK];
+	for (u32 d = 0; d + 1 < to->rank; d++)
+		map[d] = d;
+	return BA(t->b, broadcast, (row), .shape = { to->rank, to->dim }, .dims = { to->rank - 1u, map });
+}
+
+/* Two parts of the same rows' attention: each weighs what its exponentials sum up to. A row that has seen nothing has -inf. */
+static void merge(const Turns *t, Val *out, Val *lse, Val more, Val more_lse)
+{
+	Builder *b = t->b;
+	Val most = B(b, max, *lse, more_lse), none = make_full_like(b, most, -INFINITY), zero = make_full_like(b, most, 0);
+	Val shift = B(b, where, B(b, eq, most, none), zero, most);
+	Val x = B(b, exp, B(b, sub, *lse, shift)), y = B(b, exp, B(b, sub, more_lse, shift));
+	Val total = B(b, add, x, y);
+	Val over = B(b, recip, B(b, where, B(b, eq, total, zero), make_full_like(b, total, 1), total));
+	x = B(b, mul, x, over);
+	y = B(b, mul, y, over);
+	*out = B(b, add, B(b, mul, *out, along_rows(t, x, *out)), B(b, mul, more, along_rows(t, y, more)));
+	*lse = B(b, add, shift, B(b, log, total));
+}
+
+static void forward(Turns *t, Val *out)
+{
+	for (i64 i = 0; i < t->r->parts; i++) {
+		Val o = one_turn(t, OP_attention, i, NULL, 0, 2);
+		if (i)
+			merge(t, &out[0], &out[1], o, (Val){ o.i + 1 });
+		else
+			out[0] = o, out[1] = (Val){ o.i + 1 };
+		if (i + 1 < t->r->parts) {
+			t->k = permute(t, t->k);
+			t->v = permute(t, t->v);
+		}
+	}
+}
+
+/* more: out, lse, dout, [dlse] of all the rows' keys. */
+static void backward(Turns *t, const Val *more, u32 nmore, Val *out)
+{
+	for (i64 i = 0; i < t->r->parts; i++) {
+		Val d = one_turn(t, OP_attention_grad, i, more, nmore, 3);
+		for (u32 k = 0; k < 3; k++) {
+			Val mine = { d.i + k };
+			out[k] = i == 0 ? mine : B(t->b, add, k ? permute(t, out[k]) : out[k], mine);
+		}
+		if (i + 1 < t->r->parts) {
+			t->k = permute(t, t->k);
+			t->v = permute(t, t->v);
+		}
+	}
+	out[1] = permute(t, out[1]);
+	out[2] = permute(t, out[2]);
+}
+
+void ring_attention(const Ring *r, const Node *n, const Val *in, Val *out)
+{
+	Turns t = { .r = r, .b = r->b, .a = n->attr, .q = in[0], .k = in[1], .v = in[2] };
+	const Type *q = type_of(&t, t.q);
+	t.rows = t.keys = type_extent(q, q->rank - 2u);
+	if (t.a->mask)
+		t.mask = in[3];
+	assert(!t.a->bias);
+	if (n->op == OP_attention)
+		forward(&t, out);
+	else
+		backward(&t, in + 3 + t.a->mask, n->nin - 3u - t.a->mask, out);
+}
