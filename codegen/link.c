@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-_Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_MESH == (int)BUFFER_MESH,
+_Static_assert((int)PACKAGE_PARAMETER == (int)BUFFER_PARAMETER && (int)PACKAGE_STASH == (int)BUFFER_STASH,
 	       "PackageBufferKind has the order of BufferKind");
 _Static_assert((int)PACKAGE_B1 == (int)DT_b1 && (int)PACKAGE_I64 == (int)DT_i64 && (int)PACKAGE_BF16 == (int)DT_bf16 &&
 		       (int)PACKAGE_F64 == (int)DT_f64 && (int)PACKAGE_F64 + 1 == (int)DTYPES,
@@ -44,6 +44,18 @@ static PackageCollective *collective(Arena *arena, const Mesh *mesh, const KColl
 			     from->op == OP_reduce_scatter ? ((const reduce_scatter_attr *)from->attr)->reduce : "sum";
 	c->reduce = (PackageReduce)(shard_reduce_named(reduce) - SHARD_SUM);
 	c->shift = from->op == OP_permute ? ((const permute_attr *)from->attr)->shift : 0;
+	if (from->op == OP_send) {
+		c->peer = (u32)((const send_attr *)from->attr)->to;
+		c->tag = (u32)((const send_attr *)from->attr)->tag;
+	} else if (from->op == OP_receive) {
+		c->peer = (u32)((const receive_attr *)from->attr)->from;
+		c->tag = (u32)((const receive_attr *)from->attr)->tag;
+	} else if (from->op == OP_reduce_among) {
+		const ints members = ((const reduce_among_attr *)from->attr)->members;
+		c->tag = (u32)((const reduce_among_attr *)from->attr)->tag;
+		for (u32 i = 0; i < members.n; i++)
+			c->members |= 1ull << members.v[i];
+	}
 	for (u32 i = 0; i < from->n; i++) {
 		const Type *type = from->type[i];
 		t[i] = (PackageCollectiveTensor){ .dtype = (u8)type->dtype, .rank = type->rank, .outer = 1, .to_outer = 1 };
@@ -68,7 +80,8 @@ static PackageCollective *collective(Arena *arena, const Mesh *mesh, const KColl
 	return c;
 }
 _Static_assert(OP_all_gather == OP_all_reduce + 1 && OP_reduce_scatter == OP_all_reduce + 2 &&
-		       OP_all_to_all == OP_all_reduce + 3 && OP_permute == OP_all_reduce + 4,
+		       OP_all_to_all == OP_all_reduce + 3 && OP_permute == OP_all_reduce + 4 && OP_send == OP_all_reduce + 5 &&
+		       OP_receive == OP_all_reduce + 6 && OP_reduce_among == OP_all_reduce + 7,
 	       "PackageCollectiveKind has the order of the op table");
 
 /* ---- what follows from sizes ---- */
@@ -162,7 +175,24 @@ static void set_place(PackageSlot *to, const EntryPlan *e, u32 buffer)
 		}
 }
 
-static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s,
+/* Where the memory of a slot is when the entry runs for the micro-batch that is kept in place `micro` of the stash. */
+static u64 offset_of(const Plan *plan, const PlanBuffer *b, u32 micro)
+{
+	const Buffer *of = b->kind == MEMORY_PERSISTENT ? &plan->program->buffer.v[b->persistent] : NULL;
+	return b->offset + (of && of->slots ? micro * ALIGN_UP((u64)type_bytes(of->type), MEMORY_ALIGN) : 0);
+}
+
+/* For how many places of the stash an entry is made. */
+static u32 entry_slots(const Plan *plan, const EntryPlan *e)
+{
+	u32 slots = 1;
+	for (u32 i = 0; i < e->buffer.n; i++)
+		if (e->buffer.v[i].kind == MEMORY_PERSISTENT)
+			slots = MAX(slots, plan->program->buffer.v[e->buffer.v[i].persistent].slots);
+	return slots;
+}
+
+static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s, u32 micro,
 			KernelFunction *const *function)
 {
 	const Kernel *k = plan->kernel.v[s->kernel];
@@ -172,7 +202,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	for (u32 i = 0; i < k->slot.n; i++) {
 		const KSlot *of = &k->slot.v[i];
 		const PlanBuffer *b = &e->buffer.v[s->slot[i]];
-		slot[i] = b->offset;
+		slot[i] = offset_of(plan, b, micro);
 		info[i] = (PackageSlot){ .elements = (u64)of->elements, .row = (u64)of->row,
 					 .pitch = (u64)of->pitch, .dtype = (u8)of->dtype, .read = of->read,
 					 .written = of->written, .name = of->name, .file = file_of(plan->ir->diag, b->loc),
@@ -214,6 +244,24 @@ static void set_inputs(Arena *arena, const Program *p, const char *name, Package
 				set_digits(arena, &p->mesh, ATTR(&g->node.v[i], input)->split, &to->input[k]);
 }
 
+static PackageEntry entry(Formulas *f, const Plan *plan, const EntryPlan *e, u32 micro, KernelFunction *const *function,
+			  const EntryFlops *flops)
+{
+	Arena *arena = f->arena;
+	PackageEntry to = { .name = micro ? arena_printf(arena, "%s@%u", e->name, micro) : e->name, .ninput = e->input.n,
+			    .input = tensors(f, e, e->input.v, e->input.n), .nresult = e->result.n,
+			    .result = tensors(f, e, e->result.v, e->result.n), .nstep = e->step.n,
+			    .step = NEWN(arena, PackageStep, e->step.n + 1), .model_flops = flops->model, .model_flops_full = flops->model_full };
+	set_inputs(arena, plan->program, e->name, &to);
+	for (u32 s = 0; s < e->step.n; s++) {
+		to.step[s] = step(arena, plan, e, &e->step.v[s], micro, function);
+		to.hardware_flops += to.step[s].flops;
+		if (plan->sizes)
+			set_varying(f, plan, e->step.v[s].kernel, &to.step[s]);
+	}
+	return to;
+}
+
 Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
 		      Str machine)
 {
@@ -225,32 +273,16 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const Buffer *b = &program->buffer.v[i];
 		p->buffer[i] = (PackageBuffer){ tensor(b->name, b->type, plan->persistent_offset[i]),
-						(PackageBufferKind)b->kind, b->frozen };
+						(PackageBufferKind)b->kind, b->frozen, b->stages, buffer_away(program, b) };
 		set_digits(arena, &program->mesh, b->split, &p->buffer[i].tensor);
 	}
 	Formulas f = { .arena = arena, .sizes = plan->sizes, .known.arena = arena };
-	p->nentry = plan->entry.n;
+	for (u32 i = 0; i < plan->entry.n; i++)
+		p->nentry += entry_slots(plan, plan->entry.v[i]);
 	p->entry = NEWN(arena, PackageEntry, p->nentry + 1);
-	for (u32 i = 0; i < p->nentry; i++) {
-		const EntryPlan *e = plan->entry.v[i];
-		PackageEntry *to = &p->entry[i];
-		to->name = e->name;
-		to->ninput = e->input.n;
-		to->input = tensors(&f, e, e->input.v, e->input.n);
-		set_inputs(arena, program, e->name, to);
-		to->nresult = e->result.n;
-		to->result = tensors(&f, e, e->result.v, e->result.n);
-		to->nstep = e->step.n;
-		to->step = NEWN(arena, PackageStep, e->step.n + 1);
-		for (u32 s = 0; s < e->step.n; s++) {
-			to->step[s] = step(arena, plan, e, &e->step.v[s], function);
-			to->hardware_flops += to->step[s].flops;
-			if (plan->sizes)
-				set_varying(&f, plan, e->step.v[s].kernel, &to->step[s]);
-		}
-		to->model_flops = flops[i].model;
-		to->model_flops_full = flops[i].model_full;
-	}
+	for (u32 i = 0, at = 0; i < plan->entry.n; i++)
+		for (u32 micro = 0; micro < entry_slots(plan, plan->entry.v[i]); micro++)
+			p->entry[at++] = entry(&f, plan, plan->entry.v[i], micro, function, &flops[i]);
 	p->formula = f.v.v;
 	p->nformula = f.v.n;
 	p->naxis = plan->sizes ? plan->sizes->naxis : 0;
@@ -292,11 +324,16 @@ void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol
 	Symbols x = { .seen.arena = arena, .names.arena = arena, .package = package };
 	package->symbol = NEWN(arena, const char *, 2 * plan->kernel.n + 1);
 	package->nsymbol = 0;
-	for (u32 e = 0; e < package->nentry; e++)
+	for (u32 e = 0, of = 0, micro = 0; e < package->nentry; e++, micro++) {
+		if (micro == entry_slots(plan, plan->entry.v[of])) {
+			of++;
+			micro = 0;
+		}
 		for (u32 s = 0; s < package->entry[e].nstep; s++) {
-			u32 kernel = plan->entry.v[e]->step.v[s].kernel;
+			u32 kernel = plan->entry.v[of]->step.v[s].kernel;
 			package->entry[e].step[s].code = symbol_index(&x, symbol[kernel]);
 			if (plan->sizes)
 				package->entry[e].step[s].needs_code = symbol_index(&x, needs[kernel]);
 		}
+	}
 }

@@ -92,13 +92,16 @@ typedef enum PackageBufferKind { /* ORDER as BufferKind of ir/graph.h */
 	PACKAGE_GRADIENT,
 	PACKAGE_COUNTER,
 	PACKAGE_CACHE,
-	PACKAGE_MESH
+	PACKAGE_MESH,
+	PACKAGE_STASH
 } PackageBufferKind;
 
 typedef struct PackageBuffer {
 	PackageTensor tensor;
 	PackageBufferKind kind;
 	bool frozen;
+	u64 stages; /* of a pipeline, that have it, bits; 0: all */
+	bool away;  /* this one has not: it is nowhere in the arena */
 } PackageBuffer;
 
 /* Whose memory a slot is. */
@@ -183,7 +186,10 @@ typedef enum PackageCollectiveKind {
 	PACKAGE_ALL_GATHER,
 	PACKAGE_REDUCE_SCATTER,
 	PACKAGE_ALL_TO_ALL,
-	PACKAGE_PERMUTE
+	PACKAGE_PERMUTE,
+	PACKAGE_SEND,
+	PACKAGE_RECEIVE,
+	PACKAGE_REDUCE_AMONG
 } PackageCollectiveKind;
 typedef enum PackageReduce { PACKAGE_SUM, PACKAGE_MAX, PACKAGE_MIN } PackageReduce;
 typedef struct PackageCollectiveTensor {
@@ -197,6 +203,9 @@ typedef struct PackageCollective {
 	PackageReduce reduce;
 	u32 mesh;  /* axis */
 	i64 shift; /* PERMUTE */
+	u32 peer;      /* SEND, RECEIVE: the other one's coordinate */
+	u32 tag;       /* and of REDUCE_AMONG */
+	u64 members;   /* REDUCE_AMONG: coordinates, bits */
 	u32 n;
 	const PackageCollectiveTensor *tensor;
 } PackageCollective;
@@ -244,6 +253,17 @@ typedef struct PackageEntry {
 	f64 hardware_flops;                /* with recomputation */
 } PackageEntry;
 
+/* A stage of a pipeline: what a step runs in place of `micro_first` and `micro`, in order. */
+typedef struct PackageTask {
+	u32 entry, micro; /* which entry, with the inputs of which micro-batch */
+} PackageTask;
+typedef struct PackagePipe {
+	u32 mesh;   /* its axis */
+	u32 stages; /* 0: there is no pipeline */
+	PackageTask *task;
+	u32 ntask;
+} PackagePipe;
+
 typedef struct Package {
 	const char *name;
 	PackageBuffer *buffer;
@@ -259,6 +279,7 @@ typedef struct Package {
 	PackageFormula *formula;
 	u32 nformula;
 	PackageMesh mesh;    /* arena, entries and FLOPs are one device's */
+	PackagePipe pipe;
 	const char *device;  /* what runs it: "cpu", "cuda" */
 	u64 arena_bytes, persistent_bytes, thread_scratch;
 	u64 fingerprint;  /* of program and target: resumes compare it */

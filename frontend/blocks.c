@@ -257,7 +257,7 @@ void recipe_shard(Elaborator *e, const Decl *d)
 				continue;
 			}
 			rule_settings(e, name, s->arrow.to);
-			VEC_PUSH(e->arena, &e->model->shard, (ShardRule){ name, to, s->arrow.from.v[k]->loc });
+			VEC_PUSH(e->arena, &e->model->shard, (ShardLine){ name, to, s->arrow.from.v[k]->loc });
 		}
 	}
 }

@@ -34,11 +34,11 @@ typedef struct Setting {
 } Setting;
 
 /* `H -> tensor` of a shard block. */
-typedef struct ShardRule {
+typedef struct ShardLine {
 	const char *axis; /* "Attention.H", or parameters, gradients, optimizer_state, layers */
 	const char *mesh; /* "tensor", "(pod data)" */
 	Loc loc;
-} ShardRule;
+} ShardLine;
 
 /* A value of the config: which key of a Hugging Face config sets it (`width = 768 from "n_embd"`) is for whoever
  * reads one: elaborate, then again with `--set path=value` for each key that it has. */
@@ -57,7 +57,7 @@ typedef struct Model {
 	VEC(WeightsLine) weight;
 	VEC(const char *) added;       /* parameters that wrappers of an adapt block brought: files of the model lack them */
 	VEC(Setting) setting;
-	VEC(ShardRule) shard;
+	VEC(ShardLine) shard;
 	/* symbols that the batch record gives numbers to */
 	VEC(const char *) symbol;
 	VEC(i64) symbol_value;

@@ -151,17 +151,17 @@ static void eval_collective(Evaluator *e, EvalCx *cx)
 	}
 }
 
-static void eval_node(Evaluator *e, const Node *n, const Tensor *const *source, u32 at)
+static EvalCx *begin_node(Evaluator *e, const Node *n)
 {
-	ArenaMark mark = arena_mark(&e->tmp);
 	EvalCx *cx = NEWN(&e->tmp, EvalCx, e->ranks);
 	for (u32 r = 0; r < e->ranks; r++)
 		cx[r] = node_cx(e, n, r);
-	if (e->mesh && op_info[n->op].traits & T_COLLECTIVE)
-		eval_collective(e, cx);
-	else
-		for (u32 r = 0; r < e->ranks; r++)
-			eval_alone(e, &cx[r], source[r] + at);
+	return cx;
+}
+
+/* Results are there, operands may be dropped. */
+static void end_node(Evaluator *e, const Node *n, const EvalCx *cx)
+{
 	for (u32 r = 0; r < e->ranks; r++) {
 		for (u32 i = 0; i < n->nout; i++) {
 			Live *l = live_of(e, (Val){ n->out.i + i }, r);
@@ -177,18 +177,49 @@ static void eval_node(Evaluator *e, const Node *n, const Tensor *const *source, 
 				drop(l);
 		}
 	}
+}
+
+static void eval_node(Evaluator *e, const Node *n, const Tensor *const *source, u32 at)
+{
+	ArenaMark mark = arena_mark(&e->tmp);
+	EvalCx *cx = begin_node(e, n);
+	if (e->mesh && op_info[n->op].traits & T_COLLECTIVE)
+		eval_collective(e, cx);
+	else
+		for (u32 r = 0; r < e->ranks; r++)
+			eval_alone(e, &cx[r], source[r] + at);
+	end_node(e, n, cx);
 	arena_release(&e->tmp, mark);
+}
+
+static void eval_begin(Evaluator *e, const Graph *g, const Mesh *mesh, u32 ranks, const Val *want, u32 n, EvalOptions options)
+{
+	*e = (Evaluator){ .g = g, .mesh = mesh, .ranks = ranks, .options = options, .tmp = ARENA("eval") };
+	e->live = NEWN(&e->tmp, Live, (size_t)g->value.n * ranks);
+	e->uses = NEWN(&e->tmp, u32, g->value.n);
+	e->needed = NEWN(&e->tmp, bool, g->node.n + 1);
+	mark_needed(e, want, n);
+}
+
+static void eval_end(Evaluator *e, Arena *a, const Val *want, u32 n, Tensor *const *out)
+{
+	for (u32 r = 0; r < e->ranks; r++)
+		for (u32 i = 0; i < n; i++) {
+			out[r][i] = live_of(e, want[i], r)->tensor;
+			out[r][i].data = COPYN(a, f64, out[r][i].data, out[r][i].n);
+		}
+	for (u32 r = 0; r < e->ranks; r++)
+		for (u32 i = 0; i < n; i++)
+			drop(live_of(e, want[i], r));
+	arena_free(&e->tmp);
 }
 
 /* source[r], out[r]: device r's. */
 static void eval_ranks(Arena *a, const Graph *g, const Mesh *mesh, u32 ranks, const Tensor *const *source, const Val *want,
 		       u32 n, Tensor *const *out, EvalOptions options)
 {
-	Evaluator e = { .g = g, .mesh = mesh, .ranks = ranks, .options = options, .tmp = ARENA("eval") };
-	e.live = NEWN(&e.tmp, Live, (size_t)g->value.n * ranks);
-	e.uses = NEWN(&e.tmp, u32, g->value.n);
-	e.needed = NEWN(&e.tmp, bool, g->node.n + 1);
-	mark_needed(&e, want, n);
+	Evaluator e;
+	eval_begin(&e, g, mesh, ranks, want, n, options);
 	u32 at = 0;
 	for (u32 i = 0; i < g->node.n; i++) {
 		const Node *node = &g->node.v[i];
@@ -196,15 +227,7 @@ static void eval_ranks(Arena *a, const Graph *g, const Mesh *mesh, u32 ranks, co
 			eval_node(&e, node, source, at);
 		at += is_source(node);
 	}
-	for (u32 r = 0; r < ranks; r++)
-		for (u32 i = 0; i < n; i++) {
-			out[r][i] = live_of(&e, want[i], r)->tensor;
-			out[r][i].data = COPYN(a, f64, out[r][i].data, out[r][i].n);
-		}
-	for (u32 r = 0; r < ranks; r++)
-		for (u32 i = 0; i < n; i++)
-			drop(live_of(&e, want[i], r));
-	arena_free(&e.tmp);
+	eval_end(&e, a, want, n, out);
 }
 
 void eval_values(Arena *a, const Graph *g, const Tensor *source, const Val *want, u32 n, Tensor *out,
@@ -243,22 +266,33 @@ static Tensor *entry_sources(Arena *tmp, const Program *p, const Graph *entry, c
 	return source;
 }
 
+static Val *entry_wants(Arena *tmp, const Graph *entry)
+{
+	Val *want = NEWN(tmp, Val, entry->result.n + 1);
+	for (u32 i = 0; i < entry->result.n; i++)
+		want[i] = entry->result.v[i].value;
+	return want;
+}
+
+static void keep_buffers(const Graph *entry, Tensor *buffer, const Tensor *result)
+{
+	for (u32 i = 0; i < entry->result.n; i++)
+		if (entry->result.v[i].buffer != NONE)
+			buffer[entry->result.v[i].buffer] = result[i];
+}
+
 void eval_mesh_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *const *input, Tensor *const *buffer,
 		     Tensor *const *result, EvalOptions options)
 {
 	Arena tmp = ARENA("entry");
 	u32 ranks = mesh_devices(&p->mesh);
 	const Tensor **source = NEWN(&tmp, const Tensor *, ranks);
-	Val *want = NEWN(&tmp, Val, entry->result.n);
-	for (u32 i = 0; i < entry->result.n; i++)
-		want[i] = entry->result.v[i].value;
+	Val *want = entry_wants(&tmp, entry);
 	for (u32 r = 0; r < ranks; r++)
 		source[r] = entry_sources(&tmp, p, entry, input[r], buffer[r]);
 	eval_ranks(a, entry, p->mesh.n ? &p->mesh : NULL, ranks, source, want, entry->result.n, result, options);
 	for (u32 r = 0; r < ranks; r++)
-		for (u32 i = 0; i < entry->result.n; i++)
-			if (entry->result.v[i].buffer != NONE)
-				buffer[r][entry->result.v[i].buffer] = result[r][i];
+		keep_buffers(entry, buffer[r], result[r]);
 	arena_free(&tmp);
 }
 
@@ -267,4 +301,185 @@ void eval_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *in
 {
 	assert(mesh_devices(&p->mesh) == 1);
 	eval_mesh_entry(a, p, entry, &input, &buffer, &result, options);
+}
+
+/* ---- stages of a pipeline ---- */
+
+typedef struct Letter {
+	u32 from, to;
+	i64 tag;
+	Tensor *part; /* [rank] */
+	bool received;
+} Letter;
+
+struct EvalMail {
+	Arena *arena;
+	VEC(Letter) letter; /* in the order in which they were sent */
+};
+
+EvalMail *eval_mail_new(Arena *a)
+{
+	EvalMail *m = NEW(a, EvalMail);
+	m->arena = a;
+	return m;
+}
+
+u32 eval_mail_left(const EvalMail *mail)
+{
+	u32 n = 0;
+	for (u32 i = 0; i < mail->letter.n; i++)
+		n += !mail->letter.v[i].received;
+	return n;
+}
+
+typedef struct StageEval {
+	Evaluator e;
+	Mesh mesh;           /* without the pipeline's axis */
+	const char *over;
+	const Graph *g;      /* NULL: the stage does nothing */
+	const Tensor **source;
+	Val *want;
+	u32 node, at;        /* next */
+} StageEval;
+
+static Tensor copy_tensor(Arena *a, const Tensor *t)
+{
+	Tensor copy = *t;
+	copy.data = COPYN(a, f64, t->data, t->n);
+	return copy;
+}
+
+static bool between_stages(const StageEval *s, const Node *n)
+{
+	return op_info[n->op].traits & T_COLLECTIVE && ATTR(n, all_reduce)->over == s->over;
+}
+
+static void send_letter(EvalMail *mail, StageEval *s, u32 stage, const Node *n)
+{
+	Letter m = { .from = stage, .to = (u32)ATTR(n, send)->to, .tag = ATTR(n, send)->tag, .part = NEWN(mail->arena, Tensor, s->e.ranks) };
+	for (u32 r = 0; r < s->e.ranks; r++)
+		m.part[r] = copy_tensor(mail->arena, &live_of(&s->e, n->in[0], r)->tensor);
+	VEC_PUSH(mail->arena, &mail->letter, m);
+	end_node(&s->e, n, begin_node(&s->e, n));
+}
+
+static bool receive_letter(EvalMail *mail, StageEval *s, u32 stage, const Node *n)
+{
+	for (u32 i = 0; i < mail->letter.n; i++) {
+		Letter *m = &mail->letter.v[i];
+		if (m->received || m->to != stage || m->from != ATTR(n, receive)->from || m->tag != ATTR(n, receive)->tag)
+			continue;
+		EvalCx *cx = begin_node(&s->e, n);
+		for (u32 r = 0; r < s->e.ranks; r++)
+			memcpy(cx[r].out[0].data, m->part[r].data, (size_t)m->part[r].n * sizeof(f64));
+		end_node(&s->e, n, cx);
+		m->received = true;
+		return true;
+	}
+	return false;
+}
+
+/* Does a stage take part in the sum? */
+static bool is_member(const Node *n, u32 stage)
+{
+	for (u32 i = 0; i < ATTR(n, reduce_among)->members.n; i++)
+		if (ATTR(n, reduce_among)->members.v[i] == stage)
+			return true;
+	return false;
+}
+
+/* A sum of several stages, where all of them have come to it. */
+static bool sum_stages(StageEval *s, u32 stages, const Node *n)
+{
+	EvalCx **cx = NEWN(&s[0].e.tmp, EvalCx *, stages), *member = NEWN(&s[0].e.tmp, EvalCx, stages);
+	for (u32 k = 0; k < stages; k++) {
+		const Node *other = s[k].g && s[k].node < s[k].g->node.n ? &s[k].g->node.v[s[k].node] : NULL;
+		if (is_member(n, k) && (!other || other->op != n->op || ATTR(other, reduce_among)->tag != ATTR(n, reduce_among)->tag ||
+					!s[k].e.needed[s[k].node]))
+			return false;
+	}
+	u32 ranks = 0;
+	for (u32 k = 0; k < stages; k++)
+		if (is_member(n, k)) {
+			cx[k] = begin_node(&s[k].e, &s[k].g->node.v[s[k].node]);
+			ranks = s[k].e.ranks;
+		}
+	for (u32 r = 0; r < ranks; r++) {
+		u32 count = 0;
+		for (u32 k = 0; k < stages; k++)
+			if (cx[k])
+				member[count++] = cx[k][r];
+		op_info[n->op].def->eval_group(member, count);
+	}
+	for (u32 k = 0; k < stages; k++)
+		if (cx[k]) {
+			end_node(&s[k].e, &s[k].g->node.v[s[k].node], cx[k]);
+			s[k].node++;
+		}
+	return true;
+}
+
+/* The stage's nodes, as far as it comes; false where that is not at all. */
+static bool advance_stage(EvalMail *mail, StageEval *s, u32 stages, u32 stage)
+{
+	StageEval *me = &s[stage];
+	bool moved = false;
+	while (me->g && me->node < me->g->node.n) {
+		const Node *n = &me->g->node.v[me->node];
+		if (me->e.needed[me->node] && between_stages(me, n)) {
+			if (n->op == OP_send)
+				send_letter(mail, me, stage, n);
+			else if (n->op == OP_receive ? !receive_letter(mail, me, stage, n) : !sum_stages(s, stages, n))
+				return moved;
+			me->node += n->op == OP_send || n->op == OP_receive;
+		} else {
+			if (me->e.needed[me->node])
+				eval_node(&me->e, n, me->source, me->at);
+			me->at += is_source(n);
+			me->node++;
+		}
+		moved = true;
+	}
+	return moved;
+}
+
+static void begin_stage(StageEval *s, Arena *tmp, const Program *p, const Graph *g, const Tensor *const *input, Tensor *const *buffer,
+			EvalOptions options)
+{
+	*s = (StageEval){ .over = p->stage.over, .g = g };
+	for (u32 m = 0; m < p->mesh.n; m++)
+		if (p->mesh.axis[m].name != p->stage.over)
+			s->mesh.axis[s->mesh.n++] = p->mesh.axis[m];
+	u32 ranks = mesh_devices(&s->mesh);
+	s->source = NEWN(tmp, const Tensor *, ranks);
+	for (u32 r = 0; r < ranks; r++)
+		s->source[r] = entry_sources(tmp, p, g, input[r], buffer[r]);
+	s->want = entry_wants(tmp, g);
+	eval_begin(&s->e, g, s->mesh.n ? &s->mesh : NULL, ranks, s->want, g->result.n, options);
+}
+
+void eval_stage_entries(Arena *a, EvalMail *mail, u32 stages, const Program *const *program, const Graph *const *entry,
+			const Tensor *const *const *input, Tensor *const *const *buffer, Tensor *const *const *result,
+			EvalOptions options)
+{
+	Arena tmp = ARENA("stages");
+	StageEval *s = NEWN(&tmp, StageEval, stages);
+	for (u32 k = 0; k < stages; k++)
+		if (entry[k])
+			begin_stage(&s[k], &tmp, program[k], entry[k], input[k], buffer[k], options);
+	for (bool moved = true; moved;) {
+		moved = false;
+		for (u32 k = 0; k < stages; k++)
+			moved |= advance_stage(mail, s, stages, k);
+	}
+	for (u32 k = 0; k < stages; k++) {
+		if (!entry[k])
+			continue;
+		if (s[k].node < entry[k]->node.n)
+			NEVER("a stage waits for what nobody sends");
+		eval_end(&s[k].e, a, s[k].want, entry[k]->result.n, result[k]);
+		for (u32 r = 0; r < s[k].e.ranks; r++)
+			keep_buffers(entry[k], buffer[k][r], result[k][r]);
+	}
+	arena_free(&tmp);
 }

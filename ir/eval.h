@@ -40,4 +40,15 @@ void eval_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *in
 void eval_mesh_entry(Arena *a, const Program *p, const Graph *entry, const Tensor *const *input, Tensor *const *buffer,
 		     Tensor *const *result, EvalOptions options);
 
+/* The stages of a pipeline (passes/graph/stage.c): program[s] is that of stage s, entry[s] what it runs now, NULL: nothing;
+ * its devices are those of the mesh that have its coordinate: input[s][r] and so on, in order. What was sent and not received
+ * yet stays in `mail` between calls; a stage that waits for what nobody has sent or will send is a mistake (asserted). */
+typedef struct EvalMail EvalMail;
+EvalMail *eval_mail_new(Arena *a);
+void eval_stage_entries(Arena *a, EvalMail *mail, u32 stages, const Program *const *program, const Graph *const *entry,
+			const Tensor *const *const *input, Tensor *const *const *buffer, Tensor *const *const *result,
+			EvalOptions options);
+/* Messages that nobody has received. */
+u32 eval_mail_left(const EvalMail *mail);
+
 #endif

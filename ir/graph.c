@@ -5,6 +5,7 @@ const char *const buffer_kind_name[BUFFER_KINDS] = {
 	[BUFFER_PARAMETER] = "parameter", [BUFFER_STATE] = "state",
 	[BUFFER_GRADIENT] = "gradient",   [BUFFER_COUNTER] = "counter",
 	[BUFFER_CACHE] = "cache",	  [BUFFER_MESH] = "mesh",
+	[BUFFER_STASH] = "stash",
 };
 
 const FactInfo fact_info[FACTS] = {

@@ -63,6 +63,7 @@ typedef enum BufferKind {
 	BUFFER_COUNTER,     /* step, seed, counts of the loss */
 	BUFFER_CACHE,       /* keys and values of decoding */
 	BUFFER_MESH,        /* the device's coordinate along a mesh axis: who runs it writes it once */
+	BUFFER_STASH,       /* what the backward half of a micro-batch needs of its forward half, in a pipeline */
 	BUFFER_KINDS
 } BufferKind;
 extern const char *const buffer_kind_name[BUFFER_KINDS];
@@ -74,6 +75,8 @@ typedef struct Buffer {
 	const Axis *axis;   /* [rank] */
 	u32 of;             /* the parameter that a state or gradient belongs to, or NONE */
 	bool frozen;        /* a parameter that training leaves alone */
+	u64 stages;         /* of a pipeline, that have it, bits; 0: all. Elsewhere no entry touches it, and it takes no memory */
+	u32 slots;          /* of a stash: for so many micro-batches, each in one of its own; else 0 */
 	const char *split;  /* how the whole lies over the mesh (ir/shard.h: places_text), or NULL; `type` is local */
 	Loc loc;
 	const char *scope;
@@ -107,16 +110,30 @@ typedef struct Mesh {
 	MeshAxis axis[MESH_AXES];
 } Mesh;
 
+/* Which stage of a pipeline a program is (passes/graph/stage.c). */
+typedef struct Stage {
+	const char *over; /* mesh axis, along which programs differ; NULL: there is no pipeline */
+	u32 at;           /* this one's coordinate */
+	u32 chunks;
+} Stage;
+
 typedef struct Program {
 	Arena *arena;
 	Ir *ir;
 	const char *name;   /* of the model */
 	Mesh mesh;          /* over which it was partitioned: every entry is then one device's part */
+	Stage stage;
 	VEC(Buffer) buffer; /* grows by program_buffer() alone */
 	Map buffer_at;      /* name -> index */
 	VEC(Graph *) entry;
 	u32 facts;          /* bits of facts.def that hold */
 } Program;
+
+/* Has another stage of the pipeline this buffer? */
+static inline bool buffer_away(const Program *p, const Buffer *b)
+{
+	return p->stage.over && b->stages && !(b->stages >> p->stage.at & 1);
+}
 
 Program *program_new(Arena *arena, Ir *ir, const char *name);
 u32 program_buffer(Program *p, Buffer b); /* appends; the index. Names are unique (asserted) */

@@ -266,7 +266,7 @@ static bool buffer_statement(Parser *p)
 		b.kind++;
 	if (b.kind == BUFFER_KINDS)
 		return scan_unexpected(
-			&p->s, "what the buffer is: parameter, state, gradient, counter, cache or mesh");
+			&p->s, "what the buffer is: parameter, state, gradient, counter, cache, mesh or stash");
 	p->s.p += kind.n;
 	b.frozen = scan_accept_word(&p->s, "frozen");
 	if (scan_accept_word(&p->s, "of"))
@@ -277,6 +277,18 @@ static bool buffer_statement(Parser *p)
 		if (!scan_expect(&p->s, '"') || !scan_quoted(&p->s, &split))
 			return false;
 		b.split = intern(&p->s.ir->names, split);
+	}
+	if (scan_accept_word(&p->s, "slots")) {
+		i64 slots;
+		if (!scan_integer(&p->s, 1, 1 << 20, "how many micro-batches", &slots))
+			return false;
+		b.slots = (u32)slots;
+	}
+	if (scan_accept_word(&p->s, "stages")) {
+		i64 stages;
+		if (!scan_integer(&p->s, INT64_MIN, INT64_MAX, "which stages have it", &stages))
+			return false;
+		b.stages = (u64)stages;
 	}
 	if (!read_place(p, &b.loc, &b.scope) || !scan_end_line(&p->s))
 		return false;
@@ -761,6 +773,16 @@ static bool mesh_statement(Parser *p)
 		a.size = (u32)size;
 		mesh->axis[mesh->n++] = a;
 	} while (scan_accept(&p->s, ',') && mesh->n < MESH_AXES);
+	if (scan_accept_word(&p->s, "stage")) {
+		Stage *stage = &p->program->stage;
+		i64 at, chunks;
+		if (!scan_name(&p->s, "the mesh axis of stages", &stage->over) || !scan_expect(&p->s, '=') ||
+		    !scan_integer(&p->s, 0, 1 << 20, "which stage this is", &at) || !scan_expect(&p->s, ',') ||
+		    !scan_integer(&p->s, 1, 1 << 15, "how many chunks a stage has", &chunks))
+			return false;
+		stage->at = (u32)at;
+		stage->chunks = (u32)chunks;
+	}
 	return scan_end_line(&p->s);
 }
 

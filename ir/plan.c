@@ -225,6 +225,11 @@ static void check_overlaps(Verify *v)
 	arena_free(&tmp);
 }
 
+u64 plan_buffer_bytes(const Program *p, const Buffer *b)
+{
+	return buffer_away(p, b) ? 0 : MAX(b->slots, 1u) * ALIGN_UP((u64)type_bytes(b->type), MEMORY_ALIGN);
+}
+
 bool plan_verify(const Plan *p, Diag *d)
 {
 	Verify v = { .p = p, .d = d, .fine = true };
@@ -232,7 +237,7 @@ bool plan_verify(const Plan *p, Diag *d)
 	for (u32 i = 0; i < p->program->buffer.n; i++) {
 		if (p->persistent_offset[i] < end || p->persistent_offset[i] % MEMORY_ALIGN)
 			fail(&v, (Loc){ 0 }, "buffer %s overlaps another", p->program->buffer.v[i].name);
-		end = p->persistent_offset[i] + (u64)type_bytes(p->program->buffer.v[i].type);
+		end = p->persistent_offset[i] + plan_buffer_bytes(p->program, &p->program->buffer.v[i]);
 	}
 	if (end > p->persistent_bytes)
 		fail(&v, (Loc){ 0 }, "persistent buffers are larger than their part");

@@ -105,6 +105,9 @@ typedef struct Plan {
 
 enum { MEMORY_ALIGN = 64 };
 
+/* Of a buffer of the program, each of its slots beginning on a line: none where another stage has it. */
+u64 plan_buffer_bytes(const Program *p, const Buffer *b);
+
 void plan_print(const Plan *p, FILE *to);
 bool plan_verify(const Plan *p, Diag *d);
 

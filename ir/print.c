@@ -317,6 +317,10 @@ static void put_buffer(Printer *p, const Program *program, const Buffer *b)
 		buf_put(p->to, STR(" split "));
 		text_quote(p->to, str_of(b->split));
 	}
+	if (b->slots)
+		buf_printf(p->to, " slots %u", b->slots);
+	if (b->stages)
+		buf_printf(p->to, " stages %llu", (unsigned long long)b->stages);
 	put_place(p, b->loc);
 	put_scope(p, b->scope);
 	buf_char(p->to, '\n');
@@ -365,8 +369,15 @@ static void put_program(Printer *p, const Program *program)
 	for (u32 i = 0; i < program->mesh.n; i++) {
 		buf_put(p->to, i ? STR(", ") : STR("mesh "));
 		text_word(p->to, str_of(program->mesh.axis[i].name));
-		buf_printf(p->to, " = %u%s", program->mesh.axis[i].size, i + 1 == program->mesh.n ? "\n" : "");
+		buf_printf(p->to, " = %u", program->mesh.axis[i].size);
 	}
+	if (program->stage.over) {
+		buf_put(p->to, STR(" stage "));
+		text_word(p->to, str_of(program->stage.over));
+		buf_printf(p->to, " = %u, %u", program->stage.at, program->stage.chunks);
+	}
+	if (program->mesh.n)
+		buf_char(p->to, '\n');
 	for (u32 i = 0; i < p->path.n; i++) {
 		buf_printf(p->to, "source %u ", i);
 		text_quote(p->to, str_of(p->path.v[i]));

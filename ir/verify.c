@@ -243,6 +243,8 @@ static void check_buffer_read(Verifier *v, const Node *n, Loc loc)
 	else if (v->p->buffer.v[i].type != val_type(v->g, n->out))
 		fail(v, E0709, loc, "%s: @%s is %s, but is read as %s", v->g->name, a->buffer,
 		     type_text(v, v->p->buffer.v[i].type), type_text(v, val_type(v->g, n->out)));
+	else if (buffer_away(v->p, &v->p->buffer.v[i]))
+		fail(v, E0711, loc, "%s: @%s, which is read, is another stage's", v->g->name, a->buffer);
 }
 
 static void check_facts_of_node(Verifier *v, const Node *n, Loc loc)
@@ -330,6 +332,8 @@ static void check_results(Verifier *v)
 		if (map_get(&written, r->buffer))
 			fail(v, E0703, loc, "%s: @%s is written twice", g->name, r->name);
 		map_put(&written, r->buffer, i);
+		if (buffer_away(v->p, &v->p->buffer.v[r->buffer]))
+			fail(v, E0711, loc, "%s: @%s, which is written, is another stage's", g->name, r->name);
 		const Type *want = v->p->buffer.v[r->buffer].type, *is = val_type(g, r->value);
 		if (want != is)
 			fail(v, E0709, loc, "%s: @%s is %s, but %s is written to it", g->name,

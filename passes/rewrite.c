@@ -109,6 +109,7 @@ Program *rewrite_shell(Arena *arena, const Program *from)
 	Program *to = program_new(arena, from->ir, from->name);
 	to->facts = from->facts;
 	to->mesh = from->mesh;
+	to->stage = from->stage;
 	for (u32 i = 0; i < from->buffer.n; i++) {
 		Buffer b = from->buffer.v[i];
 		b.axis = COPYN(arena, Axis, b.axis, b.type->rank);

@@ -100,7 +100,7 @@ bool numerics_buffers(Numerics *n, u32 kinds)
 	const Package *p = n->executor->package;
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
-		if ((kinds >> p->buffer[i].kind & 1) && float_size[t->dtype])
+		if ((kinds >> p->buffer[i].kind & 1) && float_size[t->dtype] && !p->buffer[i].away)
 			note(n, t->offset, t->dtype, t->bytes / float_size[t->dtype], (Rows){ 0 },
 			     (BadValue){ .is_input = true, .file = "", .name = t->name });
 	}

@@ -24,6 +24,7 @@
 typedef struct Pending {
 	u64 step;
 	f64 begun;
+	f64 sum, count; /* of the loss, where they are known at once: in a pipeline */
 	Fetch loss_sum, loss_count, norm, rate;
 } Pending;
 
@@ -35,6 +36,7 @@ struct Training {
 	Executor *x;
 	const PackageEntry *init, *update;
 	BatchInputs first, more;
+	BatchInputs *half;       /* [entry] of a pipeline's tasks */
 	Loader *loader;
 	const PackageTensor *loss_sum, *loss_count, *norm, *rate;
 	u8 ***batch;             /* the inputs of each micro-step */
@@ -69,6 +71,23 @@ static bool writes(const Training *t)
 	return comm_rank(t->x->comm) == 0;
 }
 
+/* A stage's tasks stand for the micro-steps. */
+static Status find_tasks(Training *t)
+{
+	const Package *p = t->x->package;
+	t->half = NEWN(t->arena, BatchInputs, p->nentry);
+	for (u32 i = 0; i < p->pipe.ntask; i++) {
+		const PackageTask *task = &p->pipe.task[i];
+		const PackageEntry *e = &p->entry[task->entry];
+		assert(task->micro < t->config.accumulate);
+		TRY(batch_inputs(t->x, e->name, &t->half[task->entry]));
+		t->model_flops += e->model_flops;
+		t->model_flops_full += e->model_flops_full;
+	}
+	t->first = t->half[p->pipe.task[0].entry];
+	return OK;
+}
+
 static Status find_entries(Training *t)
 {
 	const Package *p = t->x->package;
@@ -80,7 +99,10 @@ static Status find_entries(Training *t)
 	for (u32 i = 0; i < t->init->ninput; i++)
 		if (strcmp(t->init->input[i].name, "seed") || t->init->input[i].dtype != PACKAGE_I64)
 			return FAIL(STATUS_INPUT, "the input '%s' of entry 'init' has no source", t->init->input[i].name);
-	TRY(batch_inputs(t->x, "micro_first", &t->first));
+	if (p->pipe.stages)
+		TRY(find_tasks(t));
+	else
+		TRY(batch_inputs(t->x, "micro_first", &t->first));
 	const PackageBuffer *sum = executor_buffer(t->x, "loss_sum"), *count = executor_buffer(t->x, "loss_count");
 	if (!sum || !count)
 		return FAIL(STATUS_INPUT, "the program has no buffers 'loss_sum' and 'loss_count': it is of another kind");
@@ -88,6 +110,8 @@ static Status find_entries(Training *t)
 	t->loss_count = &count->tensor;
 	t->norm = executor_result(t->update, "grad_norm");
 	t->rate = executor_result(t->update, "lr");
+	if (p->pipe.stages)
+		return OK;
 	t->model_flops = t->first.entry->model_flops;
 	t->model_flops_full = t->first.entry->model_flops_full;
 	if (t->config.accumulate == 1)
@@ -113,7 +137,7 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 	t->arena = a;
 	t->config = *config;
 	t->x = config->executor;
-	t->careful = !t->x->device->deferred || config->check_numerics;
+	t->careful = !t->x->device->deferred || config->check_numerics || t->x->package->pipe.stages;
 	if (!config->accumulate)
 		t->config.accumulate = 1;
 	TRY(find_entries(t));
@@ -286,8 +310,18 @@ Status training_resume(Training *t, const char *path, Diag *d)
 
 /* ---- a step ---- */
 
-static Status run_micro(Training *t, u32 i, StepHook *hook, void *cx)
+/* How many turns the micro-steps of a step take, and one of them. */
+static u32 turns(const Training *t)
 {
+	const PackagePipe *pipe = &t->x->package->pipe;
+	return pipe->stages ? pipe->ntask : t->config.accumulate;
+}
+
+static Status run_turn(Training *t, u32 i, StepHook *hook, void *cx)
+{
+	const PackagePipe *pipe = &t->x->package->pipe;
+	if (pipe->stages)
+		return batch_run(t->x, &t->half[pipe->task[i].entry], t->batch[pipe->task[i].micro], hook, cx);
 	return batch_run(t->x, i ? &t->more : &t->first, t->batch[i], hook, cx);
 }
 
@@ -319,8 +353,8 @@ static Status located(Training *t, const char *what, f64 value)
 	Numerics n = { .executor = t->x };
 	TRY(keep_counters(t, true));
 	if (!numerics_buffers(&n, VIEW_PARAMETERS))
-		for (u32 i = 0; i < t->config.accumulate && !n.nan.found && !n.failed; i++)
-			TRY(run_micro(t, i, numerics_hook, &n));
+		for (u32 i = 0; i < turns(t) && !n.nan.found && !n.failed; i++)
+			TRY(run_turn(t, i, numerics_hook, &n));
 	TRY(n.failed);
 	Arena tmp = ARENA("located");
 	const char *where = numerics_text(&tmp, &n);
@@ -331,11 +365,31 @@ static Status located(Training *t, const char *what, f64 value)
 	return s;
 }
 
-static Status check_loss(Training *t)
+/* A counter of the loss. Of a pipeline, one stage has it: everybody is told. */
+static Status read_loss(Training *t, const char *name, f64 *out)
+{
+	const PackagePipe *pipe = &t->x->package->pipe;
+	const PackageBuffer *b = executor_buffer(t->x, name);
+	*out = NAN;
+	if (!b->away)
+		TRY(executor_scalar(t->x, &b->tensor, NAN, out));
+	if (!pipe->stages)
+		return OK;
+	Arena tmp = ARENA("loss");
+	f64 *all = NEWN(&tmp, f64, comm_ranks(t->x->comm));
+	Status s = comm_gather(t->x->comm, "telling the loss", out, sizeof *out, all);
+	*out = all[comm_rank_at(t->x->comm, pipe->mesh, (u32)__builtin_ctzll(b->stages))];
+	arena_free(&tmp);
+	return s;
+}
+
+static Status check_loss(Training *t, Pending *p)
 {
 	f64 sum, count;
-	TRY(executor_scalar(t->x, t->loss_sum, NAN, &sum));
-	TRY(executor_scalar(t->x, t->loss_count, NAN, &count));
+	TRY(read_loss(t, "loss_sum", &sum));
+	TRY(read_loss(t, "loss_count", &count));
+	p->sum = sum;
+	p->count = count;
 	if (!isfinite(sum / count))
 		return located(t, "the loss", sum / count);
 	Numerics n = { .executor = t->x };
@@ -366,6 +420,7 @@ static Status begin_step(Training *t)
 {
 	assert(t->npending < PENDING);
 	Pending *p = &t->pending[t->npending];
+	bool staged = t->x->package->pipe.stages;
 	*p = (Pending){ .step = t->step + 1, .begun = seconds() };
 	if (t->careful)
 		TRY(keep_counters(t, false));
@@ -373,12 +428,15 @@ static Status begin_step(Training *t)
 		u32 rows;
 		bool more;
 		TRY(loader_next(t->loader, t->batch[i], &rows, &more));
-		TRY(run_micro(t, i, NULL, NULL));
+		if (!staged)
+			TRY(run_turn(t, i, NULL, NULL));
 	}
+	for (u32 i = 0; i < turns(t) && staged; i++)
+		TRY(run_turn(t, i, NULL, NULL));
 	if (t->careful)
-		TRY(check_loss(t));
-	TRY(executor_fetch(t->x, t->loss_sum, &p->loss_sum));
-	TRY(executor_fetch(t->x, t->loss_count, &p->loss_count));
+		TRY(check_loss(t, p));
+	TRY(executor_fetch(t->x, staged ? NULL : t->loss_sum, &p->loss_sum));
+	TRY(executor_fetch(t->x, staged ? NULL : t->loss_count, &p->loss_count));
 	TRY(run_update(t));
 	TRY(executor_fetch(t->x, t->norm, &p->norm));
 	TRY(executor_fetch(t->x, t->rate, &p->rate));
@@ -394,8 +452,8 @@ static Status end_step(Training *t, StepMetrics *m, f64 *spent)
 	Pending p = t->pending[0];
 	t->pending[0] = t->pending[1];
 	t->npending--;
-	TRY(executor_fetched(t->x, p.loss_sum, NAN, &sum));
-	TRY(executor_fetched(t->x, p.loss_count, NAN, &count));
+	TRY(executor_fetched(t->x, p.loss_sum, p.sum, &sum));
+	TRY(executor_fetched(t->x, p.loss_count, p.count, &count));
 	TRY(executor_fetched(t->x, p.norm, METRIC_UNKNOWN, &m->gradient_norm));
 	TRY(executor_fetched(t->x, p.rate, METRIC_UNKNOWN, &m->learning_rate));
 	m->step = p.step;

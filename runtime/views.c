@@ -26,7 +26,8 @@ static Status write_far(void *cx, u64 at, const void *from, u64 bytes)
 	return executor_write_at(cx, at, from, bytes);
 }
 
-BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
+/* away: those of other stages of the pipeline too, which have no memory here. */
+static BufferViews views_of(Arena *a, Executor *x, u32 kinds, bool away)
 {
 	const Package *p = x->package;
 	FarMemory *far = NEW(a, FarMemory);
@@ -36,6 +37,8 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;
 		if (!(kinds >> p->buffer[i].kind & 1) || (p->buffer[i].frozen && (kinds & VIEW_TRAINED) == VIEW_TRAINED))
+			continue;
+		if (p->buffer[i].away && !away)
 			continue;
 		whole[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
 					  .data = executor_memory(x, t), .far = far, .at = t->offset };
@@ -47,6 +50,11 @@ BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 		out.n += stacked_count(&whole[i]);
 	}
 	return out;
+}
+
+BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
+{
+	return views_of(a, x, kinds, false);
 }
 
 /* Rows are divided in consecutive blocks, of all inputs alike; anything else no data source gives. */
@@ -76,7 +84,7 @@ static Status part_of_batch(const Executor *x, BatchInputs *in)
 
 BufferViews whole_views(Arena *a, Executor *x, u32 kinds)
 {
-	BufferViews out = buffer_views(a, x, kinds);
+	BufferViews out = views_of(a, x, kinds, true);
 	for (u32 i = 0; i < out.n; i++) {
 		NamedBuffer *b = &out.v[i];
 		i64 *dim = NEWN(a, i64, b->rank + 1);
@@ -93,11 +101,12 @@ Status views_gather(Executor *x, BufferViews whole)
 	Arena tmp = ARENA("gather");
 	Status s = OK;
 	for (u32 i = 0; i < whole.n && !s; i++) {
-		const PackageTensor *t = &executor_buffer(x, whole.v[i].name)->tensor;
-		void *part = arena_push(&tmp, 1, t->bytes + 1, 64);
-		s = executor_read(x, t, part);
+		const PackageBuffer *b = executor_buffer(x, whole.v[i].name);
+		void *part = arena_push(&tmp, 1, b->tensor.bytes + 1, 64);
+		s = b->away ? OK : executor_read(x, &b->tensor, part);
 		if (!s)
-			s = comm_whole(x->comm, t, part, comm_rank(x->comm) ? NULL : whole.v[i].data);
+			s = comm_whole(x->comm, &b->tensor, (CommHolders){ x->package->pipe.mesh, b->stages }, part,
+				       comm_rank(x->comm) ? NULL : whole.v[i].data);
 	}
 	arena_free(&tmp);
 	return s;
@@ -108,7 +117,10 @@ Status views_scatter(Executor *x, BufferViews whole)
 	Arena tmp = ARENA("scatter");
 	Status s = OK;
 	for (u32 i = 0; i < whole.n && !s; i++) {
-		const PackageTensor *t = &executor_buffer(x, whole.v[i].name)->tensor;
+		const PackageBuffer *b = executor_buffer(x, whole.v[i].name);
+		const PackageTensor *t = &b->tensor;
+		if (b->away)
+			continue;
 		void *part = arena_push(&tmp, 1, t->bytes + 1, 64);
 		comm_part(x->comm, t, whole.v[i].data, part);
 		s = executor_write(x, t, part);

@@ -244,6 +244,49 @@ static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const Dri
 	return out->plan ? check_budget(arena, out->plan, o->memory, beside) : OK;
 }
 
+/* Of each entry, on one of so many devices that share it. A stage's entries are its own. */
+static EntryFlops *flops_of(Arena *arena, Arena *tmp, const Program *p, u32 devices)
+{
+	EntryFlops *flops = NEWN(arena, EntryFlops, p->entry.n + 1);
+	for (u32 i = 0; i < p->entry.n; i++) {
+		flops[i] = entry_flops(tmp, p->entry.v[i]);
+		flops[i].model /= devices;
+		flops[i].model_full /= devices;
+	}
+	return flops;
+}
+
+/* The pipeline `lower`, with one device's part in its midst. */
+static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
+{
+	Buf b = { .arena = arena };
+	if (!o->shard && !o->pipe) /* how many chunks there are follows from sizes */
+		return o->sized ? "expand,simplify,narrow,canonical" : "lower";
+	buf_printf(&b, "expand,simplify");
+	if (o->shard)
+		buf_printf(&b, ",partition{%s%s},simplify", o->shard, autocast ? ",messages=bf16" : "");
+	if (o->pipe)
+		buf_printf(&b, ",stage{over=%s:%u,axis=%u,at=%u,schedule=%s,interleave=%u,micro=%u},simplify", o->pipe->over, o->pipe->stages,
+			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
+	buf_printf(&b, ",chunk,narrow,canonical");
+	return b.text;
+}
+
+/* What a step of the stage runs, in order. */
+static void set_tasks(Arena *arena, const DriverPipe *pipe, Package *p)
+{
+	PipeSchedule s = pipe_schedule(arena, pipe->kind, pipe->stages, pipe->chunks, pipe->micros);
+	p->pipe = (PackagePipe){ .mesh = pipe->axis, .stages = pipe->stages, .ntask = s.ntask, .task = NEWN(arena, PackageTask, s.ntask + 1) };
+	for (u32 i = 0; i < s.ntask; i++) {
+		PipeTask t = pipe_tasks(&s, pipe->at)[i];
+		u32 held = t.micro % pipe_held(&s, pipe->at, t.chunk);
+		const char *half = arena_printf(arena, "%s.%s.%u", t.micro ? "micro" : "micro_first", t.backward ? "backward" : "forward", t.chunk);
+		const PackageEntry *e = held ? package_entry(p, arena_printf(arena, "%s@%u", half, held)) : NULL;
+		e = e ? e : package_entry(p, half); /* one that keeps nothing is there once */
+		p->pipe.task[i] = (PackageTask){ (u32)(e - p->entry), t.micro };
+	}
+}
+
 static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
@@ -269,22 +312,12 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 		goto done;
 	if (training && !o->accumulate)
 		p = without_micro(arena, p);
-	EntryFlops *flops = NEWN(arena, EntryFlops, p->entry.n + 1);
-	for (u32 i = 0; i < p->entry.n; i++)
-		flops[i] = entry_flops(&tmp, p->entry.v[i]);
 	out->model = p;
-	out->flops = flops;
-	const char *lower = o->shard ? arena_printf(arena, "expand,simplify,partition{%s%s},simplify,chunk,narrow,canonical", o->shard,
-						      autocast ? ",messages=bf16" : "") :
-			    o->sized ? "expand,simplify,narrow,canonical" : "lower"; /* how many chunks there are follows from sizes */
 	cx.trace = o->trace;
-	p = pipeline_run(str_of(lower), &cx, p, &status);
+	p = pipeline_run(str_of(lowering(arena, o, autocast)), &cx, p, &status);
 	if (!p || status)
 		goto done;
-	for (u32 i = 0; i < out->model->entry.n; i++) { /* of one device */
-		flops[i].model /= mesh_devices(&p->mesh);
-		flops[i].model_full /= mesh_devices(&p->mesh);
-	}
+	out->flops = o->pipe ? flops_of(arena, &tmp, p, 1) : flops_of(arena, &tmp, out->model, mesh_devices(&p->mesh));
 	out->times.passes = now() - begun;
 	begun = now();
 	out->program = p;
@@ -395,7 +428,7 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 {
 	f64 begun = now();
 	TRY(plan(arena, program, options, out));
-	if (options->shard && out->backend == &driver_cuda)
+	if ((options->shard || options->pipe) && out->backend == &driver_cuda)
 		return FAIL(STATUS_UNSUPPORTED, "a mesh of several devices runs on CPUs alone yet: --device cpu");
 	if (!out->plan)
 		return OK;
@@ -406,6 +439,8 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 	TRY(out->backend->code(arena, options, cache, out));
 	if (cache)
 		cache_trim(cache);
+	if (options->pipe && has_entry(out->model, "micro_first"))
+		set_tasks(arena, options->pipe, (Package *)(uintptr_t)out->package);
 	out->times.code = now() - at;
 	out->times.total = now() - begun;
 	return OK;

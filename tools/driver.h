@@ -5,7 +5,16 @@
 #include "codegen/link.h"
 #include "ir/machine.h"
 #include "passes/pass.h"
+#include "passes/plan/schedule.h"
 #include "support/cache.h"
+
+/* One stage of a pipeline: arguments of the pass `stage`. */
+typedef struct DriverPipe {
+	const char *over; /* mesh axis */
+	u32 axis, stages, at;
+	PipeKind kind;
+	u32 chunks, micros;
+} DriverPipe;
 
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
@@ -22,6 +31,7 @@ typedef struct DriverOptions {
 	bool unplaced;            /* PlanLimits.unplaced: for driver_plan alone */
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
+	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
 	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */

@@ -67,6 +67,7 @@ typedef struct RunOptions {
 	const char *device, *arch, *cpu, *matmul;
 	i64 threads;
 	const char *shard; /* not options: tools/mesh.h */
+	const DriverPipe *pipe;
 	struct Comm *comm;
 } RunOptions;
 #define RUN_OPTIONS(o)                                                                                              \

@@ -85,7 +85,62 @@ static void add_rule(Rules *r, Str axis, const char *to)
 	}
 }
 
-Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
+/* Which mesh axis layers go to: as a line says, else that of the name `pipe`; NULL: none. */
+static const char *layers_axis(const Lm *lm, const TextList *more, const Axes *a)
+{
+	const char *to = has_axis(a, STR("pipe")) ? "pipe" : NULL;
+	for (u32 i = 0; i < lm->model->shard.n; i++)
+		if (!strcmp(lm->model->shard.v[i].axis, "layers") && has_axis(a, str_of(lm->model->shard.v[i].mesh)))
+			to = lm->model->shard.v[i].mesh;
+	for (int i = 0; more && i < more->n; i++)
+		if (str_starts(str_of(more->v[i]), STR("layers=")))
+			to = more->v[i] + strlen("layers=");
+	return to;
+}
+
+/* The pipeline's schedule: --schedule, or what the shard block has in brackets: pipe(schedule = 1f1b, interleave = 2). */
+static Status find_schedule(const Lm *lm, const char *schedule, DriverPipe *out)
+{
+	u64 chunks;
+	TRY(lm_count(lm, "shard.layers.interleave", 1, 1, &chunks));
+	const char *kind = lm_text(lm, "shard.layers.schedule", chunks > 1 ? "interleaved" : "1f1b");
+	/* 1f1b with chunks is what interleaved is */
+	if (chunks > 1 && strcmp(kind, "gpipe"))
+		kind = arena_printf((Arena *)(uintptr_t)&lm->arena, "%s:%llu", strcmp(kind, "1f1b") ? kind : "interleaved", (unsigned long long)chunks);
+	kind = schedule ? schedule : kind;
+	if (!pipe_kind_read(kind, &out->kind, &out->chunks) || (!schedule && chunks > 1 && out->kind == PIPE_GPIPE))
+		return FAIL(STATUS_INPUT, "a schedule is gpipe, 1f1b, or interleaved:2 with 2 chunks for each stage, not %s", kind);
+	return OK;
+}
+
+/* The pipeline, if there is one, whose axis is taken out of the mesh that values are divided over. */
+static Status find_pipe(Lm *lm, const TextList *more, const char *schedule, Axes *a, DriverPipe *out)
+{
+	const char *over = layers_axis(lm, more, a);
+	u32 at = 0;
+	while (over && at < a->n && strcmp(a->name[at], over))
+		at++;
+	if (!over || at == a->n)
+		return schedule ? FAIL(STATUS_INPUT, "--schedule is of a mesh with pipe: --mesh pipe=2") : OK;
+	u64 micro;
+	TRY(lm_count(lm, "shard.layers.micro", 1, (u64)lm->model->accumulate, &micro));
+	if (micro != (u64)lm->model->accumulate)
+		return FAIL(STATUS_INPUT, "layers -> %s(micro = %llu), and a step has %lld micro-batches: --set train.batch.accumulate=%llu",
+			    over, (unsigned long long)micro, (long long)lm->model->accumulate, (unsigned long long)micro);
+	*out = (DriverPipe){ .over = over, .axis = at, .stages = a->size[at], .micros = (u32)micro };
+	TRY(find_schedule(lm, schedule, out));
+	if (out->stages > 64)
+		return FAIL(STATUS_UNSUPPORTED, "a pipeline has at most 64 stages, not %u", out->stages);
+	for (a->n--; at < a->n; at++) {
+		a->name[at] = a->name[at + 1];
+		a->size[at] = a->size[at + 1];
+	}
+	if (out->stages == 1)
+		*out = (DriverPipe){ 0 };
+	return OK;
+}
+
+Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out)
 {
 	Axes axes;
 	*out = (MeshRun){ .devices = 1 };
@@ -95,17 +150,18 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
 		return OK;
 	if (!lm->model)
 		return FAIL(STATUS_UNSUPPORTED, "a package is of one device: a mesh needs the model's source");
+	TRY(find_pipe(lm, more, schedule, &axes, &out->pipe));
+	if (out->devices == out->pipe.stages)
+		return OK;
 	Rules r = { .text.arena = &lm->arena, .axes = &axes };
 	for (u32 i = 0; i < axes.n; i++)
 		buf_printf(&r.text, "%smesh=%s:%u", i ? "," : "", axes.name[i], axes.size[i]);
-	for (u32 i = 0; i < lm->model->shard.n; i++) {
-		const ShardRule *s = &lm->model->shard.v[i];
-		if (!strcmp(s->axis, "layers") && has_axis(&axes, str_of(s->mesh)))
-			return FAIL(STATUS_UNSUPPORTED, "layers -> %s: pipeline parallelism is not there yet", s->mesh);
-		add_rule(&r, str_of(s->axis), s->mesh);
-	}
+	for (u32 i = 0; i < lm->model->shard.n; i++)
+		add_rule(&r, str_of(lm->model->shard.v[i].axis), lm->model->shard.v[i].mesh);
 	for (int i = 0; more && i < more->n; i++) {
 		const char *equals = strchr(more->v[i], '=');
+		if (out->pipe.stages && str_starts(str_of(more->v[i]), STR("layers=")))
+			continue;
 		if (!equals || !has_axis(&axes, str_of(equals + 1)))
 			return FAIL(STATUS_INPUT, "--shard is written AXIS=MESH, such as parameters=data, with an axis of the mesh: not %s",
 				    more->v[i]);
@@ -173,18 +229,31 @@ static Status compare(Lm *lm, const MeshRun *m)
 	for (u32 i = 0; i < lm->model->setting.n; i++)
 		settings = hash_bytes(settings, &(u64[]){ hash_text(lm->model->setting.v[i].key), hash_text(lm->model->setting.v[i].text) },
 				      2 * sizeof(u64));
+	const u32 pipe[] = { m->pipe.axis, m->pipe.stages, m->pipe.kind, m->pipe.chunks, m->pipe.micros };
 	CommFact fact[] = {
 		{ "version of plinth", hash_text(PLINTH_VERSION) },
 		{ "model", program_hash(lm->model->program) },
 		{ "configuration (settings of the train, data or shard block)", settings },
-		{ "mesh, or rules of division", hash_text(m->rules) },
+		{ "mesh, or rules of division", hash_bytes(hash_text(m->rules), pipe, sizeof pipe) },
 	};
 	return comm_agree(m->comm, fact, COUNT(fact));
 }
 
-Status mesh_open(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
+/* This rank's stage: its coordinate along the pipeline's axis, the last axis being the one along which ranks count up. */
+static Status find_stage(Lm *lm, const char *mesh, MeshRun *m)
 {
-	TRY(mesh_rules(lm, mesh, more, out));
+	Axes axes;
+	u32 stride = 1;
+	TRY(find_axes(lm, mesh, &axes));
+	for (u32 i = m->pipe.axis + 1; i < axes.n; i++)
+		stride *= axes.size[i];
+	m->pipe.at = m->pipe.stages ? comm_rank(m->comm) / stride % m->pipe.stages : 0;
+	return comm_first(m->comm, m->pipe.at, &m->first);
+}
+
+Status mesh_open(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out)
+{
+	TRY(mesh_rules(lm, mesh, more, schedule, out));
 	u32 launched = comm_launched();
 	if (out->devices == 1 && launched < 2)
 		return OK;
@@ -193,6 +262,7 @@ Status mesh_open(Lm *lm, const char *mesh, const TextList *more, MeshRun *out)
 	TRY(comm_open(&out->comm));
 	if (comm_ranks(out->comm) != out->devices)
 		return wrong_count(lm, mesh, comm_ranks(out->comm));
+	TRY(find_stage(lm, mesh, out));
 	return compare(lm, out);
 }
 
@@ -200,9 +270,8 @@ Status mesh_turn(const MeshRun *m, bool done)
 {
 	if (!m->comm)
 		return OK;
-	/* one barrier: the first rank of a host comes to it when it has compiled, the others before they do */
-	bool first = comm_local_rank(m->comm) == 0;
-	return first == done ? comm_barrier(m->comm, "compiling") : OK;
+	/* one barrier: the first rank of a host (and stage) comes to it when it has compiled, the others before they do */
+	return m->first == done ? comm_barrier(m->comm, "compiling") : OK;
 }
 
 Status mesh_start(const MeshRun *m, Executor *x)

@@ -46,7 +46,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	Lm *lm = &m->lm;
 	*out = (ClusterPlanned){ 0 };
 	MeshRun run;
-	TRY(mesh_rules(lm, c->mesh, c->shard, &run));
+	TRY(mesh_rules(lm, c->mesh, c->shard, NULL, &run));
 	const char *given = arena_printf(a, "B=%lld%s%s", (long long)(c->micro * c->data), c->sizes ? "," : "", c->sizes ? c->sizes : "");
 	if (c->length)
 		given = arena_printf(a, "T=%lld,%s", (long long)c->length, given);
@@ -99,18 +99,8 @@ static Status read_schedule(const char *text, ClusterShape *s)
 {
 	s->schedule = PIPE_1F1B;
 	s->chunks = 1;
-	if (!text)
-		return OK;
-	size_t n = strcspn(text, ":");
-	u32 k = 0;
-	while (k < PIPE_KINDS && (strlen(pipe_kind_name[k]) != n || strncmp(pipe_kind_name[k], text, n)))
-		k++;
-	char *end = (char *)(uintptr_t)text + n;
-	long chunks = text[n] == ':' ? strtol(text + n + 1, &end, 10) : k == PIPE_INTERLEAVED ? 2 : 1;
-	if (k == PIPE_KINDS || *end || chunks < 1 || chunks > 64 || (chunks > 1 && k != PIPE_INTERLEAVED))
+	if (text && !pipe_kind_read(text, &s->schedule, &s->chunks))
 		return FAIL(STATUS_INPUT, "--schedule is gpipe, 1f1b, or interleaved:2 with 2 chunks for each stage, not %s", text);
-	s->schedule = (PipeKind)k;
-	s->chunks = (u32)chunks;
 	return OK;
 }
 

@@ -4,7 +4,7 @@
  *
  * Bytes are those that leave a device, by the algorithms of runtime/comm, which are the least there is: of n devices
  * and b bytes (of the whole), all_gather and reduce_scatter (n - 1) / n b, all_reduce twice that, all_to_all
- * (n - 1) / n of a device's own. */
+ * (n - 1) / n of a device's own, send all of it. In a pipeline there is a program for each stage: each is told. */
 #include "tools/plan_mesh.h"
 
 #include <string.h>
@@ -32,7 +32,10 @@ static f64 bytes_sent(const Graph *g, const Node *n, u32 i)
 	switch (n->op) {
 	case OP_all_reduce: return 2 * (parts - 1) / parts * bytes;
 	case OP_all_gather: return (parts - 1) * bytes;
-	case OP_permute: return bytes;
+	case OP_permute:
+	case OP_send: return bytes;
+	case OP_receive: return 0;
+	case OP_reduce_among: parts = (f64)ATTR(n, reduce_among)->members.n; return 2 * (parts - 1) / parts * bytes;
 	default: return (parts - 1) / parts * bytes;
 	}
 }
@@ -60,6 +63,10 @@ static const char *why(const Program *p, const Graph *g, const Node *n, u32 i)
 {
 	const Buffer *from = buffer_of(p, g, n->in[i]), *to = written_to(p, g, (Val){ n->out.i + i });
 	const Node *maker = val_node(g, n->in[i]);
+	if (n->op == OP_send || n->op == OP_receive)
+		return "another stage needs it";
+	if (n->op == OP_reduce_among)
+		return from ? "several stages have the parameter" : "each stage has its own terms";
 	if (from && from->kind == BUFFER_PARAMETER)
 		return ATTR(n, all_gather)->again && n->op == OP_all_gather ? "a divided parameter is needed whole again, backwards" :
 									      "a divided parameter is needed whole";
@@ -84,6 +91,8 @@ static const char *why(const Program *p, const Graph *g, const Node *n, u32 i)
 
 static const char *tensor_name(Report *r, const Program *p, const Graph *g, const Node *n, u32 i)
 {
+	if (n->op == OP_receive)
+		return arena_printf(r->arena, "%s%sfrom stage %lld", n->scope, *n->scope ? " " : "", (long long)ATTR(n, receive)->from);
 	const Buffer *b = buffer_of(p, g, n->in[i]);
 	if (!b)
 		b = written_to(p, g, (Val){ n->out.i + i });
@@ -116,7 +125,7 @@ static void look_at(Report *r, const Program *p, const Graph *g, i64 times)
 			continue;
 		for (u32 i = 0; i < n->nin; i++)
 			add(r, (Row){ .entry = g->name, .op = op_info[n->op].name, .over = ATTR(n, all_reduce)->over, .why = why(p, g, n, i),
-				      .type = val_type(g, n->in[i]), .loc = n->loc, .group = (u32)ATTR(n, all_reduce)->parts, .calls = 1,
+				      .type = val_type(g, n->op == OP_receive ? n->out : n->in[i]), .loc = n->loc, .group = (u32)ATTR(n, all_reduce)->parts, .calls = 1,
 				      .times = times, .bytes = (f64)times * bytes_sent(g, n, i), .tensor = tensor_name(r, p, g, n, i),
 				      .tensors = 1 });
 	}
@@ -132,7 +141,10 @@ static const char *place_of(Report *r, const Diag *d, Loc loc)
 
 static void print_rows(Report *r, const Diag *d)
 {
-	printf("\n%-11s %-14s %-8s %6s %6s %5s %15s  %-18s %-34s %s\n", "entry", "collective", "over", "group", "calls", "times",
+	int width = 11;
+	for (u32 i = 0; i < r->row.n; i++)
+		width = MAX(width, (int)strlen(r->row.v[i].entry));
+	printf("\n%-*s %-14s %-8s %6s %6s %5s %15s  %-18s %-34s %s\n", width, "entry", "collective", "over", "group", "calls", "times",
 	       "bytes sent/step", "source", "tensor", "why");
 	for (u32 i = 0; i < r->row.n; i++) {
 		const Row *x = &r->row.v[i];
@@ -140,7 +152,7 @@ static void print_rows(Report *r, const Diag *d)
 		type_print(&t, x->type);
 		const char *tensor = arena_printf(r->arena, "%s %s%s", x->tensor, t.text,
 						  x->tensors > 1 ? arena_printf(r->arena, " and %u more", x->tensors - 1) : "");
-		printf("%-11s %-14s %-8s %6u %6u %5lld %15.0f  %-18s %-34s %s\n", x->entry, x->op, x->over, x->group, x->calls,
+		printf("%-*s %-14s %-8s %6u %6u %5lld %15.0f  %-18s %-34s %s\n", width, x->entry, x->op, x->over, x->group, x->calls,
 		       (long long)x->times, x->bytes, place_of(r, d, x->loc), tensor, x->why);
 	}
 }
@@ -163,14 +175,17 @@ static void print_totals(const Report *r, const Mesh *mesh)
 static void print_memory(const Program *p, const Plan *plan, Arena *a)
 {
 	u64 bytes[BUFFER_KINDS] = { 0 }, whole = 0;
-	for (u32 i = 0; i < p->buffer.n; i++)
-		bytes[p->buffer.v[i].kind] += (u64)type_bytes(p->buffer.v[i].type);
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		bytes[b->kind] += buffer_away(p, b) ? 0 : MAX(b->slots, 1u) * (u64)type_bytes(b->type);
+	}
 	for (u32 k = 0; k < BUFFER_KINDS; k++)
 		whole += bytes[k];
 	printf("memory    %llu bytes (%s) on each device\n", (unsigned long long)plan->arena_bytes, lm_bytes(a, plan->arena_bytes));
 	const char *const name[BUFFER_KINDS] = { [BUFFER_PARAMETER] = "parameters", [BUFFER_STATE] = "optimizer state",
 						 [BUFFER_GRADIENT] = "gradients", [BUFFER_COUNTER] = "counters",
-						 [BUFFER_CACHE] = "caches", [BUFFER_MESH] = "coordinates" };
+						 [BUFFER_CACHE] = "caches", [BUFFER_MESH] = "coordinates",
+						 [BUFFER_STASH] = "activations of micro-batches that are under way" };
 	for (u32 k = 0; k < BUFFER_KINDS; k++)
 		if (bytes[k])
 			printf("          %15llu  %s\n", (unsigned long long)bytes[k], name[k]);
@@ -178,28 +193,61 @@ static void print_memory(const Program *p, const Plan *plan, Arena *a)
 	printf("          %15llu  activations and buffers of the entry that has most\n", (unsigned long long)(plan->arena_bytes - plan->persistent_bytes));
 }
 
-Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *sizes, const char *precision)
+static i64 times_of(const char *entry, i64 accumulate)
 {
-	static const char *const entry[] = { "micro", "update" };
-	MeshRun run;
+	return str_starts(str_of(entry), STR("micro")) && !str_starts(str_of(entry), STR("micro_first")) ? accumulate - 1 : 1;
+}
+
+/* The schedule, with stages that take equally long and backward halves of twice the forward's. */
+static void print_pipe(Arena *a, const DriverPipe *pipe)
+{
+	u32 n = pipe->stages * pipe->chunks;
+	PipeSchedule s = pipe_schedule(a, pipe->kind, pipe->stages, pipe->chunks, pipe->micros);
+	f64 *forward = NEWN(a, f64, n), *backward = NEWN(a, f64, n);
+	for (u32 i = 0; i < n; i++) {
+		forward[i] = 1;
+		backward[i] = 2;
+	}
+	PipeTimeline l = pipe_timeline(a, &s, &(PipeTimes){ forward, backward, NULL, false });
+	printf("pipeline  %u stages%s over %s, %s, %u micro-batches: bubble %.1f%% where stages take equally long\n", pipe->stages,
+	       pipe->chunks > 1 ? arena_printf(a, " of %u chunks", pipe->chunks) : "", pipe->over, pipe_kind_name[pipe->kind], pipe->micros,
+	       100 * l.bubble);
+}
+
+/* What devices of a stage, or all where there is no pipeline, hold and send. */
+static Status print_devices(Lm *lm, const MeshRun *run, const DriverOptions *o)
+{
 	Compiled c;
-	i64 accumulate = lm->model->accumulate;
-	TRY(mesh_rules(lm, mesh, more, &run));
-	if (!run.rules)
-		return FAIL(STATUS_INPUT, "a mesh of one device says nothing: --mesh data=8,tensor=8");
-	DriverOptions o = { .entry = entry, .nentry = COUNT(entry), .sizes = sizes, .precision = precision, .accumulate = accumulate > 1,
-			    .shard = run.rules };
-	TRY(driver_plan(&lm->source.arena, lm->model->program, &o, &c));
+	TRY(driver_plan(&lm->source.arena, lm->model->program, o, &c));
 	if (!c.plan)
 		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
 	Report r = { .arena = &lm->arena };
 	const Program *p = c.program;
 	for (u32 i = 0; i < p->entry.n; i++)
-		look_at(&r, p, p->entry.v[i], !strcmp(p->entry.v[i]->name, "micro") ? accumulate - 1 : 1);
-	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
-	printf("mesh      %u devices: %s\n", run.devices, run.rules);
+		look_at(&r, p, p->entry.v[i], times_of(p->entry.v[i]->name, lm->model->accumulate));
+	if (run->pipe.stages)
+		printf("\nstage %u\n", o->pipe->at);
 	print_memory(p, c.plan, r.arena);
 	print_rows(&r, p->ir->diag);
 	print_totals(&r, &p->mesh);
+	return OK;
+}
+
+Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision)
+{
+	static const char *const entry[] = { "micro", "update" };
+	MeshRun run;
+	TRY(mesh_rules(lm, mesh, more, schedule, &run));
+	if (run.devices == 1)
+		return FAIL(STATUS_INPUT, "a mesh of one device says nothing: --mesh data=8,tensor=8");
+	DriverPipe pipe = run.pipe;
+	DriverOptions o = { .entry = entry, .nentry = COUNT(entry), .sizes = sizes, .precision = precision,
+			    .accumulate = lm->model->accumulate > 1, .shard = run.rules, .pipe = pipe.stages ? &pipe : NULL };
+	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
+	printf("mesh      %u devices%s%s\n", run.devices, run.rules ? ": " : "", run.rules ? run.rules : "");
+	if (pipe.stages)
+		print_pipe(&lm->arena, &pipe);
+	for (; pipe.at < MAX(run.pipe.stages, 1u); pipe.at++)
+		TRY(print_devices(lm, &run, &o));
 	return OK;
 }

@@ -4,6 +4,6 @@
 #include "tools/mesh.h"
 
 /* Prints it for the source, divided by `mesh` and the rules of its shard block and `more`; sizes as driver.h. */
-PL_MUST_USE Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *sizes, const char *precision);
+PL_MUST_USE Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision);
 
 #endif

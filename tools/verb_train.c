@@ -17,7 +17,7 @@ static SourceOptions given;
 static RunOptions where;
 static const char *data, *out_folder, *weights, *precision, *memory;
 static i64 steps = -1, seed = -1, log_every = -1;
-static const char *mesh;
+static const char *mesh, *schedule;
 static TextList shard;
 static bool resume, check_numerics, timing, json;
 
@@ -34,6 +34,7 @@ static const Option options[] = {
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
 	{ "mesh", 0, OPTION_TEXT, &mesh, "data=2,tensor=2", "several devices, by mpirun -n 4 plinth train ...; else as the shard block says" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, B=data, Attention.H=tensor" },
+	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of a mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
 	RUN_OPTIONS(where),
 	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
 	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
@@ -164,6 +165,20 @@ static u64 all_bytes(const Job *j)
 	return executor_bytes(j->run.executor) + (j->writer.executor ? executor_bytes(j->writer.executor) : 0);
 }
 
+static void step_flops(const Package *p, u32 times, f64 *flops, f64 *full)
+{
+	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro");
+	*flops = *full = 0;
+	for (u32 i = 0; i < p->pipe.ntask; i++) {
+		*flops += p->entry[p->pipe.task[i].entry].model_flops;
+		*full += p->entry[p->pipe.task[i].entry].model_flops_full;
+	}
+	if (p->pipe.stages)
+		return;
+	*flops = first->model_flops + (more ? more->model_flops * (times - 1) : 0);
+	*full = first->model_flops_full + (more ? more->model_flops_full * (times - 1) : 0);
+}
+
 static void print_plan(FILE *to, Job *j, u64 from)
 {
 	Arena *a = &j->lm.arena;
@@ -180,14 +195,10 @@ static void print_plan(FILE *to, Job *j, u64 from)
 	fprintf(to, "data      %s", j->train.kind->describe(&j->train, a));
 	if (j->has_validation)
 		fprintf(to, ", held out %s", j->validation.kind->describe(&j->validation, a));
-	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro");
-	const PackageTensor *t = &first->input[0];
+	const PackageTensor *t = &(p->pipe.stages ? &p->entry[p->pipe.task[0].entry] : package_entry(p, "micro_first"))->input[0];
 	u32 times = j->config.accumulate;
-	f64 flops = first->model_flops, full = first->model_flops_full;
-	if (more) {
-		flops += more->model_flops * (times - 1);
-		full += more->model_flops_full * (times - 1);
-	}
+	f64 flops, full;
+	step_flops(p, times, &flops, &full);
 	const char *unit = j->train.kind->unit;
 	if (j->train.shards.n) {
 		u64 tokens = (u64)t->dim[0] * (u64)t->dim[1] * times;
@@ -349,10 +360,12 @@ static Status compile(Job *j)
 		how.nentry += lm_evals(lm, entry + 3);
 	TRY(lm_sizes(lm, 0, 0, &how.sizes));
 	where.shard = j->mesh.rules;
+	where.pipe = j->mesh.pipe.stages ? &j->mesh.pipe : NULL;
 	TRY(mesh_turn(&j->mesh, false));
 	TRY(lm_compile(lm, &how, &j->run));
 	TRY(mesh_turn(&j->mesh, true));
 	where.shard = NULL;
+	where.pipe = NULL;
 	if (!j->samples)
 		return OK;
 	const char *forward[] = { "forward" };
@@ -476,7 +489,7 @@ static Status run(Job *j, TrainingEnd *end)
 	if (!j->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what to minimize and how", j->lm.operand.source);
 	TRY(read_settings(j));
-	TRY(mesh_open(&j->lm, mesh, &shard, &j->mesh));
+	TRY(mesh_open(&j->lm, mesh, &shard, schedule, &j->mesh));
 	if (j->mesh.comm && (weights || j->samples))
 		return FAIL(STATUS_UNSUPPORTED, "%s is not there yet for runs of several ranks", weights ? "--weights" : "train.sample.every");
 	TRY(comm_together(j->mesh.comm, "looking for the run's folder", find_folder(j)));

@@ -9,6 +9,13 @@
  *   all_to_all      the split moves: blocks along `axes` are put together, and the result is split along `to`
  *   permute         the operand of the device `shift` places before this one, around the ring
  *
+ * Along the axis of a pipeline, devices run different nodes (passes/graph/stage.c):
+ *
+ *   send, receive   one device's value becomes another's; messages of one tag arrive in the order in which they were sent.
+ *                   An entry has no effects: what a send did is its token, a scalar that others may come after
+ *   reduce_among    all_reduce of a sum among those that have something to add. Its tag keeps sums of equal operands apart: in
+ *                   other members they are of different ones
+ *
  * A device's gradient is that of the sum of everybody's results, so that each op has another as its adjoint. */
 #include "ir/ops/help.h"
 #include "ir/sample.h"
@@ -159,6 +166,9 @@ STARTS_ALIKE(all_gather);
 STARTS_ALIKE(reduce_scatter);
 STARTS_ALIKE(all_to_all);
 STARTS_ALIKE(permute);
+STARTS_ALIKE(send);
+STARTS_ALIKE(receive);
+STARTS_ALIKE(reduce_among);
 
 /* ---- evaluation: cx[c] is the device of coordinate c ---- */
 
@@ -315,6 +325,69 @@ static void permute_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 
 /* ---- the rest ---- */
 
+static bool check_coordinate(InferCx *cx, i64 coordinate, i64 parts, const char *what)
+{
+	if (coordinate >= 0 && coordinate < parts)
+		return true;
+	return infer_fail(cx, "%s: there is no coordinate %lld among %lld, %s", op_info[cx->op].name, (long long)coordinate,
+			  (long long)parts, what);
+}
+
+static bool send_infer(InferCx *cx)
+{
+	const send_attr *a = cx->attr;
+	if (!check_group(cx, a->over, a->parts) || !check_coordinate(cx, a->to, a->parts, "to send to"))
+		return false;
+	infer_result(cx, 0, type_scalar(cx->ir, DT_u8));
+	return true;
+}
+
+static bool receive_infer(InferCx *cx)
+{
+	const receive_attr *a = cx->attr;
+	if (!check_group(cx, a->over, a->parts) || !check_coordinate(cx, a->from, a->parts, "to receive from"))
+		return false;
+	if (infer_type(cx, 0) != type_scalar(cx->ir, DT_u8))
+		return infer_fail(cx, "receive comes after a token, u8[], not %s", infer_text(cx, 0));
+	infer_result(cx, 0, type_make(cx->ir, a->dtype, (u8)a->shape.n, a->shape.v));
+	return true;
+}
+
+static bool reduce_among_infer(InferCx *cx)
+{
+	const reduce_among_attr *a = cx->attr;
+	if (!check_group(cx, a->over, a->parts))
+		return false;
+	if (infer_type(cx, 0)->dtype == DT_b1)
+		return infer_fail(cx, "reduce_among takes numbers, not %s", infer_text(cx, 0));
+	for (u32 i = 0; i < a->members.n; i++) {
+		if (!check_coordinate(cx, a->members.v[i], a->parts, "that could be a member"))
+			return false;
+		if (i && a->members.v[i] <= a->members.v[i - 1])
+			return infer_fail(cx, "reduce_among: members are told in order, each once");
+	}
+	infer_like(cx, 0, 0);
+	return true;
+}
+
+/* Messages to oneself: there is nobody else. Tests made from the table look no further. */
+static void nothing_group(EvalCx *cx, u32 n)
+{
+	(void)cx, (void)n;
+}
+
+/* cx[n]: the members. */
+static void reduce_among_group(EvalCx *cx, u32 n)
+{
+	for (i64 e = 0; e < cx[0].out[0].n; e++) {
+		f64 x = cx[0].in[0]->data[e];
+		for (u32 c = 1; c < n; c++)
+			x += cx[c].in[0]->data[e];
+		for (u32 c = 0; c < n; c++)
+			cx[c].out[0].data[e] = x;
+	}
+}
+
 static Along along_all(const Graph *g, const Node *n, u32 in, u32 d)
 {
 	(void)g, (void)n, (void)in, (void)d;
@@ -367,6 +440,27 @@ static Val permute_sample(Random *r, Builder *b)
 				 &(permute_attr){ .over = intern_z(&b->g->ir->names, "data"), .parts = 1, .shift = 1 });
 }
 
+static Val send_sample(Random *r, Builder *b)
+{
+	return collective_sample(r, b, OP_send, &(send_attr){ .over = intern_z(&b->g->ir->names, "pipe"), .parts = 1, .tag = 7 });
+}
+
+static Val receive_sample(Random *r, Builder *b)
+{
+	Dim dim[MAX_RANK];
+	u32 rank = random_shape(r, b, 2, 4, dim);
+	Val after = make_full(b, 0, DT_u8, (dims){ 0 });
+	return build(b, OP_receive, &after, 1, 1,
+		     &(receive_attr){ .over = intern_z(&b->g->ir->names, "pipe"), .parts = 1, .dtype = DT_f32, .shape = { rank, dim } });
+}
+
+static Val reduce_among_sample(Random *r, Builder *b)
+{
+	static const i64 first[] = { 0 };
+	return collective_sample(r, b, OP_reduce_among,
+				 &(reduce_among_attr){ .over = intern_z(&b->g->ir->names, "pipe"), .parts = 1, .members = { 1, first } });
+}
+
 #define COLLECTIVE(op)                                                                                         \
 	const OpDef def_##op = { .infer = op##_infer, .fold = alone_fold, .vjp = op##_vjp, .cost = cost_movement, \
 				 .eval = alone_eval, .eval_group = op##_group, .along = along_all,              \
@@ -376,3 +470,10 @@ COLLECTIVE(all_gather)
 COLLECTIVE(reduce_scatter)
 COLLECTIVE(all_to_all)
 COLLECTIVE(permute)
+
+#define BETWEEN_STAGES(op, group)                                                                              \
+	const OpDef def_##op = { .infer = op##_infer, .cost = cost_movement, .eval = alone_eval, .eval_group = group, \
+				 .along = along_all, .sample = op##_sample };
+BETWEEN_STAGES(send, nothing_group)
+BETWEEN_STAGES(receive, nothing_group)
+BETWEEN_STAGES(reduce_among, reduce_among_group)

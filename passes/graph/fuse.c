@@ -54,7 +54,10 @@ NodeClass node_class(Op op)
 	case OP_all_gather:
 	case OP_reduce_scatter:
 	case OP_all_to_all:
-	case OP_permute: return NODE_COLLECTIVE;
+	case OP_permute:
+	case OP_send:
+	case OP_receive:
+	case OP_reduce_among: return NODE_COLLECTIVE;
 	default:
 		assert(op_info[op].kind == EW); /* composites and argmax are gone by now */
 		return NODE_POINTWISE;

@@ -603,8 +603,8 @@ static Kernel *lower_collective(Arena *arena, const Grouping *f, const Group *gr
 					.elements = type_elements(t) });
 		f64 bytes = (f64)type_bytes(t);
 		*(operand ? &k->bytes_read : &k->bytes_written) += bytes;
-		if (operand)
-			type[i] = t;
+		if (operand != (n->op == OP_receive)) /* what is said */
+			type[operand ? i : i - n->nin] = t;
 	}
 	KCollective c = { (Op)n->op, n->attr, n->nin, type };
 	k->collective = COPYN(arena, KCollective, &c, 1);

@@ -526,7 +526,7 @@ void plan_persistent(Plan *p)
 	p->persistent_bytes = 0;
 	for (u32 i = 0; i < program->buffer.n; i++) {
 		p->persistent_offset[i] = p->persistent_bytes;
-		p->persistent_bytes += rounded((u64)type_bytes(program->buffer.v[i].type));
+		p->persistent_bytes += plan_buffer_bytes(program, &program->buffer.v[i]);
 	}
 }
 

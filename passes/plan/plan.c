@@ -148,8 +148,17 @@ static void add_operands(Planner *x, const Node *n)
 	}
 }
 
+/* What stages of a pipeline say to one another keeps the order of the graph, which is that of the other stages' graphs: each
+ * plans alone, and two that wait for one another in different orders would do so for ever. */
+static bool between_stages(const Planner *x, const Group *gr)
+{
+	Op op = gr->class == KERNEL_COLLECTIVE ? (Op)x->g->node.v[gr->skeleton].op : OPS;
+	return op == OP_send || op == OP_receive || op == OP_reduce_among;
+}
+
 static void add_groups(Planner *x)
 {
+	u32 last = NONE;
 	for (u32 i = 0; i < x->f->norder; i++) {
 		const Val *value;
 		const Group *gr = &x->f->group.v[x->f->order[i]];
@@ -158,11 +167,16 @@ static void add_groups(Planner *x)
 		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, x->f->order[i], (Val){ 0 }, &value);
 		u32 at = add_draft(x, k, value, false);
 		Val onto = gr->skeleton == NONE ? (Val){ 0 } : added_onto(&x->g->node.v[gr->skeleton]);
-		if (!onto.i)
+		if (onto.i) {
+			assert(x->maker[onto.i] != NONE);
+			x->draft.v[at].onto = onto;
+			edge(x, x->maker[onto.i], at);
+		}
+		if (!between_stages(x, gr))
 			continue;
-		assert(x->maker[onto.i] != NONE);
-		x->draft.v[at].onto = onto;
-		edge(x, x->maker[onto.i], at);
+		if (last != NONE)
+			edge(x, last, at);
+		last = at;
 	}
 }
 

@@ -1,7 +1,25 @@
 /* passes/plan/schedule.c: see schedule.h. */
 #include "passes/plan/schedule.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 const char *const pipe_kind_name[PIPE_KINDS] = { "gpipe", "1f1b", "interleaved" };
+
+bool pipe_kind_read(const char *text, PipeKind *kind, u32 *chunks)
+{
+	size_t n = strcspn(text, ":");
+	u32 k = 0;
+	while (k < PIPE_KINDS && (strlen(pipe_kind_name[k]) != n || strncmp(pipe_kind_name[k], text, n)))
+		k++;
+	char *end = (char *)(uintptr_t)text + n;
+	long v = text[n] == ':' ? strtol(text + n + 1, &end, 10) : k == PIPE_INTERLEAVED ? 2 : 1;
+	if (k == PIPE_KINDS || *end || v < 1 || v > 64 || (v > 1) != (k == PIPE_INTERLEAVED))
+		return false;
+	*kind = (PipeKind)k;
+	*chunks = (u32)v;
+	return true;
+}
 
 /* ---- orders ---- */
 

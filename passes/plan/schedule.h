@@ -26,6 +26,9 @@
 typedef enum PipeKind { PIPE_GPIPE, PIPE_1F1B, PIPE_INTERLEAVED, PIPE_KINDS } PipeKind;
 extern const char *const pipe_kind_name[PIPE_KINDS]; /* "gpipe", "1f1b", "interleaved" */
 
+/* "1f1b", "interleaved:4" (2 chunks where no number is given); false where it is neither. */
+bool pipe_kind_read(const char *text, PipeKind *kind, u32 *chunks);
+
 typedef struct PipeTask {
 	u32 micro; /* micro-batch */
 	u16 chunk; /* of this stage */

@@ -22,6 +22,12 @@ typedef struct Buffer {
 	u64 size;
 } Buffer;
 
+/* Under way: the bytes are kept until they have left. */
+typedef struct Sent {
+	void *message;
+	u8 *p;
+} Sent;
+
 struct Comm {
 	const Transport *transport;
 	void *state;
@@ -33,6 +39,8 @@ struct Comm {
 	Buffer send, receive;
 	int *count[4]; /* [ranks] bytes and places, sent and received */
 	u64 *bytes[2]; /* [ranks] to send and to receive */
+	Sent *sent;
+	u32 nsent, room;
 	char what[300]; /* that is waited for */
 };
 
@@ -61,13 +69,14 @@ static u32 dead_rank(const Comm *c)
 	return UINT32_MAX;
 }
 
-/* Until what was begun is done; spins a little, then sleeps, for ranks may be more than cores. */
-static Status wait_done(Comm *c)
+/* Until the message, or else the collective, that was begun is done; spins a little, then sleeps, for ranks may be more than
+ * cores. */
+static Status wait_message(Comm *c, void **message)
 {
 	f64 begun = clock_seconds(), looked = begun;
 	for (u32 tries = 0;; tries++) {
 		bool done = false;
-		Status s = c->transport->test(c->state, &done);
+		Status s = message ? c->transport->test_message(c->state, message, &done) : c->transport->test(c->state, &done);
 		if (!s && done)
 			return OK;
 		f64 now = clock_seconds();
@@ -85,6 +94,11 @@ static Status wait_done(Comm *c)
 		else
 			nanosleep(&(struct timespec){ 0, now - begun < 0.01 ? 20000 : 200000 }, NULL);
 	}
+}
+
+static Status wait_done(Comm *c)
+{
+	return wait_message(c, NULL);
 }
 
 static void waiting_for(Comm *c, const char *what)
@@ -386,11 +400,112 @@ static Status permute(Comm *c, const PackageCollective *w, u8 *const *in, u8 *co
 	return OK;
 }
 
+/* ---- between two ---- */
+
+static Status forget_sent(Comm *c)
+{
+	for (u32 i = 0; i < c->nsent;) {
+		bool done = false;
+		TRY(c->transport->test_message(c->state, &c->sent[i].message, &done));
+		if (!done) {
+			i++;
+			continue;
+		}
+		free(c->sent[i].p);
+		c->sent[i] = c->sent[--c->nsent];
+	}
+	return OK;
+}
+
+/* Does not wait: the bytes are copied. */
+static Status post(Comm *c, u32 m, u32 to, u32 tag, const void *bytes, u64 n)
+{
+	TRY(check_bytes(c, n));
+	TRY(forget_sent(c));
+	if (c->nsent == c->room) {
+		u32 room = MAX(2 * c->room, 16u);
+		Sent *more = realloc(c->sent, room * sizeof *more);
+		if (!more)
+			return FAIL(STATUS_MEMORY, "no memory for messages");
+		c->sent = more;
+		c->room = room;
+	}
+	Sent *s = &c->sent[c->nsent];
+	*s = (Sent){ .p = malloc(n + 1) };
+	if (!s->p)
+		return FAIL(STATUS_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)n);
+	memcpy(s->p, bytes, n);
+	c->nsent++;
+	return c->transport->send(c->state, c->group[m], to, tag, s->p, (int)n, &s->message);
+}
+
+static Status take(Comm *c, u32 m, u32 from, u32 tag, void *bytes, u64 n)
+{
+	void *message;
+	TRY(check_bytes(c, n));
+	TRY(c->transport->receive(c->state, c->group[m], from, tag, bytes, (int)n, &message));
+	return wait_message(c, &message);
+}
+
+static Status send_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	*out[0] = 0; /* its token */
+	return post(c, w->mesh, w->peer, w->tag, in[0], bytes_of(w->tensor));
+}
+
+static Status receive_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	(void)in;
+	return take(c, w->mesh, w->peer, w->tag, out[0], bytes_of(w->tensor));
+}
+
+/* A member sums its part of the tensor, in order of coordinates, and hands it round; see all_reduce. */
+static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
+{
+	u32 tag = (1u << 20) + 2 * w->tag; /* above those of send and receive */
+	u32 member[64], n = 0, me = c->at[w->mesh], mine = 0;
+	const PackageCollectiveTensor *t = w->tensor;
+	u64 size = dtype_bytes[t->dtype], all = elements_of(t), from, count, other, others;
+	for (u32 k = 0; k < 64; k++)
+		if (w->members >> k & 1) {
+			mine = k == me ? n : mine;
+			member[n++] = k;
+		}
+	for (u32 k = 0; k < n; k++) {
+		chunk(all, n, k, &from, &count);
+		if (k != mine)
+			TRY(post(c, w->mesh, member[k], tag, in[0] + from * size, count * size));
+	}
+	chunk(all, n, mine, &from, &count);
+	TRY(reserve(&c->receive, count * size));
+	for (u32 k = 0; k < n; k++) {
+		const u8 *part = in[0] + from * size;
+		if (k != mine) {
+			TRY(take(c, w->mesh, member[k], tag, c->receive.p, count * size));
+			part = c->receive.p;
+		}
+		if (k)
+			combine(PACKAGE_SUM, t->dtype, out[0] + from * size, part, count);
+		else
+			memcpy(out[0] + from * size, part, count * size);
+	}
+	for (u32 k = 0; k < n; k++)
+		if (k != mine)
+			TRY(post(c, w->mesh, member[k], tag + 1, out[0] + from * size, count * size));
+	for (u32 k = 0; k < n; k++) {
+		chunk(all, n, k, &other, &others);
+		if (k != mine)
+			TRY(take(c, w->mesh, member[k], tag + 1, out[0] + other * size, others * size));
+	}
+	return OK;
+}
+
 Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out)
 {
 	static Status (*const run[])(Comm *, const PackageCollective *, u8 *const *, u8 *const *) = {
 		[PACKAGE_ALL_REDUCE] = all_reduce, [PACKAGE_ALL_GATHER] = gather_parts, [PACKAGE_REDUCE_SCATTER] = reduce_scatter,
-		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute,
+		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute, [PACKAGE_SEND] = send_one, [PACKAGE_RECEIVE] = receive_one,
+		[PACKAGE_REDUCE_AMONG] = reduce_among,
 	};
 	const char *over = c->mesh.axis[what->mesh].name;
 	if (step->line)
@@ -450,6 +565,9 @@ static void drop(Comm *c)
 	free(c->bytes[0]);
 	free(c->bytes[1]);
 	free(c->peer);
+	for (u32 i = 0; i < c->nsent; i++)
+		free(c->sent[i].p);
+	free(c->sent);
 	free(c->send.p);
 	free(c->receive.p);
 	free(c);
@@ -493,6 +611,19 @@ u32 comm_coordinate(const Comm *c, u32 m)
 	return c->at[m];
 }
 
+static u32 stride_of(const Comm *c, u32 m)
+{
+	u32 stride = 1;
+	for (u32 k = m + 1; k < c->mesh.n; k++)
+		stride *= c->mesh.axis[k].size;
+	return stride;
+}
+
+u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate)
+{
+	return c->rank + (coordinate - c->at[m]) * stride_of(c, m);
+}
+
 Status comm_mesh(Comm *c, const PackageMesh *mesh)
 {
 	c->mesh = *mesh;
@@ -516,6 +647,19 @@ Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void 
 	waiting_for(c, what);
 	TRY(c->transport->all_gather(c->state, NULL, mine, (int)bytes, all));
 	return wait_done(c);
+}
+
+Status comm_first(Comm *c, u32 role, bool *first)
+{
+	*first = true;
+	u32 *all = calloc(c->ranks, sizeof *all);
+	if (!all)
+		return FAIL(STATUS_MEMORY, "no memory");
+	Status s = comm_gather(c, "telling who compiles", &role, sizeof role, all);
+	for (u32 r = 0; r < c->rank; r++)
+		*first &= all[r] != role || strcmp(c->peer[r].host, c->peer[c->rank].host);
+	free(all);
+	return s;
 }
 
 Status comm_barrier(Comm *c, const char *what)
@@ -589,10 +733,7 @@ void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim)
 /* Coordinate of a rank along mesh axis m. */
 static u32 coordinate_of(const Comm *c, u32 rank, u32 m)
 {
-	u32 stride = 1;
-	for (u32 k = m + 1; k < c->mesh.n; k++)
-		stride *= c->mesh.axis[k].size;
-	return rank / stride % c->mesh.axis[m].size;
+	return rank / stride_of(c, m) % c->mesh.axis[m].size;
 }
 
 /* Copies between the whole and `rank`'s part, element by element of the part's rows of the last dimension. */
@@ -641,10 +782,15 @@ void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *p
 	copy_part(c, t, c->rank, (u8 *)(uintptr_t)whole, part, false);
 }
 
-Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole)
+static bool has_part(const Comm *c, u32 rank, const CommHolders *h)
+{
+	return !h->stages || h->stages >> coordinate_of(c, rank, h->mesh) & 1;
+}
+
+Status comm_whole(Comm *c, const PackageTensor *t, CommHolders holders, const void *part, void *whole)
 {
 	/* rank 0 has what is whole everywhere itself */
-	if (!t->ndigit) {
+	if (!t->ndigit && has_part(c, 0, &holders)) {
 		if (whole)
 			memcpy(whole, part, t->bytes);
 		return OK;
@@ -653,16 +799,21 @@ Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole
 	TRY(reserve(&c->send, t->bytes));
 	TRY(reserve(&c->receive, t->bytes * (c->rank ? 1 : c->ranks)));
 	TRY(check_bytes(c, t->bytes * c->ranks));
-	memcpy(c->send.p, part, t->bytes);
+	u64 at = 0;
 	for (u32 r = 0; r < c->ranks; r++) {
-		c->count[0][r] = r ? 0 : (int)t->bytes;
+		u64 bytes = has_part(c, r, &holders) ? t->bytes : 0;
+		c->count[0][r] = r == 0 && has_part(c, c->rank, &holders) ? (int)t->bytes : 0;
 		c->count[1][r] = 0;
-		c->count[2][r] = c->rank ? 0 : (int)t->bytes;
-		c->count[3][r] = (int)(r * t->bytes);
+		c->count[2][r] = c->rank ? 0 : (int)bytes;
+		c->count[3][r] = c->rank ? 0 : (int)at;
+		at += bytes;
 	}
+	if (has_part(c, c->rank, &holders))
+		memcpy(c->send.p, part, t->bytes);
 	TRY(c->transport->all_to_all(c->state, NULL, c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]));
 	TRY(wait_done(c));
 	for (u32 r = 0; r < c->ranks && whole; r++)
-		copy_part(c, t, r, whole, c->receive.p + r * t->bytes, true);
+		if (has_part(c, r, &holders))
+			copy_part(c, t, r, whole, c->receive.p + c->count[3][r], true);
 	return OK;
 }

@@ -26,6 +26,11 @@ typedef struct Transport {
 			     const int *receive_bytes, const int *receive_at);
 	Status (*all_gather)(void *state, void *group, const void *send, int bytes, void *receive);
 	Status (*test)(void *state, bool *done);
+	/* Between two members of a group: each begins, and `test_message` says whether it is done. Any number at a time; messages
+	 * of one tag from one sender arrive in order. */
+	Status (*send)(void *state, void *group, u32 to, u32 tag, const void *bytes, int n, void **message);
+	Status (*receive)(void *state, void *group, u32 from, u32 tag, void *bytes, int n, void **message);
+	Status (*test_message)(void *state, void **message, bool *done);
 } Transport;
 extern const Transport transport_mpi;
 
@@ -44,10 +49,15 @@ u32 comm_ranks(const Comm *c);
 u32 comm_local_rank(const Comm *c);
 u32 comm_local_ranks(const Comm *c);
 
+/* Whether no rank before this one is on the same host and has the same role; every rank calls. */
+PL_MUST_USE Status comm_first(Comm *c, u32 role, bool *first);
+
 /* Groups for each axis of the package's mesh, which must have as many devices as there are ranks. */
 PL_MUST_USE Status comm_mesh(Comm *c, const PackageMesh *mesh);
 /* This rank's coordinate along mesh axis m. */
 u32 comm_coordinate(const Comm *c, u32 m);
+/* The rank that differs from this one in its coordinate along m alone. */
+u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate);
 
 /* Runs a collective of the package: in[i] and out[i] are the memories of its i-th tensor. `step` is for messages. */
 PL_MUST_USE Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out);
@@ -67,9 +77,14 @@ typedef struct CommFact {
 } CommFact;
 PL_MUST_USE Status comm_agree(Comm *c, const CommFact *fact, u32 n);
 
-/* The whole of a tensor on rank 0, from every rank's part; `whole` is NULL elsewhere. And back: each rank's part of what
+/* Which ranks have a part: those whose coordinate along a mesh axis is in `stages`; 0: all. */
+typedef struct CommHolders {
+	u32 mesh;
+	u64 stages;
+} CommHolders;
+/* The whole of a tensor on rank 0, from every rank's part ; `whole` is NULL elsewhere. And back: each rank's part of what
  * it has whole. */
-PL_MUST_USE Status comm_whole(Comm *c, const PackageTensor *t, const void *part, void *whole);
+PL_MUST_USE Status comm_whole(Comm *c, const PackageTensor *t, CommHolders holders, const void *part, void *whole);
 void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part);
 /* The extents of the whole: dim[t->rank]. */
 void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim);

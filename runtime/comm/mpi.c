@@ -19,6 +19,8 @@ enum { MPI_FUNNELED = 1 };
 	X(int, Ialltoallv, (const void *, const int *, const int *, void *, void *, const int *, const int *, void *, \
 			    void *, void **))                                                                         \
 	X(int, Iallgather, (const void *, int, void *, void *, int, void *, void *, void **))                         \
+	X(int, Isend, (const void *, int, void *, int, int, void *, void **))                                         \
+	X(int, Irecv, (void *, int, void *, int, int, void *, void **))                                               \
 	X(int, Test, (void **, int *, void *))                                                                        \
 	X(int, Error_string, (int, char *, int *))                                                                    \
 	X(int, Abort, (void *, int))                                                                                  \
@@ -135,6 +137,27 @@ static Status mpi_test(void *state, bool *done)
 	return OK;
 }
 
+static Status mpi_send(void *state, void *group, u32 to, u32 tag, const void *bytes, int n, void **message)
+{
+	Mpi *m = state;
+	return checked(m, m->Isend(bytes, n, m->byte, (int)to, (int)tag, group, message), "MPI_Isend");
+}
+
+static Status mpi_receive(void *state, void *group, u32 from, u32 tag, void *bytes, int n, void **message)
+{
+	Mpi *m = state;
+	return checked(m, m->Irecv(bytes, n, m->byte, (int)from, (int)tag, group, message), "MPI_Irecv");
+}
+
+static Status mpi_test_message(void *state, void **message, bool *done)
+{
+	Mpi *m = state;
+	int flag = 0;
+	TRY(checked(m, m->Test(message, &flag, NULL), "MPI_Test"));
+	*done = flag;
+	return OK;
+}
+
 const Transport transport_mpi = {
 	.name = "MPI",
 	.open = mpi_open,
@@ -144,4 +167,7 @@ const Transport transport_mpi = {
 	.all_to_all = mpi_all_to_all,
 	.all_gather = mpi_all_gather,
 	.test = mpi_test,
+	.send = mpi_send,
+	.receive = mpi_receive,
+	.test_message = mpi_test_message,
 };

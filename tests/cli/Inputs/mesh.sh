@@ -6,7 +6,7 @@ rm -rf "$tmp"; mkdir -p "$tmp"; cd "$tmp"
 export OMPI_MCA_rmaps_base_oversubscribe=1
 "$plinth" data tokenize "$root/LICENSE" --tokenizer bpe --vocab 320 --validation-last 0.1 -o d >/dev/null 2>&1
 model=("$root/models/gpt2.plinth" --data d --precision f32 --log 1 --set vocab=320 --set layers=1 --set width=32 --set heads=4
-  --set context=16 --set train.batch.B=8 --set train.batch.T=16 --set train.accumulate=2)
+  --set context=16 --set train.batch.B=8 --set train.batch.T=16 --set train.batch.accumulate=2)
 ranks() { local n=$1; shift; mpirun --allow-run-as-root --oversubscribe -n "$n" "$plinth" train "${model[@]}" "$@"; }
 # losses of a run's metrics, rounded to what f32 sums in another order leave
 losses() { sed -E 's/.*"train_loss": ?([0-9.]+).*/\1/' "$1/metrics.jsonl"; }
