@@ -471,9 +471,19 @@ COLLECTIVE(reduce_scatter)
 COLLECTIVE(all_to_all)
 COLLECTIVE(permute)
 
-#define BETWEEN_STAGES(op, group)                                                                              \
-	const OpDef def_##op = { .infer = op##_infer, .cost = cost_movement, .eval = alone_eval, .eval_group = group, \
+/* To and from nobody. */
+static Val message_fold(Builder *b, const Node *n)
+{
+	if (ATTR(n, all_reduce)->parts != 1)
+		return (Val){ 0 };
+	if (n->op == OP_send)
+		return make_full(b, 0, DT_u8, (dims){ 0 });
+	return make_full(b, 0, ATTR(n, receive)->dtype, ATTR(n, receive)->shape);
+}
+
+#define BETWEEN_STAGES(op, alone, group)                                                                       \
+	const OpDef def_##op = { .infer = op##_infer, .fold = alone, .cost = cost_movement, .eval = alone_eval, .eval_group = group, \
 				 .along = along_all, .sample = op##_sample };
-BETWEEN_STAGES(send, nothing_group)
-BETWEEN_STAGES(receive, nothing_group)
-BETWEEN_STAGES(reduce_among, reduce_among_group)
+BETWEEN_STAGES(send, message_fold, nothing_group)
+BETWEEN_STAGES(receive, message_fold, nothing_group)
+BETWEEN_STAGES(reduce_among, alone_fold, reduce_among_group)

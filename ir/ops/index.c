@@ -61,7 +61,7 @@ static Val gather_fold(Builder *b, const Node *n)
 		}
 		return reshaped_full(b, n->in[0], (dims){ rank, dim });
 	}
-	if (n->nin == 3 || !counts_up(g, n->in[1], &count) || !dim_is_number(t->dim[axis], &extent) || count > extent)
+	if (!counts_up(g, n->in[1], &count) || !dim_is_number(t->dim[axis], &extent) || count > extent)
 		return (Val){ 0 };
 	for (u32 d = 0; d < t->rank; d++) {
 		start[d] = dim_number(g->ir, 0);
@@ -206,7 +206,7 @@ static Val scatter_add_fold(Builder *b, const Node *n)
 		}
 		return make_full(b, 0, t->dtype, (dims){ rank, dim });
 	}
-	if (!counts_up(g, n->in[1], &count) || !dim_is_number(a->size.v[0], &size) || count > size)
+	if (n->nin == 3 || !counts_up(g, n->in[1], &count) || !dim_is_number(a->size.v[0], &size) || count > size)
 		return (Val){ 0 };
 	for (u32 d = 0; d < t->rank; d++)
 		low[d] = high[d] = dim_number(g->ir, 0);
