@@ -159,6 +159,10 @@ static const char *file_of(const Diag *d, Loc loc)
 static void set_place(PackageSlot *to, const EntryPlan *e, u32 buffer)
 {
 	const PlanBuffer *b = &e->buffer.v[buffer];
+	u32 root = buffer; /* what is computed in place shares memory */
+	while (e->buffer.v[root].root != NONE)
+		root = e->buffer.v[root].root;
+	to->which = root;
 	if (b->kind == MEMORY_PERSISTENT) {
 		to->place = PACKAGE_PERSISTENT;
 		to->which = b->persistent;

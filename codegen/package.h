@@ -106,7 +106,7 @@ typedef struct PackageBuffer {
 
 /* Whose memory a slot is. */
 typedef enum PackagePlace {
-	PACKAGE_TRANSIENT,  /* nobody's: `which` is 0 */
+	PACKAGE_TRANSIENT,  /* nobody's: `which` says of which block of memory; one is used for several values, one after the other */
 	PACKAGE_PERSISTENT, /* Package.buffer[which] */
 	PACKAGE_INPUT,      /* PackageEntry.input[which] */
 	PACKAGE_RESULT,     /* PackageEntry.result[which] */
@@ -295,6 +295,19 @@ const char *package_refuses_sizes(const Package *p, const i64 *size);
 void package_numbers(const Package *p, const PackageStep *s, const i64 *size, i64 *number);
 /* The tensor as it is then. */
 PackageTensor package_tensor(const Package *p, const PackageTensor *t, const i64 *size);
+/* Where the values of an entry that are nobody's lie at given sizes: what is in use together lies apart, in the order that the
+ * plan has for sizes at most, and no further up than there. */
+typedef struct PackageBlock {
+	u32 which, first, last; /* steps between which it is in use */
+	u64 most;               /* its offset at most */
+} PackageBlock;
+typedef struct PackageLayout {
+	PackageBlock *block; /* [nblock], from the lowest up */
+	u32 nblock, nwhich;
+} PackageLayout;
+PackageLayout package_layout(Arena *arena, const PackageEntry *e);
+/* offset[which] of each block; `end`: room for as many. The bytes that they take. */
+u64 package_lay_out(const Package *p, const PackageEntry *e, const PackageLayout *l, const i64 *size, u64 *offset, u64 *end);
 /* The package as if it had been made for these sizes, which will do: it has no axes, and whoever runs it need not know of any.
  * Functions are loaded. It lies in `arena`, and refers to `p`. */
 Package *package_at(Arena *arena, const Package *p, const i64 *size);

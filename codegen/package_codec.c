@@ -277,7 +277,7 @@ static void code_tasks(Codec *c, i64 *x)
 	*x = (i64)number(c, (u64)*x, INT64_MAX);
 }
 
-enum { PHASES = PACKAGE_PHASES, SLOTS = 65536, MOST = 1 << 24 };
+enum { PHASES = PACKAGE_PHASES, SLOTS = 65536, MOST = 1 << 24, BLOCKS = 1 << 20 };
 
 static void code_varying(Codec *c, PackageVarying *v)
 {
@@ -526,7 +526,7 @@ static const char *check_slot(const Package *p, const PackageEntry *e, const Pac
 	if (!within(p, s->slot[i], slot_bytes(info)))
 		return "a step works outside the arena";
 	if (info->place == PACKAGE_TRANSIENT)
-		return s->slot[i] < p->persistent_bytes ? "a step works on a buffer without a name" : NULL;
+		return s->slot[i] < p->persistent_bytes || info->which > BLOCKS ? "a step works on a buffer without a name" : NULL;
 	if (of == &none || of->offset != s->slot[i] || slot_bytes(info) > of->bytes)
 		return "a step works on more than a tensor's bytes";
 	return NULL;

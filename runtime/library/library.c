@@ -12,7 +12,9 @@ struct Library {
 	LibraryBase base;    /* first: see library_describe */
 	LibraryWeights weights;
 	const u8 **buffer;   /* [package.nbuffer]; NULL: kept between runs, in the caller's state */
-	u64 transient, scratch; /* bytes of the workspace: values; of each thread */
+	u64 transient, scratch; /* bytes of the workspace: values; of each thread; where sizes are given to runs, these are 0 */
+	PackageLayout *layout;  /* [package.nentry], then */
+	u32 most_blocks;        /* of an entry */
 };
 
 static const char *const dtype_name[] = { [PACKAGE_B1] = "b1", [PACKAGE_U8] = "u8", [PACKAGE_U32] = "u32", [PACKAGE_I8] = "i8",
@@ -110,7 +112,12 @@ static Status create(Library *l, const LibraryModel *model, const char *weights)
 			if (p->naxis)
 				step->needs = (NeedsFunction *)(void (*)(void))v->function[step->needs_code];
 		}
-	l->transient = ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
+	l->transient = p->naxis ? 0 : ALIGN_UP(p->arena_bytes - p->persistent_bytes, 64);
+	l->layout = NEWN(&l->base.arena, PackageLayout, p->nentry + 1);
+	for (u32 i = 0; i < p->nentry && p->naxis; i++) {
+		l->layout[i] = package_layout(&l->base.arena, &p->entry[i]);
+		l->most_blocks = MAX(l->most_blocks, l->layout[i].nwhich);
+	}
 	l->scratch = ALIGN_UP(p->thread_scratch, 64);
 	l->buffer = NEWN(&l->base.arena, const u8 *, p->nbuffer + 1);
 	TRY(library_weights_open(&l->base, model, weights, &l->weights));
@@ -191,32 +198,54 @@ void library_threads_destroy(LibraryThreads *t)
 
 /* ---- running ---- */
 
-/* A step's slots; and where sizes are known only now, its numbers and needs. */
-static u64 table_bytes(const Library *l)
+/* Where sizes are known only now: numbers and needs of a step, blocks of an entry. */
+typedef struct Table {
+	i64 *number, *need;
+	u64 *offset, *end;
+} Table;
+
+static u64 numbers_of(const Library *l)
 {
-	u64 numbers = l->base.package.naxis ? (l->base.most_numbers + PACKAGE_NEEDS) * sizeof(i64) : 0;
-	return ALIGN_UP((l->base.most_slots + 1) * sizeof(void *) + numbers, 64);
+	return l->base.package.naxis ? l->base.most_numbers + PACKAGE_NEEDS + 2 * (u64)l->most_blocks : 0;
 }
 
-/* What a workspace has in it: values, the table of a step, each thread's scratch, and the workspace of a launch where it is not
- * among the values. */
+static Table table_at(const Library *l, i64 *room)
+{
+	Table t = { .number = room, .need = room + l->base.most_numbers };
+	t.offset = (u64 *)(void *)(t.need + PACKAGE_NEEDS);
+	t.end = t.offset + l->most_blocks;
+	return t;
+}
+
+/* A step's slots, and that. */
+static u64 table_bytes(const Library *l)
+{
+	return ALIGN_UP((l->base.most_slots + 1) * sizeof(void *) + numbers_of(l) * sizeof(i64), 64);
+}
+
+/* What a workspace has in it: values, the table, each thread's scratch. Where sizes are known only now, values are behind these,
+ * and behind them the workspace of a launch. */
 typedef struct Room {
-	u64 table, scratch, each, launch, all;
+	u64 scratch, each, values, launch, all;
 } Room;
 
-static Room room_for(const Library *l, const i64 *size, u32 threads, i64 *number, i64 *need)
+static Room room_for(const Library *l, const i64 *size, u32 threads, Table t)
 {
 	const Package *p = &l->base.package;
-	Room r = { .table = l->transient, .scratch = l->transient + table_bytes(l), .each = l->scratch };
-	u64 launch = 0;
-	for (u32 i = 0; p->naxis && i < p->nentry; i++)
+	Room r = { .scratch = l->transient + table_bytes(l), .each = l->scratch };
+	u64 launch = 0, values = 0;
+	for (u32 i = 0; p->naxis && i < p->nentry; i++) {
+		u64 bytes = package_lay_out(p, &p->entry[i], &l->layout[i], size, t.offset, t.end);
+		values = MAX(values, bytes);
 		for (u32 s = 0; s < p->entry[i].nstep; s++) {
-			package_numbers(p, &p->entry[i].step[s], size, number);
-			p->entry[i].step[s].needs(number, need);
-			launch = MAX(launch, (u64)need[0]);
-			r.each = MAX(r.each, (u64)need[1]);
+			package_numbers(p, &p->entry[i].step[s], size, t.number);
+			p->entry[i].step[s].needs(t.number, t.need);
+			launch = MAX(launch, (u64)t.need[0]);
+			r.each = MAX(r.each, (u64)t.need[1]);
 		}
-	r.launch = r.scratch + MAX(threads, 1u) * r.each;
+	}
+	r.values = r.scratch + MAX(threads, 1u) * r.each;
+	r.launch = r.values + values;
 	r.all = r.launch + launch;
 	return r;
 }
@@ -228,13 +257,13 @@ static bool sizes_fit(const Library *l, const i64 *size)
 
 size_t library_workspace_bytes(const Library *l, const i64 *size, unsigned threads)
 {
-	i64 need[PACKAGE_NEEDS], *number = NULL;
 	if (!sizes_fit(l, size))
 		return 0;
-	if (l->base.package.naxis && !(number = malloc((l->base.most_numbers + 1) * sizeof *number)))
+	i64 *room = malloc((numbers_of(l) + 1) * sizeof *room);
+	if (!room)
 		return 0;
-	size_t bytes = (size_t)room_for(l, size, threads, number, need).all;
-	free(number);
+	size_t bytes = (size_t)room_for(l, size, threads, table_at(l, room)).all;
+	free(room);
 	return bytes;
 }
 
@@ -269,8 +298,8 @@ int library_run(const Library *l, unsigned entry, const i64 *size, const void *c
 	if (fine && !sizes_fit(l, size))
 		return LIBRARY_SIZE;
 	void **slot = fine ? (void **)(void *)(base + l->transient) : NULL;
-	i64 *number = fine ? (i64 *)(void *)(slot + l->base.most_slots + 1) : NULL, *need = fine ? number + l->base.most_numbers : NULL;
-	Room room = fine ? room_for(l, size, count, number, need) : (Room){ 0 };
+	Table t = fine ? table_at(l, (i64 *)(void *)(slot + l->base.most_slots + 1)) : (Table){ 0 };
+	Room room = fine ? room_for(l, size, count, t) : (Room){ 0 };
 	fine &= workspace_bytes >= room.all;
 	const PackageEntry *e = fine ? &l->base.package.entry[entry] : NULL;
 	for (u32 i = 0; fine && i < e->ninput; i++)
@@ -280,6 +309,8 @@ int library_run(const Library *l, unsigned entry, const i64 *size, const void *c
 	if (!fine)
 		return LIBRARY_ARGUMENT;
 	u64 persistent = l->base.package.persistent_bytes;
+	if (size) /* of this entry */
+		package_lay_out(&l->base.package, e, &l->layout[entry], size, t.offset, t.end);
 	for (u32 i = 0; i < e->nstep; i++) {
 		const PackageStep *s = &e->step[i];
 		for (u32 k = 0; k < s->nslot; k++) {
@@ -291,7 +322,7 @@ int library_run(const Library *l, unsigned entry, const i64 *size, const void *c
 				break;
 			case PACKAGE_INPUT: slot[k] = (void *)(uintptr_t)input[which]; break;
 			case PACKAGE_RESULT: slot[k] = result[which]; break;
-			default: slot[k] = base + (s->slot[k] - persistent);
+			default: slot[k] = size ? base + room.values + t.offset[which] : base + (s->slot[k] - persistent);
 			}
 		}
 		Launch launch = { s->function, slot, s->number, s->has_workspace ? base + (s->workspace - persistent) : base,
@@ -299,12 +330,12 @@ int library_run(const Library *l, unsigned entry, const i64 *size, const void *c
 		const i64 *tasks = s->tasks;
 		u32 phases = s->nphase;
 		if (size) {
-			package_numbers(&l->base.package, s, size, number);
-			s->needs(number, need);
-			launch.number = number;
+			package_numbers(&l->base.package, s, size, t.number);
+			s->needs(t.number, t.need);
+			launch.number = t.number;
 			launch.workspace = base + room.launch;
-			phases = (u32)need[2];
-			tasks = need + 3;
+			phases = (u32)t.need[2];
+			tasks = t.need + 3;
 		}
 		for (u32 phase = 0; phase < phases; phase++) {
 			launch.phase = phase;

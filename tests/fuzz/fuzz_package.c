@@ -14,8 +14,34 @@ static void must(bool holds)
 		abort();
 }
 
+/* At sizes that will do, numbers are numbers, and no input or result is larger than at most. */
+static void check_sizes(const Package *p, const i64 *size)
+{
+	if (package_refuses_sizes(p, size))
+		return;
+	for (u32 i = 0; i < p->nentry; i++) {
+		const PackageEntry *e = &p->entry[i];
+		for (u32 s = 0; s < e->nstep; s++) {
+			i64 *number = calloc(e->step[s].nnumber + 1, sizeof *number);
+			package_numbers(p, &e->step[s], size, number);
+			free(number);
+		}
+		Arena tmp = ARENA("layout");
+		PackageLayout l = package_layout(&tmp, e);
+		package_lay_out(p, e, &l, size, NEWN(&tmp, u64, l.nwhich + 1), NEWN(&tmp, u64, l.nwhich + 1));
+		arena_free(&tmp);
+		for (u32 t = 0; t < e->ninput; t++)
+			must(package_tensor(p, &e->input[t], size).bytes <= e->input[t].bytes);
+	}
+}
+
 static void check(const Package *p)
 {
+	i64 least[PACKAGE_AXES] = { 1, 1, 1, 1 }, most[PACKAGE_AXES] = { 0 };
+	for (u32 a = 0; a < p->naxis; a++)
+		most[a] = p->axis[a].most;
+	check_sizes(p, least);
+	check_sizes(p, most);
 	for (u32 i = 0; i < p->nbuffer; i++)
 		must(p->buffer[i].tensor.offset + p->buffer[i].tensor.bytes <= p->persistent_bytes && strlen(p->buffer[i].tensor.name) < 1u << 21);
 	for (u32 i = 0; i < p->nentry; i++) {
