@@ -58,6 +58,7 @@ typedef struct PlanRemat {
 	u64 most, least;  /* peaks, where the curve was asked for: everything kept; the lowest that was found */
 	f64 step_seconds; /* of the entry where everything is kept */
 	f64 seconds, bound;
+	PlanPoint blocks; /* checkpointing by blocks, as by hand */
 	VEC(PlanValue) value;
 	VEC(PlanPoint) curve; /* if asked for: from `least` to `most` */
 } PlanRemat;

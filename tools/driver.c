@@ -232,7 +232,8 @@ static Status check_budget(Arena *arena, const Plan *p, u64 memory, u64 beside)
 /* The plan within the budget, of which threads' own memory, known only then, is a part. */
 static Status plan_limited(Arena *arena, Arena *tmp, const Program *p, const DriverOptions *o, Compiled *out)
 {
-	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine, .like = o->like, .unplaced = o->unplaced };
+	PlanLimits limits = { .memory = o->memory, .curve = o->curve, .machine = o->machine, .like = o->like, .unplaced = o->unplaced,
+			      .look = o->look, .look_cx = o->look_cx };
 	out->plan = plan_within(arena, tmp, p, out->target, &limits, p->ir->diag);
 	if (!out->plan || !o->memory)
 		return OK;

@@ -16,6 +16,8 @@ typedef struct DriverPipe {
 	u32 chunks, micros;
 } DriverPipe;
 
+struct RematProblem;
+
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
 	u32 nentry;
@@ -29,6 +31,8 @@ typedef struct DriverOptions {
 	const Program *like;      /* PlanLimits.like */
 	const Machine *machine;   /* by which computing again takes time; NULL: a rough one */
 	bool unplaced;            /* PlanLimits.unplaced: for driver_plan alone */
+	void (*look)(void *cx, const char *entry, const struct RematProblem *p); /* PlanLimits.look */
+	void *look_cx;
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */

@@ -103,6 +103,8 @@ void fit_print(Arena *a, const Plan *p, const EntryPlan *e, FILE *to)
 		1e3 * r->step_seconds);
 	fprintf(to, "bound     at least %.4g ms, %.2f%%: the gap is %.2f%% of the overhead\n", 1e3 * r->bound, share(r->bound, r),
 		gap(r->seconds, r->bound));
+	fprintf(to, "blocks    %s for %.2f%%, if each layer kept what others read of it and nothing else\n",
+		lm_bytes(a, held + r->blocks.peak), share(r->blocks.seconds, r));
 	print_values(a, p, e, to);
 }
 
@@ -138,10 +140,11 @@ json_t *fit_json(Arena *a, const Plan *p, const EntryPlan *e)
 						       held + (json_int_t)x->peak, "overhead_seconds", x->seconds, "bound_seconds",
 						       x->bound));
 	}
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:o, s:o}", "budget",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:{s:I, s:f}, s:o, s:o}", "budget",
 			 r->budget ? held + (json_int_t)r->budget : 0, "peak", held + (json_int_t)e->transient_bytes, "persistent", held,
 			 "peak_all_kept", held + (json_int_t)r->most, "peak_least", held + (json_int_t)r->least, "step_seconds",
-			 r->step_seconds, "overhead_seconds", r->seconds, "bound_seconds", r->bound, "fits", (int)r->fits, "values", value,
+			 r->step_seconds, "overhead_seconds", r->seconds, "bound_seconds", r->bound, "fits", (int)r->fits, "blocks", "peak",
+			 held + (json_int_t)r->blocks.peak, "overhead_seconds", r->blocks.seconds, "values", value,
 			 "curve", curve);
 }
 

@@ -39,7 +39,8 @@ NodeClass node_class(Op op)
 	case OP_take_along: return NODE_POINTWISE;
 	case OP_sum:
 	case OP_reduce_max:
-	case OP_reduce_min: return NODE_REDUCTION;
+	case OP_reduce_min:
+	case OP_argmax: return NODE_REDUCTION; /* argmax: until `canonical` has made such of it */
 	case OP_dot:
 	case OP_grouped_dot:
 	case OP_grouped_dot_weights:
@@ -59,7 +60,7 @@ NodeClass node_class(Op op)
 	case OP_receive:
 	case OP_reduce_among: return NODE_COLLECTIVE;
 	default:
-		assert(op_info[op].kind == EW); /* composites and argmax are gone by now */
+		assert(op_info[op].kind == EW); /* composites are gone by now */
 		return NODE_POINTWISE;
 	}
 }

@@ -246,6 +246,48 @@ static Schedule make_schedule(Fit *f, const RematOutcome *o, u32 *remade_step)
 	return s;
 }
 
+/* ---- checkpointing by blocks ---- */
+
+/* "h.3" of "h.3.attn": up to the first number; 0: of no layer that repeats. */
+static size_t layer_length(const char *scope)
+{
+	for (const char *at = scope; at && *at; at += strcspn(at, "."), at += *at == '.') {
+		size_t n = strcspn(at, ".");
+		if (n && strspn(at, "0123456789") == n)
+			return (size_t)(at + n - scope);
+	}
+	return 0;
+}
+
+static bool same_layer(const char *a, const char *b)
+{
+	size_t n = layer_length(a);
+	return n && n == layer_length(b) && !strncmp(a, b, n);
+}
+
+/* As by hand: of what a layer makes, that stays which another one reads, and what its last step makes beside it. */
+static PlanPoint offer_blocks(const Fit *f, Remat *m)
+{
+	const RematLife *life = remat_lives(m);
+	bool *drop = NEWN(f->x->tmp, bool, f->p.nbuffer + 1), *leaves = NEWN(f->x->tmp, bool, f->p.nbuffer + 1);
+	for (u32 s = 0; s <= remat_turn(m) && s < f->p.nstep; s++) {
+		const char *reader = f->x->draft.v[f->stated->launch.v[s].draft].kernel->scope;
+		for (u32 i = 0; i < f->step[s].nread; i++)
+			leaves[f->step[s].reads[i]] |= !same_layer(f->x->entry->buffer.v[f->step[s].reads[i]].scope, reader);
+	}
+	for (u32 s = 0; s <= remat_turn(m) && s < f->p.nstep; s++) {
+		bool last = false;
+		for (u32 i = 0; i < f->step[s].nwrite; i++)
+			last |= leaves[f->step[s].writes[i]];
+		for (u32 i = 0; i < f->step[s].nwrite; i++) {
+			u32 b = f->step[s].writes[i];
+			drop[b] = !leaves[b] && (!last || life[b].map != NONE) && layer_length(f->x->entry->buffer.v[b].scope);
+		}
+	}
+	RematAnswer a = remat_offer(m, drop);
+	return (PlanPoint){ a.peak, a.peak, a.seconds, a.bound };
+}
+
 /* ---- fitting ---- */
 
 static void describe(Fit *f, const Remat *m, const RematAnswer *a, const u32 *remade_step, PlanRemat *out)
@@ -296,17 +338,22 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 	Plan *p = x->plan;
 	EntryPlan *e = x->entry;
 	u32 nbuffer = e->buffer.n, nkernel = p->kernel.n;
-	plan_as_stated(x, s);
-	if ((!budget || e->transient_bytes <= budget) && !limits->curve)
-		return;
-	undo_steps(x, nbuffer, nkernel);
+	if (!limits->curve) {
+		plan_as_stated(x, s);
+		if (!budget || e->transient_bytes <= budget)
+			return;
+		undo_steps(x, nbuffer, nkernel);
+	}
 	Fit f = { .x = x, .stated = s, .machine = limits->machine ? limits->machine : &rough };
 	make_problem(&f);
 	settle_overwritten(&f, s);
 	add_maps(&f);
+	if (limits->look)
+		limits->look(limits->look_cx, e->name, &f.p);
 	Remat *m = remat_new(x->tmp, &f.p);
 	PlanRemat *r = e->remat = NEW(p->arena, PlanRemat);
 	*r = (PlanRemat){ .budget = budget, .step_seconds = f.step_seconds, .fits = true };
+	r->blocks = offer_blocks(&f, m);
 	if (limits->curve) {
 		remat_extremes(m, &r->most, &r->least);
 		draw_curve(&f, m, limits->curve, r);

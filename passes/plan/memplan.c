@@ -9,8 +9,8 @@
  * (the greedy-by-size planner of Pisarchyk and Lee 2020); only for the blocks that matter, since it looks
  * at pairs. By time: as an allocator would, the best fitting hole at each step. The bound that both are
  * measured by is the largest sum of sizes alive at one step. Where the best leaves more than a part
- * NEAR of that in gaps, blocks are packed below a given height in order of time, each at one end of some hole,
- * by chance and with going back. */
+ * NEAR of that in gaps, blocks are packed below a given height: the largest first again, but those that then find no place
+ * sooner; or in order of time, each at one end of some hole, by chance and with going back. */
 #include "passes/plan/plan.h"
 
 #include <stdlib.h>
@@ -289,6 +289,59 @@ static bool pack_within(Arena *tmp, MemoryBlock *b, u32 n, u64 height, u64 *pair
 	return i == 2 * n;
 }
 
+/* ---- within a given height, the guilty first ---- */
+
+/* Finds a place below `height` among the blocks placed, by offset: the lowest or the highest, whichever is nearer to its end. */
+static bool end_place(MemoryBlock *b, MemoryBlock *x, const u32 *placed, u32 nplaced, u64 height)
+{
+	u64 size = rounded(x->bytes), end = 0, low = UINT64_MAX, high = 0;
+	for (u32 k = 0; k <= nplaced; k++) {
+		const MemoryBlock *y = k < nplaced ? &b[placed[k]] : NULL;
+		if (y && (y->last < x->first || x->last < y->first))
+			continue;
+		u64 next = y ? y->offset : height;
+		if (next >= end + size) {
+			low = MIN(low, end);
+			high = next - size;
+		}
+		end = y ? MAX(end, y->offset + rounded(y->bytes)) : end;
+	}
+	x->offset = low <= height - MIN(height, high + size) ? low : high;
+	return low != UINT64_MAX;
+}
+
+/* Lays blocks out below `height`, the largest first; those that found no place come earlier in the next round (squeaky wheels:
+ * Joslin and Clements 1999). So a value that lives through two peaks is put at the bottom or the top before what is larger. */
+static bool pack_guilty(Arena *tmp, MemoryBlock *b, u32 n, u64 height, u64 *pairs)
+{
+	enum { ROUNDS = 16, BLAME = 4 };
+	Ranked *r = NEWN(tmp, Ranked, n + 1);
+	u32 *placed = NEWN(tmp, u32, n + 1);
+	u64 more = *pairs / 3;
+	*pairs -= more;
+	for (u32 i = 0; i < n; i++)
+		r[i] = (Ranked){ (f64)b[i].bytes, i };
+	bool all = false;
+	for (u32 round = 0; round < ROUNDS && more && !all; round++) {
+		u32 nplaced = 0;
+		qsort(r, n, sizeof *r, larger_first);
+		for (u32 i = 0; i < n && more; i++) {
+			more -= MIN(more, nplaced + 1);
+			if (!end_place(b, &b[r[i].block], placed, nplaced, height)) {
+				r[i].rank *= BLAME;
+				continue;
+			}
+			u32 k = nplaced++;
+			for (; k > 0 && b[placed[k - 1]].offset > b[r[i].block].offset; k--)
+				placed[k] = placed[k - 1];
+			placed[k] = r[i].block;
+		}
+		all = nplaced == n;
+	}
+	*pairs += more;
+	return all;
+}
+
 /* ---- the best of them ---- */
 
 static u64 attempt(Arena *tmp, MemoryBlock *b, u32 n, u32 method)
@@ -328,7 +381,7 @@ static u64 lay_out_stretch(Arena *tmp, MemoryBlock *b, u32 n, u64 bound, u64 *pa
 	}
 	for (u32 part = NEAR; part > NEAR / 4 && least > bound + bound / part; part = part * 2 / 3) {
 		u64 height = rounded(bound + bound / part);
-		if (least <= height || !pack_within(tmp, b, n, height, pairs))
+		if (least <= height || (!pack_guilty(tmp, b, n, height, pairs) && !pack_within(tmp, b, n, height, pairs)))
 			continue;
 		arena_release(tmp, mark);
 		return height;

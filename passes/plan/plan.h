@@ -9,12 +9,16 @@
  * program. `target` NULL: no workspaces, nothing refused. */
 Plan *plan_program(Arena *arena, Arena *tmp, const Program *bound, const TargetInfo *target, Diag *diag);
 
+struct RematProblem;
 typedef struct PlanLimits {
 	u64 memory; /* bytes for the arena; 0: as many as it takes */
 	u32 curve;  /* for so many budgets, what each would cost (PlanRemat.curve); 0: none */
 	const Machine *machine; /* by which launches take time; NULL: a rough one */
 	const Program *like; /* the same program bound to other sizes, by which fusion decides; NULL: its own */
 	bool unplaced;          /* no offsets are looked for: plans that are only counted and timed, not run */
+	/* shown what is asked of remat.h for an entry; NULL: nobody looks */
+	void (*look)(void *cx, const char *entry, const struct RematProblem *p);
+	void *look_cx;
 } PlanLimits;
 /* The same within a budget: values are let go and computed again (remat.h) in entries that need more. Where that is not
  * enough, the plan is the smallest that was found, and entries say so (PlanRemat.fits). */

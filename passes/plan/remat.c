@@ -661,6 +661,12 @@ RematAnswer remat_solve(Remat *r, u64 budget)
 	return remat_known(r, budget);
 }
 
+RematAnswer remat_offer(Remat *r, const bool *drop)
+{
+	const RematOutcome *o = look_at(r, drop);
+	return (RematAnswer){ r->drop, o->peak, o->seconds, remat_bound_at(r->bound, o->peak), true };
+}
+
 void remat_extremes(Remat *r, u64 *most, u64 *least)
 {
 	memset(r->trial, 0, (r->p->nbuffer + 1) * sizeof *r->trial);

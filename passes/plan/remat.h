@@ -82,6 +82,8 @@ typedef struct RematAnswer {
 RematAnswer remat_solve(Remat *r, u64 budget);
 /* The same without a search: of what was found for other budgets. */
 RematAnswer remat_known(const Remat *r, u64 budget);
+/* What comes of a set of values let go, which the search knows from then on. */
+RematAnswer remat_offer(Remat *r, const bool *drop);
 /* The peaks with everything kept and as low as could be found. */
 void remat_extremes(Remat *r, u64 *most, u64 *least);
 

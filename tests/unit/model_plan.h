@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef struct ModelPlan {
-	const char *name, *preset, *set; /* preset, set: may be NULL */
+	const char *name, *preset, *set; /* preset, set: may be NULL; set: "layers=2;vocab=512" */
 	DriverOptions options;
 } ModelPlan;
 
@@ -28,7 +28,14 @@ static inline Model *model_read(Arena *a, const char *name, const char *preset, 
 	Str text;
 	assert_true(model_find(NULL, a, name, &path, &text));
 	const Ast *ast = parse_source(a, &ir->names, d, path, text);
-	ElaborateOptions e = { .preset = preset, .find = model_find, .set = &set, .nset = set != NULL };
+	enum { SETTINGS = 8 };
+	const char *setting[SETTINGS];
+	u32 n = 0;
+	for (char *all = set ? (char *)arena_printf(a, "%s", set) : NULL, *one; all && (one = strsep(&all, ";"));) {
+		assert_true(n < SETTINGS);
+		setting[n++] = one;
+	}
+	ElaborateOptions e = { .preset = preset, .find = model_find, .set = setting, .nset = n };
 	Model *model = ast ? elaborate(a, ir, ast, &e) : NULL;
 	diag_print(d, stderr, false);
 	assert_non_null(model);
