@@ -1,7 +1,8 @@
 /* codegen/cpu/compile.c: from modules being built to objects and loaded code; see llvm.h.
  *
  * A unit is built, hashed as bitcode, looked up in the cache, and only when missing optimized and
- * turned into an object. Each thread has its own context and target machine: LLVM's are not shared.
+ * turned into an object. Which bitcode this build of the compiler makes of a unit is remembered in the cache too, by
+ * the unit's identity, so that what was compiled before is found without building it. Each thread has its own context and target machine: LLVM's are not shared.
  * Vectors are explicit in what is emitted, so a short list of passes does as well as LLVM's -O3 in
  * a third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
  * simplification). */
@@ -15,6 +16,8 @@
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
+#include <elf.h>
+#include <link.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -199,24 +202,90 @@ static LLVMMemoryBufferRef generate(CpuCompiler *c, u32 thread, CpuModule *m,
 	return buffer;
 }
 
-static CacheKey key_of(const CpuCompiler *c, const CpuModule *m)
+/* Of what is compiled (`what`, in a way of its own), for the processor and with the options at hand. */
+static CacheKey make_key(const CpuCompiler *c, u32 way, Blob what, Blob more)
 {
-	LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(m->module);
 	unsigned major, minor, patch;
 	LLVMGetVersion(&major, &minor, &patch);
-	u32 rest[] = { 1 /* of this format */, major, minor, patch, c->options.quick };
+	u32 rest[] = { way, major, minor, patch, c->options.quick };
 	const CpuMachine *cpu = &c->machine;
 	Blob piece[] = {
-		{ (const u8 *)LLVMGetBufferStart(bitcode), LLVMGetBufferSize(bitcode) },
+		what,
+		more,
 		{ (const u8 *)cpu->name, strlen(cpu->name) },
 		{ (const u8 *)cpu->features, strlen(cpu->features) },
 		{ (const u8 *)cpu->triple, strlen(cpu->triple) },
 		{ (const u8 *)c->options.passes, strlen(c->options.passes) },
 		{ (const u8 *)rest, sizeof rest },
 	};
-	CacheKey key = cache_key(piece, COUNT(piece));
+	return cache_key(piece, COUNT(piece));
+}
+
+enum { BY_BITCODE = 2, BY_IDENTITY = 3 }; /* and the format */
+
+static CacheKey key_of(const CpuCompiler *c, const CpuModule *m)
+{
+	LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(m->module);
+	Blob what = { (const u8 *)LLVMGetBufferStart(bitcode), LLVMGetBufferSize(bitcode) };
+	CacheKey key = make_key(c, BY_BITCODE, what, (Blob){ 0 });
 	LLVMDisposeMemoryBuffer(bitcode);
 	return key;
+}
+
+/* The first object that is told of is the program itself: its build ID, a hash of all that was linked. */
+static int find_build_id(struct dl_phdr_info *info, size_t size, void *out)
+{
+	(void)size;
+	for (u32 i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+		const u8 *at = (const u8 *)(info->dlpi_addr + h->p_vaddr), *end = at + h->p_memsz;
+		while (h->p_type == PT_NOTE && at + sizeof(ElfW(Nhdr)) <= end) {
+			const ElfW(Nhdr) *n = (const void *)at;
+			const u8 *name = at + sizeof *n, *text = name + ALIGN_UP(n->n_namesz, 4);
+			if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 && !memcmp(name, "GNU", 4))
+				*(Blob *)out = (Blob){ text, n->n_descsz };
+			at = text + ALIGN_UP(n->n_descsz, 4);
+		}
+	}
+	return 1;
+}
+
+/* Can the unit be found by its identity? Then *key is where its object's key is. */
+static bool identity_key(const CpuCompiler *c, const CpuUnit *unit, CacheKey *key)
+{
+	Blob build = { 0 };
+	if (!c->options.cache || !unit->identity)
+		return false;
+	dl_iterate_phdr(find_build_id, &build);
+	*key = make_key(c, BY_IDENTITY, (Blob){ (const u8 *)unit->identity, strlen(unit->identity) }, build);
+	return build.n > 0;
+}
+
+/* The object, if this compiler made it before. */
+static bool recall(CpuCompiler *c, CpuUnit *unit, Blob *object)
+{
+	CacheKey by, key;
+	Blob known;
+	f64 start = clock_seconds();
+	bool found = identity_key(c, unit, &by) && cache_get(c->options.cache, by, &known);
+	if (found) {
+		found = known.n == sizeof key;
+		if (found)
+			memcpy(&key, known.p, sizeof key);
+		free((void *)(uintptr_t)known.p);
+		found = found && cache_get(c->options.cache, key, object);
+	}
+	unit->cached = found;
+	c->times.hits += found;
+	c->times.lookup += clock_seconds() - start;
+	return found;
+}
+
+static void remember(CpuCompiler *c, const CpuUnit *unit, CacheKey key)
+{
+	CacheKey by;
+	if (identity_key(c, unit, &by))
+		cache_put(c->options.cache, by, (Blob){ (const u8 *)&key, sizeof key });
 }
 
 /* The object comes back malloc'ed: arenas are not for several threads. */
@@ -256,6 +325,8 @@ static Blob compile(CpuCompiler *c, u32 thread, CpuUnit *unit)
 			t.lookup += clock_seconds() - start;
 		}
 	}
+	if (c->options.cache)
+		remember(c, unit, key);
 	drop(&m);
 
 	pthread_mutex_lock(&c->lock);
@@ -275,6 +346,7 @@ typedef struct Work {
 	CpuCompiler *compiler;
 	CpuUnit *unit;
 	Blob *object;
+	const u32 *todo; /* units that are to be made */
 	u32 n;
 	atomic_uint next, threads;
 } Work;
@@ -284,15 +356,19 @@ static void *worker(void *argument)
 	Work *w = argument;
 	u32 thread = atomic_fetch_add(&w->threads, 1), i;
 	while ((i = atomic_fetch_add(&w->next, 1)) < w->n)
-		w->object[i] = compile(w->compiler, thread, &w->unit[i]);
+		w->object[w->todo[i]] = compile(w->compiler, thread, &w->unit[w->todo[i]]);
 	return NULL;
 }
 
 void cpu_compile(CpuCompiler *c, Arena *a, CpuUnit *unit, u32 n)
 {
-	Work w = { .compiler = c, .unit = unit, .object = NEWN(a, Blob, n), .n = n };
+	u32 *todo = NEWN(a, u32, n + 1);
+	Work w = { .compiler = c, .unit = unit, .object = NEWN(a, Blob, n), .todo = todo };
+	for (u32 i = 0; i < n; i++)
+		if (!recall(c, &unit[i], &w.object[i]))
+			todo[w.n++] = i;
 	pthread_t thread[MAX_THREADS];
-	u32 nthread = MIN(c->options.threads, n), started = 0;
+	u32 nthread = MIN(c->options.threads, w.n), started = 0;
 	/* the caller works too; where no thread is to be had, it works alone */
 	while (started + 1 < nthread && pthread_create(&thread[started], NULL, worker, &w) == 0)
 		started++;

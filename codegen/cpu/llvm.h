@@ -145,6 +145,7 @@ CpuTimes cpu_compiler_times(const CpuCompiler *c);
 /* One module, and so one object. `emit` may run on any thread, and must emit the same each time. */
 typedef struct CpuUnit {
 	const char *name;
+	const char *identity; /* equal for units that this very compiler emits the same for; NULL: nobody says so */
 	void (*emit)(CpuModule *m, const void *argument);
 	const void *argument;
 	Blob object; /* the result, in the arena given to cpu_compile */

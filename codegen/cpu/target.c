@@ -134,7 +134,8 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 				     (unsigned long long)h);
 		if (needs)
 			s->needs = out->needs[i] = arena_printf(arena, "%s_needs", s->symbol);
-		out->unit[out->nunit++] = (CpuUnit){ .name = k->name, .emit = emit_shape, .argument = s };
+		out->unit[out->nunit++] = (CpuUnit){ .name = k->name, .identity = needs ? s->needs : s->symbol, .emit = emit_shape,
+						     .argument = s };
 	}
 	cpu_compile(c, arena, out->unit, out->nunit);
 	return OK;
