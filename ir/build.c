@@ -45,19 +45,19 @@ static u64 hash_attr(Op op, const void *attr)
 	for (u32 i = 0; i < n; i++) {
 		const u8 *p = (const u8 *)attr + f[i].offset;
 		switch (f[i].kind) {
-		case ATTR_i64: h = hash_bytes(h, p, sizeof(i64)); break;
-		case ATTR_f64: h = hash_bytes(h, p, sizeof(f64)); break;
-		case ATTR_bool: h = hash_bytes(h, p, sizeof(bool)); break;
-		case ATTR_dtype: h = hash_bytes(h, p, sizeof(DType)); break;
-		case ATTR_str: h = hash_bytes(h, p, sizeof(str)); break;
+		case ATTR_i64: h = hash_words(h, p, sizeof(i64)); break;
+		case ATTR_f64: h = hash_words(h, p, sizeof(f64)); break;
+		case ATTR_bool: h = hash_words(h, p, sizeof(bool)); break;
+		case ATTR_dtype: h = hash_words(h, p, sizeof(DType)); break;
+		case ATTR_str: h = hash_words(h, p, sizeof(str)); break;
 		case ATTR_ints: {
 			const ints *l = (const void *)p;
-			h = hash_bytes(h, l->v, l->n * sizeof *l->v);
+			h = hash_words(h, l->v, l->n * sizeof *l->v);
 			break;
 		}
 		case ATTR_dims: {
 			const dims *l = (const void *)p;
-			h = hash_bytes(h, l->v, l->n * sizeof *l->v);
+			h = hash_words(h, l->v, l->n * sizeof *l->v);
 			break;
 		}
 		}
@@ -127,9 +127,9 @@ static const void *keep_attr(Arena *arena, Op op, const void *attr)
 static u64 hash_node(Op op, const Val *in, u32 nin, u32 nout, const void *attr)
 {
 	u64 h = hash_attr(op, attr);
-	h = hash_bytes(h, &op, sizeof op);
-	h = hash_bytes(h, &nout, sizeof nout);
-	return hash_bytes(h, in, nin * sizeof *in);
+	h = hash_words(h, &op, sizeof op);
+	h = hash_words(h, &nout, sizeof nout);
+	return hash_words(h, in, nin * sizeof *in);
 }
 
 static Val find_equal(const Graph *g, u64 hash, Op op, const Val *in, u32 nin, u32 nout,

@@ -173,6 +173,27 @@ void arena_release(Arena *a, ArenaMark m)
 	}
 }
 
+void arena_adopt(Arena *to, Arena *from)
+{
+	if (!to->top) {
+		to->top = from->top;
+		to->at = from->at;
+		to->end = from->end;
+	} else if (from->top) { /* under the chunk that is being filled */
+		ArenaChunk *last = from->top;
+		while (last->below)
+			last = last->below;
+		last->below = to->top->below;
+		to->top->below = from->top;
+		POISON(from->at, (size_t)(from->end - from->at));
+	}
+	to->used += from->used;
+	to->peak = MAX(to->peak, to->used);
+	from->top = NULL;
+	from->used = 0;
+	from->at = from->end = NULL;
+}
+
 void arena_free(Arena *a)
 {
 	while (a->top)

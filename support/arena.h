@@ -35,6 +35,9 @@ void arena_free(Arena *a);
 #define NEW(arena, T)     ((T *)arena_push((arena), sizeof(T), 1, _Alignof(T)))
 #define NEWN(arena, T, n) ((T *)arena_push((arena), sizeof(T), (size_t)(n), _Alignof(T)))
 
+/* What `from` holds belongs to `to` from now on, at the same addresses; `from` is empty. */
+void arena_adopt(Arena *to, Arena *from);
+
 /* A copy of `n` elements of `size` bytes. */
 void *arena_copy(Arena *a, const void *from, size_t size, size_t n, size_t align);
 #define COPYN(arena, T, from, n) \

@@ -82,6 +82,21 @@ u64 hash_bytes(u64 seed, const void *bytes, size_t n)
 	return seed;
 }
 
+u64 hash_words(u64 seed, const void *bytes, size_t n)
+{
+	const u8 *p = bytes;
+	for (size_t i = 0; i < n; i += sizeof(u64)) {
+		u64 word = 0;
+		if (n - i >= sizeof word)
+			memcpy(&word, p + i, sizeof word);
+		else
+			memcpy(&word, p + i, n - i);
+		seed = (seed ^ word) * 0x9e3779b97f4a7c15u;
+		seed ^= seed >> 29;
+	}
+	return seed;
+}
+
 static void intern_grow(Interner *in)
 {
 	u32 cap = in->cap ? in->cap * 2 : 64;

@@ -647,9 +647,14 @@ static Graph *chunk_graph(PassCx *cx, const Graph *from, f64 least)
 {
 	const TargetInfo *t = cx->target;
 	f64 balance = t && t->flops[DT_f32] > 0 && t->bandwidth > 0 ? t->flops[DT_f32] / t->bandwidth : BALANCE;
+	u32 seed[MOST_SEEDS];
+	const bool *live = live_nodes(cx->tmp, from, NEWN(cx->tmp, u32, from->value.n));
+	if (!find_seeds(from, live, 2 * least - 1, seed))
+		return rewrite_graph(cx->out, cx->tmp, from, NULL, NULL, true);
 	f64 moved = graph_cost(from).flops / balance / TIME_PART, larger = 0;
 	Arena arena[2] = { ARENA("chunk"), ARENA("chunk") };
 	const Graph *g = from;
+	Graph *made = NULL;
 	for (u32 i = 0; i < MOST_REGIONS; i++) {
 		ArenaMark mark = arena_mark(cx->tmp);
 		const Region *x = find_region(cx->tmp, g, moved, least, larger);
@@ -658,17 +663,19 @@ static Graph *chunk_graph(PassCx *cx, const Graph *from, f64 least)
 			moved -= bytes_again(x) * (x->chunks - 1);
 			/* chunks are not cut again */
 			larger = MAX(larger, bytes(g, g->node.v[x->seed].out) / 2);
-			arena_free(&arena[i % 2]);
-			g = apply(&arena[i % 2], x);
+			g = made = apply(&arena[i % 2], x);
+			arena_free(&arena[(i + 1) % 2]);
 		}
 		arena_release(cx->tmp, mark);
 		if (!x)
 			break;
 	}
-	Graph *out = rewrite_graph(cx->out, cx->tmp, g, NULL, NULL, true);
-	arena_free(&arena[0]);
-	arena_free(&arena[1]);
-	return out;
+	if (g == from)
+		return rewrite_graph(cx->out, cx->tmp, from, NULL, NULL, true);
+	for (u32 i = 0; i < 2; i++) /* all but the last is dropped */
+		arena_adopt(cx->out, &arena[i]);
+	made->arena = made->shared.arena = cx->out;
+	return made;
 }
 
 Program *pass_chunk(PassCx *cx, const Program *in)

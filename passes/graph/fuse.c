@@ -748,7 +748,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 static void print_traffic(const Grouping *f, u32 group, Arena *tmp, FILE *to)
 {
 	const Val *value;
-	const Kernel *k = lower_group(tmp, tmp, f, group, (Val){ 0 }, &value);
+	const Kernel *k = lower_group(tmp, f, group, (Val){ 0 }, &value);
 	fputs("  reads", to);
 	for (u32 i = 0; i < k->slot.n; i++)
 		if (k->slot.v[i].read)

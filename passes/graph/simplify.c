@@ -10,11 +10,11 @@ static Graph *simplify_graph(PassCx *cx, const Graph *in)
 {
 	u64 used[RULES] = { 0 };
 	Arena arena[2] = { ARENA("simplify"), ARENA("simplify") };
-	const Graph *g = in;
-	u64 hash = graph_hash(g);
+	Graph *g = NULL;
+	u64 hash = graph_hash(in);
 	for (u32 round = 0; round < MOST_ROUNDS; round++) {
 		/* the first round only shares: rules that ask for a single use must see it */
-		Graph *next = rewrite_graph(&arena[round % 2], cx->tmp, g,
+		Graph *next = rewrite_graph(&arena[round % 2], cx->tmp, round ? g : in,
 					    round ? apply_rules : NULL, used, false);
 		u64 now = graph_hash(next);
 		bool same = now == hash;
@@ -24,14 +24,15 @@ static Graph *simplify_graph(PassCx *cx, const Graph *in)
 		if (same && round)
 			break;
 	}
-	Graph *out = rewrite_graph(cx->out, cx->tmp, g, NULL, NULL, false);
-	arena_free(&arena[0]);
-	arena_free(&arena[1]);
+	/* the last one made is the result: one of the two arenas is empty */
+	for (u32 i = 0; i < 2; i++)
+		arena_adopt(cx->out, &arena[i]);
+	g->arena = g->shared.arena = cx->out;
 	for (u32 i = 0; i < RULES && cx->trace; i++)
 		if (used[i])
 			fprintf(cx->trace, "simplify: %s: %s %llu times\n", in->name,
 				rule_info[i].name, (unsigned long long)used[i]);
-	return out;
+	return g;
 }
 
 Program *pass_simplify(PassCx *cx, const Program *in)

@@ -424,12 +424,12 @@ static KVal compute(Lower *l, Val v, const Index *at)
 
 static u64 memo_key(const Lower *l, Val v, const Index *at)
 {
-	u64 h = hash_bytes(HASH_SEED, &v, sizeof v);
-	h = hash_bytes(h, &l->guard, sizeof l->guard);
+	u64 h = hash_words(HASH_SEED, &v, sizeof v);
+	h = hash_words(h, &l->guard, sizeof l->guard);
 	for (u32 d = 0; d < at->rank; d++) {
-		h = hash_bytes(h, &at->dim[d].offset, sizeof(i64));
-		h = hash_bytes(h, at->dim[d].coef, sizeof at->dim[d].coef);
-		h = hash_bytes(h, &at->dim[d].dynamic, sizeof(KVal));
+		h = hash_words(h, &at->dim[d].offset, sizeof(i64));
+		h = hash_words(h, at->dim[d].coef, sizeof at->dim[d].coef);
+		h = hash_words(h, &at->dim[d].dynamic, sizeof(KVal));
 	}
 	return h;
 }
@@ -615,11 +615,11 @@ static Kernel *lower_collective(Arena *arena, const Grouping *f, const Group *gr
 	return k;
 }
 
-Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val copy,
-		    const Val **slot_value)
+Kernel *lower_group(Arena *arena, const Grouping *f, u32 group, Val copy, const Val **slot_value)
 {
 	const Graph *g = f->g;
-	Lower l = { .arena = arena, .tmp = tmp, .f = f, .g = g, .group = group };
+	Arena tmp = ARENA("lower");
+	Lower l = { .arena = arena, .tmp = &tmp, .f = f, .g = g, .group = group };
 	Group alone = { .class = KERNEL_MAP, .skeleton = NONE, .into = NONE };
 	const Group *gr = &alone;
 	if (copy.i) {
@@ -637,8 +637,8 @@ Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val 
 		pointwise_domain(&l, gr);
 	for (;;) {
 		l.k = kernel_new(arena, g->ir, gr->class);
-		l.memo = (Map){ .arena = tmp };
-		l.slot = (Map){ .arena = tmp };
+		l.memo = (Map){ .arena = &tmp };
+		l.slot = (Map){ .arena = &tmp };
 		l.slot_value.n = 0;
 		l.guard = (KVal){ 0 };
 		l.split_dim = 0;
@@ -658,5 +658,6 @@ Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val 
 	if (gr->skeleton != NONE)
 		l.k->flops += node_cost(g, &g->node.v[gr->skeleton]).flops;
 	*slot_value = COPYN(arena, Val, l.slot_value.v, l.slot_value.n);
+	arena_free(&tmp);
 	return l.k;
 }

@@ -77,8 +77,7 @@ void skeleton_home(const Lower *l, const Node *n, u32 result, Index *out);
 
 /* The kernel of a group, and for each of its slots the value it holds (in `arena`). `copy` (if not {0}):
  * instead, a kernel that computes that value (a view, a constant, a buffer) alone and stores it. */
-Kernel *lower_group(Arena *arena, Arena *tmp, const Grouping *f, u32 group, Val copy,
-		    const Val **slot_value);
+Kernel *lower_group(Arena *arena, const Grouping *f, u32 group, Val copy, const Val **slot_value);
 
 /* After lowering, kernels.c: drops dimensions of one element from strides, merges neighbouring
  * dimensions of a role that are stepped through as one, finds which slots may share memory, and counts

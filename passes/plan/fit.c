@@ -168,7 +168,7 @@ static bool add_map(Fit *f, u32 host, Val v)
 		return true;
 	x->f->stored[v.i] = false;
 	Draft d = { .to = NONE, .from = NONE };
-	d.kernel = lower_group(x->plan->arena, x->tmp, x->f, NONE, v, &d.value);
+	d.kernel = lower_group(x->plan->arena, x->f, NONE, v, &d.value);
 	x->f->stored[v.i] = true;
 	d.kernel->name = intern_printf(&x->g->ir->names, "%s.again", x->entry->buffer.v[x->memory[v.i]].name);
 	for (u32 k = 0; k < d.kernel->slot.n; k++) {

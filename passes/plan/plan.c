@@ -130,7 +130,7 @@ static u32 written_slot(const Kernel *k)
 static u32 add_copy(Planner *x, Val v)
 {
 	const Val *value;
-	Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, v, &value);
+	Kernel *k = lower_group(x->plan->arena, x->f, NONE, v, &value);
 	return add_draft(x, k, value, true);
 }
 
@@ -142,7 +142,7 @@ static void add_operands(Planner *x, const Node *n)
 		if (maker->op == OP_input || maker->op == OP_read || x->maker[n->in[i].i] != NONE)
 			continue;
 		const Val *value;
-		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, n->in[i], &value);
+		Kernel *k = lower_group(x->plan->arena, x->f, NONE, n->in[i], &value);
 		x->f->stored[n->in[i].i] = true;
 		add_draft(x, k, value, false);
 	}
@@ -164,7 +164,7 @@ static void add_groups(Planner *x)
 		const Group *gr = &x->f->group.v[x->f->order[i]];
 		if (gr->class == KERNEL_COLLECTIVE)
 			add_operands(x, &x->g->node.v[gr->skeleton]);
-		Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, x->f->order[i], (Val){ 0 }, &value);
+		Kernel *k = lower_group(x->plan->arena, x->f, x->f->order[i], (Val){ 0 }, &value);
 		u32 at = add_draft(x, k, value, false);
 		Val onto = gr->skeleton == NONE ? (Val){ 0 } : added_onto(&x->g->node.v[gr->skeleton]);
 		if (onto.i) {
@@ -323,7 +323,7 @@ static void place_persistent(Planner *x, const Result *r, const Outcome *o)
 	bool was = x->f->stored[r->value.i];
 	x->f->stored[r->value.i] = true;
 	const Val *value;
-	Kernel *k = lower_group(x->plan->arena, x->tmp, x->f, NONE, r->value, &value);
+	Kernel *k = lower_group(x->plan->arena, x->f, NONE, r->value, &value);
 	x->f->stored[r->value.i] = was;
 	Draft d = { .kernel = k, .value = value, .to = to, .from = between };
 	u32 at = x->draft.n;
