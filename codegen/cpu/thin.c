@@ -254,14 +254,13 @@ static V sums_pitch(const Thin *x)
 }
 
 /* Rows k, k + 1, ... of the matrix, each times its element of each row of x, added to the columns' sums; `mask`: NULL,
- * or the lanes before the end of the run. */
-static void add_rows(const Thin *x, V k, u32 streams, const V *left, V n, V base, V mask)
+ * or the lanes before the end of the run. `ask`: for the next rows, where these are. */
+static void add_rows(const Thin *x, V k, u32 streams, const V *left, V n, V base, V mask, bool ask)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
 	V to[THIN_ROWS], sum[THIN_ROWS];
-	if (x->read && !mask) {
-		/* the next rows, where these are */
+	if (x->read && ask) {
 		b->coord[x->nr.last - 1] = cpu_sub(m, n, base);
 		for (u32 i = 0; i < streams; i++) {
 			b->coord[x->kr.first] = cpu_add(m, k, cpu_i64(m, streams + i));
@@ -306,14 +305,18 @@ static void emit_streams(const Thin *x, V from, V end, u32 streams)
 	Run run = { 0 };
 	run_begin(b, &run, x->nr, x->n0, x->n1);
 	b->vector_dim = x->nr.last - 1;
-	V count = cpu_sub(m, run.end, run.begin), whole = cpu_add(m, run.begin, cpu_mul(m, cpu_div(m, count, lanes), lanes));
+	/* cache lines, which are asked for once; then what is left */
+	u32 vectors = MAX(1, 64 / (b->lanes.lanes * (u32)sizeof(f32)));
+	V line = cpu_i64(m, vectors * b->lanes.lanes), count = cpu_sub(m, run.end, run.begin);
+	V whole = cpu_add(m, run.begin, cpu_mul(m, cpu_div(m, count, line), line));
 	CpuLoop n = { 0 }, rest = { 0 };
-	cpu_loop_begin(m, &n, run.begin, whole, lanes, 0, NULL);
-	add_rows(x, k.index, streams, left, n.index, run.base, NULL);
-	n.unroll = 2;
+	cpu_loop_begin(m, &n, run.begin, whole, line, 0, NULL);
+	for (u32 v = 0; v < vectors; v++)
+		add_rows(x, k.index, streams, left, cpu_add(m, n.index, cpu_i64(m, v * b->lanes.lanes)), run.base, NULL, v == 0);
+	n.unroll = 1;
 	cpu_loop_end(m, &n, NULL);
 	cpu_loop_begin(m, &rest, whole, run.end, lanes, 0, NULL);
-	add_rows(x, k.index, streams, left, rest.index, run.base, simd_mask(&b->lanes, cpu_sub(m, run.end, rest.index)));
+	add_rows(x, k.index, streams, left, rest.index, run.base, simd_mask(&b->lanes, cpu_sub(m, run.end, rest.index)), false);
 	rest.unroll = 1;
 	cpu_loop_end(m, &rest, NULL);
 	b->vector_dim = NONE;
