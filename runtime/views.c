@@ -26,35 +26,40 @@ static Status write_far(void *cx, u64 at, const void *from, u64 bytes)
 	return executor_write_at(cx, at, from, bytes);
 }
 
-/* away: those of other stages of the pipeline too, which have no memory here. */
-static BufferViews views_of(Arena *a, Executor *x, u32 kinds, bool away)
+/* Is the buffer of one of these kinds? */
+static bool is_viewed(const PackageBuffer *b, u32 kinds)
 {
-	const Package *p = x->package;
-	FarMemory *far = NEW(a, FarMemory);
-	*far = (FarMemory){ read_far, write_far, x };
-	NamedBuffer *whole = NEWN(a, NamedBuffer, p->nbuffer + 1);
-	u32 n = 0, parts = 0;
-	for (u32 i = 0; i < p->nbuffer; i++) {
-		const PackageTensor *t = &p->buffer[i].tensor;
-		if (!(kinds >> p->buffer[i].kind & 1) || (p->buffer[i].frozen && (kinds & VIEW_TRAINED) == VIEW_TRAINED))
-			continue;
-		if (p->buffer[i].away && !away)
-			continue;
-		whole[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
-					  .data = executor_memory(x, t), .far = far, .at = t->offset };
-		parts += stacked_count(&whole[n++]);
-	}
+	return kinds >> b->kind & 1 && !(b->frozen && (kinds & VIEW_TRAINED) == VIEW_TRAINED);
+}
+
+/* As files have them: stacked ones in parts. */
+static BufferViews stacked_views(Arena *a, const NamedBuffer *b, u32 n)
+{
+	u32 parts = 0;
+	for (u32 i = 0; i < n; i++)
+		parts += stacked_count(&b[i]);
 	BufferViews out = { .v = NEWN(a, NamedBuffer, parts + 1) };
 	for (u32 i = 0; i < n; i++) {
-		stacked_parts(a, &whole[i], out.v + out.n);
-		out.n += stacked_count(&whole[i]);
+		stacked_parts(a, &b[i], out.v + out.n);
+		out.n += stacked_count(&b[i]);
 	}
 	return out;
 }
 
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 {
-	return views_of(a, x, kinds, false);
+	const Package *p = x->package;
+	FarMemory *far = NEW(a, FarMemory);
+	*far = (FarMemory){ read_far, write_far, x };
+	NamedBuffer *all = NEWN(a, NamedBuffer, p->nbuffer + 1);
+	u32 n = 0;
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageTensor *t = &p->buffer[i].tensor;
+		if (is_viewed(&p->buffer[i], kinds) && !p->buffer[i].away)
+			all[n++] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
+						  .data = executor_memory(x, t), .far = far, .at = t->offset };
+	}
+	return stacked_views(a, all, n);
 }
 
 /* Rows are divided in consecutive blocks, of all inputs alike; anything else no data source gives. */
@@ -84,46 +89,54 @@ static Status part_of_batch(const Executor *x, BatchInputs *in)
 
 BufferViews whole_views(Arena *a, Executor *x, u32 kinds)
 {
-	BufferViews out = views_of(a, x, kinds, true);
-	for (u32 i = 0; i < out.n; i++) {
-		NamedBuffer *b = &out.v[i];
-		i64 *dim = NEWN(a, i64, b->rank + 1);
-		comm_whole_dims(x->comm, &executor_buffer(x, b->name)->tensor, dim);
-		b->dim = dim;
-		b->far = NULL;
-		b->data = arena_push(a, 1, safe_buffer_bytes(b) + 1, 64);
+	const Package *p = x->package;
+	NamedBuffer *all = NEWN(a, NamedBuffer, p->nbuffer + 1);
+	WholeBuffer *whole = NEWN(a, WholeBuffer, p->nbuffer + 1);
+	u32 n = 0;
+	for (u32 i = 0; i < p->nbuffer; i++) {
+		const PackageTensor *t = &p->buffer[i].tensor;
+		if (!is_viewed(&p->buffer[i], kinds))
+			continue;
+		i64 *dim = NEWN(a, i64, t->rank + 1);
+		comm_whole_dims(x->comm, t, dim);
+		all[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = dim };
+		all[n].data = arena_push(a, 1, safe_buffer_bytes(&all[n]) + 1, 64);
+		whole[n] = (WholeBuffer){ &p->buffer[i], all[n].data };
+		n++;
 	}
+	BufferViews out = stacked_views(a, all, n);
+	out.whole = whole;
+	out.nwhole = n;
 	return out;
 }
 
-Status views_gather(Executor *x, BufferViews whole)
+Status views_gather(Executor *x, BufferViews views)
 {
 	Arena tmp = ARENA("gather");
 	Status s = OK;
-	for (u32 i = 0; i < whole.n && !s; i++) {
-		const PackageBuffer *b = executor_buffer(x, whole.v[i].name);
+	for (u32 i = 0; i < views.nwhole && !s; i++) {
+		const PackageBuffer *b = views.whole[i].part;
 		void *part = arena_push(&tmp, 1, b->tensor.bytes + 1, 64);
 		s = b->away ? OK : executor_read(x, &b->tensor, part);
 		if (!s)
 			s = comm_whole(x->comm, &b->tensor, (CommHolders){ x->package->pipe.mesh, b->stages }, part,
-				       comm_rank(x->comm) ? NULL : whole.v[i].data);
+				       comm_rank(x->comm) ? NULL : views.whole[i].data);
 	}
 	arena_free(&tmp);
 	return s;
 }
 
-Status views_scatter(Executor *x, BufferViews whole)
+Status views_scatter(Executor *x, BufferViews views)
 {
 	Arena tmp = ARENA("scatter");
 	Status s = OK;
-	for (u32 i = 0; i < whole.n && !s; i++) {
-		const PackageBuffer *b = executor_buffer(x, whole.v[i].name);
-		const PackageTensor *t = &b->tensor;
+	for (u32 i = 0; i < views.nwhole && !s; i++) {
+		const PackageBuffer *b = views.whole[i].part;
 		if (b->away)
 			continue;
-		void *part = arena_push(&tmp, 1, t->bytes + 1, 64);
-		comm_part(x->comm, t, whole.v[i].data, part);
-		s = executor_write(x, t, part);
+		void *part = arena_push(&tmp, 1, b->tensor.bytes + 1, 64);
+		comm_part(x->comm, &b->tensor, views.whole[i].data, part);
+		s = executor_write(x, &b->tensor, part);
 	}
 	arena_free(&tmp);
 	return s;

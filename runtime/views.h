@@ -9,9 +9,17 @@
 /* The element type of a safetensors file. */
 SafeDtype safe_dtype_of(PackageDtype dtype);
 
+/* A buffer of which this rank has a part (or, in a pipeline, nothing), and memory for the whole of it. */
+typedef struct WholeBuffer {
+	const PackageBuffer *part;
+	void *data;
+} WholeBuffer;
+
 typedef struct BufferViews {
-	NamedBuffer *v;
+	NamedBuffer *v; /* as files have them */
 	u32 n;
+	WholeBuffer *whole; /* of whole_views */
+	u32 nwhole;
 } BufferViews;
 
 /* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. Those of a device whose

@@ -9,6 +9,7 @@ typedef struct Turns {
 	const attention_attr *a; /* both ops' */
 	Val q, k, v, mask;       /* of this turn: k and v; mask {0}: none */
 	i64 rows, keys;          /* positions of a block */
+	bool backward;
 } Turns;
 
 static const Type *type_of(const Turns *t, Val v)
@@ -16,9 +17,12 @@ static const Type *type_of(const Turns *t, Val v)
 	return val_type(t->b->g, v);
 }
 
+/* To the next device. Backwards, that is said the other way round the ring: a node of its own, for what shared the one of the
+ * forward half would keep every block that came by until then. */
 static Val permute(const Turns *t, Val v)
 {
-	return build(t->b, OP_permute, &v, 1, 1, &(permute_attr){ .over = t->r->over, .parts = t->r->parts, .shift = 1 });
+	i64 shift = t->backward ? 1 - t->r->parts : 1;
+	return build(t->b, OP_permute, &v, 1, 1, &(permute_attr){ .over = t->r->over, .parts = t->r->parts, .shift = shift });
 }
 
 static Val number(const Turns *t, i64 x)
@@ -154,7 +158,7 @@ static void backward(Turns *t, const Val *more, u32 nmore, Val *out)
 
 void ring_attention(const Ring *r, const Node *n, const Val *in, Val *out)
 {
-	Turns t = { .r = r, .b = r->b, .a = n->attr, .q = in[0], .k = in[1], .v = in[2] };
+	Turns t = { .r = r, .b = r->b, .a = n->attr, .q = in[0], .k = in[1], .v = in[2], .backward = n->op == OP_attention_grad };
 	const Type *q = type_of(&t, t.q);
 	t.rows = t.keys = type_extent(q, q->rank - 2u);
 	if (t.a->mask)
