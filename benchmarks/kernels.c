@@ -1,12 +1,15 @@
 /* benchmarks/kernels.c: GFLOP/s of the matrix products of a GPT-2 training step beside the multiply-add
  * peak measured in the same run: `kernels [M [threads [turns]]]`. Each shape's three products are those of
  * forward (x W), and backward (dy W^T and x^T dy); the least of the turns' times counts, and peak and
- * products take turns, so that a busy machine slows both. */
+ * products take turns, so that a busy machine slows both. OpenBLAS and oneDNN compute the same in the same turns where
+ * they are installed (kernels_library.h). */
+#include "benchmarks/kernels_library.h"
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
 #include "runtime/cpu/memory.h"
 #include "support/clock.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,7 +72,7 @@ typedef struct Product {
 	LaunchNeeds needs;
 	i64 *number;
 	KernelFunction *f;
-	f64 best;
+	f64 best, by_library[PRODUCT_LIBRARIES];
 } Product;
 
 static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p)
@@ -122,6 +125,40 @@ static f64 run_product(Product *p, Threads *pool, Launch *l)
 	return clock_seconds() - start;
 }
 
+/* The same by a library, over the same memory; the first time, its results are looked at beside those that are there. */
+static f64 run_library(const Product *p, const ProductLibrary *l, void *const *slot, bool first)
+{
+	enum { LOOKED_AT = 64 };
+	f32 *c = slot[2], was[LOOKED_AT];
+	i64 step = p->M * p->N / LOOKED_AT;
+	for (i64 i = 0; i < LOOKED_AT; i++)
+		was[i] = c[i * step];
+	f64 start = clock_seconds();
+	l->run(p->M, p->N, p->K, slot[0], p->a_turned, slot[1], p->b_turned, c);
+	f64 took = clock_seconds() - start;
+	/* operands are at most 1/2: a sum of K products is off by K roundings of partial sums of at most K / 4 */
+	f64 bound = (f64)p->K * (f64)p->K / 4 * 0x1p-23;
+	for (i64 i = 0; i < LOOKED_AT && first; i++)
+		if (!(fabs((f64)was[i] - c[i * step]) <= bound)) {
+			fprintf(stderr, "%s: %s computes %g where the generated code has %g\n", p->name, l->name, (f64)c[i * step],
+				(f64)was[i]);
+			exit(1);
+		}
+	return took;
+}
+
+static void print_library(const Product *product, const u32 *times, u32 n, u32 library, const char *name, f64 most)
+{
+	f64 own = 0, its = 0, work = 0;
+	for (u32 i = 0; i < n; i++) {
+		own += times[i] * product[i].best;
+		its += times[i] * product[i].by_library[library];
+		work += times[i] * 2.0 * (f64)product[i].M * (f64)product[i].N * (f64)product[i].K;
+	}
+	printf("step: %-8s %.1f ms, %.1f %% of peak: the generated code takes %.2f of it\n", name, its * 1e3, 100 * work / its / most,
+	       own / its);
+}
+
 int main(int argc, char **argv)
 {
 	i64 M = argc > 1 ? atoll(argv[1]) : 256;
@@ -139,10 +176,13 @@ int main(int argc, char **argv)
 	KernelFunction *function[COUNT(product)];
 	for (u32 i = 0; i < COUNT(product); i++) {
 		i64 in = layer[i / 3].in, out = layer[i / 3].out;
-		Product p[] = { { "x W", M, out, in, false, false, 0, { 0 }, 0, 0, 1e30 },
-				{ "dy W^T", M, in, out, false, true, 0, { 0 }, 0, 0, 1e30 },
-				{ "x^T dy", in, out, M, true, false, 0, { 0 }, 0, 0, 1e30 } };
+		const Product p[] = { { .name = "x W", .M = M, .N = out, .K = in },
+				      { .name = "dy W^T", .M = M, .N = in, .K = out, .b_turned = true },
+				      { .name = "x^T dy", .M = in, .N = out, .K = M, .a_turned = true } };
 		product[i] = p[i % 3];
+		product[i].best = 1e30;
+		for (u32 k = 0; k < PRODUCT_LIBRARIES; k++)
+			product[i].by_library[k] = 1e30;
 		kernel[i] = product[i].k = product_kernel(&a, ir, &product[i]);
 	}
 	CpuCompiler *c;
@@ -162,6 +202,8 @@ int main(int argc, char **argv)
 	const TargetInfo *target = cpu_target(machine, &a);
 	Threads *pool;
 	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
+	ProductLibrary library[PRODUCT_LIBRARIES];
+	u32 nlibrary = product_libraries(threads_count(pool), library);
 	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 };
 	for (u32 i = 0; i < COUNT(product); i++) {
 		Product *p = &product[i];
@@ -194,25 +236,39 @@ int main(int argc, char **argv)
 			most = MAX(most, peak(peak_function, pool, machine->lanes));
 		for (u32 i = 0; i < COUNT(product); i++)
 			product[i].best = MIN(product[i].best, run_product(&product[i], pool, &l));
+		for (u32 k = 0; k < nlibrary; k++)
+			for (u32 i = 0; i < COUNT(product); i++) {
+				Product *p = &product[i];
+				if (t == 0)
+					run_product(p, pool, &l);
+				p->by_library[k] = MIN(p->by_library[k], run_library(p, &library[k], slot, t == 0));
+			}
 	}
 	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units compiled in %.0f ms\n", machine->name,
 	       threads_count(pool), (long long)M, most * 1e-9, code.nunit, compile * 1e3);
 	f64 time[3] = { 0 }, work[3] = { 0 };
+	u32 times[COUNT(product)];
 	for (u32 i = 0; i < COUNT(product); i++) {
 		const Product *p = &product[i];
 		f64 flops = 2.0 * (f64)p->M * (f64)p->N * (f64)p->K;
-		printf("%-8s %-8s %6lld x %6lld x %6lld %9.3f ms %8.1f GFLOP/s %5.1f %%\n", layer[i / 3].name, p->name,
+		printf("%-8s %-8s %6lld x %6lld x %6lld %9.3f ms %8.1f GFLOP/s %5.1f %%", layer[i / 3].name, p->name,
 		       (long long)p->M, (long long)p->N, (long long)p->K, p->best * 1e3, flops / p->best * 1e-9,
 		       100 * flops / p->best / most);
-		u32 times = i / 3 < 4 ? 12 : 1; /* layers, and one head */
-		time[i % 3] += times * p->best;
-		work[i % 3] += times * flops;
+		for (u32 k = 0; k < nlibrary; k++)
+			printf("   %s %.3f ms %5.1f %%", library[k].name, p->by_library[k] * 1e3,
+			       100 * flops / p->by_library[k] / most);
+		printf("\n");
+		times[i] = i / 3 < 4 ? 12 : 1; /* layers, and one head */
+		time[i % 3] += times[i] * p->best;
+		work[i % 3] += times[i] * flops;
 	}
 	for (u32 i = 0; i < 3; i++)
 		printf("step: %-8s %.1f ms, %.1f %% of peak\n", product[i].name, time[i] * 1e3,
 		       100 * work[i] / time[i] / most);
 	printf("step: all      %.1f ms, %.1f %% of peak\n", (time[0] + time[1] + time[2]) * 1e3,
 	       100 * (work[0] + work[1] + work[2]) / (time[0] + time[1] + time[2]) / most);
+	for (u32 k = 0; k < nlibrary; k++)
+		print_library(product, times, COUNT(product), k, library[k].name, most);
 	host_arena_destroy(&memory);
 	threads_destroy(pool);
 	cpu_program_unload(program);

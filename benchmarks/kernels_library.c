@@ -1,0 +1,50 @@
+/* benchmarks/kernels_library.c: see kernels_library.h. */
+#include "benchmarks/kernels_library.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* As cblas.h and dnnl.h declare them. */
+enum { ROW_MAJOR = 101, AS_IS = 111, TURNED = 112 };
+typedef void CblasSgemm(int order, int a_turned, int b_turned, int M, int N, int K, f32 alpha, const f32 *a, int lda, const f32 *b,
+			int ldb, f32 beta, f32 *c, int ldc);
+typedef int DnnlSgemm(char a_turned, char b_turned, i64 M, i64 N, i64 K, f32 alpha, const f32 *a, i64 lda, const f32 *b, i64 ldb,
+		      f32 beta, f32 *c, i64 ldc);
+
+static CblasSgemm *cblas_sgemm;
+static DnnlSgemm *dnnl_sgemm;
+
+static void by_openblas(i64 M, i64 N, i64 K, const f32 *a, bool a_turned, const f32 *b, bool b_turned, f32 *c)
+{
+	cblas_sgemm(ROW_MAJOR, a_turned ? TURNED : AS_IS, b_turned ? TURNED : AS_IS, (int)M, (int)N, (int)K, 1, a,
+		    (int)(a_turned ? M : K), b, (int)(b_turned ? K : N), 0, c, (int)N);
+}
+
+static void by_onednn(i64 M, i64 N, i64 K, const f32 *a, bool a_turned, const f32 *b, bool b_turned, f32 *c)
+{
+	if (dnnl_sgemm(a_turned ? 'T' : 'N', b_turned ? 'T' : 'N', M, N, K, 1, a, a_turned ? M : K, b, b_turned ? K : N, 0, c, N))
+		abort();
+}
+
+u32 product_libraries(u32 threads, ProductLibrary out[PRODUCT_LIBRARIES])
+{
+	u32 n = 0;
+	char count[16];
+	snprintf(count, sizeof count, "%u", threads);
+	/* threads that wait for work asleep: they take turns with others */
+	setenv("OMP_NUM_THREADS", count, 1);
+	setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+	setenv("OPENBLAS_NUM_THREADS", count, 1);
+	void *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+	*(void **)&cblas_sgemm = blas ? dlsym(blas, "cblas_sgemm") : NULL;
+	if (cblas_sgemm)
+		out[n++] = (ProductLibrary){ "OpenBLAS", by_openblas };
+	void *dnnl = dlopen("libdnnl.so.2", RTLD_NOW | RTLD_LOCAL);
+	if (!dnnl)
+		dnnl = dlopen("libdnnl.so.3", RTLD_NOW | RTLD_LOCAL);
+	*(void **)&dnnl_sgemm = dnnl ? dlsym(dnnl, "dnnl_sgemm") : NULL;
+	if (dnnl_sgemm)
+		out[n++] = (ProductLibrary){ "oneDNN", by_onednn };
+	return n;
+}
