@@ -213,6 +213,15 @@ void read_config(Elaborator *e)
 			if (!preset && e->options->preset && !strcmp(d->name.text, e->options->preset))
 				preset = d;
 		}
+	/* "405b" is llama31_405b where no other ends so */
+	for (u32 i = 0, found = 0; i < presets.n && e->options->preset && (!preset || found); i++) {
+		Str name = str_of(presets.v[i]->name.text), end = str_of(arena_printf(e->arena, "_%s", e->options->preset));
+		if (name.n <= end.n || memcmp(name.s + name.n - end.n, end.s, end.n))
+			continue;
+		preset = found++ ? NULL : presets.v[i];
+		if (found > 1)
+			break;
+	}
 	if (e->options->preset && !preset) {
 		const char **names = NEWN(e->arena, const char *, presets.n + 1);
 		Buf all = { .arena = e->arena };

@@ -28,7 +28,8 @@ Status machine_open(Arena *a, const char *name, MachineFile *out)
 	*out = (MachineFile){ .where = name };
 	static const SourceOptions none;
 	const Embedded *m = machine_files;
-	while (m->name && strcmp(m->name, name))
+	const char *usual = arena_printf(a, "%s_sxm", name); /* h100 */
+	while (m->name && strcmp(m->name, name) && strcmp(m->name, usual))
 		m++;
 	if (m->name) {
 		TRY(source_of_text(arena_printf(a, "machines/%s.plinth", name), (Str){ m->text, m->n }, &none, &out->source));

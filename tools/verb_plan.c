@@ -6,6 +6,8 @@
 #include "tools/plan_cluster.h"
 #include "tools/plan_mesh.h"
 #include "tools/plan_runs.h"
+#include "tools/plan_scale.h"
+#include "tools/plan_search.h"
 #include "tools/prediction.h"
 #include "tools/scaling.h"
 #include "tools/sizes.h"
@@ -17,7 +19,7 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
-static const char *mesh, *recompute, *schedule, *trace, *runs, *fit;
+static const char *mesh, *recompute, *schedule, *trace, *runs, *fit, *devices;
 static TextList shard;
 static i64 micro, batch;
 static f64 price;
@@ -38,8 +40,9 @@ static const Option options[] = {
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
 	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
-	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline. Without --machine: what each device says to the others and holds" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
+	{ "devices", 0, OPTION_TEXT, &devices, "N", "of --mesh auto: how many; 64..4096: strong and weak scaling of another mesh, along data" },
 	{ "batch", 0, OPTION_INT, &batch, "N", "of --mesh: sequences of a step" },
 	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
 	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do" },
@@ -292,8 +295,18 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	return OK;
 }
 
+/* "1024", "64..4096" */
+static bool device_range(const char *text, i64 *least, i64 *most)
+{
+	char *end;
+	*least = *most = strtoll(text, &end, 10);
+	if (!strncmp(end, "..", 2) && end != text)
+		*most = strtoll(end + 2, &end, 10);
+	return !*end && *least >= 1 && *most >= *least && *most <= 1 << 20;
+}
+
 /* --mesh with a machine, or --runs. */
-static int cluster(const char *path, f64 tokens)
+static int cluster(const char *path, f64 tokens, i64 least, i64 most)
 {
 	Arena a = ARENA("plan");
 	MachineFile file;
@@ -304,6 +317,10 @@ static int cluster(const char *path, f64 tokens)
 			     .trace = trace, .json = json };
 	if (!status && runs)
 		status = plan_runs(runs, file.machine, fit);
+	else if (!status && most > least)
+		status = plan_scale(&o, file.machine, least, most, svg);
+	else if (!status && !strcmp(mesh, "auto"))
+		status = plan_search(&o, file.machine, least, all);
 	else if (!status)
 		status = plan_cluster(&o, file.machine);
 	if (!s)
@@ -334,7 +351,7 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--price is not below 0");
 	if (forward && (memory || sweep || svg))
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
-	if (mesh && (memory || sweep || svg || scaling || forward))
+	if (mesh && (memory || sweep || (svg && !devices) || scaling || forward))
 		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep, --svg, --scaling, --forward");
 	if (mesh && !machine_name && (tokens_text || json || micro || batch || recompute || trace))
 		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes and --precision: what it takes needs --machine");
@@ -344,12 +361,20 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--micro and --batch are at least 1");
 	if (fit && !runs)
 		return verb_misused("plan", "--fit is of --runs: what a machine file is fitted to");
+	i64 least = 0, most = 0;
+	if (devices && !device_range(devices, &least, &most))
+		return verb_misused("plan", "--devices %s: a number, or a range such as 64..4096", devices);
+	bool searched = mesh && !strcmp(mesh, "auto");
+	if (searched && (!machine_name || !least || most > least || !batch || micro || recompute || schedule || trace || shard.n))
+		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
+	if (devices && !searched && (most == least || !mesh || !machine_name || !batch))
+		return verb_misused("plan", "--devices N is of --mesh auto, --devices 64..4096 of --mesh and --batch: axes other than data stay");
 	if (runs && (n || mesh || !machine_name))
 		return verb_misused("plan", "--runs names the models itself: plinth plan --runs FILE --machine NAME");
 	if (!runs && !n)
 		return verb_misused("plan", "which model? plinth plan MODEL --machine NAME");
 	if (runs || (mesh && machine_name))
-		return cluster(runs ? NULL : operand[0], tokens);
+		return cluster(runs ? NULL : operand[0], tokens, least, most);
 	Lm lm;
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");

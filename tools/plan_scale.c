@@ -1,0 +1,155 @@
+/* tools/plan_scale.c: see plan_scale.h. */
+#include "tools/plan_scale.h"
+#include "support/io.h"
+#include "tools/cluster_report.h"
+#include "tools/verbs.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIZES = 21 };
+
+typedef struct Point {
+	i64 devices;
+	struct {
+		i64 batch;
+		f64 seconds, rate, mfu, efficiency; /* seconds 0: the batch does not divide */
+		bool fits;
+	} of[2]; /* strong, weak */
+} Point;
+
+static const char *const kind_name[2] = { "strong", "weak" };
+
+/* The mesh with so many devices in all; NULL: the other axes do not divide them. */
+static const char *with_data(Arena *a, const char *mesh, i64 devices)
+{
+	i64 others = 1;
+	Buf rest = { .arena = a };
+	for (const char *at = mesh; *at;) {
+		size_t n = strcspn(at, ",");
+		const char *equals = memchr(at, '=', n);
+		if (equals && strncmp(at, "data=", 5)) {
+			others *= MAX(strtoll(equals + 1, NULL, 10), 1);
+			buf_printf(&rest, ",%.*s", (int)n, at);
+		}
+		at += n + (at[n] == ',');
+	}
+	return devices % others ? NULL : arena_printf(a, "data=%lld%s", (long long)(devices / others), rest.n ? rest.text : "");
+}
+
+static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 batch, const char *mesh, Point *p, u32 kind)
+{
+	ClusterOptions own = *o;
+	ClusterRun run;
+	own.mesh = mesh;
+	own.batch = batch;
+	p->of[kind].batch = batch;
+	Status s = cluster_prepare(&own, m, &run);
+	if (!s) {
+		ClusterStep step = cluster_step(a, m, run.planned.work, &run.shape);
+		ClusterReport r = { .arena = a, .lm = &run.model.lm, .machine = m, .planned = &run.planned, .step = &step, .precision = run.precision };
+		ClusterNumbers n = cluster_numbers(&r);
+		p->of[kind].seconds = step.seconds;
+		p->of[kind].rate = n.tokens / step.seconds;
+		p->of[kind].mfu = n.mfu;
+		p->of[kind].fits = step.memory <= n.room;
+	} else if (run.model.lm.source.diag.nerror) {
+		lm_failed("plan", &run.model.lm, s);
+	}
+	lm_close(&run.model.lm);
+	return s;
+}
+
+static void print_table(const Point *p, u32 n)
+{
+	for (u32 k = 0; k < 2; k++) {
+		printf("%s scaling: the batch %s\n%9s %9s %11s %14s %7s %11s  %s\n", kind_name[k], k ? "grows with the devices" : "stays", "devices",
+		       "batch", "step", "tokens/s", "MFU", "efficiency", "");
+		for (u32 i = 0; i < n; i++)
+			if (p[i].of[k].seconds > 0)
+				printf("%9lld %9lld %9.4g s %14.4g %6.1f%% %10.1f%%  %s\n", (long long)p[i].devices, (long long)p[i].of[k].batch,
+				       p[i].of[k].seconds, p[i].of[k].rate, 100 * p[i].of[k].mfu, 100 * p[i].of[k].efficiency,
+				       p[i].of[k].fits ? "" : "does not fit");
+		printf("%s", k ? "" : "\n");
+	}
+}
+
+static void print_json(const Point *p, u32 n)
+{
+	json_t *root = json_object();
+	for (u32 k = 0; k < 2; k++) {
+		json_t *list = json_array();
+		for (u32 i = 0; i < n; i++)
+			if (p[i].of[k].seconds > 0)
+				json_array_append_new(list, json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:b}", "devices", (json_int_t)p[i].devices, "batch",
+								      (json_int_t)p[i].of[k].batch, "step_seconds", p[i].of[k].seconds,
+								      "tokens_per_second", p[i].of[k].rate, "mfu", p[i].of[k].mfu, "efficiency",
+								      p[i].of[k].efficiency, "fits", (int)p[i].of[k].fits));
+		json_object_set_new(root, kind_name[k], list);
+	}
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+	putchar('\n');
+	json_decref(root);
+}
+
+/* Efficiency over the logarithm of devices. */
+static Status write_svg(Arena *a, const Point *p, u32 n, const char *path)
+{
+	enum { WIDE = 640, HIGH = 400, EDGE = 60 };
+	static const char *const color[2] = { "#cc0000", "#3465a4" };
+	f64 low = log2((f64)p[0].devices), wide = MAX(log2((f64)p[n - 1].devices) - low, 1e-9);
+	Buf b = { .arena = a };
+	buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
+		       "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", WIDE, HIGH);
+	for (u32 i = 0; i <= 4; i++)
+		buf_printf(&b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%u%%</text>\n",
+			   EDGE, HIGH - EDGE - (HIGH - 2 * EDGE) * (int)i / 4, WIDE - EDGE, HIGH - EDGE - (HIGH - 2 * EDGE) * (int)i / 4, EDGE - 6,
+			   HIGH - EDGE - (HIGH - 2 * EDGE) * (int)i / 4 + 4, 25 * i);
+	for (u32 i = 0; i < n; i++)
+		buf_printf(&b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%lld</text>\n",
+			   EDGE + (log2((f64)p[i].devices) - low) / wide * (WIDE - 2 * EDGE), HIGH - EDGE + 18, (long long)p[i].devices);
+	for (u32 k = 0; k < 2; k++) {
+		buf_printf(&b, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", color[k]);
+		for (u32 i = 0; i < n; i++)
+			if (p[i].of[k].seconds > 0)
+				buf_printf(&b, "%.1f,%.1f ", EDGE + (log2((f64)p[i].devices) - low) / wide * (WIDE - 2 * EDGE),
+					   HIGH - EDGE - (HIGH - 2 * EDGE) * MIN(p[i].of[k].efficiency, 1.1));
+		buf_printf(&b, "\"/><text x=\"%d\" y=\"%u\" fill=\"%s\">%s scaling</text>\n", EDGE + 12, HIGH - EDGE - 12 - 18 * k, color[k], kind_name[k]);
+	}
+	buf_printf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">devices</text><text x=\"%d\" y=\"24\">efficiency</text></svg>\n", WIDE / 2, HIGH - 16, EDGE);
+	return io_write(path, (Blob){ (const u8 *)b.text, b.n });
+}
+
+int plan_scale(const ClusterOptions *o, const Machine *machine, i64 least, i64 most, const char *svg)
+{
+	Arena a = ARENA("scale");
+	Point point[SIZES] = { 0 };
+	u32 n = 0;
+	Status s = OK;
+	f64 first[2] = { 0 };
+	for (i64 devices = least; devices <= most && n < SIZES && !s; devices *= 2, n++) {
+		point[n].devices = devices;
+		const char *mesh = with_data(&a, o->mesh, devices);
+		if (!mesh)
+			s = FAIL(STATUS_INPUT, "%lld devices are no multiple of those along the other axes of %s", (long long)devices, o->mesh);
+		for (u32 k = 0; k < 2 && !s; k++) {
+			Status one = predict(&a, o, machine, k ? o->batch * devices / least : o->batch, mesh, &point[n], k);
+			if (one && (k || !n)) /* strong scaling ends where the batch is used up */
+				s = one;
+			f64 each = point[n].of[k].rate / (f64)devices;
+			first[k] = n ? first[k] : each;
+			point[n].of[k].efficiency = first[k] > 0 ? each / first[k] : 0;
+		}
+	}
+	if (!s && svg)
+		s = write_svg(&a, point, n, svg);
+	if (!s && o->json)
+		print_json(point, n);
+	else if (!s)
+		print_table(point, n);
+	int status = s ? verb_failed("plan", s) : 0;
+	arena_free(&a);
+	return status;
+}

@@ -1,0 +1,286 @@
+/* tools/plan_search.c: see plan_search.h. */
+#include "tools/plan_search.h"
+#include "tools/cluster_report.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* What the batch's devices divide: each with what comes before it. */
+enum { DIVIDES = 4 };
+static const char *const divides[DIVIDES] = { "nothing", "optimizer_state", "gradients", "parameters" };
+
+typedef struct Choice {
+	u32 tensor, pipe, data, chunks, micro, micros, divide;
+	Recompute recompute;
+	f64 bound;       /* seconds: not less */
+	u64 least;       /* bytes: not less */
+	bool planned;
+	f64 seconds;
+	u64 memory;
+	f64 mfu;
+} Choice;
+
+typedef struct Search {
+	Arena *arena;
+	const ClusterOptions *o;
+	const Machine *machine;
+	ClusterModel model;
+	i64 devices, batch;
+	u64 room;
+	u32 layers;
+	VEC(Choice) choice;     /* that may fit */
+	u32 considered, too_large, undivided, above, planned;
+	f64 cut;                /* what was not planned takes at least as long; 0: all was */
+} Search;
+
+static const char *mesh_text(Arena *a, u32 data, u32 tensor)
+{
+	return arena_printf(a, "data=%u,tensor=%u", data, tensor);
+}
+
+/* NULL: it does not divide so. */
+static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, Recompute how, ClusterPlanned *p)
+{
+	Diag *d = &s->model.lm.source.diag, before = *d;
+	const char *rule[] = { arena_printf(a, "%s=data", divides[divide]) };
+	TextList shard = { .v = rule, .n = divide && data > 1 };
+	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = true,
+			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
+			  .recompute = how };
+	if (!cluster_plan(a, &s->model, s->machine, &c, p))
+		return p->work;
+	*d = before; /* what does not divide is no mistake here */
+	if (d->last)
+		d->last->next = NULL;
+	return NULL;
+}
+
+static ClusterShape shape_of(const Search *s, const Choice *c)
+{
+	return (ClusterShape){ .pipe = c->pipe, .chunks = c->chunks, .schedule = c->chunks > 1 ? PIPE_INTERLEAVED : PIPE_1F1B,
+			       .micros = c->micros, .layers = s->layers, .recompute = c->recompute, .copies = c->tensor };
+}
+
+/* Bytes of a step that no division of this kind goes below. */
+static u64 least_memory(const ClusterStep *t, const Choice *c)
+{
+	u64 most = 0;
+	for (u32 i = 0; i < c->pipe; i++) {
+		const StageStep *x = &t->stage[i];
+		u64 bytes = x->kept + x->bytes.other, d = c->data;
+		bytes += x->bytes.parameters / (c->divide >= 3 ? d : 1) + x->bytes.gradients / (c->divide >= 2 ? d : 1) +
+			 x->bytes.optimizer / (c->divide >= 1 ? d : 1);
+		most = MAX(most, bytes);
+	}
+	return most;
+}
+
+static void consider(Search *s, const ClusterWork *w, Choice c)
+{
+	static const u32 chunks[] = { 1, 2, 4 };
+	for (u32 k = 0; k < COUNT(chunks); k++) {
+		c.chunks = chunks[k];
+		if (c.pipe * c.chunks > s->layers || (c.chunks > 1 && (c.pipe == 1 || c.micros % c.pipe)))
+			continue;
+		Arena tmp = ARENA("bound");
+		ClusterShape shape = shape_of(s, &c);
+		ClusterStep t = cluster_step(&tmp, s->machine, w, &shape);
+		c.bound = t.pipeline;
+		for (c.divide = 0; c.divide < (c.data > 1 ? DIVIDES : 1u); c.divide++) {
+			s->considered++;
+			c.least = least_memory(&t, &c);
+			if (c.least > s->room)
+				s->too_large++;
+			else
+				VEC_PUSH(s->arena, &s->choice, c);
+		}
+		arena_free(&tmp);
+	}
+}
+
+/* All that have so many devices along tensor and sequences in a micro-batch. */
+static void consider_all(Search *s, u32 tensor, u32 micro)
+{
+	Arena a = ARENA("search");
+	ClusterPlanned p;
+	for (u32 r = 0; r < RECOMPUTE_WHOLE; r++) {
+		ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, (Recompute)r, &p);
+		if (!w) {
+			s->undivided++;
+			break;
+		}
+		if (!s->layers)
+			s->layers = w->first->layers;
+		for (u32 pipe = 1; pipe <= s->devices / tensor && (pipe == 1 || pipe <= s->layers); pipe++) {
+			u32 data = (u32)(s->devices / tensor / pipe);
+			if ((i64)tensor * pipe * data != s->devices || s->batch % ((i64)micro * data))
+				continue;
+			i64 micros = s->batch / ((i64)micro * data);
+			if (micros <= 1 << 16)
+				consider(s, w, (Choice){ .tensor = tensor, .pipe = pipe, .data = data, .micro = micro,
+							 .micros = (u32)micros, .recompute = (Recompute)r });
+		}
+	}
+	arena_free(&a);
+}
+
+static void plan_choice(Search *s, Choice *c)
+{
+	Arena a = ARENA("search");
+	ClusterPlanned p;
+	ClusterWork *w = planned(s, &a, c->data, c->tensor, c->micro, c->divide, c->recompute, &p);
+	s->planned++;
+	c->seconds = -1;
+	if (w) {
+		ClusterShape shape = shape_of(s, c);
+		ClusterStep t = cluster_step(&a, s->machine, w, &shape);
+		ClusterReport r = { .arena = &a, .lm = &s->model.lm, .machine = s->machine, .planned = &p, .step = &t, .precision =
+				    s->o->precision ? s->o->precision : s->model.lm.model->precision };
+		c->planned = true;
+		c->seconds = t.seconds;
+		c->memory = t.memory;
+		c->mfu = cluster_numbers(&r).mfu;
+	}
+	arena_free(&a);
+}
+
+static int by_bound(const void *a, const void *b)
+{
+	const Choice *x = a, *y = b;
+	return (x->bound > y->bound) - (x->bound < y->bound) ?: (int)x->divide - (int)y->divide;
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+	const Choice *x = a, *y = b;
+	return (x->seconds > y->seconds) - (x->seconds < y->seconds) ?: (int)x->divide - (int)y->divide;
+}
+
+/* Those that fit come first in s->choice, fastest first; how many. */
+static u32 search(Search *s, bool all)
+{
+	u32 limit = (u32)MIN(s->devices, MAX(s->machine->domain, 1) * 2);
+	for (u32 tensor = 1; tensor <= limit; tensor++)
+		for (i64 micro = 1; micro <= 16 && s->devices % tensor == 0; micro *= 2)
+			if (s->batch % micro == 0)
+				consider_all(s, tensor, (u32)micro);
+	if (!s->choice.n)
+		return 0;
+	qsort(s->choice.v, s->choice.n, sizeof *s->choice.v, by_bound);
+	Choice *fits = NEWN(s->arena, Choice, s->choice.n);
+	u32 n = 0;
+	for (u32 i = 0; i < s->choice.n; i++) {
+		Choice *c = &s->choice.v[i];
+		if (!all && n >= SEARCH_TOLD && c->bound >= fits[SEARCH_TOLD - 1].seconds) {
+			s->above = s->choice.n - i;
+			s->cut = c->bound;
+			break;
+		}
+		plan_choice(s, c);
+		if (!c->planned)
+			s->undivided++;
+		else if (c->memory > s->room)
+			s->too_large++;
+		else {
+			fits[n++] = *c;
+			qsort(fits, n, sizeof *fits, by_seconds);
+		}
+	}
+	s->choice.v = fits;
+	s->choice.n = n;
+	return n;
+}
+
+static const char *choice_text(Arena *a, const Choice *c)
+{
+	return arena_printf(a, "--mesh data=%u,tensor=%u,pipe=%u --micro %u --recompute %s%s%s", c->data, c->tensor, c->pipe, c->micro,
+			    recompute_name[c->recompute], c->divide ? arena_printf(a, " --shard %s=data", divides[c->divide]) : "",
+			    c->chunks > 1 ? arena_printf(a, " --schedule interleaved:%u", c->chunks) : "");
+}
+
+/* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
+static void print_reasons(const Search *s, u32 n)
+{
+	static const char *const what[] = { "tensor", "pipe", "micro-batch", "recompute", "divided", "chunks" };
+	const Choice *best = &s->choice.v[0];
+	for (u32 k = 0; k < COUNT(what); k++) {
+		for (u32 i = 1; i <= n; i++) {
+			if (i == n || (s->cut > 0 && s->choice.v[i].seconds > s->cut)) {
+				if (s->cut > 0)
+					printf("another %-12s takes at least %.1f%% more (by its bound)\n", what[k], 100 * (s->cut / best->seconds - 1));
+				break;
+			}
+			const Choice *c = &s->choice.v[i];
+			u32 is[] = { c->tensor, c->pipe, c->micro, c->recompute, c->divide, c->chunks };
+			u32 was[] = { best->tensor, best->pipe, best->micro, best->recompute, best->divide, best->chunks };
+			if (is[k] == was[k])
+				continue;
+			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
+			       choice_text(s->arena, c));
+			break;
+		}
+	}
+}
+
+static void print_found(const Search *s, u32 n, bool all, f64 took)
+{
+	printf("%u divisions of %lld devices considered: %u do not fit, by a bound or as planned; %u take longer than the last one here by a "
+	       "bound; %u were planned, in %.1f s\n", s->considered, (long long)s->devices, s->too_large, s->above, s->planned, took);
+	printf("the bounds: time without messages over the batch's devices and without the update; bytes of parameters and states divided as "
+	       "they can be, and of what micro-batches in flight keep\n\n");
+	printf("%10s %7s %11s  %s\n", "step", "MFU", "memory", "as");
+	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
+		const Choice *c = &s->choice.v[i];
+		printf("%8.4g s %6.1f%% %11s  %s\n", c->seconds, 100 * c->mfu, lm_bytes(s->arena, c->memory), choice_text(s->arena, c));
+	}
+	printf("\n");
+	print_reasons(s, n);
+}
+
+static void print_json(const Search *s, u32 n, bool all)
+{
+	json_t *plans = json_array();
+	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
+		const Choice *c = &s->choice.v[i];
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:s, s:s}", "step_seconds", c->seconds, "mfu", c->mfu,
+						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "tensor", (int)c->tensor,
+						       "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
+						       recompute_name[c->recompute], "divided", divides[c->divide]));
+	}
+	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
+				 (int)s->too_large, "above_bound", (int)s->above, "planned", (int)s->planned, "plans", plans);
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+	putchar('\n');
+	json_decref(root);
+}
+
+int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
+{
+	struct timespec from, to;
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	Arena a = ARENA("search");
+	Search s = { .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
+		     .room = (u64)(machine->memory - machine->reserved) };
+	Status status = cluster_open(o->path, o->source, &s.model);
+	if (!status && !s.model.lm.model->has_train)
+		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
+	s.layers = s.model.layers;
+	if (!status) {
+		u32 n = search(&s, all);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		f64 took = (f64)(to.tv_sec - from.tv_sec) + 1e-9 * (f64)(to.tv_nsec - from.tv_nsec);
+		if (!n)
+			status = FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s%s", s.considered, lm_bytes(&a, s.room),
+				      s.considered ? "" : ": --batch must be a multiple of the devices along data, and sizes must divide over tensor");
+		else if (o->json)
+			print_json(&s, n, all);
+		else
+			print_found(&s, n, all, took);
+	}
+	int code = status ? lm_failed("plan", &s.model.lm, status) : 0;
+	lm_close(&s.model.lm);
+	arena_free(&a);
+	return code;
+}
