@@ -41,14 +41,14 @@ static const char *mesh_text(Arena *a, u32 data, u32 tensor)
 }
 
 /* NULL: it does not divide so. */
-static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, Recompute how, ClusterPlanned *p)
+static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
 	const char *rule[] = { arena_printf(a, "%s=data", divides[divide]) };
 	TextList shard = { .v = rule, .n = divide && data > 1 };
 	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = true,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
-			  .recompute = how };
+			  .recompute = RECOMPUTE_NONE };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
 		return p->work;
 	*d = before; /* what does not divide is no mistake here */
@@ -105,14 +105,13 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 {
 	Arena a = ARENA("search");
 	ClusterPlanned p;
-	for (u32 r = 0; r < RECOMPUTE_WHOLE; r++) {
-		ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, (Recompute)r, &p);
-		if (!w) {
-			s->undivided++;
-			break;
-		}
-		if (!s->layers)
-			s->layers = w->first->layers;
+	ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, &p);
+	s->undivided += !w;
+	if (w && !s->layers)
+		s->layers = w->first->layers;
+	for (u32 r = 0; w && r < RECOMPUTE_WHOLE; r++) {
+		if (r)
+			w = cluster_work(&a, p.compiled.plan, (Recompute)r);
 		for (u32 pipe = 1; pipe <= s->devices / tensor && (pipe == 1 || pipe <= s->layers); pipe++) {
 			u32 data = (u32)(s->devices / tensor / pipe);
 			if ((i64)tensor * pipe * data != s->devices || s->batch % ((i64)micro * data))
@@ -126,22 +125,37 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 	arena_free(&a);
 }
 
-static void plan_choice(Search *s, Choice *c)
+static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWork *w, Choice *c)
+{
+	ClusterShape shape = shape_of(s, c);
+	ClusterStep t = cluster_step(a, s->machine, w, &shape);
+	ClusterReport r = { .arena = a, .lm = &s->model.lm, .machine = s->machine, .planned = p, .step = &t, .precision =
+			    s->o->precision ? s->o->precision : s->model.lm.model->precision };
+	c->seconds = t.seconds;
+	c->memory = t.memory;
+	c->mfu = cluster_numbers(&r).mfu;
+}
+
+/* Plans choice `at`, and with it all that have the same plan: they differ in chunks and in what is computed again. */
+static void plan_choices(Search *s, u32 at)
 {
 	Arena a = ARENA("search");
 	ClusterPlanned p;
-	ClusterWork *w = planned(s, &a, c->data, c->tensor, c->micro, c->divide, c->recompute, &p);
-	s->planned++;
-	c->seconds = -1;
-	if (w) {
-		ClusterShape shape = shape_of(s, c);
-		ClusterStep t = cluster_step(&a, s->machine, w, &shape);
-		ClusterReport r = { .arena = &a, .lm = &s->model.lm, .machine = s->machine, .planned = &p, .step = &t, .precision =
-				    s->o->precision ? s->o->precision : s->model.lm.model->precision };
+	const Choice *first = &s->choice.v[at];
+	ClusterWork *w[RECOMPUTES] = { NULL };
+	bool divides_so = planned(s, &a, first->data, first->tensor, first->micro, first->divide, &p) != NULL;
+	for (u32 i = at; i < s->choice.n; i++) {
+		Choice *c = &s->choice.v[i];
+		if (c->data != first->data || c->tensor != first->tensor || c->micro != first->micro || c->divide != first->divide)
+			continue;
+		s->planned++;
 		c->planned = true;
-		c->seconds = t.seconds;
-		c->memory = t.memory;
-		c->mfu = cluster_numbers(&r).mfu;
+		c->seconds = -1;
+		if (!divides_so)
+			continue;
+		if (!w[c->recompute])
+			w[c->recompute] = c->recompute ? cluster_work(&a, p.compiled.plan, c->recompute) : p.work;
+		price(s, &a, &p, w[c->recompute], c);
 	}
 	arena_free(&a);
 }
@@ -173,13 +187,14 @@ static u32 search(Search *s, bool all)
 	u32 n = 0;
 	for (u32 i = 0; i < s->choice.n; i++) {
 		Choice *c = &s->choice.v[i];
-		if (!all && n >= SEARCH_TOLD && c->bound >= fits[SEARCH_TOLD - 1].seconds) {
-			s->above = s->choice.n - i;
-			s->cut = c->bound;
-			break;
+		if (!all && !c->planned && n >= SEARCH_TOLD && c->bound >= fits[SEARCH_TOLD - 1].seconds) {
+			s->cut = s->cut > 0 ? s->cut : c->bound;
+			s->above++;
+			continue;
 		}
-		plan_choice(s, c);
 		if (!c->planned)
+			plan_choices(s, i);
+		if (c->seconds < 0)
 			s->undivided++;
 		else if (c->memory > s->room)
 			s->too_large++;
