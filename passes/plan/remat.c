@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How much work a search may do for one budget: outcomes times runs. */
-enum { WORK = 6000000 };
+/* How much work a search may do for one budget, but for what is by chance: outcomes times runs. */
+enum { WORK = 3000000 };
 /* The same for a turn of annealing, which looks at each value so many times, or not at all where it cannot so often. */
 enum { ANNEALING = 1000000, LOOKS = 256, LEAST_LOOKS = 8 };
 /* Not where an answer is as near to its bound as this. */
@@ -579,7 +579,8 @@ static void try_chance(Remat *r, u64 budget)
 	if (!few || best == NONE || r->found.v[best].seconds <= NEAR * remat_bound_at(r->bound, budget))
 		return;
 	u64 state = n;
-	for (u32 i = 0; i < COUNT(hot) && r->work >= ANNEALING; i++)
+	r->work += (i64)COUNT(hot) * ANNEALING;
+	for (u32 i = 0; i < COUNT(hot); i++)
 		anneal(r, budget, may, n, whole, hot[i], &state);
 }
 
