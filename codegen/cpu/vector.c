@@ -584,8 +584,11 @@ LLVMValueRef simd_to_bf16(const Simd *s, LLVMValueRef x)
 LLVMValueRef simd_from_f16(const Simd *s, LLVMValueRef bits)
 {
 	LLVMTypeRef half = wide(s, s->m->f16), f32 = wide(s, s->m->f32);
-	if (s->m->machine->has_f16)
-		return LLVMBuildFPExt(B, LLVMBuildBitCast(B, bits, half, ""), f32, "");
+	if (s->m->machine->has_f16) {
+		LLVMValueRef x = LLVMBuildFPExt(B, LLVMBuildBitCast(B, bits, half, ""), f32, "");
+		/* else LLVM moves comparisons and rounding before the widening, and then does them lane by lane */
+		return call(s, "llvm.arithmetic.fence", 1, &x);
+	}
 	/* the exponent is moved into place and scaled by a product, which also takes denormals */
 	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
 	LLVMValueRef sign = shift_left(s, simd_and(s, x, simd_i32(s, 0x8000)), 16);

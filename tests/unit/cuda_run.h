@@ -305,34 +305,28 @@ static inline void gpu_case(const Gpu *g, const Case *c, u32 seed, const CudaArc
 {
 	const Kernel *k = c->k;
 	Arena a = ARENA("run");
-	Random r = random_new(&a, seed);
-	f64 **want = NEWN(&a, f64 *, k->slot.n + 1);
-	u8 **before = NEWN(&a, u8 *, k->slot.n + 1), **first = NEWN(&a, u8 *, k->slot.n + 1);
-	for (u32 s = 0; s < k->slot.n; s++) {
-		const KSlot *slot = &k->slot.v[s];
-		want[s] = draw(&a, &r, c, s);
-		before[s] = arena_push(&a, dtype_info[slot->dtype].bytes, (size_t)slot->elements + 1, 64);
-		for (i64 i = 0; i < slot->elements; i++)
-			put(slot->dtype, before[s], i, want[s][i]);
-	}
-	kernel_eval(k, want);
+	Launch wanted = launch_of(c, seed, (LaunchNeeds){ 0 }, symbol, &a);
+	u8 **first = NEWN(&a, u8 *, k->slot.n + 1);
 	for (u32 round = 0; round < 2; round++) {
 		CudaArch other = *arch;
 		if (round)
 			other.multiprocessors = 3;
 		u64 *slot = NEWN(&a, u64, k->slot.n + 1);
 		for (u32 s = 0; s < k->slot.n; s++)
-			slot[s] = gpu_zoned(g, k, &a, before[s],
-					    (u64)k->slot.v[s].elements * dtype_info[k->slot.v[s].dtype].bytes);
+			slot[s] = gpu_zoned(g, k, &a, wanted.slot[s].before, launch_slot_bytes(&wanted.slot[s]));
 		gpu_launch(g, k, &other, module, symbol, slot, &a);
 		for (u32 s = 0; s < k->slot.n; s++) {
-			u64 bytes = (u64)k->slot.v[s].elements * dtype_info[k->slot.v[s].dtype].bytes;
+			u64 bytes = launch_slot_bytes(&wanted.slot[s]);
 			u8 *got = gpu_back(g, k, &a, slot[s], bytes);
 			if (!zone_stays(got, bytes))
 				fail_msg("%s for %s: writes beyond slot %u", k->name, arch->name, s);
 			if (!round) {
 				first[s] = got;
-				compare(c, s, want[s], got, arch->name);
+				const char *wrong = launch_compare(&wanted, s, got, &a);
+				if (wrong) {
+					kernel_print(k, stderr);
+					fail_msg("for %s: %s", arch->name, wrong);
+				}
 			} else if (memcmp(first[s], got, bytes) != 0) {
 				fail_msg("%s for %s: slot %u is other bits the second time", k->name, arch->name, s);
 			}

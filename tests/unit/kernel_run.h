@@ -1,13 +1,17 @@
 /* tests/unit/kernel_run.h: kernels made by hand or at random, run as code and by kernel_eval, compared.
  *
- * Each kernel is compiled for the host and for an AVX2 CPU; its tasks are divided in one, two and three
- * ways, which must give the same bits; what is around its slots, workspace and scratch must stay. */
+ * Each kernel is compiled for the host and for an AVX2 CPU, and run as launch_run (launch.h) does. With PLINTH_RECORD
+ * they are compiled for another processor and written to that folder, to be run there (tests/emulator). */
 #ifndef PL_TEST_KERNEL_RUN_H
 #define PL_TEST_KERNEL_RUN_H
 #include "codegen/cpu/kernels.h"
 #include "codegen/cpu/target.h"
+#include "codegen/elf.h"
 #include "ir/sample.h"
+#include "launch.h"
+#include "support/io.h"
 
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -131,75 +135,6 @@ static inline Case *suite_add(Suite *s, Kernel *k, f64 ulps, f64 scale)
 	return &s->cases.v[s->cases.n - 1];
 }
 
-static inline f64 ulp_of(DType d)
-{
-	return d == DT_f64 ? 0x1p-52 : d == DT_f32 ? 0x1p-23 : d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 0;
-}
-
-static inline u16 f16_bits(f64 x)
-{
-	u16 sign = signbit(x) ? 0x8000 : 0;
-	x = fabs(x);
-	if (isnan(x))
-		return 0x7e00;
-	if (isinf(x))
-		return sign | 0x7c00;
-	int e;
-	if (x < 0x1p-14)
-		return sign | (u16)(x * 0x1p24);
-	f64 m = frexp(x, &e);
-	return sign | (u16)((e + 14) << 10 | ((int)(m * 2048) & 1023));
-}
-
-static inline f64 f16_value(u16 b)
-{
-	int e = b >> 10 & 31, m = b & 1023;
-	f64 x = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
-	return b & 0x8000 ? -x : x;
-}
-
-static inline void put(DType d, void *base, i64 i, f64 x)
-{
-	switch (d) {
-	case DT_b1:
-	case DT_u8: ((u8 *)base)[i] = (u8)x; break;
-	case DT_i8: ((i8 *)base)[i] = (i8)x; break;
-	case DT_u32: ((u32 *)base)[i] = (u32)x; break;
-	case DT_i32: ((i32 *)base)[i] = (i32)x; break;
-	case DT_i64: ((i64 *)base)[i] = (i64)x; break;
-	case DT_f64: ((f64 *)base)[i] = x; break;
-	case DT_f32: ((f32 *)base)[i] = (f32)x; break;
-	case DT_f16: ((u16 *)base)[i] = f16_bits(x); break;
-	default: {
-		f32 f = (f32)x;
-		u32 bits;
-		memcpy(&bits, &f, 4);
-		((u16 *)base)[i] = (u16)(bits >> 16);
-	}
-	}
-}
-
-static inline f64 get(DType d, const void *base, i64 i)
-{
-	switch (d) {
-	case DT_b1:
-	case DT_u8: return ((const u8 *)base)[i];
-	case DT_i8: return ((const i8 *)base)[i];
-	case DT_u32: return ((const u32 *)base)[i];
-	case DT_i32: return ((const i32 *)base)[i];
-	case DT_i64: return (f64)((const i64 *)base)[i];
-	case DT_f64: return ((const f64 *)base)[i];
-	case DT_f32: return (f64)((const f32 *)base)[i];
-	case DT_f16: return f16_value(((const u16 *)base)[i]);
-	default: {
-		u32 bits = (u32)((const u16 *)base)[i] << 16;
-		f32 f;
-		memcpy(&f, &bits, 4);
-		return (f64)f;
-	}
-	}
-}
-
 static inline int by_value(const void *p, const void *q)
 {
 	f64 a = *(const f64 *)p, b = *(const f64 *)q;
@@ -228,109 +163,103 @@ static inline f64 *draw(Arena *a, Random *r, const Case *c, u32 slot)
 	return x;
 }
 
-enum { ZONE = 256 /* bytes around every buffer that must stay */ };
-
-static inline u8 *zoned(Arena *a, u64 bytes)
+/* What the kernel is to do with slots drawn from the seed: by kernel_eval. */
+static inline Launch launch_of(const Case *c, u32 seed, LaunchNeeds needs, const char *symbol, Arena *a)
 {
-	u8 *p = (u8 *)arena_push(a, 1, bytes + 2 * ZONE, 64);
-	memset(p, 0xa5, bytes + 2 * ZONE);
-	return p + ZONE;
-}
-
-static inline bool zone_stays(const u8 *p, u64 bytes)
-{
-	for (u32 i = 0; i < ZONE; i++)
-		if (p[-1 - (i64)i] != 0xa5 || p[bytes + i] != 0xa5)
-			return false;
-	return true;
-}
-
-/* Runs all phases, each in `ways` parts, the last part first where `backwards`. */
-static inline void run_kernel(KernelFunction *f, const Kernel *k, const LaunchNeeds *n, void *const *slot,
-			      Arena *a, u32 ways, bool backwards)
-{
-	i64 *number = NEWN(a, i64, kernel_numbers(k, NULL) + 1);
-	kernel_numbers(k, number);
-	/* NaN: what nothing has written must not reach a result */
-	u8 *workspace = memset(zoned(a, n->workspace), 0xff, n->workspace), *scratch[8];
-	for (u32 w = 0; w < ways; w++)
-		scratch[w] = memset(zoned(a, n->thread_scratch), 0xff, n->thread_scratch);
-	for (u32 p = 0; p < n->nphase; p++)
-		for (u32 i = 0; i < ways; i++) {
-			u32 w = backwards ? ways - 1 - i : i;
-			i64 from = n->tasks[p] * w / ways, to = n->tasks[p] * (w + 1) / ways;
-			if (from < to)
-				f(slot, number, workspace, scratch[w], p, from, to);
-		}
-	if (!zone_stays(workspace, n->workspace))
-		fail_msg("%s: writes beyond its workspace", k->name);
-	for (u32 w = 0; w < ways; w++)
-		if (!zone_stays(scratch[w], n->thread_scratch))
-			fail_msg("%s: writes beyond its scratch", k->name);
-}
-
-static inline void compare(const Case *c, u32 slot, const f64 *want, const u8 *got, const char *cpu)
-{
-	const KSlot *s = &c->k->slot.v[slot];
-	for (i64 i = 0; i < s->elements; i++) {
-		f64 x = get(s->dtype, got, i), w = want[i];
-		if (s->dtype == DT_f32 && (c->ulps == 0 || fabs(w) > dtype_info[DT_f32].largest))
-			w = (f64)(f32)w;
-		f64 allowed = c->ulps * ulp_of(s->dtype) * fmax(fabs(w), c->scale);
-		bool same = x == w || (isnan(x) && isnan(w));
-		if (!same && !(fabs(x - w) <= allowed)) {
-			kernel_print(c->k, stderr);
-			fail_msg("%s for %s: slot %u element %lld is %.9g, not %.9g (allowed %.3g)", c->k->name,
-				 cpu, slot, (long long)i, x, w, allowed);
-		}
+	const Kernel *k = c->k;
+	Random r = random_new(a, seed);
+	Launch l = { .name = k->name, .symbol = symbol, .needs = needs, .nslot = k->slot.n,
+		     .nnumber = kernel_numbers(k, NULL), .ulps = c->ulps, .scale = c->scale };
+	f64 **want = NEWN(a, f64 *, l.nslot + 1);
+	l.slot = NEWN(a, LaunchSlot, l.nslot + 1);
+	l.number = NEWN(a, i64, l.nnumber + 1);
+	kernel_numbers(k, l.number);
+	for (u32 s = 0; s < l.nslot; s++) {
+		const KSlot *slot = &k->slot.v[s];
+		want[s] = draw(a, &r, c, s);
+		l.slot[s] = (LaunchSlot){ slot->dtype, slot->elements, NULL, slot->written ? want[s] : NULL };
+		l.slot[s].before = arena_push(a, dtype_info[slot->dtype].bytes, (size_t)slot->elements + 1, 64);
+		for (i64 i = 0; i < slot->elements; i++)
+			put(slot->dtype, l.slot[s].before, i, want[s][i]);
 	}
+	kernel_eval(k, want);
+	return l;
 }
 
 static inline void run_case(const Case *c, u32 seed, const TargetInfo *target, KernelFunction *f,
 			    const char *cpu)
 {
-	const Kernel *k = c->k;
 	Arena a = ARENA("run");
-	Random r = random_new(&a, seed);
-	f64 **want = NEWN(&a, f64 *, k->slot.n + 1);
-	u8 **before = NEWN(&a, u8 *, k->slot.n + 1), **first = NEWN(&a, u8 *, k->slot.n + 1);
-	for (u32 s = 0; s < k->slot.n; s++) {
-		const KSlot *slot = &k->slot.v[s];
-		want[s] = draw(&a, &r, c, s);
-		before[s] = arena_push(&a, dtype_info[slot->dtype].bytes, (size_t)slot->elements + 1, 64);
-		for (i64 i = 0; i < slot->elements; i++)
-			put(slot->dtype, before[s], i, want[s][i]);
+	Launch l = launch_of(c, seed, target->needs(target, c->k), "", &a);
+	const char *wrong = launch_run(&l, f, false, &a);
+	if (wrong) {
+		kernel_print(c->k, stderr);
+		fail_msg("for %s: %s", cpu, wrong);
 	}
-	kernel_eval(k, want);
-	LaunchNeeds n = target->needs(target, k);
-	for (u32 ways = 1; ways <= 3; ways++)
-		for (u32 backwards = 0; backwards <= (ways > 1); backwards++) {
-			void **slot = NEWN(&a, void *, k->slot.n + 1);
-			for (u32 s = 0; s < k->slot.n; s++) {
-				u64 bytes = (u64)k->slot.v[s].elements * dtype_info[k->slot.v[s].dtype].bytes;
-				slot[s] = zoned(&a, bytes);
-				memcpy(slot[s], before[s], bytes);
-			}
-			run_kernel(f, k, &n, slot, &a, ways, backwards);
-			for (u32 s = 0; s < k->slot.n; s++) {
-				u64 bytes = (u64)k->slot.v[s].elements * dtype_info[k->slot.v[s].dtype].bytes;
-				if (!zone_stays(slot[s], bytes))
-					fail_msg("%s for %s: writes beyond slot %u", k->name, cpu, s);
-				if (ways == 1) {
-					first[s] = slot[s];
-					compare(c, s, want[s], slot[s], cpu);
-				} else if (memcmp(first[s], slot[s], bytes) != 0) {
-					fail_msg("%s for %s: slot %u is other bits in %u parts", k->name, cpu, s,
-						 ways);
-				}
-			}
-		}
 	arena_free(&a);
+}
+
+/* ---- for another processor: written instead of run (tests/emulator) ---- */
+
+/* Is it little enough to run where each instruction takes a microsecond? */
+static inline bool small_enough(const Kernel *k)
+{
+	f64 points = 1, bytes = 0;
+	for (u32 d = 0; d < k->ndim; d++)
+		points *= k->dim[d].role == DIM_V ? 1 : (f64)k->dim[d].extent; /* attention is two products, of K and of V */
+	for (u32 s = 0; s < k->slot.n; s++)
+		bytes += (f64)k->slot.v[s].elements * dtype_info[k->slot.v[s].dtype].bytes;
+	return points <= 1 << 21 && bytes <= 1 << 20;
+}
+
+/* Into $PLINTH_RECORD, as code for $PLINTH_RECORD_CPU: the cases that are small. */
+static inline void suite_record(Suite *s, u32 seed, const char *folder)
+{
+	static const char *const needed[] = { "libm.so.6", "libc.so.6" };
+	static u32 nfile;
+	Arena *a = &s->arena;
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = getenv("PLINTH_RECORD_CPU") }, &c));
+	const TargetInfo *target = cpu_target(cpu_compiler_machine(c), a);
+	Kernel **k = NEWN(a, Kernel *, s->cases.n + 1);
+	u32 *which = NEWN(a, u32, s->cases.n + 1), n = 0;
+	for (u32 i = 0; i < s->cases.n; i++)
+		if (small_enough(s->cases.v[i].k)) {
+			which[n] = i;
+			k[n++] = s->cases.v[i].k;
+		}
+	CpuCode code;
+	assert_null(cpu_code_units(c, k, n, a, &code));
+	ObjectFile *object = NEWN(a, ObjectFile, code.nunit + 1);
+	for (u32 i = 0; i < code.nunit; i++)
+		object[i] = (ObjectFile){ code.unit[i].name, code.unit[i].object };
+	ElfOptions link = { .export = code.symbol, .nexport = n, .needed = needed, .nneeded = COUNT(needed) };
+	Blob library;
+	assert_null(elf_link(a, object, code.nunit, &link, &library));
+	AtomicFile f;
+	assert_null(io_create(arena_printf(a, "%s/%s.%u.launches", folder, program_invocation_short_name, nfile++), &f));
+	u64 head[2] = { n, library.n };
+	launch_put(f.file, head, sizeof head);
+	launch_put(f.file, library.p, library.n);
+	for (u32 i = 0; i < n; i++) {
+		Arena tmp = ARENA("launch");
+		Launch l = launch_of(&s->cases.v[which[i]], seed + which[i], target->needs(target, k[i]), code.symbol[i], &tmp);
+		launch_write(f.file, &l);
+		arena_free(&tmp);
+	}
+	assert_null(io_commit(&f));
+	cpu_compiler_destroy(c);
+	arena_free(a);
+	*s = (Suite){ 0 };
 }
 
 static inline void suite_run(Suite *s, u32 seed)
 {
 	const char *const cpu[] = { "host", "haswell" };
+	if (getenv("PLINTH_RECORD")) {
+		suite_record(s, seed, getenv("PLINTH_RECORD"));
+		return;
+	}
 	Kernel **k = NEWN(&s->arena, Kernel *, s->cases.n + 1);
 	for (u32 i = 0; i < s->cases.n; i++)
 		k[i] = s->cases.v[i].k;
@@ -377,6 +306,10 @@ static inline void emit_pairs(CpuModule *m, const void *argument)
 static inline void suite_run_pairs(Suite *s, u32 seed)
 {
 	CpuCompiler *c;
+	if (getenv("PLINTH_RECORD")) {
+		suite_record(s, seed, getenv("PLINTH_RECORD"));
+		return;
+	}
 	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
 	CpuMachine machine = *cpu_compiler_machine(c);
 	machine.bf16_pairs = true;
