@@ -33,6 +33,45 @@ static void arena_releases_to_a_mark(void **state)
 	arena_free(&a);
 }
 
+/* A mark from before the first chunk, and what one arena takes over from another: all stays where it is, and zeroed memory
+ * is handed out though chunks were used before. */
+static void arena_adopts_and_reuses(void **state)
+{
+	(void)state;
+	for (u32 round = 0; round < 3; round++) {
+		Arena to = ARENA("to"), from = ARENA("from");
+		ArenaMark before = arena_mark(&to);
+		u32 *first = NEWN(&to, u32, 5000), *dropped = NEWN(&to, u32, 100000);
+		assert_int_equal(first[4999], 0);
+		assert_int_equal(dropped[99999], 0);
+		memset(dropped, 0xff, 100000 * sizeof *dropped);
+		arena_release(&to, before);
+		assert_int_equal(to.used, 0);
+		u8 *kept = NEWN(&to, u8, 100);
+		u32 *theirs = NEWN(&from, u32, 3000), *more = NEWN(&from, u32, 200000);
+		for (u32 i = 0; i < 100; i++)
+			assert_int_equal(kept[i], 0);
+		memset(kept, 1, 100);
+		theirs[2999] = 7;
+		more[199999] = 8;
+		size_t used = to.used + from.used;
+		arena_adopt(&to, &from);
+		assert_int_equal(to.used, used);
+		assert_null(from.top);
+		ArenaMark m = arena_mark(&to);
+		memset(NEWN(&to, u8, 1 << 20), 2, 1 << 20);
+		arena_release(&to, m);
+		assert_int_equal(theirs[2999], 7);
+		assert_int_equal(more[199999], 8);
+		assert_int_equal(kept[99], 1);
+		arena_free(&from);
+		Arena empty = ARENA("empty");
+		arena_adopt(&empty, &to);
+		assert_int_equal(theirs[2999], 7);
+		arena_free(&empty);
+	}
+}
+
 static void text_is_interned_once(void **state)
 {
 	(void)state;
@@ -156,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(arena_releases_to_a_mark),
+		cmocka_unit_test(arena_adopts_and_reuses),
 		cmocka_unit_test(text_is_interned_once),
 		cmocka_unit_test(distances_and_patterns),
 		cmocka_unit_test(map_keeps_insertion_order),
