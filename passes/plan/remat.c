@@ -5,8 +5,8 @@
  * the best but for what only shows when steps run (values that computing again holds for a while); and sets that keep
  * what is alive at every k-th narrow place of the first half, as checkpointing by blocks does (Chen et al. 2016). Two sets
  * are spliced: one for what is made before some step, the other for what is made behind it. That fills a budget where
- * many equal layers make a set change all at once. Then single values are kept or let go, and one for another, as long as that helps;
- * where values are few, also by chance. */
+ * many equal layers make a set change all at once. Then single values are kept or let go, and one for another, as long as
+ * that helps; where values are few, also by chance. */
 #include "passes/plan/remat.h"
 
 #include <math.h>
