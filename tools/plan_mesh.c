@@ -7,6 +7,7 @@
  * (n - 1) / n of a device's own, send all of it. In a pipeline there is a program for each stage: each is told. */
 #include "tools/plan_mesh.h"
 
+#include <jansson.h>
 #include <string.h>
 
 /* Collectives that are alike: of one line of the source, over one axis. */
@@ -214,8 +215,48 @@ static void print_pipe(Arena *a, const DriverPipe *pipe)
 	       100 * l.bubble);
 }
 
-/* What devices of a stage, or all where there is no pipeline, hold and send. */
-static Status print_devices(Lm *lm, const MeshRun *run, const DriverOptions *o)
+/* ---- as JSON ---- */
+
+static json_t *row_json(Report *r, const Diag *d, const Row *x)
+{
+	Buf t = { .arena = r->arena };
+	type_print(&t, x->type);
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:f, s:s, s:s, s:s, s:i, s:s}", "entry", x->entry, "collective", x->op, "over", x->over,
+			 "group", (int)x->group, "calls", (int)x->calls, "times", (json_int_t)x->times, "bytes_sent", x->bytes, "source",
+			 place_of(r, d, x->loc), "tensor", x->tensor, "type", t.text, "tensors", (int)x->tensors, "why", x->why);
+}
+
+static json_t *memory_json(const Program *p, const Plan *plan)
+{
+	json_t *m = json_pack("{s:I, s:I}", "total", (json_int_t)plan->arena_bytes, "transient",
+			      (json_int_t)(plan->arena_bytes - plan->persistent_bytes));
+	for (u32 k = 0; k < BUFFER_KINDS; k++) {
+		u64 bytes = 0;
+		for (u32 i = 0; i < p->buffer.n; i++)
+			bytes += p->buffer.v[i].kind == (BufferKind)k ? plan_buffer_bytes(p, &p->buffer.v[i]) : 0;
+		json_object_set_new(m, buffer_kind_name[k], json_integer((json_int_t)bytes));
+	}
+	return m;
+}
+
+static json_t *devices_json(Report *r, const Program *p, const Plan *plan, u32 stage)
+{
+	json_t *rows = json_array(), *sent = json_object();
+	for (u32 i = 0; i < r->row.n; i++)
+		json_array_append_new(rows, row_json(r, p->ir->diag, &r->row.v[i]));
+	for (u32 m = 0; m < p->mesh.n; m++) {
+		f64 bytes = 0;
+		for (u32 i = 0; i < r->row.n; i++)
+			bytes += strcmp(r->row.v[i].over, p->mesh.axis[m].name) ? 0 : r->row.v[i].bytes;
+		json_object_set_new(sent, p->mesh.axis[m].name, json_real(bytes));
+	}
+	return json_pack("{s:i, s:o, s:o, s:o}", "stage", (int)stage, "memory", memory_json(p, plan), "bytes_sent", sent, "collectives", rows);
+}
+
+/* ---- all of it ---- */
+
+/* What devices of a stage, or all where there is no pipeline, hold and send: printed, or appended to `stages`. */
+static Status tell_devices(Lm *lm, const MeshRun *run, const DriverOptions *o, json_t *stages)
 {
 	Compiled c;
 	TRY(driver_plan(&lm->source.arena, lm->model->program, o, &c));
@@ -225,6 +266,10 @@ static Status print_devices(Lm *lm, const MeshRun *run, const DriverOptions *o)
 	const Program *p = c.program;
 	for (u32 i = 0; i < p->entry.n; i++)
 		look_at(&r, p, p->entry.v[i], times_of(p->entry.v[i]->name, lm->model->accumulate));
+	if (stages) {
+		json_array_append_new(stages, devices_json(&r, p, c.plan, o->pipe ? o->pipe->at : 0));
+		return OK;
+	}
 	if (run->pipe.stages)
 		printf("\nstage %u\n", o->pipe->at);
 	print_memory(p, c.plan, r.arena);
@@ -233,7 +278,8 @@ static Status print_devices(Lm *lm, const MeshRun *run, const DriverOptions *o)
 	return OK;
 }
 
-Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision)
+Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision,
+		 bool json)
 {
 	static const char *const entry[] = { "micro", "update" };
 	MeshRun run;
@@ -243,11 +289,24 @@ Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *sch
 	DriverPipe pipe = run.pipe;
 	DriverOptions o = { .entry = entry, .nentry = COUNT(entry), .sizes = sizes, .precision = precision,
 			    .accumulate = lm->model->accumulate > 1, .shard = run.rules, .pipe = pipe.stages ? &pipe : NULL };
-	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
-	printf("mesh      %u devices%s%s\n", run.devices, run.rules ? ": " : "", run.rules ? run.rules : "");
-	if (pipe.stages)
-		print_pipe(&lm->arena, &pipe);
-	for (; pipe.at < MAX(run.pipe.stages, 1u); pipe.at++)
-		TRY(print_devices(lm, &run, &o));
-	return OK;
+	if (!json) {
+		printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
+		printf("mesh      %u devices%s%s\n", run.devices, run.rules ? ": " : "", run.rules ? run.rules : "");
+		if (pipe.stages)
+			print_pipe(&lm->arena, &pipe);
+	}
+	json_t *stages = json ? json_array() : NULL;
+	Status s = OK;
+	for (; pipe.at < MAX(run.pipe.stages, 1u) && !s; pipe.at++)
+		s = tell_devices(lm, &run, &o, stages);
+	if (json && !s) {
+		json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:O}", "model", lm->model->name, "sizes", sizes, "precision", precision,
+					 "devices", (int)run.devices, "rules", run.rules ? run.rules : "", "micro_batches",
+					 (int)lm->model->accumulate, "schedule", run.pipe.stages ? pipe_kind_name[run.pipe.kind] : "", "stages", stages);
+		json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
+		putchar('\n');
+		json_decref(root);
+	}
+	json_decref(stages);
+	return s;
 }

@@ -3,7 +3,8 @@
 #define PL_TOOLS_PLAN_MESH_H
 #include "tools/mesh.h"
 
-/* Prints it for the source, divided by `mesh` and the rules of its shard block and `more`; sizes as driver.h. */
-PL_MUST_USE Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision);
+/* Prints it for the source, divided by `mesh` and the rules of its shard block and `more`; sizes as driver.h. `json`: the same for programs. */
+PL_MUST_USE Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *sizes, const char *precision,
+				 bool json);
 
 #endif

@@ -260,7 +260,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	precision = precision ? precision : lm->model->precision;
 	if (mesh || shard.n)
-		return plan_mesh(lm, mesh, &shard, schedule, bound, precision ? precision : "f32");
+		return plan_mesh(lm, mesh, &shard, schedule, bound, precision ? precision : "f32", json);
 	bool cpu = m && !strcmp(m->device, "cpu"), fit = memory || sweep || svg;
 	static const char *const step[] = { "micro", "update" }, *const pass[] = { "forward" };
 	DriverOptions o = { .entry = forward ? pass : step, .nentry = forward ? COUNT(pass) : COUNT(step), .sizes = bound,
@@ -353,8 +353,8 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
 	if (mesh && (memory || sweep || (svg && !devices) || scaling || forward))
 		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep, --svg, --scaling, --forward");
-	if (mesh && !machine_name && (tokens_text || json || micro || batch || recompute || trace))
-		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes and --precision: what it takes needs --machine");
+	if (mesh && !machine_name && (tokens_text || micro || batch || recompute || trace))
+		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes, --json and --precision: what it takes needs --machine");
 	if (!mesh && (micro || batch || recompute || schedule || trace))
 		return verb_misused("plan", "--micro, --batch, --recompute, --schedule and --trace are of --mesh");
 	if (micro < 0 || batch < 0)
