@@ -41,12 +41,12 @@ static const char *mesh_text(Arena *a, u32 data, u32 tensor)
 }
 
 /* NULL: it does not divide so. */
-static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, ClusterPlanned *p)
+static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, bool accumulate, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
 	const char *rule[] = { arena_printf(a, "%s=data", divides[divide]) };
 	TextList shard = { .v = rule, .n = divide && data > 1 };
-	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = true,
+	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
@@ -105,7 +105,7 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 {
 	Arena a = ARENA("search");
 	ClusterPlanned p;
-	ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, &p);
+	ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, true, &p);
 	s->undivided += !w;
 	if (w && !s->layers)
 		s->layers = w->first->layers;
@@ -143,7 +143,7 @@ static void plan_choices(Search *s, u32 at)
 	ClusterPlanned p;
 	const Choice *first = &s->choice.v[at];
 	ClusterWork *w[RECOMPUTES] = { NULL };
-	bool divides_so = planned(s, &a, first->data, first->tensor, first->micro, first->divide, &p) != NULL;
+	bool divides_so = planned(s, &a, first->data, first->tensor, first->micro, first->divide, first->micros > 1, &p) != NULL;
 	for (u32 i = at; i < s->choice.n; i++) {
 		Choice *c = &s->choice.v[i];
 		if (c->data != first->data || c->tensor != first->tensor || c->micro != first->micro || c->divide != first->divide)
