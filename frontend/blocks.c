@@ -68,6 +68,7 @@ static const struct {
 	const char *name, *setting[2];
 } sources[] = {
 	{ "tokens", { NULL } }, { "masked", { "rate" } }, { "images", { NULL } }, { "pairs", { "tokenizer", "begin" } },
+	{ "labelled", { "tokenizer" } }, { "related", { "tokenizer" } }, { "captions", { "tokenizer" } },
 };
 
 static bool source_takes(u32 kind, const char *setting)
@@ -119,10 +120,16 @@ static void read_source(Elaborator *e, const Stmt *s, const Expr *call, u32 kind
 	}
 }
 
-void recipe_data(Elaborator *e, const Decl *d)
+static void data_lines(Elaborator *e, const Block *block)
 {
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch)
+			data_lines(e, branch);
+		if (s->kind == STMT_IF)
+			continue;
 		const Expr *x = s->kind == STMT_ASSIGN ? s->assign.value : NULL;
 		u32 kind = COUNT(sources);
 		if (x && x->kind == EXPR_CALL && x->call.callee->kind == EXPR_NAME)
@@ -132,8 +139,13 @@ void recipe_data(Elaborator *e, const Decl *d)
 			read_source(e, s, x, kind);
 		else
 			fail(e, E0508, s->loc, "a data block names its sources: train, validation = tokens(\"book.train\", \"book.val\"); "
-					       "or masked, images, pairs");
+					       "or masked, images, pairs, labelled, related, captions");
 	}
+}
+
+void recipe_data(Elaborator *e, const Decl *d)
+{
+	data_lines(e, &d->body);
 }
 
 static const char *short_name(const char *name)
@@ -262,26 +274,44 @@ void recipe_shard(Elaborator *e, const Decl *d)
 	}
 }
 
-/* What a published config.json says besides the values that say `from`: model_type = "gpt2", ... */
-void recipe_published(Elaborator *e, const Decl *d)
+/* A group gives an entry for each of its own: text_config.vocab_size. */
+static void published_value(Elaborator *e, const char *key, Datum *v, Loc loc)
 {
-	frame_push(e, d, "", (Loc){ 0 });
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
+	for (u32 i = 0; v->kind == DATUM_RECORD && i < v->list.n; i++)
+		published_value(e, intern_printf(e->names, "%s.%s", key, v->list.v[i].name), v->list.v[i].value, loc);
+	if (v->kind == DATUM_RECORD || v->kind == DATUM_ERROR)
+		return;
+	if (v->kind != DATUM_NUMBER && v->kind != DATUM_BOOL && v->kind != DATUM_TEXT && v->kind != DATUM_LIST && v->kind != DATUM_NONE) {
+		fail(e, E0514, loc, "a config.json has numbers, texts, truth values, lists, groups and none, and this is %s", datum_show(e, v));
+		return;
+	}
+	ConfigValue value = { .key = key, .text = intern_z(e->names, datum_source(e, v)), .loc = loc };
+	VEC_PUSH(e->arena, &e->model->published, value);
+}
+
+static void published_lines(Elaborator *e, const Block *block)
+{
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch)
+			published_lines(e, branch);
+		if (s->kind == STMT_IF)
+			continue;
 		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME || s->assign.pattern.n) {
 			fail(e, E0514, s->loc, "a published block has entries of a config.json: model_type = \"gpt2\"");
 			continue;
 		}
-		Datum *v = expression(e, s->assign.value);
-		if (v->kind != DATUM_NUMBER && v->kind != DATUM_BOOL && v->kind != DATUM_TEXT && v->kind != DATUM_LIST && v->kind != DATUM_NONE) {
-			if (v->kind != DATUM_ERROR)
-				fail(e, E0514, s->assign.value->loc, "a config.json has numbers, texts, truth values, lists and none, and this is %s",
-				     datum_show(e, v));
-			continue;
-		}
-		ConfigValue value = { .key = s->assign.target.v[0]->name, .text = intern_z(e->names, datum_source(e, v)), .loc = s->loc };
-		VEC_PUSH(e->arena, &e->model->published, value);
+		published_value(e, s->assign.target.v[0]->name, expression(e, s->assign.value), s->assign.value->loc);
 	}
+}
+
+/* What a published config.json says besides the values that say `from`: model_type = "gpt2", ... */
+void recipe_published(Elaborator *e, const Decl *d)
+{
+	frame_push(e, d, "", (Loc){ 0 });
+	published_lines(e, &d->body);
 	frame_pop(e);
 }
 

@@ -357,6 +357,8 @@ static Datum *binary(Elaborator *e, const Expr *x)
 	Datum *b = expression(e, x->binary.right);
 	if (a->kind == DATUM_ERROR || b->kind == DATUM_ERROR)
 		return datum_error(e);
+	if ((op == BINARY_EQ || op == BINARY_NE) && (a->kind == DATUM_NONE || b->kind == DATUM_NONE))
+		return datum_bool(e, (a->kind == b->kind) == (op == BINARY_EQ), x->loc); /* was an argument given? */
 	if (a->kind == DATUM_TENSOR || b->kind == DATUM_TENSOR)
 		return op == BINARY_MATMUL ? tensor_matmul(e, a, b, loc) : tensor_binary(e, op, a, b, loc);
 	if (a->kind == DATUM_NUMBER && b->kind == DATUM_NUMBER)
@@ -376,8 +378,6 @@ static Datum *binary(Elaborator *e, const Expr *x)
 		if (a->kind == DATUM_DTYPE)
 			return datum_bool(e, (a->dtype == b->dtype) == (op == BINARY_EQ), x->loc);
 	}
-	if ((op == BINARY_EQ || op == BINARY_NE) && (a->kind == DATUM_NONE || b->kind == DATUM_NONE))
-		return datum_bool(e, (a->kind == b->kind) == (op == BINARY_EQ), x->loc);
 	return fail(e, E0402, loc, "'%s' cannot be applied to %s and %s", binary_spelling[op], datum_show(e, a),
 		    datum_show(e, b));
 }

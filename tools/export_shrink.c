@@ -293,7 +293,7 @@ Status shrink_measure(Lm *lm, const Shrink *how, const Program *after, const Nam
 	Dataset d = { 0 };
 	Evaluation was, is;
 	TRY(lm_held_out(lm, data, &d));
-	Status s = lm_check_vocabulary(lm, d.vocabulary, "the data's tokenizer");
+	Status s = lm_check_data(lm, &d);
 	if (!s)
 		s = lm_sizes(lm, 0, 0, &o.sizes);
 	if (!s)

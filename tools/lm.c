@@ -7,6 +7,7 @@
 #include "tools/verbs.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- source ---- */
@@ -256,6 +257,22 @@ Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)
 		    "%s has %llu tokens, and the model only %lld logits; --set vocab=%llu makes it large enough, where its config "
 		    "calls that so",
 		    whose, (unsigned long long)tokens, (long long)logits, (unsigned long long)tokens);
+}
+
+Status lm_check_data(const Lm *lm, const Dataset *d)
+{
+	if (!d->kind) /* none */
+		return OK;
+	if (d->kind->text)
+		return lm_check_vocabulary(lm, d->vocabulary, "the data's tokenizer");
+	for (u32 i = 0; i < lm->model->config.n; i++) {
+		const ConfigValue *v = &lm->model->config.v[i];
+		bool vocabulary = v->key && (!strcmp(v->key, "vocab_size") || str_ends(str_of(v->key), STR(".vocab_size")));
+		if (vocabulary && strtoull(v->text, NULL, 10) < d->vocabulary)
+			return FAIL(STATUS_INPUT, "the data's tokenizer has %u tokens, and the model %s: --set %s=%u makes it large enough",
+				    d->vocabulary, v->text, v->path, d->vocabulary);
+	}
+	return OK;
 }
 
 /* ---- running ---- */

@@ -61,6 +61,8 @@ const char *lm_source_size(Lm *lm);
 PL_MUST_USE Status lm_begin(const Lm *lm, const Tokenizer *t, u32 *out);
 /* Fails where ids below `tokens` go beyond the model's logits. */
 PL_MUST_USE Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose);
+/* The same of the data's ids; of data whose targets are none, where they go beyond what the config calls vocab_size. */
+PL_MUST_USE Status lm_check_data(const Lm *lm, const Dataset *d);
 
 /* Where code runs, as verbs that run something take it. */
 typedef struct RunOptions {

@@ -146,7 +146,7 @@ static Status run(Lm *lm, f64 started)
 	}
 	Bench *b = NEWN(&lm->arena, Bench, point.n);
 	u32 n = 0;
-	Status s = lm_check_vocabulary(lm, train.vocabulary, "the data's tokenizer");
+	Status s = lm_check_data(lm, &train);
 	while (!s && n < point.n) {
 		s = bench_measure(lm, &o, point.v[n], point.n > 1, &b[n]);
 		n++;

@@ -116,7 +116,7 @@ static Status run(Lm *lm)
 	TRY(lm_parameters_from(lm, weights, &from));
 	Dataset d = { 0 };
 	TRY(lm_held_out(lm, data, &d));
-	Status s = lm_check_vocabulary(lm, d.vocabulary, "the data's tokenizer");
+	Status s = lm_check_data(lm, &d);
 	if (!s)
 		s = evaluate_all(lm, &d, from);
 	dataset_close(&d);

@@ -465,7 +465,7 @@ static Status open_data(Job *j)
 {
 	TRY(lm_data(&j->lm, data, &j->train, &j->validation));
 	j->has_validation = j->validation.kind != NULL;
-	TRY(lm_check_vocabulary(&j->lm, j->train.vocabulary, "the data's tokenizer"));
+	TRY(lm_check_data(&j->lm, &j->train));
 	if (j->samples)
 		TRY(dataset_tokenizer(&j->lm.arena, &j->train, &j->tokenizer));
 	j->config.train = &j->train;

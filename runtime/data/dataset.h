@@ -5,6 +5,7 @@
  *   masked   the same windows with tokens masked (Devlin et al., 2018): tokens, targets; types and keep if asked for
  *   images   idx files (LeCun's, which MNIST and Fashion-MNIST come in): images, labels
  *   pairs    lines of a text, a tab, and what it becomes: source, keep, previous, targets
+ *   labelled, related, captions   texts with a label, another text, an image (texts.c)
  *
  * Which inputs an entry has decides what is read: `bind` checks them against what the kind gives. What a row holds
  * follows from the data, the row's number and its draws alone, so that a position in an epoch (loader.h) is all that
@@ -48,7 +49,7 @@ typedef struct DatasetKind {
 	const char *name;
 	const char *unit;        /* what is counted: "tokens" */
 	const char *gives;       /* its inputs, as a model file declares them */
-	bool text;               /* its ids are those of a tokenizer, below `vocabulary` */
+	bool text;               /* its targets are ids of a tokenizer, below `vocabulary` */
 	/* Opens `path`; fills hash and whatever is the kind's own. */
 	Status (*open)(Arena *a, const DataOption *option, u32 n, Dataset *d);
 	void (*close)(Dataset *d);
@@ -92,7 +93,7 @@ Dataset dataset_of_shards(const Shards *s);
 
 /* ---- for kinds ---- */
 
-extern const DatasetKind dataset_tokens, dataset_masked, dataset_images, dataset_pairs;
+extern const DatasetKind dataset_tokens, dataset_masked, dataset_images, dataset_pairs, dataset_labelled, dataset_related, dataset_captions;
 
 /* Which of the inputs is called `name`; `in.n` where none is. */
 u32 data_input(DataInputs in, const char *name);

@@ -149,20 +149,25 @@ static const char *images_path(Arena *a, const char *prefix)
 	return path ? path : idx_path(a, prefix, "images", 4);
 }
 
+static Status lacks(const Dataset *d, const char *what)
+{
+	return FAIL(STATUS_INPUT, "there is no %s-%s-ubyte or %s-%s-ubyte.gz", d->path, what, d->path, what);
+}
+
 static Status images_open(Arena *a, const DataOption *option, u32 n, Dataset *d)
 {
 	TRY(data_options(d, option, n, NULL, 0));
 	Images *x = NEW(a, Images);
 	d->own = x;
 	const char *image = images_path(a, d->path), *label = idx_path(a, d->path, "labels", 1);
-	if (!image || !label)
-		return FAIL(STATUS_INPUT, "there is no %s-%s-ubyte or %s-%s-ubyte.gz", d->path, image ? "labels-idx1" : "images-idx3",
-			    d->path, image ? "labels-idx1" : "images-idx3");
+	if (!image)
+		return lacks(d, "images-idx3");
 	TRY(open_idx(a, image, &x->image));
-	TRY(open_idx(a, label, &x->label));
+	if (label)
+		TRY(open_idx(a, label, &x->label));
 	if (x->image.rank < 3)
 		return FAIL(STATUS_INPUT, "%s: %u dimensions, and images have 3 or 4", image, x->image.rank);
-	if (x->label.rank != 1 || x->label.dim[0] != x->image.dim[0])
+	if (label && (x->label.rank != 1 || x->label.dim[0] != x->image.dim[0]))
 		return FAIL(STATUS_INPUT, "%s has %llu labels, and %s has %llu images", label, (unsigned long long)x->label.size,
 			    image, (unsigned long long)x->image.dim[0]);
 	x->channels = x->image.rank == 3 ? 1 : x->image.dim[1];
@@ -207,6 +212,8 @@ static Status images_bind(Arena *a, const Dataset *d, DataInputs in, const void 
 				   arena_printf(a, "must be f32 or u8 [B, %llu, %llu, %llu], as the images are",
 						(unsigned long long)x->channels, (unsigned long long)x->height,
 						(unsigned long long)x->width));
+	if (l && !x->label.data)
+		return lacks(d, "labels-idx1");
 	if (l && (l->dtype != PACKAGE_I32 || l->rank != 1))
 		return data_misfit(d, in, b->labels, "must be i32[B]");
 	*bound = b;
@@ -246,8 +253,9 @@ static void images_pad(const void *bound, u8 *const *to)
 static const char *images_describe(const Dataset *d, Arena *a)
 {
 	const Images *x = d->own;
-	return arena_printf(a, "%llu images of %llu x %llu x %llu in %u classes", (unsigned long long)x->image.dim[0],
-			    (unsigned long long)x->channels, (unsigned long long)x->height, (unsigned long long)x->width, x->classes);
+	const char *classes = x->classes ? arena_printf(a, " in %u classes", x->classes) : "";
+	return arena_printf(a, "%llu images of %llu x %llu x %llu%s", (unsigned long long)x->image.dim[0],
+			    (unsigned long long)x->channels, (unsigned long long)x->height, (unsigned long long)x->width, classes);
 }
 
 const DatasetKind dataset_images = { .name = "images",

@@ -9,10 +9,9 @@
  *
  * Options: `tokenizer`, the path of a tokenizer.json (beside PREFIX.train.tsv: PREFIX.tokenizer.json), and `begin`, the
  * token that begins what the decoder sees: <pad>, as in T5, where there is one, otherwise the one that ends texts. */
-#include "runtime/data/dataset.h"
+#include "runtime/data/lines.h"
 
 #include <string.h>
-#include <xxhash.h>
 
 static const char PAD[] = "<pad>";
 
@@ -41,90 +40,71 @@ u32 pairs_begin(const Tokenizer *t, const char *name)
 	return name ? tokenizer_special(t, name) : pad == TOKEN_NONE ? t->end : pad;
 }
 
-static const char *beside(Arena *a, const char *path)
-{
-	static const char *const part[] = { ".train.tsv", ".val.tsv", ".tsv" };
-	for (u32 i = 0; i < COUNT(part); i++)
-		if (str_ends(str_of(path), str_of(part[i])))
-			return arena_printf(a, "%.*s.tokenizer.json", (int)(strlen(path) - strlen(part[i])), path);
-	return arena_printf(a, "%s.tokenizer.json", path);
-}
+typedef struct Reading {
+	Arena *arena;
+	Pairs *pairs;
+	Tokenizer *t;
+	u64 room; /* pairs that there is room for */
+} Reading;
 
-static Status encode(const Dataset *d, Pairs *p, Tokenizer *t, Str text, u64 line, u32 *longest, u64 *total)
+static Status encode(const Reading *r, Str text, u32 *longest, u64 *total)
 {
+	Pairs *p = r->pairs;
 	size_t before = p->ids.n;
-	Status s = tokenizer_encode(t, text, &p->ids);
-	if (s)
-		return status_context(s, "%s:%llu", d->path, (unsigned long long)line);
-	tokens_push(&p->ids, t->end);
+	TRY(tokenizer_encode(r->t, text, &p->ids));
+	tokens_push(&p->ids, r->t->end);
 	u64 n = p->ids.n - before;
 	*longest = (u32)MAX(*longest, n);
 	*total += n;
 	return OK;
 }
 
-static Status read_lines(Arena *a, Dataset *d, Pairs *p, Tokenizer *t, Str text)
+static Status read_line(void *cx, const Str *column, u32 n)
 {
-	u64 lines = 1, line = 0;
-	for (size_t i = 0; i < text.n; i++)
-		lines += text.s[i] == '\n';
-	p->pair = NEWN(a, Pair, lines + 1);
-	for (size_t at = 0; at < text.n;) {
-		const char *end = memchr(text.s + at, '\n', text.n - at);
-		Str row = { text.s + at, end ? (size_t)(end - text.s) - at : text.n - at };
-		at += row.n + 1;
-		line++;
-		if (row.n && row.s[row.n - 1] == '\r')
-			row.n--;
-		if (!row.n)
-			continue;
-		const char *tab = memchr(row.s, '\t', row.n);
-		size_t left = tab ? (size_t)(tab - row.s) : row.n;
-		if (!tab || memchr(tab + 1, '\t', row.n - left - 1))
-			return FAIL(STATUS_INPUT, "%s:%llu: a line is a text, a tab, and what it becomes", d->path,
-				    (unsigned long long)line);
-		Pair *pair = &p->pair[p->n++];
-		pair->source = p->ids.n;
-		TRY(encode(d, p, t, (Str){ row.s, left }, line, &p->longest_source, &p->source_ids));
-		pair->target = p->ids.n;
-		TRY(encode(d, p, t, (Str){ tab + 1, row.n - left - 1 }, line, &p->longest_target, &p->target_ids));
+	Reading *r = cx;
+	Pairs *p = r->pairs;
+	(void)n; /* 2 */
+	if (p->n + 1 >= r->room) {
+		Pair *more = NEWN(r->arena, Pair, r->room = MAX(2 * r->room, (u64)1024));
+		if (p->n)
+			memcpy(more, p->pair, p->n * sizeof *more);
+		p->pair = more;
 	}
-	p->pair[p->n].source = p->ids.n;
-	return p->n ? OK : FAIL(STATUS_INPUT, "%s: there are no pairs in it", d->path);
+	Pair *pair = &p->pair[p->n++];
+	pair->source = p->ids.n;
+	TRY(encode(r, column[0], &p->longest_source, &p->source_ids));
+	pair->target = p->ids.n;
+	TRY(encode(r, column[1], &p->longest_target, &p->target_ids));
+	pair[1].source = p->ids.n;
+	return OK;
 }
 
 static Status pairs_open(Arena *a, const DataOption *option, u32 n, Dataset *d)
 {
 	static const char *const known[] = { "tokenizer", "begin" };
 	TRY(data_options(d, option, n, known, COUNT(known)));
-	const DataOption *file = data_option(option, n, "tokenizer"), *begin = data_option(option, n, "begin");
-	d->tokenizer_path = file ? arena_strn(a, str_of(file->text)) : beside(a, d->path);
-	if (!file && !io_exists(d->tokenizer_path))
-		return FAIL(STATUS_INPUT, "%s: which tokenizer? There is no %s; pairs(\"%s\", tokenizer = \"FILE\") names one", d->path,
-			    d->tokenizer_path, d->path);
+	const DataOption *begin = data_option(option, n, "begin");
 	Tokenizer *t;
-	TRY(tokenizer_load(a, d->tokenizer_path, &t));
+	TRY(lines_tokenizer(a, d, option, n, &t));
 	Pairs *p = NEW(a, Pairs);
 	p->ids.arena = a;
 	d->own = p;
-	d->vocabulary = t->vocabulary;
-	d->tokenizer = tokenizer_hash(t);
 	u32 pad = tokenizer_special(t, PAD);
 	p->pad = pad == TOKEN_NONE ? 0 : pad;
 	p->begin = pairs_begin(t, begin ? begin->text : NULL);
 	Status s = OK;
-	Mapping map = { 0 };
+	Reading r = { .arena = a, .pairs = p, .t = t };
 	if (t->end == TOKEN_NONE)
 		s = FAIL(STATUS_INPUT, "%s has no token that ends a text", d->tokenizer_path);
 	else if (p->begin == TOKEN_NONE)
 		s = FAIL(STATUS_INPUT, "%s has no special token '%s'", d->tokenizer_path, begin->text);
 	if (!s)
-		s = io_map(d->path, &map);
-	if (!s) {
-		d->hash = data_mix(XXH3_64bits(map.bytes.p, map.bytes.n), d->tokenizer + p->begin);
-		s = read_lines(a, d, p, t, (Str){ (const char *)map.bytes.p, map.bytes.n });
-	}
-	io_unmap(&map);
+		s = lines_hash(d, &d->hash);
+	d->hash = data_mix(d->hash, d->tokenizer + p->begin);
+	if (!s)
+		s = lines_each(d, 2, 2, "a text, a tab, and what it becomes", read_line, &r);
+	if (!s && !p->n)
+		s = FAIL(STATUS_INPUT, "%s: there are no pairs in it", d->path);
 	tokenizer_close(t);
 	return s;
 }
@@ -132,12 +112,6 @@ static Status pairs_open(Arena *a, const DataOption *option, u32 n, Dataset *d)
 static void pairs_close(Dataset *d)
 {
 	(void)d; /* all of it is in the arena */
-}
-
-static const char *pairs_find(Arena *a, const char *prefix, bool training)
-{
-	const char *part = arena_printf(a, "%s.%s.tsv", prefix, training ? "train" : "val");
-	return io_exists(part) ? part : training && io_exists(prefix) ? prefix : NULL;
 }
 
 static Status pairs_bind(Arena *a, const Dataset *d, DataInputs in, const void **bound, u64 *units)
@@ -221,7 +195,7 @@ const DatasetKind dataset_pairs = { .name = "pairs",
 				    .text = true,
 				    .open = pairs_open,
 				    .close = pairs_close,
-				    .find = pairs_find,
+				    .find = lines_find,
 				    .bind = pairs_bind,
 				    .rows = pairs_rows,
 				    .read = pairs_read,
