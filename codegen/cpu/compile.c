@@ -209,7 +209,11 @@ static CacheKey make_key(const CpuCompiler *c, u32 way, Blob what, Blob more)
 	LLVMGetVersion(&major, &minor, &patch);
 	u32 rest[] = { way, major, minor, patch, c->options.quick };
 	const CpuMachine *cpu = &c->machine;
+	/* code is made for these too: ranks that a launcher has bound to a core have other tiles than a process that has them all */
+	u64 sizes[] = { cpu->cores, cpu->line, cpu->l1, cpu->l2, cpu->l3, cpu->lanes, cpu->registers, cpu->has_fma, cpu->has_f16,
+			cpu->has_bf16, cpu->bf16_pairs, cpu->has_vnni };
 	Blob piece[] = {
+		{ (const u8 *)sizes, sizeof sizes },
 		what,
 		more,
 		{ (const u8 *)cpu->name, strlen(cpu->name) },
