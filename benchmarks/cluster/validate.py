@@ -226,7 +226,7 @@ def report():
                sum(rhos) / len(rhos), min(rhos), sum(x >= 0.9 for x in rhos), len(rhos)),
            "* Memory, where it is published (%d rows): %d lie 0 to 5%% above; %d are lower than the truth. Predicted is what Plinth's own plan" % (
                len(memory), sum(0 <= m <= 0.05 for m in memory), sum(m < 0 for m in memory)),
-           "  takes (f32 master weights, gradients and AdamW states as its program has them), not what the frameworks of those runs take: see below.",
+           "  takes (f32 master weights, gradients and AdamW states as its program has them), not what the frameworks of those runs take: the table has each.",
            "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
     table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: MACHINE[r["gpu"]])])
     table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
@@ -244,7 +244,7 @@ def report():
     with open(os.path.join(os.path.dirname(HERE), "cluster.md"), "w") as f:
         f.write("\n".join(out) + "\n")
     plot(os.path.join(os.path.dirname(HERE), "cluster.svg"), some, told, test)
-    print("\n".join(out[8:14]))
+    print("\n".join(out[7:13]))
 
 
 if __name__ == "__main__":
