@@ -192,7 +192,7 @@ static void multiply(f64 *c, const f64 *a, const f64 *b, i64 m, i64 k, i64 n)
 static void dot_eval(EvalCx *cx)
 {
 	DotSpec s;
-	u32 list[3][2 * MAX_RANK], n[3] = { 0 };
+	u32 list[3][2 * MAX_RANK] = { 0 }, n[3] = { 0 };
 	dot_spec_read(ATTR(cx->node, dot)->spec, &s);
 	i64 batch = list_part(cx, &s, DOT_BATCH, list[0], &n[0]);
 	list_part(cx, &s, DOT_BATCH, list[1], &n[1]);
