@@ -84,6 +84,7 @@ static u32 collectives(const Program *p)
 	return n;
 }
 
+/* What is divided when a device is given it, and what it takes its part of itself, which its coordinates tell. */
 static u32 splits(const Program *p)
 {
 	u32 n = 0;
@@ -91,7 +92,7 @@ static u32 splits(const Program *p)
 		for (u32 i = 0; i < p->entry.v[e]->node.n; i++)
 			n += p->entry.v[e]->node.v[i].op == OP_input && ATTR(&p->entry.v[e]->node.v[i], input)->split;
 	for (u32 i = 0; i < p->buffer.n; i++)
-		n += p->buffer.v[i].split != NULL;
+		n += p->buffer.v[i].split != NULL || p->buffer.v[i].kind == BUFFER_MESH;
 	return n;
 }
 
