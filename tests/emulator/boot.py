@@ -281,6 +281,8 @@ def main():
             record(o.build, cpu, programs, f"{work}/{cpu}")
             counts = [prepare(path) for path in glob.glob(f"{work}/{cpu}/*")]
             print(f"{cpu}: {sum(c[0] for c in counts)} instructions of 512-bit registers, {sum(c[1] for c in counts)} to be trapped")
+            if not sum(c[0] for c in counts):
+                sys.exit(f"{cpu}: nothing was recorded that uses 512-bit registers: are the programs in {o.build}/tests of this source?")
         launches = [p for cpu in CPUS for p in glob.glob(f"{work}/{cpu}/*")]
         expected = compile_models(o.build, work)
         image(work, linux, o.build, launches + [f"{work}/{package}" for package in expected])
