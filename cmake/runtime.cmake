@@ -17,7 +17,7 @@ function(plinth_runtime out compiler linker objcopy)
     list(APPEND sources ${CMAKE_SOURCE_DIR}/${source})
     # no assertions, no variables of threads, no helpers of the compiler's library: see codegen/elf.h
     list(APPEND commands COMMAND ${compiler} -std=c11 -O2 -fPIC -fvisibility=hidden -fno-asynchronous-unwind-tables
-      -fno-stack-protector -ffp-contract=off -DNDEBUG -D_GNU_SOURCE -DPLINTH_VERSION=\"${PROJECT_VERSION}\" ${ARGN}
+      -fno-stack-protector -ffp-contract=off -DNDEBUG -DARENA_POOL=0 -D_GNU_SOURCE -DPLINTH_VERSION=\"${PROJECT_VERSION}\" ${ARGN}
       -I${CMAKE_SOURCE_DIR} -c ${CMAKE_SOURCE_DIR}/${source} -o ${object})
   endforeach()
   add_custom_command(OUTPUT ${out} ${commands}

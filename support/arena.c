@@ -1,7 +1,8 @@
 /* support/arena.c: chunks in a list, bumped from the front. A chunk doubles the one before up to
  * 1 MiB, so that a small command stays small and a large program makes few system calls. The first chunk stays
  * until arena_free, so that scratch which is marked and released in a loop is not given back each time. Chunks that are
- * given back wait for the next arena, up to POOLED bytes: passes take and drop the same memory over and over. */
+ * given back wait for the next arena, up to POOLED bytes: passes take and drop the same memory over and over. Exported libraries,
+ * which are unloaded, keep none (cmake/runtime.cmake). */
 #include "support/arena.h"
 
 #include <pthread.h>
@@ -19,9 +20,13 @@
 #include <sanitizer/asan_interface.h>
 #define POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
 #define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
+#define ARENA_POOL     0 /* the sanitizer tells who took what was lost, or used when it was given back */
 #else
 #define POISON(p, n)   ((void)(p), (void)(n))
 #define UNPOISON(p, n) ((void)(p), (void)(n))
+#endif
+#ifndef ARENA_POOL
+#define ARENA_POOL (32 << 20)
 #endif
 
 struct ArenaChunk {
@@ -31,7 +36,7 @@ struct ArenaChunk {
 };
 
 enum { LEAST = 4096, CLASSES = 9, MOST = LEAST << (CLASSES - 1) };
-static const size_t POOLED = 32 << 20;
+static const size_t POOLED = ARENA_POOL;
 static struct {
 	pthread_mutex_t lock;
 	ArenaChunk *free[CLASSES]; /* of LEAST << i bytes */

@@ -103,6 +103,7 @@ static Graph *differentiate(PassCx *cx, const Program *p, const Graph *from, boo
 	at = program_find_buffer(p, count);
 	if (at != NONE)
 		accumulate(&rw, p, g, at, many, first);
+	builder_done(&rw.b); /* which went on after rewrite_end */
 	g->name = intern_z(&cx->ir->names, first ? "micro_first" : "micro");
 	return g;
 }
