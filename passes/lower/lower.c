@@ -434,18 +434,67 @@ static u64 memo_key(const Lower *l, Val v, const Index *at)
 	return h;
 }
 
+static const Memo *memo_find(const Lower *l, u64 key, Val v, const Index *at)
+{
+	u64 *found = map_get(&l->memo, key);
+	for (const Memo *m = found ? (const Memo *)(uintptr_t)*found : NULL; m; m = m->next)
+		if (m->v.i == v.i && m->guard.i == l->guard.i && index_equal(&m->at, at))
+			return m;
+	return NULL;
+}
+
+static bool loaded(const Lower *l, Val v)
+{
+	return in_memory(l, v) && !at_home(l, v);
+}
+
+/* Is it computed here of operands at the same index? */
+static bool same_place(const Lower *l, Val v)
+{
+	Op op = (Op)node_of(l, v)->op;
+	return (op_info[op].kind == EW || op == OP_cast) && !loaded(l, v);
+}
+
+/* Computes the operands of pointwise `v`, and theirs, from a list instead of the call stack: the sum over all
+ * parameters that a gradient's norm takes is a chain as long as the model is deep. */
+static void operands_first(Lower *l, Val v, const Index *at)
+{
+	struct Visit {
+		Val v;
+		u32 operand;
+	};
+	VEC(struct Visit) path = { 0 };
+	VEC_PUSH(l->tmp, &path, ((struct Visit){ v, 0 }));
+	while (path.n && !l->split_dim) {
+		struct Visit *top = &path.v[path.n - 1];
+		const Node *n = node_of(l, top->v);
+		if (top->operand == n->nin) {
+			if (--path.n)
+				lower_value(l, top->v, at);
+			continue;
+		}
+		Val in = n->in[top->operand++];
+		if (same_place(l, in) && !memo_find(l, memo_key(l, in, at), in, at))
+			VEC_PUSH(l->tmp, &path, ((struct Visit){ in, 0 }));
+	}
+}
+
 KVal lower_value(Lower *l, Val v, const Index *at)
 {
+	enum { DEEP = 64 }; /* calls within calls, before a list takes their place */
 	if (l->split_dim)
 		return (KVal){ 0 }; /* all of this is made again */
 	u64 key = memo_key(l, v, at);
-	u64 *found = map_get(&l->memo, key);
-	for (Memo *m = found ? (Memo *)(uintptr_t)*found : NULL; m; m = m->next)
-		if (m->v.i == v.i && m->guard.i == l->guard.i && index_equal(&m->at, at))
-			return m->value;
-	KVal value = in_memory(l, v) && !at_home(l, v) ? load(l, v, at) : compute(l, v, at);
+	const Memo *known = memo_find(l, key, v, at);
+	if (known)
+		return known->value;
+	if (++l->depth % DEEP == 0 && same_place(l, v))
+		operands_first(l, v, at);
+	KVal value = loaded(l, v) ? load(l, v, at) : compute(l, v, at);
+	l->depth--;
+	u64 *others = map_get(&l->memo, key);
 	Memo *m = NEW(l->tmp, Memo);
-	*m = (Memo){ found ? (Memo *)(uintptr_t)*found : NULL, v, *at, l->guard, value };
+	*m = (Memo){ others ? (Memo *)(uintptr_t)*others : NULL, v, *at, l->guard, value };
 	map_put(&l->memo, key, MAP_KEY(m));
 	return value;
 }

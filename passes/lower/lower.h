@@ -41,8 +41,8 @@ typedef struct Lower {
 	BaseDim base[KERNEL_DIMS];
 	u32 nbase;
 	KVal guard;              /* loads happen under it, if it is one */
-	Map memo;                /* hash of (value, index, guard) -> list in memo_list */
-	struct Memo *memo_list;
+	Map memo;                /* hash of (value, index, guard) -> list of Memo */
+	u32 depth;               /* of calls of lower_value within one another */
 	Map slot;                /* value -> slot + 1 */
 	VEC(Val) slot_value;     /* the value of each slot */
 	/* a split that is wanted: of domain dimension `split_dim`, to an inner extent; 0 is none */

@@ -184,6 +184,23 @@ static void hand_made(void **state)
 		   "  result y = %7\n  result a = %13\n  result b = %14\n  result c = %15\n}\n");
 }
 
+/* A chain of operations in one kernel, longer than the call stack is deep. */
+static void long_chain(void **state)
+{
+	(void)state;
+	enum { LENGTH = 20000 };
+	char *text = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+	fprintf(f, "program t\nentry e {\n  %%1 = input x : f32[3]\n  %%2 = input y : f32[3]\n");
+	for (u32 i = 3; i < LENGTH; i++)
+		fprintf(f, "  %%%u = sub %%%u, %%%u : f32[3]\n", i, i % 2 ? 1 : 2, i - 1);
+	fprintf(f, "  result r = %%%u\n}\n", LENGTH - 1);
+	fclose(f);
+	check_text(text);
+	free(text);
+}
+
 /* ---- random ---- */
 
 static void every_op(void **state)
@@ -245,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand_made),
+		cmocka_unit_test(long_chain),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
 	};
