@@ -272,7 +272,11 @@ static KVal lower_random(Lower *l, const Node *n, const Index *at)
 		place.dynamic[0].stride = linear.scale;
 	}
 	Index none = { 0 };
+	/* the same for all points: whatever guards this one does not guard them */
+	KVal guard = l->guard;
+	l->guard = (KVal){ 0 };
 	KVal seed = lower_value(l, n->in[0], &none), step = lower_value(l, n->in[1], &none);
+	l->guard = guard;
 	return kernel_inst(l->k, (KInst){ .op = K_random, .dtype = DT_f32, .in = { seed, step },
 					  .key = hash_bytes(HASH_SEED, a->key, strlen(a->key)),
 					  .access = &place });

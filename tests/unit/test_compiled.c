@@ -210,6 +210,26 @@ static void random_graphs(void **state)
 	assert_int_equal(failed, 0);
 }
 
+/* What all elements share is read under no element's guard. */
+static void random_padded(void **state)
+{
+	(void)state;
+	Bench c;
+	bench_open(&c);
+	const char *text = "program t\nentry e {\n"
+			   "  %1 = input seed : i64[]\n  %2 = input step : i64[]\n"
+			   "  %3 = random %1, %2 {key = \"noise\", shape = [3, 21]} : f32[3, 21]\n"
+			   "  %4 = pad %3 {low = [0, 1], high = [0, 2], value = 0.5} : f32[3, 24]\n"
+			   "  result r = %4\n}\n";
+	const Program *p = program_parse(&c.arena, c.ir, str_of(text), 0);
+	if (!p)
+		diag_print(&c.diag, stderr, false);
+	assert_non_null(p);
+	Random r = random_new(&c.arena, 3);
+	assert_true(compiled_agrees(&c, p, &r));
+	arena_free(&c.arena);
+}
+
 /* ---- against PyTorch ---- */
 
 typedef struct Golden {
@@ -482,7 +502,7 @@ int main(void)
 		cmocka_unit_test(llama_cuda),
 		cmocka_unit_test(mixture),
 		cmocka_unit_test(every_op),
-		cmocka_unit_test(random_graphs),
+		cmocka_unit_test(random_graphs), cmocka_unit_test(random_padded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
