@@ -26,19 +26,32 @@ typedef struct Found {
 	f64 seconds;
 } Found;
 
+/* What a run does to buffers that take memory. */
+typedef struct Uses {
+	const u32 *reads, *writes; /* of what is read, first the `nmay` values that may be let go */
+	u32 nread, nmay, nwrite;
+} Uses;
+
 struct Remat {
 	Arena *arena;
 	const RematProblem *p;
 	u32 turn;
 	RematLife *life;
 	RematBound *bound;
+	/* what outcomes have in common: uses of steps and maps; buffers that take memory, with their sizes; values that may be let
+	 * go and are read behind the turn; the runs up to the turn are its steps, and uses there are always these */
+	Uses *step, *map;
+	u32 *sized, nsized, *behind, nbehind;
+	i64 *size;
+	u32 *first_to_turn, *last_to_turn;
 	/* of an outcome */
 	RematOutcome out;
 	RematRun *run;
 	u32 nrun;
-	bool *drop, *again, *wanted, *have, *taken;
-	u32 *stack, *remade;
+	bool *drop, *again, *wanted, *have;
+	u32 *stack, *remade, *wants, nwants, *made_again, nmade_again;
 	u32 *first[2], *last[2]; /* [second version][buffer]: runs; first NONE: it never is */
+	u32 *taken, takes;       /* [2 * buffer + second version]: the last take-over that used it */
 	i64 *change;
 	/* what was found so far; none is worse than another in both peak and seconds */
 	VEC(Found) found;
@@ -155,6 +168,54 @@ const RematProblem *remat_problem(const Remat *r)
 	return r->p;
 }
 
+/* ---- what outcomes have in common ---- */
+
+static Uses uses_of(const Remat *r, const RematStep *s)
+{
+	const RematProblem *p = r->p;
+	u32 *reads = NEWN(r->arena, u32, s->nread + 1), *writes = NEWN(r->arena, u32, s->nwrite + 1);
+	Uses u = { .reads = reads, .writes = writes };
+	for (u32 i = 0; i < s->nread; i++)
+		if (r->life[s->reads[i]].may)
+			reads[u.nmay++] = s->reads[i];
+	u.nread = u.nmay;
+	for (u32 i = 0; i < s->nread; i++)
+		if (p->bytes[s->reads[i]] && !r->life[s->reads[i]].may)
+			reads[u.nread++] = s->reads[i];
+	for (u32 i = 0; i < s->nwrite; i++)
+		if (p->bytes[s->writes[i]])
+			writes[u.nwrite++] = s->writes[i];
+	return u;
+}
+
+static void emit(Remat *r, RematKind kind, u32 index);
+
+static void find_common(Remat *r)
+{
+	const RematProblem *p = r->p;
+	u32 n = p->nbuffer + 1;
+	r->step = NEWN(r->arena, Uses, p->nstep + 1);
+	r->map = NEWN(r->arena, Uses, p->nmap + 1);
+	r->sized = NEWN(r->arena, u32, n);
+	r->behind = NEWN(r->arena, u32, n);
+	r->size = NEWN(r->arena, i64, n);
+	for (u32 s = 0; s < p->nstep; s++)
+		r->step[s] = uses_of(r, &p->step[s]);
+	for (u32 m = 0; m < p->nmap; m++)
+		r->map[m] = uses_of(r, &p->map[m].step);
+	for (u32 b = 0; b < p->nbuffer; b++) {
+		r->size[b] = (i64)rounded(p->bytes[b]);
+		if (p->bytes[b])
+			r->sized[r->nsized++] = b;
+		if (r->life[b].may && r->life[b].first2 != NONE)
+			r->behind[r->nbehind++] = b;
+	}
+	for (u32 s = 0; s <= r->turn && s < p->nstep; s++)
+		emit(r, REMAT_STEP, s);
+	r->first_to_turn = COPYN(r->arena, u32, r->first[0], n);
+	r->last_to_turn = COPYN(r->arena, u32, r->last[0], n);
+}
+
 /* ---- what follows from a choice ---- */
 
 static bool dropped(const Remat *r, u32 b)
@@ -164,63 +225,66 @@ static bool dropped(const Remat *r, u32 b)
 
 static void want(Remat *r, u32 b, u32 *n)
 {
-	if (!dropped(r, b) || r->wanted[b])
+	if (!r->drop[b] || r->wanted[b])
 		return;
 	r->wanted[b] = true;
 	r->stack[(*n)++] = b;
+	r->wants[r->nwants++] = b;
 }
 
 /* Everything that must be computed again, in whatever order, and so which steps run once more. */
 static void close_over(Remat *r)
 {
-	const RematProblem *p = r->p;
 	u32 n = 0;
-	for (u32 s = r->turn + 1; s < p->nstep; s++)
-		for (u32 i = 0; i < p->step[s].nread; i++)
-			want(r, p->step[s].reads[i], &n);
+	for (u32 i = 0; i < r->nbehind; i++)
+		want(r, r->behind[i], &n);
 	while (n) {
 		const RematLife *l = &r->life[r->stack[--n]];
-		const RematStep *s = l->map != NONE ? &p->map[l->map].step : &p->step[l->made];
+		const Uses *u = l->map != NONE ? &r->map[l->map] : &r->step[l->made];
 		if (l->map == NONE)
 			r->again[l->made] = true;
-		for (u32 i = 0; i < s->nread; i++)
-			want(r, s->reads[i], &n);
+		for (u32 i = 0; i < u->nmay; i++)
+			want(r, u->reads[i], &n);
 	}
 }
 
 static void emit(Remat *r, RematKind kind, u32 index)
 {
-	const RematProblem *p = r->p;
-	const RematStep *s = kind == REMAT_MAP ? &p->map[index].step : &p->step[index];
+	const Uses *u = kind == REMAT_MAP ? &r->map[index] : &r->step[index];
 	u32 at = r->nrun++;
 	r->run[at] = (RematRun){ kind, index };
-	for (u32 i = 0; i < s->nread; i++)
-		r->last[r->have[s->reads[i]]][s->reads[i]] = at;
+	for (u32 i = 0; i < u->nread; i++)
+		r->last[r->have[u->reads[i]]][u->reads[i]] = at;
 	bool second = kind != REMAT_STEP;
-	for (u32 i = 0; i < s->nwrite; i++) {
-		u32 b = s->writes[i];
-		r->first[second][b] = r->first[second][b] == NONE ? at : r->first[second][b];
+	for (u32 i = 0; i < u->nwrite; i++) {
+		u32 b = u->writes[i];
+		if (r->first[second][b] == NONE) {
+			r->first[second][b] = at;
+			if (second)
+				r->made_again[r->nmade_again++] = b;
+		}
 		r->last[second][b] = at;
 	}
-	if (second)
-		r->out.seconds += s->seconds;
-	for (u32 i = 0; i < s->nwrite && second; i++)
-		if (dropped(r, s->writes[i])) {
-			r->have[s->writes[i]] = true;
-			r->remade[s->writes[i]] = at;
+	if (!second)
+		return;
+	r->out.seconds += (kind == REMAT_MAP ? &r->p->map[index].step : &r->p->step[index])->seconds;
+	for (u32 i = 0; i < u->nwrite; i++)
+		if (dropped(r, u->writes[i])) {
+			r->have[u->writes[i]] = true;
+			r->remade[u->writes[i]] = at;
 		}
 }
 
-/* Has the value computed again, if that is due. As deep as the longest chain of such values. */
+/* Has the value, one that may be let go, computed again, if that is due. As deep as the longest chain of such values. */
 static void need(Remat *r, u32 b)
 {
-	if (!dropped(r, b) || r->have[b])
+	if (!r->drop[b] || r->have[b])
 		return;
 	const RematLife *l = &r->life[b];
 	bool map = l->map != NONE && !r->again[l->made];
-	const RematStep *s = map ? &r->p->map[l->map].step : &r->p->step[l->made];
-	for (u32 i = 0; i < s->nread; i++)
-		need(r, s->reads[i]);
+	const Uses *u = map ? &r->map[l->map] : &r->step[l->made];
+	for (u32 i = 0; i < u->nmay; i++)
+		need(r, u->reads[i]);
 	emit(r, map ? REMAT_MAP : REMAT_AGAIN, map ? l->map : l->made);
 }
 
@@ -236,14 +300,15 @@ static u64 taken_over(Remat *r, u32 at)
 	const RematStep *s = step_of(p, &r->run[at]);
 	bool second = r->run[at].kind != REMAT_STEP;
 	u64 bytes = 0;
+	r->takes++;
 	for (u32 i = 0; i < s->npair; i++) {
 		u32 out = s->pair[i].out, in = s->pair[i].in;
 		bool again = r->remade[in] < at;
 		bool before = r->first[again][in] < at || (p->input[in] && !again);
 		if (!p->bytes[out] || p->bytes[out] != p->bytes[in] || r->first[second][out] != at || p->result[in] || !before ||
-		    r->last[again][in] != at || r->taken[2 * in + again])
+		    r->last[again][in] != at || r->taken[2 * in + again] == r->takes)
 			continue;
-		r->taken[2 * in + again] = true;
+		r->taken[2 * in + again] = r->takes;
 		bytes += rounded(p->bytes[out]);
 		while (i + 1 < s->npair && s->pair[i + 1].out == out)
 			i++;
@@ -255,24 +320,29 @@ static void count_memory(Remat *r)
 {
 	const RematProblem *p = r->p;
 	memset(r->change, 0, (r->nrun + 2) * sizeof *r->change);
-	memset(r->taken, 0, 2 * (p->nbuffer + 1) * sizeof *r->taken);
-	for (u32 b = 0; b < p->nbuffer; b++) {
-		if (!p->bytes[b])
-			continue;
+	for (u32 i = 0; i < r->nsized; i++) {
+		u32 b = r->sized[i];
 		if (p->input[b])
 			r->first[0][b] = 0;
 		if (p->result[b])
 			r->last[0][b] = r->nrun - 1;
-		for (u32 k = 0; k < 2; k++)
-			if (r->first[k][b] != NONE) {
-				r->change[r->first[k][b]] += (i64)rounded(p->bytes[b]);
-				r->change[r->last[k][b] + 1] -= (i64)rounded(p->bytes[b]);
-			}
+		if (r->first[0][b] == NONE)
+			continue;
+		r->change[r->first[0][b]] += r->size[b];
+		r->change[r->last[0][b] + 1] -= r->size[b];
+	}
+	for (u32 i = 0; i < r->nmade_again; i++) {
+		u32 b = r->made_again[i];
+		r->change[r->first[1][b]] += r->size[b];
+		r->change[r->last[1][b] + 1] -= r->size[b];
 	}
 	i64 now = 0;
 	for (u32 i = 0; i < r->nrun; i++) {
 		now += r->change[i];
-		u64 here = (u64)now + rounded(step_of(p, &r->run[i])->workspace) - taken_over(r, i);
+		u64 here = (u64)now + rounded(step_of(p, &r->run[i])->workspace);
+		if (here <= r->out.peak)
+			continue;
+		here -= taken_over(r, i);
 		if (here <= r->out.peak)
 			continue;
 		r->out.peak = here;
@@ -280,25 +350,36 @@ static void count_memory(Remat *r)
 	}
 }
 
+/* As it is up to the turn; only what the last outcome touched is set back. */
+static void begin_outcome(Remat *r)
+{
+	const RematProblem *p = r->p;
+	for (u32 i = 0; i < r->nwants; i++)
+		r->wanted[r->wants[i]] = false;
+	for (u32 i = 0; i < r->nmade_again; i++) {
+		u32 b = r->made_again[i];
+		r->have[b] = false;
+		r->remade[b] = r->first[1][b] = NONE;
+		r->last[1][b] = 0;
+	}
+	memset(r->again, 0, (p->nstep + 1) * sizeof *r->again);
+	memcpy(r->first[0], r->first_to_turn, p->nbuffer * sizeof **r->first);
+	memcpy(r->last[0], r->last_to_turn, p->nbuffer * sizeof **r->last);
+	r->nwants = r->nmade_again = 0;
+	r->nrun = MIN(r->turn + 1, p->nstep);
+	r->out = (RematOutcome){ .run = r->run, .drop = r->drop, .remade = r->remade };
+}
+
 const RematOutcome *remat_outcome(Remat *r, const bool *drop)
 {
 	const RematProblem *p = r->p;
-	u32 n = p->nbuffer + 1;
-	memmove(r->drop, drop, n * sizeof *r->drop);
-	memset(r->again, 0, (p->nstep + 1) * sizeof *r->again);
-	memset(r->wanted, 0, n * sizeof *r->wanted);
-	memset(r->have, 0, n * sizeof *r->have);
-	memset(r->remade, 0xff, n * sizeof *r->remade);
-	for (u32 k = 0; k < 2; k++) {
-		memset(r->first[k], 0xff, n * sizeof **r->first);
-		memset(r->last[k], 0, n * sizeof **r->last);
-	}
-	r->nrun = 0;
-	r->out = (RematOutcome){ .run = r->run, .drop = r->drop, .remade = r->remade };
+	memmove(r->drop, drop, (p->nbuffer + 1) * sizeof *r->drop);
+	begin_outcome(r);
 	close_over(r);
-	for (u32 s = 0; s < p->nstep; s++) {
-		for (u32 i = 0; i < p->step[s].nread && s > r->turn; i++)
-			need(r, p->step[s].reads[i]);
+	for (u32 s = r->turn + 1; s < p->nstep; s++) {
+		const Uses *u = &r->step[s];
+		for (u32 i = 0; i < u->nmay; i++)
+			need(r, u->reads[i]);
 		emit(r, REMAT_STEP, s);
 	}
 	r->out.nrun = r->nrun;
@@ -620,17 +701,22 @@ Remat *remat_new(Arena *arena, const RematProblem *p)
 	r->again = NEWN(arena, bool, p->nstep + 1);
 	r->wanted = NEWN(arena, bool, n);
 	r->have = NEWN(arena, bool, n);
-	r->taken = NEWN(arena, bool, 2 * n);
+	r->taken = NEWN(arena, u32, 2 * n);
 	r->stack = NEWN(arena, u32, n);
+	r->wants = NEWN(arena, u32, n);
+	r->made_again = NEWN(arena, u32, n);
 	r->remade = NEWN(arena, u32, n);
 	r->trial = NEWN(arena, bool, n);
+	memset(r->remade, 0xff, n * sizeof *r->remade);
 	for (u32 k = 0; k < 2; k++) {
 		r->first[k] = NEWN(arena, u32, n);
 		r->last[k] = NEWN(arena, u32, n);
+		memset(r->first[k], 0xff, n * sizeof **r->first);
 	}
 	find_ends(r);
 	find_turn(r);
 	split_lives(r);
+	find_common(r);
 	r->bound = remat_bound_new(arena, r);
 	look_at(r, r->trial); /* nothing is let go */
 	try_checkpoints(r);
