@@ -78,6 +78,7 @@ typedef struct EntryPlan {
 typedef struct PlanAxis {
 	const char *symbol; /* interned */
 	i64 most;
+	bool steady; /* the same in runs that share what is kept between them, which may therefore follow from it */
 } PlanAxis;
 
 /* A plan for all sizes in range (passes/plan/dynamic.c). Kernels and buffers are those of large sizes, offsets hold for all of

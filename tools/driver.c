@@ -350,8 +350,9 @@ const char *driver_largest(Arena *arena, const char *sizes)
 }
 
 /* "B=4,T<=64": the numbers, and T. */
-static Status read_bounds(Arena *arena, Ir *ir, const char *sizes, Buf *numbers, PlanAxis *axis, u32 *naxis)
+static Status read_bounds(Arena *arena, Ir *ir, const DriverOptions *o, Buf *numbers, PlanAxis *axis, u32 *naxis)
 {
+	const char *sizes = o->sizes;
 	for (const char *at = sizes; *at; at += *at == ',') {
 		size_t n = strcspn(at, ","), name = strcspn(at, "<=,");
 		if (at[name] != '<') {
@@ -359,8 +360,12 @@ static Status read_bounds(Arena *arena, Ir *ir, const char *sizes, Buf *numbers,
 		} else if (*naxis == PLAN_AXES) {
 			return FAIL(STATUS_INPUT, "sizes %s: at most %d may have bounds", sizes, PLAN_AXES);
 		} else {
-			axis[*naxis] = (PlanAxis){ intern_z(&ir->names, arena_printf(arena, "%.*s", (int)name, at)), strtoll(at + name + 2, NULL, 10) };
-			if (axis[*naxis].most < 1 || axis[*naxis].most > 1 << 24)
+			PlanAxis *a = &axis[*naxis];
+			a->symbol = intern_z(&ir->names, arena_printf(arena, "%.*s", (int)name, at));
+			a->most = strtoll(at + name + 2, NULL, 10);
+			/* from call to call there are other numbers of new positions */
+			a->steady = !o->decode_along || strcmp(a->symbol, o->decode_along) != 0;
+			if (a->most < 1 || a->most > 1 << 24)
 				return FAIL(STATUS_INPUT, "sizes %.*s: a bound is 1 to %d", (int)n, at, 1 << 24);
 			++*naxis;
 		}
@@ -377,7 +382,7 @@ static Status plan_for_all(Arena *arena, const Program *program, const DriverOpt
 	u32 naxis = 0;
 	Buf numbers = { .arena = arena };
 	PlanAt *at;
-	TRY(read_bounds(arena, program->ir, o->sizes, &numbers, axis, &naxis));
+	TRY(read_bounds(arena, program->ir, o, &numbers, axis, &naxis));
 	u32 n = plan_points(arena, axis, naxis, &at);
 	Compiled first = { 0 };
 	const EntryFlops *flops = NULL; /* at most */

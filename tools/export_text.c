@@ -99,7 +99,8 @@ static void put_entry(const Export *x, Buf *b, const PackageEntry *e)
 		!strcmp(e->name, "step") ? " * The same for one position, at place `past`: the count of those that came before.\n" : "";
 	buf_put(b, str_of(about));
 	if (*about)
-		buf_printf(b, " * state: of the text. All places, those behind `last` too, must be below %lld.\n", (long long)x->capacity);
+		buf_printf(b, " * state: of the text. All places, those behind `last` too, must be below %lld.%s\n", (long long)x->capacity,
+			   p->naxis ? " Of texts side by side there are\n * as many in each run, until they begin anew." : "");
 	put(x, b, " * Tensors are dense and row-major, " CPU "aligned to their elements" END GPU "in the GPU's memory, aligned to 64" END
 		  "; they are read and written where they are, and\n"
 		  " * must not overlap each other or the workspace. Integers that select (tokens) must be in range.\n"

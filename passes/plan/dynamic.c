@@ -11,7 +11,8 @@
  * Degrees are at most DEGREE in each size; a number of higher degree is noticed at the points that check. Interpolation is
  * Newton's, in each size in turn.
  *
- * Offsets are laid out for the largest sizes: no buffer is larger at smaller ones. What launches need beside their slots follows
+ * Offsets are laid out for the largest sizes: no buffer is larger at smaller ones. What is kept between runs is so too: at smaller
+ * sizes its beginning is used. What launches need beside their slots follows
  * from sizes by more than polynomials, and is asked when they run (NeedsFunction). */
 #include "passes/plan/plan.h"
 
@@ -51,14 +52,29 @@ static i64 next_prime(i64 most, const i64 *taken, u32 n)
 	}
 }
 
+/* EACH primes of every axis, at prime[i * naxis + a]. Axes with large ranges choose first, those that come later first among equals:
+ * beyond its range a size may be what the model has no place for (a table of positions), for which few primes are left to small
+ * ranges, of which the number of texts is the usual one. */
+static void choose_primes(const PlanAxis *axis, u32 naxis, i64 *prime)
+{
+	i64 taken[PLAN_AXES * EACH];
+	bool done[PLAN_AXES] = { false };
+	for (u32 n = 0; n < naxis * EACH;) {
+		u32 next = NONE;
+		for (u32 a = 0; a < naxis; a++)
+			next = done[a] || (next != NONE && axis[a].most < axis[next].most) ? next : a;
+		done[next] = true;
+		for (u32 i = 0; i < EACH; i++, n++)
+			prime[i * naxis + next] = taken[n] = next_prime(axis[next].most, taken, n);
+	}
+}
+
 /* The grid of the first POINTS primes of each axis, then CHECKS points that share none with it. */
 u32 plan_points(Arena *arena, const PlanAxis *axis, u32 naxis, PlanAt **out)
 {
 	i64 prime[PLAN_AXES * EACH];
 	u32 n = 1;
-	for (u32 i = 0; i < EACH; i++)
-		for (u32 a = 0; a < naxis; a++)
-			prime[i * naxis + a] = next_prime(axis[a].most, prime, i * naxis + a);
+	choose_primes(axis, naxis, prime);
 	for (u32 a = 0; a < naxis; a++)
 		n *= POINTS;
 	*out = NEWN(arena, PlanAt, n + CHECKS);
@@ -299,6 +315,42 @@ static bool merge_kernel(Merge *x, u32 step, PlanSizes *out)
 	return true;
 }
 
+/* May a dimension of a persistent buffer be this? What is kept between runs may follow from what all of them have alike. */
+static bool may_follow(const Merge *x, const PlanBuffer *b, Dim d)
+{
+	bool fine = true;
+	for (u32 i = 0; i < d->n; i++)
+		for (u32 s = 0; s < d->term[i].n; s++)
+			for (u32 a = 0; a < x->fit.naxis; a++)
+				fine &= d->term[i].symbol[s] != x->fit.axis[a].symbol || x->fit.axis[a].steady;
+	i64 number;
+	return dim_is_number(d, &number) || (fine && x->plan[0]->program->buffer.v[b->persistent].kind == BUFFER_CACHE);
+}
+
+/* Buffers of the program that follow from sizes are as large as they are at most. */
+static bool merge_program(Merge *x)
+{
+	Plan *plan = x->plan[0];
+	Program *program = COPYN(plan->arena, Program, plan->program, 1);
+	program->buffer.v = COPYN(plan->arena, Buffer, program->buffer.v, program->buffer.n);
+	for (u32 i = 0; i < program->buffer.n; i++) {
+		Buffer *b = &program->buffer.v[i];
+		Dim most[MAX_RANK];
+		for (u32 d = 0; d < b->type->rank; d++) {
+			for (u32 p = 0; p < x->fit.n; p++)
+				x->value[p] = type_extent(x->plan[p]->program->buffer.v[i].type, d);
+			Dim sized = fit(&x->fit, x->value);
+			if (!sized)
+				return refuse(x, b->loc, b->name, x->fit.n - 1);
+			most[d] = dim_number(x->fit.ir, at_most(&x->fit, sized));
+		}
+		b->type = type_make(x->fit.ir, b->type->dtype, b->type->rank, most);
+	}
+	plan->program = program;
+	plan_persistent(plan);
+	return true;
+}
+
 /* The shape of a buffer: with symbols, and at most. */
 static bool merge_buffer(Merge *x, u32 buffer)
 {
@@ -316,8 +368,7 @@ static bool merge_buffer(Merge *x, u32 buffer)
 								  type_extent(s->entry->buffer.v[s->buffer[buffer]].type, d);
 		}
 		sized[d] = fit(&x->fit, x->value);
-		i64 number;
-		if (!sized[d] || (b->kind == MEMORY_PERSISTENT && !dim_is_number(sized[d], &number)))
+		if (!sized[d] || (b->kind == MEMORY_PERSISTENT && !may_follow(x, b, sized[d])))
 			return refuse(x, b->loc, b->name, x->fit.n - 1);
 		most[d] = dim_number(x->fit.ir, at_most(&x->fit, sized[d]));
 	}
@@ -360,6 +411,8 @@ Plan *plan_for_sizes(Arena *tmp, const PlanAxis *axis, u32 naxis, const PlanAt *
 			      NEWN(first->arena, const Dim *, first->kernel.n + 1) };
 	Merge x = { .fit = { first->ir, axis, naxis, at, n }, .tmp = tmp, .plan = plan, .diag = diag, .names.arena = tmp,
 		    .side = NEWN(tmp, Side, n), .value = NEWN(tmp, i64, n) };
+	if (!merge_program(&x))
+		return NULL;
 	for (u32 e = 0; e < first->entry.n; e++)
 		if (!merge_entry(&x, e, sizes))
 			return NULL;
