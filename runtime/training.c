@@ -49,6 +49,7 @@ struct Training {
 	MetricsFile metrics;
 	bool has_metrics;
 	BufferViews parameters, others, counters;
+	BufferViews written[2];  /* parameters and others that this rank saves */
 	u8 *counter_memory;      /* what the counters held before the step */
 	u64 saved;               /* the newest checkpoint's step */
 	bool has_saved;
@@ -148,8 +149,10 @@ Status training_open(Arena *a, const TrainingConfig *config, Training **out)
 	if (writes(t))
 		TRY(io_make_folder(config->run));
 	u32 saved = config->save_trained ? VIEW_TRAINED : VIEW_PARAMETERS;
-	t->parameters = t->x->comm ? whole_views(a, t->x, saved) : buffer_views(a, t->x, saved);
-	t->others = t->x->comm ? whole_views(a, t->x, VIEW_OTHERS) : buffer_views(a, t->x, VIEW_OTHERS);
+	t->parameters = buffer_views(a, t->x, saved);
+	t->others = buffer_views(a, t->x, VIEW_OTHERS);
+	t->written[0] = t->x->comm ? saved_views(a, t->x, saved) : t->parameters;
+	t->written[1] = t->x->comm ? saved_views(a, t->x, VIEW_OTHERS) : t->others;
 	t->counters = buffer_views(a, t->x, 1 << PACKAGE_COUNTER);
 	size_t counter_bytes = 0;
 	for (u32 i = 0; i < t->counters.n; i++)
@@ -228,37 +231,25 @@ static Status retune(Training *t, const CheckpointState *state)
 	return t->x->device->choose(t->x->state, c, state->ntuning);
 }
 
-/* Of what is divided, rank 0 gets the whole: a checkpoint does not say over how many devices its run was. */
-static Status gather_whole(Training *t)
-{
-	if (!t->x->comm)
-		return OK;
-	TRY(views_gather(t->x, t->parameters));
-	return views_gather(t->x, t->others);
-}
-
 static Status save(Training *t)
 {
 	assert(!t->npending);
 	if (t->has_saved && t->saved == t->step)
 		return OK;
 	Arena tmp = ARENA("save");
-	Status s = gather_whole(t);
-	if (!s && writes(t))
-		s = metrics_sync(&t->metrics);
-	if (!s && writes(t)) {
-		CheckpointSave c = {
-			.run = t->config.run,
-			.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->metrics.bytes,
-				   .program = fingerprint(&tmp, t->x->package),
-				   .loader = loader_position_text(&tmp, loader_position(t->loader)) },
-			.parameter = t->parameters.v, .nparameter = t->parameters.n,
-			.other = t->others.v, .nother = t->others.n,
-			.keep = t->config.keep,
-		};
-		c.state.ntuning = tuning(t, &tmp, &c.state.tuning);
-		s = checkpoint_save(&c);
-	}
+	CheckpointSave c = {
+		.run = t->config.run,
+		.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->metrics.bytes,
+			   .program = fingerprint(&tmp, t->x->package),
+			   .loader = loader_position_text(&tmp, loader_position(t->loader)) },
+		.parameter = t->written[0].v, .nparameter = t->written[0].n,
+		.other = t->written[1].v, .nother = t->written[1].n,
+		.keep = t->config.keep,
+	};
+	c.state.ntuning = tuning(t, &tmp, &c.state.tuning);
+	Status s = comm_together(t->x->comm, "saving a checkpoint", writes(t) ? metrics_sync(&t->metrics) : OK);
+	if (!s)
+		s = t->x->comm ? checkpoint_save_parts(&c, t->x->comm) : checkpoint_save(&c);
 	arena_free(&tmp);
 	s = comm_together(t->x->comm, "saving a checkpoint", s);
 	if (s)
@@ -275,10 +266,6 @@ static Status resume_from(Training *t, const Checkpoint *c, Diag *d)
 	const char *now = fingerprint(t->arena, t->x->package);
 	/* tensors first: where they do not fit, what differs is told best so */
 	TRY(checkpoint_load(c, t->parameters.v, t->parameters.n, t->others.v, t->others.n, d));
-	if (t->x->comm) {
-		TRY(views_scatter(t->x, t->parameters));
-		TRY(views_scatter(t->x, t->others));
-	}
 	if (strcmp(c->state.program, now))
 		return FAIL(STATUS_INPUT,
 			    "%s was made by another program than this one (%s there, %s here): the source, a setting such as the "

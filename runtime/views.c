@@ -2,6 +2,7 @@
 #include "runtime/views.h"
 #include "runtime/checkpoint/stacked.h"
 #include "runtime/comm/comm.h"
+#include "support/vec.h"
 
 #include <string.h>
 
@@ -46,21 +47,148 @@ static BufferViews stacked_views(Arena *a, const NamedBuffer *b, u32 n)
 	return out;
 }
 
+/* Where index i of a part's dimension d is in the whole, for coordinates of this rank; digits are those of d, from the
+ * outermost on. */
+static i64 whole_index(const Executor *x, const PackageDigit *digit, u32 n, i64 whole, i64 i)
+{
+	i64 behind[6], later = 1;
+	for (u32 k = n; k-- > 0;) {
+		i64 parts = x->package->mesh.axis[digit[k].mesh].size;
+		behind[k] = whole / (digit[k].outer * parts) / later;
+		later *= parts;
+	}
+	for (u32 k = 0; k < n; k++)
+		i = (i / behind[k] * x->package->mesh.axis[digit[k].mesh].size + comm_coordinate(x->comm, digit[k].mesh)) * behind[k] +
+		    i % behind[k];
+	return i;
+}
+
+static PartAxis axis_here(Arena *a, const Executor *x, const PackageTensor *t, u32 d, i64 whole)
+{
+	PackageDigit digit[6];
+	u32 n = 0;
+	for (u32 k = 0; k < t->ndigit; k++) {
+		if (t->digit[k].dim != d)
+			continue;
+		u32 at = n++;
+		for (; at > 0 && digit[at - 1].outer > t->digit[k].outer; at--)
+			digit[at] = digit[at - 1];
+		digit[at] = t->digit[k];
+	}
+	VEC(PartRun) run = { 0 };
+	for (i64 i = 0; i < t->dim[d]; i++) {
+		i64 at = whole_index(x, digit, n, whole, i);
+		if (run.n && run.v[run.n - 1].from + run.v[run.n - 1].n == at)
+			run.v[run.n - 1].n++;
+		else
+			VEC_PUSH(a, &run, ((PartRun){ at, 1 }));
+	}
+	return (PartAxis){ whole, run.v, run.n };
+}
+
+/* Of a buffer, what this rank has; NULL: all. */
+static const TensorPart *part_here(Arena *a, const Executor *x, const PackageBuffer *b)
+{
+	const PackageTensor *t = &b->tensor;
+	if (!x->comm || (!t->ndigit && !b->away))
+		return NULL;
+	TensorPart *p = NEW(a, TensorPart);
+	i64 whole[PART_RANK];
+	comm_whole_dims(x->comm, t, whole);
+	p->rank = t->rank;
+	p->none = b->away;
+	for (u32 d = 0; d < t->rank; d++)
+		p->axis[d] = axis_here(a, x, t, d, whole[d]);
+	return p;
+}
+
+static NamedBuffer view(Arena *a, Executor *x, const PackageBuffer *b, const FarMemory *far)
+{
+	const PackageTensor *t = &b->tensor;
+	return (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
+			      .data = b->away ? NULL : executor_memory(x, t), .far = far, .at = t->offset,
+			      .part = part_here(a, x, b) };
+}
+
+static const FarMemory *far_memory(Arena *a, Executor *x)
+{
+	FarMemory *far = NEW(a, FarMemory);
+	*far = (FarMemory){ read_far, write_far, x };
+	return far;
+}
+
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 {
 	const Package *p = x->package;
-	FarMemory *far = NEW(a, FarMemory);
-	*far = (FarMemory){ read_far, write_far, x };
+	const FarMemory *far = far_memory(a, x);
 	NamedBuffer *all = NEWN(a, NamedBuffer, p->nbuffer + 1);
 	u32 n = 0;
-	for (u32 i = 0; i < p->nbuffer; i++) {
-		const PackageTensor *t = &p->buffer[i].tensor;
-		if (is_viewed(&p->buffer[i], kinds) && !p->buffer[i].away)
-			all[n++] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
-						  .data = executor_memory(x, t), .far = far, .at = t->offset };
-	}
+	for (u32 i = 0; i < p->nbuffer; i++)
+		if (is_viewed(&p->buffer[i], kinds))
+			all[n++] = view(a, x, &p->buffer[i], far);
 	return stacked_views(a, all, n);
 }
+
+/* ---- who writes what ---- */
+
+/* Ranks that agree in this have the same part of the tensor. */
+static u32 same_part(const Executor *x, const PackageTensor *t, u32 rank)
+{
+	u32 id = 0;
+	for (u32 k = 0; k < t->ndigit; k++)
+		id = id * x->package->mesh.axis[t->digit[k].mesh].size + comm_coordinate_of(x->comm, rank, t->digit[k].mesh);
+	return id;
+}
+
+static bool has_part(const Executor *x, const PackageBuffer *b, u32 rank)
+{
+	return !b->stages || b->stages >> comm_coordinate_of(x->comm, rank, x->package->pipe.mesh) & 1;
+}
+
+/* Of those that have a part, the one that has least to write so far. */
+static bool writes_here(const Executor *x, const PackageBuffer *b, u64 *load, u32 *writer)
+{
+	u32 ranks = comm_ranks(x->comm), me = comm_rank(x->comm);
+	for (u32 r = 0; r < ranks; r++)
+		writer[r] = UINT32_MAX;
+	for (u32 r = 0; r < ranks; r++) {
+		u32 *w = &writer[same_part(x, &b->tensor, r)];
+		if (has_part(x, b, r) && (*w == UINT32_MAX || load[r] < load[*w]))
+			*w = r;
+	}
+	bool mine = false;
+	for (u32 r = 0; r < ranks; r++) {
+		if (writer[r] == UINT32_MAX)
+			continue;
+		load[writer[r]] += b->tensor.bytes;
+		mine |= writer[r] == me;
+	}
+	return mine;
+}
+
+BufferViews saved_views(Arena *a, Executor *x, u32 kinds)
+{
+	const Package *p = x->package;
+	const FarMemory *far = far_memory(a, x);
+	NamedBuffer *all = NEWN(a, NamedBuffer, p->nbuffer + 1);
+	u64 *load = NEWN(a, u64, comm_ranks(x->comm));
+	u32 *writer = NEWN(a, u32, comm_ranks(x->comm)), n = 0;
+	for (u32 i = 0; i < p->nbuffer; i++)
+		if (is_viewed(&p->buffer[i], kinds) && writes_here(x, &p->buffer[i], load, writer))
+			all[n++] = view(a, x, &p->buffer[i], far);
+	BufferViews every = stacked_views(a, all, n), out = { every.v, 0 };
+	for (u32 i = 0; i < every.n; i++) {
+		NamedBuffer b = every.v[i];
+		if (b.part && b.part->none)
+			continue;
+		if (b.part)
+			b.name = part_name(a, b.name, b.part);
+		out.v[out.n++] = b;
+	}
+	return out;
+}
+
+/* ---- batches ---- */
 
 /* Rows are divided in consecutive blocks, of all inputs alike; anything else no data source gives. */
 static Status part_of_batch(const Executor *x, BatchInputs *in)
@@ -84,65 +212,6 @@ static Status part_of_batch(const Executor *x, BatchInputs *in)
 	}
 	return OK;
 }
-
-/* ---- wholes ---- */
-
-BufferViews whole_views(Arena *a, Executor *x, u32 kinds)
-{
-	const Package *p = x->package;
-	NamedBuffer *all = NEWN(a, NamedBuffer, p->nbuffer + 1);
-	WholeBuffer *whole = NEWN(a, WholeBuffer, p->nbuffer + 1);
-	u32 n = 0;
-	for (u32 i = 0; i < p->nbuffer; i++) {
-		const PackageTensor *t = &p->buffer[i].tensor;
-		if (!is_viewed(&p->buffer[i], kinds))
-			continue;
-		i64 *dim = NEWN(a, i64, t->rank + 1);
-		comm_whole_dims(x->comm, t, dim);
-		all[n] = (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = dim };
-		all[n].data = arena_push(a, 1, safe_buffer_bytes(&all[n]) + 1, 64);
-		whole[n] = (WholeBuffer){ &p->buffer[i], all[n].data };
-		n++;
-	}
-	BufferViews out = stacked_views(a, all, n);
-	out.whole = whole;
-	out.nwhole = n;
-	return out;
-}
-
-Status views_gather(Executor *x, BufferViews views)
-{
-	Arena tmp = ARENA("gather");
-	Status s = OK;
-	for (u32 i = 0; i < views.nwhole && !s; i++) {
-		const PackageBuffer *b = views.whole[i].part;
-		void *part = arena_push(&tmp, 1, b->tensor.bytes + 1, 64);
-		s = b->away ? OK : executor_read(x, &b->tensor, part);
-		if (!s)
-			s = comm_whole(x->comm, &b->tensor, (CommHolders){ x->package->pipe.mesh, b->stages }, part,
-				       comm_rank(x->comm) ? NULL : views.whole[i].data);
-	}
-	arena_free(&tmp);
-	return s;
-}
-
-Status views_scatter(Executor *x, BufferViews views)
-{
-	Arena tmp = ARENA("scatter");
-	Status s = OK;
-	for (u32 i = 0; i < views.nwhole && !s; i++) {
-		const PackageBuffer *b = views.whole[i].part;
-		if (b->away)
-			continue;
-		void *part = arena_push(&tmp, 1, b->tensor.bytes + 1, 64);
-		comm_part(x->comm, &b->tensor, views.whole[i].data, part);
-		s = executor_write(x, &b->tensor, part);
-	}
-	arena_free(&tmp);
-	return s;
-}
-
-/* ---- batches ---- */
 
 Status batch_inputs(const Executor *x, const char *name, BatchInputs *out)
 {

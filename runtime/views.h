@@ -9,33 +9,24 @@
 /* The element type of a safetensors file. */
 SafeDtype safe_dtype_of(PackageDtype dtype);
 
-/* A buffer of which this rank has a part (or, in a pipeline, nothing), and memory for the whole of it. */
-typedef struct WholeBuffer {
-	const PackageBuffer *part;
-	void *data;
-} WholeBuffer;
-
 typedef struct BufferViews {
 	NamedBuffer *v; /* as files have them */
 	u32 n;
-	WholeBuffer *whole; /* of whole_views */
-	u32 nwhole;
 } BufferViews;
 
 /* The buffers whose kind is in `kinds`, bits 1 << PackageBufferKind, in the package's order. Those of a device whose
  * memory the host cannot address are far (safetensors.h).
- * A stacked buffer is its parts (checkpoint/stacked.h). */
+ * A stacked buffer is its parts (checkpoint/stacked.h). On a mesh they are the whole tensors' names, of which this rank has
+ * a part (checkpoint/part.h), in a pipeline perhaps without elements. */
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds);
 enum {
 	VIEW_PARAMETERS = 1 << PACKAGE_PARAMETER,
 	VIEW_TRAINED = 1 << 16 | VIEW_PARAMETERS, /* of the parameters, those that are not frozen */
 	VIEW_OTHERS = 1 << PACKAGE_STATE | 1 << PACKAGE_COUNTER /* what else a resume needs */
 };
-/* The same as wholes, of which each rank has a part: in memory of their own, which views_gather fills on rank 0, and
- * of which views_scatter gives this rank its part. */
-BufferViews whole_views(Arena *a, Executor *x, u32 kinds);
-PL_MUST_USE Status views_gather(Executor *x, BufferViews whole);
-PL_MUST_USE Status views_scatter(Executor *x, BufferViews whole);
+/* On a mesh: what this rank writes of a checkpoint, under the names of parts. What several ranks have one of them writes,
+ * so that all write about as much: what all of them write is each element once. */
+BufferViews saved_views(Arena *a, Executor *x, u32 kinds);
 
 /* An entry that takes batches of a dataset (runtime/data/dataset.h), and host memory for one. */
 typedef struct BatchInputs {

@@ -490,8 +490,8 @@ static Status run(Job *j, TrainingEnd *end)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what to minimize and how", j->lm.operand.source);
 	TRY(read_settings(j));
 	TRY(mesh_open(&j->lm, mesh, &shard, schedule, &j->mesh));
-	if (j->mesh.comm && (weights || j->samples))
-		return FAIL(STATUS_UNSUPPORTED, "%s is not there yet for runs of several ranks", weights ? "--weights" : "train.sample.every");
+	if (j->mesh.comm && j->samples)
+		return FAIL(STATUS_UNSUPPORTED, "train.sample.every is not there yet for runs of several ranks");
 	TRY(comm_together(j->mesh.comm, "looking for the run's folder", find_folder(j)));
 	TRY(open_data(j));
 	j->progress = progress_to(stderr, j->log_every);

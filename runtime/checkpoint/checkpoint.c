@@ -96,11 +96,8 @@ Status checkpoint_open(Arena *a, const char *path, Checkpoint *out)
 	out->state = record.state;
 	Safetensors *file[CHECKPOINT_FILES] = { &out->model, &out->optimizer };
 	Status s = OK;
-	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++) {
-		s = safetensors_open(a, arena_printf(a, "%s/%s", path, record.file[i].name), file[i]);
-		if (!s)
-			s = state_check_file(&record.file[i], file[i]);
-	}
+	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
+		s = state_open(a, path, &record, i, file[i]);
 	if (s)
 		checkpoint_close(out);
 	return s;
@@ -131,7 +128,7 @@ Status checkpoint_load(const Checkpoint *c, const NamedBuffer *parameter, u32 np
 	}
 	Status s = misfits ? weights_misfit(d, E0901, c->path, misfits, &note) : OK;
 	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
-		s = weights_check(&tmp, file[i], match[i], n[i]);
+		s = weights_check(&tmp, file[i], want[i], match[i], n[i]);
 	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
 		s = weights_copy(want[i], match[i], n[i]);
 	arena_free(&tmp);

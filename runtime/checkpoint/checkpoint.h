@@ -5,6 +5,10 @@
  *     run/step-000500/state.json              step, seed, loader, program, tuning; hash of the above
  *     run/latest                              "step-000500": the one to resume from
  *
+ * Of a run over several ranks each has files of its own, model-00001-of-00004.safetensors, ..., and an index is beside
+ * them. A rank writes what it holds; what several hold, one of them. Tensors that are divided lie in parts (part.h), which
+ * say what they are parts of: a run over any other ranks, or of one device, reads them.
+ *
  * A save writes a folder under a temporary name (".tmp." is in it), syncs it, renames it, and then
  * replaces `latest`, so that at every moment `latest` names a whole checkpoint or there is none. The
  * hash of each tensor is in its file's metadata; state.json holds the hash of each file's header and
@@ -27,7 +31,12 @@ typedef struct CheckpointSave {
  * new one, whole, when only what comes after its renaming failed). */
 PL_MUST_USE Status checkpoint_save(const CheckpointSave *s);
 
-/* One that is open: `state` and both files, their sizes and headers checked against state.json. */
+/* The same of a run over several ranks, all of which call: with the same `run`, `keep` and state (of which rank 0's is
+ * written), and with the buffers that each is to write, as files have them. The folder must be one that all see. */
+struct Comm;
+PL_MUST_USE Status checkpoint_save_parts(const CheckpointSave *s, struct Comm *c);
+
+/* One that is open: `state` and all files, their sizes and headers checked against state.json. */
 typedef struct Checkpoint {
 	const char *path;
 	CheckpointState state;

@@ -1,7 +1,7 @@
 /* runtime/checkpoint/safetensors.c: reading; see safetensors.h. The header is parsed by jansson,
  * then each number in it is checked against the file before it is used: products for overflow, ranges
  * against the file's size, and all ranges together for gaps and overlaps. */
-#include "runtime/checkpoint/safetensors.h"
+#include "runtime/checkpoint/part.h"
 #include "support/vec.h"
 
 #include <jansson.h>
@@ -36,7 +36,7 @@ u32 safe_dtype_size(SafeDtype dtype)
 
 u64 safe_buffer_bytes(const NamedBuffer *b)
 {
-	u64 bytes = safe_dtype_size(b->dtype);
+	u64 bytes = b->part && b->part->none ? 0 : safe_dtype_size(b->dtype);
 	for (u32 i = 0; i < b->rank; i++)
 		bytes *= (u64)b->dim[i];
 	return bytes;
@@ -389,7 +389,7 @@ Status safetensors_parse(Arena *a, const char *path, Blob bytes, Safetensors *ou
 	return s;
 }
 
-static Status open_files(Arena *a, const char *const *path, u32 n, Safetensors *out)
+Status safetensors_open_all(Arena *a, const char *const *path, u32 n, Safetensors *out)
 {
 	*out = (Safetensors){ .file = NEWN(a, SafeFile, n) };
 	u32 cap = 0;
@@ -441,7 +441,7 @@ static Status read_index(Arena *a, const char *path, json_t *root, Safetensors *
 		if (names.n > before)
 			VEC_PUSH(a, &file, full);
 	}
-	TRY(open_files(a, file.v, file.n, out));
+	TRY(safetensors_open_all(a, file.v, file.n, out));
 	for (void *i = json_object_iter(map); i; i = json_object_iter_next(map, i)) {
 		const SafeTensor *t = safetensors_find(out, json_object_iter_key(i));
 		const char *in = json_string_value(json_object_iter_value(i));
@@ -484,7 +484,7 @@ Status safetensors_open(Arena *a, const char *path, Safetensors *out)
 	if (str_ends(str_of(path), STR(".json")))
 		return open_index(a, path, out);
 	path = arena_strn(a, str_of(path));
-	return open_files(a, &path, 1, out);
+	return safetensors_open_all(a, &path, 1, out);
 }
 
 const char *safetensors_meta(const Safetensors *s, const char *key)

@@ -62,6 +62,7 @@ typedef struct NamedBuffer {
 	const FarMemory *far; /* where `data` is NULL */
 	u64 at;
 	bool optional; /* files to load from may lack it: all that are so, or none */
+	const struct TensorPart *part; /* of a larger tensor, which `name` names (part.h); NULL: it is all of it */
 } NamedBuffer;
 
 u64 safe_buffer_bytes(const NamedBuffer *b);
@@ -86,7 +87,14 @@ typedef struct SafeTensor {
 	u64 begin;        /* of the data, in bytes from the start of the file */
 	u32 file;         /* index into Safetensors.file */
 	const char *hash; /* the one its file's metadata states, or NULL */
+	const struct SafePart *part; /* [npart] where it is there in parts, and has no data of its own (part.h) */
+	u32 npart;
 } SafeTensor;
+
+typedef struct SafePart {
+	const struct TensorPart *part;
+	const SafeTensor *tensor; /* that has it */
+} SafePart;
 
 typedef struct SafeFile {
 	const char *path;
@@ -108,6 +116,8 @@ typedef struct Safetensors {
 /* Opens a file; an index ("*.json", as in model.safetensors.index.json) with the files it lists; or a
  * folder that holds model.safetensors or model.safetensors.index.json. On failure nothing is open. */
 PL_MUST_USE Status safetensors_open(Arena *a, const char *path, Safetensors *out);
+/* Several files, as one. */
+PL_MUST_USE Status safetensors_open_all(Arena *a, const char *const *path, u32 n, Safetensors *out);
 void safetensors_close(Safetensors *s);
 /* One file that is in memory already; `path` is for messages. `bytes` must outlive `out`. */
 PL_MUST_USE Status safetensors_parse(Arena *a, const char *path, Blob bytes, Safetensors *out);
@@ -154,6 +164,9 @@ PL_MUST_USE Status safetensors_create(Arena *a, const char *path, const NamedBuf
 PL_MUST_USE Status safetensors_put(SafeWriter *w, const void *bytes, size_t n);
 PL_MUST_USE Status safetensors_commit(SafeWriter *w, SafeWritten *out);
 void safetensors_abandon(SafeWriter *w);
+
+/* The text of an index over files that are open: which tensor is in which. */
+Str safetensors_index_text(Arena *a, const Safetensors *s);
 
 /* All of it, from the buffers' data; `out` may be NULL. */
 PL_MUST_USE Status safetensors_write(const char *path, const NamedBuffer *buffer, u32 n,

@@ -206,3 +206,21 @@ Status safetensors_write(const char *path, const NamedBuffer *buffer, u32 n, con
 	arena_free(&tmp);
 	return s;
 }
+
+Str safetensors_index_text(Arena *a, const Safetensors *s)
+{
+	json_t *map = json_object();
+	u64 bytes = 0;
+	for (u32 i = 0; i < s->ntensor; i++) {
+		const SafeTensor *t = &s->tensor[s->by_name[i]];
+		const char *path = s->file[t->file].path, *slash = strrchr(path, '/');
+		json_object_set_new(map, t->name, json_string(slash ? slash + 1 : path));
+		bytes += t->data.n;
+	}
+	json_t *root = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
+	Buf b = { .arena = a };
+	json_dump_callback(root, put_text, &b, JSON_INDENT(2));
+	json_decref(root);
+	buf_char(&b, '\n');
+	return buf_str(&b);
+}

@@ -2,9 +2,11 @@
  * a run without one; see checkpoint.h. The order carries it: write and sync the files under a
  * temporary folder name, rename the folder, sync the run's folder, replace `latest`, sync again, and
  * only then remove what is old. What a killed save leaves behind has a name that nothing reads, and
- * the next save removes it. */
+ * the next save removes it. Of several ranks, rank 0 does all that but each writing its files: it makes the folder
+ * before, and goes on when all are done. */
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/save.h"
+#include "runtime/comm/comm.h"
 #include "support/vec.h"
 
 #include <dirent.h>
@@ -101,18 +103,31 @@ static Status prune(Arena *a, const CheckpointSave *save, const char *saved)
 	return OK;
 }
 
-static Status write_files(const CheckpointSave *save, Arena *a, const char *folder)
+/* This rank's file of one kind; none (`bytes` is 0) where there is nothing to write, unless it is the first. */
+static Status write_file(const CheckpointSave *save, Arena *a, const char *folder, u32 which, u32 rank, u32 ranks,
+			 SafeWritten *out)
 {
 	static const TextPair meta[] = { { "format", "pt" }, { "plinth", PLINTH_VERSION } };
-	const NamedBuffer *buffer[CHECKPOINT_FILES] = { save->parameter, save->other };
-	u32 n[CHECKPOINT_FILES] = { save->nparameter, save->nother };
+	const NamedBuffer *buffer = which == CHECKPOINT_MODEL ? save->parameter : save->other;
+	u32 n = which == CHECKPOINT_MODEL ? save->nparameter : save->nother;
+	*out = (SafeWritten){ 0 };
+	if (!n && rank)
+		return OK;
+	const char *path = arena_printf(a, "%s/%s", folder, checkpoint_part_name(a, which, rank, ranks));
+	return safetensors_write(path, buffer, n, meta, COUNT(meta), out);
+}
+
+static Status write_files(const CheckpointSave *save, Arena *a, const char *folder)
+{
 	SafeWritten written[CHECKPOINT_FILES];
+	CheckpointFile file[CHECKPOINT_FILES];
 	if (mkdir(folder, 0777) != 0)
 		return io_cannot("create", folder);
-	for (u32 i = 0; i < CHECKPOINT_FILES; i++)
-		TRY(safetensors_write(arena_printf(a, "%s/%s", folder, checkpoint_file_name[i]), buffer[i],
-				      n[i], meta, COUNT(meta), &written[i]));
-	return state_write(arena_printf(a, "%s/" CHECKPOINT_STATE, folder), &save->state, written);
+	for (u32 i = 0; i < CHECKPOINT_FILES; i++) {
+		TRY(write_file(save, a, folder, i, 0, 1, &written[i]));
+		file[i] = (CheckpointFile){ checkpoint_part_name(a, i, 0, 1), written[i].bytes, written[i].header_hash };
+	}
+	return state_write(arena_printf(a, "%s/" CHECKPOINT_STATE, folder), &save->state, file, CHECKPOINT_FILES);
 }
 
 /* Gives the finished folder its name. One of that name that is there already is exchanged for it, so
@@ -131,29 +146,32 @@ static Status publish(const char *temporary, const char *final)
 	return io_cannot("replace", final);
 }
 
-static Status save_folder(const CheckpointSave *save, Arena *a, const char *name)
+/* Of a folder that is written: its name, and the run's `latest`. One that is not whole is removed. */
+static Status finish(const CheckpointSave *save, Arena *a, const char *temporary, const char *name, Status written)
 {
-	const char *final = arena_printf(a, "%s/%s", save->run, name);
-	const char *temporary = arena_printf(a, "%s.tmp.%ld", final, (long)getpid());
-	Status s = write_files(save, a, temporary);
-	if (!s)
-		s = publish(temporary, final);
-	if (!s)
-		return io_sync_folder(save->run);
-	/* What was written is of no use. That it could not be removed either is not the news. */
-	Status removed = io_remove_folder(temporary);
-	(void)removed;
-	return s;
+	Status s = written ? written : publish(temporary, arena_printf(a, "%s/%s", save->run, name));
+	if (s) {
+		/* What was written is of no use. That it could not be removed either is not the news. */
+		Status removed = io_remove_folder(temporary);
+		(void)removed;
+		return s;
+	}
+	TRY(io_sync_folder(save->run));
+	const char *line = arena_printf(a, "%s\n", name);
+	return io_write(arena_printf(a, "%s/" CHECKPOINT_LATEST, save->run), (Blob){ (const u8 *)line, strlen(line) });
+}
+
+static const char *temporary_folder(const CheckpointSave *save, Arena *a, const char *name, long process)
+{
+	return arena_printf(a, "%s/%s.tmp.%ld", save->run, name, process);
 }
 
 static Status save_all(const CheckpointSave *save, Arena *a, const char *name)
 {
 	TRY(io_make_folder(save->run));
 	TRY(remove_stale(a, save->run));
-	TRY(save_folder(save, a, name));
-	const char *line = arena_printf(a, "%s\n", name);
-	return io_write(arena_printf(a, "%s/" CHECKPOINT_LATEST, save->run),
-			(Blob){ (const u8 *)line, strlen(line) });
+	const char *temporary = temporary_folder(save, a, name, (long)getpid());
+	return finish(save, a, temporary, name, write_files(save, a, temporary));
 }
 
 static u64 size_of(const NamedBuffer *b, u32 n)
@@ -164,20 +182,102 @@ static u64 size_of(const NamedBuffer *b, u32 n)
 	return bytes;
 }
 
+static Status told(const CheckpointSave *save, Arena *a, const char *name, Status s)
+{
+	u64 bytes = size_of(save->parameter, save->nparameter) + size_of(save->other, save->nother);
+	if (s)
+		return status_context(s, "saving %s/%s (%.1f MB)", save->run, name, (f64)bytes / 1e6);
+	if (!save->keep)
+		return OK;
+	return status_context(prune(a, save, name), "%s/%s is saved, but an older checkpoint could not be removed", save->run,
+			      name);
+}
+
+static const char *folder_name(const CheckpointSave *save, Arena *a)
+{
+	return arena_printf(a, CHECKPOINT_FOLDER, (unsigned long long)save->state.step);
+}
+
 Status checkpoint_save(const CheckpointSave *save)
 {
 	Arena tmp = ARENA("checkpoint_save");
-	const char *name = arena_printf(&tmp, CHECKPOINT_FOLDER, (unsigned long long)save->state.step);
-	Status s = save_all(save, &tmp, name);
-	if (s) {
-		u64 bytes = size_of(save->parameter, save->nparameter) +
-			    size_of(save->other, save->nother);
-		s = status_context(s, "saving %s/%s (%.1f MB)", save->run, name, (f64)bytes / 1e6);
-	} else if (save->keep) {
-		s = status_context(prune(&tmp, save, name),
-				   "%s/%s is saved, but an older checkpoint could not be removed",
-				   save->run, name);
-	}
+	const char *name = folder_name(save, &tmp);
+	Status s = told(save, &tmp, name, save_all(save, &tmp, name));
+	arena_free(&tmp);
+	return s;
+}
+
+/* ---- by several ranks ---- */
+
+typedef VEC(CheckpointFile) Files;
+
+/* The index of what the ranks wrote, which are looked at: what is not there as it was written is told now. */
+static Status write_index(Arena *a, const char *folder, u32 which, Files *files)
+{
+	Safetensors s;
+	CheckpointRecord r = { .file = files->v, .nfile = files->n };
+	TRY(status_context(state_open(a, folder, &r, which, &s),
+			   "looking at what the ranks wrote (the run's folder must be one that all ranks share)"));
+	const char *name = checkpoint_index_name(a, which), *path = arena_printf(a, "%s/%s", folder, name);
+	Str text = safetensors_index_text(a, &s);
+	safetensors_close(&s);
+	char *hash = arena_push(a, 1, SAFE_HASH_TEXT, 1);
+	Blob bytes = { (const u8 *)text.s, text.n };
+	safe_hash(bytes, hash);
+	VEC_PUSH(a, files, ((CheckpointFile){ name, text.n, hash }));
+	return io_write(path, bytes);
+}
+
+/* Rank 0, when all have written. */
+static Status write_rest(const CheckpointSave *save, Arena *a, const char *folder, const SafeWritten *written, u32 ranks)
+{
+	Files files = { 0 };
+	for (u32 i = 0; i < CHECKPOINT_FILES; i++)
+		for (u32 r = 0; r < ranks; r++) {
+			const SafeWritten *w = &written[r * CHECKPOINT_FILES + i];
+			if (w->bytes)
+				VEC_PUSH(a, &files, ((CheckpointFile){ checkpoint_part_name(a, i, r, ranks), w->bytes, w->header_hash }));
+		}
+	for (u32 i = 0; i < CHECKPOINT_FILES; i++)
+		TRY(write_index(a, folder, i, &files));
+	return state_write(arena_printf(a, "%s/" CHECKPOINT_STATE, folder), &save->state, files.v, files.n);
+}
+
+static Status begin_folder(const CheckpointSave *save, Arena *a, const char *temporary)
+{
+	TRY(io_make_folder(save->run));
+	TRY(remove_stale(a, save->run));
+	return mkdir(temporary, 0777) != 0 ? io_cannot("create", temporary) : OK;
+}
+
+static Status save_parts(const CheckpointSave *save, Arena *a, const char *name, Comm *c)
+{
+	static const char what[] = "saving a checkpoint";
+	u32 rank = comm_rank(c), ranks = comm_ranks(c);
+	i64 process = getpid(), *all = NEWN(a, i64, ranks);
+	TRY(comm_gather(c, what, &process, sizeof process, all));
+	const char *temporary = temporary_folder(save, a, name, (long)all[0]);
+	TRY(comm_together(c, what, rank ? OK : begin_folder(save, a, temporary)));
+
+	SafeWritten mine[CHECKPOINT_FILES], *written = NEWN(a, SafeWritten, CHECKPOINT_FILES * ranks);
+	Status s = OK;
+	for (u32 i = 0; i < CHECKPOINT_FILES && !s; i++)
+		s = write_file(save, a, temporary, i, rank, ranks, &mine[i]);
+	s = comm_together(c, what, s);
+	if (!s)
+		s = comm_gather(c, what, mine, sizeof mine, written);
+	if (!rank && !s)
+		s = write_rest(save, a, temporary, written, ranks);
+	return rank ? s : finish(save, a, temporary, name, s);
+}
+
+Status checkpoint_save_parts(const CheckpointSave *save, Comm *c)
+{
+	Arena tmp = ARENA("checkpoint_save");
+	const char *name = folder_name(save, &tmp);
+	Status s = save_parts(save, &tmp, name, c);
+	if (!comm_rank(c))
+		s = told(save, &tmp, name, s);
 	arena_free(&tmp);
 	return s;
 }

@@ -8,8 +8,37 @@
 #define OWN_HASH "xxh3-128"
 enum { FORMAT = 1 };
 
-const char *const checkpoint_file_name[CHECKPOINT_FILES] = { "model.safetensors",
-							     "optimizer.safetensors" };
+const char *const checkpoint_file_name[CHECKPOINT_FILES] = { "model", "optimizer" };
+
+#define INDEX_END ".safetensors.index.json"
+
+const char *checkpoint_part_name(Arena *a, u32 which, u32 rank, u32 ranks)
+{
+	if (ranks == 1)
+		return arena_printf(a, "%s.safetensors", checkpoint_file_name[which]);
+	return arena_printf(a, "%s-%05u-of-%05u.safetensors", checkpoint_file_name[which], rank + 1, ranks);
+}
+
+const char *checkpoint_index_name(Arena *a, u32 which)
+{
+	return arena_printf(a, "%s" INDEX_END, checkpoint_file_name[which]);
+}
+
+u32 checkpoint_file_kind(const char *name)
+{
+	u32 which = 0;
+	for (; which < CHECKPOINT_FILES; which++) {
+		size_t n = strlen(checkpoint_file_name[which]);
+		if (!strncmp(name, checkpoint_file_name[which], n) && (name[n] == '.' || name[n] == '-'))
+			break;
+	}
+	return which;
+}
+
+bool checkpoint_is_index(const char *name)
+{
+	return str_ends(str_of(name), STR(INDEX_END));
+}
 
 static int put_text(const char *text, size_t n, void *buf)
 {
@@ -30,8 +59,7 @@ static void own_hash(json_t *root, char out[SAFE_HASH_TEXT])
 	arena_free(&tmp);
 }
 
-Status state_write(const char *path, const CheckpointState *state,
-		   const SafeWritten written[CHECKPOINT_FILES])
+Status state_write(const char *path, const CheckpointState *state, const CheckpointFile *file, u32 nfile)
 {
 	json_error_t e;
 	json_t *loader = state->loader ? json_loads(state->loader, JSON_DECODE_ANY, &e) : json_null();
@@ -42,10 +70,10 @@ Status state_write(const char *path, const CheckpointState *state,
 	json_t *tuning = json_object(), *files = json_object();
 	for (u32 i = 0; i < state->ntuning; i++)
 		json_object_set_new(tuning, state->tuning[i].key, json_string(state->tuning[i].value));
-	for (u32 i = 0; i < CHECKPOINT_FILES; i++)
-		json_object_set_new(files, checkpoint_file_name[i],
-				    json_pack("{s:I, s:s}", "bytes", (json_int_t)written[i].bytes,
-					      "header", written[i].header_hash));
+	for (u32 i = 0; i < nfile; i++)
+		json_object_set_new(files, file[i].name,
+				    json_pack("{s:I, s:s}", "bytes", (json_int_t)file[i].bytes, "header",
+					      file[i].header_hash));
 	json_t *root = json_pack(
 		"{s:i, s:s, s:I, s:s, s:s, s:I, s:o, s:o, s:o}", "format", FORMAT, "plinth",
 		PLINTH_VERSION, "step", (json_int_t)state->step, "seed",
@@ -103,18 +131,22 @@ static Status read_root(Arena *a, const char *path, json_t *root, CheckpointReco
 	st->version = text_at(a, root, "plinth");
 	const char *seed = text_at(a, root, "seed");
 	const json_t *loader = json_object_get(root, "loader");
-	const json_t *files = json_object_get(root, "files");
+	json_t *files = json_object_get(root, "files");
 	json_t *tuning = json_object_get(root, "tuning");
 	bool whole = count_at(root, "step", &st->step) &&
 		     count_at(root, "metrics_bytes", &st->metrics_bytes) && st->program &&
 		     st->version && seed && loader && json_is_object(tuning);
-	for (u32 i = 0; i < CHECKPOINT_FILES && whole; i++) {
-		CheckpointFile *f = &out->file[i];
-		const json_t *entry = json_object_get(files, checkpoint_file_name[i]);
-		f->name = checkpoint_file_name[i];
+	bool found[CHECKPOINT_FILES + 1] = { 0 };
+	out->file = NEWN(a, CheckpointFile, json_object_size(files) + 1);
+	for (void *i = json_object_iter(files); i && whole; i = json_object_iter_next(files, i)) {
+		const json_t *entry = json_object_iter_value(i);
+		CheckpointFile *f = &out->file[out->nfile++];
+		f->name = arena_strn(a, str_of(json_object_iter_key(i)));
 		f->header_hash = text_at(a, entry, "header");
-		whole = count_at(entry, "bytes", &f->bytes) && f->header_hash;
+		found[checkpoint_file_kind(f->name)] = true;
+		whole = count_at(entry, "bytes", &f->bytes) && f->header_hash && !strchr(f->name, '/');
 	}
+	whole &= found[CHECKPOINT_MODEL] && found[CHECKPOINT_OPTIMIZER] && !found[CHECKPOINT_FILES];
 	if (!whole)
 		return FAIL(STATUS_INPUT, "%s: lacks an entry that a checkpoint's state has", path);
 	st->seed = strtoull(seed, NULL, 10);
@@ -149,18 +181,51 @@ Status state_read(Arena *a, const char *folder, CheckpointRecord *out)
 	return s;
 }
 
-Status state_check_file(const CheckpointFile *recorded, const Safetensors *s)
+/* Is the file what was recorded, by its size and the hash of its first `hashed` bytes? */
+static Status check(const CheckpointFile *recorded, const char *path, Blob all, u64 hashed)
 {
-	const SafeFile *f = &s->file[0];
-	if (f->bytes.n != recorded->bytes)
-		return FAIL(STATUS_INPUT, "%s: has %zu bytes, and %llu when it was saved", f->path,
-			    f->bytes.n, (unsigned long long)recorded->bytes);
+	if (all.n != recorded->bytes)
+		return FAIL(STATUS_INPUT, "%s: has %zu bytes, and %llu when it was saved", path, all.n,
+			    (unsigned long long)recorded->bytes);
 	char hash[SAFE_HASH_TEXT];
-	safe_hash((Blob){ f->bytes.p, f->header }, hash);
+	safe_hash((Blob){ all.p, hashed }, hash);
 	if (strcmp(hash, recorded->header_hash) != 0)
 		return FAIL(STATUS_INPUT,
 			    "%s: its header (bytes 0 to %llu) is damaged, or the file is of another "
 			    "checkpoint: its hash is %s, not %s as saved",
-			    f->path, (unsigned long long)f->header, hash, recorded->header_hash);
+			    path, (unsigned long long)hashed, hash, recorded->header_hash);
 	return OK;
+}
+
+Status state_check_file(const CheckpointFile *recorded, const SafeFile *f)
+{
+	return check(recorded, f->path, f->bytes, f->header);
+}
+
+Status state_check_index(Arena *a, const char *folder, const CheckpointFile *recorded)
+{
+	const char *path = arena_printf(a, "%s/%s", folder, recorded->name);
+	Str text;
+	TRY(io_read(a, path, &text));
+	return check(recorded, path, (Blob){ (const u8 *)text.s, text.n }, text.n);
+}
+
+Status state_open(Arena *a, const char *folder, const CheckpointRecord *r, u32 which, Safetensors *out)
+{
+	const char **path = NEWN(a, const char *, r->nfile);
+	const CheckpointFile **file = NEWN(a, const CheckpointFile *, r->nfile);
+	u32 n = 0;
+	for (u32 i = 0; i < r->nfile; i++) {
+		if (checkpoint_file_kind(r->file[i].name) != which || checkpoint_is_index(r->file[i].name))
+			continue;
+		path[n] = arena_printf(a, "%s/%s", folder, r->file[i].name);
+		file[n++] = &r->file[i];
+	}
+	TRY(safetensors_open_all(a, path, n, out));
+	Status s = OK;
+	for (u32 i = 0; i < n && !s; i++)
+		s = state_check_file(file[i], &out->file[i]);
+	if (s)
+		safetensors_close(out);
+	return s;
 }

@@ -1,6 +1,7 @@
 /* runtime/checkpoint/weights.c: see weights.h. */
 #include "runtime/checkpoint/weights.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/checkpoint/part.h"
 #include "support/half.h"
 
 #include <stdlib.h>
@@ -87,9 +88,20 @@ static bool widens(SafeDtype from, SafeDtype to)
 	return (to == SAFE_F32 && half) || (to == SAFE_F64 && (half || from == SAFE_F32));
 }
 
-static bool same_shape(const SafeTensor *t, const NamedBuffer *b)
+/* The extents of the tensor, of which the program may have a part. */
+static const i64 *dims_of(Arena *a, const NamedBuffer *b)
 {
-	return t->rank == b->rank && (!t->rank || !memcmp(t->dim, b->dim, t->rank * sizeof *t->dim));
+	if (!b->part)
+		return b->dim;
+	i64 *dim = NEWN(a, i64, b->rank);
+	for (u32 d = 0; d < b->rank; d++)
+		dim[d] = b->part->axis[d].whole;
+	return dim;
+}
+
+static bool same_shape(const SafeTensor *t, u32 rank, const i64 *dim)
+{
+	return t->rank == rank && (!rank || !memcmp(t->dim, dim, rank * sizeof *dim));
 }
 
 /* A tensor of the file under the program's name for it. */
@@ -140,10 +152,11 @@ static void suggest_prefix(Arena *a, const FitRequest *r, Named *named, u32 n, B
 
 u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *note)
 {
-	u32 n = 0, misfits = 0;
-	Named *named = NEWN(a, Named, r->have->ntensor);
-	for (u32 i = 0; i < r->have->ntensor; i++) {
-		const SafeTensor *t = &r->have->tensor[i];
+	u32 n = 0, misfits = 0, ntensor;
+	const SafeTensor *tensor = part_tensors(a, r->have, &ntensor, note, &misfits);
+	Named *named = NEWN(a, Named, ntensor);
+	for (u32 i = 0; i < ntensor; i++) {
+		const SafeTensor *t = &tensor[i];
 		const char *name = weights_rename(a, r->rule, r->nrule, t->name);
 		if (name)
 			named[n++] = (Named){ name, t, false };
@@ -163,7 +176,8 @@ u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *no
 	for (u32 i = 0; i < r->n; i++) {
 		const NamedBuffer *b = &r->want[i];
 		Named *found = find(named, n, b->name);
-		const char *wanted = safe_type_text(a, b->dtype, b->rank, b->dim);
+		const i64 *dim = dims_of(a, b);
+		const char *wanted = safe_type_text(a, b->dtype, b->rank, dim);
 		match[i] = found ? found->tensor : NULL;
 		if (!found && b->optional && !whole)
 			continue;
@@ -176,12 +190,13 @@ u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *no
 		found->used = true;
 		const SafeTensor *t = found->tensor;
 		bool dtype_fits = t->dtype == b->dtype || (r->widen && widens(t->dtype, b->dtype));
-		if (dtype_fits && same_shape(t, b))
+		bool shape_fits = same_shape(t, b->rank, dim);
+		if (dtype_fits && shape_fits)
 			continue;
 		buf_printf(note, "another %s: %s is %s in the file, %s in the program\n",
-			   same_shape(t, b) ? "dtype" :
-			   dtype_fits	    ? "shape" :
-					      "dtype and shape",
+			   shape_fits ? "dtype" :
+			   dtype_fits ? "shape" :
+					"dtype and shape",
 			   b->name, safe_type_text(a, t->dtype, t->rank, t->dim), wanted);
 		misfits++;
 	}
@@ -211,21 +226,38 @@ Status weights_misfit(Diag *d, ErrorCode code, const char *path, u32 misfits, co
 	return s;
 }
 
-Status weights_check(Arena *a, const Safetensors *have, const SafeTensor *const *match, u32 n)
+static Status check_hash(Arena *a, const Safetensors *have, const SafeTensor *t)
+{
+	char found[SAFE_HASH_TEXT];
+	if (!t->hash)
+		return OK;
+	safe_hash(t->data, found);
+	if (!strcmp(found, t->hash))
+		return OK;
+	return FAIL(STATUS_INPUT,
+		    "%s: tensor %s (bytes %llu to %llu) is damaged: its hash is %s, not "
+		    "%s as stated; `plinth verify` lists all that is",
+		    have->file[t->file].path, t->name, (unsigned long long)t->begin,
+		    (unsigned long long)(t->begin + t->data.n), found, safe_quoted(a, str_of(t->hash)));
+}
+
+static TensorPart wanted_part(Arena *a, const NamedBuffer *want)
+{
+	return want->part ? *want->part : part_whole(a, want->rank, want->dim);
+}
+
+Status weights_check(Arena *a, const Safetensors *have, const NamedBuffer *want, const SafeTensor *const *match, u32 n)
 {
 	for (u32 i = 0; i < n; i++) {
 		const SafeTensor *t = match[i];
-		char found[SAFE_HASH_TEXT];
-		if (!t || !t->hash)
+		if (!t || (want[i].part && want[i].part->none))
 			continue;
-		safe_hash(t->data, found);
-		if (strcmp(found, t->hash) != 0)
-			return FAIL(STATUS_INPUT,
-				    "%s: tensor %s (bytes %llu to %llu) is damaged: its hash is %s, not "
-				    "%s as stated; `plinth verify` lists all that is",
-				    have->file[t->file].path, t->name, (unsigned long long)t->begin,
-				    (unsigned long long)(t->begin + t->data.n), found,
-				    safe_quoted(a, str_of(t->hash)));
+		TensorPart mine = wanted_part(a, &want[i]);
+		for (u32 k = 0; k < t->npart; k++)
+			if (part_meets(&mine, t->part[k].part))
+				TRY(check_hash(a, have, t->part[k].tensor));
+		if (!t->npart)
+			TRY(check_hash(a, have, t));
 	}
 	return OK;
 }
@@ -244,39 +276,60 @@ static f32 widened(SafeDtype from, const u8 *p)
 	return from == SAFE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
 }
 
+/* Elements of a tensor in a file, on their way to a buffer. */
+typedef struct Copying {
+	const NamedBuffer *want;
+	const SafeTensor *from;
+} Copying;
+
 /* Wider elements go by way of a piece of host memory. */
-static Status widen(const NamedBuffer *want, const SafeTensor *t)
+static Status widen(const NamedBuffer *want, u64 at, SafeDtype from, const u8 *p, u64 count)
 {
 	enum { PIECE = 8192 };
 	f64 piece[PIECE];
-	u32 from = safe_dtype_size(t->dtype), to = safe_dtype_size(want->dtype);
-	size_t count = t->data.n / from;
-	for (size_t k = 0; k < count; k += PIECE) {
-		size_t n = MIN(count - k, (size_t)PIECE);
-		for (size_t i = 0; i < n; i++) {
-			f32 x = widened(t->dtype, t->data.p + (k + i) * from);
+	u32 size = safe_dtype_size(from), to = safe_dtype_size(want->dtype);
+	for (u64 k = 0; k < count; k += PIECE) {
+		u64 n = MIN(count - k, (u64)PIECE);
+		for (u64 i = 0; i < n; i++) {
+			f32 x = widened(from, p + (k + i) * size);
 			if (want->dtype == SAFE_F32)
 				((f32 *)piece)[i] = x;
 			else
 				piece[i] = x;
 		}
-		TRY(safe_buffer_write(want, k * to, piece, n * to));
+		TRY(safe_buffer_write(want, (at + k) * to, piece, n * to));
 	}
 	return OK;
 }
 
+static Status copy_elements(void *cx, u64 to, u64 from, u64 n)
+{
+	const Copying *c = cx;
+	u32 size = safe_dtype_size(c->from->dtype);
+	const u8 *p = c->from->data.p + from * size;
+	if (c->from->dtype != c->want->dtype)
+		return widen(c->want, to, c->from->dtype, p, n);
+	return safe_buffer_write(c->want, to * size, p, n * size);
+}
+
 Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n)
 {
-	for (u32 i = 0; i < n; i++) {
+	Arena tmp = ARENA("weights_copy");
+	Status s = OK;
+	for (u32 i = 0; i < n && !s; i++) {
 		const SafeTensor *t = match[i];
-		if (!t)
+		if (!t || !t->data.n || (want[i].part && want[i].part->none))
 			continue;
-		if (t->dtype != want[i].dtype)
-			TRY(widen(&want[i], t));
-		else if (t->data.n)
-			TRY(safe_buffer_write(&want[i], 0, t->data.p, t->data.n));
+		ArenaMark mark = arena_mark(&tmp);
+		TensorPart mine = wanted_part(&tmp, &want[i]), whole = part_whole(&tmp, t->rank, t->dim);
+		for (u32 k = 0; k < t->npart && !s; k++)
+			s = part_common(&mine, t->part[k].part, copy_elements, &(Copying){ &want[i], t->part[k].tensor });
+		if (!t->npart)
+			s = part_common(&mine, &whole, copy_elements, &(Copying){ &want[i], t });
+		arena_release(&tmp, mark);
 	}
-	return OK;
+	arena_free(&tmp);
+	return s;
 }
 
 Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrule,
@@ -292,7 +345,7 @@ Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrul
 	FitRequest r = { path, &have, rule, nrule, want, n, true };
 	u32 misfits = weights_fit(&tmp, &r, match, &note);
 	Status s = misfits ? weights_misfit(d, E0650, path, misfits, &note) :
-			     weights_check(&tmp, &have, match, n);
+			     weights_check(&tmp, &have, want, match, n);
 	if (!s)
 		s = weights_copy(want, match, n);
 	safetensors_close(&have);

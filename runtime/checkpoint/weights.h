@@ -45,8 +45,8 @@ u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *no
 /* Puts the notes of weights_fit into one error; returns its failure. */
 PL_MUST_USE Status weights_misfit(Diag *d, ErrorCode code, const char *path, u32 misfits,
 				  const Buf *note);
-/* Checks the hash of each matched tensor that states one. */
-PL_MUST_USE Status weights_check(Arena *a, const Safetensors *have, const SafeTensor *const *match,
+/* Checks the hash of each matched tensor that states one; of one that is there in parts, where `want` has something of them. */
+PL_MUST_USE Status weights_check(Arena *a, const Safetensors *have, const NamedBuffer *want, const SafeTensor *const *match,
 				 u32 n);
 /* Copies, widening where the dtypes differ. Fails only where a device does. */
 PL_MUST_USE Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32 n);

@@ -624,6 +624,11 @@ u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate)
 	return c->rank + (coordinate - c->at[m]) * stride_of(c, m);
 }
 
+u32 comm_coordinate_of(const Comm *c, u32 rank, u32 m)
+{
+	return rank / stride_of(c, m) % c->mesh.axis[m].size;
+}
+
 Status comm_mesh(Comm *c, const PackageMesh *mesh)
 {
 	c->mesh = *mesh;
@@ -720,100 +725,10 @@ Status comm_agree(Comm *c, const CommFact *fact, u32 n)
 	return s;
 }
 
-/* ---- wholes and parts ---- */
-
 void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim)
 {
 	for (u32 d = 0; d < t->rank; d++)
 		dim[d] = t->dim[d];
 	for (u32 k = 0; c && k < t->ndigit; k++)
 		dim[t->digit[k].dim] *= c->mesh.axis[t->digit[k].mesh].size;
-}
-
-/* Coordinate of a rank along mesh axis m. */
-static u32 coordinate_of(const Comm *c, u32 rank, u32 m)
-{
-	return rank / stride_of(c, m) % c->mesh.axis[m].size;
-}
-
-/* Copies between the whole and `rank`'s part, element by element of the part's rows of the last dimension. */
-static void copy_part(const Comm *c, const PackageTensor *t, u32 rank, u8 *whole, u8 *part, bool to_whole)
-{
-	i64 dim[10], n = 1, size = dtype_bytes[t->dtype];
-	comm_whole_dims(c, t, dim);
-	for (u32 d = 0; d < t->rank; d++)
-		n *= t->dim[d];
-	/* digits of each dimension, from the outermost on */
-	PackageDigit digit[6];
-	for (u32 k = 0; k < t->ndigit; k++) {
-		u32 at = k;
-		for (; at > 0 && digit[at - 1].outer > t->digit[k].outer; at--)
-			digit[at] = digit[at - 1];
-		digit[at] = t->digit[k];
-	}
-	for (i64 e = 0; e < n; e++) {
-		i64 left = e, index = 0, stride = 1;
-		for (u32 d = t->rank; d-- > 0;) {
-			i64 i = left % t->dim[d], behind[6], later = 1;
-			left /= t->dim[d];
-			for (u32 k = t->ndigit; k-- > 0;) {
-				if (digit[k].dim != d)
-					continue;
-				i64 parts = c->mesh.axis[digit[k].mesh].size;
-				behind[k] = dim[d] / (digit[k].outer * parts) / later;
-				later *= parts;
-			}
-			for (u32 k = 0; k < t->ndigit; k++)
-				if (digit[k].dim == d)
-					i = (i / behind[k] * c->mesh.axis[digit[k].mesh].size + coordinate_of(c, rank, digit[k].mesh)) *
-						    behind[k] + i % behind[k];
-			index += i * stride;
-			stride *= dim[d];
-		}
-		if (to_whole)
-			memcpy(whole + index * size, part + e * size, (size_t)size);
-		else
-			memcpy(part + e * size, whole + index * size, (size_t)size);
-	}
-}
-
-void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part)
-{
-	copy_part(c, t, c->rank, (u8 *)(uintptr_t)whole, part, false);
-}
-
-static bool has_part(const Comm *c, u32 rank, const CommHolders *h)
-{
-	return !h->stages || h->stages >> coordinate_of(c, rank, h->mesh) & 1;
-}
-
-Status comm_whole(Comm *c, const PackageTensor *t, CommHolders holders, const void *part, void *whole)
-{
-	/* rank 0 has what is whole everywhere itself */
-	if (!t->ndigit && has_part(c, 0, &holders)) {
-		if (whole)
-			memcpy(whole, part, t->bytes);
-		return OK;
-	}
-	snprintf(c->what, sizeof c->what, "gathering %s for a checkpoint", t->name);
-	TRY(reserve(&c->send, t->bytes));
-	TRY(reserve(&c->receive, t->bytes * (c->rank ? 1 : c->ranks)));
-	TRY(check_bytes(c, t->bytes * c->ranks));
-	u64 at = 0;
-	for (u32 r = 0; r < c->ranks; r++) {
-		u64 bytes = has_part(c, r, &holders) ? t->bytes : 0;
-		c->count[0][r] = r == 0 && has_part(c, c->rank, &holders) ? (int)t->bytes : 0;
-		c->count[1][r] = 0;
-		c->count[2][r] = c->rank ? 0 : (int)bytes;
-		c->count[3][r] = c->rank ? 0 : (int)at;
-		at += bytes;
-	}
-	if (has_part(c, c->rank, &holders))
-		memcpy(c->send.p, part, t->bytes);
-	TRY(c->transport->all_to_all(c->state, NULL, c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]));
-	TRY(wait_done(c));
-	for (u32 r = 0; r < c->ranks && whole; r++)
-		if (has_part(c, r, &holders))
-			copy_part(c, t, r, whole, c->receive.p + c->count[3][r], true);
-	return OK;
 }

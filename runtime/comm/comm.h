@@ -56,6 +56,8 @@ PL_MUST_USE Status comm_first(Comm *c, u32 role, bool *first);
 PL_MUST_USE Status comm_mesh(Comm *c, const PackageMesh *mesh);
 /* This rank's coordinate along mesh axis m. */
 u32 comm_coordinate(const Comm *c, u32 m);
+/* That of any rank. */
+u32 comm_coordinate_of(const Comm *c, u32 rank, u32 m);
 /* The rank that differs from this one in its coordinate along m alone. */
 u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate);
 
@@ -77,15 +79,6 @@ typedef struct CommFact {
 } CommFact;
 PL_MUST_USE Status comm_agree(Comm *c, const CommFact *fact, u32 n);
 
-/* Which ranks have a part: those whose coordinate along a mesh axis is in `stages`; 0: all. */
-typedef struct CommHolders {
-	u32 mesh;
-	u64 stages;
-} CommHolders;
-/* The whole of a tensor on rank 0, from every rank's part ; `whole` is NULL elsewhere. And back: each rank's part of what
- * it has whole. */
-PL_MUST_USE Status comm_whole(Comm *c, const PackageTensor *t, CommHolders holders, const void *part, void *whole);
-void comm_part(const Comm *c, const PackageTensor *t, const void *whole, void *part);
 /* The extents of the whole: dim[t->rank]. */
 void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim);
 
