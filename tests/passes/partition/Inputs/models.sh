@@ -21,6 +21,8 @@ step llama llama --preset test --set layers=1 --set width=16 --set hidden=24 --s
 step bible bible --set layers=1 --set width=16 --set heads=2 --set vocab=32
 small=(--preset test --set layers=1 --set width=16 --set hidden=24 --set heads=4)
 sizes=B=4,T=8 step bert bert "${small[@]}" --set vocab=32 --set context=16
+sizes=B=4,T=8 step roberta roberta "${small[@]}" --set vocab=32 --set context=16
+sizes=B=2,h=4,w=4,S=3 step unet unet --preset test --set channels=[8,8] --set cross=8
 sizes=B=4 step vit vit "${small[@]}"
 sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
 sizes=B=4,T=8 step mixtral mixtral "${small[@]}" --set vocab=32 --set groups=2
@@ -45,6 +47,10 @@ divide mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,sequence=tensor
 for family in bert vit t5 mixtral lora clip; do
   for zero in "" ,optimizer_state=data ,gradients=data ,parameters=data; do divide mesh=data:2,B=data$zero $family; done
   divide mesh=data:2,mesh=tensor:2,B=data,$tensor $family
+done
+for family in roberta unet; do
+  divide mesh=data:2,B=data,parameters=data $family
+  divide mesh=tensor:2,SelfAttention.H=tensor,Layer.F=tensor,$tensor $family
 done
 # experts divided, with tokens divided over the same devices or others
 divide mesh=expert:2,Experts.E=expert mixtral
