@@ -78,8 +78,8 @@ void cluster_print(const ClusterReport *r)
 	Arena *a = r->arena;
 	const ClusterStep *s = r->step;
 	ClusterNumbers n = cluster_numbers(r);
-	printf("model     %s (%s), %s, %lld sequences a step: %u micro-batches of %lld on each device\n", r->lm->model->name, r->lm->operand.source,
-	       r->precision, (long long)r->batch, s->shape.micros, (long long)r->micro);
+	printf("model     %s (%s), %s, %lld sequences of %.0f tokens a step: %u micro-batches of %lld on each device\n", r->lm->model->name,
+	       r->lm->operand.source, r->precision, (long long)r->batch, n.tokens / (f64)r->batch, s->shape.micros, (long long)r->micro);
 	printf("machine   %s, %.0f devices: %s%s; recompute %s\n", r->machine->name, n.devices, r->mesh,
 	       s->shape.pipe > 1 ? arena_printf(a, ", %s%s", pipe_kind_name[s->shape.schedule],
 						 s->shape.chunks > 1 ? arena_printf(a, " (%u chunks)", s->shape.chunks) : "") : "",

@@ -78,6 +78,13 @@ static bool is_memory(const char *text)
 	return text[0] >= '0' && text[0] <= '9' && strtod(text, NULL) > 0 && (!*unit || unit_bytes(str_of(unit)));
 }
 
+/* What an option of kind OPTION_OPEN has: the word behind it, if there is one that begins as its argument does. */
+static bool belongs(const Option *o, const char *word)
+{
+	size_t n = strcspn(o->argument, "=") + 1;
+	return word && !strncmp(word, o->argument, n);
+}
+
 /* False, with a message, when the text is not what the option takes. */
 static bool store(const Command *c, const Option *o, const char *value, int argc)
 {
@@ -86,6 +93,7 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 	case OPTION_FLAG:
 		*(bool *)o->to = true;
 		return true;
+	case OPTION_OPEN:
 	case OPTION_TEXT:
 		*(const char **)o->to = value;
 		return true;
@@ -163,6 +171,12 @@ bool options_parse(const Command *c, int argc, char **argv, char ***operand, int
 			verb_misused(c->name, "--%s takes no value", o->name);
 			return false;
 		}
+		if (o->kind == OPTION_OPEN && value && !belongs(o, value)) {
+			verb_misused(c->name, "--%s takes nothing, or %s, not '%s'", o->name, o->argument, value);
+			return false;
+		}
+		if (o->kind == OPTION_OPEN && !value)
+			value = i + 1 < argc && belongs(o, argv[i + 1]) ? argv[++i] : "";
 		if (o->kind != OPTION_FLAG && !value && ++i == argc) {
 			verb_misused(c->name, "--%s needs a value: --%s %s", o->name, o->name,
 				     o->argument);

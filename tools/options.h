@@ -7,6 +7,7 @@
 
 typedef enum OptionKind {
 	OPTION_FLAG, /* bool: no argument, sets true */
+	OPTION_OPEN, /* const char *: "" where it stands alone; its argument is a name with '=', as is what may follow: --sweep devices=64..4096 */
 	OPTION_TEXT, /* const char *: the last one given wins */
 	OPTION_LIST, /* TextList: may be given several times */
 	OPTION_INT,  /* i64: digits with 1_000 allowed */

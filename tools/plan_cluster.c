@@ -3,6 +3,7 @@
 #include "tools/plan_cluster.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
+#include "tools/scaling_report.h"
 #include "tools/sizes.h"
 
 #include <stdlib.h>
@@ -224,6 +225,17 @@ Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterR
 	return OK;
 }
 
+/* The model was planned with few layers: it is opened again with all of them. */
+static Status print_scaling(const ClusterOptions *o, Arena *a, const ClusterPlanned *p)
+{
+	Lm whole;
+	Status s = lm_open_source(o->path, o->source, &whole);
+	if (!s)
+		scaling_print(a, scaling_parameters(whole.model), p->flops * (f64)p->work->within / p->tokens, o->tokens, o->flops);
+	lm_close(&whole);
+	return s;
+}
+
 int plan_cluster(const ClusterOptions *o, const Machine *machine)
 {
 	ClusterRun run;
@@ -239,6 +251,8 @@ int plan_cluster(const ClusterOptions *o, const Machine *machine)
 		else
 			cluster_print(&r);
 		s = o->trace ? cluster_trace(&r, o->trace) : OK;
+		if (!s && o->scaling)
+			s = print_scaling(o, a, &run.planned);
 		if (!s)
 			s = cluster_fits(&r);
 	}

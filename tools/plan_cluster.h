@@ -16,7 +16,8 @@ typedef struct ClusterOptions {
 	const char *recompute, *schedule;
 	f64 tokens, price;
 	const char *trace;       /* a file, or NULL */
-	bool json;
+	bool json, scaling;
+	f64 flops;               /* of --scaling, if not those of `tokens`; or 0 */
 } ClusterOptions;
 
 /* A model with as few layers as tell the rest of them, and how many it has. */

@@ -16,14 +16,15 @@ typedef struct Point {
 	struct {
 		i64 batch;
 		f64 seconds, rate, mfu, efficiency; /* seconds 0: the batch does not divide */
+		f64 run, dollars;                   /* of --tokens, in seconds */
 		bool fits;
 	} of[2]; /* strong, weak */
 } Point;
 
 static const char *const kind_name[2] = { "strong", "weak" };
 
-/* The mesh with so many devices in all; NULL: the other axes do not divide them. */
-static const char *with_data(Arena *a, const char *mesh, i64 devices)
+/* The mesh with so many devices in all, and those along data; NULL: the other axes do not divide them. */
+static const char *with_data(Arena *a, const char *mesh, i64 devices, i64 *data)
 {
 	i64 others = 1;
 	Buf rest = { .arena = a };
@@ -36,7 +37,8 @@ static const char *with_data(Arena *a, const char *mesh, i64 devices)
 		}
 		at += n + (at[n] == ',');
 	}
-	return devices % others ? NULL : arena_printf(a, "data=%lld%s", (long long)(devices / others), rest.n ? rest.text : "");
+	*data = devices / others;
+	return devices % others ? NULL : arena_printf(a, "data=%lld%s", (long long)*data, rest.n ? rest.text : "");
 }
 
 static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 batch, const char *mesh, Point *p, u32 kind)
@@ -49,8 +51,11 @@ static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 b
 	Status s = cluster_prepare(&own, m, &run);
 	if (!s) {
 		ClusterStep step = cluster_step(a, m, run.planned.work, &run.shape);
-		ClusterReport r = { .arena = a, .lm = &run.model.lm, .machine = m, .planned = &run.planned, .step = &step, .precision = run.precision };
+		ClusterReport r = { .arena = a, .lm = &run.model.lm, .machine = m, .planned = &run.planned, .step = &step, .precision = run.precision,
+				    .tokens = o->tokens, .price = o->price };
 		ClusterNumbers n = cluster_numbers(&r);
+		p->of[kind].run = n.seconds;
+		p->of[kind].dollars = n.dollars;
 		p->of[kind].seconds = step.seconds;
 		p->of[kind].rate = n.tokens / step.seconds;
 		p->of[kind].mfu = n.mfu;
@@ -62,7 +67,15 @@ static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 b
 	return s;
 }
 
-static void print_table(const Point *p, u32 n)
+/* Days and money of a run, where it was asked for, and whether it fits. */
+static const char *rest_of_row(Arena *a, const Point *p, u32 kind)
+{
+	const char *run = p->of[kind].run > 0 ? arena_printf(a, "%.4g days", p->of[kind].run / 86400) : "";
+	const char *price = p->of[kind].dollars > 0 ? arena_printf(a, ", $%s", lm_scaled(a, p->of[kind].dollars)) : "";
+	return arena_printf(a, "%s%s%s", run, price, p->of[kind].fits ? "" : *run ? "; does not fit" : "does not fit");
+}
+
+static void print_table(Arena *a, const Point *p, u32 n)
 {
 	for (u32 k = 0; k < 2; k++) {
 		printf("%s scaling: the batch %s\n%9s %9s %11s %14s %7s %11s  %s\n", kind_name[k], k ? "grows with the devices" : "stays", "devices",
@@ -71,9 +84,19 @@ static void print_table(const Point *p, u32 n)
 			if (p[i].of[k].seconds > 0)
 				printf("%9lld %9lld %9.4g s %14.4g %6.1f%% %10.1f%%  %s\n", (long long)p[i].devices, (long long)p[i].of[k].batch,
 				       p[i].of[k].seconds, p[i].of[k].rate, 100 * p[i].of[k].mfu, 100 * p[i].of[k].efficiency,
-				       p[i].of[k].fits ? "" : "does not fit");
+				       rest_of_row(a, &p[i], k));
 		printf("%s", k ? "" : "\n");
 	}
+}
+
+static json_t *point_json(const Point *p, u32 k)
+{
+	json_t *j = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:b}", "devices", (json_int_t)p->devices, "batch", (json_int_t)p->of[k].batch,
+			      "step_seconds", p->of[k].seconds, "tokens_per_second", p->of[k].rate, "mfu", p->of[k].mfu, "efficiency",
+			      p->of[k].efficiency, "fits", (int)p->of[k].fits);
+	if (p->of[k].run > 0)
+		json_object_set_new(j, "run", json_pack("{s:f, s:f}", "seconds", p->of[k].run, "dollars", p->of[k].dollars));
+	return j;
 }
 
 static void print_json(const Point *p, u32 n)
@@ -83,10 +106,7 @@ static void print_json(const Point *p, u32 n)
 		json_t *list = json_array();
 		for (u32 i = 0; i < n; i++)
 			if (p[i].of[k].seconds > 0)
-				json_array_append_new(list, json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:b}", "devices", (json_int_t)p[i].devices, "batch",
-								      (json_int_t)p[i].of[k].batch, "step_seconds", p[i].of[k].seconds,
-								      "tokens_per_second", p[i].of[k].rate, "mfu", p[i].of[k].mfu, "efficiency",
-								      p[i].of[k].efficiency, "fits", (int)p[i].of[k].fits));
+				json_array_append_new(list, point_json(&p[i], k));
 		json_object_set_new(root, kind_name[k], list);
 	}
 	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
@@ -129,13 +149,21 @@ int plan_scale(const ClusterOptions *o, const Machine *machine, i64 least, i64 m
 	u32 n = 0;
 	Status s = OK;
 	f64 first[2] = { 0 };
+	i64 data, batch = o->batch;
+	if (!batch) {
+		i64 top = least;
+		while (top <= most / 2)
+			top *= 2;
+		if (with_data(&a, o->mesh, top, &data))
+			batch = MAX(o->micro, 1) * data;
+	}
 	for (i64 devices = least; devices <= most && n < SIZES && !s; devices *= 2, n++) {
 		point[n].devices = devices;
-		const char *mesh = with_data(&a, o->mesh, devices);
+		const char *mesh = with_data(&a, o->mesh, devices, &data);
 		if (!mesh)
 			s = FAIL(STATUS_INPUT, "%lld devices are no multiple of those along the other axes of %s", (long long)devices, o->mesh);
 		for (u32 k = 0; k < 2 && !s; k++) {
-			Status one = predict(&a, o, machine, k ? o->batch * devices / least : o->batch, mesh, &point[n], k);
+			Status one = predict(&a, o, machine, k ? batch * devices / least : batch, mesh, &point[n], k);
 			if (one && (k || !n)) /* strong scaling ends where the batch is used up */
 				s = one;
 			f64 each = point[n].of[k].rate / (f64)devices;
@@ -148,7 +176,7 @@ int plan_scale(const ClusterOptions *o, const Machine *machine, i64 least, i64 m
 	if (!s && o->json)
 		print_json(point, n);
 	else if (!s)
-		print_table(point, n);
+		print_table(&a, point, n);
 	int status = s ? verb_failed("plan", s) : 0;
 	arena_free(&a);
 	return status;

@@ -9,7 +9,7 @@
 #include "tools/plan_scale.h"
 #include "tools/plan_search.h"
 #include "tools/prediction.h"
-#include "tools/scaling.h"
+#include "tools/scaling_report.h"
 #include "tools/sizes.h"
 #include "tools/verbs.h"
 
@@ -24,7 +24,8 @@ static TextList shard;
 static i64 micro, batch;
 static f64 price;
 enum { POINTS = 17 }; /* of a sweep */
-static bool forward, sweep, all, scaling, json;
+static bool forward, all, scaling, json;
+static const char *sweep; /* NULL: not given; "": of memory; else "devices=64..4096" */
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
@@ -33,7 +34,8 @@ static const Option options[] = {
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
-	{ "sweep", 0, OPTION_FLAG, &sweep, NULL, "what each budget of memory costs, from the least to where everything is kept" },
+	{ "sweep", 0, OPTION_OPEN, &sweep, "devices=64..4096",
+	  "what each budget of memory costs, from the least to where everything is kept; or strong and weak scaling over so many devices" },
 	{ "svg", 0, OPTION_TEXT, &svg, "FILE", "the sweep as a picture" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
 	{ "price", 0, OPTION_REAL, &price, "DOLLARS", "of a device for an hour" },
@@ -42,7 +44,7 @@ static const Option options[] = {
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
-	{ "devices", 0, OPTION_TEXT, &devices, "N", "of --mesh auto: how many; 64..4096: strong and weak scaling of another mesh, along data" },
+	{ "devices", 0, OPTION_TEXT, &devices, "N", "of --mesh: how many in all; 64..4096: as --sweep devices=64..4096" },
 	{ "batch", 0, OPTION_INT, &batch, "N", "of --mesh: sequences of a step" },
 	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
 	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do" },
@@ -78,6 +80,7 @@ static const Command command = {
 		   "  plinth plan models/gpt2.plinth --sizes B=8,T=1024 --sweep --svg curve.svg\n"
 		   "  plinth plan models/llama.plinth --preset llama2_7b --mesh data=64,tensor=8 --sizes B=512,T=4096\n"
 		   "  plinth plan models/llama.plinth --preset llama3_70b --machine h100_sxm --mesh data=32,tensor=8,pipe=4 --sizes T=8192 --batch 512 --recompute needed\n"
+		   "  plinth plan models/gpt2.plinth --set vocab=50304 --machine a100_80gb --sizes T=1024 --sweep devices=8..256\n"
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
@@ -136,39 +139,6 @@ static void print_run(Arena *a, const Prediction *p, f64 tokens)
 	printf("\n");
 }
 
-/* Of the model, frozen ones too. */
-static f64 parameters_of(const Model *m)
-{
-	f64 n = 0;
-	for (u32 i = 0; i < m->program->buffer.n; i++) {
-		const Buffer *b = &m->program->buffer.v[i];
-		n += b->kind == BUFFER_PARAMETER ? (f64)type_elements(b->type) : 0;
-	}
-	return n;
-}
-
-/* A budget of arithmetic, this model beside the best one, and whether the text is enough. */
-static void print_scaling(Arena *a, const Lm *lm, const Prediction *p, f64 tokens, f64 flops)
-{
-	f64 parameters = parameters_of(lm->model), per_token = p->flops / p->tokens, has = flops / per_token;
-	printf("\nscaling   %.4g FLOPs, %.2f a token for each of the model's %s parameters\n", flops, per_token / parameters, lm_scaled(a, parameters));
-	printf("          %-22s %10s %12s %9s %8s\n", "loss by", "parameters", "tokens", "tokens/p.", "nats");
-	for (u32 i = 0; i < SCALING_FITS; i++) {
-		const ScalingFit *f = &scaling_fit[i];
-		f64 n, d, wants = scaling_tokens(f, parameters);
-		scaling_optimum(f, flops, per_token / parameters, &n, &d);
-		printf("          %-22s %10s %12s %9.1f %8.4f  the best for the budget\n", f->source, lm_scaled(a, n), lm_scaled(a, d), d / n,
-		       scaling_loss(f, n, d));
-		printf("          %-22s %10s %12s %9.1f %8.4f  this model for the budget\n", "", lm_scaled(a, parameters), lm_scaled(a, has),
-		       has / parameters, scaling_loss(f, parameters, has));
-		if (tokens > 0 && tokens < wants)
-			printf("          this model is the best choice at %s tokens: %s are %.2g of that, and a smaller one would learn more from as "
-			       "much arithmetic\n", lm_scaled(a, wants), lm_scaled(a, tokens), tokens / wants);
-		else if (tokens > 0)
-			printf("          this model is the best choice at %s tokens: %s are enough\n", lm_scaled(a, wants), lm_scaled(a, tokens));
-	}
-}
-
 static void print_prediction(Arena *a, const Lm *lm, const char *bound, const char *where, const Prediction *p, f64 tokens, f64 flops)
 {
 	const Machine *m = p->machine;
@@ -189,8 +159,8 @@ static void print_prediction(Arena *a, const Lm *lm, const char *bound, const ch
 	printf("\n          of %s, of which %s is the driver's and libraries'\n", lm_bytes(a, (u64)m->memory), lm_bytes(a, (u64)m->reserved));
 	if (tokens > 0)
 		print_run(a, p, tokens);
-	if (flops > 0)
-		print_scaling(a, lm, p, tokens, flops);
+	if (scaling)
+		scaling_print(a, scaling_parameters(lm->model), p->flops / p->tokens, tokens, flops);
 	print_table(a, p);
 }
 
@@ -286,7 +256,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 	if (json)
 		print_json(a, lm, c.plan, bound, &p, tokens);
 	else
-		print_prediction(a, lm, bound, file->where, &p, tokens, !scaling ? 0 : flops > 0 ? flops : tokens * p.flops / p.tokens);
+		print_prediction(a, lm, bound, file->where, &p, tokens, flops);
 	if (!json && fit)
 		print_fit(a, NULL, bound, c.plan);
 	if (!p.fits)
@@ -305,8 +275,49 @@ static bool device_range(const char *text, i64 *least, i64 *most)
 	return !*end && *least >= 1 && *most >= *least && *most <= 1 << 20;
 }
 
+/* Of "data=2,tensor=4,pipe=2"; 0: it is not written so, which is told where it is read. */
+static i64 mesh_devices(const char *text)
+{
+	i64 product = 1;
+	for (const char *at = text; *at && product;) {
+		size_t n = strcspn(at, ",");
+		const char *equals = memchr(at, '=', n);
+		i64 size = equals ? strtoll(equals + 1, NULL, 10) : 0;
+		product = size < 1 || size > 1 << 20 || product > 1 << 30 ? 0 : product * size;
+		at += n + (at[n] == ',');
+	}
+	return product;
+}
+
+/* --devices, or what --sweep says of it: what is wrong with it beside the rest is told; 0: nothing is. */
+static int read_devices(i64 *least, i64 *most)
+{
+	bool swept = sweep && *sweep, searched = mesh && !strcmp(mesh, "auto");
+	if (swept && devices)
+		return verb_misused("plan", "--sweep devices= says how many: not with --devices");
+	const char *text = swept ? strchr(sweep, '=') + 1 : devices, *name = swept ? "--sweep devices=" : "--devices ";
+	if (text && !device_range(text, least, most))
+		return verb_misused("plan", "%s%s: a number, or a range such as 64..4096", name, text);
+	bool range = *most > *least;
+	if (swept && !range)
+		return verb_misused("plan", "--sweep devices=%s is of one number: --sweep devices=64..4096", text);
+	if (range && !machine_name)
+		return verb_misused("plan", "%s%s: how a step scales depends on the machine: --machine NAME", name, text);
+	if (range && (searched || trace || scaling))
+		return verb_misused("plan", "%s%s is of one division, whose axis data grows: not with --mesh auto, --trace, --scaling", name, text);
+	if (searched && (!machine_name || !*least || !batch || micro || recompute || schedule || trace || scaling || shard.n))
+		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
+	if (*least && !range && !mesh)
+		return verb_misused("plan", "--devices %s says how many, not how they divide the model: --mesh auto, or --mesh data=%s", text, text);
+	i64 has = mesh && !searched ? mesh_devices(mesh) : 0;
+	if (*least && !range && has && has != *least)
+		return verb_misused("plan", "--mesh %s is of %lld devices, --devices says %lld", mesh, (long long)has, (long long)*least);
+	mesh = range && !mesh ? "data=1" : mesh;
+	return 0;
+}
+
 /* --mesh with a machine, or --runs. */
-static int cluster(const char *path, f64 tokens, i64 least, i64 most)
+static int cluster(const char *path, f64 tokens, f64 flops, i64 least, i64 most)
 {
 	Arena a = ARENA("plan");
 	MachineFile file;
@@ -314,7 +325,7 @@ static int cluster(const char *path, f64 tokens, i64 least, i64 most)
 	int status = s ? verb_failed("plan", s) : file.machine ? 0 : verb_report(&file.source.diag, false);
 	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
 			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .tokens = tokens, .price = price,
-			     .trace = trace, .json = json };
+			     .trace = trace, .json = json, .scaling = scaling, .flops = flops };
 	if (!status && runs)
 		status = plan_runs(runs, file.machine, fit);
 	else if (!status && most > least)
@@ -351,9 +362,13 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--price is not below 0");
 	if (forward && (memory || sweep || svg))
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
-	if (mesh && (memory || sweep || (svg && !devices) || scaling || forward))
-		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep, --svg, --scaling, --forward");
-	if (mesh && !machine_name && (tokens_text || micro || batch || recompute || trace))
+	i64 least = 0, most = 0;
+	status = read_devices(&least, &most);
+	if (status)
+		return status;
+	if (mesh && (memory || (sweep && !*sweep) || (svg && most == least) || forward))
+		return verb_misused("plan", "--mesh is of whole steps on several devices: not with --memory, --sweep of memory, --svg of it, --forward");
+	if (mesh && !machine_name && (tokens_text || micro || batch || recompute || trace || scaling))
 		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes, --json and --precision: what it takes needs --machine");
 	if (!mesh && (micro || batch || recompute || schedule || trace))
 		return verb_misused("plan", "--micro, --batch, --recompute, --schedule and --trace are of --mesh");
@@ -361,20 +376,12 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--micro and --batch are at least 1");
 	if (fit && !runs)
 		return verb_misused("plan", "--fit is of --runs: what a machine file is fitted to");
-	i64 least = 0, most = 0;
-	if (devices && !device_range(devices, &least, &most))
-		return verb_misused("plan", "--devices %s: a number, or a range such as 64..4096", devices);
-	bool searched = mesh && !strcmp(mesh, "auto");
-	if (searched && (!machine_name || !least || most > least || !batch || micro || recompute || schedule || trace || shard.n))
-		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
-	if (devices && !searched && (most == least || !mesh || !machine_name || !batch))
-		return verb_misused("plan", "--devices N is of --mesh auto, --devices 64..4096 of --mesh and --batch: axes other than data stay");
 	if (runs && (n || mesh || !machine_name))
 		return verb_misused("plan", "--runs names the models itself: plinth plan --runs FILE --machine NAME");
 	if (!runs && !n)
 		return verb_misused("plan", "which model? plinth plan MODEL --machine NAME");
 	if (runs || (mesh && machine_name))
-		return cluster(runs ? NULL : operand[0], tokens, least, most);
+		return cluster(runs ? NULL : operand[0], tokens, flops, least, most);
 	Lm lm;
 	MachineFile file = { 0 };
 	Arena texts = ARENA("plan");
