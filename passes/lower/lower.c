@@ -39,7 +39,7 @@ static bool in_memory(const Lower *l, Val v)
 	u32 home = home_of(l, v);
 	if (!l->f->stored[v.i])
 		return false;
-	return l->group == NONE || home == NONE || l->f->place[home] < l->f->place[l->group];
+	return l->before == NONE || home == NONE || l->f->place[home] < l->before;
 }
 
 /* ---- small makings ---- */
@@ -672,7 +672,8 @@ Kernel *lower_group(Arena *arena, const Grouping *f, u32 group, Val copy, const 
 {
 	const Graph *g = f->g;
 	Arena tmp = ARENA("lower");
-	Lower l = { .arena = arena, .tmp = &tmp, .f = f, .g = g, .group = group };
+	Lower l = { .arena = arena, .tmp = &tmp, .f = f, .g = g, .group = group,
+		    .before = group == NONE ? NONE : f->place[group] };
 	Group alone = { .class = KERNEL_MAP, .skeleton = NONE, .into = NONE };
 	const Group *gr = &alone;
 	if (copy.i) {

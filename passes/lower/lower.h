@@ -37,6 +37,7 @@ typedef struct Lower {
 	const Grouping *f;
 	const Graph *g;
 	u32 group;
+	u32 before; /* what groups from this place of the order on store is not in memory; NONE: all is */
 	Kernel *k;
 	BaseDim base[KERNEL_DIMS];
 	u32 nbase;
@@ -76,7 +77,8 @@ void skeleton_body(Lower *l, const Node *n);
 void skeleton_home(const Lower *l, const Node *n, u32 result, Index *out);
 
 /* The kernel of a group, and for each of its slots the value it holds (in `arena`). `copy` (if not {0}):
- * instead, a kernel that computes that value (a view, a constant, a buffer) alone and stores it. */
+ * instead, a kernel that computes that value (a view, a constant, a buffer) alone and stores it, just before the group
+ * runs (NONE: at the end). */
 Kernel *lower_group(Arena *arena, const Grouping *f, u32 group, Val copy, const Val **slot_value);
 
 /* After lowering, kernels.c: drops dimensions of one element from strides, merges neighbouring

@@ -135,14 +135,15 @@ static u32 add_copy(Planner *x, Val v)
 }
 
 /* What devices are to be told lies in memory: views and constants that it is made of are copied there first. */
-static void add_operands(Planner *x, const Node *n)
+static void add_operands(Planner *x, u32 group)
 {
+	const Node *n = &x->g->node.v[x->f->group.v[group].skeleton];
 	for (u32 i = 0; i < n->nin; i++) {
 		const Node *maker = val_node(x->g, n->in[i]);
 		if (maker->op == OP_input || maker->op == OP_read || x->maker[n->in[i].i] != NONE)
 			continue;
 		const Val *value;
-		Kernel *k = lower_group(x->plan->arena, x->f, NONE, n->in[i], &value);
+		Kernel *k = lower_group(x->plan->arena, x->f, group, n->in[i], &value);
 		x->f->stored[n->in[i].i] = true;
 		add_draft(x, k, value, false);
 	}
@@ -163,7 +164,7 @@ static void add_groups(Planner *x)
 		const Val *value;
 		const Group *gr = &x->f->group.v[x->f->order[i]];
 		if (gr->class == KERNEL_COLLECTIVE)
-			add_operands(x, &x->g->node.v[gr->skeleton]);
+			add_operands(x, x->f->order[i]);
 		Kernel *k = lower_group(x->plan->arena, x->f, x->f->order[i], (Val){ 0 }, &value);
 		u32 at = add_draft(x, k, value, false);
 		Val onto = gr->skeleton == NONE ? (Val){ 0 } : added_onto(&x->g->node.v[gr->skeleton]);

@@ -233,6 +233,40 @@ static void check_entry(const char *text, u32 most_steps)
 	arena_free(&tmp);
 }
 
+/* What is copied for devices to be told is computed from what is in memory then: not from %2, which a later kernel stores
+ * for the result, beside %6. */
+static void told_before_it_is_stored(void **state)
+{
+	(void)state;
+	static const char text[] = "program t\n"
+				   "mesh x = 2\n"
+				   "entry e {\n"
+				   "  %1 = input x : f32[4, 4]\n"
+				   "  %2 = neg %1 : f32[4, 4]\n"
+				   "  %3 = reshape %2 {shape = [16]} : f32[16]\n"
+				   "  %4 = all_reduce %3 {over = \"x\", parts = 2, reduce = \"sum\"} : f32[16]\n"
+				   "  %5 = reshape %4 {shape = [4, 4]} : f32[4, 4]\n"
+				   "  %6 = mul %2, %5 : f32[4, 4]\n"
+				   "  result a = %2\n"
+				   "  result b = %6\n"
+				   "}\n";
+	Arena arena = ARENA("test"), tmp = ARENA("test");
+	Diag diag = { .arena = &arena };
+	Ir *ir = ir_new(&arena, &diag);
+	Program *p = program_parse(&arena, ir, STR(text), diag_source(&diag, "text", STR(text)));
+	Status status;
+	PassCx cx = { .out = &arena, .tmp = &tmp, .ir = ir, .diag = &diag };
+	p = p ? pipeline_run(STR("bind,lower"), &cx, p, &status) : NULL;
+	Plan *plan = p ? plan_program(&arena, &tmp, p, NULL, &diag) : NULL;
+	diag_print(&diag, stderr, false);
+	assert_non_null(plan);
+	assert_true(plan_verify(plan, &diag));
+	/* a copy, the collective, and one kernel for both results */
+	assert_int_equal(plan->entry.v[0]->step.n, 3);
+	arena_free(&arena);
+	arena_free(&tmp);
+}
+
 #define TWO_BUFFERS                               \
 	"program t\n"                             \
 	"buffer @a : f32[2, 2] parameter\n"       \
@@ -296,6 +330,7 @@ int main(void)
 		cmocka_unit_test(crossed_updates),
 		cmocka_unit_test(reader_behind_the_writer),
 		cmocka_unit_test(one_value_for_two),
+		cmocka_unit_test(told_before_it_is_stored),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
