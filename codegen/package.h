@@ -137,7 +137,8 @@ typedef struct PackageImage {
 } PackageImage;
 
 /* One phase of a step. The function's parameters: the address of each slot, in order; the workspace's, if
- * the step has one; the step's keys; its tensor maps (128 bytes each, by value, aligned to 64). */
+ * the step has one; the step's keys; its tensor maps (128 bytes each, by value, aligned to 64); its numbers (by value), if it
+ * takes them. */
 typedef struct PackageGrid {
 	u32 image; /* index into Package.image */
 	const char *symbol;
@@ -228,7 +229,8 @@ typedef struct PackageStep {
 	u32 nnumber;
 	const PackageVarying *varying; /* [nvarying]: those that follow from sizes */
 	u32 nvarying;
-	NeedsFunction *needs; /* where the package has axes: instead of workspace, tasks and the package's thread_scratch */
+	bool takes_numbers;   /* of CUDA, where the package has axes: they are the last parameter of `grid` */
+	NeedsFunction *needs; /* where the package has axes, of the CPU: instead of workspace, tasks and the package's thread_scratch */
 	u32 needs_code;       /* its index into Package.symbol */
 	u64 workspace;        /* offset in the arena */
 	bool has_workspace;

@@ -385,6 +385,10 @@ static void code_package(Codec *c, Package *p)
 	U64(p->persistent_bytes, (u64)1 << 56);
 	U64(p->thread_scratch, (u64)1 << 40);
 	U64(p->fingerprint, UINT64_MAX);
+	bool given = c->reading && !c->why && p->naxis && !strcmp(p->device, "cuda");
+	for (u32 i = 0; given && i < p->nentry; i++)
+		for (u32 s = 0; s < p->entry[i].nstep; s++)
+			p->entry[i].step[s].takes_numbers = true;
 }
 
 /* ---- files ---- */
@@ -543,8 +547,8 @@ static const char *check_step(const Package *p, const PackageEntry *e, const Pac
 		return "a step's workspace is outside the arena";
 	if (!strcmp(p->device, "cpu") && (s->code >= p->nsymbol || (p->naxis && s->needs_code >= p->nsymbol)))
 		return "a step has no code";
-	if (p->naxis && strcmp(p->device, "cpu") != 0)
-		return "sizes that are known only when it runs are for CPUs alone";
+	if (p->naxis && !strcmp(p->device, "cuda") && (!s->grid || s->has_workspace || s->nmap))
+		return "a step has no code for sizes that are known only when it runs";
 	for (u32 i = 0; i < s->nvarying; i++)
 		if (s->varying[i].at >= s->nnumber || s->varying[i].formula >= p->nformula)
 			return "a number follows from nothing";

@@ -165,10 +165,11 @@ static void slots_at(Arena *arena, const Package *p, const PackageEntry *e, Pack
 /* What it needs beside its slots, after all values: where that is comes later. */
 static u64 step_at(Arena *arena, const Package *p, PackageStep *s, const i64 *size, u64 *scratch)
 {
-	i64 *number = NEWN(arena, i64, s->nnumber + 1), need[PACKAGE_NEEDS];
+	i64 *number = NEWN(arena, i64, s->nnumber + 1), need[PACKAGE_NEEDS] = { 0 };
 	PackageSlot *slot = COPYN(arena, PackageSlot, s->slot_info, s->nslot);
 	package_numbers(p, s, size, number);
-	s->needs(number, need);
+	if (s->needs)
+		s->needs(number, need);
 	for (u32 i = 0; i < s->nslot; i++)
 		if (slot[i].formula) {
 			slot[i].elements = (u64)value_of(p, slot[i].formula - 1, size);
@@ -178,6 +179,8 @@ static u64 step_at(Arena *arena, const Package *p, PackageStep *s, const i64 *si
 	s->number = number;
 	s->varying = NULL;
 	s->nvarying = 0;
+	if (!s->needs)
+		return 0; /* a grid of blocks: the same for all sizes */
 	s->nphase = (u32)need[2];
 	s->tasks = COPYN(arena, i64, need + 3, s->nphase);
 	s->has_workspace = need[0] > 0;

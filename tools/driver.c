@@ -411,8 +411,8 @@ static Status plan_for_all(Arena *arena, const Program *program, const DriverOpt
 	*out = first;
 	out->plan = NULL;
 	out->flops = flops;
-	if (strcmp(out->backend->name, "cpu") != 0)
-		return FAIL(STATUS_UNSUPPORTED, "sizes with bounds (%s) are for CPUs alone yet: give them numbers", o->sizes);
+	if (!strcmp(out->backend->name, "null"))
+		return FAIL(STATUS_UNSUPPORTED, "sizes with bounds (%s) are for CPUs and GPUs: give them numbers", o->sizes);
 	Arena tmp = ARENA("sizes");
 	out->plan = plan_for_sizes(&tmp, axis, naxis, at, plan, n, program->ir->diag);
 	arena_free(&tmp);

@@ -48,6 +48,7 @@ static Status target(Arena *arena, const DriverOptions *o, Compiled *out)
 {
 	CudaArch arch;
 	TRY(o->arch ? cuda_arch(o->arch, &arch) : own_arch(o, &arch));
+	arch.sized = o->sized;
 	arch.name = COPYN(arena, char, arch.name, strlen(arch.name) + 1);
 	out->target = cuda_target(&arch, arena);
 	out->machine = arch.name;

@@ -176,7 +176,7 @@ static const char *path_of(const Ir *ir, Loc loc)
 static json_t *kernel_json(const Plan *p, const CudaArch *a, const CudaCode *code, u32 i, const char *const *file)
 {
 	const Kernel *k = p->kernel.v[i];
-	CudaNeeds needs = cuda_kernel_class[k->class]->needs(a, k);
+	CudaNeeds needs = cuda_class(a, k)->needs(a, k);
 	json_t *phases = json_array();
 	Arena tmp = ARENA("kernel");
 	for (u32 n = 0; n < needs.nphase; n++)

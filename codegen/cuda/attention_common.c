@@ -54,7 +54,7 @@ CudaAttention cuda_attention_make(CudaBody *b, const CudaArch *arch, const Kerne
 	a.v = range_of(k, DIM_V);
 	a.outer = (CudaRange){ 0, a.r.first, cuda_extent_product(k, 0, a.r.first) };
 	bool narrow = k->compute == DT_bf16 || k->compute == DT_f16;
-	a.tensor = narrow && a.kd.n <= 256 && a.v.n <= 256;
+	a.tensor = narrow && a.kd.n <= 256 && a.v.n <= 256 && !arch->sized;
 	u32 at = 3;
 	a.mask = k->has_mask ? at++ : 0;
 	a.bias = k->has_bias ? at++ : 0;
@@ -130,6 +130,11 @@ u32 cuda_attention_row_bytes(u32 features)
 
 /* ---- text ---- */
 
+static const char *size_of(const CudaAttention *a, CudaRange r)
+{
+	return cuda_size(a->b, r.first, r.last);
+}
+
 void cuda_attention_struct(const CudaAttention *a, const char *name, u32 phase,
 			   const CudaAttentionTile *t, const char *more)
 {
@@ -142,14 +147,16 @@ void cuda_attention_struct(const CudaAttention *a, const char *name, u32 phase,
 			    : k->compute == DT_f16 ? "pl_round_f16(x)"
 						   : "x";
 	cuda_open(b, "struct %s_s%u", name, phase);
-	cuda_line(b,
+	if (!b->sized) /* there they come as arguments */
+		cuda_line(b,
 		  "static constexpr int M = %lld, N = %lld, K = %lld, V = %lld, R = %lld, WINDOW = "
 		  "%lld;",
 		  (long long)a->m.n, (long long)a->n.n, (long long)a->kd.n, (long long)a->v.n,
 		  (long long)a->r.n, (long long)k->window);
 	cuda_line(b, "static constexpr bool CAUSAL = %d, MASK = %d, BIAS = %d;", k->causal,
 		  k->has_mask, k->has_bias);
-	cuda_line(b, "static constexpr %s SCALE = %s;", type, cuda_literal(arena, scale, a->type));
+	if (!b->sized)
+		cuda_line(b, "static constexpr %s SCALE = %s;", type, cuda_literal(arena, scale, a->type));
 	if (t)
 		cuda_line(b,
 			  "static constexpr int FK = %u, FV = %u, WARPS = %u, TILES = %u, COLUMNS "
@@ -350,8 +357,7 @@ static void put_score(const CudaAttention *a, u32 in, const char *name, CudaHead
 	Arena *arena = b->t->arena;
 	CudaLambda l = cuda_lambda_open(
 		a, name, head == HEAD_FIXED ? "int m, int n" : "int r, int m, int n");
-	cuda_line(b, "if (m >= %lld || n >= %lld) return %s;", (long long)a->m.n, (long long)a->n.n,
-		  otherwise);
+	cuda_line(b, "if (m >= %s || n >= %s) return %s;", size_of(a, a->m), size_of(a, a->n), otherwise);
 	if (in) {
 		KVal v = a->k->operand[in];
 		if (head == HEAD_ARGUMENT)
@@ -520,7 +526,7 @@ void cuda_attention_store(const CudaAttention *a, u32 which, const char *name, C
 		b->guard_each = NULL;
 	} else {
 		for (u32 i = 0; i < (a->tensor ? 2 : 1); i++) {
-			cuda_open(b, "if (feature + %u < %lld)", i, (long long)f.n);
+			cuda_open(b, "if (feature + %u < %s)", i, size_of(a, f));
 			cuda_line(b, "const int one = feature + %u;", i);
 			u32 mark = cuda_mark(b);
 			cuda_attention_at(a, f, "one");

@@ -12,6 +12,9 @@ CudaBody cuda_body(CudaText *t, const Kernel *k)
 	for (u32 d = 0; d < KERNEL_DIMS; d++)
 		b.coord[d] = "0";
 	t->preamble |= PREAMBLE_BASE;
+	b.sized = t->arch && t->arch->sized;
+	if (b.sized)
+		t->preamble |= PREAMBLE_ATTENTION | PREAMBLE_ATTENTION_PLAIN | PREAMBLE_SIZED;
 	return b;
 }
 
@@ -77,6 +80,8 @@ void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 block
 			buf_printf(&p, "%su64 key%u", p.n ? ", " : "", keys++);
 	for (u32 i = 0; i < needs->nmap; i++)
 		buf_printf(&p, "%sconst __grid_constant__ TensorMap map%u", p.n ? ", " : "", i);
+	if (b->sized)
+		buf_printf(&p, "%sconst __grid_constant__ Numbers<%u> numbers", p.n ? ", " : "", kernel_numbers(k, NULL));
 	const char *more = blocks ? arena_printf(a, ", %u", blocks) : "";
 	cuda_line(b, "extern \"C\" __global__ void __launch_bounds__(%u%s) %s_p%u(%.*s)", threads, more, name, phase,
 		  STR_ARG(buf_str(&p)));
@@ -255,6 +260,8 @@ u32 cuda_vector_width(const Kernel *k, u32 d, CudaCut cut)
 static bool is_wide(const CudaBody *b, const Access *a)
 {
 	f64 most = (f64)(a->offset < 0 ? -a->offset : a->offset);
+	if (b->sized)
+		return true;
 	for (u32 d = 0; d < b->k->ndim; d++) {
 		f64 span = (f64)a->stride[d] * (f64)MAX(b->k->dim[d].extent - 1, 0);
 		most += span < 0 ? -span : span;
@@ -283,9 +290,28 @@ static void put_term(Buf *sum, const char *x, i64 stride, bool wide)
 		buf_printf(sum, " * %llu%s", (unsigned long long)size, wide ? "ll" : "");
 }
 
+/* Where strides and the offset are numbers that code is given. That a stride is 0 or 1 is known (kernel_shape_hash). */
+static const char *sized_index(CudaBody *b, const Access *a)
+{
+	Buf sum = { .arena = b->t->arena };
+	u32 at = kernel_access_number(b->k, a);
+	buf_printf(&sum, "numbers.v[%u]", at);
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (a->stride[d] && strcmp(b->coord[d], "0") != 0)
+			buf_printf(&sum, a->stride[d] == 1 ? " + (i64)%s" : " + (i64)%s * numbers.v[%u]", b->coord[d], at + 1 + d);
+	for (u32 i = 0; i < a->ndynamic; i++)
+		if (a->dynamic[i].stride) {
+			make(b, a->dynamic[i].index);
+			buf_printf(&sum, " + (i64)%s * numbers.v[%u]", element(b, a->dynamic[i].index, "0"), at + 1 + b->k->ndim + i);
+		}
+	return sum.text;
+}
+
 /* The index of element `j` of the vector. */
 static const char *index_text(CudaBody *b, const Access *a, const char *j)
 {
+	if (b->sized)
+		return sized_index(b, a);
 	Buf sum = { .arena = b->t->arena };
 	bool wide = is_wide(b, a);
 	for (u32 d = 0; d < b->k->ndim; d++)
@@ -696,8 +722,35 @@ void cuda_unflatten_list(CudaBody *b, u32 n, const u32 *dim, const i64 *extent, 
 	}
 }
 
+const char *cuda_size(const CudaBody *b, u32 first, u32 last)
+{
+	Buf product = { .arena = b->t->arena };
+	if (!b->sized)
+		return arena_printf(b->t->arena, "%lld", (long long)cuda_extent_product(b->k, first, last));
+	for (u32 d = first; d < last; d++)
+		buf_printf(&product, "%snumbers.v[%u]", product.n ? " * " : "", d);
+	return product.n ? product.text : "1ll";
+}
+
+static void unflatten_sized(CudaBody *b, u32 first, u32 last, const char *flat)
+{
+	for (u32 d = last; d-- > first;) {
+		b->coord[d] = flat;
+		if (d == first)
+			return;
+		const char *next = arena_printf(b->t->arena, "%s_%u", flat, d);
+		b->coord[d] = arena_printf(b->t->arena, "c%u", d);
+		cuda_line(b, "const i64 %s = pl_divide(%s, numbers.v[%u]), %s = %s - %s * numbers.v[%u];", next, flat, d, b->coord[d], flat, next, d);
+		flat = next;
+	}
+}
+
 void cuda_unflatten(CudaBody *b, u32 first, u32 last, const char *flat)
 {
+	if (b->sized) {
+		unflatten_sized(b, first, last, flat);
+		return;
+	}
 	u32 dim[KERNEL_DIMS];
 	i64 extent[KERNEL_DIMS];
 	for (u32 d = first; d < last; d++) {

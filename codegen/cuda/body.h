@@ -33,6 +33,7 @@ typedef struct CudaBody {
 	const char *guard_chunk; /* with %u for the chunk, or NULL */
 	const char *guard_each; /* with %u for the element, or NULL */
 	u32 indent;
+	bool sized;             /* extents, strides and offsets are `numbers.v[i]`, a parameter (kernel_numbers); coordinates are i64 */
 	/* private: what is known, by instruction; what is known later is forgotten first */
 	const char **name; /* NULL: not known */
 	bool *vector;      /* the name is that of an array */
@@ -122,5 +123,7 @@ void cuda_unflatten(CudaBody *b, u32 first, u32 last, const char *flat);
 /* The same for any dimensions in any order, as if their extents were those given. */
 void cuda_unflatten_list(CudaBody *b, u32 n, const u32 *dim, const i64 *extent, const char *flat);
 i64 cuda_extent_product(const Kernel *k, u32 first, u32 last);
+/* The same as a C expression. */
+const char *cuda_size(const CudaBody *b, u32 first, u32 last);
 
 #endif

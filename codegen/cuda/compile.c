@@ -19,10 +19,10 @@ enum {
 	UNIT_FUNCTIONS = 12,
 	UNIT_BYTES = 32 << 10, /* of functions' text; one that uses tensor cores counts double */
 	MAX_THREADS = 64,
-	PREAMBLES = 8
+	PREAMBLES = 9
 };
 static const char *const preamble_name[PREAMBLES] = {
-	"base", "tensor", "hopper", "order", "attention", "attention_plain", "attention_tensor", "attention_tensor_grad"
+	"base", "tensor", "hopper", "order", "attention", "attention_plain", "attention_tensor", "attention_tensor_grad", "sized"
 };
 
 /* A function (of several phases) and the kernels that it serves. */
@@ -37,7 +37,7 @@ typedef struct Function {
 static Function emit(const CudaArch *arch, const Kernel *k, const char *name, Arena *arena)
 {
 	CudaText t = { .arena = arena, .out = { .arena = arena }, .arch = arch };
-	cuda_kernel_class[k->class]->emit(&t, k, name);
+	cuda_class(arch, k)->emit(&t, k, name);
 	return (Function){ .symbol = name, .text = t.out.text, .preamble = t.preamble | PREAMBLE_BASE };
 }
 

@@ -4,12 +4,13 @@
  *
  * Unlike on the CPU, a kernel's numbers (extents, strides, offsets) are constants of its text: ptxas makes much
  * of them, and layers of equal shape have equal numbers. Kernels whose text is equal but for the function's
- * name are compiled once. What differs between them comes in as parameters:
+ * name are compiled once. (Programs for all sizes in range are the exception: sized.c.) What differs between them comes in as
+ * parameters:
  *
- *   NAME(T0 *s0, ..., Tn *sn, unsigned char *workspace, u64 key0, ..., TensorMap map0, ...)
+ *   NAME(T0 *s0, ..., Tn *sn, unsigned char *workspace, u64 key0, ..., TensorMap map0, ..., Numbers numbers)
  *
  * one pointer for each slot, in order; the launch's workspace, if `needs` asks for one (256-byte aligned);
- * the key of each K_random in order of instructions; a tensor map for each that `needs` lists.
+ * the key of each K_random in order of instructions; a tensor map for each that `needs` lists; with CudaArch.sized the numbers.
  * A kernel is one function for each phase; phases run one after the other, in the order of the stream. */
 #ifndef PL_CUDA_KERNELS_H
 #define PL_CUDA_KERNELS_H
@@ -26,6 +27,7 @@ typedef struct CudaArch {
 	u32 shared_per_multiprocessor;
 	/* How attention divides its work (attention_common.h), for benchmarks that look for the best; NULL: as its tables say */
 	const struct CudaAttentionTile *attention;
+	bool sized;            /* numbers are known only when code runs: sized.c */
 } CudaArch;
 
 /* A tensor in memory that a kernel reads by the bulk copy engine (cuTensorMapEncodeTiled): element type bf16,
@@ -65,7 +67,8 @@ enum {
 	PREAMBLE_ATTENTION = 1 << 4,            /* what all kernels of attention share */
 	PREAMBLE_ATTENTION_PLAIN = 1 << 5,      /* attention by ordinary arithmetic */
 	PREAMBLE_ATTENTION_TENSOR = 1 << 6,     /* on tensor cores */
-	PREAMBLE_ATTENTION_TENSOR_GRAD = 1 << 7 /* its gradient there */
+	PREAMBLE_ATTENTION_TENSOR_GRAD = 1 << 7, /* its gradient there */
+	PREAMBLE_SIZED = 1 << 8                 /* kernels for all sizes in range; after attention by ordinary arithmetic */
 };
 
 /* Text under way. `out` collects functions, which may begin with helpers of their own as `static __device__`
@@ -86,8 +89,10 @@ typedef struct CudaKernelClass {
 	void (*emit)(CudaText *t, const Kernel *k, const char *name);
 } CudaKernelClass;
 
-/* By KernelClass; NULL is a class without code. */
-extern const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES];
+/* By KernelClass; NULL is a class without code. The second: for CudaArch.sized. */
+extern const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES], *const cuda_sized_class[KERNEL_CLASSES];
+/* The one of the two that is for this kernel. */
+const CudaKernelClass *cuda_class(const CudaArch *arch, const Kernel *k);
 /* NULL, or why this kernel cannot run. */
 const char *cuda_refusal(const CudaArch *arch, const Kernel *k);
 

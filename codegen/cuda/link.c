@@ -74,11 +74,13 @@ void cuda_link(Arena *arena, const Plan *plan, const CudaArch *arch, const CudaC
 			u32 kernel = plan->entry.v[e]->step.v[s].kernel;
 			const Kernel *k = plan->kernel.v[kernel];
 			PackageStep *to = &package->entry[e].step[s];
-			CudaNeeds needs = cuda_kernel_class[k->class]->needs(arch, k);
+			CudaNeeds needs = cuda_class(arch, k)->needs(arch, k);
 			to->nphase = needs.nphase;
 			to->grid = grids(arena, &needs, code->symbol[kernel], code->unit_of[kernel]);
 			set_keys(arena, k, to);
 			set_maps(arena, &needs, to);
-			set_matmul(arena, k, to);
+			to->takes_numbers = arch->sized;
+			if (!arch->sized)
+				set_matmul(arena, k, to);
 		}
 }

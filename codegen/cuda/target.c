@@ -20,15 +20,15 @@ const CudaKernelClass *const cuda_kernel_class[KERNEL_CLASSES] = {
 
 enum { KiB = 1024 };
 static const CudaArch archs[] = {
-	/* name, major, minor, specific, multiprocessors of a usual card, shared memory of a block and of a multiprocessor */
-	{ "sm_80", 8, 0, false, 108, 163 * KiB, 164 * KiB, NULL },
-	{ "sm_86", 8, 6, false, 84, 99 * KiB, 100 * KiB, NULL },
-	{ "sm_89", 8, 9, false, 142, 99 * KiB, 100 * KiB, NULL },
-	{ "sm_90", 9, 0, false, 132, 227 * KiB, 228 * KiB, NULL },
-	{ "sm_90a", 9, 0, true, 132, 227 * KiB, 228 * KiB, NULL },
-	{ "sm_100", 10, 0, false, 148, 227 * KiB, 228 * KiB, NULL },
-	{ "sm_100a", 10, 0, true, 148, 227 * KiB, 228 * KiB, NULL },
-	{ "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB, NULL },
+	/* name, major, minor, specific, multiprocessors of a usual card, shared memory of a block and of a multiprocessor; as tables say; sizes are numbers */
+	{ "sm_80", 8, 0, false, 108, 163 * KiB, 164 * KiB, NULL, false },
+	{ "sm_86", 8, 6, false, 84, 99 * KiB, 100 * KiB, NULL, false },
+	{ "sm_89", 8, 9, false, 142, 99 * KiB, 100 * KiB, NULL, false },
+	{ "sm_90", 9, 0, false, 132, 227 * KiB, 228 * KiB, NULL, false },
+	{ "sm_90a", 9, 0, true, 132, 227 * KiB, 228 * KiB, NULL, false },
+	{ "sm_100", 10, 0, false, 148, 227 * KiB, 228 * KiB, NULL, false },
+	{ "sm_100a", 10, 0, true, 148, 227 * KiB, 228 * KiB, NULL, false },
+	{ "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB, NULL, false },
 };
 
 Status cuda_arch(const char *name, CudaArch *out)
@@ -48,9 +48,14 @@ Status cuda_arch(const char *name, CudaArch *out)
 	return s;
 }
 
+const CudaKernelClass *cuda_class(const CudaArch *arch, const Kernel *k)
+{
+	return (arch->sized ? cuda_sized_class : cuda_kernel_class)[k->class];
+}
+
 const char *cuda_refusal(const CudaArch *arch, const Kernel *k)
 {
-	const CudaKernelClass *class = cuda_kernel_class[k->class];
+	const CudaKernelClass *class = cuda_class(arch, k);
 	if (!class)
 		return "the CUDA target has no code for kernels of this class";
 	return class->refuses ? class->refuses(arch, k) : NULL;
@@ -64,7 +69,7 @@ static const char *target_refuses(const TargetInfo *t, const Kernel *k)
 static LaunchNeeds target_needs(const TargetInfo *t, const Kernel *k)
 {
 	assert(!target_refuses(t, k));
-	CudaNeeds n = cuda_kernel_class[k->class]->needs(t->self, k);
+	CudaNeeds n = cuda_class(t->self, k)->needs(t->self, k);
 	assert(n.nphase <= CUDA_PHASES && n.nmap <= CUDA_TENSOR_MAPS);
 	LaunchNeeds needs = { .workspace = ALIGN_UP(n.workspace, 256), .nphase = n.nphase };
 	for (u32 i = 0; i < n.nphase; i++)
@@ -78,8 +83,8 @@ const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 	*t = (TargetInfo){ .name = "cuda",
 			   .refuses = target_refuses,
 			   .needs = target_needs,
-			   .stores_operands = true,
-			   .row_align = 16,
+			   .stores_operands = !arch->sized,
+			   .row_align = arch->sized ? 0 : 16,
 			   .self = COPYN(arena, CudaArch, arch, 1) };
 	t->whole[OP_attention] = cuda_kernel_class[KERNEL_ATTENTION] != NULL;
 	t->whole[OP_attention_grad] = cuda_kernel_class[KERNEL_ATTENTION_GRAD] != NULL;

@@ -64,8 +64,12 @@ static void choose_primes(const PlanAxis *axis, u32 naxis, i64 *prime)
 		for (u32 a = 0; a < naxis; a++)
 			next = done[a] || (next != NONE && axis[a].most < axis[next].most) ? next : a;
 		done[next] = true;
-		for (u32 i = 0; i < EACH; i++, n++)
-			prime[i * naxis + next] = taken[n] = next_prime(axis[next].most, taken, n);
+		for (u32 i = 0; i < EACH; i++, n++) {
+			taken[n] = next_prime(axis[next].most, taken, n);
+			/* the last one checks what another has checked: rather than beyond the range it is one of the others */
+			bool again = i == EACH - 1 && taken[n] > axis[next].most && prime[next] <= axis[next].most;
+			prime[i * naxis + next] = again ? prime[next] : taken[n];
+		}
 	}
 }
 

@@ -95,7 +95,7 @@ static Status parameters(Cuda *c, const PackageStep *s, CudaStep *out)
 	u32 n = s->nslot + s->has_workspace + s->nkey, k = 0;
 	u64 *value = NEWN(&c->memory, u64, n + 1);
 	CudaMap *map = NEWN(&c->memory, CudaMap, s->nmap + 1);
-	void **p = out->parameter = NEWN(&c->memory, void *, n + s->nmap + 1);
+	void **p = out->parameter = NEWN(&c->memory, void *, n + s->nmap + 2);
 	for (u32 i = 0; i < s->nslot; i++)
 		value[k++] = c->arena + s->slot[i];
 	if (s->has_workspace)
@@ -108,6 +108,8 @@ static Status parameters(Cuda *c, const PackageStep *s, CudaStep *out)
 		TRY(encode(c, s, &s->map[i], &map[i]));
 		*p++ = &map[i];
 	}
+	if (s->takes_numbers)
+		*p++ = (void *)(uintptr_t)s->number;
 	return OK;
 }
 

@@ -17,9 +17,9 @@ template <class T> struct PlainBlock {
 
 // c[i][j] = sum over F features of left(row, f) right(column, f), row = l0 + PER * ty + i below L, column = r0 + tx + 16 * j
 // below R.
-template <int F, int L, int R, class T, class Left, class Right>
-PL void pl_plain_scores(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], PlainBlock<T> &s, int l0, int r0, const Left &left,
-			const Right &right)
+template <class T, class Left, class Right>
+PL void pl_plain_scores(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], PlainBlock<T> &s, int F, int L, int R, int l0, int r0,
+			const Left &left, const Right &right)
 {
 	typedef PlainBlock<T> P;
 	const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -49,8 +49,8 @@ PL void pl_plain_scores(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], PlainBlo
 
 // c[i][j] += sum over the block's k of scores[row][k] (TURNED: scores[k][row]) right(k, tx + 16 * j), row = PER * ty + i; rows of
 // `right` begin at r0 and there are R.
-template <bool TURNED, int F, int R, class T, int COLUMNS, class Right>
-PL void pl_plain_mix(T (&c)[PlainBlock<T>::PER][COLUMNS], PlainBlock<T> &s, int r0, const Right &right)
+template <bool TURNED, class T, int COLUMNS, class Right>
+PL void pl_plain_mix(T (&c)[PlainBlock<T>::PER][COLUMNS], PlainBlock<T> &s, int F, int R, int r0, const Right &right)
 {
 	typedef PlainBlock<T> P;
 	const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -84,8 +84,8 @@ template <class T, int COLUMNS> PL void pl_plain_clear(T (&c)[PlainBlock<T>::PER
 			c[i][j] = 0;
 }
 // f(row, feature, x) for what there is of a thread's results.
-template <int F, int ROWS, class T, int COLUMNS, class Store>
-PL void pl_plain_store(const T (&c)[PlainBlock<T>::PER][COLUMNS], int row0, const Store &store)
+template <class T, int COLUMNS, class Store>
+PL void pl_plain_store(const T (&c)[PlainBlock<T>::PER][COLUMNS], int F, int ROWS, int row0, const Store &store)
 {
 	const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll
@@ -141,7 +141,7 @@ PL void pl_plain_attention(PlainBlock<typename S::T> &s, int m0, const Q &q, con
 #pragma unroll 1
 	for (int n0 = begin; n0 < end; n0 += P::B) {
 		T c[P::PER][P::PER];
-		pl_plain_scores<S::K, S::M, S::N>(c, s, m0, n0, q, key);
+		pl_plain_scores(c, s, S::K, S::M, S::N, m0, n0, q, key);
 		pl_plain_finish<S>(c, m0, n0, bias, seen);
 #pragma unroll
 		for (int i = 0; i < P::PER; i++) {
@@ -163,7 +163,7 @@ PL void pl_plain_attention(PlainBlock<typename S::T> &s, int m0, const Q &q, con
 			for (int j = 0; j < COLUMNS; j++)
 				out[i][j] *= correction;
 		}
-		pl_plain_mix<false, S::V, S::N>(out, s, n0, value);
+		pl_plain_mix<false>(out, s, S::V, S::N, n0, value);
 	}
 	T lse[P::PER];
 #pragma unroll
@@ -177,7 +177,7 @@ PL void pl_plain_attention(PlainBlock<typename S::T> &s, int m0, const Q &q, con
 		if (tx == 0 && m < S::M)
 			row(m, lse[i]);
 	}
-	pl_plain_store<S::V, S::M>(out, m0, [&](int m, int v, T x) { one(m, v, lse[m - m0 - P::PER * ty], x); });
+	pl_plain_store(out, S::V, S::M, m0, [&](int m, int v, T x) { one(m, v, lse[m - m0 - P::PER * ty], x); });
 }
 
 // ---- gradient ----
@@ -190,9 +190,9 @@ PL void pl_plain_probabilities(T (&p)[PlainBlock<T>::PER][PlainBlock<T>::PER], T
 {
 	typedef PlainBlock<T> P;
 	const int ty = threadIdx.x / 16;
-	pl_plain_scores<S::K, S::M, S::N>(p, s, m0, n0, q, key);
+	pl_plain_scores(p, s, S::K, S::M, S::N, m0, n0, q, key);
 	pl_plain_finish<S>(p, m0, n0, bias, seen);
-	pl_plain_scores<S::V, S::M, S::N>(ds, s, m0, n0, dout, value);
+	pl_plain_scores(ds, s, S::V, S::M, S::N, m0, n0, dout, value);
 #pragma unroll
 	for (int i = 0; i < P::PER; i++) {
 		T lse = lse_rows[m0 + P::PER * ty + i], d = d_rows[m0 + P::PER * ty + i];
@@ -239,12 +239,12 @@ PL void pl_plain_grad_keys(PlainBlock<T> &s, int n0, const Q &q, const Key &key,
 				p, ds, s, m0, n0, q_r, key, value, dout_r, lse_rows + (i64)r * PADDED, d_rows + (i64)r * PADDED,
 				[&](int m, int n) { return bias(r, m, n); }, [&](int m, int n) { return seen(r, m, n); });
 			pl_plain_share<S>(s, p);
-			pl_plain_mix<true, S::V, S::M>(to_v, s, m0, dout_r);
+			pl_plain_mix<true>(to_v, s, S::V, S::M, m0, dout_r);
 			pl_plain_share<S>(s, ds);
-			pl_plain_mix<true, S::K, S::M>(to_k, s, m0, q_r);
+			pl_plain_mix<true>(to_k, s, S::K, S::M, m0, q_r);
 		}
-	pl_plain_store<S::K, S::N>(to_k, n0, [&](int n, int k, T x) { dk(n, k, x * (T)S::SCALE); });
-	pl_plain_store<S::V, S::N>(to_v, n0, dv);
+	pl_plain_store(to_k, S::K, S::N, n0, [&](int n, int k, T x) { dk(n, k, x * (T)S::SCALE); });
+	pl_plain_store(to_v, S::V, S::N, n0, dv);
 }
 
 // Queries [m0, m0 + B) of one head. dbias(m, n, x) is called for every m and n if S::WANT_BIAS.
@@ -276,7 +276,7 @@ PL void pl_plain_grad_queries(PlainBlock<T> &s, int m0, const Q &q, const Key &k
 				}
 		}
 		pl_plain_share<S>(s, ds);
-		pl_plain_mix<false, S::K, S::N>(to_q, s, n0, key);
+		pl_plain_mix<false>(to_q, s, S::K, S::N, n0, key);
 	}
-	pl_plain_store<S::K, S::M>(to_q, m0, [&](int m, int k, T x) { dq(m, k, x * (T)S::SCALE); });
+	pl_plain_store(to_q, S::K, S::M, m0, [&](int m, int k, T x) { dq(m, k, x * (T)S::SCALE); });
 }
