@@ -620,16 +620,16 @@ static u32 draw(u64 *state, u32 below)
 }
 
 /* Simulated annealing (Kirkpatrick et al. 1983) from the best set within the budget: one value or two are kept or let go by
- * chance, and what is worse stays with a chance that sinks; a byte beyond the budget counts as time. Where values are few and
- * large, the best sets lie apart, and no single exchange leads from one to the next. The same in every run. */
-static void anneal(Remat *r, u64 budget, const u32 *may, u32 n, f64 whole, f64 hot, u64 *state)
+ * chance, and what is worse stays with a chance that sinks; a byte beyond the budget counts as time: `dear`. Where values are
+ * few and large, the best sets lie apart, and no single exchange leads from one to the next. The same in every run. */
+static void anneal(Remat *r, u64 budget, const u32 *may, u32 n, f64 hot, f64 dear, u64 *state)
 {
 	const Found *best = &r->found.v[best_within(r, budget)];
 	bool *now = COPYN(r->arena, bool, best->drop, r->p->nbuffer + 1);
-	f64 dear = 4 * whole / (f64)budget, energy = best->seconds;
+	f64 energy = best->seconds;
 	i64 work = MIN((i64)ANNEALING, (i64)LOOKS * n * r->p->nstep), until = r->work - work;
 	while (r->work > until) {
-		f64 left = (f64)(r->work - until) / (f64)work, heat = hot * whole * pow(1e-3, 1 - left);
+		f64 left = (f64)(r->work - until) / (f64)work, heat = hot * pow(1e-3, 1 - left);
 		u32 a = may[draw(state, n)], b = draw(state, 2) ? may[draw(state, n)] : a;
 		now[a] = !now[a];
 		now[b] ^= b != a;
@@ -660,9 +660,11 @@ static void try_chance(Remat *r, u64 budget)
 	if (!few || best == NONE || r->found.v[best].seconds <= NEAR * remat_bound_at(r->bound, budget))
 		return;
 	u64 state = n;
-	r->work += (i64)COUNT(hot) * ANNEALING;
-	for (u32 i = 0; i < COUNT(hot); i++)
-		anneal(r, budget, may, n, whole, hot[i], &state);
+	/* a little beyond what a byte is worth by the bound, so that the way leads by sets that need more; or far beyond */
+	f64 dear[] = { 1.2 * remat_bound_price(r->bound, budget), 4 * whole / (f64)budget };
+	r->work += (i64)COUNT(hot) * COUNT(dear) * ANNEALING;
+	for (u32 i = 0; i < COUNT(hot) * COUNT(dear); i++)
+		anneal(r, budget, may, n, hot[i / COUNT(dear)] * whole, dear[i % COUNT(dear)], &state);
 }
 
 /* Lowers the peak: what is alive at it is let go, or kept, whichever helps. */

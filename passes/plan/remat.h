@@ -94,6 +94,8 @@ RematBound *remat_bound_new(Arena *arena, const Remat *r);
 /* Raises the bound at this budget by minimum cuts; `found` is told each set of values let go that comes up. */
 void remat_bound_raise(RematBound *b, u64 budget, void (*found)(void *cx, const bool *drop), void *cx);
 f64 remat_bound_at(const RematBound *b, u64 budget);
+/* The seconds that a byte less costs there, by the bound. */
+f64 remat_bound_price(const RematBound *b, u64 budget);
 
 /* What both look at. */
 typedef struct RematLife {

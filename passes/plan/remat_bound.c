@@ -7,18 +7,35 @@
  * there behind the turn"), each step and each map ("it runs again"); a value that is there and not computed again is kept
  * and pays the difference; what runs again needs what it reads. So each choice of prices gives a bound, for all budgets at
  * once a line, and the best prices give the same as the linear relaxation would (constraints of pairs are totally
- * unimodular). Prices are raised one step at a time, by the tangents of the bound, which is concave in each. */
+ * unimodular). They are found with the sets that cuts give (Dantzig and Wolfe 1960): prices are those of the cheapest mixture
+ * of the sets so far that fits in the budget at some steps (mix.h); a cut by these prices gives another set, or proves that there is
+ * none that helps; then the step at which the mixture needs most joins them. */
 #include "passes/plan/cut.h"
+#include "passes/plan/mix.h"
 #include "passes/plan/remat.h"
 
 #include <string.h>
 
-enum { TIMES = 8, ROUNDS = 3, TANGENTS = 24, STEPS = 48 };
+enum { TIMES = 16, ROUNDS = 80 };
 #define ROUNDING 1e-9
+/* Of the mixture's cost: where steps are added, and where the bound is as good as it gets. */
+#define CLOSE 1e-2
+#define CLOSED 1e-5
+/* Step times for as much memory as there is with everything kept: more than any budget is worth. */
+#define PENALTY 1e4
 
 typedef struct Line {
 	f64 constant, slope; /* the bound is constant - slope * budget */
 } Line;
+
+typedef enum ValueState { STATE_GONE, STATE_KEPT, STATE_REMADE } ValueState; /* behind the turn */
+
+/* What a cut gave: a set of values. */
+typedef struct Column {
+	f64 cost;       /* seconds */
+	const u8 *state; /* [buffer] a ValueState */
+	f64 *use;       /* [time] in units of x->scale */
+} Column;
 
 struct RematBound {
 	Arena *arena;
@@ -33,11 +50,16 @@ struct RematBound {
 	u32 *edge;               /* [value] that pays for keeping it, or NONE */
 	u32 time[TIMES], ntime;  /* steps with prices */
 	f64 price[TIMES];        /* seconds for a byte */
+	f64 scale;               /* bytes: what the first set needs at the most */
 	VEC(Line) line;
 	/* of the last cut */
 	bool *drop;
-	i64 *used;               /* [step] */
-	f64 at;                  /* the bound by the last prices, at the budget asked for */
+	u8 *state;
+	f64 cost, at;            /* the set's seconds; the bound by the last prices, at the budget asked for */
+	/* of the last budget */
+	VEC(Column) column;
+	f64 *share;              /* [column] of the cheapest mixture */
+	f64 *mixed;              /* [step] bytes that it uses */
 };
 
 static i64 rounded(u64 bytes)
@@ -137,7 +159,9 @@ RematBound *remat_bound_new(Arena *arena, const Remat *r)
 	RematBound *x = NEW(arena, RematBound);
 	*x = (RematBound){ .arena = arena, .p = p, .life = remat_lives(r), .turn = remat_turn(r) };
 	x->base = NEWN(arena, i64, p->nstep + 2);
-	x->used = NEWN(arena, i64, p->nstep + 2);
+	x->mixed = NEWN(arena, f64, p->nstep + 2);
+	x->share = NEWN(arena, f64, ROUNDS + 2);
+	x->state = NEWN(arena, u8, n);
 	x->value = NEWN(arena, u32, n);
 	x->edge = NEWN(arena, u32, n);
 	x->step = NEWN(arena, u32, p->nstep + 1);
@@ -169,15 +193,31 @@ static u32 kept_until(const RematBound *x, u32 b)
 	return l->last2 == NONE ? x->turn : l->last2;
 }
 
-static void use(RematBound *x, u32 b, u32 first, u32 last)
+/* The steps at which a value adds to x->base; false: at none. */
+static bool used_at(const RematBound *x, u32 b, ValueState state, u32 *first, u32 *last)
 {
-	if (first > last)
-		return;
-	x->used[first] += rounded(x->p->bytes[b]);
-	x->used[last + 1] -= rounded(x->p->bytes[b]);
+	const RematLife *l = &x->life[b];
+	*first = state == STATE_KEPT ? l->last1 + 1 : l->first2;
+	*last = state == STATE_KEPT ? kept_until(x, b) : l->last2;
+	return state != STATE_GONE && *first != NONE && *first <= *last;
 }
 
-/* The bound by the prices; x->drop, x->used: the set that gives it. */
+static f64 seconds_of(const RematBound *x)
+{
+	const RematProblem *p = x->p;
+	f64 seconds = 0;
+	for (u32 s = 0; s <= x->turn && s < p->nstep; s++)
+		if (x->step[s] != NONE && x->yes[x->step[s]])
+			seconds += p->step[s].seconds;
+	for (u32 m = 0; m < p->nmap; m++) {
+		u32 host = x->step[p->map[m].host];
+		if (x->yes[x->map[m]] && (host == NONE || !x->yes[host]))
+			seconds += p->map[m].step.seconds;
+	}
+	return seconds;
+}
+
+/* The bound by the prices, and the set that gives it. */
 static void evaluate(RematBound *x, u64 budget)
 {
 	const RematProblem *p = x->p;
@@ -198,118 +238,106 @@ static void evaluate(RematBound *x, u64 budget)
 	f64 constant = cut_solve(x->cut, x->yes) * x->unit + fixed;
 	VEC_PUSH(x->arena, &x->line, (Line){ constant, slope });
 	x->at = constant - slope * (f64)budget;
-	memset(x->used, 0, (p->nstep + 2) * sizeof *x->used);
+	x->cost = seconds_of(x);
 	for (u32 b = 0; b < p->nbuffer; b++) {
 		if (x->value[b] == NONE)
 			continue;
-		const RematLife *l = &x->life[b];
 		bool there = x->yes[x->value[b]], again = x->yes[maker_node(x, b)];
-		x->drop[b] = !there || again;
-		if (there && !again)
-			use(x, b, l->last1 + 1, kept_until(x, b));
-		else if (there && l->first2 != NONE)
-			use(x, b, l->first2, l->last2);
+		x->state[b] = !there ? STATE_GONE : again ? STATE_REMADE : STATE_KEPT;
+		x->drop[b] = x->state[b] != STATE_KEPT;
 	}
-	for (u32 s = 1; s < p->nstep; s++)
-		x->used[s] += x->used[s - 1];
-	for (u32 s = 0; s < p->nstep; s++)
-		x->used[s] += x->base[s];
 }
 
-/* ---- the best prices ---- */
+/* ---- mixtures ---- */
 
-typedef struct Tangent {
-	f64 price, at, slope;
-} Tangent;
-
-static Tangent tangent(RematBound *x, u32 k, f64 price, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
+static void count_use(const RematBound *x, Column *c, u32 k)
 {
-	x->price[k] = price;
-	evaluate(x, budget);
-	found(cx, x->drop);
-	return (Tangent){ price, x->at, (f64)x->used[x->time[k]] - (f64)budget };
+	u32 first, last, t = x->time[k];
+	i64 bytes = x->base[t];
+	for (u32 b = 0; b < x->p->nbuffer; b++)
+		if (used_at(x, b, c->state[b], &first, &last) && first <= t && t <= last)
+			bytes += rounded(x->p->bytes[b]);
+	c->use[k] = (f64)bytes / x->scale;
 }
 
-/* Raises one price until the bound no longer rises with it: the top of a concave function, where its tangents cross. */
-static void raise_price(RematBound *x, u32 k, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
+static void add_column(RematBound *x)
 {
-	Tangent low = tangent(x, k, 0, budget, found, cx), high = { 0 };
-	if (low.slope <= 0)
-		return;
-	f64 price = x->unit / (f64)(budget + 1) / 64;
-	for (u32 i = 0; i < TANGENTS; i++, price *= 4) {
-		high = tangent(x, k, price, budget, found, cx);
-		if (high.slope <= 0)
-			break;
-		low = high;
-	}
-	f64 best = low.price, top = low.at;
-	for (u32 i = 0; i < TANGENTS && high.slope <= 0; i++) {
-		if (high.at > top) {
-			best = high.price;
-			top = high.at;
-		}
-		f64 cross = low.slope - high.slope;
-		if (!(cross > 0))
-			break;
-		f64 at = (high.at - low.at + low.slope * low.price - high.slope * high.price) / cross;
-		f64 most = low.at + low.slope * (at - low.price);
-		if (!(at > low.price && at < high.price) || most - top <= 1e-6 * x->unit * 1e-3)
-			break;
-		Tangent t = tangent(x, k, at, budget, found, cx);
-		if (t.at > top) {
-			best = t.price;
-			top = t.at;
-		}
-		*(t.slope > 0 ? &low : &high) = t;
-	}
-	x->price[k] = best;
-	evaluate(x, budget);
+	Column c = { x->cost, COPYN(x->arena, u8, x->state, x->p->nbuffer + 1), NEWN(x->arena, f64, TIMES) };
+	for (u32 k = 0; k < x->ntime; k++)
+		count_use(x, &c, k);
+	VEC_PUSH(x->arena, &x->column, c);
 }
 
-/* The step at which the set of the last cut needs most. */
-static u32 worst_step(const RematBound *x)
+/* What the mixture uses at each step; the step of the most. */
+static u32 mix_uses(RematBound *x)
 {
-	u32 worst = 0;
-	for (u32 s = 1; s < x->p->nstep; s++)
-		if (x->used[s] > x->used[worst])
-			worst = s;
+	u32 first, last, worst = 0, n = x->p->nstep;
+	memset(x->mixed, 0, (n + 2) * sizeof *x->mixed);
+	for (u32 i = 0; i < x->column.n; i++)
+		for (u32 b = 0; b < x->p->nbuffer && x->share[i] > 0; b++)
+			if (used_at(x, b, x->column.v[i].state[b], &first, &last)) {
+				f64 bytes = x->share[i] * (f64)rounded(x->p->bytes[b]);
+				x->mixed[first] += bytes;
+				x->mixed[last + 1] -= bytes;
+			}
+	for (u32 s = 1; s < n; s++)
+		x->mixed[s] += x->mixed[s - 1];
+	for (u32 s = 0; s < n; s++) {
+		x->mixed[s] += (f64)x->base[s];
+		worst = x->mixed[s] > x->mixed[worst] ? s : worst;
+	}
 	return worst;
 }
 
-/* All prices at once, along the slopes of the bound, which is concave in them together: where no single price helps, several
- * may. Steps are as long as would reach a little above the best so far, were the bound as steep all the way (Polyak 1969);
- * the little gets less as long as that fails. */
-static void raise_together(RematBound *x, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
+/* The cheapest mixture's cost, in seconds; its prices and shares. */
+static f64 mix(RematBound *x, u64 budget)
 {
-	f64 best = x->at, above = 0.05 * best + 1e-4 * x->unit;
-	for (u32 i = 0; i < STEPS; i++) {
-		u32 worst = worst_step(x);
-		f64 squares = 0, slope[TIMES];
-		bool known = x->ntime == TIMES;
-		for (u32 k = 0; k < x->ntime; k++)
-			known |= x->time[k] == worst;
-		if (!known) {
-			x->time[x->ntime] = worst;
-			x->price[x->ntime++] = 0;
+	Arena tmp = ARENA("mix");
+	MixPoint *point = NEWN(&tmp, MixPoint, x->column.n);
+	f64 limit[TIMES];
+	for (u32 i = 0; i < x->column.n; i++)
+		point[i] = (MixPoint){ x->column.v[i].cost / x->unit, x->column.v[i].use };
+	for (u32 k = 0; k < x->ntime; k++)
+		limit[k] = (f64)budget / x->scale;
+	f64 cost = mix_least(&tmp, point, x->column.n, limit, x->ntime, PENALTY, x->share, x->price);
+	for (u32 k = 0; k < x->ntime; k++)
+		x->price[k] *= x->unit / x->scale;
+	arena_free(&tmp);
+	return cost * x->unit;
+}
+
+/* Has the step where the mixture needs most, if that is more than there is, a price too? */
+static bool add_time(RematBound *x, u64 budget)
+{
+	u32 worst = mix_uses(x);
+	bool known = x->ntime == TIMES || x->mixed[worst] <= (f64)budget * (1 + 1e-9);
+	for (u32 k = 0; k < x->ntime; k++)
+		known |= x->time[k] == worst;
+	if (known)
+		return false;
+	u32 k = x->ntime++;
+	x->time[k] = worst;
+	for (u32 i = 0; i < x->column.n; i++)
+		count_use(x, &x->column.v[i], k);
+	return true;
+}
+
+/* The best prices, at all steps that need one. */
+static void find_prices(RematBound *x, u64 budget, void (*found)(void *cx, const bool *drop), void *cx)
+{
+	f64 best = 0;
+	while (x->column.n < ROUNDS) {
+		f64 least = mix(x, budget);
+		if (least - best <= CLOSE * least && add_time(x, budget)) {
+			best = 0;
+			continue;
 		}
-		for (u32 k = 0; k < x->ntime; k++) {
-			slope[k] = (f64)x->used[x->time[k]] - (f64)budget;
-			if (x->price[k] <= 0 && slope[k] < 0)
-				slope[k] = 0;
-			squares += slope[k] * slope[k];
-		}
-		if (!(squares > 0))
-			return;
-		f64 length = (best + above - x->at) / squares;
-		for (u32 k = 0; k < x->ntime; k++)
-			x->price[k] = MAX(0, x->price[k] + length * slope[k]);
 		evaluate(x, budget);
 		found(cx, x->drop);
-		if (x->at > best)
-			best = x->at;
-		else if (i % 4 == 3)
-			above /= 2;
+		best = MAX(best, x->at);
+		if (least - best <= CLOSED * least && !add_time(x, budget))
+			return;
+		add_column(x);
 	}
 }
 
@@ -317,30 +345,38 @@ void remat_bound_raise(RematBound *x, u64 budget, void (*found)(void *cx, const 
 {
 	if (!x->p->nstep)
 		return;
-	x->ntime = 0;
+	x->ntime = x->column.n = 0;
 	evaluate(x, budget);
-	for (u32 i = 0; i < TIMES; i++) {
-		u32 worst = worst_step(x), k = 0;
-		if (x->used[worst] <= (i64)budget)
-			break;
-		while (k < x->ntime && x->time[k] != worst)
-			k++;
-		if (k < x->ntime && i >= ROUNDS)
-			break;
-		if (k == x->ntime) {
-			x->time[x->ntime] = worst;
-			x->price[x->ntime++] = 0;
-		}
-		raise_price(x, k, budget, found, cx);
+	found(cx, x->drop);
+	add_column(x);
+	x->share[0] = 1;
+	x->scale = MAX(x->mixed[mix_uses(x)], 1);
+	find_prices(x, budget, found, cx);
+}
+
+/* Which line is highest at the budget, or NONE. */
+static u32 line_at(const RematBound *x, u64 budget, f64 *bound)
+{
+	u32 line = NONE;
+	*bound = 0;
+	for (u32 i = 0; i < x->line.n; i++) {
+		f64 at = x->line.v[i].constant - x->line.v[i].slope * (f64)budget;
+		line = at > *bound ? i : line;
+		*bound = MAX(at, *bound);
 	}
-	if (x->ntime > 1)
-		raise_together(x, budget, found, cx);
+	return line;
 }
 
 f64 remat_bound_at(const RematBound *x, u64 budget)
 {
-	f64 best = 0;
-	for (u32 i = 0; i < x->line.n; i++)
-		best = MAX(best, x->line.v[i].constant - x->line.v[i].slope * (f64)budget);
+	f64 best;
+	line_at(x, budget, &best);
 	return MAX(best - ROUNDING * x->unit, 0); /* what sums of reals may be off by */
+}
+
+f64 remat_bound_price(const RematBound *x, u64 budget)
+{
+	f64 best;
+	u32 line = line_at(x, budget, &best);
+	return line == NONE ? 0 : x->line.v[line].slope;
 }

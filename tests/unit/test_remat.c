@@ -7,6 +7,7 @@
 
 #include "ir/sample.h"
 #include "passes/plan/cut.h"
+#include "passes/plan/mix.h"
 #include "passes/plan/remat.h"
 
 #include <math.h>
@@ -45,6 +46,57 @@ static void cuts_are_least(void **state)
 		assert_true(yes[CUT_YES]);
 	}
 	arena_free(&tmp);
+}
+
+/* ---- mixtures ---- */
+
+/* Shares that keep the limits, and prices by which no point is cheaper than that: both are the best. */
+static void mixtures_are_least(void **state)
+{
+	(void)state;
+	enum { POINTS = 12, LIMITS = 4 };
+	const f64 penalty = 50;
+	u32 beyond = 0;
+	for (u64 seed = 0; seed < 500; seed++) {
+		Arena tmp = ARENA("test");
+		Random r = random_new(&tmp, seed);
+		u32 n = (u32)random_int(&r, 1, POINTS), nlimit = (u32)random_int(&r, 0, LIMITS);
+		MixPoint point[POINTS];
+		f64 use[POINTS][LIMITS], limit[LIMITS], share[POINTS], price[LIMITS];
+		for (u32 i = 0; i < n; i++) {
+			point[i] = (MixPoint){ (f64)random_int(&r, 0, 9), use[i] };
+			for (u32 k = 0; k < nlimit; k++)
+				use[i][k] = (f64)random_int(&r, 0, 9);
+		}
+		for (u32 k = 0; k < nlimit; k++)
+			limit[k] = (f64)random_int(&r, 0, 9);
+		f64 least = mix_least(&tmp, point, n, limit, nlimit, penalty, share, price);
+		f64 whole = 0, cost = 0, most = 0, prices = 0, dual = INFINITY;
+		for (u32 i = 0; i < n; i++) {
+			f64 priced = point[i].cost;
+			assert_true(share[i] >= 0);
+			whole += share[i];
+			cost += share[i] * point[i].cost;
+			for (u32 k = 0; k < nlimit; k++)
+				priced += price[k] * (use[i][k] - limit[k]);
+			dual = MIN(dual, priced);
+		}
+		for (u32 k = 0; k < nlimit; k++) {
+			f64 used = 0;
+			for (u32 i = 0; i < n; i++)
+				used += share[i] * use[i][k];
+			most = MAX(most, used - limit[k]);
+			assert_true(price[k] >= 0);
+			prices += price[k];
+		}
+		assert_true(fabs(whole - 1) < 1e-9);
+		assert_true(prices <= penalty + 1e-9);
+		assert_true(fabs(cost + penalty * most - least) < 1e-7);
+		assert_true(fabs(dual - least) < 1e-7);
+		beyond += most > 1e-9;
+		arena_free(&tmp);
+	}
+	assert_true(beyond > 50 && beyond < 450);
 }
 
 /* ---- problems ---- */
@@ -260,6 +312,7 @@ static void all_sets(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(cuts_are_least), cmocka_unit_test(all_sets) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(cuts_are_least), cmocka_unit_test(mixtures_are_least),
+					    cmocka_unit_test(all_sets) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
-"""exact.py [--update] TEST_REMAT_EXACT: which values to keep and which to compute again, solved exactly, for small models.
+"""exact.py [--update [--all]] TEST_REMAT_EXACT: which values to keep and which to compute again, solved exactly, for small models.
 
 Asks build/tests/test_remat_exact for the problems that plans of small models put (passes/plan/remat.h says what they mean) and
 Plinth's own answers, writes each as an integer program, has COIN-OR CBC (Debian: coinor-cbc) solve it within SECONDS, and says whether
 Plinth's time is within 1% of the optimum and its lower bound is none above it. --update renews the files here, which
-tests/unit/test_remat_exact.c reads, and benchmarks/memory/exact.md.
+tests/unit/test_remat_exact.c reads, and benchmarks/memory/exact.md; what was solved before, of the very same problem and budget, is
+only solved again with --all.
 
 The program is made from the meaning of a problem, not from Plinth's way to solve it. Behind the turn, which is where Plinth
 found it, time is divided into slots, one before each step. Variables, of which those marked * are whole:
@@ -25,6 +26,7 @@ import tempfile
 
 ALIGN, SECONDS = 64, 60
 here = os.path.dirname(os.path.abspath(__file__))
+table_path = f"{here}/../../../benchmarks/memory/exact.md"
 
 
 def rounded(n):
@@ -300,28 +302,27 @@ def spent():
 
 def solve(p, budget, known):
     """Of sets that take no more time than is known to be enough: (least that is proved, optimum that was carried out or None,
-    seconds that it took, programs that were solved)"""
+    seconds that it took)"""
     lp, unit = formulate(p, budget, known)
-    began, least, tries = spent(), 0.0, 0
+    began, least = spent(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         while True:
             left = SECONDS - (spent() - began)
             if left < 1:
-                return least, None, SECONDS, tries
+                return least, None, SECONDS
             lp.write(f"{folder}/p.lp")
             ran = subprocess.run(["cbc", f"{folder}/p.lp", "sec", f"{left:.0f}", "ratio", "1e-7", "solve", "solu", f"{folder}/s"],
                                  capture_output=True, text=True).stdout
-            tries += 1
             lines = open(f"{folder}/s").read().splitlines()
             if not lines[0].startswith("Optimal"):
                 bound = re.findall(r"^Lower bound: +(\S+)", ran, re.M) or re.findall(r"best possible (\S+)", ran)
-                return max(least, float(bound[-1]) * unit if bound else 0.0), None, SECONDS, tries
+                return max(least, float(bound[-1]) * unit if bound else 0.0), None, SECONDS
             least = max(least, float(lines[0].split()[-1]) * unit)
             value = {w[1]: float(w[2]) for w in (line.replace("**", "").split() for line in lines[1:])}
             kept = {b for b in p.may if value.get(f"k{b}", 0) > 0.5}
             peak, seconds = carry_out(p, kept)
             if peak <= budget:
-                return least, seconds, spent() - began, tries
+                return least, seconds, spent() - began
             lp.row([(-1 if b in kept else 1, f"k{b}") for b in p.may], ">=", 1 - len(kept))
 
 
@@ -337,13 +338,26 @@ which plans without a machine count.
 """
 
 
-def row_of(p, name, asked):
+def solved_before(name, text, budget):
+    """What solve() said to this problem, as the files here have it: (proved, optimum or None, seconds); or None."""
+    path = f"{here}/{name}.txt"
+    if not os.path.exists(path) or not open(path).read().startswith(text + "exact"):
+        return None
+    found = re.search(rf"^exact {budget} (\S+) (\S+)$", open(path).read(), re.M)
+    row = re.search(rf"^\| {re.escape(name)} \| {budget / 2**20:.1f} \|.*$", open(table_path).read(), re.M)
+    if not found or not row:
+        return None
+    cell = [c.strip() for c in row.group().strip("|").split("|")]
+    return float(found[2]), float(found[1]) if cell[4] else None, float(cell[7])
+
+
+def row_of(p, name, asked, again):
     """A line of the table, a line of the file, and whether it is as it should be."""
     budget, seconds, bound, peak, kept = asked
-    again = carry_out(p, kept)
-    if again[0] != peak or abs(again[1] - seconds) > 1e-9 * seconds or peak > budget:
-        sys.exit(f"{name}: Plinth counts {peak} bytes and {seconds} s, exact.py {again[0]} bytes and {again[1]} s")
-    least, optimum, took, tries = solve(p, budget, seconds)
+    counted = carry_out(p, kept)
+    if counted[0] != peak or abs(counted[1] - seconds) > 1e-9 * seconds or peak > budget:
+        sys.exit(f"{name}: Plinth counts {peak} bytes and {seconds} s, exact.py {counted[0]} bytes and {counted[1]} s")
+    least, optimum, took = (not again and solved_before(name, p.text, budget)) or solve(p, budget, seconds)
     best = seconds if optimum is None else min(seconds, optimum)
     good = bound <= best * (1 + 1e-9) and (optimum is None or seconds <= 1.01 * optimum)
     line = (f"| {name} | {budget / 2**20:.1f} | {p.least / 2**20:.1f} to {p.most / 2**20:.1f} | {seconds * 1e3:.3f} | "
@@ -353,24 +367,24 @@ def row_of(p, name, asked):
 
 
 def main():
-    update = "--update" in sys.argv
-    binary = os.path.abspath([a for a in sys.argv[1:] if a != "--update"][0])
+    update, again = "--update" in sys.argv, "--update" not in sys.argv or "--all" in sys.argv
+    binary = os.path.abspath([a for a in sys.argv[1:] if not a.startswith("--")][0])
     table, good = HEAD, True
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([binary], env={**os.environ, "PLINTH_EXACT": folder}, check=True, stdout=subprocess.DEVNULL)
         print(HEAD, end="", flush=True)
-        for name in sorted(os.listdir(folder)):
-            p, found = Problem(f"{folder}/{name}"), ""
+        for file in sorted(os.listdir(folder)):
+            p, found = Problem(f"{folder}/{file}"), ""
             for asked in p.asked:
-                line, result, fine = row_of(p, name[:-4], asked)
+                line, result, fine = row_of(p, file[:-4], asked, again)
                 table += line
                 found += result
                 good &= fine
                 print(line if fine else "WRONG: " + line, end="", flush=True)
             if update:
-                open(f"{here}/{name}", "w").write(p.text + found)
+                open(f"{here}/{file}", "w").write(p.text + found)
     if update:
-        open(f"{here}/../../../benchmarks/memory/exact.md", "w").write(table)
+        open(table_path, "w").write(table)
     return not good
 
 
