@@ -157,8 +157,10 @@ static void add_name(Search *s, Names *out, Axis class, u32 m, i64 before)
 		if (priority == 2 && !s->told[class.id]) {
 			s->told[class.id] = true;
 			const char *after = prefix > 1 ? arena_printf(s->cx->tmp, " (after division by %lld)", (long long)prefix) : "";
-			diag_error(s->cx->diag, E0725, c->loc, "axis %s = %lld does not divide over %s = %u%s", c->name, (long long)size,
-				   s->mesh->axis[m].name, s->mesh->axis[m].size, after);
+			i64 step = prefix * s->mesh->axis[m].size, below = size / step * step;
+			const char *smaller = below ? arena_printf(s->cx->tmp, "%lld or ", (long long)below) : "";
+			diag_error(s->cx->diag, E0725, c->loc, "axis %s = %lld does not divide over %s = %u%s: %s%lld would", c->name,
+				   (long long)size, s->mesh->axis[m].name, s->mesh->axis[m].size, after, smaller, (long long)(below + step));
 		}
 		return;
 	}

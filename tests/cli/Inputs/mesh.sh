@@ -25,6 +25,13 @@ ranks 2 --mesh data=2 --steps 3 -o moved 2>/dev/null
 ranks 2 --mesh tensor=2 --steps 6 -o moved --resume 2>/dev/null; same "resumed on tensor=2" moved
 ranks 4 --mesh data=2,tensor=2 --steps 3 -o back 2>/dev/null
 "$plinth" train "${model[@]}" --steps 6 -o back --resume 2>/dev/null; same "resumed on one device" back
+# padding that lies unevenly: one device of four has nothing else
+padding=("$root/tests/passes/partition/Inputs/padding.plinth" --data d --precision f32 --log 1 --set vocab=320)
+"$plinth" train "${padding[@]}" -o one_padded 2>/dev/null
+mpirun --allow-run-as-root --oversubscribe -n 4 "$plinth" train "${padding[@]}" --mesh data=4 -o padded 2>/dev/null
+paste <(losses one_padded) <(losses padded) | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 2e-5 * $1) bad = 1; n++ }
+  END { print "uneven padding: " (n < 5 ? "too few" : bad ? "OTHER" : "same") " losses" }'
+ranks 4 --mesh data=4 --set train.batch.B=6 --steps 1 -o wrong 2>&1 | grep -m1 -o 'axis B.*' || true
 # a checkpoint in parts: every byte is told for, one device and others read it
 "$plinth" verify both | sed -E 's/, [0-9]+ tensors.*: all/: all/'
 "$plinth" eval both >both.eval 2>/dev/null; "$plinth" eval one >one.eval 2>/dev/null

@@ -61,6 +61,11 @@ divide mesh=context:2,T=context gpt llama bible bert
 divide mesh=context:4,T=context gpt llama
 divide mesh=data:2,mesh=context:2,B=data,T=context,parameters=data gpt llama
 divide mesh=context:2,mesh=tensor:2,T=context,$tensor gpt llama
+# padding that lies unevenly: what a device has none of counts for nothing
+"$plinth" check --graph "$root/tests/passes/partition/Inputs/padding.plinth" > "$tmp.graph"
+"$plinth" opt --passes="backward,bind{B=4,T=12},simplify,expand,simplify" "$tmp.graph" -o "$tmp.padding"
+for rules in mesh=data:2,B=data mesh=data:4,B=data,parameters=data mesh=context:2,T=context mesh=tensor:2,F=tensor,vocab=tensor,sequence=tensor \
+  mesh=data:4,mesh=context:2,B=data,T=context,optimizer_state=data; do divide $rules padding; done
 
 # what was made reads back, and later passes keep it
 "$plinth" opt --passes="partition{mesh=data:2,mesh=tensor:2,B=data,$tensor,parameters=data}" "$tmp.gpt" -o "$tmp.part"
