@@ -210,9 +210,12 @@ static Status wrong_count(Lm *lm, const char *mesh, u32 ranks)
 	Buf choices = { .arena = &lm->arena }, head = { .arena = &lm->arena };
 	u32 told = 0;
 	list_meshes(&choices, &axes, 0, ranks, &head, &told);
+	/* launchers whose ranks MPI does not know */
+	const char *other = getenv("WORLD_SIZE") ? "WORLD_SIZE" : getenv("SLURM_NTASKS") ? "SLURM_NTASKS" : NULL;
 	if (ranks == 1)
-		return FAIL(STATUS_INPUT, "the mesh has %u devices, and this is one process: start it as mpirun -n %u plinth train ..., or give "
-					  "--mesh %s", axes.devices, axes.devices, choices.text);
+		return FAIL(STATUS_INPUT, "the mesh has %u devices, and this is one process%s%s%s: start it as mpirun -n %u plinth train ..., or give "
+					  "--mesh %s", axes.devices, other ? " (" : "", other ? other : "",
+			    other ? " is set, but ranks meet by MPI: under Slurm, srun --mpi=pmix)" : "", axes.devices, choices.text);
 	return FAIL(STATUS_INPUT, "the mesh has %u device%s, and there are %u ranks: mpirun -n %u, or --mesh %s", axes.devices,
 		    axes.devices == 1 ? "" : "s", ranks, axes.devices, choices.text);
 }

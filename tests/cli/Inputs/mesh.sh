@@ -45,6 +45,7 @@ rm hurt/step-000006/model-00002-of-00004.safetensors
 "$plinth" verify hurt 2>&1 | grep -o 'cannot open hurt.*No such file' || true
 ranks 2 --mesh data=2,tensor=2 --steps 2 -o wrong 2>&1 | grep -m1 'the mesh has' || true
 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong 2>&1 | grep -m1 'the mesh has' || true
+WORLD_SIZE=2 RANK=0 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong 2>&1 | grep -m1 -o 'WORLD_SIZE is set.*pmix' || true
 mpirun --allow-run-as-root --oversubscribe -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong : \
   -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 3 -o wrong 2>&1 | grep -m1 'has another' || true
 (ranks 2 --mesh data=2 --steps 100000 -o killed >killed.log 2>&1 || true) &
