@@ -13,7 +13,8 @@ static void put_sizes(const Export *x, Buf *b, const char *type)
 }
 
 /* Text in which @ stands for the library's name, ^ for it in capitals, $ for the parameters
- * of sizes and ~ for them as arguments. What is between one of these marks and END is for libraries of that kind alone; SIZED: those whose runs are given sizes. */
+ * of sizes and ~ for them as arguments. What is between one of these marks and END is for libraries of that kind alone; SIZED, within
+ * others too: those whose runs are given sizes. */
 #define CPU "\1"
 #define GPU "\2"
 #define SIZED "\4"
@@ -21,12 +22,16 @@ static void put_sizes(const Export *x, Buf *b, const char *type)
 static void put(const Export *x, Buf *b, const char *text)
 {
 	char kind = *END;
+	bool sized = false;
 	for (const char *c = text; *c; c++) {
-		if (*c == *CPU || *c == *GPU || *c == *SIZED || *c == *END)
-			kind = *c;
-		else if (kind == *SIZED ? !x->variant[0].package->naxis : kind != *END && (kind == *GPU) != x->cuda)
+		if (*c == *CPU || *c == *GPU || *c == *SIZED || *c == *END) {
+			sized = *c == *SIZED;
+			kind = sized ? kind : *c;
 			continue;
-		else if (*c == '$' || *c == '~')
+		}
+		if ((sized && !x->variant[0].package->naxis) || (kind != *END && (kind == *GPU) != x->cuda))
+			continue;
+		if (*c == '$' || *c == '~')
 			put_sizes(x, b, *c == '$' ? "int64_t " : "");
 		else if (*c == '@')
 			buf_put(b, str_of(x->name));
@@ -203,8 +208,8 @@ static const char after[] =
 	CPU "/* The bytes of a workspace for runs with so many threads (0 and 1: the calling thread alone)" SIZED "; 0: a size is out\n"
 	" * of its range" CPU ". */\n"
 	"size_t @_workspace_bytes(const @ *model$, unsigned threads);\n" END
-	GPU "/* The bytes of a workspace. */\n"
-	"size_t @_workspace_bytes(const @ *model);\n" END
+	GPU "/* The bytes of a workspace" SIZED "; 0: a size is out of its range" GPU ". */\n"
+	"size_t @_workspace_bytes(const @ *model$);\n" END
 	"/* What entries keep between runs: one for each text that is under way, aligned to 64, zeros at first; 0 where\n"
 	" * nothing is kept. A text may begin anew in it at any time. */\n"
 	"size_t @_state_bytes(const @ *model);\n"
@@ -307,7 +312,7 @@ static const char begin[] =
 	"\t\tfail(\"@_threads_create\", \"no threads\");\n"
 	"\tsize_t workspace_bytes = @_workspace_bytes(model~, threads);\n"
 	"\tvoid *workspace = memory(workspace_bytes);\n" END
-	GPU "\tsize_t workspace_bytes = @_workspace_bytes(model);\n"
+	GPU "\tsize_t workspace_bytes = @_workspace_bytes(model~);\n"
 	"\tvoid *workspace = device_memory(model, workspace_bytes), *stream = NULL;\n" END;
 
 enum { USUAL = 16 }; /* a size to run at, where it is in range */

@@ -1,9 +1,9 @@
 """Inference beside PyTorch and ONNX Runtime, in turns within one process: exported libraries of Plinth, Hugging Face's models in
-PyTorch (eager, scaled_dot_product_attention), and their ONNX form in ONNX Runtime. Weights are random, the same for
+PyTorch (eager, scaled_dot_product_attention), and for encoders their ONNX form in ONNX Runtime. Weights are random, the same for
 all, and results are compared. Threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE; ONNX Runtime without spinning): who waits
 would else take the time of whose turn it is. peers.sh makes the environment.
 
-    python3 peers.py --plinth build/plinth --out /tmp/peers-run [--rounds 5] [--threads 2] [--only bert] [--json FILE]
+    python3 peers.py --plinth build/plinth --out /tmp/peers-run [--rounds 5] [--runs 3] [--tokens 24] [--threads 2] [--only bert] [--json FILE]
 """
 
 import argparse
@@ -19,10 +19,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(HERE, "..", "..", "models")
+PROMPT = 128  # tokens of a decoder's prompt
 
 
 class Tensor(ctypes.Structure):
@@ -86,9 +86,10 @@ class Library:
 
 
 def saved(model, out, name):
-    path = os.path.join(out, name + ".safetensors")
-    save_file({k: v.contiguous().clone() for k, v in model.state_dict().items() if v.is_floating_point()}, path)
-    return path
+    """As it is published: under these names."""
+    folder = os.path.join(out, name + " published")
+    model.save_pretrained(folder)
+    return os.path.join(folder, "model.safetensors")
 
 
 def onnx_session(model, inputs, out, name, threads):
@@ -139,6 +140,61 @@ def bert(a, batch):
     return encoder(a, f"bert base, batch {batch}, 128 tokens", model, "bert", options, inputs, mine)
 
 
+def vit(a, batch):
+    config = transformers.ViTConfig(num_labels=1000, attn_implementation="sdpa")
+    model = transformers.ViTForImageClassification(config).eval()
+    images = torch.randn(batch, 3, 224, 224)
+    return encoder(a, f"vit base, batch {batch}", model, "vit", ["--preset", "base", "--sizes", f"B={batch}"],
+                   {"pixel_values": images}, {"images": images.numpy()})
+
+
+def decoder(a, name, model, published, plinth_model, options):
+    """A prompt's tokens at once, and a.tokens after it one by one, the same ones on both sides."""
+    weights = saved(published, a.out, name)
+    options = [*options, "--sizes", f"B=1,T={PROMPT}", "--capacity", str(PROMPT + a.tokens + 8)]
+    library = Library(a.plinth, os.path.join(a.out, name), plinth_model, options, weights, a.threads)
+    ids = torch.randint(100, 20000, (1, PROMPT + a.tokens))
+    mine = ids.numpy().astype(numpy.int32)
+    kept = {}
+
+    def prefill_torch():
+        kept["cache"] = transformers.DynamicCache()
+        return model(input_ids=ids[:, :PROMPT], past_key_values=kept["cache"], use_cache=True, logits_to_keep=1).logits.numpy()
+
+    def decode_torch():
+        for i in range(a.tokens):
+            y = model(input_ids=ids[:, PROMPT + i:PROMPT + i + 1], past_key_values=kept["cache"], use_cache=True).logits
+        kept["cache"].crop(-a.tokens)
+        return y.numpy()
+
+    def prefill():
+        return library("prefill", past=0, last=PROMPT - 1, tokens=mine[:, :PROMPT])
+
+    def decode():
+        for i in range(a.tokens):
+            y = library("step", past=PROMPT + i, tokens=mine[:, PROMPT + i:PROMPT + i + 1])
+        return y
+
+    for x, y in (prefill, prefill_torch), (decode, decode_torch):
+        got, want = x().ravel(), y().ravel()
+        assert abs(got - want).max() < 1e-3 * abs(want).max(), name
+    return {f"{name}, prompt of {PROMPT}": {"plinth": prefill, "pytorch": prefill_torch},
+            f"{name}, {a.tokens} tokens": {"plinth": decode, "pytorch": decode_torch}}
+
+
+def gpt2(a):
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation="sdpa")).eval()
+    return decoder(a, "gpt2 124M", model, model.transformer, "gpt2", [])
+
+
+def llama(a):
+    config = transformers.LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+                                      num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True, rms_norm_eps=1e-5,
+                                      attn_implementation="sdpa")
+    model = transformers.LlamaForCausalLM(config).eval()
+    return decoder(a, "llama 135M", model, model, "llama", ["--preset", "smollm_135m"])
+
+
 def seconds(run):
     begun = time.perf_counter()
     run()
@@ -151,6 +207,8 @@ def main():
     p.add_argument("--plinth", default="build/plinth")
     p.add_argument("--out", required=True)
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--runs", type=int, default=3, help="of a turn, of which the fastest counts")
+    p.add_argument("--tokens", type=int, default=24, help="that decoders write, one by one")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--only", default="")
     p.add_argument("--json")
@@ -159,7 +217,8 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(0)
     torch.set_num_threads(a.threads)
-    cases = [("bert", lambda: bert(a, 1)), ("bert", lambda: bert(a, 8))]
+    cases = [("bert", lambda: bert(a, 1)), ("bert", lambda: bert(a, 8)), ("vit", lambda: vit(a, 1)), ("gpt2", lambda: gpt2(a)),
+             ("llama", lambda: llama(a))]
     table = []
     for word, make in cases:
         if a.only not in word:
@@ -168,7 +227,7 @@ def main():
             took = {way: [] for way in ways}
             for _ in range(a.rounds):
                 for way, run in ways.items():
-                    took[way].append(min(seconds(run) for _ in range(3)))
+                    took[way].append(min(seconds(run) for _ in range(a.runs)))
             row = {"case": name, "ms": {w: 1e3 * statistics.median(t) for w, t in took.items()},
                    "ratio": {w: statistics.median(x / y for x, y in zip(t, took["plinth"])) for w, t in took.items() if w != "plinth"}}
             table.append(row)
@@ -182,7 +241,7 @@ def main():
         except ImportError:
             pass
         with open(a.json, "w") as f:
-            json.dump({"versions": versions, "threads": a.threads, "rounds": a.rounds, "load": os.getloadavg(), "rows": table}, f, indent=1)
+            json.dump({"versions": versions, "threads": a.threads, "rounds": a.rounds, "runs": a.runs, "load": os.getloadavg(), "rows": table}, f, indent=1)
 
 
 main()

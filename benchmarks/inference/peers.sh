@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# peers.sh [ROUNDS] [peers.py's options]: inference of BERT beside PyTorch and ONNX Runtime on this
-# machine's cores, in turns; prints ratios, and leaves benchmarks/results/inference-<date>.json.
+# peers.sh [ROUNDS] [peers.py's options]: inference of BERT and ViT beside PyTorch and ONNX Runtime, of GPT-2 124M and a Llama of
+# 135M (prompts and decoding) beside PyTorch, on this machine's cores, in turns; prints ratios, and leaves benchmarks/results/inference-<date>.json.
 #   PLINTH=build/plinth      the binary
 #   PEERS=~/.cache/plinth/peers   a virtual environment for them, made if missing (3 GiB to fetch)
-#   OUT=folder               for weights and libraries (2 GiB); a fresh one under /tmp if not given
+#   OUT=folder               for weights and libraries (8 GiB); a fresh one under /tmp if not given
 set -eu
 plinth=$(realpath "${PLINTH:-build/plinth}") peers=${PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/plinth/peers}
 cd "$(dirname "$0")/../.."

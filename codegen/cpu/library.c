@@ -19,10 +19,10 @@ static const struct {
 	{ "destroy", "cuda_destroy", "vp", false, CUDA },
 	{ "describe", "describe", "pp", false, EITHER },
 	{ "workspace_bytes", "workspace_bytes", "zpsi", false, CPU },
-	{ "workspace_bytes", "cuda_workspace_bytes", "zp", false, CUDA },
+	{ "workspace_bytes", "cuda_workspace_bytes", "zps", false, CUDA },
 	{ "state_bytes", "state_bytes", "zp", false, EITHER },
 	{ "run", "run", "ipiSppppzp", false, CPU },
-	{ "run", "cuda_run", "ipippppzp", false, CUDA },
+	{ "run", "cuda_run", "ipiSppppzp", false, CUDA },
 	{ "threads_create", "threads_create", "iip", false, CPU },
 	{ "threads_destroy", "threads_destroy", "vp", false, CPU },
 	{ "memory", "cuda_memory", "ipzp", false, CUDA },
@@ -185,8 +185,7 @@ static void entry(CpuModule *m, const char *name, u32 index, const PackageEntry 
 	u32 count = 0;
 	argument[count++] = cpu_parameter(m, 0);
 	argument[count++] = cpu_i32(m, index);
-	if (!l->cuda)
-		argument[count++] = sizes(m, 1, naxis);
+	argument[count++] = sizes(m, 1, naxis);
 	argument[count++] = input;
 	argument[count++] = result;
 	argument[count++] = state;

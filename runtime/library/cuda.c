@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARAMETERS = 512, MAPS = 8, ALIGN = 256 };
+enum { PARAMETERS = 512, NUMBERS = 512, MAPS = 8, ALIGN = 256 };
 
 struct LibraryCuda {
 	LibraryBase base; /* first: library_describe and library_state_bytes take either */
@@ -22,6 +22,8 @@ struct LibraryCuda {
 	CudaFunction ****function; /* [entry][step][phase] */
 	CudaAddress weights;
 	u64 *at;                   /* [package.nbuffer] offsets there */
+	PackageLayout *layout;     /* [package.nentry], where sizes are given to runs */
+	u32 most_blocks;           /* of an entry, then */
 };
 
 /* ---- creating ---- */
@@ -60,7 +62,7 @@ static Status choose(LibraryCuda *c, const LibraryModel *model, int index, const
 static Status load_step(LibraryCuda *c, const PackageStep *s, CudaFunction **to)
 {
 	enum { WITHOUT_LEAVE = 48 << 10 };
-	if (!s->grid || s->nslot + s->has_workspace + s->nkey > PARAMETERS || s->nmap > MAPS || (s->nmap && !c->d->map_encode))
+	if (!s->grid || s->nslot + s->has_workspace + s->nkey > PARAMETERS || s->nmap > MAPS || (s->takes_numbers && s->nnumber > NUMBERS) || (s->nmap && !c->d->map_encode))
 		return FAIL(STATUS_UNSUPPORTED, "%s cannot be launched by this library: %s", s->name,
 			    s->nmap && !c->d->map_encode ? "the driver is too old (12.0 is the least)" : "it has too many arguments");
 	for (u32 i = 0; i < s->nphase; i++) {
@@ -80,6 +82,11 @@ static Status load(LibraryCuda *c)
 	for (u32 i = 0; i < p->nimage; i++)
 		CU(c->d, "load compiled kernels", c->d->module_load(&c->module[i], p->image[i].data));
 	c->function = NEWN(a, CudaFunction ***, p->nentry + 1);
+	c->layout = NEWN(a, PackageLayout, p->nentry + 1);
+	for (u32 e = 0; p->naxis && e < p->nentry; e++) {
+		c->layout[e] = package_layout(a, &p->entry[e]);
+		c->most_blocks = MAX(c->most_blocks, c->layout[e].nwhich);
+	}
 	for (u32 e = 0; e < p->nentry; e++) {
 		c->function[e] = NEWN(a, CudaFunction **, p->entry[e].nstep + 1);
 		for (u32 s = 0; s < p->entry[e].nstep; s++) {
@@ -211,14 +218,37 @@ int library_cuda_download(const LibraryCuda *c, void *to, const void *from, size
 
 /* ---- running ---- */
 
-size_t library_cuda_workspace_bytes(const LibraryCuda *c)
+static bool sizes_fit(const LibraryCuda *c, const i64 *size)
 {
-	return (size_t)ALIGN_UP(c->base.package.arena_bytes - c->base.package.persistent_bytes, ALIGN);
+	return !c->base.package.naxis || (size && !package_refuses_sizes(&c->base.package, size));
+}
+
+/* Bytes for values; with sizes, `offset` becomes where those of entry `entry` lie. Room for twice most_blocks. */
+static u64 values_bytes(const LibraryCuda *c, u32 entry, const i64 *size, u64 *offset)
+{
+	const Package *p = &c->base.package;
+	u64 most = 0;
+	if (!p->naxis)
+		return ALIGN_UP(p->arena_bytes - p->persistent_bytes, ALIGN);
+	for (u32 i = 0; i < p->nentry; i++)
+		most = MAX(most, package_lay_out(p, &p->entry[i], &c->layout[i], size, offset, offset + c->most_blocks));
+	package_lay_out(p, &p->entry[entry], &c->layout[entry], size, offset, offset + c->most_blocks);
+	return MAX(ALIGN_UP(most, ALIGN), (u64)ALIGN);
+}
+
+size_t library_cuda_workspace_bytes(const LibraryCuda *c, const i64 *size)
+{
+	u64 *room = sizes_fit(c, size) ? malloc((2 * (size_t)c->most_blocks + 1) * sizeof *room) : NULL;
+	size_t bytes = room ? (size_t)values_bytes(c, 0, size, room) : 0;
+	free(room);
+	return bytes;
 }
 
 /* Where things are in one run. */
 typedef struct Places {
 	const LibraryCuda *c;
+	const i64 *size;   /* NULL, or with them where values lie */
+	const u64 *offset;
 	const void *const *input;
 	void *const *result;
 	CudaAddress state, workspace;
@@ -233,7 +263,7 @@ static CudaAddress slot_address(const Places *p, const PackageStep *s, u32 i)
 		return b->package.buffer[which].kind == PACKAGE_CACHE ? p->state + b->kept[which] : p->c->weights + p->c->at[which];
 	case PACKAGE_INPUT: return (CudaAddress)(uintptr_t)p->input[which];
 	case PACKAGE_RESULT: return (CudaAddress)(uintptr_t)p->result[which];
-	default: return p->workspace + (s->slot[i] - b->package.persistent_bytes);
+	default: return p->workspace + (p->size ? p->offset[which] : s->slot[i] - b->package.persistent_bytes);
 	}
 }
 
@@ -260,7 +290,8 @@ static int launch(const Places *p, const PackageStep *s, CudaFunction *const *fu
 	const CudaDriver *d = p->c->d;
 	u64 value[PARAMETERS], persistent = p->c->base.package.persistent_bytes;
 	CudaMap map[MAPS];
-	void *parameter[PARAMETERS + MAPS];
+	void *parameter[PARAMETERS + MAPS + 1];
+	i64 number[NUMBERS];
 	u32 n = 0;
 	for (u32 i = 0; i < s->nslot; i++)
 		value[n++] = slot_address(p, s, i);
@@ -278,6 +309,10 @@ static int launch(const Places *p, const PackageStep *s, CudaFunction *const *fu
 		if (code)
 			return code;
 		parameter[n + i] = &map[i];
+	}
+	if (s->takes_numbers) {
+		package_numbers(&p->c->base.package, s, p->size, number);
+		parameter[n + s->nmap] = number;
 	}
 	for (u32 i = 0; i < s->nphase; i++) {
 		const PackageGrid *g = &s->grid[i];
@@ -301,21 +336,26 @@ static bool placed(const void *p)
 	return p && !((uintptr_t)p & 63);
 }
 
-int library_cuda_run(const LibraryCuda *c, unsigned entry, const void *const *input, void *const *result, void *state,
+int library_cuda_run(const LibraryCuda *c, unsigned entry, const i64 *size, const void *const *input, void *const *result, void *state,
 		     void *workspace, size_t workspace_bytes, void *stream)
 {
 	bool fine = c && entry < c->base.package.nentry && workspace && !((uintptr_t)workspace & (ALIGN - 1)) &&
-		    workspace_bytes >= library_cuda_workspace_bytes(c) && (!c->base.state || placed(state));
+		    (!c->base.state || placed(state));
+	if (fine && !sizes_fit(c, size))
+		return LIBRARY_SIZE;
+	u64 *room = fine ? malloc((2 * (size_t)c->most_blocks + 1) * sizeof *room) : NULL;
+	if (fine && !room)
+		return LIBRARY_MEMORY;
+	fine &= fine && workspace_bytes >= values_bytes(c, entry, size, room);
 	const PackageEntry *e = fine ? &c->base.package.entry[entry] : NULL;
 	for (u32 i = 0; fine && i < e->ninput; i++)
 		fine = input && placed(input[i]);
 	for (u32 i = 0; fine && i < e->nresult; i++)
 		fine = result && placed(result[i]);
-	if (!fine)
-		return LIBRARY_ARGUMENT;
-	Places p = { c, input, result, (CudaAddress)(uintptr_t)state, (CudaAddress)(uintptr_t)workspace };
-	int code = c->d->context_set(c->context);
-	for (u32 i = 0; i < e->nstep && !code; i++)
+	Places p = { c, size, room, input, result, (CudaAddress)(uintptr_t)state, (CudaAddress)(uintptr_t)workspace };
+	int code = fine ? c->d->context_set(c->context) : 0;
+	for (u32 i = 0; fine && i < e->nstep && !code; i++)
 		code = launch(&p, &e->step[i], c->function[entry][i], stream);
-	return done(code);
+	free(room);
+	return fine ? done(code) : LIBRARY_ARGUMENT;
 }

@@ -105,8 +105,8 @@ const char *library_error(int code);
 int library_cuda_create(const LibraryModel *model, const char *weights, int device, LibraryCuda **out, char *error,
 			size_t error_bytes);
 void library_cuda_destroy(LibraryCuda *c);
-size_t library_cuda_workspace_bytes(const LibraryCuda *c);
-int library_cuda_run(const LibraryCuda *c, unsigned entry, const void *const *input, void *const *result, void *state,
+size_t library_cuda_workspace_bytes(const LibraryCuda *c, const i64 *size);
+int library_cuda_run(const LibraryCuda *c, unsigned entry, const i64 *size, const void *const *input, void *const *result, void *state,
 		     void *workspace, size_t workspace_bytes, void *stream);
 int library_cuda_memory(const LibraryCuda *c, size_t bytes, void **out);
 void library_cuda_release(const LibraryCuda *c, void *p);
