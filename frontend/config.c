@@ -74,18 +74,24 @@ static bool is_group(const Stmt *s)
 	return s->kind == STMT_DIRECTIVE && s->directive.has_body;
 }
 
-static const char *hugging_face_key(Elaborator *e, const Stmt *s)
+/* `from "key"`, or several names of it: from ["key", "newer.key"]. */
+static void hugging_face_keys(Elaborator *e, const Stmt *s, ConfigValue *out)
 {
-	const char *key = NULL;
 	for (u32 i = 0; i < s->assign.clause.n; i++) {
 		const Clause *c = &s->assign.clause.v[i];
-		if (strcmp(c->word.text, "from"))
+		if (strcmp(c->word.text, "from")) {
 			fail(e, E0409, c->word.loc, "after a config value may stand from \"key\", which names the key of a Hugging Face "
 						    "config that sets it");
-		else
-			key = want_text(e, expression(e, c->value), c->value->loc, "the key of a config");
+			continue;
+		}
+		const Datum *d = expression(e, c->value);
+		u32 n = d->kind == DATUM_LIST ? d->list.n : 1;
+		const char **key = NEWN(e->arena, const char *, n + 1);
+		for (u32 k = 0; k < n; k++)
+			key[k] = want_text(e, d->kind == DATUM_LIST ? d->list.v[k].value : d, c->value->loc, "the key of a config");
+		out->key = key[0];
+		out->also = n > 1 ? key + 1 : NULL;
 	}
-	return key;
 }
 
 static Datum *config_group(Elaborator *e, const Block *body, const Block *preset, const char *prefix, Datum *group);
@@ -119,7 +125,8 @@ static Datum *config_value(Elaborator *e, const Stmt *s, const Block *preset, co
 	Datum *own = NEW(e->arena, Datum); /* its axis is its own, whatever it was computed from */
 	*own = *d;
 	own->axis = (Axis){ 0 };
-	ConfigValue value = { .path = key, .key = hugging_face_key(e, s), .text = intern_z(e->names, datum_source(e, own)), .loc = s->loc };
+	ConfigValue value = { .path = key, .text = intern_z(e->names, datum_source(e, own)), .loc = s->loc };
+	hugging_face_keys(e, s, &value);
 	VEC_PUSH(e->arena, &e->model->config, value);
 	return own;
 }

@@ -45,6 +45,7 @@ typedef struct ShardLine {
 typedef struct ConfigValue {
 	const char *path; /* "width", "text.width" */
 	const char *key;  /* "n_embd", or NULL */
+	const char *const *also; /* other names that files have for it, where they lack `key`; NULL ends them */
 	const char *text; /* as it would be written */
 	Loc loc;
 } ConfigValue;

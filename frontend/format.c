@@ -239,6 +239,8 @@ static bool wants_space(const Piece *last, const Piece *x, bool unary_before, bo
 	case '.':
 		return last->kind == T_NUMBER; /* `3.x` would be another lexeme */
 	case '(': case '[':
+		if (last->kind == T_NAME && str_equal(last->text, STR("from"))) /* eps = 1e-5 from ["eps", "norm.eps"] */
+			return true;
 		if (last->kind == T_NAME || last->kind == T_STRING || last->kind == ')' ||
 		    last->kind == ']' || last->kind == T_NUMBER)
 			return false;

@@ -100,6 +100,12 @@ static const json_t *entry_of(Arena *a, const json_t *root, const char *key)
 	return entry_of(a, json_object_get(root, arena_printf(a, "%.*s", (int)(dot - key), key)), dot + 1);
 }
 
+static const char *written_at(Arena *a, const json_t *root, const char *key)
+{
+	const json_t *given = entry_of(a, root, key);
+	return given ? as_written(a, given) : NULL;
+}
+
 static Status read_config(Arena *arena, const char *path, json_t **out)
 {
 	Str text;
@@ -130,8 +136,9 @@ Status source_config(Arena *arena, const char *path, SourceOptions *options)
 	const char **set = NEWN(arena, const char *, most + (u32)options->set.n + 1);
 	for (u32 i = 0; i < most && !s; i++) {
 		const ConfigValue *v = &f.model->config.v[i];
-		const json_t *given = v->key ? entry_of(arena, root, v->key) : NULL;
-		const char *text = given ? as_written(arena, given) : NULL;
+		const char *text = v->key ? written_at(arena, root, v->key) : NULL;
+		for (u32 k = 0; !text && v->also && v->also[k]; k++)
+			text = written_at(arena, root, v->also[k]);
 		if (text)
 			set[n++] = arena_printf(arena, "%s=%s", v->path, text);
 	}

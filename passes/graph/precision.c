@@ -111,7 +111,7 @@ Program *pass_precision(PassCx *cx, const Program *in)
 		}
 		DType d = dtype_named(a.value);
 		if (!is_compute(d))
-			error = !diag_error(cx->diag, E0718, cx->args_loc, "%.*s is f32, bf16 or f16, not '%.*s'",
+			error = !diag_error(cx->diag, E0714, cx->args_loc, "%.*s is f32, bf16 or f16, not '%.*s'",
 					    STR_ARG(a.name), STR_ARG(a.value));
 		*(compute ? &p.compute : &p.results) = d;
 	}

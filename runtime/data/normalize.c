@@ -100,8 +100,9 @@ static Status replaced(Arena *a, const Normalizer *o, Str text, Str *out)
 	Buf b = { .arena = a };
 	size_t at = 0, begin, end;
 	bool found;
+	Str seen = pattern_sees(a, o->pattern, text);
 	for (;;) {
-		TRY(pattern_find(o->pattern, text, at, &begin, &end, &found));
+		TRY(pattern_find(o->pattern, seen, at, &begin, &end, &found));
 		if (!found)
 			break;
 		buf_put(&b, (Str){ text.s + at, begin - at });

@@ -1,6 +1,7 @@
 /* runtime/data/pattern.c: see pattern.h. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "runtime/data/pattern.h"
+#include "runtime/data/unicode.h"
 #include "support/str.h"
 
 #include <pcre2.h>
@@ -79,6 +80,15 @@ void pattern_free(Pattern *p)
 	pcre2_match_data_free(p->match);
 	pcre2_code_free(p->code);
 	*p = (Pattern){ .literal = p->literal };
+}
+
+Str pattern_sees(Arena *a, const Pattern *p, Str text)
+{
+	if (p->literal.n || !unicode_newer(text))
+		return text;
+	char *copy = COPYN(a, char, text.s, text.n);
+	unicode_stand_in(copy, text.n);
+	return (Str){ copy, text.n };
 }
 
 Status pattern_find(const Pattern *p, Str text, size_t from, size_t *begin, size_t *end, bool *found)

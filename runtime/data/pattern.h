@@ -14,6 +14,8 @@ typedef struct Pattern Pattern;
 /* `literal`: the text itself is what is looked for. */
 PL_MUST_USE Status pattern_make(Arena *a, Str text, bool literal, Pattern **out);
 void pattern_free(Pattern *p); /* what is not in the arena; NULL is fine */
+/* The text as the expression is to see it (unicode_stand_in), of the same size; the text itself where that is the same. */
+Str pattern_sees(Arena *a, const Pattern *p, Str text);
 /* The next match in valid UTF-8 at or after `from`, that is not empty; *found is false when there is none. */
 PL_MUST_USE Status pattern_find(const Pattern *p, Str text, size_t from, size_t *begin, size_t *end, bool *found);
 

@@ -81,8 +81,9 @@ static Status by_pattern(Arena *a, const Part *part, const Pattern *p, bool inve
 	Spans s = { 0 };
 	size_t last = 0, begin, end;
 	bool found;
+	Str seen = pattern_sees(a, p, part->text);
 	for (;;) {
-		TRY(pattern_find(p, part->text, last, &begin, &end, &found));
+		TRY(pattern_find(p, seen, last, &begin, &end, &found));
 		if (!found)
 			break;
 		span(a, &s, last, begin, invert);

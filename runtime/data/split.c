@@ -2,9 +2,12 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "runtime/data/split.h"
 #include "runtime/data/pattern.h"
+#include "runtime/data/unicode.h"
 #include "runtime/data/utf8.h"
 
 #include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}++| ?\\p{N}++| ?[^" PATTERN_SPACE
 			      "\\p{L}\\p{N}]++|[" PATTERN_SPACE "]+(?![^" PATTERN_SPACE "])|[" PATTERN_SPACE "]+";
@@ -12,6 +15,8 @@ static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}++| ?\\p{N}++| ?[
 struct Splitter {
 	pcre2_code *code;
 	pcre2_match_data *match;
+	char *seen; /* the text of the walk as the pattern is to see it, where that differs */
+	size_t room;
 };
 
 static Status says(const char *what, int why)
@@ -48,7 +53,27 @@ void splitter_free(Splitter *s)
 		return;
 	pcre2_match_data_free(s->match);
 	pcre2_code_free(s->code);
+	free(s->seen);
 	*s = (Splitter){ 0 };
+}
+
+/* The text as the pattern is to see it (unicode_stand_in). */
+static Status seen(Splitter *s, Str text, const char **out)
+{
+	*out = text.s;
+	if (!unicode_newer(text))
+		return OK;
+	if (s->room < text.n) {
+		char *larger = realloc(s->seen, text.n);
+		if (!larger)
+			return FAIL(STATUS_MEMORY, "no memory to split text into words");
+		s->seen = larger;
+		s->room = text.n;
+	}
+	memcpy(s->seen, text.s, text.n);
+	unicode_stand_in(s->seen, text.n);
+	*out = s->seen;
+	return OK;
 }
 
 Status split_next(Split *s, Str *word)
@@ -56,6 +81,8 @@ Status split_next(Split *s, Str *word)
 	*word = (Str){ s->text.s + s->at, 0 };
 	if (s->at == s->text.n)
 		return OK;
+	if (!s->seen)
+		TRY(seen(s->splitter, s->text, &s->seen));
 	if (s->at == s->valid) {
 		Str rest = { s->text.s + s->at, s->text.n - s->at };
 		s->valid += utf8_valid(rest);
@@ -68,7 +95,7 @@ Status split_next(Split *s, Str *word)
 		if (word->n)
 			return OK;
 	}
-	int got = pcre2_match(s->splitter->code, (PCRE2_SPTR)s->text.s, s->valid, s->at,
+	int got = pcre2_match(s->splitter->code, (PCRE2_SPTR)s->seen, s->valid, s->at,
 			      PCRE2_NO_UTF_CHECK, s->splitter->match, NULL);
 	if (got < 0)
 		return says("cannot split the text into words", got);

@@ -12,11 +12,12 @@ typedef struct Splitter Splitter;
 PL_MUST_USE Status splitter_make(Arena *a, Splitter **out);
 void splitter_free(Splitter *s); /* the compiled pattern is not in the arena; NULL is fine */
 
-/* One walk over a text: set splitter and text, the rest to zero. */
+/* One walk over a text: set splitter and text, the rest to zero. A splitter is on one walk at a time. */
 typedef struct Split {
 	Splitter *splitter;
 	Str text;
 	size_t at;    /* where the next word starts */
+	const char *seen; /* the text as the pattern is to see it */
 	size_t valid; /* the text is known to be UTF-8 from `at` up to here */
 } Split;
 
