@@ -120,7 +120,7 @@ def encoder(a, name, model, plinth_model, options, inputs, mine):
     """Each way of running it, and that they agree."""
     weights = saved(model, a.out, name)
     library = Library(a.plinth, os.path.join(a.out, name), plinth_model, options, weights, a.threads)
-    net = Logits(model, list(inputs))
+    net = Logits(model, list(inputs)).eval()
     ways = {"plinth": lambda: library("forward", **mine), "pytorch": lambda: net(*inputs.values()).numpy(),
             "onnxruntime": onnx_session(net, inputs, a.out, name, a.threads)}
     want = ways["pytorch"]()
