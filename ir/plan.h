@@ -56,6 +56,7 @@ typedef struct PlanRemat {
 	bool fits;
 	u64 budget;
 	u64 most, least;  /* peaks, where the curve was asked for: everything kept; the lowest that was found */
+	u64 none_below;   /* a peak that is proved to be no higher than the lowest there is */
 	f64 step_seconds; /* of the entry where everything is kept */
 	f64 seconds, bound;
 	PlanPoint blocks; /* checkpointing by blocks, as by hand */

@@ -95,8 +95,9 @@ void fit_print(Arena *a, const Plan *p, const EntryPlan *e, FILE *to)
 	if (r->budget)
 		fprintf(to, "\nbudget    %s, of which %s are parameters and what belongs to them\n", exactly(a, held + r->budget),
 			lm_bytes(a, held));
-	fprintf(to, "peak      %s; with everything kept %s, at the least %s\n", exactly(a, held + e->transient_bytes),
-		lm_bytes(a, held + r->most), lm_bytes(a, held + r->least));
+	fprintf(to, "peak      %s; with everything kept %s, at the least %s (proved: none below %s)\n",
+		exactly(a, held + e->transient_bytes), lm_bytes(a, held + r->most), lm_bytes(a, held + r->least),
+		lm_bytes(a, held + r->none_below));
 	fprintf(to, "gaps      %.2f%% of the step's values\n",
 		e->lower_bound ? 100.0 * (f64)(e->transient_bytes - e->lower_bound) / (f64)e->lower_bound : 0);
 	fprintf(to, "overhead  %.4g ms, %.2f%% of forward and backward (%.4g ms)\n", 1e3 * r->seconds, share(r->seconds, r),
@@ -140,10 +141,10 @@ json_t *fit_json(Arena *a, const Plan *p, const EntryPlan *e)
 						       held + (json_int_t)x->peak, "overhead_seconds", x->seconds, "bound_seconds",
 						       x->bound));
 	}
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:{s:I, s:f}, s:o, s:o}", "budget",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:{s:I, s:f}, s:o, s:o}", "budget",
 			 r->budget ? held + (json_int_t)r->budget : 0, "peak", held + (json_int_t)e->transient_bytes, "persistent", held,
-			 "peak_all_kept", held + (json_int_t)r->most, "peak_least", held + (json_int_t)r->least, "step_seconds",
-			 r->step_seconds, "overhead_seconds", r->seconds, "bound_seconds", r->bound, "fits", (int)r->fits, "blocks", "peak",
+			 "peak_all_kept", held + (json_int_t)r->most, "peak_least", held + (json_int_t)r->least, "peak_none_below",
+			 held + (json_int_t)r->none_below, "step_seconds", r->step_seconds, "overhead_seconds", r->seconds, "bound_seconds", r->bound, "fits", (int)r->fits, "blocks", "peak",
 			 held + (json_int_t)r->blocks.peak, "overhead_seconds", r->blocks.seconds, "values", value,
 			 "curve", curve);
 }

@@ -355,7 +355,7 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 	*r = (PlanRemat){ .budget = budget, .step_seconds = f.step_seconds, .fits = true };
 	r->blocks = offer_blocks(&f, m);
 	if (limits->curve) {
-		remat_extremes(m, &r->most, &r->least);
+		remat_extremes(m, &r->most, &r->least, &r->none_below);
 		draw_curve(&f, m, limits->curve, r);
 	}
 	u32 *remade = NEWN(x->tmp, u32, nbuffer + 1);
@@ -363,6 +363,10 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 	u64 target = budget ? budget : r->most;
 	for (u32 i = 0; i < TRIES; i++) {
 		RematAnswer a = remat_solve(m, target);
+		if (!a.fits && !limits->curve) { /* what is the least, then? */
+			remat_extremes(m, &r->most, &r->least, &r->none_below);
+			a = remat_known(m, target);
+		}
 		Schedule fitted = make_schedule(&f, remat_outcome(m, a.drop), remade);
 		plan_as_stated(x, &fitted);
 		describe(&f, m, &a, remade, r);

@@ -619,14 +619,15 @@ static u32 draw(u64 *state, u32 below)
 	return (u32)((*state >> 33) % below);
 }
 
-/* Simulated annealing (Kirkpatrick et al. 1983) from the best set within the budget: one value or two are kept or let go by
+/* Simulated annealing (Kirkpatrick et al. 1983) from the best set within the budget, or that of the least peak: one value or two are kept or let go by
  * chance, and what is worse stays with a chance that sinks; a byte beyond the budget counts as time: `dear`. Where values are
  * few and large, the best sets lie apart, and no single exchange leads from one to the next. The same in every run. */
 static void anneal(Remat *r, u64 budget, const u32 *may, u32 n, f64 hot, f64 dear, u64 *state)
 {
-	const Found *best = &r->found.v[best_within(r, budget)];
+	u32 at = best_within(r, budget);
+	const Found *best = &r->found.v[at == NONE ? least_peak(r) : at];
 	bool *now = COPYN(r->arena, bool, best->drop, r->p->nbuffer + 1);
-	f64 energy = best->seconds;
+	f64 energy = best->seconds + (best->peak > budget ? dear * (f64)(best->peak - budget) : 0);
 	i64 work = MIN((i64)ANNEALING, (i64)LOOKS * n * r->p->nstep), until = r->work - work;
 	while (r->work > until) {
 		f64 left = (f64)(r->work - until) / (f64)work, heat = hot * pow(1e-3, 1 - left);
@@ -657,11 +658,12 @@ static void try_chance(Remat *r, u64 budget)
 		whole += p->step[s].seconds;
 	u32 best = best_within(r, budget);
 	bool few = n && (i64)LEAST_LOOKS * n * p->nstep <= ANNEALING;
-	if (!few || best == NONE || r->found.v[best].seconds <= NEAR * remat_bound_at(r->bound, budget))
+	if (!few || (best == NONE ? budget < remat_bound_least(r->bound)
+				  : r->found.v[best].seconds <= NEAR * remat_bound_at(r->bound, budget)))
 		return;
 	u64 state = n;
 	/* a little beyond what a byte is worth by the bound, so that the way leads by sets that need more; or far beyond */
-	f64 dear[] = { 1.2 * remat_bound_price(r->bound, budget), 4 * whole / (f64)budget };
+	f64 dear[] = { best == NONE ? 20 * whole / (f64)budget : 1.2 * remat_bound_price(r->bound, budget), 4 * whole / (f64)budget };
 	r->work += (i64)COUNT(hot) * COUNT(dear) * ANNEALING;
 	for (u32 i = 0; i < COUNT(hot) * COUNT(dear); i++)
 		anneal(r, budget, may, n, hot[i / COUNT(dear)] * whole, dear[i % COUNT(dear)], &state);
@@ -756,10 +758,21 @@ RematAnswer remat_offer(Remat *r, const bool *drop)
 	return (RematAnswer){ r->drop, o->peak, o->seconds, remat_bound_at(r->bound, o->peak), true };
 }
 
-void remat_extremes(Remat *r, u64 *most, u64 *least)
+void remat_extremes(Remat *r, u64 *most, u64 *least, u64 *none_below)
 {
+	enum { DESCENTS = 12, LARGE = 2000 };
+	u32 misses = 0, most_misses = r->p->nstep < LARGE ? 2 : 1;
 	memset(r->trial, 0, (r->p->nbuffer + 1) * sizeof *r->trial);
 	*most = look_at(r, r->trial)->peak;
 	remat_solve(r, 0);
 	*least = r->found.v[least_peak(r)].peak;
+	/* budgets between that and what is proved, as long as there are answers */
+	for (u32 i = 0; i < DESCENTS && misses < most_misses; i++) {
+		u64 proved = remat_bound_least(r->bound);
+		if (*least <= proved + (*most - *least) / 200)
+			break;
+		misses += !remat_solve(r, *least - (*least - proved) / (misses ? 8 : 4)).fits;
+		*least = r->found.v[least_peak(r)].peak;
+	}
+	*none_below = MIN(remat_bound_least(r->bound), *least);
 }

@@ -84,8 +84,8 @@ RematAnswer remat_solve(Remat *r, u64 budget);
 RematAnswer remat_known(const Remat *r, u64 budget);
 /* What comes of a set of values let go, which the search knows from then on. */
 RematAnswer remat_offer(Remat *r, const bool *drop);
-/* The peaks with everything kept and as low as could be found. */
-void remat_extremes(Remat *r, u64 *most, u64 *least);
+/* The peaks with everything kept and as low as could be found; and one that no set is below. */
+void remat_extremes(Remat *r, u64 *most, u64 *least, u64 *none_below);
 
 /* ---- between remat.c and remat_bound.c ---- */
 
@@ -96,6 +96,8 @@ void remat_bound_raise(RematBound *b, u64 budget, void (*found)(void *cx, const 
 f64 remat_bound_at(const RematBound *b, u64 budget);
 /* The seconds that a byte less costs there, by the bound. */
 f64 remat_bound_price(const RematBound *b, u64 budget);
+/* No set needs less than that: in less, more time would be added than everything once more takes. */
+u64 remat_bound_least(const RematBound *b);
 
 /* What both look at. */
 typedef struct RematLife {

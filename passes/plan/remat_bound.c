@@ -380,3 +380,16 @@ f64 remat_bound_price(const RematBound *x, u64 budget)
 	u32 line = line_at(x, budget, &best);
 	return line == NONE ? 0 : x->line.v[line].slope;
 }
+
+u64 remat_bound_least(const RematBound *x)
+{
+	f64 all = 0, least = 0;
+	for (u32 s = 0; s <= x->turn && s < x->p->nstep; s++)
+		all += x->step[s] == NONE ? 0 : x->p->step[s].seconds;
+	for (u32 m = 0; m < x->p->nmap; m++)
+		all += x->p->map[m].step.seconds;
+	for (u32 i = 0; i < x->line.n; i++)
+		if (x->line.v[i].slope > 0)
+			least = MAX(least, (x->line.v[i].constant - all) / x->line.v[i].slope);
+	return (u64)(least * (1 - ROUNDING * PENALTY / 10)); /* prices are as high as PENALTY says */
+}

@@ -151,8 +151,8 @@ static void look(void *cx, const char *entry, const RematProblem *p)
 	assert_non_null(to);
 	write_problem(to, p);
 	Remat *r = remat_new(l->arena, p);
-	u64 most, least;
-	remat_extremes(r, &most, &least);
+	u64 most, least, none_below;
+	remat_extremes(r, &most, &least, &none_below);
 	fprintf(to, "turn %u\n", remat_turn(r));
 	fprintf(to, "range %llu %llu\n", (unsigned long long)least, (unsigned long long)most);
 	for (u32 i = 1; i <= 3; i++) {
