@@ -32,6 +32,7 @@ typedef struct Machine {
 	f64 bandwidth;      /* from and to memory */
 	f64 launch;         /* of a kernel: from the end of one to the start of the next */
 	f64 arithmetic;     /* share of the f32 peak that kernels other than products reach */
+	f64 unaligned;      /* share of what they else reach, of products whose rows do not begin at multiples of 16 bytes; 0: all of it */
 	Curve matmul;       /* of the peak, by the cube root of M N K of one product */
 	Curve attention;    /* of the peak, by the queries of a head */
 	Curve attention_grad;

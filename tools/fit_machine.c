@@ -147,6 +147,7 @@ void fit_machine(Arena *a, Machine *m, const MeasuredRun *run, u32 n)
 	add_curve(&f, &m->attention, 1);
 	add_curve(&f, &m->attention_grad, 1);
 	add_curve(&f, &m->stream, 1);
+	add(&f, &m->unaligned, 1, 1e-2, 1);
 	add(&f, &m->launch, 1, 1e-7, 1e-3);
 	add(&f, &m->link.bandwidth, 0.4, 1e8, m->link.bandwidth);
 	add(&f, &m->link.latency, 1, 1e-7, 1e-3);

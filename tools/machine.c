@@ -83,6 +83,8 @@ void machine_print(Buf *b, const Machine *m)
 	if (m->reserved > 0)
 		buf_printf(b, "  reserved       = %.0f\n", m->reserved);
 	buf_printf(b, "  bandwidth      = %.4g\n  launch         = %.3g\n  arithmetic     = %.3g\n", m->bandwidth, m->launch, m->arithmetic);
+	if (m->unaligned > 0)
+		buf_printf(b, "  unaligned      = %.3g\n", m->unaligned);
 	print_curve(b, "matmul", &m->matmul);
 	print_curve(b, "attention", &m->attention);
 	print_curve(b, "attention_grad", &m->attention_grad);

@@ -204,6 +204,23 @@ def plot(path, some, told, test):
         f.write("\n".join(out) + "\n")
 
 
+def search_table(out):
+    """search_ranks.csv, made by search_ranks.py."""
+    path = os.path.join(HERE, "search_ranks.csv")
+    some = list(csv.DictReader(open(path))) if os.path.exists(path) else []
+    every = {(r["model"], MACHINE[r["gpu"]]) for r in rows() if not why_not(r)}
+    found = [r for r in some if int(r["found"])]
+    share = lambda r: (int(r["faster"]) + 1) / (int(r["found"]) + 1)
+    out += ["", "## Published plans among those that the search finds", "",
+            "Of each model on each machine the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
+            "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`, which takes a minute or",
+            "two for each). %d of %d are searched so far: %d of these lie in the first 5%%." % (len(some), len(every), sum(share(r) <= 0.05 for r in found))]
+    table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "in the first", "the fastest"],
+          [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"], r["found"], r["faster"],
+            ("%.1f%%" if share(r) <= 0.05 else "**%.1f%%**") % (100 * share(r)) if r in found else "", (r["best_s"] + " s: " if r in found else "") + r["best"])
+           for r in some])
+
+
 def report():
     test = test_ids()
     can = [r for r in rows() if not why_not(r)]
@@ -230,6 +247,7 @@ def report():
            "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
     table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: MACHINE[r["gpu"]])])
     table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
+    search_table(out)
     out += ["", "## Not predicted"]
     table(out, ["row", "model", "why"], [(r["row_id"], r["model"], why_not(r)) for r in rows() if why_not(r)] + [(r["row_id"], r["model"], e) for r, e in failed])
     out += ["", "## Every row", "", "`set`: test rows in bold; error: of step time; memory: GiB of a device, published and predicted."]

@@ -62,6 +62,7 @@ typedef struct Building {
 	Walk first, more, update;
 	f64 *forward, *backward, *send; /* [virtual stage] */
 	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
+	u64 *same;                      /* [stage]: once for all micro-batches */
 	u64 handed;
 	const Machine *m;
 	ClusterStep *out;
@@ -98,6 +99,7 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	/* when a unit is at work, what those behind it keep is not there yet, or no more */
 	u64 *kept = &b->kept[stage * shape->chunks + chunk], *most = &b->most[stage * shape->chunks + chunk];
 	*kept += w->kept[unit];
+	b->same[stage] += w->same[unit];
 	*most = MAX(*most, *kept + MAX(w->working[work_rank(w, unit, false)], w->working[work_rank(w, unit, true)]));
 }
 
@@ -139,6 +141,7 @@ static void sum_memory(Building *b)
 		StageStep *s = &out->stage[i];
 		const u64 *kept = &b->kept[i * b->shape->chunks];
 		s->kept = b->shape->pipe > 1 ? pipe_held_bytes(&out->schedule, i, kept) : kept[0];
+		s->kept += b->same[i];
 		s->held = b->shape->pipe > 1 ? pipe_held(&out->schedule, i, 0) : 1;
 		u64 more = 0, update = 0;
 		for (u32 c = 0; c < b->shape->chunks; c++)
@@ -174,7 +177,7 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	ClusterStep out = { .shape = *shape, .stage = NEWN(arena, StageStep, shape->pipe + 1) };
 	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
 		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
-		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages) };
+		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe) };
 	b.first = walk(arena, m, w->first);
 	if (w->more)
 		b.more = walk(arena, m, w->more);

@@ -13,10 +13,26 @@ static f64 extent(const Kernel *k, DimRole role)
 	return n;
 }
 
+/* Do rows of the operands begin at multiples of 16 bytes, as wide loads for tensor cores want them? By extents of the axes along
+ * which operands lie in memory, which in attention are those of a head. */
+static bool aligned(const Kernel *k)
+{
+	u32 bytes = dtype_info[k->compute].bytes;
+	bool attention = k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD;
+	for (u32 d = 0; d < k->ndim; d++) {
+		DimRole role = k->dim[d].role;
+		if ((role == DIM_K || role == (attention ? DIM_V : DIM_N)) && k->dim[d].extent > 1 && k->dim[d].extent * bytes % 16)
+			return false;
+	}
+	return true;
+}
+
 /* FLOPs a second of the kernel's arithmetic. */
 static f64 rate(const Machine *m, const Kernel *k)
 {
 	f64 f32 = m->peak[DT_f32], peak = m->peak[k->compute] > 0 ? m->peak[k->compute] : f32;
+	if (m->unaligned > 0 && !aligned(k))
+		peak *= m->unaligned;
 	switch (k->class) {
 	case KERNEL_DOT:
 	case KERNEL_GROUPED:

@@ -177,6 +177,23 @@ static void tell_messages(Work *w)
 	}
 }
 
+/* What follows from parameters, and from nothing else that a micro-batch or a step may change. */
+static void tell_constant(Work *w)
+{
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		p->constant = true;
+		for (u32 i = 0; i < p->nafter; i++)
+			p->constant &= w->piece[p->after[i]].constant;
+		for (u32 i = 0; i < p->kernel->slot.n; i++) {
+			const PlanBuffer *b = &w->entry->buffer.v[w->entry->step.v[s].slot[i]];
+			const Buffer *from = persistent_of(w->plan, b);
+			if (!p->kernel->slot.v[i].written && b->kind != MEMORY_TRANSIENT)
+				p->constant &= from && from->kind == BUFFER_PARAMETER;
+		}
+	}
+}
+
 /* ---- values ---- */
 
 static void find_values(Arena *arena, Work *w)
@@ -207,6 +224,7 @@ static void find_values(Arena *arena, Work *w)
 static void sum_values(Arena *arena, Arena *tmp, Work *w)
 {
 	w->kept = NEWN(arena, u64, w->units + 1);
+	w->same = NEWN(arena, u64, w->units + 1);
 	w->handed = NEWN(arena, u64, w->units + 1);
 	i64 *change = NEWN(tmp, i64, w->npiece + 2), now = 0;
 	for (u32 i = 0; i < w->nvalue; i++) {
@@ -214,7 +232,7 @@ static void sum_values(Arena *arena, Arena *tmp, Work *w)
 		u32 from = w->piece[v->maker].rank, to = w->piece[v->last].rank;
 		v->kept = !work_backward(w, from) && work_backward(w, to);
 		if (v->kept)
-			w->kept[from] += v->bytes;
+			(w->piece[v->maker].constant ? w->same : w->kept)[from] += v->bytes;
 		else {
 			change[v->maker] += (i64)v->bytes;
 			change[v->last + 1] -= (i64)v->bytes;
@@ -259,6 +277,7 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
 	else
 		tell_ranks_by_name(w, &layers);
 	tell_messages(w);
+	tell_constant(w);
 	find_values(arena, w);
 	sum_values(arena, tmp, w);
 	return w;

@@ -25,6 +25,7 @@ typedef struct Piece {
 	bool early;       /* one that waits for nothing: parameters are gathered */
 	bool late;        /* one that nothing waits for: gradients are summed */
 	bool again;       /* computed again */
+	bool constant;    /* of parameters alone: the same for every micro-batch */
 	const u32 *after; /* earlier pieces whose values it reads */
 	u32 nafter;
 } Piece;
@@ -45,7 +46,8 @@ typedef struct Work {
 	Piece *piece;
 	WorkValue *value;
 	/* by unit */
-	u64 *kept;    /* bytes that its forward half leaves for the backward half */
+	u64 *kept;    /* bytes that its forward half leaves for the backward half: of each micro-batch */
+	u64 *same;    /* the same, of what is so for every micro-batch (rounded parameters): once, however many are in flight */
 	u64 *handed;  /* bytes that it hands to the next unit, forward */
 	u64 *working; /* by rank: the most bytes alive at once beside what is kept */
 } Work;

@@ -55,6 +55,32 @@ static void products_by_size_and_type(void **state)
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
 }
 
+/* Heads of 108 elements of 2 bytes do not begin at multiples of 16 bytes, those of 104 do; keys are no axis of the operands. */
+static void rows_that_are_not_aligned(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	m.attention = curve;
+	m.unaligned = 0.25;
+	Kernel k = { .class = KERNEL_ATTENTION, .ndim = 4, .compute = DT_bf16, .flops = 2e9 };
+	k.dim[0] = (KDim){ .role = DIM_M, .extent = 1000 };
+	k.dim[1] = (KDim){ .role = DIM_N, .extent = 1001 };
+	k.dim[2] = (KDim){ .role = DIM_K, .extent = 104 };
+	k.dim[3] = (KDim){ .role = DIM_V, .extent = 104 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5));
+	k.dim[2].extent = k.dim[3].extent = 108;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5 * 0.25));
+	k.compute = DT_f32;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5)); /* 432 bytes */
+	m.unaligned = 0;
+	k.compute = DT_bf16;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5));
+	m.unaligned = 0.25;
+	k.class = KERNEL_DOT; /* an odd vocabulary */
+	k.dim[2].extent = k.dim[3].extent = 1000;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.25 * curve_share(&curve, cbrt(1000.0 * 1001 * 1000))));
+}
+
 static void what_limits(void **state)
 {
 	(void)state;
@@ -114,6 +140,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
+		cmocka_unit_test(rows_that_are_not_aligned),
 		cmocka_unit_test(what_limits),
 		cmocka_unit_test(collectives_by_ring_and_domain),
 		cmocka_unit_test(the_best_size_for_a_budget),

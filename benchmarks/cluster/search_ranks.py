@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Where published plans stand among all that the search finds: `search_ranks.py [MODEL...]` writes search_ranks.csv, which
+`validate.py report` reads. Of each model on each machine the published plan is the run with the most tokens a second and device; its
+predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
+finds to fit. Rows of the table are kept, so that it can be made model by model. PLINTH: the binary."""
+import csv, json, os, subprocess, sys
+import validate as v
+
+PATH = os.path.join(v.HERE, "search_ranks.csv")
+COLUMNS = ["row", "model", "machine", "devices", "published_s", "predicted_s", "found", "faster", "best_s", "best"]
+
+
+def published():
+    """The fastest run of each model on each machine."""
+    best = {}
+    for r in v.rows():
+        if v.why_not(r):
+            continue
+        key, speed = (r["model"], v.MACHINE[r["gpu"]]), v.number(r, "global_batch_seqs") * v.number(r, "seq_len") / v.seconds(r) / v.number(r, "n_gpus")
+        if key not in best or speed > best[key][0]:
+            best[key] = speed, r
+    return [r for _, r in best.values()]
+
+
+def search(r):
+    run = v.as_run(r)
+    command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.MACHINE[r["gpu"]]), "--mesh", "auto", "--devices", r["n_gpus"],
+               "--batch", str(run["batch"]), "--sizes", run["sizes"], "--precision", run["precision"], "--all", "--json"]
+    p = subprocess.run(command + [x for s in run["set"] for x in ("--set", s)], capture_output=True, text=True)
+    return json.loads(p.stdout)["plans"] if p.returncode == 0 else p.stderr.strip()
+
+
+def as_text(p):
+    return "%d / %d / %d, micro %d, %s again, %s divided" % (p["data"], p["tensor"], p["pipe"], p["micro"], p["recompute"], p["divided"]) + (
+        ", %d chunks" % p["chunks"] if p["chunks"] > 1 else "")
+
+
+def main(models):
+    done = {r["row"]: r for r in csv.DictReader(open(PATH))} if os.path.exists(PATH) else {}
+    for r in published():
+        if r["model"] not in models if models else r["row_id"] in done:
+            continue
+        told = v.plan([r], v.machine_file(v.MACHINE[r["gpu"]]))[r["row_id"]]
+        plans = search(r)
+        row = dict(row=r["row_id"], model=r["model"], machine=v.MACHINE[r["gpu"]], devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),
+                   predicted_s="%.4g" % told["step_seconds"])
+        if isinstance(plans, str):
+            row.update(found=0, best=plans)
+        else:
+            row.update(found=len(plans), faster=sum(p["step_seconds"] < told["step_seconds"] for p in plans),
+                       best_s="%.4g" % plans[0]["step_seconds"], best=as_text(plans[0]))
+        done[r["row_id"]] = row
+        print(row, flush=True)
+        with open(PATH, "w") as f:
+            w = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+            w.writeheader()
+            w.writerows(done[k] for k in sorted(done, key=int))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

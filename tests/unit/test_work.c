@@ -1,0 +1,322 @@
+/* What one device does, told by layers (passes/plan/work.c), how long it takes (walk.c), the step of a cluster put together
+ * from that, and a machine fitted to steps (tools/fit_machine.c): of a program small enough for a pencil.
+ *
+ * Two layers between an embedding and a loss. A kernel takes as many seconds as it touches bytes; x0, x1, x2 and their
+ * derivatives are 100 bytes, weights rounded for products (c0, c1) 12. */
+#include "passes/plan/cluster.h"
+#include "tools/fit_machine.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { WTE, W0, W1, G0, GE, TOKENS, X0, C0, X1, C1, X2, LOSS, D2, D1, D0, BUFFERS };
+enum { EMBED, CAST0, LAYER0, CAST1, LAYER1, HEAD, DHEAD, DLAYER1, DLAYER0, DEMBED };
+static const char data_axis[] = "data";
+
+typedef struct Made {
+	Arena arena;
+	Plan plan;
+	Program program;
+	EntryPlan micro, update;
+} Made;
+
+static void close_to(f64 got, f64 want)
+{
+	if (!(fabs(got - want) <= 1e-12 * fabs(want)))
+		fail_msg("%.17g, should be %.17g", got, want);
+}
+
+/* A launch that reads `in` and writes `out` (buffers, ended by NONE), and touches so many bytes. */
+static Kernel *launch(Made *m, EntryPlan *e, const char *scope, f64 bytes, const u32 *in, const u32 *out)
+{
+	Kernel *k = NEW(&m->arena, Kernel);
+	*k = (Kernel){ .arena = &m->arena, .class = KERNEL_MAP, .name = scope, .scope = scope, .bytes_written = bytes };
+	u32 *slot = NEWN(&m->arena, u32, 8), n = 0;
+	for (; *in != NONE; in++, slot[n++] = in[-1])
+		VEC_PUSH(&m->arena, &k->slot, ((KSlot){ .read = true }));
+	for (; *out != NONE; out++, slot[n++] = out[-1])
+		VEC_PUSH(&m->arena, &k->slot, ((KSlot){ .written = true }));
+	VEC_PUSH(&m->arena, &e->step, ((Step){ .kernel = m->plan.kernel.n, .slot = slot, .workspace = NONE }));
+	VEC_PUSH(&m->arena, &m->plan.kernel, k);
+	return k;
+}
+#define LIST(...) (const u32[]){ __VA_ARGS__, NONE }
+
+/* A launch of its own becomes a message of 4 bytes from each of two devices. */
+static void as_message(Made *m, Kernel *k, Op op, const void *attr)
+{
+	const Type **type = NEW(&m->arena, const Type *);
+	*type = type_scalar(m->plan.ir, DT_f32);
+	KCollective *c = NEW(&m->arena, KCollective);
+	*c = (KCollective){ op, attr, 1, type };
+	k->class = KERNEL_COLLECTIVE;
+	k->collective = c;
+}
+
+static void add_buffers(Made *m, EntryPlan *e)
+{
+	static const struct {
+		MemoryKind kind;
+		const char *name;
+		u32 persistent;
+		u64 bytes;
+	} buffer[BUFFERS] = {
+		[WTE] = { MEMORY_PERSISTENT, "wte", 0, 40 },    [W0] = { MEMORY_PERSISTENT, "h.0.w", 1, 24 },
+		[W1] = { MEMORY_PERSISTENT, "h.1.w", 2, 24 },   [G0] = { MEMORY_PERSISTENT, "grad h.0.w", 3, 24 },
+		[GE] = { MEMORY_PERSISTENT, "grad wte", 4, 40 }, [TOKENS] = { MEMORY_INPUT, "tokens", NONE, 8 },
+		[X0] = { MEMORY_TRANSIENT, "x0", NONE, 100 },   [C0] = { MEMORY_TRANSIENT, "c0", NONE, 12 },
+		[X1] = { MEMORY_TRANSIENT, "x1", NONE, 100 },   [C1] = { MEMORY_TRANSIENT, "c1", NONE, 12 },
+		[X2] = { MEMORY_TRANSIENT, "x2", NONE, 100 },   [LOSS] = { MEMORY_RESULT, "loss_sum", NONE, 4 },
+		[D2] = { MEMORY_TRANSIENT, "d2", NONE, 100 },   [D1] = { MEMORY_TRANSIENT, "d1", NONE, 100 },
+		[D0] = { MEMORY_TRANSIENT, "d0", NONE, 100 },
+	};
+	for (u32 i = 0; i < BUFFERS; i++)
+		VEC_PUSH(&m->arena, &e->buffer, ((PlanBuffer){ .kind = buffer[i].kind, .name = buffer[i].name, .persistent = buffer[i].persistent,
+							       .bytes = buffer[i].bytes, .root = NONE }));
+}
+
+/* `gathered`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed. */
+static Made *make(bool gathered)
+{
+	Made *m = calloc(1, sizeof *m);
+	assert_non_null(m);
+	m->arena = ARENA("work");
+	Arena *a = &m->arena;
+	Diag *d = NEW(a, Diag);
+	d->arena = a;
+	m->plan = (Plan){ .arena = a, .ir = ir_new(a, d), .program = &m->program };
+	const Type *scalar = type_scalar(m->plan.ir, DT_f32);
+	const BufferKind kind[] = { BUFFER_PARAMETER, BUFFER_PARAMETER, BUFFER_PARAMETER, BUFFER_GRADIENT, BUFFER_GRADIENT };
+	const char *const name[] = { "wte", "h.0.w", "h.1.w", "grad h.0.w", "grad wte" };
+	for (u32 i = 0; i < COUNT(kind); i++)
+		VEC_PUSH(a, &m->program.buffer, ((Buffer){ .name = name[i], .kind = kind[i], .type = scalar, .of = i == 3 ? 1 : i == 4 ? 0 : NONE }));
+	if (gathered)
+		m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
+	EntryPlan *e = &m->micro;
+	e->name = "micro_first";
+	add_buffers(m, e);
+	launch(m, e, "wte", 100, LIST(TOKENS, WTE), LIST(X0));
+	Kernel *c0 = launch(m, e, "h.0", 12, LIST(W0), LIST(C0));
+	launch(m, e, "h.0", 100, LIST(X0, C0), LIST(X1));
+	Kernel *c1 = launch(m, e, "h.1", 12, LIST(W1), LIST(C1));
+	launch(m, e, "h.1", 100, LIST(X1, C1), LIST(X2));
+	launch(m, e, "", 4, LIST(X2), LIST(LOSS));
+	launch(m, e, "", 100, LIST(X2), LIST(D2));
+	launch(m, e, "h.1", 100, LIST(X1, C1, D2), LIST(D1));
+	launch(m, e, "h.0", 124, LIST(X0, C0, D1), LIST(D0, G0));
+	if (gathered) {
+		static const all_gather_attr gather = { .over = data_axis, .parts = 2 };
+		static const all_reduce_attr reduce = { .over = data_axis, .parts = 2 };
+		as_message(m, c0, OP_all_gather, &gather);
+		as_message(m, c1, OP_all_gather, &gather);
+		as_message(m, launch(m, e, "h.0", 24, LIST(G0), LIST(G0)), OP_all_reduce, &reduce);
+	}
+	launch(m, e, "wte", 40, LIST(D0, TOKENS), LIST(GE));
+	m->update.name = "update";
+	add_buffers(m, &m->update);
+	launch(m, &m->update, "h.0", 50, LIST(G0), LIST(W0));
+	VEC_PUSH(a, &m->plan.entry, &m->micro);
+	VEC_PUSH(a, &m->plan.entry, &m->update);
+	return m;
+}
+
+static void drop(Made *m)
+{
+	arena_free(&m->arena);
+	free(m);
+}
+
+/* A byte takes a second; links carry `rate` bytes a second. */
+static Machine machine(f64 rate)
+{
+	Machine m = { .bandwidth = 1, .arithmetic = 1, .domain = 8, .link = { rate, 0 } };
+	m.peak[DT_f32] = 1e30;
+	return m;
+}
+
+static Work *work_here(Made *m)
+{
+	return work_of(&m->arena, &m->arena, &m->plan, &m->micro);
+}
+
+static void pieces_by_layer(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	Work *w = work_here(m);
+	assert_int_equal(w->layers, 2);
+	assert_int_equal(w->units, 4);
+	static const u32 rank[] = { 0, 1, 1, 2, 2, 3, 4, 5, 6, 7 };
+	assert_int_equal(w->npiece, COUNT(rank));
+	for (u32 i = 0; i < COUNT(rank); i++) {
+		assert_int_equal(w->piece[i].rank, rank[i]);
+		assert_int_equal(w->piece[i].constant, i == CAST0 || i == CAST1);
+	}
+	assert_int_equal(w->piece[DLAYER1].nafter, 3);
+	assert_int_equal(w->piece[DLAYER1].after[0], LAYER0);
+	assert_int_equal(w->piece[DLAYER1].after[1], CAST1);
+	assert_int_equal(w->piece[DLAYER1].after[2], DHEAD);
+	drop(m);
+}
+
+static void bytes_by_layer(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	Work *w = work_here(m);
+	/* x0 and the tokens; x1; x2; rounded weights are the same for every micro-batch */
+	static const u64 kept[] = { 108, 100, 100, 0 }, same[] = { 0, 12, 12, 0 }, handed[] = { 100, 100, 100, 0 };
+	/* the loss; d2; d2 and d1; d1 and d0; d0 */
+	static const u64 working[] = { 0, 0, 0, 4, 100, 200, 200, 100 };
+	for (u32 u = 0; u < 4; u++) {
+		assert_int_equal(w->kept[u], kept[u]);
+		assert_int_equal(w->same[u], same[u]);
+		assert_int_equal(w->handed[u], handed[u]);
+	}
+	for (u32 r = 0; r < 8; r++)
+		assert_int_equal(w->working[r], working[r]);
+	u64 tied;
+	UnitBytes *b = work_persistent(&m->arena, w, &tied);
+	assert_int_equal(tied, 0);
+	assert_int_equal(b[0].parameters, 4);
+	assert_int_equal(b[0].gradients, 4);
+	assert_int_equal(b[1].parameters, 4);
+	assert_int_equal(b[1].gradients, 4);
+	assert_int_equal(b[2].parameters, 4);
+	assert_int_equal(b[2].gradients, 0);
+	drop(m);
+}
+
+static void layers_compute_again(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	Work *w = work_here(m);
+	assert_ptr_equal(work_again(&m->arena, &m->arena, w, RECOMPUTE_NONE), w);
+	/* whole: both pieces of a layer before its backward half */
+	const Work *whole = work_again(&m->arena, &m->arena, w, RECOMPUTE_WHOLE);
+	static const u32 rank[] = { 0, 1, 1, 2, 2, 3, 4, 5, 5, 5, 6, 6, 6, 7 };
+	assert_int_equal(whole->npiece, COUNT(rank));
+	for (u32 i = 0; i < COUNT(rank); i++) {
+		assert_int_equal(whole->piece[i].rank, rank[i]);
+		assert_int_equal(whole->piece[i].again, i == 7 || i == 8 || i == 10 || i == 11);
+	}
+	/* the derivative of layer 1 reads what was rounded again */
+	assert_int_equal(whole->piece[9].after[1], 7);
+	for (u32 u = 0; u < 4; u++) {
+		assert_int_equal(whole->kept[u], w->kept[u]);
+		assert_int_equal(whole->same[u], 0);
+	}
+	/* needed: what the backward half reads of its layer, which are the rounded weights */
+	const Work *needed = work_again(&m->arena, &m->arena, w, RECOMPUTE_NEEDED);
+	assert_int_equal(needed->npiece, 12);
+	assert_true(needed->piece[7].again && needed->piece[9].again);
+	drop(m);
+}
+
+static void kernels_one_behind_the_other(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	Machine machine_ = machine(1);
+	Walk w = walk(&m->arena, &machine_, work_here(m));
+	static const f64 seconds[] = { 100, 112, 112, 4, 100, 100, 124, 40 };
+	f64 sum = 0;
+	for (u32 r = 0; r < 8; r++) {
+		close_to(w.rank[r].seconds, seconds[r]);
+		close_to(w.rank[r].waiting, 0);
+		sum += seconds[r];
+	}
+	close_to(w.seconds, sum);
+	drop(m);
+}
+
+static void messages_beside_work(void **state)
+{
+	(void)state;
+	Made *m = make(true);
+	Work *work = work_here(m);
+	assert_true(work->piece[CAST0].early && work->piece[CAST1].early);
+	assert_true(work->piece[DEMBED].late && work->piece[DEMBED].message); /* the sum stands before the last kernel */
+	/* 4 bytes at 1/6 of a byte a second: each takes 24 s, behind kernels of 100 */
+	Machine fast = machine(1 / 6.0), slow = machine(1 / 60.0);
+	Walk w = walk(&m->arena, &fast, work);
+	close_to(w.seconds, 668);
+	close_to(w.begin[CAST1], 100); /* one layer ahead: when layer 0 begins */
+	for (u32 r = 0; r < 8; r++)
+		close_to(w.rank[r].waiting, 0);
+	close_to(w.rank[1].messages, 24);
+	/* 240 s: weights of layer 0 come at 240, those of layer 1 at 480; the sum of gradients takes 200 s more than what hides it */
+	w = walk(&m->arena, &slow, work);
+	close_to(w.rank[1].waiting, 140);
+	close_to(w.rank[2].waiting, 140);
+	close_to(w.begin[LAYER1], 480);
+	close_to(w.seconds, 668 + 140 + 140 + 200);
+	drop(m);
+}
+
+/* Four layers in two stages, three micro-batches. */
+static void a_step_of_stages(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	ClusterWork *w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE);
+	assert_non_null(w);
+	Machine fast = machine(1e30);
+	ClusterShape shape = { .pipe = 2, .chunks = 1, .schedule = PIPE_1F1B, .micros = 3, .layers = 4 };
+	ClusterStep s = cluster_step(&m->arena, &fast, w, &shape);
+	close_to(s.stage[0].forward, 100 + 2 * 112);
+	close_to(s.stage[0].backward, 2 * 124 + 40);
+	close_to(s.stage[1].forward, 2 * 112 + 4);
+	close_to(s.stage[1].backward, 100 + 100 + 124);
+	/* two micro-batches of x0, tokens and two x1, and two rounded weights once; one of x1 and x2, and two of these */
+	assert_int_equal(s.stage[0].kept, 2 * (108 + 200) + 24);
+	assert_int_equal(s.stage[1].kept, 200 + 24);
+	/* stage 1 is done with the first at 324 + 228 + 324 = 876; stage 0 then goes backward with it (1164) and forward with the third
+	 * (1488), later than stage 1 is free (1428); which goes through stage 1 and back */
+	close_to(s.pipeline, 1488 + 228 + 324 + 288);
+	drop(m);
+}
+
+static void a_machine_from_steps(void **state)
+{
+	(void)state;
+	enum { RUNS = 3 };
+	static const CurvePoint half[] = { { 100, 0.5 } }, guess[] = { { 100, 0.8 } }, untold[] = { { 100, 0.3 } };
+	Made *m = make(false);
+	Machine truth = machine(1e30), fitted = truth;
+	truth.stream = (Curve){ half, 1 };
+	fitted.stream = (Curve){ guess, 1 };
+	fitted.matmul = (Curve){ untold, 1 };
+	MeasuredRun run[RUNS] = { 0 };
+	for (u32 i = 0; i < RUNS; i++) {
+		run[i].run.planned.work = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE);
+		run[i].run.shape = (ClusterShape){ .pipe = 1, .chunks = 1, .micros = i + 1, .layers = 2 + i };
+		run[i].seconds = cluster_step(&m->arena, &truth, run[i].run.planned.work, &run[i].run.shape).seconds;
+	}
+	fit_machine(&m->arena, &fitted, run, RUNS);
+	assert_true(fabs(fitted.stream.point[0].share / 0.5 - 1) < 0.01);
+	assert_true(fabs(fitted.matmul.point[0].share / 0.3 - 1) < 1e-9); /* no run tells */
+	close_to(guess[0].share, 0.8);
+	drop(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pieces_by_layer),
+		cmocka_unit_test(bytes_by_layer),
+		cmocka_unit_test(layers_compute_again),
+		cmocka_unit_test(kernels_one_behind_the_other),
+		cmocka_unit_test(messages_beside_work),
+		cmocka_unit_test(a_step_of_stages),
+		cmocka_unit_test(a_machine_from_steps),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
