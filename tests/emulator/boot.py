@@ -30,9 +30,9 @@ CPUS = {
     "skylake-avx512,+avx512bf16": ["test_cpu_dot", "test_cpu_attention", "test_cpu_grouped"],
 }
 # Models whose training steps run, with which precision and sizes.
-MODELS = [("gpt2", "f32", "B=2,T=16"), ("llama", "bf16", "B=2,T=16"), ("mixtral", "f32", "B=2,T=16")]
-STEPS = 3
-# What a number may differ by, as a share: rounding of products, grown by three steps of Adam.
+MODELS = [("gpt2", "f32", "B=2,T=8"), ("llama", "bf16", "B=1,T=8"), ("mixtral", "f32", "B=2,T=8")]
+STEPS = 2
+# What a number may differ by, as a share: rounding of products, grown by the steps of Adam.
 ALLOWED = {"f32": 1e-4, "bf16": 2e-2}
 # Bochs 2.7 says of the protection keys' state that it is there and has no size, which Linux takes for a faulty
 # processor without AVX; sizes are of the standard format only. Without ACPI the kernel is there sooner.
@@ -49,14 +49,14 @@ INIT = """#!/bin/busybox sh
 cd /work
 echo PLINTH-BEGIN
 /bin/busybox grep -m1 -E '^flags' /proc/cpuinfo
+./run_launches */*.launches
+status=$?
 for package in *.plx
 do
   echo PLINTH-PACKAGE $package
   ./run_package $package STEPS
 done
-echo PLINTH-LAUNCHES
-./run_launches */*.launches
-echo PLINTH-END $?
+echo PLINTH-END $status
 /bin/busybox sleep 1000000
 """
 
@@ -299,7 +299,7 @@ def main():
     if not re.search(r"^flags.* avx512f ", text, re.M):
         sys.exit("the emulated processor has no AVX-512")
     fine = end[1] == "0" and text.count(" launches, 0 wrong") == len(launches)
-    for part in text.split("PLINTH-LAUNCHES")[0].split("PLINTH-PACKAGE ")[1:]:
+    for part in text.split("PLINTH-PACKAGE ")[1:]:
         package = part.split()[0]
         fine &= "code for skylake-avx512" in part and compare(package, expected.pop(package), numbers(part))
     if not fine or expected:
