@@ -59,7 +59,8 @@ static Datum *replacement(Elaborator *e, const Datum *d, Datum *now, const char 
 		diag_note(e->diag, config, "the config says so here");
 		return NULL;
 	}
-	if (d->kind == DATUM_NUMBER && !whole && now->kind == DATUM_NUMBER && now->number.is_integer)
+	/* width / heads that is not whole, and given in its place: that is whole */
+	if (d->kind == DATUM_NUMBER && !whole && !d->number.division && now->kind == DATUM_NUMBER && now->number.is_integer)
 		return datum_number(e, now->number.value, now->loc);
 	return now;
 }

@@ -283,6 +283,14 @@ const char *datum_show(Elaborator *e, const Datum *d)
 	}
 }
 
+void note_division(Elaborator *e, const Datum *d)
+{
+	const Division *v = d->kind == DATUM_NUMBER ? d->number.division : NULL;
+	if (v)
+		diag_note(e->diag, v->loc, "%lld / %lld is not whole: %lld does not divide %lld", (long long)v->of, (long long)v->by,
+			  (long long)v->by, (long long)v->of);
+}
+
 Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc)
 {
 	if (d->kind == DATUM_DIM)
@@ -294,9 +302,10 @@ Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc)
 		}
 		return dim_number(e->ir, d->number.integer);
 	}
-	if (d->kind == DATUM_NUMBER)
+	if (d->kind == DATUM_NUMBER) {
 		fail(e, E0304, loc, "a dimension must be a whole number, and %s is not", datum_source(e, d));
-	else if (d->kind != DATUM_ERROR)
+		note_division(e, d);
+	} else if (d->kind != DATUM_ERROR)
 		fail(e, E0304, loc, "a dimension is expected here, and this is %s", datum_show(e, d));
 	return NULL;
 }

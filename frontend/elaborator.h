@@ -58,6 +58,12 @@ typedef struct Callable {
 	u32 wrapped;               /* how many `wrap` rules are applied already; NONE: a wrapper itself */
 } Callable;
 
+/* `of / by`, whole numbers, left a remainder. */
+typedef struct Division {
+	i64 of, by;
+	Loc loc;
+} Division;
+
 struct Datum {
 	DatumKind kind;
 	Loc loc;
@@ -67,6 +73,7 @@ struct Datum {
 			f64 value;
 			i64 integer;
 			bool is_integer;
+			const Division *division; /* that a number which is not whole comes from; or NULL */
 		} number;
 		bool boolean;
 		const char *text; /* interned */
@@ -179,6 +186,8 @@ const char *type_show(Elaborator *e, const Type *t, const Axis *axis);
 const char *dim_show(Elaborator *e, Dim d, Axis a);
 /* A dimension from a number or dim; NULL and an error otherwise. */
 Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc);
+/* Behind an error about a number that should be whole: the division that it comes from. */
+void note_division(Elaborator *e, const Datum *d);
 /* The nearest of the names to `name`, or NULL when none is near. */
 const char *nearest(const char *name, const char *const *candidate, u32 n);
 /* "; did you mean 'near'?", or nothing where there is none near. */

@@ -292,7 +292,13 @@ static Datum *number_binary(Elaborator *e, BinaryOp op, const Datum *a, const Da
 	case BINARY_MOD:
 		if (v == 0)
 			return fail(e, E0403, loc, "division by zero");
-		if (op == BINARY_DIV && (!whole || x % y))
+		if (op == BINARY_DIV && whole && x % y) {
+			Datum *d = datum_number(e, u / v, loc);
+			Division division = { x, y, loc };
+			d->number.division = COPYN(e->arena, Division, &division, 1);
+			return d;
+		}
+		if (op == BINARY_DIV && !whole)
 			return datum_number(e, u / v, loc);
 		if (!whole)
 			return datum_number(e, op == BINARY_MOD ? u - v * floor(u / v) : floor(u / v), loc);
@@ -320,8 +326,9 @@ static Datum *number_binary(Elaborator *e, BinaryOp op, const Datum *a, const Da
 		return fail(e, E0403, loc, "the result of '%s' is larger than 64 bits hold", binary_spelling[op]);
 	if (whole)
 		return datum_integer(e, z, loc);
-	return datum_number(e, op == BINARY_ADD ? u + v : op == BINARY_SUB ? u - v : op == BINARY_MUL ? u * v : pow(u, v),
-			    loc);
+	Datum *d = datum_number(e, op == BINARY_ADD ? u + v : op == BINARY_SUB ? u - v : op == BINARY_MUL ? u * v : pow(u, v), loc);
+	d->number.division = a->number.division ? a->number.division : b->number.division;
+	return d;
 }
 
 static Datum *concat_lists(Elaborator *e, const Datum *a, const Datum *b, Loc loc)

@@ -293,6 +293,8 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 		bool fraction = value->kind == DATUM_NUMBER && (!strcmp(n, "dim") || !strcmp(n, "int"));
 		fail(e, E0309, loc, "%s must be %s%s, and this is %s", what, fraction ? "a whole number, of type " : "of type ", n,
 		     datum_show(e, value));
+		if (fraction)
+			note_division(e, value);
 		diag_note(e->diag, t->loc, "its type is declared here");
 	}
 	return false;
