@@ -1,5 +1,6 @@
 /* tools/run_folder.c: see run_folder.h. */
 #include "tools/run_folder.h"
+#include "runtime/checkpoint/weights.h"
 #include "support/io.h"
 
 #include <jansson.h>
@@ -102,6 +103,16 @@ static const char *absolute(Arena *a, const char *prefix)
 	return path;
 }
 
+static const char *absolute_weights(Arena *a, const char *list)
+{
+	u32 n;
+	const char *const *path = weights_paths(a, list, &n);
+	Buf all = { .arena = a };
+	for (u32 i = 0; i < n; i++)
+		buf_printf(&all, "%s%s", i ? "," : "", absolute(a, path[i]));
+	return all.text;
+}
+
 static Status write_settings(Arena *a, const char *folder, const ModelOperand *model)
 {
 	json_t *set = json_array();
@@ -109,7 +120,7 @@ static Status write_settings(Arena *a, const char *folder, const ModelOperand *m
 		json_array_append_new(set, json_string(model->options.set.v[i]));
 	json_t *root = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:o}", "version", PLINTH_VERSION, "source", model->source, "preset",
 				 model->options.preset, "data", model->data ? absolute(a, model->data) : NULL, "weights",
-				 model->weights ? absolute(a, model->weights) : NULL, "set", set);
+				 model->weights ? absolute_weights(a, model->weights) : NULL, "set", set);
 	char *text = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
 	if (!text)

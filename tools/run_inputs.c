@@ -3,6 +3,7 @@
  * `tokens` or `source`. Beside a text's ids, `keep` says where they are and `types` of which text each is. */
 #include "tools/run_inputs.h"
 #include "passes/graph/bind.h"
+#include "runtime/checkpoint/weights.h"
 #include "runtime/data/npy.h"
 #include "runtime/views.h"
 
@@ -189,6 +190,8 @@ static Status open_tokenizer(RunInputs *r, const char *file, const char *weights
 	const char *folder = r->lm->operand.run;
 	if (!folder && weights) {
 		struct stat st;
+		u32 n;
+		weights = weights_paths(r->arena, weights, &n)[0];
 		char *copy = (char *)(uintptr_t)arena_printf(r->arena, "%s", weights);
 		folder = stat(weights, &st) == 0 && S_ISDIR(st.st_mode) ? weights : dirname(copy);
 	}

@@ -17,7 +17,7 @@ static bool json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "what the data block reads: token shards PREFIX.val.*, or PREFIX.*" },
 	{ "batch", 'b', OPTION_INT, &batch, "B", "texts at a time, in place of the train block's" },
 	{ "batches", 0, OPTION_INT, &batches, "N", "the first N batches only" },

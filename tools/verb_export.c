@@ -23,7 +23,7 @@ static bool embed;
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "output", 'o', OPTION_TEXT, &output, "FOLDER", "where files go; made if missing" },
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "embed", 0, OPTION_FLAG, &embed, NULL, "weights become part of the library" },
 	{ "name", 0, OPTION_TEXT, &name, "NAME", "of the library and its functions; the model's by default" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T<=256",

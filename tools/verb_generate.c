@@ -21,7 +21,7 @@ static const char *reads; /* lm_source_size */
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "prompt", 'P', OPTION_LIST, &prompt, "TEXT", "what the text begins with; a new line by default; several: a batch" },
 	{ "prompts", 0, OPTION_TEXT, &prompts_file, "FILE", "a prompt on each line" },
 	{ "tokens", 'n', OPTION_INT, &tokens, "N", "how many to write, at most: 200 by default" },

@@ -14,7 +14,7 @@ static bool json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "input", 'i', OPTION_LIST, &inputs, "INPUT", "a text; NAME=text; NAME=x.npy; x.safetensors" },
 	{ "lines", 0, OPTION_TEXT, &lines, "FILE", "each line is a text (- is standard input)" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer, "FILE", "tokenizer.json, *.model or vocab.txt; that beside the weights by default" },

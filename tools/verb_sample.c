@@ -16,7 +16,7 @@ static i64 batch, seed;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "inputs", 'i', OPTION_TEXT, &inputs, "FILE", "the block's inputs by their names, as safetensors" },
 	{ "output", 'o', OPTION_TEXT, &output, "FILE", "what is written; sample.png or sample.safetensors by default" },
 	{ "batch", 'b', OPTION_INT, &batch, "B", "how many at a time, in place of the train block's" },

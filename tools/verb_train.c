@@ -28,7 +28,7 @@ static const Option options[] = {
 	{ "seed", 0, OPTION_INT, &seed, "N", "of first values, data order and dropout; 0 by default" },
 	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
-	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file" },
+	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file; several, with commas" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },

@@ -417,6 +417,28 @@ void safetensors_close(Safetensors *s)
 	*s = (Safetensors){ 0 };
 }
 
+Status safetensors_join(Arena *a, const Safetensors *part, u32 n, Safetensors *out)
+{
+	u32 nfile = 0, ntensor = 0;
+	for (u32 i = 0; i < n; i++) {
+		nfile += part[i].nfile;
+		ntensor += part[i].ntensor;
+	}
+	*out = (Safetensors){ .file = NEWN(a, SafeFile, nfile), .tensor = NEWN(a, SafeTensor, ntensor) };
+	for (u32 i = 0; i < n; i++) {
+		for (u32 t = 0; t < part[i].ntensor; t++) {
+			out->tensor[out->ntensor] = part[i].tensor[t];
+			out->tensor[out->ntensor++].file += out->nfile;
+		}
+		for (u32 f = 0; f < part[i].nfile; f++)
+			out->file[out->nfile++] = part[i].file[f];
+	}
+	Status s = index_names(a, out);
+	if (s)
+		safetensors_close(out);
+	return s;
+}
+
 /* The files of an index in the order of its map. A file name is one beside the index: an index
  * cannot reach elsewhere. */
 static Status read_index(Arena *a, const char *path, json_t *root, Safetensors *out)

@@ -118,6 +118,8 @@ typedef struct Safetensors {
 PL_MUST_USE Status safetensors_open(Arena *a, const char *path, Safetensors *out);
 /* Several files, as one. */
 PL_MUST_USE Status safetensors_open_all(Arena *a, const char *const *path, u32 n, Safetensors *out);
+/* Open ones as one, which closes them; a name in two is an error, and then all of them are closed. */
+PL_MUST_USE Status safetensors_join(Arena *a, const Safetensors *part, u32 n, Safetensors *out);
 void safetensors_close(Safetensors *s);
 /* One file that is in memory already; `path` is for messages. `bytes` must outlive `out`. */
 PL_MUST_USE Status safetensors_parse(Arena *a, const char *path, Blob bytes, Safetensors *out);

@@ -3,6 +3,7 @@
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/part.h"
 #include "support/half.h"
+#include "support/vec.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -332,13 +333,48 @@ Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32
 	return s;
 }
 
+const char *const *weights_paths(Arena *a, const char *list, u32 *n)
+{
+	VEC(const char *) path = { 0 };
+	for (const char *at = list;; at++) {
+		const char *comma = io_exists(list) ? NULL : strchr(at, ',');
+		VEC_PUSH(a, &path, comma ? arena_strn(a, (Str){ at, (size_t)(comma - at) }) : at);
+		if (!comma)
+			break;
+		at = comma;
+	}
+	*n = path.n;
+	return path.v;
+}
+
+static Status open_listed(Arena *a, const char *list, Safetensors *out)
+{
+	u32 n, open = 0;
+	const char *const *path = weights_paths(a, list, &n);
+	Safetensors *part = NEWN(a, Safetensors, n);
+	Status s = OK;
+	for (u32 i = 0; i < n && !s; i++) {
+		const char *file = path[i];
+		if (checkpoint_is_run(file))
+			s = checkpoint_resolve(a, file, &file);
+		if (!s)
+			s = safetensors_open(a, file, &part[i]);
+		open += !s;
+	}
+	if (!s && n > 1)
+		return safetensors_join(a, part, n, out);
+	if (!s)
+		*out = part[0];
+	for (u32 i = 0; i < open && s; i++)
+		safetensors_close(&part[i]);
+	return s;
+}
+
 Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrule,
 		    const NamedBuffer *want, u32 n, Diag *d)
 {
-	if (checkpoint_is_run(path))
-		TRY(checkpoint_resolve(a, path, &path));
 	Safetensors have;
-	TRY(safetensors_open(a, path, &have));
+	TRY(open_listed(a, path, &have));
 	Arena tmp = ARENA("weights_load");
 	const SafeTensor **match = NEWN(&tmp, const SafeTensor *, n);
 	Buf note = { .arena = &tmp };

@@ -17,12 +17,16 @@ typedef struct WeightRule {
 	const char *pattern, *replacement;
 } WeightRule;
 
-/* Loads into every one of `want` (an optional one keeps what it has where the file has none of these) from a safetensors file, an index, a folder of a published model, a
- * checkpoint, or a run's folder (its latest checkpoint). f16 and bf16 in the file widen to f32 and
+/* Loads into every one of `want` (an optional one keeps what it has where the file has none of these) from a safetensors
+ * file, an index, a folder of a published model, a checkpoint, or a run's folder (its latest checkpoint); or from several
+ * of these with commas between, as one: a base model's file and its adapters'. f16 and bf16 in the file widen to f32 and
  * f64, f32 to f64, exactly; otherwise dtypes must be equal. When the tensors do not fit, the returned
  * failure is the headline of the error in `d`: print `d` alone. */
 PL_MUST_USE Status weights_load(Arena *a, const char *path, const WeightRule *rule, u32 nrule,
 				const NamedBuffer *want, u32 n, Diag *d);
+
+/* The paths of such a list; a path that is there as it stands is one. */
+const char *const *weights_paths(Arena *a, const char *list, u32 *n);
 
 /* `name` by the first rule that matches it (itself when none does), or NULL when that drops it. */
 const char *weights_rename(Arena *a, const WeightRule *rule, u32 nrule, const char *name);

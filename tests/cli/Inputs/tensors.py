@@ -1,5 +1,5 @@
 """tensors.py FILE: the tensors of a safetensors file. tensors.py FILE OUT OTHER NAME: writes OUT, which is FILE with one
-tensor of OTHER."""
+tensor of OTHER. tensors.py FILE OUT --prefix TEXT: with TEXT before each name."""
 
 import json
 import struct
@@ -20,7 +20,10 @@ if len(sys.argv) == 2:
     for name in sorted(tensors):
         print(name, tensors[name][1])
 else:
-    tensors[sys.argv[4]] = read(sys.argv[3])[sys.argv[4]]
+    if sys.argv[3] == "--prefix":
+        tensors = {sys.argv[4] + name: t for name, t in tensors.items()}
+    else:
+        tensors[sys.argv[4]] = read(sys.argv[3])[sys.argv[4]]
     header, body = {}, b""
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
