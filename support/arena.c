@@ -163,6 +163,9 @@ static void drop_top(Arena *a)
 
 void arena_release(Arena *a, ArenaMark m)
 {
+#ifndef NDEBUG
+	size_t handed_out = a->top && a->top == m.top ? (size_t)(a->at - m.at) : SIZE_MAX;
+#endif
 	while (a->top != m.top && a->top->below)
 		drop_top(a);
 	a->used = m.used;
@@ -170,7 +173,7 @@ void arena_release(Arena *a, ArenaMark m)
 	a->end = a->top ? a->top->data + a->top->size : NULL;
 	if (a->top) {
 #ifndef NDEBUG
-		size_t left = (size_t)(a->end - a->at);
+		size_t left = MIN((size_t)(a->end - a->at), handed_out);
 		UNPOISON(a->at, left);
 		memset(a->at, 0xA5, MIN(left, (size_t)4096));
 #endif
