@@ -201,6 +201,9 @@ static const char create_none[] =
 static const char after[] =
 	GPU "/* device: the number of the GPU. Its primary context is used, as by the CUDA runtime. ^_ERROR_DEVICE. */\n" END
 	"int @_create(const char *weights, " GPU "int device, " END "@ **out, char *error, size_t error_bytes);\n"
+	"/* Reads all of a weights file once (NULL: of those in the library) and compares it with the hashes that it states\n"
+	" * itself: @_create looks at its structure alone, so that it takes no time. As there on failure. ^_ERROR_FILE. */\n"
+	"int @_verify(const char *weights, char *error, size_t error_bytes);\n"
 	"/* No run may be under way; NULL does nothing. */\n"
 	"void @_destroy(@ *model);\n"
 	"/* What it takes and gives; valid until @_destroy. */\n"

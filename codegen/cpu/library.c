@@ -15,6 +15,7 @@ static const struct {
 } function[] = {
 	{ "create", "create", "ipppz", true, CPU },
 	{ "create", "cuda_create", "ipippz", true, CUDA },
+	{ "verify", "verify", "ippz", true, EITHER },
 	{ "destroy", "destroy", "vp", false, CPU },
 	{ "destroy", "cuda_destroy", "vp", false, CUDA },
 	{ "describe", "describe", "pp", false, EITHER },

@@ -72,6 +72,7 @@ typedef struct Threads LibraryThreads;
 
 /* Names that no other library in a program has by chance; versions of Plinth do not meet. */
 #define library_create           plinth_library_1_create
+#define library_verify           plinth_library_1_verify
 #define library_destroy          plinth_library_1_destroy
 #define library_describe         plinth_library_1_describe
 #define library_workspace_bytes  plinth_library_1_workspace_bytes
@@ -90,6 +91,7 @@ typedef struct Threads LibraryThreads;
 #define library_cuda_download        plinth_library_1_cuda_download
 
 int library_create(const LibraryModel *model, const char *weights, Library **out, char *error, size_t error_bytes);
+int library_verify(const LibraryModel *model, const char *weights, char *error, size_t error_bytes);
 void library_destroy(Library *l);
 const LibraryInfo *library_describe(const Library *l);
 /* size: of each axis of the package; NULL where it has none. */

@@ -3,6 +3,9 @@
  * libraries than an exported one may). Trusts nothing: every byte that is read was looked for before. */
 #include "runtime/library/library.h"
 
+#define XXH_INLINE_ALL /* no library but C's is there */
+#include <xxhash.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -120,17 +123,23 @@ static u32 list(Json *j, u64 *to, u32 most)
 	return n;
 }
 
-static void skip_texts(Json *j)
+/* Pairs of texts; gives what `prefix` and then `name` stands for, where there is such a one. */
+static Str texts(Json *j, const char *prefix, Str name)
 {
+	Str found = { 0 };
+	size_t n = strlen(prefix);
 	expect(j, '{');
 	while (!j->wrong && peek(j) != '}') {
-		text(j);
+		Str key = text(j);
 		expect(j, ':');
-		text(j);
+		Str value = text(j);
+		if (key.n == n + name.n && !memcmp(key.s, prefix, n) && name.n && !memcmp(key.s + n, name.s, name.n))
+			found = value;
 		if (!take(j, ','))
 			break;
 	}
 	expect(j, '}');
+	return found;
 }
 
 typedef struct Entry {
@@ -198,21 +207,30 @@ static Status place(Arena *arena, const char *path, const Entry *e, const Packag
 	return OK;
 }
 
-Status library_weights_find(Arena *arena, const char *path, const LibraryWeights *w, const Package *p, const u8 **at)
+/* A file's header, and the data behind it. */
+static Status parts(const char *path, Blob file, Json *j, Blob *data)
 {
 	u64 header = 0;
-	if (w->bytes.n >= 8)
-		memcpy(&header, w->bytes.p, 8);
-	if (w->bytes.n < 8 || header > w->bytes.n - 8)
+	if (file.n >= 8)
+		memcpy(&header, file.p, 8);
+	if (file.n < 8 || header > file.n - 8)
 		return FAIL(STATUS_INPUT, "%s is no safetensors file, or is cut short", path);
-	Json j = { (const char *)w->bytes.p + 8, (const char *)w->bytes.p + 8 + header, false };
-	Blob data = { w->bytes.p + 8 + header, w->bytes.n - 8 - header };
+	*j = (Json){ (const char *)file.p + 8, (const char *)file.p + 8 + header, false };
+	*data = (Blob){ file.p + 8 + header, file.n - 8 - header };
+	return OK;
+}
+
+Status library_weights_find(Arena *arena, const char *path, const LibraryWeights *w, const Package *p, const u8 **at)
+{
+	Json j;
+	Blob data;
+	TRY(parts(path, w->bytes, &j, &data));
 	expect(&j, '{');
 	while (!j.wrong && peek(&j) != '}') {
 		Entry e = { .name = text(&j) };
 		expect(&j, ':');
 		if (is(e.name, "__metadata__"))
-			skip_texts(&j);
+			texts(&j, "", (Str){ 0 });
 		else
 			read_entry(&j, &e);
 		/* files are written in no order that is known: models have hundreds of tensors, not millions */
@@ -231,4 +249,67 @@ Status library_weights_find(Arena *arena, const char *path, const LibraryWeights
 		if (p->buffer[i].kind != PACKAGE_CACHE && !at[i])
 			return FAIL(STATUS_INPUT, "%s has no %s, which the library's model has", path, p->buffer[i].tensor.name);
 	return OK;
+}
+
+/* ---- hashes, which the file itself states (runtime/checkpoint/safetensors.h) ---- */
+
+static Status check(const char *path, const Entry *e, Str hash, Blob data)
+{
+	int n = (int)MIN(e->name.n, (size_t)200);
+	if (e->ndata != 2 || e->data[0] > e->data[1] || e->data[1] > data.n)
+		return FAIL(STATUS_INPUT, "%s is damaged or cut short: %.*s is not all there", path, n, e->name.s);
+	if (!hash.n)
+		return FAIL(STATUS_INPUT, "%s states no hash of %.*s, as files that Plinth writes do", path, n, e->name.s);
+	XXH128_canonical_t is;
+	XXH128_canonicalFromHash(&is, XXH3_128bits(data.p + e->data[0], e->data[1] - e->data[0]));
+	bool same = hash.n == 2 * sizeof is.digest;
+	for (u32 i = 0; same && i < sizeof is.digest; i++)
+		same = hash.s[2 * i] == "0123456789abcdef"[is.digest[i] >> 4] && hash.s[2 * i + 1] == "0123456789abcdef"[is.digest[i] & 15];
+	return same ? OK : FAIL(STATUS_INPUT, "%s is damaged: %.*s has other bytes than were written", path, n, e->name.s);
+}
+
+static Status verify(const char *path, Blob file)
+{
+	Json j;
+	Blob data;
+	TRY(parts(path, file, &j, &data));
+	const char *stated = NULL;
+	/* what is stated stands before or behind the tensors: it is looked for first */
+	for (u32 pass = 0; pass < 2; pass++) {
+		Json k = j;
+		expect(&k, '{');
+		while (!k.wrong && peek(&k) != '}') {
+			Entry e = { .name = text(&k) };
+			expect(&k, ':');
+			if (is(e.name, "__metadata__")) {
+				stated = k.at;
+				texts(&k, "", (Str){ 0 });
+			} else {
+				read_entry(&k, &e);
+				Json m = { stated, stated ? k.end : NULL, false };
+				if (pass && !k.wrong)
+					TRY(check(path, &e, stated ? texts(&m, "xxh3-128:", e.name) : (Str){ 0 }, data));
+			}
+			if (!take(&k, ','))
+				break;
+		}
+		expect(&k, '}');
+		if (k.wrong)
+			return FAIL(STATUS_INPUT, "%s is damaged: its header cannot be read", path);
+	}
+	return OK;
+}
+
+int library_verify(const LibraryModel *model, const char *path, char *error, size_t error_bytes)
+{
+	if (error && error_bytes)
+		*error = 0;
+	if (!path && !model->weights)
+		return LIBRARY_OK; /* there is nothing that could be damaged */
+	LibraryWeights w = { { model->weights, model->weights_bytes }, false };
+	Status s = path ? library_weights_map(path, &w) : OK;
+	if (!s)
+		s = verify(path ? path : "the library", w.bytes);
+	library_weights_unmap(&w);
+	return s ? library_failed(s, error, error_bytes) : LIBRARY_OK;
 }
