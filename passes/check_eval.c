@@ -114,6 +114,8 @@ static f64 share(const Part *x, f64 value)
 
 static Tensor part_of(Arena *tmp, const Mesh *mesh, const Place *place, const Type *local, const Tensor *whole, u32 rank)
 {
+	if (!mesh->n)
+		return *whole;
 	Tensor t = tensor_new(tmp, local);
 	Part x = part_new(mesh, place, whole, &t, rank);
 	for (i64 i = 0; i < t.n; i++)
@@ -124,6 +126,8 @@ static Tensor part_of(Arena *tmp, const Mesh *mesh, const Place *place, const Ty
 /* The whole again: parts of a sum are added, copies must be equal. */
 static Tensor assembled(Arena *tmp, const Mesh *mesh, const Place *place, const Type *local, const Tensor *const *part)
 {
+	if (!mesh->n)
+		return *part[0];
 	Tensor t = whole_of(tmp, mesh, place, local);
 	for (u32 r = 0; r < mesh_devices(mesh); r++) {
 		Part x = part_new(mesh, place, &t, part[r], r);
@@ -308,7 +312,10 @@ bool programs_agree(Arena *tmp, const Program *before, const Program *after, con
 			return false;
 	}
 	bool fine = true;
-	for (u32 i = 0; i < both[0]->entry.n; i++)
+	for (u32 i = 0; i < both[0]->entry.n; i++) {
+		ArenaMark mark = arena_mark(tmp);
 		fine &= entries_agree(tmp, both[0], both[1], i, pass, d);
+		arena_release(tmp, mark);
+	}
 	return fine;
 }
