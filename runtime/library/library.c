@@ -159,6 +159,20 @@ int library_create(const LibraryModel *model, const char *weights, Library **out
 	return code;
 }
 
+int library_verify(const LibraryModel *model, const char *path, char *error, size_t error_bytes)
+{
+	if (error && error_bytes)
+		*error = 0;
+	if (!path && !model->weights)
+		return LIBRARY_OK; /* there is nothing that could be damaged */
+	LibraryWeights w = { { model->weights, model->weights_bytes }, false };
+	Status s = path ? library_weights_map(path, &w) : OK;
+	if (!s)
+		s = library_weights_verify(path ? path : "the library", w.bytes);
+	library_weights_unmap(&w);
+	return s ? library_failed(s, error, error_bytes) : LIBRARY_OK;
+}
+
 void library_destroy(Library *l)
 {
 	if (!l)

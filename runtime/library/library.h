@@ -141,6 +141,8 @@ typedef struct LibraryWeights {
 /* Those of the file, or embedded; nothing where the package reads none. */
 PL_MUST_USE Status library_weights_open(const LibraryBase *b, const LibraryModel *model, const char *path, LibraryWeights *out);
 PL_MUST_USE Status library_weights_map(const char *path, LibraryWeights *out);
+/* Compares all tensors of a file with the hashes that it states; that it states none of one is a failure too. */
+PL_MUST_USE Status library_weights_verify(const char *path, Blob file);
 void library_weights_unmap(LibraryWeights *w);
 /* Where each parameter of the package is in the file; what does not lie at a multiple of its element's size is copied to
  * the arena. All must be there with dtype and shape of the package; other tensors are left alone. */

@@ -268,7 +268,7 @@ static Status check(const char *path, const Entry *e, Str hash, Blob data)
 	return same ? OK : FAIL(STATUS_INPUT, "%s is damaged: %.*s has other bytes than were written", path, n, e->name.s);
 }
 
-static Status verify(const char *path, Blob file)
+Status library_weights_verify(const char *path, Blob file)
 {
 	Json j;
 	Blob data;
@@ -298,18 +298,4 @@ static Status verify(const char *path, Blob file)
 			return FAIL(STATUS_INPUT, "%s is damaged: its header cannot be read", path);
 	}
 	return OK;
-}
-
-int library_verify(const LibraryModel *model, const char *path, char *error, size_t error_bytes)
-{
-	if (error && error_bytes)
-		*error = 0;
-	if (!path && !model->weights)
-		return LIBRARY_OK; /* there is nothing that could be damaged */
-	LibraryWeights w = { { model->weights, model->weights_bytes }, false };
-	Status s = path ? library_weights_map(path, &w) : OK;
-	if (!s)
-		s = verify(path ? path : "the library", w.bytes);
-	library_weights_unmap(&w);
-	return s ? library_failed(s, error, error_bytes) : LIBRARY_OK;
 }

@@ -27,6 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			for (u64 k = 0; k < buffer[i].tensor.bytes; k++)
 				sum += at[i][k]; /* every byte is there */
 	}
+	why = library_weights_verify("input", w.bytes);
+	if (why && (why->code != STATUS_INPUT || !strstr(why->text, "input")))
+		abort();
 	arena_free(&a);
 	return sum > UINT32_MAX;
 }
