@@ -149,6 +149,8 @@ static Shape shape_of(const Kernel *k)
 	}
 	s.way = WAY_LOOPED;
 	s.width = MAX(s.width, pitched);
+	while (s.width > 1 && registers_held(k) * s.width > 2 * MOST_REGISTERS_WIDE) /* many values put together of pieces */
+		s.width /= 2;
 	s.threads = s.n >= 16384 && registers_held(k) <= 3 ? 1024 : 512;
 	s.chunks = turn_chunks(k, s.width);
 	return s;
@@ -338,9 +340,11 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	const Kernel *k = b->k;
 	Arena *arena = b->t->arena;
 	u32 *reduce = NEWN(arena, u32, k->inst.n + 1), T = s->threads;
-	/* 128 registers where rows are held, else 64: left alone, ptxas would rather spill than use more than 32 */
+	/* 128 registers where rows are held or very much is loaded, else 64: left alone, ptxas would rather spill than use more
+	 * than 32 */
 	u32 threads = T * s->teams;
-	cuda_begin(b, name, 0, threads, MAX(1, (s->way == WAY_RESIDENT ? 512 : 1024) / threads), needs);
+	bool many = s->way == WAY_RESIDENT || registers_held(k) > 16;
+	cuda_begin(b, name, 0, threads, MAX(1, (many ? 512 : 1024) / threads), needs);
 	cuda_hoist_uniform(b);
 	const char *lane = "threadIdx.x", *active = NULL;
 	if (s->teams == 1) {
