@@ -122,12 +122,7 @@ static void emit_attention(CudaText *t, const Kernel *k, const char *name)
 	cuda_begin(&b, name, phase, f.needs.launch[phase].block[0], a->tensor ? f.tile.blocks : 0,
 		   &f.needs);
 	cuda_attention_block(a, f.blocks, true, k->causal);
-	cuda_attention_operand(a, ATTENTION_Q, "q", HEAD_FIXED);
-	cuda_attention_operand(a, ATTENTION_KEY, "key", HEAD_FIXED);
-	cuda_attention_operand(a, ATTENTION_VALUE, "value", HEAD_FIXED);
-	cuda_attention_scores(a, HEAD_FIXED);
-	cuda_attention_store_row(a, 1, "store_lse");
-	cuda_attention_store(a, 0, "store_out", a->m, a->v, true);
+	cuda_attention_forward(a);
 	if (a->tensor) {
 		cuda_line(&b,
 			  "pl_attention<%s_s%u>(block * %u, q, key, value, bias, seen, store_lse, "

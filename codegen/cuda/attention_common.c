@@ -562,3 +562,13 @@ void cuda_attention_store_score(const CudaAttention *a, u32 which, const char *n
 	put_stores(a, which, 0);
 	cuda_lambda_close(a, &l);
 }
+
+void cuda_attention_forward(const CudaAttention *a)
+{
+	cuda_attention_operand(a, ATTENTION_Q, "q", HEAD_FIXED);
+	cuda_attention_operand(a, ATTENTION_KEY, "key", HEAD_FIXED);
+	cuda_attention_operand(a, ATTENTION_VALUE, "value", HEAD_FIXED);
+	cuda_attention_scores(a, HEAD_FIXED);
+	cuda_attention_store_row(a, 1, "store_lse");
+	cuda_attention_store(a, 0, "store_out", a->m, a->v, true);
+}

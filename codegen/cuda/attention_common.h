@@ -114,6 +114,8 @@ void cuda_attention_store(const CudaAttention *a, u32 which, const char *name, C
 			  CudaRange f, bool with_lse);
 /* `auto NAME(x, value)`, of one number a row; `auto NAME(m, n, value)`. */
 void cuda_attention_store_row(const CudaAttention *a, u32 which, const char *name);
+/* All that a forward kernel of one head takes: q, key, value, bias, seen, store_lse, store_out. */
+void cuda_attention_forward(const CudaAttention *a);
 void cuda_attention_store_score(const CudaAttention *a, u32 which, const char *name);
 
 /* The coordinates of a range from a variable of that name. */

@@ -17,6 +17,7 @@ enum {
 	MOST_ELEMENTS = 32,   /* of a row in a thread that holds them */
 	MOST_REGISTERS = 64,  /* for what is held, of 128; blocks of more than 512 threads have but 64 in all */
 	MOST_REGISTERS_WIDE = 24,
+	MANY_REGISTERS = 16, /* for each element of a row that is looped over: more than 64 for a thread */
 	SPLIT_THREADS = 256,
 	PIECE = 8192,         /* elements of a piece, at least */
 	MOST_PIECES = 1024,
@@ -35,6 +36,7 @@ typedef struct Shape {
 	u32 pieces;
 	i64 piece;   /* elements */
 	u32 sweeps;
+	f64 held;    /* registers for each element that a thread has at once (registers_held) */
 } Shape;
 
 static u32 last_dim(const Kernel *k)
@@ -90,14 +92,13 @@ static bool stores_along_row(const Kernel *k, u32 sweep)
 }
 
 /* The smallest team that holds a row without idle lanes worth speaking of; false: none holds it. */
-static bool resident(const Kernel *k, Shape *s)
+static bool resident(Shape *s)
 {
-	f64 held = registers_held(k);
 	i64 best = -1;
 	for (u32 threads = 1; threads <= 1024; threads += threads < 32 ? threads : 32) {
 		i64 chunks = (s->n + (i64)threads * s->width - 1) / ((i64)threads * s->width), elements = chunks * s->width;
 		f64 most = threads > 512 ? MOST_REGISTERS_WIDE : MOST_REGISTERS;
-		if (elements > MOST_ELEMENTS || (f64)elements * held > most)
+		if (elements > MOST_ELEMENTS || (f64)elements * s->held > most)
 			continue;
 		if (threads < 32 && chunks > 1)
 			continue;
@@ -116,16 +117,16 @@ static bool resident(const Kernel *k, Shape *s)
 }
 
 /* Accesses of a turn of a loop: some 8 elements, fewer where many values are loaded. */
-static u32 turn_chunks(const Kernel *k, u32 width)
+static u32 turn_chunks(const Shape *s)
 {
-	f64 elements = MIN(8, MOST_REGISTERS_WIDE / registers_held(k));
-	return MAX(1, (u32)elements / width);
+	f64 elements = MIN(8, MOST_REGISTERS_WIDE / s->held);
+	return MAX(1, (u32)elements / s->width);
 }
 
 static Shape shape_of(const Kernel *k)
 {
 	Shape s = { .rows = cuda_extent_product(k, 0, last_dim(k)), .n = k->dim[last_dim(k)].extent, .teams = 1,
-		    .pieces = 1, .sweeps = cuda_reduce_sweeps(k) };
+		    .pieces = 1, .sweeps = cuda_reduce_sweeps(k), .held = registers_held(k) };
 	s.width = cuda_vector_width(k, last_dim(k), CUDA_WHOLE);
 	s.piece = s.n;
 	/* a row that is looped over may end in part of a vector */
@@ -134,14 +135,14 @@ static Shape shape_of(const Kernel *k)
 		s.way = WAY_SPLIT;
 		s.threads = SPLIT_THREADS;
 		s.width = MAX(s.width, pitched);
-		s.chunks = turn_chunks(k, s.width);
+		s.chunks = turn_chunks(&s);
 		i64 turn = (i64)s.threads * s.width * s.chunks;
 		i64 pieces = MIN(s.n / PIECE, MOST_PIECES);
 		s.piece = ((s.n + pieces - 1) / pieces + turn - 1) / turn * turn;
 		s.pieces = (u32)((s.n + s.piece - 1) / s.piece);
 		return s;
 	}
-	if (resident(k, &s)) {
+	if (resident(&s)) {
 		s.way = WAY_RESIDENT;
 		if (s.threads <= 32)
 			s.teams = 128 / s.threads;
@@ -149,10 +150,10 @@ static Shape shape_of(const Kernel *k)
 	}
 	s.way = WAY_LOOPED;
 	s.width = MAX(s.width, pitched);
-	while (s.width > 1 && registers_held(k) * s.width > 2 * MOST_REGISTERS_WIDE) /* many values put together of pieces */
+	while (s.width > 1 && s.held * s.width > 2 * MOST_REGISTERS_WIDE) /* many values put together of pieces */
 		s.width /= 2;
-	s.threads = s.n >= 16384 && registers_held(k) <= 3 ? 1024 : 512;
-	s.chunks = turn_chunks(k, s.width);
+	s.threads = s.n >= 16384 && s.held <= 3 ? 1024 : 512;
+	s.chunks = turn_chunks(&s);
 	return s;
 }
 
@@ -343,7 +344,7 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	/* 128 registers where rows are held or very much is loaded, else 64: left alone, ptxas would rather spill than use more
 	 * than 32 */
 	u32 threads = T * s->teams;
-	bool many = s->way == WAY_RESIDENT || registers_held(k) > 16;
+	bool many = s->way == WAY_RESIDENT || s->held > MANY_REGISTERS;
 	cuda_begin(b, name, 0, threads, MAX(1, (many ? 512 : 1024) / threads), needs);
 	cuda_hoist_uniform(b);
 	const char *lane = "threadIdx.x", *active = NULL;

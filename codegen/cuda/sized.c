@@ -269,12 +269,7 @@ static void emit_attention(CudaText *t, const Kernel *k, const char *name)
 	cuda_line(b, "const i64 group = unit / blocks, block = blocks - 1 - (unit - group * blocks), item = group / heads, r = group - item * heads;");
 	cuda_attention_at(a, a->outer, "item");
 	cuda_attention_at(a, a->r, "r");
-	cuda_attention_operand(a, ATTENTION_Q, "q", HEAD_FIXED);
-	cuda_attention_operand(a, ATTENTION_KEY, "key", HEAD_FIXED);
-	cuda_attention_operand(a, ATTENTION_VALUE, "value", HEAD_FIXED);
-	cuda_attention_scores(a, HEAD_FIXED);
-	cuda_attention_store_row(a, 1, "store_lse");
-	cuda_attention_store(a, 0, "store_out", a->m, a->v, true);
+	cuda_attention_forward(a);
 	cuda_line(b, "pl_sized_attention<%s_s0>(shared, sizes, (int)block * PlainBlock<%s>::B, q, key, value, bias, seen, store_lse, store_out);",
 		  name, type);
 	cuda_close(b);

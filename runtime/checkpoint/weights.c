@@ -336,8 +336,9 @@ Status weights_copy(const NamedBuffer *want, const SafeTensor *const *match, u32
 const char *const *weights_paths(Arena *a, const char *list, u32 *n)
 {
 	VEC(const char *) path = { 0 };
+	bool one = io_exists(list);
 	for (const char *at = list;; at++) {
-		const char *comma = io_exists(list) ? NULL : strchr(at, ',');
+		const char *comma = one ? NULL : strchr(at, ',');
 		VEC_PUSH(a, &path, comma ? arena_strn(a, (Str){ at, (size_t)(comma - at) }) : at);
 		if (!comma)
 			break;
