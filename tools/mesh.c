@@ -11,30 +11,43 @@ typedef struct Axes {
 	u32 size[AXES], n, devices;
 } Axes;
 
+static Status check_size(Str name, i64 size)
+{
+	if (size < 1 || size > 1 << 20)
+		return FAIL(STATUS_INPUT, "the mesh axis %.*s must have at least 1 device, not %lld", STR_ARG(name), (long long)size);
+	return OK;
+}
+
+Status mesh_axis(const char *mesh, const char **at, Str *name, i64 *size)
+{
+	size_t n = strcspn(*at, ",");
+	const char *equals = memchr(*at, '=', n);
+	char *end = NULL;
+	*size = equals ? strtol(equals + 1, &end, 10) : 0;
+	if (!equals || equals == *at || end != *at + n)
+		return FAIL(STATUS_INPUT, "--mesh is written data=2,tensor=2, not %s", mesh);
+	*name = (Str){ *at, (size_t)(equals - *at) };
+	*at += n + ((*at)[n] == ',');
+	return check_size(*name, *size);
+}
+
 static Status add_axis(Axes *a, const char *name, i64 size)
 {
 	if (a->n == AXES)
 		return FAIL(STATUS_INPUT, "a mesh has at most %d axes", AXES);
-	if (size < 1 || size > 1 << 20)
-		return FAIL(STATUS_INPUT, "the mesh axis %s must have at least 1 device, not %lld", name, (long long)size);
 	a->name[a->n] = name;
 	a->size[a->n++] = (u32)size;
 	a->devices *= (u32)size;
 	return OK;
 }
 
-/* "data=2,tensor=2" */
-static Status read_axes(Arena *arena, const char *text, Axes *a)
+static Status read_axes(Arena *arena, const char *mesh, Axes *a)
 {
-	while (*text) {
-		size_t n = strcspn(text, ",");
-		const char *equals = memchr(text, '=', n);
-		char *end = NULL;
-		long size = equals ? strtol(equals + 1, &end, 10) : 0;
-		if (!equals || equals == text || end != text + n)
-			return FAIL(STATUS_INPUT, "--mesh is written data=2,tensor=2, not %s", text);
-		TRY(add_axis(a, arena_strn(arena, (Str){ text, (size_t)(equals - text) }), size));
-		text += n + (text[n] == ',');
+	Str name;
+	i64 size;
+	for (const char *at = mesh; *at;) {
+		TRY(mesh_axis(mesh, &at, &name, &size));
+		TRY(add_axis(a, arena_strn(arena, name), size));
 	}
 	return OK;
 }
@@ -47,8 +60,12 @@ static Status find_axes(Lm *lm, const char *mesh, Axes *a)
 	static const char prefix[] = "shard.mesh.";
 	for (u32 i = 0; lm->model && i < lm->model->setting.n; i++) {
 		const Setting *s = &lm->model->setting.v[i];
-		if (!strncmp(s->key, prefix, sizeof prefix - 1))
-			TRY(add_axis(a, s->key + sizeof prefix - 1, s->is_number ? (i64)s->number : 0));
+		if (strncmp(s->key, prefix, sizeof prefix - 1))
+			continue;
+		const char *name = s->key + sizeof prefix - 1;
+		i64 size = s->is_number ? (i64)s->number : 0;
+		TRY(check_size(str_of(name), size));
+		TRY(add_axis(a, name, size));
 	}
 	return OK;
 }

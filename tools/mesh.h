@@ -12,6 +12,9 @@ typedef struct MeshRun {
 	bool first;        /* of its host and stage: it compiles, and others find what it has compiled */
 } MeshRun;
 
+/* The axis that *at is at in "data=2,tensor=2", and on to the next; `mesh`, the whole, is for the message. */
+PL_MUST_USE Status mesh_axis(const char *mesh, const char **at, Str *name, i64 *size);
+
 /* The mesh of --mesh ("data=2,tensor=2"; NULL: that of the source's shard block) and the rules of the block and of
  * --shard ("parameters=data", ...), as the pass partition takes them; `schedule` is a pipeline's (--schedule), NULL: the block's. No ranks are asked for. */
 PL_MUST_USE Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out);

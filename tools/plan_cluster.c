@@ -126,21 +126,18 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out, i6
 			batch = lm->model->shard.v[i].mesh;
 	out->shape.pipe = 1;
 	out->plan.data = *within = 1;
+	Str name;
+	i64 size;
 	for (const char *at = mesh; *at;) {
-		size_t n = strcspn(at, ","), name = strcspn(at, "=,");
-		char *end = NULL;
-		long size = name < n ? strtol(at + name + 1, &end, 10) : 0;
-		if (name == n || end != at + n || size < 1 || size > 1 << 20)
-			return FAIL(STATUS_INPUT, "--mesh is written data=2,tensor=2, not %s", mesh);
-		if (name == 4 && !strncmp(at, "pipe", 4)) {
+		TRY(mesh_axis(mesh, &at, &name, &size));
+		if (str_equal(name, STR("pipe"))) {
 			out->shape.pipe = (u32)size;
-		} else {
-			buf_printf(&rest, "%s%.*s", rest.n ? "," : "", (int)n, at);
-			*within *= size;
-			if (strlen(batch) == name && !strncmp(at, batch, name))
-				out->plan.data = size;
+			continue;
 		}
-		at += n + (at[n] == ',');
+		buf_printf(&rest, "%s%.*s=%lld", rest.n ? "," : "", STR_ARG(name), (long long)size);
+		*within *= size;
+		if (str_equal(name, str_of(batch)))
+			out->plan.data = size;
 	}
 	out->plan.mesh = rest.n ? rest.text : "data=1";
 	return OK;

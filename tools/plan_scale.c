@@ -1,4 +1,5 @@
 /* tools/plan_scale.c: see plan_scale.h. */
+#include "tools/mesh.h"
 #include "tools/plan_scale.h"
 #include "support/io.h"
 #include "tools/cluster_report.h"
@@ -23,22 +24,24 @@ typedef struct Point {
 
 static const char *const kind_name[2] = { "strong", "weak" };
 
-/* The mesh with so many devices in all, and those along data; NULL: the other axes do not divide them. */
-static const char *with_data(Arena *a, const char *mesh, i64 devices, i64 *data)
+/* The mesh with so many devices in all, and those along data. */
+static Status with_data(Arena *a, const char *mesh, i64 devices, const char **out, i64 *data)
 {
-	i64 others = 1;
+	i64 others = 1, size;
 	Buf rest = { .arena = a };
+	Str name;
 	for (const char *at = mesh; *at;) {
-		size_t n = strcspn(at, ",");
-		const char *equals = memchr(at, '=', n);
-		if (equals && strncmp(at, "data=", 5)) {
-			others *= MAX(strtoll(equals + 1, NULL, 10), 1);
-			buf_printf(&rest, ",%.*s", (int)n, at);
-		}
-		at += n + (at[n] == ',');
+		TRY(mesh_axis(mesh, &at, &name, &size));
+		if (str_equal(name, STR("data")))
+			continue;
+		others *= size;
+		buf_printf(&rest, ",%.*s=%lld", STR_ARG(name), (long long)size);
 	}
+	if (devices % others)
+		return FAIL(STATUS_INPUT, "%lld devices are no multiple of those along the other axes of %s", (long long)devices, mesh);
 	*data = devices / others;
-	return devices % others ? NULL : arena_printf(a, "data=%lld%s", (long long)*data, rest.n ? rest.text : "");
+	*out = arena_printf(a, "data=%lld%s", (long long)*data, rest.n ? rest.text : "");
+	return OK;
 }
 
 static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 batch, const char *mesh, Point *p, u32 kind)
@@ -149,19 +152,18 @@ int plan_scale(const ClusterOptions *o, const Machine *machine, i64 least, i64 m
 	u32 n = 0;
 	Status s = OK;
 	f64 first[2] = { 0 };
-	i64 data, batch = o->batch;
+	i64 data = 1, batch = o->batch;
+	const char *mesh;
 	if (!batch) {
 		i64 top = least;
 		while (top <= most / 2)
 			top *= 2;
-		if (with_data(&a, o->mesh, top, &data))
-			batch = MAX(o->micro, 1) * data;
+		s = with_data(&a, o->mesh, top, &mesh, &data);
+		batch = MAX(o->micro, 1) * data;
 	}
 	for (i64 devices = least; devices <= most && n < SIZES && !s; devices *= 2, n++) {
 		point[n].devices = devices;
-		const char *mesh = with_data(&a, o->mesh, devices, &data);
-		if (!mesh)
-			s = FAIL(STATUS_INPUT, "%lld devices are no multiple of those along the other axes of %s", (long long)devices, o->mesh);
+		s = with_data(&a, o->mesh, devices, &mesh, &data);
 		for (u32 k = 0; k < 2 && !s; k++) {
 			Status one = predict(&a, o, machine, k ? batch * devices / least : batch, mesh, &point[n], k);
 			if (one && (k || !n)) /* strong scaling ends where the batch is used up */

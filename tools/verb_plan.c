@@ -3,6 +3,7 @@
 #include "tools/fit_report.h"
 #include "tools/lm.h"
 #include "tools/machine.h"
+#include "tools/mesh.h"
 #include "tools/plan_cluster.h"
 #include "tools/plan_mesh.h"
 #include "tools/plan_runs.h"
@@ -275,16 +276,14 @@ static bool device_range(const char *text, i64 *least, i64 *most)
 	return !*end && *least >= 1 && *most >= *least && *most <= 1 << 20;
 }
 
-/* Of "data=2,tensor=4,pipe=2"; 0: it is not written so, which is told where it is read. */
-static i64 mesh_devices(const char *text)
+/* How many it has; 0: it is not written as meshes are, which is told where it is read. */
+static i64 devices_of(const char *text)
 {
-	i64 product = 1;
+	i64 product = 1, size;
+	Str name;
 	for (const char *at = text; *at && product;) {
-		size_t n = strcspn(at, ",");
-		const char *equals = memchr(at, '=', n);
-		i64 size = equals ? strtoll(equals + 1, NULL, 10) : 0;
-		product = size < 1 || size > 1 << 20 || product > 1 << 30 ? 0 : product * size;
-		at += n + (at[n] == ',');
+		Status s = mesh_axis(text, &at, &name, &size);
+		product = s || product > 1 << 30 ? 0 : product * size;
 	}
 	return product;
 }
@@ -309,7 +308,7 @@ static int read_devices(i64 *least, i64 *most)
 		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
 	if (*least && !range && !mesh)
 		return verb_misused("plan", "--devices %s says how many, not how they divide the model: --mesh auto, or --mesh data=%s", text, text);
-	i64 has = mesh && !searched ? mesh_devices(mesh) : 0;
+	i64 has = mesh && !searched ? devices_of(mesh) : 0;
 	if (*least && !range && has && has != *least)
 		return verb_misused("plan", "--mesh %s is of %lld devices, --devices says %lld", mesh, (long long)has, (long long)*least);
 	mesh = range && !mesh ? "data=1" : mesh;

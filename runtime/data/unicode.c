@@ -130,7 +130,8 @@ bool unicode_word(u32 c)
 {
 	utf8proc_category_t g = category(c, OF_EXPRESSIONS);
 	bool letter = g >= UTF8PROC_CATEGORY_LU && g <= UTF8PROC_CATEGORY_LO, other_alphabetic = c >= 0x24b6 && c <= 0x24e9;
-	return letter || (g >= UTF8PROC_CATEGORY_MN && g <= UTF8PROC_CATEGORY_ME) || g == UTF8PROC_CATEGORY_ND || g == UTF8PROC_CATEGORY_NL || g == UTF8PROC_CATEGORY_PC ||
+	bool mark = g >= UTF8PROC_CATEGORY_MN && g <= UTF8PROC_CATEGORY_ME;
+	return letter || mark || g == UTF8PROC_CATEGORY_ND || g == UTF8PROC_CATEGORY_NL || g == UTF8PROC_CATEGORY_PC ||
 	       other_alphabetic || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
 	       (c >= 0x1f170 && c <= 0x1f189) || c == 0x200c || c == 0x200d;
 }
@@ -149,8 +150,9 @@ u32 unicode_lower(u32 code, u32 out[2])
 		out[1] = 0x307;
 		return 2;
 	}
-	out[0] = newer(code) ? code : (u32)utf8proc_tolower((utf8proc_int32_t)code);
-	for (u32 i = 0; i < COUNT(lower_case) && newer(code); i++)
+	bool by_table = newer(code);
+	out[0] = by_table ? code : (u32)utf8proc_tolower((utf8proc_int32_t)code);
+	for (u32 i = 0; by_table && i < COUNT(lower_case); i++)
 		if (code >= lower_case[i].first && code <= lower_case[i].last)
 			out[0] = (u32)((i32)code + lower_case[i].offset);
 	return 1;
@@ -231,6 +233,9 @@ bool unicode_newer(Str text)
 {
 	u32 code, n;
 	for (size_t at = 0; at < text.n; at += MAX(n, 1u)) {
+		n = 1; /* most texts are ASCII, all of them are looked at */
+		if ((u8)text.s[at] < 0x80)
+			continue;
 		n = utf8_read((Str){ text.s + at, text.n - at }, &code);
 		if (n > 1 && newer(code))
 			return true;
