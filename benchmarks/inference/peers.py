@@ -21,26 +21,10 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "tests", "export", "Inputs"))
+from interface import Info  # noqa: E402
 MODELS = os.path.join(HERE, "..", "..", "models")
 PROMPT = 128  # tokens of a decoder's prompt
-
-
-class Tensor(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("rank", ctypes.c_int), ("dim", ctypes.c_int64 * 10),
-                ("bytes", ctypes.c_size_t), ("shape", ctypes.c_char_p)]
-
-
-class Entry(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("ninput", ctypes.c_int), ("nresult", ctypes.c_int), ("input", ctypes.POINTER(Tensor)),
-                ("result", ctypes.POINTER(Tensor)), ("flops", ctypes.c_double)]
-
-
-class Info(ctypes.Structure):
-    _fields_ = [("model", ctypes.c_char_p), ("plinth", ctypes.c_char_p), ("cpu", ctypes.c_char_p), ("nentry", ctypes.c_int),
-                ("entry", ctypes.POINTER(Entry)), ("weights_bytes", ctypes.c_size_t), ("state_bytes", ctypes.c_size_t),
-                ("naxis", ctypes.c_int), ("axis", ctypes.c_void_p)]
-
-
 DTYPE = {"f32": numpy.float32, "i32": numpy.int32, "b1": numpy.uint8}
 
 

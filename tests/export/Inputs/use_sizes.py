@@ -6,31 +6,11 @@ import sys
 
 import numpy
 
+from interface import Info
+
 library = ctypes.CDLL(sys.argv[1])
 library.tiny_workspace_bytes.restype = ctypes.c_size_t
 library.tiny_error.restype = ctypes.c_char_p
-
-
-class Tensor(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("rank", ctypes.c_int), ("dim", ctypes.c_int64 * 10),
-                ("bytes", ctypes.c_size_t), ("shape", ctypes.c_char_p)]
-
-
-class Entry(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("ninput", ctypes.c_int), ("nresult", ctypes.c_int), ("input", ctypes.POINTER(Tensor)),
-                ("result", ctypes.POINTER(Tensor)), ("flops", ctypes.c_double)]
-
-
-class Axis(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("most", ctypes.c_int64)]
-
-
-class Info(ctypes.Structure):
-    _fields_ = [("model", ctypes.c_char_p), ("plinth", ctypes.c_char_p), ("cpu", ctypes.c_char_p), ("nentry", ctypes.c_int),
-                ("entry", ctypes.POINTER(Entry)), ("weights_bytes", ctypes.c_size_t), ("state_bytes", ctypes.c_size_t),
-                ("naxis", ctypes.c_int), ("axis", ctypes.POINTER(Axis))]
-
-
 library.tiny_describe.restype = ctypes.POINTER(Info)
 model, why = ctypes.c_void_p(), ctypes.create_string_buffer(200)
 if library.tiny_create(sys.argv[2].encode(), ctypes.byref(model), why, ctypes.c_size_t(200)):
