@@ -165,7 +165,8 @@ void cache_trim(Cache *c)
 	u64 total = 0;
 	for (struct dirent *e; (e = readdir(d));) {
 		struct stat st;
-		if (!is_ours(e->d_name) || strlen(e->d_name) >= sizeof entry->name ||
+		size_t length = strlen(e->d_name);
+		if (!is_ours(e->d_name) || length >= sizeof entry->name ||
 		    fstatat(dirfd(d), e->d_name, &st, 0) != 0)
 			continue;
 		if (n == cap) {
@@ -175,7 +176,7 @@ void cache_trim(Cache *c)
 				break;
 			entry = more;
 		}
-		snprintf(entry[n].name, sizeof entry[n].name, "%s", e->d_name);
+		memcpy(entry[n].name, e->d_name, length + 1);
 		entry[n].size = (u64)st.st_size;
 		entry[n++].used = st.st_mtim;
 		total += (u64)st.st_size;
