@@ -246,9 +246,24 @@ static Val collective(Partition *x, Val v, u32 m, const Places *now, Place to)
 					 .to = { 1, &to_axis }, .to_outer = { 1, &to_outer } });
 }
 
+/* One number everywhere is made where and as it is wanted: nobody sends it. */
+static Val remake_full(Partition *x, Val v, const Places *want)
+{
+	const Node *maker = val_node(x->from, v);
+	for (u32 m = 0; m < x->mesh->n; m++)
+		if (maker->op != OP_full || want->at[m].kind == PLACE_PARTIAL)
+			return (Val){ 0 };
+	const Type *local = place_type(x->cx->ir, x->mesh, want->at, val_type(x->from, v));
+	Val made = build(&x->b, OP_full, NULL, 0, 1, attributes_shaped(x->cx->tmp, maker, local));
+	name_axes(x, made, val_axis(x->from, v));
+	add_form(x, v, want, made);
+	return made;
+}
+
 static Val convert(Partition *x, Val v, const Places *want)
 {
 	Val have = find_form(x, v, want);
+	have = have.i ? have : remake_full(x, v, want);
 	if (have.i)
 		return have;
 	Form f = x->form[v.i].v[0]; /* as it is made */

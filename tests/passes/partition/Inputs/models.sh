@@ -56,6 +56,10 @@ done
 divide mesh=expert:2,Experts.E=expert mixtral
 divide mesh=expert:4,B=expert,Experts.E=expert mixtral
 divide mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert,parameters=data mixtral
+# with a capacity: rows go to their experts' devices and back
+sizes=B=4,T=8 step capacity mixtral "${small[@]}" --set vocab=32 --set groups=2 --set capacity=1.25
+for rules in mesh=expert:2,B=expert mesh=expert:4,B=expert mesh=data:2,mesh=expert:2,B=data,B=expert,parameters=data \
+  mesh=expert:2,mesh=tensor:2,B=expert,Experts.F=tensor,Attention.H=tensor; do divide $rules,Experts.E=expert capacity; done
 # context parallelism: attention as a ring, with a causal mask, one that is given, and none
 divide mesh=context:2,T=context gpt llama bible bert
 divide mesh=context:4,T=context gpt llama
