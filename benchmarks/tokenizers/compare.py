@@ -33,7 +33,7 @@ def gather(root):
         pages = sorted(glob.glob(f"{root}/usr/share/man/{language}/man[1-8]/*.gz"))
         text = ""
         for page in pages:
-            if len(text) > 900_000:
+            if len(text) > 1_000_000:
                 break
             with gzip.open(page, "rt", encoding="utf-8", errors="ignore") as f:
                 text += f.read()

@@ -95,6 +95,7 @@ def theirs(model, given, names, result):
 
 def main():
     plinth, chosen = os.path.abspath(sys.argv[1]), sys.argv[2:] or list(MODELS)
+    os.environ["PLINTH_PATH"] = os.path.join(HERE, "..", "..", "models")  # what the goldens' sources use
     bad = False
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
