@@ -28,6 +28,16 @@ static const char *dotted(Elaborator *e, const Expr *x)
 	}
 }
 
+/* `rename "a", "b" -> "c"`, and with `to` NULL `ignore "a", "b"`. */
+static void pattern_lines(Elaborator *e, const Stmt *s, const char *to, WeightsLines *out)
+{
+	for (u32 k = 0; k < s->directive.operand.n; k++) {
+		const char *pattern = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
+		if (pattern)
+			VEC_PUSH(e->arena, out, (WeightsLine){ pattern, to });
+	}
+}
+
 static void weights_lines(Elaborator *e, const Block *block)
 {
 	for (u32 i = 0; i < block->n; i++) {
@@ -49,11 +59,7 @@ static void weights_lines(Elaborator *e, const Block *block)
 			fail(e, E0507, s->loc, "rename says from what to what: rename \"old.**\" -> \"new.**\"");
 			continue;
 		}
-		for (u32 k = 0; k < s->directive.operand.n; k++) {
-			const char *pattern = want_text(e, expression(e, s->directive.operand.v[k]), s->loc, "a pattern");
-			if (pattern)
-				VEC_PUSH(e->arena, &e->model->weight, (WeightsLine){ pattern, to });
-		}
+		pattern_lines(e, s, to, &e->model->weight);
 	}
 }
 
@@ -289,6 +295,28 @@ static void published_value(Elaborator *e, const char *key, Datum *v, Loc loc)
 	VEC_PUSH(e->arena, &e->model->published, value);
 }
 
+/* `file "adapter.safetensors"`, `config "adapter.json"`, `rename "a" -> "b"`: how the folder has it; false: none of these. */
+static bool published_name(Elaborator *e, const Stmt *s)
+{
+	const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
+	const ExprList *operand = &s->directive.operand;
+	if (!strcmp(word, "rename")) {
+		const char *to = s->directive.arrow ? dotted(e, s->directive.arrow) : NULL;
+		if (to)
+			pattern_lines(e, s, to, &e->model->published_name);
+		return to;
+	}
+	bool file = !strcmp(word, "file");
+	if ((!file && strcmp(word, "config")) || operand->n != 1 || s->directive.clause.n || s->directive.arrow || s->directive.has_body)
+		return false;
+	const char *name = want_text(e, expression(e, operand->v[0]), s->loc, "a file's name");
+	if (name && (!*name || strchr(name, '/')))
+		fail(e, E0514, operand->v[0]->loc, "this names a file of the folder that is written, and \"%s\" cannot", name);
+	else
+		*(file ? &e->model->published_file : &e->model->published_config) = name;
+	return true;
+}
+
 static void published_lines(Elaborator *e, const Block *block)
 {
 	for (u32 i = 0; i < block->n; i++) {
@@ -297,10 +325,11 @@ static void published_lines(Elaborator *e, const Block *block)
 		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
 		if (branch)
 			published_lines(e, branch);
-		if (s->kind == STMT_IF)
+		if (s->kind == STMT_IF || published_name(e, s))
 			continue;
 		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME || s->assign.pattern.n) {
-			fail(e, E0514, s->loc, "a published block has entries of a config.json: model_type = \"gpt2\"");
+			fail(e, E0514, s->loc, "a published block has entries of a config.json, model_type = \"gpt2\", and the lines file, config and "
+					       "rename: file \"adapter.safetensors\"");
 			continue;
 		}
 		published_value(e, s->assign.target.v[0]->name, expression(e, s->assign.value), s->assign.value->loc);

@@ -49,6 +49,12 @@ static const char *kind_name(const Datum *d)
 /* `now` in the place of `d`, which the config says; NULL and an error where it is of another kind. */
 static Datum *replacement(Elaborator *e, const Datum *d, Datum *now, const char *name, Loc loc, Loc config)
 {
+	if (d->kind == DATUM_LIST && d->list.n && now->kind != DATUM_LIST && now->kind == d->list.v[0].value->kind) {
+		Datum *all = datum_new(e, DATUM_LIST, now->loc); /* one value for all of the list */
+		for (u32 i = 0; i < d->list.n; i++)
+			VEC_PUSH(e->arena, &all->list, ENTRY(NULL, now, now->loc));
+		now = all;
+	}
 	bool same = now->kind == d->kind || d->kind == DATUM_NONE || now->kind == DATUM_NONE || d->kind == DATUM_ERROR;
 	bool whole = d->kind == DATUM_NUMBER && d->number.is_integer;
 	if (now->kind == DATUM_ERROR)

@@ -22,6 +22,7 @@ typedef struct WeightsLine {
 	const char *pattern;
 	const char *replacement; /* NULL: ignore */
 } WeightsLine;
+typedef VEC(WeightsLine) WeightsLines;
 
 /* A setting of a recipe that is a plain value, for whoever runs it: batch.B, accumulate, memory, ...
  * Of a record, each entry is one. */
@@ -53,9 +54,12 @@ typedef struct ConfigValue {
 typedef struct Model {
 	Program *program;
 	VEC(ConfigValue) config;
-	VEC(ConfigValue) published; /* what a published config.json says besides; `path` is NULL */
+	/* A published block: what config.json says besides (`path` is NULL), and other names for the folder's two files and for tensors */
+	VEC(ConfigValue) published;
+	const char *published_file, *published_config; /* NULL: as Hugging Face's transformers have them */
+	WeightsLines published_name;                   /* from what the program calls a tensor */
 	const char *name;              /* of the model, "" if the file has none */
-	VEC(WeightsLine) weight;
+	WeightsLines weight;
 	VEC(const char *) added;       /* parameters that wrappers of an adapt block brought: files of the model lack them */
 	VEC(Setting) setting;
 	VEC(ShardLine) shard;

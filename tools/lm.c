@@ -338,7 +338,10 @@ static bool is_added(const Model *m, const char *name)
 
 Status lm_weights(Lm *lm, const LmRun *run, const char *path)
 {
-	return lm_weights_into(lm, buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS), path);
+	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS);
+	for (u32 i = 0; i < p.n; i++)
+		p.v[i].optional = is_added(lm->model, p.v[i].name);
+	return lm_weights_into(lm, p, path);
 }
 
 Status lm_weights_into(Lm *lm, BufferViews p, const char *path)
@@ -347,8 +350,6 @@ Status lm_weights_into(Lm *lm, BufferViews p, const char *path)
 	WeightRule *rule = NEWN(&lm->arena, WeightRule, n + 1);
 	for (u32 i = 0; i < n; i++)
 		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
-	for (u32 i = 0; i < p.n; i++)
-		p.v[i].optional = is_added(lm->model, p.v[i].name);
 	return weights_load(&lm->arena, path, rule, n, p.v, p.n, &lm->source.diag);
 }
 

@@ -1,7 +1,9 @@
 /* tools/verb_convert.c: `plinth convert MODEL --weights FILE -o FOLDER`: what `from_pretrained` opens: model.safetensors,
  * config.json (the config's values that say `from "key"`, and what the source's published block says besides), and the
- * tokenizer. Nothing is compiled: the parameters are those of the source, by their published names. */
+ * tokenizer. Nothing is compiled: the parameters are those of the source, by their published names. Of an adapted model
+ * that saves what is trained alone, so does the folder: its file is an adapter's, and its config what the block says. */
 #include "runtime/checkpoint/stacked.h"
+#include "runtime/checkpoint/weights.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/views.h"
 #include "tools/lm.h"
@@ -30,7 +32,9 @@ static const Command command = {
 		 "and tokenizer.json, which `AutoModel.from_pretrained(FOLDER)` of Hugging Face's\n"
 		 "transformers opens. MODEL is a source, or the folder of a run. The values of its config\n"
 		 "that say `from \"key\"` are those of config.json; what it needs besides, such as\n"
-		 "model_type, the source says in a block `published { }`.",
+		 "model_type, the source says in a block `published { }`, and where diffusers or peft open\n"
+		 "the folder what they call its files. Of an adapted model that saves what is trained\n"
+		 "alone, that alone is written.",
 	.example = "  plinth convert runs/gpt2 -o published/gpt2\n"
 		   "  plinth convert models/bert.plinth --preset minilm --weights model.safetensors -o minilm",
 	.option = options,
@@ -83,17 +87,17 @@ static Status write_config(Lm *lm)
 	json_t *root = json_object();
 	Status s = OK;
 	for (u32 i = 0; i < m->config.n && !s; i++)
-		if (m->config.v[i].key)
+		if (m->config.v[i].key && !m->published_config)
 			s = set(&lm->arena, root, m->config.v[i].key, m->config.v[i].text);
 	for (u32 i = 0; i < m->published.n && !s; i++)
 		s = set(&lm->arena, root, m->published.v[i].key, m->published.v[i].text);
-	if (!s && !json_object_get(root, "torch_dtype"))
+	if (!s && !m->published_file && !json_object_get(root, "torch_dtype"))
 		json_object_set_new(root, "torch_dtype", json_string("float32"));
 	if (s) {
 		json_decref(root);
 		return s;
 	}
-	return write_json(&lm->arena, "config.json", root);
+	return write_json(&lm->arena, m->published_config ? m->published_config : "config.json", root);
 }
 
 /* ---- the tokenizer ---- */
@@ -131,16 +135,18 @@ static Status write_tokenizer(Lm *lm)
 
 /* ---- the parameters ---- */
 
-/* Those of the program, in memory of their own, as files have them. */
-static BufferViews parameters(Lm *lm)
+/* Those of the program, in memory of their own, as files have them; `trained` counts those that are not frozen, which come first. */
+static BufferViews parameters(Lm *lm, u32 *trained)
 {
 	const Program *p = lm->model->program;
 	Arena *a = &lm->arena;
 	NamedBuffer *whole = NEWN(a, NamedBuffer, p->buffer.n + 1);
 	u32 n = 0, parts = 0;
-	for (u32 i = 0; i < p->buffer.n; i++) {
-		const Buffer *b = &p->buffer.v[i];
-		if (b->kind != BUFFER_PARAMETER)
+	for (u32 i = 0; i < 2 * p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i % p->buffer.n];
+		if (i == p->buffer.n)
+			*trained = parts;
+		if (b->kind != BUFFER_PARAMETER || b->frozen != (i >= p->buffer.n))
 			continue;
 		i64 *dim = NEWN(a, i64, b->type->rank + 1);
 		for (u32 d = 0; d < b->type->rank; d++)
@@ -164,10 +170,28 @@ static Status run(Lm *lm)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	if (lm->file)
 		return FAIL(STATUS_INPUT, "%s is a package, which has no source: its config and names are wanted", lm->operand.source);
-	BufferViews p = parameters(lm);
-	TRY(lm_weights_into(lm, p, from));
+	const Model *m = lm->model;
+	if (lm_saves_trained(lm) && !m->published_file)
+		return FAIL(STATUS_INPUT, "%s saves what is trained alone, which is no model that from_pretrained opens: a block published { } says what "
+					  "an adapter's folder has, with file, config and rename, as models/lora.plinth does",
+			    lm->operand.source);
+	u32 trained = 0;
+	BufferViews p = parameters(lm, &trained);
+	if (lm_saves_trained(lm) && !weights) {
+		p.n = trained;
+		TRY(weights_load(&lm->arena, from, NULL, 0, p.v, p.n, &lm->source.diag));
+	} else {
+		TRY(lm_weights_into(lm, p, from));
+		p.n = lm_saves_trained(lm) ? trained : p.n;
+	}
+	WeightRule *rule = NEWN(&lm->arena, WeightRule, m->published_name.n + 1);
+	for (u32 i = 0; i < m->published_name.n; i++)
+		rule[i] = (WeightRule){ m->published_name.v[i].pattern, m->published_name.v[i].replacement };
+	for (u32 i = 0; i < p.n; i++)
+		p.v[i].name = weights_rename(&lm->arena, rule, m->published_name.n, p.v[i].name);
 	TRY(io_make_folder(output));
-	TRY(safetensors_write(arena_printf(&lm->arena, "%s/model.safetensors", output), p.v, p.n, &(TextPair){ "format", "pt" }, 1, NULL));
+	const char *file = m->published_file ? m->published_file : "model.safetensors";
+	TRY(safetensors_write(arena_printf(&lm->arena, "%s/%s", output, file), p.v, p.n, &(TextPair){ "format", "pt" }, 1, NULL));
 	TRY(write_config(lm));
 	return write_tokenizer(lm);
 }

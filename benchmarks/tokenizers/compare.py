@@ -88,7 +88,7 @@ def main():
     p.add_argument("files", nargs="*")
     p.add_argument("--root", default="")
     p.add_argument("--kinds", help="only these, with commas between")
-    p.add_argument("--size", type=int, default=4000)
+    p.add_argument("--size", type=int, default=4000, help="of the vocabularies, beside a token for each character")
     p.add_argument("--share", type=float, default=1, help="of the text")
     o = p.parse_intermixed_args()
     text = gather(o.root)
@@ -104,13 +104,14 @@ def main():
         if o.files:
             return max([compare(o.plinth, os.path.basename(f), f, text, texts, file) for f in o.files])
         sample = random.Random(2).sample(texts, min(len(texts), 6000))
+        size = o.size + len(set("".join(sample)))  # those that do not begin with bytes have each character
         published.sentencepiece_models(published.CORPUS * 3, 200, folder)  # for its table of characters
         bad = False
         for name, make in published.kinds(folder).items():
             if o.kinds and name not in o.kinds.split(","):
                 continue
             path = os.path.join(folder, f"{name}.json")
-            make(sample, o.size).save(path)
+            make(sample, size).save(path)
             bad |= compare(o.plinth, name, path, text, texts, file)
     return bad
 

@@ -7,6 +7,8 @@
 #include "support/io.h"
 
 #include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -278,6 +280,34 @@ static u32 id_of(const Reader *r, Str piece)
 	return w ? (u32)w->value - 1 : TOKEN_NONE;
 }
 
+/* The number that Hugging Face's library reads where a file has the shortest text of x: its digits as a whole number, rounded,
+ * times or by a power of ten, which rounds again. A bit of the last place decides between ways whose scores add up to the same. */
+static f64 as_published(f64 x)
+{
+	char text[40];
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(text, sizeof text, "%.*e", digits - 1, fabs(x));
+		if (strtod(text, NULL) == fabs(x))
+			break;
+	}
+	char *exponent = strchr(text, 'e'), power[16];
+	int places = 0, scale = atoi(exponent + 1);
+	u64 whole = 0;
+	for (const char *p = text; p < exponent; p++)
+		if (*p != '.') {
+			whole = whole * 10 + (u64)(*p - '0');
+			places++;
+		}
+	for (; whole && whole % 10 == 0; whole /= 10)
+		places--;
+	scale -= places - 1;
+	if (!whole || abs(scale) > 300)
+		return x;
+	snprintf(power, sizeof power, "1e%d", abs(scale));
+	f64 by = strtod(power, NULL), y = scale < 0 ? (f64)whole / by : (f64)whole * by;
+	return x < 0 ? -y : y;
+}
+
 static Status read_vocabulary(Reader *r, const json_t *vocabulary)
 {
 	const char *key;
@@ -296,7 +326,7 @@ static Status read_vocabulary(Reader *r, const json_t *vocabulary)
 		const json_t *piece = json_array_get(v, 0), *score = json_array_get(v, 1);
 		if (!json_is_string(piece) || !json_is_number(score))
 			return FAIL(STATUS_INPUT, "piece %zu is not a text and a number", i);
-		m->score[i] = json_number_value(score);
+		m->score[i] = as_published(json_number_value(score));
 		least = i ? MIN(least, m->score[i]) : m->score[i];
 		/* a text that comes twice is the later one, as in a map that is filled in order */
 		Word *w = words_add(&r->ids, text_of(piece));

@@ -1,10 +1,11 @@
-"""Folders that `plinth convert` writes open with transformers' from_pretrained, and give what `plinth run` gives.
+"""Folders that `plinth convert` writes open with from_pretrained of transformers, diffusers and peft, and give what `plinth run`
+gives.
 
-  pip install transformers torch
+  pip install transformers diffusers peft torch
   python tests/golden/from_pretrained.py build/plinth [NAME...]
 
 Of each family, the small model of its golden, whose weights are perturbed (biases and norms are not what they begin with):
-`plinth convert`, AutoModel...from_pretrained, and both models' outputs for the same inputs, in f32. Exits with 1 where they
+`plinth convert`, from_pretrained of the published class, and both models' outputs for the same inputs, in f32. Exits with 1 where they
 differ by more than 1e-4 of the largest, or a key is missing or too many; what the published class has beside the model (a
 pooler that its outputs do not use) may be missing.
 """
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 
+import diffusers
 import numpy
+import peft
 import torch
 import transformers
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DRAW = numpy.random.default_rng(5)
@@ -53,6 +56,25 @@ def captions():
     return {"tokens": tokens} | images(12)[0], ["input_ids", "pixel_values"]
 
 
+def noisy():
+    pictures = DRAW.normal(size=[2, 4, 6, 8]).astype(numpy.float32)
+    context = DRAW.normal(size=[2, 5, 6]).astype(numpy.float32)
+    return ({"x": pictures, "t": numpy.array([3, 801], numpy.int32), "context": context}, ["sample", "timestep", "encoder_hidden_states"])
+
+
+def latent():
+    return ({"x": DRAW.normal(size=[2, 3, 6, 8]).astype(numpy.float32), "noise": DRAW.normal(size=[2, 2, 3, 4]).astype(numpy.float32)},
+            ["x", "noise"])
+
+
+class Adapted:
+    """An adapter's folder, opened upon the folder of the model that it adapts."""
+
+    @staticmethod
+    def from_pretrained(name, output_loading_info):
+        return peft.PeftModel.from_pretrained(CAUSAL.from_pretrained("base"), name), dict.fromkeys(KEYS, ())
+
+
 CAUSAL, MASKED, LABELS = transformers.AutoModelForCausalLM, transformers.AutoModelForMaskedLM, transformers.AutoModelForSequenceClassification
 # golden: its source, its preset, what opens it, inputs and what they are called there, the result there
 MODELS = {
@@ -71,7 +93,14 @@ MODELS = {
     "clip_tiny": ("clip_tiny", "golden", transformers.AutoModel, captions, "logits_per_image"),
     "t5_tiny": ("t5_tiny", "golden", transformers.AutoModelForSeq2SeqLM, pairs, "logits"),
     "flan_tiny": ("t5_tiny", "flan", transformers.AutoModelForSeq2SeqLM, pairs, "logits"),
+    "unet_tiny": ("unet_tiny", "golden", diffusers.UNet2DConditionModel, noisy, "sample"),
+    "unet_linear": ("unet_tiny", "linear", diffusers.UNet2DConditionModel, noisy, "sample"),
+    "vae_tiny": ("vae_tiny", "golden", diffusers.AutoencoderKL, latent, "picture"),
+    "lora_tiny": ("../../models/lora", None, Adapted, text, "logits"),
+    "prompt_tiny": ("prompt_tiny", "golden", Adapted, text, "logits"),
 }
+KEYS = "missing_keys", "unexpected_keys", "mismatched_keys"
+LLAMA = [f"--set={x}" for x in ("vocab=61", "layers=2", "width=24", "hidden=40", "heads=4", "groups=2")]  # of what lora_tiny adapts
 
 
 def run(*words):
@@ -85,12 +114,22 @@ def theirs(model, given, names, result):
     call = {k: torch.tensor(v) for k, v in zip(names, given.values())}
     call |= {k: v.long() for k, v in call.items() if v.dtype in (torch.int32, torch.bool)}
     with torch.no_grad():
+        if result == "picture":
+            latents = model.eval().encode(call["x"]).latent_dist
+            return model.decode(latents.mean + latents.std * call["noise"]).sample
         out = model.eval()(**call)
     if result != "mean":
-        return getattr(out, result)
+        found = getattr(out, result)
+        return found[:, -given["tokens"].shape[1]:] if isinstance(model, peft.PeftModel) else found  # without a prompt's places
     keep = call["attention_mask"][:, :, None]
     mean = (out.last_hidden_state * keep).sum(1) / keep.sum(1)
     return mean / mean.norm(dim=1, keepdim=True)
+
+
+def adapted(plinth, name, weights):
+    """The folder `base`, of the model beneath the adapters of a golden."""
+    save_file({k: v for k, v in load_file(weights).items() if "lora_" not in k and "prompt" not in k}, "base.safetensors")
+    run(plinth, "convert", os.path.join(HERE, "..", "..", "models", "llama.plinth"), *LLAMA, "--weights", "base.safetensors", "-o", "base")
 
 
 def main():
@@ -101,7 +140,11 @@ def main():
         os.chdir(folder)
         for name in chosen:
             source, preset, kind, make, result = MODELS[name]
-            model = [os.path.join(HERE, f"{source}.plinth"), "--preset", preset, "--weights", os.path.join(HERE, f"{name}.weights.safetensors")]
+            weights = os.path.join(HERE, f"{name}.weights.safetensors")
+            sizes = ["--preset", preset] if preset else [*LLAMA, "--set=rank=4", "--set=alpha=8.0"]
+            model = [os.path.join(HERE, f"{source}.plinth"), *sizes, "--weights", weights]
+            if kind is Adapted:
+                adapted(plinth, name, weights)
             run(plinth, "convert", *model, "-o", name)
             published, info = kind.from_pretrained(name, output_loading_info=True)
             given, names = make()
@@ -111,11 +154,10 @@ def main():
                 inputs += ["--input", f"{key}={key}.npy"]
             run(plinth, "run", *model, *inputs, "-o", "mine.safetensors")
             mine = load_file("mine.safetensors")
-            mine = torch.tensor(mine["logits"] if "logits" in mine else next(iter(mine.values())))
+            mine = torch.tensor(mine[next(k for k in (result, "logits", *mine) if k in mine)])
             other = theirs(published, given, names, result)
             worst = float((mine - other).abs().max() / other.abs().max())
-            keys = {k: [x for x in sorted(info[k]) if not re.search(r"(^|\.)pooler\.", str(x))] for k in
-                    ("missing_keys", "unexpected_keys", "mismatched_keys")}
+            keys = {k: [x for x in sorted(info[k]) if not re.search(r"(^|\.)pooler\.", str(x))] for k in KEYS}
             keys = {k: v for k, v in keys.items() if v}
             print(f"{name}: {type(published).__name__}, largest difference {worst:.2e} of the largest {keys or ''}", flush=True)
             bad |= not worst <= 1e-4 or bool(keys)
