@@ -212,6 +212,17 @@ static const char *fingerprint(Arena *a, const Package *p)
 	return arena_printf(a, "%016llx", (unsigned long long)p->fingerprint);
 }
 
+/* "data=2,tensor=2"; "" for one device. */
+static const char *mesh_text(Arena *a, const PackageMesh *mesh)
+{
+	Buf b = { .arena = a };
+	for (u32 m = 0; m < mesh->n; m++)
+		buf_printf(&b, "%s%s=%u", m ? "," : "", mesh->axis[m].name, mesh->axis[m].size);
+	return mesh->n ? b.text : "";
+}
+
+static const char mesh_key[] = "mesh";
+
 static u32 tuning(Training *t, Arena *a, const TextPair **out)
 {
 	const DeviceChoice *c;
@@ -219,16 +230,24 @@ static u32 tuning(Training *t, Arena *a, const TextPair **out)
 	TextPair *pair = NEWN(a, TextPair, n + 1);
 	for (u32 i = 0; i < n; i++)
 		pair[i] = (TextPair){ c[i].what, c[i].chosen };
+	pair[n] = (TextPair){ mesh_key, mesh_text(a, &t->x->package->mesh) };
 	*out = pair;
-	return n;
+	return n + (t->x->package->mesh.n > 0);
 }
 
+/* On another mesh other products are taken, and numbers differ by rounding anyway: nothing is repeated. */
 static Status retune(Training *t, const CheckpointState *state)
 {
+	const char *mesh = "";
 	DeviceChoice *c = NEWN(t->arena, DeviceChoice, state->ntuning + 1);
-	for (u32 i = 0; i < state->ntuning; i++)
-		c[i] = (DeviceChoice){ state->tuning[i].key, state->tuning[i].value };
-	return t->x->device->choose(t->x->state, c, state->ntuning);
+	u32 n = 0;
+	for (u32 i = 0; i < state->ntuning; i++) {
+		if (!strcmp(state->tuning[i].key, mesh_key))
+			mesh = state->tuning[i].value;
+		else
+			c[n++] = (DeviceChoice){ state->tuning[i].key, state->tuning[i].value };
+	}
+	return strcmp(mesh, mesh_text(t->arena, &t->x->package->mesh)) ? OK : t->x->device->choose(t->x->state, c, n);
 }
 
 static Status save(Training *t)

@@ -49,7 +49,8 @@ standin = os.path.join(config.build_folder, "tests", "standin")
 if "nvrtc" in config.available_features and os.path.exists(os.path.join(standin, "libcuda.so.1")):
     config.available_features.add("standin")
 config.substitutions.append(("%gpu", "env PLINTH_CUDA_IMAGE=ptx PLINTH_LIBCUDA=" + os.path.join(standin, "libcuda.so.1") +
-                             " PLINTH_LIBCUBLASLT=" + os.path.join(standin, "libcublasLt.so.13")))
+                             " PLINTH_LIBCUBLASLT=" + os.path.join(standin, "libcublasLt.so.13") +
+                             " PLINTH_LIBNCCL=" + os.path.join(standin, "libnccl.so.2")))
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"):
     if name in os.environ:
         config.environment[name] = os.environ[name]

@@ -1,5 +1,6 @@
 /* tools/mesh.c: see mesh.h. */
 #include "tools/mesh.h"
+#include "runtime/comm/launch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -227,12 +228,12 @@ static Status wrong_count(Lm *lm, const char *mesh, u32 ranks)
 	Buf choices = { .arena = &lm->arena }, head = { .arena = &lm->arena };
 	u32 told = 0;
 	list_meshes(&choices, &axes, 0, ranks, &head, &told);
-	/* launchers whose ranks MPI does not know */
+	/* launchers whose ranks MPI does not know: CPUs have no other way to speak */
 	const char *other = getenv("WORLD_SIZE") ? "WORLD_SIZE" : getenv("SLURM_NTASKS") ? "SLURM_NTASKS" : NULL;
 	if (ranks == 1)
 		return FAIL(STATUS_INPUT, "the mesh has %u devices, and this is one process%s%s%s: start it as mpirun -n %u plinth train ..., or give "
 					  "--mesh %s", axes.devices, other ? " (" : "", other ? other : "",
-			    other ? " is set, but ranks meet by MPI: under Slurm, srun --mpi=pmix)" : "", axes.devices, choices.text);
+			    other ? " is set, but ranks on CPUs meet by MPI: under Slurm, srun --mpi=pmix)" : "", axes.devices, choices.text);
 	return FAIL(STATUS_INPUT, "the mesh has %u device%s, and there are %u ranks: mpirun -n %u, or --mesh %s", axes.devices,
 		    axes.devices == 1 ? "" : "s", ranks, axes.devices, choices.text);
 }
@@ -271,15 +272,22 @@ static Status find_stage(Lm *lm, const char *mesh, MeshRun *m)
 	return comm_first(m->comm, m->pipe.at, &m->first);
 }
 
-Status mesh_open(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out)
+Status mesh_open(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *device, MeshRun *out)
 {
+	const Transport *by = &transport_mpi;
 	TRY(mesh_rules(lm, mesh, more, schedule, out));
 	u32 launched = comm_launched();
+	if (out->devices > 1 && launched < 2 && str_starts(str_of(device), STR("cuda"))) {
+		Launch l;
+		TRY(launch_read(&l));
+		launched = l.ranks;
+		by = &transport_nccl;
+	}
 	if (out->devices == 1 && launched < 2)
 		return OK;
 	if (launched < 2)
 		return wrong_count(lm, mesh, 1);
-	TRY(comm_open(&out->comm));
+	TRY(comm_open(by, &out->comm));
 	if (comm_ranks(out->comm) != out->devices)
 		return wrong_count(lm, mesh, comm_ranks(out->comm));
 	TRY(find_stage(lm, mesh, out));
@@ -294,10 +302,43 @@ Status mesh_turn(const MeshRun *m, bool done)
 	return m->first == done ? comm_barrier(m->comm, "compiling") : OK;
 }
 
+/* Choices that bits depend on, which each rank has measured for itself: all take those of rank 0 (of programs that have as many). */
+static Status share_choices(const MeshRun *m, Executor *x, Arena *a)
+{
+	const DeviceChoice *mine;
+	u32 n = x->device->choices(x->state, a, &mine), ranks = comm_ranks(m->comm);
+	Buf text = { .arena = a };
+	for (u32 i = 0; i < n; i++)
+		buf_printf(&text, "%s%c%s%c", mine[i].what, 0, mine[i].chosen, 0);
+	u32 bytes = (u32)text.n, *all = NEWN(a, u32, ranks), most = 0;
+	TRY(comm_gather(m->comm, "comparing choices", &bytes, sizeof bytes, all));
+	for (u32 r = 0; r < ranks; r++)
+		most = MAX(most, all[r]);
+	if (!most)
+		return OK;
+	char *sent = NEWN(a, char, most), *texts = NEWN(a, char, (size_t)most * ranks), *at = texts;
+	if (bytes)
+		memcpy(sent, text.text, bytes);
+	TRY(comm_gather(m->comm, "comparing choices", sent, most, texts));
+	DeviceChoice *first = NEWN(a, DeviceChoice, n + 1);
+	u32 nfirst = 0;
+	while (at < texts + all[0] && nfirst < n) {
+		first[nfirst].what = at;
+		at += strlen(at) + 1;
+		first[nfirst++].chosen = at;
+		at += strlen(at) + 1;
+	}
+	return all[0] == bytes && !memcmp(texts, sent, bytes) ? OK : x->device->choose(x->state, first, nfirst);
+}
+
 Status mesh_start(const MeshRun *m, Executor *x)
 {
 	if (!m->comm)
 		return OK;
+	Arena tmp = ARENA("choices");
+	Status s = share_choices(m, x, &tmp);
+	arena_free(&tmp);
+	TRY(s);
 	TRY(comm_mesh(m->comm, &x->package->mesh));
 	for (u32 i = 0; i < x->package->mesh.n; i++) {
 		char name[128];

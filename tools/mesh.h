@@ -18,8 +18,9 @@ PL_MUST_USE Status mesh_axis(const char *mesh, const char **at, Str *name, i64 *
 /* The mesh of --mesh ("data=2,tensor=2"; NULL: that of the source's shard block) and the rules of the block and of
  * --shard ("parameters=data", ...), as the pass partition takes them; `schedule` is a pipeline's (--schedule), NULL: the block's. No ranks are asked for. */
 PL_MUST_USE Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out);
-/* The same, and the ranks join: there must be one for each device. Then they compare what they are to run. */
-PL_MUST_USE Status mesh_open(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out);
+/* The same, and the ranks join: there must be one for each device, which is of the kind that `device` says ("cuda"). Then they compare
+ * what they are to run. */
+PL_MUST_USE Status mesh_open(Lm *lm, const char *mesh, const TextList *more, const char *schedule, const char *device, MeshRun *out);
 /* Ranks on one host compile one after the other's first: what one has compiled the others find. `turn` false: before,
  * true: after compiling. */
 PL_MUST_USE Status mesh_turn(const MeshRun *m, bool done);

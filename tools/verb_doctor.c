@@ -2,6 +2,7 @@
 #include "codegen/cuda/nvrtc.h"
 #include "runtime/cpu/memory.h"
 #include "runtime/cuda/cublaslt.h"
+#include "runtime/cuda/nccl.h"
 #include "support/io.h"
 #include "tools/calibrate.h"
 #include "tools/machine.h"
@@ -173,24 +174,25 @@ static void look_at_cublas(Doctor *d)
 		"for GPUs, but not needed: matrix products are then generated code alone");
 }
 
-/* A library that other parts may use one day: only whether it is there. */
-static void look_for(Doctor *d, const char *what, const char *const *name, u32 n, const char *version, const char *advice)
+static void look_at_nccl(Doctor *d)
 {
-	for (u32 i = 0; i < n; i++) {
-		void *library = dlopen(name[i], RTLD_NOW | RTLD_LOCAL);
-		if (!library)
-			continue;
-		int number = 0;
-		int (*get)(int *);
-		*(void **)&get = version ? dlsym(library, version) : NULL;
-		if (get && get(&number) == 0)
-			found(d, what, arena_printf(&d->arena, "%s, %d.%d.%d", name[i], number / 10000, number / 100 % 100, number % 100));
-		else
-			found(d, what, name[i]);
+	const Nccl *n;
+	Status s = nccl_library(&n);
+	if (!s)
+		found(d, "NCCL", arena_printf(&d->arena, "%s, %d.%d.%d", n->path, n->number / 10000, n->number / 100 % 100, n->number % 100));
+	else
+		missing(d, "NCCL", arena_printf(&d->arena, "%s", s->text), "for several GPUs (--device cuda --mesh data=2), and not needed for one");
+}
+
+static void look_at_mpi(Doctor *d)
+{
+	void *library = dlopen("libmpi.so.40", RTLD_NOW | RTLD_LOCAL);
+	if (library)
+		found(d, "MPI", "libmpi.so.40");
+	else
+		missing(d, "MPI", "there is no libmpi.so.40", "for several ranks on CPUs: apt-get install openmpi-bin; GPUs do without under srun or torchrun");
+	if (library)
 		dlclose(library);
-		return;
-	}
-	missing(d, what, arena_printf(&d->arena, "there is no %s", name[0]), advice);
 }
 
 /* ---- does the default device work? ---- */
@@ -274,7 +276,6 @@ static Status write_machine(Arena *a)
 
 int verb_doctor(int argc, char **argv)
 {
-	static const char *const nccl[] = { "libnccl.so.2" }, *const mpi[] = { "libmpi.so.40", "libmpi.so.12", "libmpi.so" };
 	char **operand;
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
@@ -293,8 +294,8 @@ int verb_doctor(int argc, char **argv)
 	look_at_gpus(&d);
 	look_at_nvrtc(&d);
 	look_at_cublas(&d);
-	look_for(&d, "NCCL", nccl, COUNT(nccl), "ncclGetVersion", "not needed: Plinth runs on one GPU");
-	look_for(&d, "MPI", mpi, COUNT(mpi), NULL, "not needed: Plinth runs in one process");
+	look_at_nccl(&d);
+	look_at_mpi(&d);
 	look_at_cache(&d);
 	Status s = look_at_device(&d);
 	if (json)

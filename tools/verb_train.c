@@ -32,7 +32,7 @@ static const Option options[] = {
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
-	{ "mesh", 0, OPTION_TEXT, &mesh, "data=2,tensor=2", "several devices, by mpirun -n 4 plinth train ...; else as the shard block says" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=2,tensor=2", "several devices, by mpirun -n 4 plinth train ... (GPUs also by srun or torchrun); else as the shard block says" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, B=data, Attention.H=tensor" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of a mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
 	RUN_OPTIONS(where),
@@ -489,7 +489,7 @@ static Status run(Job *j, TrainingEnd *end)
 	if (!j->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what to minimize and how", j->lm.operand.source);
 	TRY(read_settings(j));
-	TRY(mesh_open(&j->lm, mesh, &shard, schedule, &j->mesh));
+	TRY(mesh_open(&j->lm, mesh, &shard, schedule, where.device ? where.device : driver_default_device(), &j->mesh));
 	if (j->mesh.comm && j->samples)
 		return FAIL(STATUS_UNSUPPORTED, "train.sample.every is not there yet for runs of several ranks");
 	TRY(comm_together(j->mesh.comm, "looking for the run's folder", find_folder(j)));

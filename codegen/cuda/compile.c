@@ -218,6 +218,8 @@ Status cuda_code(const CudaArch *arch, const CudaOptions *options, Kernel *const
 		const char *why = cuda_refusal(arch, k);
 		if (why)
 			return FAIL(STATUS_UNSUPPORTED, "kernel %s (%s): %s", k->name, kernel_class_name[k->class], why);
+		if (k->class == KERNEL_COLLECTIVE)
+			continue;
 		Arena tmp = ARENA("text");
 		Function plain = emit(arch, k, "kernel", &tmp);
 		u64 h = hash_bytes(HASH_SEED, plain.text, strlen(plain.text));

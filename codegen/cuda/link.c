@@ -74,6 +74,8 @@ void cuda_link(Arena *arena, const Plan *plan, const CudaArch *arch, const CudaC
 			u32 kernel = plan->entry.v[e]->step.v[s].kernel;
 			const Kernel *k = plan->kernel.v[kernel];
 			PackageStep *to = &package->entry[e].step[s];
+			if (to->collective)
+				continue;
 			CudaNeeds needs = cuda_class(arch, k)->needs(arch, k);
 			to->nphase = needs.nphase;
 			to->grid = grids(arena, &needs, code->symbol[kernel], code->unit_of[kernel]);

@@ -56,6 +56,8 @@ const CudaKernelClass *cuda_class(const CudaArch *arch, const Kernel *k)
 const char *cuda_refusal(const CudaArch *arch, const Kernel *k)
 {
 	const CudaKernelClass *class = cuda_class(arch, k);
+	if (k->class == KERNEL_COLLECTIVE && !arch->sized)
+		return NULL; /* the runtime's */
 	if (!class)
 		return "the CUDA target has no code for kernels of this class";
 	return class->refuses ? class->refuses(arch, k) : NULL;

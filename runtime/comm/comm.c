@@ -1,5 +1,6 @@
 /* runtime/comm/comm.c: see comm.h. */
 #include "runtime/comm/comm.h"
+#include "runtime/comm/blocks.h"
 #include "support/clock.h"
 #include "support/half.h"
 
@@ -42,11 +43,8 @@ struct Comm {
 	Sent *sent;
 	u32 nsent, room;
 	char what[300]; /* that is waited for */
-};
-
-static const u8 dtype_bytes[] = {
-	[PACKAGE_B1] = 1,  [PACKAGE_U8] = 1,  [PACKAGE_U32] = 4,  [PACKAGE_I8] = 1,  [PACKAGE_I32] = 4,
-	[PACKAGE_I64] = 8, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8,
+	void (*doing)(void *cx, char *to, size_t size); /* of the device that runs steps; or NULL */
+	void *doing_cx;
 };
 
 u32 comm_launched(void)
@@ -69,6 +67,18 @@ static u32 dead_rank(const Comm *c)
 	return UINT32_MAX;
 }
 
+Status comm_alive(Comm *c, const char *what, f64 seconds)
+{
+	u32 dead = c->peer ? dead_rank(c) : UINT32_MAX;
+	if (dead == UINT32_MAX)
+		return OK;
+	char doing[300] = "";
+	if (c->doing)
+		c->doing(c->doing_cx, doing, sizeof doing);
+	return FAIL(STATUS_IO, "rank %u (process %lld on %s) is gone; rank %u was in %s, for %.1f s%s%s", dead, (long long)c->peer[dead].process,
+		    c->peer[dead].host, c->rank, what, seconds, *doing ? "; its GPU was in " : "", doing);
+}
+
 /* Until the message, or else the collective, that was begun is done; spins a little, then sleeps, for ranks may be more than
  * cores. */
 static Status wait_message(Comm *c, void **message)
@@ -82,10 +92,7 @@ static Status wait_message(Comm *c, void **message)
 		f64 now = clock_seconds();
 		if (s || now - looked > 0.1) {
 			looked = now;
-			u32 dead = c->peer ? dead_rank(c) : UINT32_MAX;
-			if (dead != UINT32_MAX)
-				return FAIL(STATUS_IO, "rank %u (process %lld on %s) is gone; rank %u was in %s, for %.1f s", dead,
-					    (long long)c->peer[dead].process, c->peer[dead].host, c->rank, c->what, now - begun);
+			TRY(comm_alive(c, c->what, now - begun));
 			if (s)
 				return status_context(s, "rank %u in %s", c->rank, c->what);
 		}
@@ -195,25 +202,6 @@ static void combine(PackageReduce how, u8 dtype, void *to, const void *from, u64
 
 /* ---- blocks of a dimension ---- */
 
-/* A tensor as rows of [blocks, bytes]: block c of each row is device c's. */
-typedef struct Rows {
-	u64 n, bytes; /* bytes of one block of a row */
-} Rows;
-
-/* Of a whole dimension (`whole`), or of a part's. */
-static Rows rows_of(const PackageCollectiveTensor *t, u32 axis, i64 outer, bool whole, u32 parts)
-{
-	Rows r = { (u64)outer, dtype_bytes[t->dtype] };
-	for (u32 d = 0; d < t->rank; d++) {
-		if (d < axis)
-			r.n *= (u64)t->dim[d];
-		else if (d > axis)
-			r.bytes *= (u64)t->dim[d];
-	}
-	r.bytes *= (u64)(t->dim[axis] / outer / (whole ? parts : 1));
-	return r;
-}
-
 static void take_block(u8 *to, const u8 *whole, Rows r, u32 parts, u32 c)
 {
 	for (u64 i = 0; i < r.n; i++)
@@ -224,19 +212,6 @@ static void put_block(u8 *whole, const u8 *from, Rows r, u32 parts, u32 c)
 {
 	for (u64 i = 0; i < r.n; i++)
 		memcpy(whole + (i * parts + c) * r.bytes, from + i * r.bytes, r.bytes);
-}
-
-static u64 elements_of(const PackageCollectiveTensor *t)
-{
-	u64 n = 1;
-	for (u32 d = 0; d < t->rank; d++)
-		n *= (u64)t->dim[d];
-	return n;
-}
-
-static u64 bytes_of(const PackageCollectiveTensor *t)
-{
-	return elements_of(t) * dtype_bytes[t->dtype];
 }
 
 /* ---- the collectives ---- */
@@ -261,17 +236,17 @@ static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
 	u64 total = 0, mine = 0, from, count, at = 0;
 	for (u32 i = 0; i < w->n; i++) {
-		chunk(elements_of(&w->tensor[i]), n, me, &from, &count);
-		mine += count * dtype_bytes[w->tensor[i].dtype];
-		total += bytes_of(&w->tensor[i]);
+		chunk(said_elements(&w->tensor[i]), n, me, &from, &count);
+		mine += count * package_dtype_bytes[w->tensor[i].dtype];
+		total += said_bytes(&w->tensor[i]);
 	}
 	u64 most = 0; /* of a member's part: what all_gather hands round */
 	for (u32 k = 0; k < n; k++) {
 		c->bytes[0][k] = 0;
 		c->bytes[1][k] = mine;
 		for (u32 i = 0; i < w->n; i++) {
-			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
-			c->bytes[0][k] += count * dtype_bytes[w->tensor[i].dtype];
+			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
+			c->bytes[0][k] += count * package_dtype_bytes[w->tensor[i].dtype];
 		}
 		most = MAX(most, c->bytes[0][k]);
 	}
@@ -279,16 +254,16 @@ static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 	TRY(reserve(&c->receive, MAX(mine, most) * n));
 	for (u32 k = 0; k < n; k++)
 		for (u32 i = 0; i < w->n; i++) {
-			u64 size = dtype_bytes[w->tensor[i].dtype];
-			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
+			u64 size = package_dtype_bytes[w->tensor[i].dtype];
+			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
 			memcpy(c->send.p + at, in[i] + from * size, count * size);
 			at += count * size;
 		}
 	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
 	at = 0;
 	for (u32 i = 0; i < w->n; i++) {
-		u64 size = dtype_bytes[w->tensor[i].dtype];
-		chunk(elements_of(&w->tensor[i]), n, me, &from, &count);
+		u64 size = package_dtype_bytes[w->tensor[i].dtype];
+		chunk(said_elements(&w->tensor[i]), n, me, &from, &count);
 		memcpy(c->send.p + at, c->receive.p + at, count * size);
 		for (u32 k = 1; k < n; k++)
 			combine(w->reduce, w->tensor[i].dtype, c->send.p + at, c->receive.p + k * mine + at, count);
@@ -298,8 +273,8 @@ static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 	for (u32 k = 0; k < n; k++) {
 		at = k * most;
 		for (u32 i = 0; i < w->n; i++) {
-			u64 size = dtype_bytes[w->tensor[i].dtype];
-			chunk(elements_of(&w->tensor[i]), n, k, &from, &count);
+			u64 size = package_dtype_bytes[w->tensor[i].dtype];
+			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
 			memcpy(out[i] + from * size, c->receive.p + at, count * size);
 			at += count * size;
 		}
@@ -312,16 +287,16 @@ static Status gather_parts(Comm *c, const PackageCollective *w, u8 *const *in, u
 	u32 n = c->mesh.axis[w->mesh].size;
 	u64 total = 0, at = 0;
 	for (u32 i = 0; i < w->n; i++)
-		total += bytes_of(&w->tensor[i]);
+		total += said_bytes(&w->tensor[i]);
 	TRY(reserve(&c->send, total));
 	TRY(reserve(&c->receive, total * n));
-	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
-		memcpy(c->send.p + at, in[i], bytes_of(&w->tensor[i]));
+	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
+		memcpy(c->send.p + at, in[i], said_bytes(&w->tensor[i]));
 	TRY(all_gather(c, w->mesh, total));
 	for (u32 k = 0; k < n; k++) {
 		at = k * total;
-		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
-			put_block(out[i], c->receive.p + at, rows_of(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, false, n), n, k);
+		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
+			put_block(out[i], c->receive.p + at, block_rows(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, false, n), n, k);
 	}
 	return OK;
 }
@@ -333,14 +308,14 @@ static Status exchange_blocks(Comm *c, const PackageCollective *w, u8 *const *in
 	u64 at = 0;
 	*total = 0;
 	for (u32 i = 0; i < w->n; i++)
-		*total += bytes_of(&w->tensor[i]);
+		*total += said_bytes(&w->tensor[i]);
 	TRY(reserve(&c->send, *total));
 	TRY(reserve(&c->receive, *total));
 	for (u32 k = 0; k < n; k++) {
 		c->bytes[0][k] = c->bytes[1][k] = *total / n;
-		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n) {
+		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]) / n) {
 			const PackageCollectiveTensor *t = &w->tensor[i];
-			take_block(c->send.p + at, in[i], rows_of(t, to ? t->to : t->axis, to ? t->to_outer : t->outer, true, n), n, k);
+			take_block(c->send.p + at, in[i], to ? rows_sent(t, n) : block_rows(t, t->axis, t->outer, true, n), n, k);
 		}
 	}
 	return exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]);
@@ -352,11 +327,11 @@ static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in,
 	u64 total, at = 0;
 	TRY(exchange_blocks(c, w, in, false, &total));
 	for (u32 i = 0; i < w->n; i++) {
-		u64 bytes = bytes_of(&w->tensor[i]) / n;
+		u64 bytes = said_bytes(&w->tensor[i]) / n;
 		memcpy(out[i], c->receive.p + at, bytes);
 		for (u32 k = 1; k < n; k++)
 			combine(w->reduce, w->tensor[i].dtype, out[i], c->receive.p + k * (total / n) + at,
-				bytes / dtype_bytes[w->tensor[i].dtype]);
+				bytes / package_dtype_bytes[w->tensor[i].dtype]);
 		at += bytes;
 	}
 	return OK;
@@ -369,11 +344,8 @@ static Status all_to_all(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 	TRY(exchange_blocks(c, w, in, true, &total));
 	for (u32 k = 0; k < n; k++) {
 		at = k * (total / n);
-		for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]) / n) {
-			PackageCollectiveTensor part = w->tensor[i]; /* of what comes: split along `to` already */
-			part.dim[part.to] /= n;
-			put_block(out[i], c->receive.p + at, rows_of(&part, part.axis, part.outer, false, n), n, k);
-		}
+		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]) / n)
+			put_block(out[i], c->receive.p + at, rows_received(&w->tensor[i], n), n, k);
 	}
 	return OK;
 }
@@ -381,22 +353,22 @@ static Status all_to_all(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 static Status permute(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
 {
 	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
-	u32 to = (u32)(((i64)me + w->shift) % n + n) % n, from = (u32)(((i64)me - w->shift) % n + n) % n;
+	u32 to = ring_member(me, w->shift, n, false), from = ring_member(me, w->shift, n, true);
 	u64 total = 0, at = 0;
 	for (u32 i = 0; i < w->n; i++)
-		total += bytes_of(&w->tensor[i]);
+		total += said_bytes(&w->tensor[i]);
 	TRY(reserve(&c->send, total));
 	TRY(reserve(&c->receive, total));
-	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
-		memcpy(c->send.p + at, in[i], bytes_of(&w->tensor[i]));
+	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
+		memcpy(c->send.p + at, in[i], said_bytes(&w->tensor[i]));
 	for (u32 k = 0; k < n; k++) {
 		c->bytes[0][k] = k == to ? total : 0;
 		c->bytes[1][k] = k == from ? total : 0;
 	}
 	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
 	at = 0;
-	for (u32 i = 0; i < w->n; at += bytes_of(&w->tensor[i++]))
-		memcpy(out[i], c->receive.p + at, bytes_of(&w->tensor[i]));
+	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
+		memcpy(out[i], c->receive.p + at, said_bytes(&w->tensor[i]));
 	return OK;
 }
 
@@ -450,13 +422,13 @@ static Status take(Comm *c, u32 m, u32 from, u32 tag, void *bytes, u64 n)
 static Status send_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
 {
 	*out[0] = 0; /* its token */
-	return post(c, w->mesh, w->peer, w->tag, in[0], bytes_of(w->tensor));
+	return post(c, w->mesh, w->peer, w->tag, in[0], said_bytes(w->tensor));
 }
 
 static Status receive_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
 {
 	(void)in;
-	return take(c, w->mesh, w->peer, w->tag, out[0], bytes_of(w->tensor));
+	return take(c, w->mesh, w->peer, w->tag, out[0], said_bytes(w->tensor));
 }
 
 /* A member sums its part of the tensor, in order of coordinates, and hands it round; see all_reduce. */
@@ -465,7 +437,7 @@ static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u
 	u32 tag = (1u << 20) + 2 * w->tag; /* above those of send and receive */
 	u32 member[64], n = 0, me = c->at[w->mesh], mine = 0;
 	const PackageCollectiveTensor *t = w->tensor;
-	u64 size = dtype_bytes[t->dtype], all = elements_of(t), from, count, other, others;
+	u64 size = package_dtype_bytes[t->dtype], all = said_elements(t), from, count, other, others;
 	for (u32 k = 0; k < 64; k++)
 		if (w->members >> k & 1) {
 			mine = k == me ? n : mine;
@@ -543,12 +515,12 @@ static Status meet(Comm *c)
 	return OK;
 }
 
-Status comm_open(Comm **out)
+Status comm_open(const Transport *by, Comm **out)
 {
 	Comm *c = calloc(1, sizeof *c);
 	if (!c)
 		return FAIL(STATUS_MEMORY, "no memory");
-	c->transport = &transport_mpi;
+	c->transport = by;
 	Status s = c->transport->open(&c->state, &c->rank, &c->ranks);
 	if (s) {
 		free(c);
@@ -584,6 +556,14 @@ void comm_close(Comm *c)
 void comm_abort(Comm *c, int status)
 {
 	c->transport->abort(c->state, status);
+}
+
+void comm_order(Comm *c, void *stream, void (*doing)(void *cx, char *to, size_t size), void *cx)
+{
+	c->doing = doing;
+	c->doing_cx = cx;
+	if (c->transport->order)
+		c->transport->order(c->state, stream);
 }
 
 u32 comm_rank(const Comm *c)
@@ -631,6 +611,8 @@ u32 comm_coordinate_of(const Comm *c, u32 rank, u32 m)
 
 Status comm_mesh(Comm *c, const PackageMesh *mesh)
 {
+	if (c->mesh.n)
+		return OK;
 	c->mesh = *mesh;
 	u32 stride = 1;
 	for (u32 m = mesh->n; m-- > 0;) {

@@ -1,7 +1,8 @@
 /* runtime/comm/comm.h: what the ranks of a run say to one another. A rank is a process that holds one device of the
  * mesh that the package was partitioned for; ranks count along the mesh's last axis first.
  *
- * Bytes are moved by a *transport*, a table of functions (MPI: mpi.c), loaded at run time. What is done with them is
+ * Bytes are moved by a *transport*, a table of functions (MPI: mpi.c; NCCL, for what hosts with GPUs say:
+ * runtime/cuda/transport.c), loaded at run time. What is done with them is
  * here, so that results do not depend on it: sums are taken in order of coordinates, whoever's message came first.
  * An all_reduce is a reduce_scatter and an all_gather: each rank sums a part (Thakur et al. 2005); 2 (n - 1) / n of the
  * bytes leave each rank, which is the least there is.
@@ -17,8 +18,10 @@ typedef struct Transport {
 	/* Joins the run that a launcher has started. */
 	Status (*open)(void **state, u32 *rank, u32 *ranks);
 	void (*close)(void *state);
-	/* Ends the whole run at once. */
+	/* Ends the whole run at once, as far as it can. */
 	void (*abort)(void *state, int status);
+	/* What is said from now on is said on a device's stream, in its order; NULL: no more. May be NULL. */
+	void (*order)(void *state, void *stream);
 	/* The ranks that give the same color, in order of `key`; every rank calls. */
 	Status (*group)(void *state, u32 color, u32 key, void **group);
 	/* Begins; `test` says whether it is done. One at a time. Byte counts and places for each member. */
@@ -32,14 +35,13 @@ typedef struct Transport {
 	Status (*receive)(void *state, void *group, u32 from, u32 tag, void *bytes, int n, void **message);
 	Status (*test_message)(void *state, void **message, bool *done);
 } Transport;
-extern const Transport transport_mpi;
+extern const Transport transport_mpi, transport_nccl;
 
 typedef struct Comm Comm;
 
-/* How many ranks a launcher says that there are, from its environment; 0: nobody launched this process as a rank. */
+/* How many ranks a launcher of MPI says that there are, from its environment; 0: none launched this process as a rank. */
 u32 comm_launched(void);
-/* Joins, by MPI. */
-PL_MUST_USE Status comm_open(Comm **out);
+PL_MUST_USE Status comm_open(const Transport *by, Comm **out);
 void comm_close(Comm *c);
 /* Ends the others too: after a failure, so that nobody waits for this rank. */
 void comm_abort(Comm *c, int status);
@@ -52,7 +54,12 @@ u32 comm_local_ranks(const Comm *c);
 /* Whether no rank before this one is on the same host and has the same role; every rank calls. */
 PL_MUST_USE Status comm_first(Comm *c, u32 role, bool *first);
 
-/* Groups for each axis of the package's mesh, which must have as many devices as there are ranks. */
+/* Fails where a rank on this host is gone, with its name; `what`, and for how many seconds: that this rank is in. */
+PL_MUST_USE Status comm_alive(Comm *c, const char *what, f64 seconds);
+/* See Transport; `doing` writes what the device began last, for messages. */
+void comm_order(Comm *c, void *stream, void (*doing)(void *cx, char *to, size_t size), void *cx);
+
+/* Groups for each axis of the package's mesh, which must have as many devices as there are ranks. Once is enough. */
 PL_MUST_USE Status comm_mesh(Comm *c, const PackageMesh *mesh);
 /* This rank's coordinate along mesh axis m. */
 u32 comm_coordinate(const Comm *c, u32 m);

@@ -5,6 +5,7 @@
 #define PL_CUDA_H
 #include "runtime/cuda/cublaslt.h"
 #include "runtime/cuda/driver.h"
+#include "runtime/cuda/nccl.h"
 #include "runtime/device.h"
 #include "support/str.h"
 
@@ -16,13 +17,28 @@ typedef struct CudaStep {
 	CublasMatmul *matmul;    /* NULL: no library for this one */
 	bool library;            /* which of the two runs */
 	const char *key;         /* of a step that a library could do: the same for equal products; else NULL */
+	u32 number;              /* of a collective: which it is, of all in the package */
 } CudaStep;
 
 typedef struct CudaEntry {
 	const PackageEntry *entry;
 	CudaStep *step;
 	CudaGraphRun *graph; /* NULL: not captured yet */
+	bool says;           /* has collectives */
+	bool said;           /* and has run: NCCL has made its connections */
 } CudaEntry;
+
+/* What ranks say to one another in the middle of a step. */
+typedef struct CudaMesh {
+	const Nccl *nccl;
+	NcclComm *group[6];   /* of each mesh axis */
+	CudaAddress scratch;  /* for tensors that are not cut along their first axis */
+	u64 scratch_bytes;
+	const PackageStep **step; /* [nstep] the package's collectives */
+	u32 nstep;
+	CudaAddress numbers;  /* on the device: 0, 1, 2, ..., to be copied */
+	u32 *now;             /* pinned: which collective has begun last; nstep: none */
+} CudaMesh;
 
 /* A place in pinned memory and its twin on the device, through which everything is uploaded. */
 typedef struct CudaSlot {
@@ -59,6 +75,7 @@ typedef struct Cuda {
 	CudaAddress workspace;
 	u64 workspace_bytes;
 	bool ran;             /* choices are settled */
+	CudaMesh *mesh;       /* NULL: there is nobody else */
 } Cuda;
 
 /* load.c: images, functions, parameters. */
@@ -69,6 +86,17 @@ void cuda_unload(Cuda *c);
 PL_MUST_USE Status cuda_launch(Cuda *c, const CudaStep *s);
 PL_MUST_USE Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx);
 void cuda_drop_graphs(Cuda *c);
+
+/* collective.c */
+PL_MUST_USE Status cuda_mesh_open(Cuda *c);
+void cuda_mesh_close(Cuda *c);
+/* Ends what is under way, after a failure. */
+void cuda_mesh_abort(Cuda *c);
+PL_MUST_USE Status cuda_say(Cuda *c, const CudaStep *s);
+/* For the event, or (NULL) for all that was given to the stream; fails where another rank is gone. */
+PL_MUST_USE Status cuda_wait(Cuda *c, CudaEvent *event);
+/* Which GPU is a rank's that is so many on its host. */
+PL_MUST_USE Status cuda_rank_device(const CudaDriver *d, u32 local_rank, u32 *index);
 
 /* transfer.c */
 PL_MUST_USE Status cuda_transfer_open(Cuda *c);

@@ -1,4 +1,5 @@
 /* runtime/cuda/device.c: NVIDIA GPUs as a device: what opens and closes, and the table; see cuda.h. */
+#include "runtime/comm/comm.h"
 #include "runtime/cuda/cuda.h"
 
 #include <stdlib.h>
@@ -44,6 +45,11 @@ static Status cuda_info(u32 index, DeviceInfo *out)
 
 #define GIB(n) ((f64)(n) / 0x1p30)
 
+static u64 bytes_beside(const Cuda *c)
+{
+	return c->staging_bytes + c->workspace_bytes + (c->mesh ? c->mesh->scratch_bytes : 0);
+}
+
 /* The arena begins as zeros. */
 static Status allocate(Cuda *c)
 {
@@ -51,7 +57,7 @@ static Status allocate(Cuda *c)
 	size_t free = 0, total = 0;
 	CU(c->d, "ask for free memory", c->d->memory_info(&free, &total));
 	c->info.memory_free = free;
-	u64 beside = c->staging_bytes + c->workspace_bytes;
+	u64 beside = bytes_beside(c);
 	if (p->arena_bytes > free)
 		return FAIL(STATUS_MEMORY,
 			    "the program needs %.2f GiB of the GPU's memory, and %s has %.2f GiB free of %.2f GiB (%.2f GiB are taken beside "
@@ -67,12 +73,15 @@ static Status open(Cuda *c)
 {
 	TRY(cuda_driver(&c->d));
 	const CudaDriver *d = c->d;
+	if (c->options.comm && !c->options.index)
+		TRY(cuda_rank_device(d, comm_local_rank(c->options.comm), &c->options.index));
 	TRY(describe_device(d, c->options.index, &c->device, &c->info));
 	CU(d, "use the GPU", d->context_retain(&c->context, c->device));
 	CU(d, "use the GPU", d->context_set(c->context));
+	CU(d, "make a stream", d->stream_create(&c->stream, CUDA_STREAM_APART));
+	TRY(cuda_mesh_open(c));
 	TRY(cuda_transfer_open(c));
 	TRY(allocate(c));
-	CU(d, "make a stream", d->stream_create(&c->stream, CUDA_STREAM_APART));
 	CU(d, "make a stream", d->stream_create(&c->copies, CUDA_STREAM_APART));
 	CU(d, "make an event", d->event_create(&c->from, 0));
 	CU(d, "make an event", d->event_create(&c->to, 0));
@@ -94,6 +103,7 @@ static void cuda_close(void *state)
 		if (c->copies)
 			d->stream_synchronize(c->copies);
 		cuda_drop_graphs(c);
+		cuda_mesh_close(c);
 		cublas_close(c->cublas);
 		cuda_unload(c);
 		cuda_transfer_close(c);
@@ -141,7 +151,7 @@ static Status enter(Cuda *c)
 static DeviceBytes cuda_bytes(const void *state)
 {
 	const Cuda *c = state;
-	return (DeviceBytes){ c->package->arena_bytes, c->staging_bytes + c->workspace_bytes };
+	return (DeviceBytes){ c->package->arena_bytes, bytes_beside(c) };
 }
 
 static u8 *cuda_memory(const void *state)
@@ -184,8 +194,7 @@ static Status cuda_synchronize(void *state)
 {
 	Cuda *c = state;
 	TRY(enter(c));
-	CU(c->d, "run what was started", c->d->stream_synchronize(c->stream));
-	return OK;
+	return cuda_wait(c, NULL);
 }
 
 static f64 cuda_peak(void *state, PackageDtype dtype)

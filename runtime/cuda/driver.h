@@ -36,8 +36,28 @@ typedef struct CudaLaunchConfig {
 } CudaLaunchConfig;
 _Static_assert(sizeof(CudaLaunchAttribute) == 72 && sizeof(CudaLaunchConfig) == 56, "as in cuda.h");
 
+/* CUDA_MEMCPY2D: rows of `width` bytes, `pitch` bytes from one to the next. */
+typedef struct CudaCopy2D {
+	size_t from_x, from_y;
+	u32 from_kind;
+	const void *from_host;
+	CudaAddress from;
+	void *from_array;
+	size_t from_pitch;
+	size_t to_x, to_y;
+	u32 to_kind;
+	void *to_host;
+	CudaAddress to;
+	void *to_array;
+	size_t to_pitch;
+	size_t width, height;
+} CudaCopy2D;
+_Static_assert(sizeof(CudaCopy2D) == 128, "as in cuda.h");
+
 /* Values of cuda.h that are used. */
 enum {
+	CUDA_MEMORY_DEVICE = 2,
+	CUDA_NOT_READY = 600,
 	CUDA_OUT_OF_MEMORY = 2,
 	CUDA_STUB_LIBRARY = 34,
 	CUDA_NO_DEVICE = 100,
@@ -78,6 +98,7 @@ enum {
 	F(to_device, "cuMemcpyHtoDAsync_v2", NULL, (CudaAddress to, const void *from, size_t bytes, CudaStream *s))   \
 	F(to_host, "cuMemcpyDtoHAsync_v2", NULL, (void *to, CudaAddress from, size_t bytes, CudaStream *s))           \
 	F(on_device, "cuMemcpyDtoDAsync_v2", NULL, (CudaAddress to, CudaAddress from, size_t bytes, CudaStream *s))   \
+	F(copy_rows, "cuMemcpy2DAsync_v2", NULL, (const CudaCopy2D *copy, CudaStream *s))                             \
 	F(fill, "cuMemsetD8Async", NULL, (CudaAddress to, unsigned char value, size_t bytes, CudaStream *s))          \
 	F(module_load, "cuModuleLoadData", NULL, (CudaModule **out, const void *image))                               \
 	F(module_unload, "cuModuleUnload", NULL, (CudaModule *m))                                                     \
@@ -90,11 +111,13 @@ enum {
 	F(stream_create, "cuStreamCreate", NULL, (CudaStream **out, unsigned flags))                                  \
 	F(stream_destroy, "cuStreamDestroy_v2", NULL, (CudaStream *s))                                                \
 	F(stream_synchronize, "cuStreamSynchronize", NULL, (CudaStream *s))                                           \
+	F(stream_query, "cuStreamQuery", NULL, (CudaStream *s))                                                       \
 	F(stream_wait, "cuStreamWaitEvent", NULL, (CudaStream *s, CudaEvent *e, unsigned flags))                      \
 	F(event_create, "cuEventCreate", NULL, (CudaEvent **out, unsigned flags))                                     \
 	F(event_destroy, "cuEventDestroy_v2", NULL, (CudaEvent *e))                                                   \
 	F(event_record, "cuEventRecord", NULL, (CudaEvent *e, CudaStream *s))                                         \
 	F(event_synchronize, "cuEventSynchronize", NULL, (CudaEvent *e))                                              \
+	F(event_query, "cuEventQuery", NULL, (CudaEvent *e))                                                          \
 	F(event_elapsed, "cuEventElapsedTime_v2", "cuEventElapsedTime", (f32 *milliseconds, CudaEvent *from, CudaEvent *to)) \
 	F(capture_begin, "cuStreamBeginCapture_v2", NULL, (CudaStream *s, int mode))                                  \
 	F(capture_end, "cuStreamEndCapture", NULL, (CudaStream *s, CudaGraph **out))                                  \

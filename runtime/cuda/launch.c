@@ -1,5 +1,6 @@
 /* runtime/cuda/launch.c: steps onto the stream. An entry's launches are captured into a graph the first time, and
- * replayed from then on: one call of the driver in place of thousands. A run that is watched launches its steps one
+ * replayed from then on: one call of the driver in place of thousands. Collectives are captured too (NCCL allows it), from the
+ * second time on. A run that is watched launches its steps one
  * by one, with an event before and after each, because a graph has no times of its parts. */
 #include "runtime/cuda/cuda.h"
 
@@ -23,6 +24,8 @@ static Status launch_grid(Cuda *c, const CudaStep *s, u32 phase)
 
 Status cuda_launch(Cuda *c, const CudaStep *s)
 {
+	if (s->step->collective)
+		return cuda_say(c, s);
 	if (s->library)
 		return status_context(cublas_run(c->cublas, s->matmul, c->arena, c->workspace, c->workspace_bytes, c->stream), "%s",
 				      s->step->name);
@@ -63,9 +66,9 @@ static Status run_watched(Cuda *c, const CudaEntry *e, StepHook *hook, void *cx)
 		CU(c->d, "time a step", c->d->event_record(c->from, c->stream));
 		TRY(cuda_launch(c, &e->step[i]));
 		CU(c->d, "time a step", c->d->event_record(c->to, c->stream));
-		int code = c->d->event_synchronize(c->to);
-		if (code)
-			return status_context(cuda_failed(c->d, code, "run a kernel"), "%s", e->step[i].step->name);
+		Status s = cuda_wait(c, c->to);
+		if (s)
+			return status_context(s, "%s", e->step[i].step->name);
 		CU(c->d, "time a step", c->d->event_elapsed(&milliseconds, c->from, c->to));
 		if (!hook(cx, e->entry, i, (f64)milliseconds * 1e-3))
 			break;
@@ -81,6 +84,11 @@ Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx)
 		return run_watched(c, e, hook, cx);
 	if (!entry->nstep)
 		return OK;
+	/* the first time, NCCL connects the ranks as they speak: not while a graph is made */
+	if (e->says && !e->said) {
+		e->said = true;
+		return launch_all(c, e);
+	}
 	if (!e->graph)
 		TRY(capture(c, e));
 	CU(c->d, "start a run", c->d->graph_launch(e->graph, c->stream));

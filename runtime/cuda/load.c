@@ -130,6 +130,7 @@ Status cuda_load(Cuda *c)
 	const Package *p = c->package;
 	TRY(load_images(c));
 	Loader l = { .c = c, .function = { .arena = &c->memory } };
+	u32 said = 0;
 	c->entry = NEWN(&c->memory, CudaEntry, p->nentry + 1);
 	for (u32 e = 0; e < p->nentry; e++) {
 		const PackageEntry *from = &p->entry[e];
@@ -139,7 +140,11 @@ Status cuda_load(Cuda *c)
 		for (u32 i = 0; i < from->nstep; i++) {
 			CudaStep *s = &to->step[i];
 			s->step = &from->step[i];
-			assert(s->step->grid || s->step->matmul);
+			assert(s->step->grid || s->step->matmul || s->step->collective);
+			if (s->step->collective) {
+				s->number = said++;
+				to->says = true;
+			}
 			if (!s->step->grid)
 				continue;
 			TRY(functions(&l, s->step, s));

@@ -52,8 +52,7 @@ static Status take(Cuda *c, CudaSlot **out)
 {
 	*out = &c->slot[c->next_slot];
 	c->next_slot = (c->next_slot + 1) % CUDA_SLOTS;
-	CU(c->d, "upload", c->d->event_synchronize((*out)->free));
-	return OK;
+	return cuda_wait(c, (*out)->free);
 }
 
 Status cuda_write(Cuda *c, u64 offset, const void *from, u64 bytes)
@@ -86,7 +85,7 @@ Status cuda_read(Cuda *c, u64 offset, void *to, u64 bytes)
 			TRY(take(c, &slot[n]));
 			CU(d, "download", d->to_host(slot[n]->host, c->arena + offset + from, size[n], c->stream));
 		}
-		CU(d, "run what was started", d->stream_synchronize(c->stream));
+		TRY(cuda_wait(c, NULL));
 		for (u32 i = 0; i < n; at += size[i++])
 			memcpy((u8 *)to + at, slot[i]->host, size[i]);
 	}
@@ -108,7 +107,7 @@ Status cuda_fetch(Cuda *c, u64 offset, u32 bytes, u32 slot)
 
 Status cuda_fetched(Cuda *c, u32 slot, u32 bytes, void *to)
 {
-	CU(c->d, "run what was started", c->d->event_synchronize(c->fetched[slot]));
+	TRY(cuda_wait(c, c->fetched[slot]));
 	memcpy(to, fetch_place(c, slot), bytes);
 	return OK;
 }

@@ -70,6 +70,22 @@ typedef struct CUtensorMap {
 	_Alignas(64) u64 opaque[16];
 } CUtensorMap;
 
+typedef struct CUmemcpy2D {
+	size_t from_x, from_y;
+	u32 from_kind;
+	const void *from_host;
+	CUdeviceptr from;
+	void *from_array;
+	size_t from_pitch;
+	size_t to_x, to_y;
+	u32 to_kind;
+	void *to_host;
+	CUdeviceptr to;
+	void *to_array;
+	size_t to_pitch;
+	size_t width, height;
+} CUmemcpy2D;
+
 typedef struct CUuuid {
 	u8 bytes[16];
 } CUuuid;
@@ -128,6 +144,7 @@ API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes);
 API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream);
 API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream);
 API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream);
+API CUresult cuMemcpy2DAsync_v2(const CUmemcpy2D *copy, CUstream stream);
 API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream);
 API CUresult cuMemsetD8_v2(CUdeviceptr to, u8 value, size_t count);
 API CUresult cuMemsetD16_v2(CUdeviceptr to, u16 value, size_t count);

@@ -344,6 +344,35 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
 		   "cuMemcpyDtoDAsync"));
 }
 
+static CUresult copy_rows(void *data)
+{
+	const CUmemcpy2D *c = data;
+	for (size_t i = 0; i < c->height; i++)
+		memcpy(memory_host(c->to + i * c->to_pitch, c->width), memory_host(c->from + i * c->from_pitch, c->width), c->width);
+	return CUDA_SUCCESS;
+}
+
+/* From device to device, from the beginning of both. */
+CUresult cuMemcpy2DAsync_v2(const CUmemcpy2D *copy, CUstream stream)
+{
+	enum { DEVICE = 2 };
+	ENTER;
+	if (copy->from_kind != DEVICE || copy->to_kind != DEVICE || copy->from_x || copy->from_y || copy->to_x || copy->to_y)
+		LEAVE(driver_fail(CUDA_ERROR_NOT_SUPPORTED, "cuMemcpy2D: the stand-in copies from device to device alone"));
+	if (!copy->width || !copy->height)
+		LEAVE(CUDA_SUCCESS);
+	if (copy->from_pitch < copy->width || copy->to_pitch < copy->width ||
+	    !memory_host(copy->from, (copy->height - 1) * copy->from_pitch + copy->width) ||
+	    !memory_host(copy->to, (copy->height - 1) * copy->to_pitch + copy->width))
+		LEAVE(driver_fail(CUDA_ERROR_INVALID_VALUE, "cuMemcpy2D: %zu rows of %zu bytes from 0x%llx to 0x%llx are not all in one allocation",
+				  copy->height, copy->width, (unsigned long long)copy->from, (unsigned long long)copy->to));
+	CUmemcpy2D *own = malloc(sizeof *own);
+	if (!own)
+		LEAVE(CUDA_ERROR_OUT_OF_MEMORY);
+	*own = *copy;
+	LEAVE(stream_push(stream_of(stream), (Op){ .kind = OP_WORK, .work = copy_rows, .data = own, .release = free }));
+}
+
 static CUresult fill(CUdeviceptr to, u32 value, u32 width, size_t count, CUstream stream)
 {
 	if (!count)
