@@ -23,7 +23,7 @@ static void must(Status s)
 
 /* ---- the peak: independent multiply-adds in registers ---- */
 
-enum { PEAK_TURNS = 100000, PEAK_SUMS = 12 };
+enum { PEAK_TURNS = 1000000 /* some milliseconds, as a product takes */, PEAK_SUMS = 12 };
 
 static void emit_peak(CpuModule *m, const void *argument)
 {
@@ -201,9 +201,9 @@ int main(int argc, char **argv)
 	PeakFunction *peak_function = (PeakFunction *)(uintptr_t)cpu_program_find(peak_program, "peak");
 	const TargetInfo *target = cpu_target(machine, &a);
 	Threads *pool;
-	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
 	ProductLibrary library[PRODUCT_LIBRARIES];
-	u32 nlibrary = product_libraries(threads_count(pool), library);
+	u32 nlibrary = product_libraries(threads ? threads : threads_usable(), library);
+	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
 	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 };
 	for (u32 i = 0; i < COUNT(product); i++) {
 		Product *p = &product[i];

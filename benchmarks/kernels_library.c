@@ -46,5 +46,11 @@ u32 product_libraries(u32 threads, ProductLibrary out[PRODUCT_LIBRARIES])
 	*(void **)&dnnl_sgemm = dnnl ? dlsym(dnnl, "dnnl_sgemm") : NULL;
 	if (dnnl_sgemm)
 		out[n++] = (ProductLibrary){ "oneDNN", by_onednn };
+	/* large enough for every thread to have a part */
+	enum { WARM = 512 };
+	f32 *x = calloc(3 * WARM * WARM, sizeof *x);
+	for (u32 i = 0; i < n && x; i++)
+		out[i].run(WARM, WARM, WARM, x, false, x + WARM * WARM, false, x + 2 * WARM * WARM);
+	free(x);
 	return n;
 }
