@@ -1,17 +1,20 @@
 /* benchmarks/kernels.c: GFLOP/s of the matrix products of a GPT-2 training step beside the multiply-add
  * peak measured in the same run: `kernels [M [threads [turns]]]`. Each shape's three products are those of
- * forward (x W), and backward (dy W^T and x^T dy); the least of the turns' times counts, and peak and
- * products take turns, so that a busy machine slows both. OpenBLAS and oneDNN compute the same in the same turns where
- * they are installed (kernels_library.h). */
+ * forward (x W), and backward (dy W^T and x^T dy). The peak is taken right before and after each product for about as
+ * long, and a share of the peak is of those two, the median over the turns: cores that other guests of a
+ * host slow down for a while slow both. OpenBLAS and oneDNN compute the same in the same turns, by the same measure,
+ * where they are installed (kernels_library.h). */
 #include "benchmarks/kernels_library.h"
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
 #include "runtime/cpu/memory.h"
 #include "support/clock.h"
+#include "tools/roofline.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void must(Status s)
 {
@@ -23,7 +26,8 @@ static void must(Status s)
 
 /* ---- the peak: independent multiply-adds in registers ---- */
 
-enum { PEAK_TURNS = 1000000 /* some milliseconds, as a product takes */, PEAK_SUMS = 12 };
+enum { PEAK_TURNS = 200000 /* somewhat less than a millisecond */, PEAK_SUMS = 12, TURNS = 100 };
+#define WINDOW 0.015 /* s that something is measured for, at least */
 
 static void emit_peak(CpuModule *m, const void *argument)
 {
@@ -55,11 +59,13 @@ static void run_peak(void *argument, TaskRange range)
 		f(x);
 }
 
-static f64 peak(PeakFunction *f, Threads *pool, u32 lanes)
+/* Operations a second over at least so many seconds. */
+static f64 peak(PeakFunction *f, Threads *pool, u32 lanes, f64 seconds)
 {
-	f64 start = clock_seconds();
-	threads_run(pool, run_peak, (void *)&f, threads_count(pool));
-	return 2.0 * lanes * PEAK_SUMS * (f64)PEAK_TURNS * threads_count(pool) / (clock_seconds() - start);
+	f64 start = clock_seconds(), took = 0, n = 0;
+	for (; n == 0 || took < seconds; took = clock_seconds() - start, n++)
+		threads_run(pool, run_peak, (void *)&f, threads_count(pool));
+	return 2.0 * lanes * PEAK_SUMS * (f64)PEAK_TURNS * threads_count(pool) * n / took;
 }
 
 /* ---- products ---- */
@@ -72,8 +78,14 @@ typedef struct Product {
 	LaunchNeeds needs;
 	i64 *number;
 	KernelFunction *f;
-	f64 best, by_library[PRODUCT_LIBRARIES];
+	/* by Plinth, and by each library: of each turn seconds, and the share of the peak around it */
+	f64 seconds[1 + PRODUCT_LIBRARIES][TURNS], share[1 + PRODUCT_LIBRARIES][TURNS];
 } Product;
+
+static f64 product_flops(const Product *p)
+{
+	return 2.0 * (f64)p->M * (f64)p->N * (f64)p->K;
+}
 
 static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p)
 {
@@ -125,44 +137,54 @@ static f64 run_product(Product *p, Threads *pool, Launch *l)
 	return clock_seconds() - start;
 }
 
-/* The same by a library, over the same memory; the first time, its results are looked at beside those that are there. */
-static f64 run_library(const Product *p, const ProductLibrary *l, void *const *slot, bool first)
+/* The same by a library, over the same memory. */
+static f64 run_library(const Product *p, const ProductLibrary *l, void *const *slot)
+{
+	f64 start = clock_seconds();
+	l->run(p->M, p->N, p->K, slot[0], p->a_turned, slot[1], p->b_turned, slot[2]);
+	return clock_seconds() - start;
+}
+
+/* Looks at the library's results beside those that are there. */
+static void check_library(const Product *p, const ProductLibrary *l, void *const *slot)
 {
 	enum { LOOKED_AT = 64 };
 	f32 *c = slot[2], was[LOOKED_AT];
 	i64 step = p->M * p->N / LOOKED_AT;
 	for (i64 i = 0; i < LOOKED_AT; i++)
 		was[i] = c[i * step];
-	f64 start = clock_seconds();
-	l->run(p->M, p->N, p->K, slot[0], p->a_turned, slot[1], p->b_turned, c);
-	f64 took = clock_seconds() - start;
+	run_library(p, l, slot);
 	/* operands are at most 1/2: a sum of K products is off by K roundings of partial sums of at most K / 4 */
 	f64 bound = (f64)p->K * (f64)p->K / 4 * 0x1p-23;
-	for (i64 i = 0; i < LOOKED_AT && first; i++)
+	for (i64 i = 0; i < LOOKED_AT; i++)
 		if (!(fabs((f64)was[i] - c[i * step]) <= bound)) {
 			fprintf(stderr, "%s: %s computes %g where the generated code has %g\n", p->name, l->name, (f64)c[i * step],
 				(f64)was[i]);
 			exit(1);
 		}
-	return took;
 }
 
-static void print_library(const Product *product, const u32 *times, u32 n, u32 library, const char *name, f64 most)
+/* What a step's products take: by medians, and of the peak. `times`: how often each of `n` is in a step. */
+typedef struct Sum {
+	f64 seconds, share;
+} Sum;
+static Sum sum_of(const Product *p, const u32 *times, u32 n, u32 step, u32 who, u32 turns)
 {
-	f64 own = 0, its = 0, work = 0;
-	for (u32 i = 0; i < n; i++) {
-		own += times[i] * product[i].best;
-		its += times[i] * product[i].by_library[library];
-		work += times[i] * 2.0 * (f64)product[i].M * (f64)product[i].N * (f64)product[i].K;
+	Sum s = { 0 };
+	f64 work = 0, bound = 0;
+	for (u32 i = 0; i < n; i += step) {
+		s.seconds += times[i] * spread_of(p[i].seconds[who], turns).median;
+		work += times[i] * product_flops(&p[i]);
+		bound += times[i] * product_flops(&p[i]) / spread_of(p[i].share[who], turns).median;
 	}
-	printf("step: %-8s %.1f ms, %.1f %% of peak: the generated code takes %.2f of it\n", name, its * 1e3, 100 * work / its / most,
-	       own / its);
+	s.share = work / bound;
+	return s;
 }
 
 int main(int argc, char **argv)
 {
 	i64 M = argc > 1 ? atoll(argv[1]) : 256;
-	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0, turns = argc > 3 ? (u32)atoi(argv[3]) : 10;
+	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0, turns = MIN(MAX(argc > 3 ? (u32)atoi(argv[3]) : 10, 1u), TURNS);
 	static const struct {
 		const char *name;
 		i64 in, out;
@@ -171,7 +193,7 @@ int main(int argc, char **argv)
 	Arena a = ARENA("benchmark");
 	Diag diag = { .arena = &a };
 	Ir *ir = ir_new(&a, &diag);
-	Product product[3 * COUNT(layer)];
+	static Product product[3 * COUNT(layer)];
 	Kernel *kernel[COUNT(product)];
 	KernelFunction *function[COUNT(product)];
 	for (u32 i = 0; i < COUNT(product); i++) {
@@ -180,9 +202,6 @@ int main(int argc, char **argv)
 				      { .name = "dy W^T", .M = M, .N = in, .K = out, .b_turned = true },
 				      { .name = "x^T dy", .M = in, .N = out, .K = M, .a_turned = true } };
 		product[i] = p[i % 3];
-		product[i].best = 1e30;
-		for (u32 k = 0; k < PRODUCT_LIBRARIES; k++)
-			product[i].by_library[k] = 1e30;
 		kernel[i] = product[i].k = product_kernel(&a, ir, &product[i]);
 	}
 	CpuCompiler *c;
@@ -201,9 +220,9 @@ int main(int argc, char **argv)
 	PeakFunction *peak_function = (PeakFunction *)(uintptr_t)cpu_program_find(peak_program, "peak");
 	const TargetInfo *target = cpu_target(machine, &a);
 	Threads *pool;
-	ProductLibrary library[PRODUCT_LIBRARIES];
-	u32 nlibrary = product_libraries(threads ? threads : threads_usable(), library);
 	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
+	ProductLibrary library[PRODUCT_LIBRARIES];
+	u32 nlibrary = product_libraries(threads_count(pool), library);
 	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 };
 	for (u32 i = 0; i < COUNT(product); i++) {
 		Product *p = &product[i];
@@ -231,44 +250,54 @@ int main(int argc, char **argv)
 	Launch l = { .slot = slot, .workspace = memory.base + work_at, .scratch = memory.base + scratch_at,
 		     .scratch_bytes = ALIGN_UP(scratch + 64, 4096) };
 	f64 most = 0;
-	for (u32 t = 0; t < turns; t++) {
-		for (u32 i = 0; i < 10; i++)
-			most = MAX(most, peak(peak_function, pool, machine->lanes));
-		for (u32 i = 0; i < COUNT(product); i++)
-			product[i].best = MIN(product[i].best, run_product(&product[i], pool, &l));
-		for (u32 k = 0; k < nlibrary; k++)
-			for (u32 i = 0; i < COUNT(product); i++) {
-				Product *p = &product[i];
-				if (t == 0)
-					run_product(p, pool, &l);
-				p->by_library[k] = MIN(p->by_library[k], run_library(p, &library[k], slot, t == 0));
+	for (u32 i = 0; i < COUNT(product); i++)
+		for (u32 t = 0; t < turns; t++) {
+			Product *p = &product[i];
+			for (u32 k = 0; k < nlibrary && t == 0; k++) {
+				run_product(p, pool, &l);
+				check_library(p, &library[k], slot);
 			}
-	}
+			f64 before = peak(peak_function, pool, machine->lanes, WINDOW);
+			for (u32 who = 0; who <= nlibrary; who++) {
+				f64 *took = &p->seconds[who][t], sum = 0;
+				u32 n = 0;
+				/* the first wakes threads, which would count against a library that is called once */
+				for (f64 one; n == 0 || sum < WINDOW; sum += n++ ? one : 0)
+					one = who ? run_library(p, &library[who - 1], slot) : run_product(p, pool, &l);
+				*took = sum / (n - 1);
+				if (who) /* its threads are still awake, and would be in the peak's way */
+					nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
+				f64 after = peak(peak_function, pool, machine->lanes, MIN(sum, 5 * WINDOW));
+				p->share[who][t] = product_flops(p) / *took / ((before + after) / 2);
+				most = MAX(most, after);
+				before = after;
+			}
+		}
 	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units compiled in %.0f ms\n", machine->name,
 	       threads_count(pool), (long long)M, most * 1e-9, code.nunit, compile * 1e3);
-	f64 time[3] = { 0 }, work[3] = { 0 };
 	u32 times[COUNT(product)];
 	for (u32 i = 0; i < COUNT(product); i++) {
 		const Product *p = &product[i];
-		f64 flops = 2.0 * (f64)p->M * (f64)p->N * (f64)p->K;
-		printf("%-8s %-8s %6lld x %6lld x %6lld %9.3f ms %8.1f GFLOP/s %5.1f %%", layer[i / 3].name, p->name,
-		       (long long)p->M, (long long)p->N, (long long)p->K, p->best * 1e3, flops / p->best * 1e-9,
-		       100 * flops / p->best / most);
-		for (u32 k = 0; k < nlibrary; k++)
-			printf("   %s %.3f ms %5.1f %%", library[k].name, p->by_library[k] * 1e3,
-			       100 * flops / p->by_library[k] / most);
-		printf("\n");
 		times[i] = i / 3 < 4 ? 12 : 1; /* layers, and one head */
-		time[i % 3] += times[i] * p->best;
-		work[i % 3] += times[i] * flops;
+		printf("%-8s %-8s %6lld x %6lld x %6lld", layer[i / 3].name, p->name, (long long)p->M, (long long)p->N, (long long)p->K);
+		for (u32 who = 0; who <= nlibrary; who++)
+			printf("   %s%s%.3f ms %5.1f %%", who ? library[who - 1].name : "", who ? " " : "", spread_of(p->seconds[who], turns).median * 1e3,
+			       100 * spread_of(p->share[who], turns).median);
+		printf("\n");
 	}
-	for (u32 i = 0; i < 3; i++)
-		printf("step: %-8s %.1f ms, %.1f %% of peak\n", product[i].name, time[i] * 1e3,
-		       100 * work[i] / time[i] / most);
-	printf("step: all      %.1f ms, %.1f %% of peak\n", (time[0] + time[1] + time[2]) * 1e3,
-	       100 * (work[0] + work[1] + work[2]) / (time[0] + time[1] + time[2]) / most);
-	for (u32 k = 0; k < nlibrary; k++)
-		print_library(product, times, COUNT(product), k, library[k].name, most);
+	for (u32 form = 0; form < 4; form++) {
+		printf("step: %-7s", form < 3 ? product[form].name : "all");
+		Sum own = { 0 };
+		for (u32 who = 0; who <= nlibrary; who++) {
+			u32 first = form % 3, step = form < 3 ? 3 : 1;
+			Sum s = sum_of(product + first, times + first, COUNT(product) - first, step, who, turns);
+			own = who ? own : s;
+			printf("   %s%s%.1f ms, %.1f %% of peak", who ? library[who - 1].name : "", who ? " " : "", s.seconds * 1e3, 100 * s.share);
+			if (who)
+				printf(" (the generated code takes %.2f of it)", s.share / own.share);
+		}
+		printf("\n");
+	}
 	host_arena_destroy(&memory);
 	threads_destroy(pool);
 	cpu_program_unload(program);

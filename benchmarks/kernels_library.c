@@ -2,8 +2,10 @@
 #include "benchmarks/kernels_library.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* As cblas.h and dnnl.h declare them. */
 enum { ROW_MAJOR = 101, AS_IS = 111, TURNED = 112 };
@@ -32,9 +34,17 @@ u32 product_libraries(u32 threads, ProductLibrary out[PRODUCT_LIBRARIES])
 	u32 n = 0;
 	char count[16];
 	snprintf(count, sizeof count, "%u", threads);
-	/* threads that wait for work asleep: they take turns with others */
+	/* threads that wait for work awake for about a millisecond, from one call to the next, then sleep: others take turns */
 	setenv("OMP_NUM_THREADS", count, 1);
-	setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+	unsetenv("OMP_WAIT_POLICY");
+	setenv("GOMP_SPINCOUNT", "300000", 1);
+	/* each on a core of its own, of all there are: where the calling thread alone is pinned, the scheduler puts another
+	 * beside it */
+	cpu_set_t all;
+	memset(&all, 0xff, sizeof all);
+	sched_setaffinity(0, sizeof all, &all);
+	setenv("OMP_PROC_BIND", "close", 1);
+	setenv("OMP_PLACES", "cores", 1);
 	setenv("OPENBLAS_NUM_THREADS", count, 1);
 	void *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
 	*(void **)&cblas_sgemm = blas ? dlsym(blas, "cblas_sgemm") : NULL;

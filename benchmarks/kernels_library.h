@@ -13,8 +13,8 @@ typedef struct ProductLibrary {
 } ProductLibrary;
 
 enum { PRODUCT_LIBRARIES = 2 };
-/* Those that are there, told to use so many threads; how many. Their threads are started here, so call it before the
- * calling thread is pinned to a core: theirs would be pinned to the same. */
+/* Those that are there, told to use so many threads; how many. Their threads are started here,
+ * one to a core, whatever core the calling thread was pinned to. */
 u32 product_libraries(u32 threads, ProductLibrary out[PRODUCT_LIBRARIES]);
 
 #endif
