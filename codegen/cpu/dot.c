@@ -18,8 +18,7 @@ enum {
 	BUDGET = 1 << 21,     /* elements of A that a block packs at least, where there are so many */
 	LONG_K = 8192,        /* beyond this, K is cut into blocks */
 	BLOCK_K = 4096,       /* of at least so many */
-	CHUNK_ROWS = 1024,    /* rows of a task, at most */
-	FEW_ROWS = 32,        /* and at least: packing B is shared by them */
+	FEW_ROWS = 32,        /* of a task, at least: packing B is shared by them */
 	TOGETHER = 32,        /* rows that are packed together */
 };
 
@@ -76,7 +75,7 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	Count pieces = count_div_up(m, N_(4 * (i64)machine->cores), columns);
 	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_((FEW_ROWS + t.rows - 1) / t.rows)));
 	/* of equal pieces: threads get equal numbers of tasks, so a short last piece would let one of them idle */
-	Count longest = count_min(m, g.ct, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
+	Count longest = count_min(m, g.ct, N_(MAX(1, blocks_for(machine, t).rows / (i64)t.rows)));
 	g.ct = count_div_up(m, g.tb, count_div_up(m, g.tb, longest));
 	/* and neighbouring panels are one task's where there are many */
 	Count each = count_div(m, columns, N_(4 * (i64)machine->cores));

@@ -24,7 +24,7 @@ u32 panel_bytes(DType compute)
 
 /* Rows and vectors that fit the registers, in order of preference. */
 static const u8 tiles32[][2] = { { 8, 3 }, { 6, 4 }, { 12, 2 }, { 4, 6 }, { 2, 8 }, { 16, 1 } };
-static const u8 tiles16[][2] = { { 6, 2 }, { 4, 3 }, { 2, 4 }, { 1, 6 }, { 12, 1 } };
+static const u8 tiles16[][2] = { { 4, 3 }, { 6, 2 }, { 2, 4 }, { 1, 6 }, { 12, 1 } };
 
 Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N)
 {

@@ -107,6 +107,7 @@ typedef struct Blocks {
 	i64 k;      /* in a panel of columns, at most */
 	u32 panels; /* of neighbouring columns that are packed together, at most */
 	i64 left;   /* tiles of rows, `k` long, that stay in the cache while panels take turns; 0: all */
+	i64 rows;   /* that packed panels are used for, at most, before others are packed */
 } Blocks;
 Blocks blocks_for(const CpuMachine *machine, Tile t);
 
