@@ -269,6 +269,8 @@ static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 	if (o->pipe)
 		buf_printf(&b, ",stage{over=%s:%u,axis=%u,at=%u,schedule=%s,interleave=%u,micro=%u},simplify", o->pipe->over, o->pipe->stages,
 			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
+	if (o->gradients)
+		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
 	buf_printf(&b, ",chunk,narrow,canonical");
 	return b.text;
 }
@@ -304,10 +306,11 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	const char *sizes = all_sizes(&tmp, program, p, o);
 	bool training = has_entry(p, "micro"), sized = *sizes;
 	bool autocast = o->precision && !strcmp(o->precision, "autocast");
-	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s", sized ? "{" : "",
-					sizes, sized ? "}" : "",
-					autocast ? "bf16" : o->precision ? o->precision : "f32", autocast ? ",results=bf16" : "",
-					training ? "train" : "forward");
+	const char *results = !autocast ? "" : o->parameters ? ",results=bf16,sums=bf16" : ",results=bf16";
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,%sprecision{compute=%s%s},%s%s", sized ? "{" : "", sizes,
+					sized ? "}" : "", o->scores ? "expand{only=attention},simplify," : "",
+					autocast ? "bf16" : o->precision ? o->precision : "f32", results, training ? "train" : "forward",
+					o->parameters ? arena_printf(arena, ",masters{parameters=%s}", o->parameters) : "");
 	p = pipeline_run(str_of(text), &cx, p, &status);
 	if (!p || status)
 		goto done;

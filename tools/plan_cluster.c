@@ -42,6 +42,37 @@ Status cluster_open(const char *path, const SourceOptions *source, ClusterModel 
 
 /* ---- one division ---- */
 
+/* "bf16", "bf16,f32", "bf16,bf16+f32" */
+static bool read_masters(Arena *a, const char *text, DriverOptions *o)
+{
+	size_t n = strcspn(text, ",");
+	o->parameters = arena_strn(a, (Str){ text, n });
+	o->gradients = text[n] ? text + n + 1 : o->parameters;
+	size_t plus = strcspn(o->gradients, "+");
+	if (o->gradients[plus]) {
+		o->parts = arena_strn(a, (Str){ o->gradients, plus });
+		o->gradients += plus + 1;
+	}
+	const char *type[] = { o->parameters, o->gradients, o->parts ? o->parts : "f32" };
+	for (u32 i = 0; i < COUNT(type); i++) {
+		DType d = dtype_named(str_of(type[i]));
+		if (d != DT_f32 && d != DT_bf16 && d != DT_f16)
+			return false;
+	}
+	return true;
+}
+
+static Status read_habits(Arena *a, const ClusterHabits *h, DriverOptions *o)
+{
+	static const char *const attention[] = { "whole", "scores" };
+	o->scores = h->attention && !strcmp(h->attention, attention[1]);
+	if (h->attention && !o->scores && strcmp(h->attention, attention[0]))
+		return FAIL(STATUS_INPUT, "--attention is whole (one kernel), or scores (which go through memory), not %s", h->attention);
+	if (h->masters && !read_masters(a, h->masters, o))
+		return FAIL(STATUS_INPUT, "--masters is a type of parameters and of gradients (bf16, bf16,f32, or bf16,bf16+f32), not %s", h->masters);
+	return OK;
+}
+
 Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const ClusterCase *c, ClusterPlanned *out)
 {
 	Lm *lm = &m->lm;
@@ -60,6 +91,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
 			    .accumulate = c->accumulate, .machine = machine, .unplaced = true };
+	TRY(read_habits(a, &c->habits, &o));
 	TRY(driver_plan(a, lm->model->program, &o, &out->compiled));
 	if (!out->compiled.plan)
 		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
@@ -199,6 +231,7 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	out->plan.shard = o->shard;
 	out->plan.sizes = without_batch(a, o->sizes);
 	out->plan.recompute = out->shape.recompute;
+	out->plan.habits = o->habits;
 	out->plan.precision = o->precision ? o->precision : m->lm.model->precision;
 	out->shape.layers = m->layers;
 	out->shape.copies = (u32)(within / out->plan.data);

@@ -6,6 +6,13 @@
 #include "passes/plan/cluster.h"
 #include "tools/lm.h"
 
+/* What frameworks do that Plinth's own steps do not: 16-bit parameters beside f32 masters (passes/graph/masters.c), and
+ * attention without a kernel of its own. */
+typedef struct ClusterHabits {
+	const char *masters; /* "bf16": parameters and gradients; "bf16,f32": each; "bf16,bf16+f32": a micro-batch's, and sums; NULL: f32 */
+	const char *attention; /* "whole" (or NULL), or "scores": these are written and read */
+} ClusterHabits;
+
 typedef struct ClusterOptions {
 	const char *path;
 	const SourceOptions *source;
@@ -14,6 +21,7 @@ typedef struct ClusterOptions {
 	const char *sizes, *precision;
 	i64 micro, batch;        /* sequences: of a device's micro-batch, of a step; 0: not given */
 	const char *recompute, *schedule;
+	ClusterHabits habits;
 	f64 tokens, price;
 	const char *trace;       /* a file, or NULL */
 	bool json, scaling;
@@ -41,6 +49,7 @@ typedef struct ClusterCase {
 	bool accumulate;    /* more than one micro-batch a step */
 	const char *sizes, *precision;
 	Recompute recompute;
+	ClusterHabits habits;
 } ClusterCase;
 
 typedef struct ClusterPlanned {

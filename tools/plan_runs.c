@@ -30,7 +30,7 @@ static TextList list_of(Arena *a, const json_t *j, const char *key)
 static Status prepare(Arena *a, const json_t *j, const Machine *machine, MeasuredRun *out)
 {
 	static const char *const known[] = { "name", "model", "preset", "set", "shard", "mesh", "sizes", "batch", "micro", "precision",
-					     "recompute", "schedule", "seconds" };
+					     "recompute", "schedule", "masters", "attention", "seconds" };
 	const char *key;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)j, key, value) {
@@ -46,7 +46,8 @@ static Status prepare(Arena *a, const json_t *j, const Machine *machine, Measure
 			     .sizes = text_of(a, j, "sizes"), .precision = text_of(a, j, "precision"),
 			     .micro = json_integer_value(json_object_get(j, "micro")),
 			     .batch = json_integer_value(json_object_get(j, "batch")), .recompute = text_of(a, j, "recompute"),
-			     .schedule = text_of(a, j, "schedule") };
+			     .schedule = text_of(a, j, "schedule"),
+			     .habits = { text_of(a, j, "masters"), text_of(a, j, "attention") } };
 	if (!o.path || !o.mesh)
 		return FAIL(STATUS_INPUT, "a run has a \"model\" and a \"mesh\"");
 	out->name = text_of(a, j, "name");

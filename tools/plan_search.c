@@ -48,7 +48,7 @@ static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro
 	TextList shard = { .v = rule, .n = divide && data > 1 };
 	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
-			  .recompute = RECOMPUTE_NONE };
+			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
 		return p->work;
 	*d = before; /* what does not divide is no mistake here */

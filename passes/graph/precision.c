@@ -4,7 +4,8 @@
  * differentiation, so that derivatives follow: cotangents are rounded where they enter a product.
  *
  * precision{compute=bf16,results=bf16} rounds their results too, behind a bias that is added to them: what PyTorch's
- * autocast does. Activations and their cotangents then go through memory in half the bytes.
+ * autocast does. Activations and their cotangents then go through memory in half the bytes. With sums=bf16 beside it, what
+ * rounded values and parameters add up to is rounded too, as where all of a model is stored so (masters.c).
  *
  * The casts are nodes like any other; fusion folds them into the packing of the product's operands and into what
  * follows a product, so that nothing narrow is stored for their sake alone. */
@@ -24,7 +25,8 @@ static u32 rounded_operands(Op op)
 }
 
 typedef struct Precision {
-	DType compute, results; /* f32: results stay */
+	DType compute, results, sums; /* f32: results, sums stay */
+	const Program *program;
 } Precision;
 
 static const Node *made_by(const Graph *g, Val v, Op op)
@@ -33,14 +35,13 @@ static const Node *made_by(const Graph *g, Val v, Op op)
 	return n->op == op ? n : NULL;
 }
 
-/* Rounded, and f32 again. */
-static Val rounded(Rewrite *rw, Val v)
+/* Rounded to `to`, and f32 again. */
+static Val rounded(Rewrite *rw, Val v, DType to)
 {
-	const Precision *p = rw->data;
 	DType was = val_type(rw->b.g, v)->dtype;
-	if (p->results == DT_f32 || was != DT_f32)
+	if (to == DT_f32 || was != DT_f32)
 		return v;
-	return make_cast(&rw->b, make_cast(&rw->b, v, p->results), DT_f32);
+	return make_cast(&rw->b, make_cast(&rw->b, v, to), DT_f32);
 }
 
 /* What rounded() was given, where `v` is what it made of a product that nobody else uses; else {0}. */
@@ -62,10 +63,37 @@ static bool round_behind_bias(Rewrite *rw, const Node *n, const Val *in, Val *ou
 		Val product = before_rounding(rw, n->in[i], in[i]);
 		if (!product.i)
 			continue;
-		out[0] = rounded(rw, B(&rw->b, add, product, in[1 - i]));
+		out[0] = rounded(rw, B(&rw->b, add, product, in[1 - i]), ((const Precision *)rw->data)->results);
 		return true;
 	}
 	return false;
+}
+
+/* A value of the narrow type's, moved about: a rounded one, or a parameter. */
+static bool is_narrow(const Rewrite *rw, Val v)
+{
+	const Precision *p = rw->data;
+	const Graph *g = rw->b.g;
+	for (const Node *n = val_node(g, v);; n = val_node(g, n->in[0]))
+		switch (n->op) {
+		case OP_cast: return val_type(g, n->in[0])->dtype == p->sums;
+		case OP_read: return p->program->buffer.v[program_find_buffer(p->program, ATTR(n, read)->buffer)].kind == BUFFER_PARAMETER;
+		case OP_gather:
+		case OP_broadcast:
+		case OP_reshape:
+		case OP_transpose:
+		case OP_slice: break;
+		default: return false;
+		}
+}
+
+static bool round_sum(Rewrite *rw, const Val *in, Val *out)
+{
+	const Precision *p = rw->data;
+	if (p->sums == DT_f32 || !is_narrow(rw, in[0]) || !is_narrow(rw, in[1]))
+		return false;
+	out[0] = rounded(rw, B(&rw->b, add, in[0], in[1]), p->sums);
+	return true;
 }
 
 static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
@@ -73,7 +101,7 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	const Precision *p = rw->data;
 	u32 count = rounded_operands((Op)n->op);
 	if (n->op == OP_add && p->results != DT_f32)
-		return round_behind_bias(rw, n, in, out);
+		return round_behind_bias(rw, n, in, out) || round_sum(rw, in, out);
 	if (!count)
 		return false;
 	Val operand[16];
@@ -89,7 +117,7 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	Val v = build(&rw->b, (Op)n->op, operand, n->nin, n->nout, n->attr);
 	for (u32 i = 0; i < n->nout; i++)
 		out[i] = (Val){ v.i + i };
-	out[0] = rounded(rw, out[0]); /* the log-sum-exp of attention stays */
+	out[0] = rounded(rw, out[0], p->results); /* the log-sum-exp of attention stays */
 	return true;
 }
 
@@ -100,12 +128,15 @@ static bool is_compute(DType d)
 
 Program *pass_precision(PassCx *cx, const Program *in)
 {
-	Precision p = { DT_bf16, DT_f32 };
+	Precision p = { .compute = DT_bf16, .results = DT_f32, .sums = DT_f32, .program = in };
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {
-		bool compute = str_equal(a.name, STR("compute"));
-		if (!compute && !str_equal(a.name, STR("results"))) {
+		DType *to = str_equal(a.name, STR("compute")) ? &p.compute :
+			    str_equal(a.name, STR("results")) ? &p.results :
+			    str_equal(a.name, STR("sums"))    ? &p.sums :
+								NULL;
+		if (!to) {
 			error = !pass_argument_unknown(cx, &a);
 			continue;
 		}
@@ -113,7 +144,7 @@ Program *pass_precision(PassCx *cx, const Program *in)
 		if (!is_compute(d))
 			error = !diag_error(cx->diag, E0714, cx->args_loc, "%.*s is f32, bf16 or f16, not '%.*s'",
 					    STR_ARG(a.name), STR_ARG(a.value));
-		*(compute ? &p.compute : &p.results) = d;
+		*to = d;
 	}
 	if (error)
 		return NULL;

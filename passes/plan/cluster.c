@@ -128,6 +128,12 @@ static void build_stages(Building *b)
 			add_unit(b, v, at++);
 		if (v == stages - 1)
 			add_unit(b, v, b->layers + 1);
+		if (v == stages - 1 && shape->pipe == 1) {
+			s->bytes.parameters -= b->w->tied.parameters;
+			s->bytes.gradients -= b->w->tied.gradients;
+			s->bytes.optimizer -= b->w->tied.optimizer;
+			s->bytes.other -= b->w->tied.other;
+		}
 		u64 handed = b->w->first->handed[cluster_unit(b->w->first, b->layers, at - 1)];
 		b->handed = MAX(b->handed, handed);
 		b->send[v] = shape->pipe > 1 ? hand_on(b, (f64)handed) : 0;
@@ -189,8 +195,8 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	f64 most = 0;
 	for (u32 i = 0; i < shape->pipe; i++) {
 		StageStep *s = &out.stage[i];
-		if (shape->pipe > 1 && w->tied && (i == 0 || i + 1 == shape->pipe))
-			s->update += predict_collective(m, OP_all_reduce, (f64)w->tied, 2, w->within);
+		if (shape->pipe > 1 && w->tied.gradients && (i == 0 || i + 1 == shape->pipe))
+			s->update += predict_collective(m, OP_all_reduce, (f64)w->tied.gradients, 2, w->within);
 		out.update = MAX(out.update, s->update);
 		if (out.timeline.busy[i] > most) {
 			most = out.timeline.busy[i];

@@ -49,7 +49,7 @@ typedef struct ClusterStep {
 typedef struct ClusterWork {
 	const Work *first, *more, *update; /* micro_first, micro (NULL: none), update */
 	UnitBytes *persistent;
-	u64 tied;                          /* bytes of gradients that the first and the last stage share */
+	UnitBytes tied;                    /* what the first and the last stage both have: one has it once */
 	i64 within;                        /* devices of a stage */
 } ClusterWork;
 

@@ -196,6 +196,14 @@ static void tell_constant(Work *w)
 
 /* ---- values ---- */
 
+/* Piece `reader` reads the value. */
+static void note_next(const Work *w, WorkValue *v, u32 reader)
+{
+	u32 from = w->piece[v->maker].rank, to = w->piece[reader].rank;
+	if (v->next == NONE && !work_backward(w, to) && from + 1 == to)
+		v->next = reader;
+}
+
 static void find_values(Arena *arena, Work *w)
 {
 	const EntryPlan *e = w->entry;
@@ -212,12 +220,22 @@ static void find_values(Arena *arena, Work *w)
 			if (x->kind == MEMORY_PERSISTENT)
 				continue;
 			if (!of[root]) {
-				w->value[w->nvalue++] = (WorkValue){ .bytes = x->bytes, .maker = s };
+				w->value[w->nvalue++] = (WorkValue){ .bytes = x->bytes, .maker = s, .next = NONE };
 				of[root] = w->nvalue;
 			}
 			w->value[of[root] - 1].last = s;
+			note_next(w, &w->value[of[root] - 1], s);
 		}
 	}
+}
+
+/* Bytes that the value adds to those of its unit, where its reader adds up what it reads; `most`: by reader, what that is
+ * counted for already. */
+static u64 added(const WorkValue *v, u64 *most)
+{
+	u64 was = most[v->next];
+	most[v->next] = MAX(was, v->bytes);
+	return most[v->next] - was;
 }
 
 /* From values to what units keep and hand on, and the most alive beside. */
@@ -227,12 +245,18 @@ static void sum_values(Arena *arena, Arena *tmp, Work *w)
 	w->same = NEWN(arena, u64, w->units + 1);
 	w->handed = NEWN(arena, u64, w->units + 1);
 	i64 *change = NEWN(tmp, i64, w->npiece + 2), now = 0;
+	u64 *kept = NEWN(tmp, u64, w->npiece + 1), *handed = NEWN(tmp, u64, w->npiece + 1);
 	for (u32 i = 0; i < w->nvalue; i++) {
 		WorkValue *v = &w->value[i];
 		u32 from = w->piece[v->maker].rank, to = w->piece[v->last].rank;
 		v->kept = !work_backward(w, from) && work_backward(w, to);
+		bool constant = w->piece[v->maker].constant;
+		const Piece *next = v->next == NONE || constant ? NULL : &w->piece[v->next];
+		bool summed = next && next->kernel->class != KERNEL_DOT;
+		if (next)
+			w->handed[from] += summed ? added(v, handed) : v->bytes;
 		if (v->kept)
-			(w->piece[v->maker].constant ? w->same : w->kept)[from] += v->bytes;
+			(constant ? w->same : w->kept)[from] += summed && next->repeats ? added(v, kept) : v->bytes;
 		else {
 			change[v->maker] += (i64)v->bytes;
 			change[v->last + 1] -= (i64)v->bytes;
@@ -244,16 +268,6 @@ static void sum_values(Arena *arena, Arena *tmp, Work *w)
 		now += change[i];
 		*most = MAX(*most, (u64)now);
 	}
-	/* handed on: made in a unit, read forward by a later one */
-	bool *told = NEWN(tmp, bool, w->npiece + 1);
-	for (u32 s = 0; s < w->npiece; s++)
-		for (u32 i = 0; i < w->piece[s].nafter; i++) {
-			u32 maker = w->piece[s].after[i], from = w->piece[maker].rank, to = w->piece[s].rank;
-			if (told[maker] || work_backward(w, to) || from + 1 != to || w->piece[maker].early)
-				continue;
-			told[maker] = true;
-			w->handed[from] += (u64)w->piece[maker].kernel->bytes_written;
-		}
 }
 
 Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
@@ -326,6 +340,7 @@ static void put(Again *x, Arena *arena, u32 s, bool again)
 		p.rank = work_rank(x->from, p.rank, true);
 		p.again = true;
 		x->copy[s] = x->to->npiece + 1;
+		x->to->piece[x->place[s]].repeats = true;
 	} else {
 		x->place[s] = x->to->npiece;
 	}
@@ -358,24 +373,25 @@ static void copy_values(Again *x, Arena *arena)
 				continue;
 			bool first = !of[b];
 			if (first) {
-				to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->place[s] };
+				to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->place[s], .next = NONE };
 				of[b] = to->nvalue;
 				if (x->copy[s]) {
-					to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->copy[s] - 1 };
+					to->value[to->nvalue++] =
+						(WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->copy[s] - 1, .next = NONE };
 					again[b] = to->nvalue;
 				}
 			}
 			WorkValue *v = &to->value[of[b] - 1];
 			bool back = work_backward(w, w->piece[s].rank);
 			u32 made = to->piece[v->maker].rank;
-			bool own = again[b] && back && work_unit(w, w->piece[s].rank) == work_unit(w, made);
-			if (own)
-				v = &to->value[again[b] - 1];
+			bool own = again[b] && work_unit(w, w->piece[s].rank) == work_unit(w, made);
+			WorkValue *copied = &to->value[(own ? again[b] : of[b]) - 1];
+			if (own && back)
+				v = copied;
 			v->last = MAX(v->last, x->place[s]);
-			if (x->copy[s]) { /* its copy reads too */
-				WorkValue *c = &to->value[(again[b] ? again[b] : of[b]) - 1];
-				c->last = MAX(c->last, x->copy[s] - 1);
-			}
+			note_next(to, v, x->place[s]);
+			if (x->copy[s]) /* its copy reads too */
+				copied->last = MAX(copied->last, x->copy[s] - 1);
 		}
 	}
 }
@@ -418,9 +434,41 @@ const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 
 /* ---- persistent buffers ---- */
 
-UnitBytes *work_persistent(Arena *arena, const Work *w, u64 *tied)
+/* The first and the last forward rank that needs what a piece makes: its own, or those of who reads what follows from
+ * parameters alone, such as a rounded one. */
+static void find_needed(const Work *w, u32 *first, u32 *last)
+{
+	for (u32 s = 0; s < w->npiece; s++) {
+		first[s] = w->piece[s].constant ? NONE : w->piece[s].rank;
+		last[s] = w->piece[s].constant ? 0 : w->piece[s].rank;
+	}
+	for (u32 s = w->npiece; s-- > 0;) {
+		const Piece *x = &w->piece[s];
+		if (first[s] == NONE)
+			first[s] = last[s] = x->rank;
+		for (u32 i = 0; i < x->nafter && !work_backward(w, x->rank); i++) {
+			u32 d = x->after[i];
+			if (!w->piece[d].constant)
+				continue;
+			first[d] = MIN(first[d], first[s]);
+			last[d] = MAX(last[d], last[s]);
+		}
+	}
+}
+
+static void add_bytes(UnitBytes *to, BufferKind kind, u64 bytes)
+{
+	*(kind == BUFFER_PARAMETER ? &to->parameters :
+	  kind == BUFFER_GRADIENT  ? &to->gradients :
+	  kind == BUFFER_STATE	   ? &to->optimizer :
+				     &to->other) += bytes;
+}
+
+UnitBytes *work_persistent(Arena *arena, const Work *w, UnitBytes *tied)
 {
 	const Program *p = w->plan->program;
+	u32 *first = NEWN(arena, u32, w->npiece + 1), *last = NEWN(arena, u32, w->npiece + 1);
+	find_needed(w, first, last);
 	UnitBytes *out = NEWN(arena, UnitBytes, w->units + 1);
 	u32 *least = NEWN(arena, u32, p->buffer.n + 1), *most = NEWN(arena, u32, p->buffer.n + 1);
 	for (u32 s = 0; s < w->npiece; s++) {
@@ -429,11 +477,11 @@ UnitBytes *work_persistent(Arena *arena, const Work *w, u64 *tied)
 			u32 b = w->entry->buffer.v[w->entry->step.v[s].slot[i]].persistent;
 			if (b == NONE)
 				continue;
-			least[b] = least[b] ? MIN(least[b], x->rank + 1) : x->rank + 1;
-			most[b] = MAX(most[b], x->rank + 1);
+			least[b] = least[b] ? MIN(least[b], first[s] + 1) : first[s] + 1;
+			most[b] = MAX(most[b], last[s] + 1);
 		}
 	}
-	*tied = 0;
+	*tied = (UnitBytes){ 0 };
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
 		u32 from = b->of != NONE ? b->of : i;
@@ -441,14 +489,10 @@ UnitBytes *work_persistent(Arena *arena, const Work *w, u64 *tied)
 		u32 unit = least[from] ? least[from] - 1 : 0, other = most[from] ? most[from] - 1 : 0;
 		u32 at[2] = { unit, other };
 		bool both = unit == 0 && other == w->units - 1;
-		for (u32 k = 0; k < (both ? 2u : 1u); k++) {
-			UnitBytes *to = &out[at[k]];
-			*(b->kind == BUFFER_PARAMETER ? &to->parameters :
-			  b->kind == BUFFER_GRADIENT  ? &to->gradients :
-			  b->kind == BUFFER_STATE     ? &to->optimizer :
-							&to->other) += bytes;
-		}
-		*tied += both && b->kind == BUFFER_GRADIENT ? bytes : 0;
+		for (u32 k = 0; k < (both ? 2u : 1u); k++)
+			add_bytes(&out[at[k]], b->kind, bytes);
+		if (both)
+			add_bytes(tied, b->kind, bytes);
 	}
 	return out;
 }

@@ -24,17 +24,19 @@ typedef struct Piece {
 	bool message;     /* a collective */
 	bool early;       /* one that waits for nothing: parameters are gathered */
 	bool late;        /* one that nothing waits for: gradients are summed */
-	bool again;       /* computed again */
+	bool again;       /* computed again: a copy */
+	bool repeats;     /* one that has a copy */
 	bool constant;    /* of parameters alone: the same for every micro-batch */
 	const u32 *after; /* earlier pieces whose values it reads */
 	u32 nafter;
 } Piece;
 
-/* Values that are only there for a while; `last` is the last piece that reads it. */
+/* Values that are only there for a while. */
 typedef struct WorkValue {
 	u64 bytes;
-	u32 maker, last;
-	bool kept; /* from the forward half for the backward half */
+	u32 maker, last; /* who makes it, and who reads it last */
+	u32 next;        /* who reads it first in the next unit's forward half; NONE: nobody */
+	bool kept;       /* from the forward half for the backward half */
 } WorkValue;
 
 typedef struct Work {
@@ -45,7 +47,8 @@ typedef struct Work {
 	u32 npiece, nvalue;
 	Piece *piece;
 	WorkValue *value;
-	/* by unit */
+	/* by unit. What one kernel of the next unit reads first, and adds up (a layer's input and what the layer makes of it),
+	 * counts as their sum, which is what a stage would hand on, and what is kept of a layer that is computed again */
 	u64 *kept;    /* bytes that its forward half leaves for the backward half: of each micro-batch */
 	u64 *same;    /* the same, of what is so for every micro-batch (rounded parameters): once, however many are in flight */
 	u64 *handed;  /* bytes that it hands to the next unit, forward */
@@ -71,10 +74,10 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e);
 const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how);
 
 /* Bytes of the program's persistent buffers that lie with a unit, by kind; a parameter that is read both before and behind
- * the layers (a tied head) lies with both. `micro`, in which nothing is computed again, names the readers. */
+ * the layers (a tied head) lies with both, and is what `tied` has. `micro`, in which nothing is computed again, names the readers. */
 typedef struct UnitBytes {
 	u64 parameters, gradients, optimizer, other;
 } UnitBytes;
-UnitBytes *work_persistent(Arena *arena, const Work *micro, u64 *tied);
+UnitBytes *work_persistent(Arena *arena, const Work *micro, UnitBytes *tied);
 
 #endif
