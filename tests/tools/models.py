@@ -1,5 +1,6 @@
-"""models.py [--write] PLINTH PAGE: the table of sizes on the models' page: what Plinth counts is what is published, every
-preset of a published size is in it, and FLOPs are those that `plinth show` prints; --write renews what Plinth counts."""
+"""models.py [--write] PLINTH PAGE: the tables of sizes and families on the models' page: what Plinth counts is what is
+published (tests/golden/published_sizes.py), every preset of a published size is in it, FLOPs are those that `plinth show`
+prints, and the families' row says what the rows below say; --write renews what Plinth counts."""
 import concurrent.futures
 import json
 import os
@@ -45,9 +46,34 @@ for file in sorted({row[0] for row in rows}):
     for preset in re.findall(r"^preset (\w+)", open(f"{models}/{file}.plinth").read(), re.M):
         if preset not in OWN and (file, preset) not in OWN_OF | listed:
             wrong.append(f"{file} {preset}: is not in the table")
+text, was = before + new + after, text
+
+# goldens of the table of parity that do not begin with their file's name
+GOLDENS = {"llama3": "llama", "qwen2": "llama", "qwen3": "llama", "flan": "t5", "dora": "lora", "prompt": "lora"}
+parity = {}
+for golden, *off in re.findall(r"^\| `(\w+)_\w+` \| (\S+) \| (\S+) \|", text, re.M):
+    parity.setdefault(GOLDENS.get(golden, golden), []).append([float(x) for x in off])
+
+
+def span(cells):
+    return cells[0] if len(cells) < 2 else f"{cells[0]} to {cells[-1]}"
+
+
+def family(line):
+    """A row whose figures are those of the rows below."""
+    file, name, *_, data, result = [cell.strip() for cell in line.strip("|").split("|")]
+    mine = sorted([(int(g[0].replace(",", "")), *g, r[3]) for r, g in zip(rows, counted) if f"`{r[0]}`" == file])
+    off = [f"{max(x):.0e}" for x in zip(*parity.get(file.strip("`"), []))]
+    cells = [str(len(mine)), span([m[1] for m in mine]), span([m[3] for m in mine]), span([m[2] for m in mine])] if mine else [""] * 4
+    return "| " + " | ".join([file, name, *cells, ", ".join(off), data, result]) + " |"
+
+
+before, table, after = re.match(r"(.*<!-- families -->\n)(.*?)(<!-- end -->.*)", text, re.S).groups()
+head, rule, *lines = table.rstrip("\n").split("\n")
+text = before + "\n".join([head, rule] + [re.sub(r"\|  (?=\|)", "| ", family(line)) for line in lines]) + "\n" + after
 if write:
-    open(page, "w").write(before + new + after)
-elif new != table:
+    open(page, "w").write(text)
+elif was != text:
     wrong.append("what Plinth counts is not what the page has: models.py --write renews it")
 print("\n".join(wrong) or f"{len(rows)} sizes, all as published")
 sys.exit(bool(wrong))
