@@ -2,6 +2,7 @@
 #include "tools/driver.h"
 #include "ir/cost.h"
 #include "ir/shard.h"
+#include "passes/graph/bucket.h"
 #include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
 #include "runtime/cpu/threads.h"
@@ -271,7 +272,7 @@ static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
 	if (o->gradients)
 		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
-	buf_printf(&b, ",chunk,narrow,canonical");
+	buf_printf(&b, ",chunk,narrow,bucket{bytes=%llu},canonical", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
 	return b.text;
 }
 

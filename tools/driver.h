@@ -37,6 +37,7 @@ typedef struct DriverOptions {
 	void *look_cx;
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
+	u64 bucket;               /* bytes of messages that are put together; 0: as many as the pass bucket has by itself */
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */

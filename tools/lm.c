@@ -294,7 +294,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
 			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
 			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache,
-			    .shard = how->run->shard, .pipe = how->run->pipe };
+			    .shard = how->run->shard, .bucket = how->run->bucket, .pipe = how->run->pipe };
 	for (u32 i = 0; i < how->nentry; i++)
 		if (!strcmp(how->entry[i], "micro"))
 			TRY(lm_memory(lm, &o.memory));

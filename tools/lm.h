@@ -69,6 +69,7 @@ typedef struct RunOptions {
 	const char *device, *arch, *cpu, *matmul;
 	i64 threads;
 	const char *shard; /* not options: tools/mesh.h */
+	u64 bucket;
 	const DriverPipe *pipe;
 	struct Comm *comm;
 } RunOptions;

@@ -158,6 +158,40 @@ static Status find_pipe(Lm *lm, const TextList *more, const char *schedule, Axes
 	return OK;
 }
 
+static const char bucket_line[] = "bucket=";
+
+/* "4MiB", "0" */
+static bool read_bytes(const char *text, f64 *out)
+{
+	static const char *const unit[] = { "", "KiB", "MiB", "GiB" };
+	char *end;
+	*out = strtod(text, &end);
+	for (u32 i = 0; i < COUNT(unit); i++)
+		if (end > text && !strcmp(end, unit[i])) {
+			*out *= (f64)(1ull << 10 * i);
+			return *out >= 0 && *out < 0x1p62;
+		}
+	return false;
+}
+
+/* How many bytes of messages are put together: as the block says, else the last line of --shard; 0: nobody says. */
+static Status find_bucket(const Lm *lm, const TextList *more, u64 *out)
+{
+	const Setting *s = model_setting(lm->model, "shard.bucket");
+	f64 bytes = s ? s->number : 0;
+	const char *wrong = s && (!s->is_number || !(bytes >= 0 && bytes < 0x1p62)) ? s->text : NULL;
+	bool said = s != NULL;
+	for (int i = 0; more && i < more->n; i++)
+		if (str_starts(str_of(more->v[i]), str_of(bucket_line))) {
+			said = true;
+			wrong = read_bytes(more->v[i] + strlen(bucket_line), &bytes) ? NULL : more->v[i] + strlen(bucket_line);
+		}
+	if (wrong)
+		return FAIL(STATUS_INPUT, "bucket is an amount of memory, such as 25 MiB, or 0 for each message by itself, not %s", wrong);
+	*out = said ? MAX((u64)bytes, 1) : 0;
+	return OK;
+}
+
 Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out)
 {
 	Axes axes;
@@ -168,6 +202,7 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 		return OK;
 	if (!lm->model)
 		return FAIL(STATUS_UNSUPPORTED, "a package is of one device: a mesh needs the model's source");
+	TRY(find_bucket(lm, more, &out->bucket));
 	TRY(find_pipe(lm, more, schedule, &axes, &out->pipe));
 	if (out->devices == out->pipe.stages)
 		return OK;
@@ -178,7 +213,7 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 		add_rule(&r, str_of(lm->model->shard.v[i].axis), lm->model->shard.v[i].mesh);
 	for (int i = 0; more && i < more->n; i++) {
 		const char *equals = strchr(more->v[i], '=');
-		if (out->pipe.stages && str_starts(str_of(more->v[i]), STR("layers=")))
+		if ((out->pipe.stages && str_starts(str_of(more->v[i]), STR("layers="))) || str_starts(str_of(more->v[i]), str_of(bucket_line)))
 			continue;
 		if (!equals || !has_axis(&axes, str_of(equals + 1)))
 			return FAIL(STATUS_INPUT, "--shard is written AXIS=MESH, such as parameters=data, with an axis of the mesh: not %s",

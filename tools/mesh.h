@@ -6,6 +6,7 @@
 
 typedef struct MeshRun {
 	const char *rules; /* arguments of the pass partition; NULL: nothing is divided so */
+	u64 bucket;        /* bytes of messages that are put together; 0: as many as is usual */
 	DriverPipe pipe;   /* stages 0: there is no pipeline */
 	u32 devices;
 	Comm *comm;        /* NULL: one device */

@@ -88,7 +88,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	static const char *const step[] = { "micro", "update" };
 	bool cpu = !strcmp(machine->device, "cpu");
-	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules,
+	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules, .bucket = 1 /* its timeline is of messages, each by itself */,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
 			    .accumulate = c->accumulate, .machine = machine, .unplaced = true };
 	TRY(read_habits(a, &c->habits, &o));

@@ -18,6 +18,7 @@ typedef struct Row {
 	u32 group, calls;   /* calls of an entry */
 	i64 times;          /* that the entry runs in a step */
 	f64 bytes;          /* sent by a device in a step */
+	f64 messages;       /* of a step: a tensor that is sent with n - 1 others counts 1 / n */
 	const char *tensor;
 	u32 tensors;
 } Row;
@@ -113,6 +114,7 @@ static void add(Report *r, Row new)
 		x->calls++;
 		x->tensors++;
 		x->bytes += new.bytes;
+		x->messages += new.messages;
 		return;
 	}
 	VEC_PUSH(r->arena, &r->row, new);
@@ -127,7 +129,7 @@ static void look_at(Report *r, const Program *p, const Graph *g, i64 times)
 		for (u32 i = 0; i < n->nin; i++)
 			add(r, (Row){ .entry = g->name, .op = op_info[n->op].name, .over = ATTR(n, all_reduce)->over, .why = why(p, g, n, i),
 				      .type = val_type(g, n->op == OP_receive ? n->out : n->in[i]), .loc = n->loc, .group = (u32)ATTR(n, all_reduce)->parts, .calls = 1,
-				      .times = times, .bytes = (f64)times * bytes_sent(g, n, i), .tensor = tensor_name(r, p, g, n, i),
+				      .times = times, .bytes = (f64)times * bytes_sent(g, n, i), .messages = (f64)times / n->nin, .tensor = tensor_name(r, p, g, n, i),
 				      .tensors = 1 });
 	}
 }
@@ -161,15 +163,16 @@ static void print_rows(Report *r, const Diag *d)
 static void print_totals(const Report *r, const Mesh *mesh)
 {
 	for (u32 m = 0; m < mesh->n; m++) {
-		f64 bytes = 0;
+		f64 bytes = 0, messages = 0;
 		u64 calls = 0;
 		for (u32 i = 0; i < r->row.n; i++)
 			if (!strcmp(r->row.v[i].over, mesh->axis[m].name)) {
 				bytes += r->row.v[i].bytes;
 				calls += r->row.v[i].calls * (u64)r->row.v[i].times;
+				messages += r->row.v[i].messages;
 			}
-		printf("%s over %s (%u): %.0f bytes sent by each device in a step, %llu collectives\n", m ? "         " : "\ntotal    ",
-		       mesh->axis[m].name, mesh->axis[m].size, bytes, (unsigned long long)calls);
+		printf("%s over %s (%u): %.0f bytes sent by each device in a step, %llu tensors in %.0f collectives\n",
+		       m ? "         " : "\ntotal    ", mesh->axis[m].name, mesh->axis[m].size, bytes, (unsigned long long)calls, messages);
 	}
 }
 
@@ -288,7 +291,7 @@ Status plan_mesh(Lm *lm, const char *mesh, const TextList *more, const char *sch
 		return FAIL(STATUS_INPUT, "a mesh of one device says nothing: --mesh data=8,tensor=8");
 	DriverPipe pipe = run.pipe;
 	DriverOptions o = { .entry = entry, .nentry = COUNT(entry), .sizes = sizes, .precision = precision,
-			    .accumulate = lm->model->accumulate > 1, .shard = run.rules, .pipe = pipe.stages ? &pipe : NULL };
+			    .accumulate = lm->model->accumulate > 1, .shard = run.rules, .bucket = run.bucket, .pipe = pipe.stages ? &pipe : NULL };
 	if (!json) {
 		printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, sizes, precision);
 		printf("mesh      %u devices%s%s\n", run.devices, run.rules ? ": " : "", run.rules ? run.rules : "");

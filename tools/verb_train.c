@@ -360,6 +360,7 @@ static Status compile(Job *j)
 		how.nentry += lm_evals(lm, entry + 3);
 	TRY(lm_sizes(lm, 0, 0, &how.sizes));
 	where.shard = j->mesh.rules;
+	where.bucket = j->mesh.bucket;
 	where.pipe = j->mesh.pipe.stages ? &j->mesh.pipe : NULL;
 	TRY(mesh_turn(&j->mesh, false));
 	TRY(lm_compile(lm, &how, &j->run));

@@ -19,6 +19,8 @@ ranks 2 --mesh data=2 --steps 6 -o data 2>/dev/null; same data=2 data
 ranks 2 --mesh data=2 --steps 6 -o again 2>/dev/null
 parts=0; for f in data/step-000006/*.safetensors; do cmp -s "$f" "again${f#data}" && parts=$((parts + 1)); done
 cmp -s data/latest again/latest && echo "data=2 again: same bits in $parts files"
+ranks 2 --mesh data=2 --shard bucket=0 --steps 6 -o alone 2>/dev/null
+cmp <(losses data) <(losses alone) && echo "data=2, each message by itself: same bits"
 ranks 4 --mesh data=2,tensor=2 --steps 6 -o both 2>both.log; same data=2,tensor=2 both
 ranks 2 --mesh data=2 --shard parameters=data --steps 6 -o zero 2>/dev/null; same "data=2, parameters divided" zero
 ranks 2 --mesh data=2 --steps 3 -o moved 2>/dev/null
