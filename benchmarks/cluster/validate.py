@@ -281,7 +281,7 @@ def report():
     trained = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in some if r["row_id"] not in test]
     by_model = list(groups(asked, told, lambda r: r["model"]))
     rhos = [x[3] for x in by_model if x[3] == x[3]]
-    memory = [memory_error(r, told) for r in some if r["mem_per_gpu_gib"]]
+    held = [memory_error(r, told) for r in some if r["mem_per_gpu_gib"]]
     out = ["# Predicted against published training steps", "",
            "Made by `benchmarks/cluster.sh`. %d published runs ([runs.csv](cluster/runs.csv), with their sources) are planned by `plinth plan` from" % len(rows()),
            "`models/gpt2.plinth` and `models/llama.plinth` with each row's sizes, mesh, micro-batch, recomputation and precision. A random third",
@@ -294,7 +294,7 @@ def report():
            "  runs, of 2022, have no FlashAttention (`--attention scores`). B200's rows do not say whether optimizer states are divided; with 18 bytes a",
            "  parameter on each device none with data > 1 would take as little as it says: they are.",
            "* Memory, where it is published (%d rows): %d lie 0 to 5%% above; %d are lower than the truth. Predicted is what Plinth's own plan" % (
-               len(memory), sum(0 <= m <= 0.05 for m in memory), sum(m < 0 for m in memory)),
+               len(held), sum(0 <= m <= 0.05 for m in held), sum(m < 0 for m in held)),
            "  of that program takes; where the row is of the whole device (Jean Zay), and what the machine file says is reserved beside it: drivers, message",
            "  buffers and what a caching allocator holds, so much that nine of ten training rows lie no higher. The table below has them by what they count.",
            "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
