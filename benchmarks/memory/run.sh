@@ -1,43 +1,53 @@
 #!/usr/bin/env bash
 # What budgets of memory cost on this machine: for each budget the predicted memory of a step, the most that the process was
-# seen to hold beyond what it had before, and the time of a step beside that with everything kept.
-#   benchmarks/memory/run.sh [MODEL PRESET SIZES PRECISION [BUDGET...]]
+# seen to hold beyond what it had before, and the time of a step beside that with everything kept. In each round every budget
+# is run right after a run with everything kept, and their times' ratio is formed there: what else the machine does slows
+# both. The median of the rounds' ratios counts, least and most are beside it.
+#   benchmarks/memory/run.sh [--rounds N] [MODEL PRESET SIZES PRECISION [BUDGET...]]
+# Without budgets: three between the least and all. A budget called `blocks` is what checkpointing by blocks takes, by the plan.
 # Prints a Markdown table. Needs a built plinth (build/plinth) and Python 3.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+rounds=3
+[ "${1:-}" != --rounds ] || { rounds=$2 && shift 2; }
 model=${1:-gpt2} preset=${2:-small} sizes=${3:-B=1,T=1024} precision=${4:-f32}
 shift $(($# < 4 ? $# : 4))
-plinth=${PLINTH:-build/plinth} out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
-budgets=("$@")
-row() { # budget, or nothing for everything kept
-  local args=(bench "models/$model.plinth" --preset "$preset" --sizes "$sizes" --precision "$precision" --no-probes --runs 3 --steps 1 --json)
-  [ -n "$1" ] && args+=(--memory "$1")
-  python3 - "${1:-all kept}" "$plinth" "${args[@]}" <<'PY'
-import json, subprocess, sys
-name, command = sys.argv[1], sys.argv[2:]
-point = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["points"][0]
-m = point["memory"]
-print(json.dumps({"budget": name, "memory": m["held_bytes"], "resident": m["resident_bytes"] - m["resident_before_bytes"],
-                  "seconds": point["step"]["seconds"]["median"]}))
-PY
-}
-row "" >"$out/rows"
-if [ ${#budgets[@]} = 0 ]; then # at three quarters, half and a quarter of what may be let go
-  "$plinth" plan "models/$model.plinth" --preset "$preset" --sizes "$sizes" --precision "$precision" --sweep --json >"$out/curve.json"
-  mapfile -t budgets < <(python3 - "$out/curve.json" "$out/rows" <<'PY'
-import json, sys
-f, held = json.load(open(sys.argv[1]))["fit"], json.load(open(sys.argv[2]))["memory"]
-for k in (0.75, 0.5, 0.25):
-    print(f"{int(held - (f['peak_all_kept'] - f['peak_least']) * (1 - k)) >> 10}KiB")
-PY
-  )
-fi
-for b in "${budgets[@]}"; do row "$b" >>"$out/rows"; done
-python3 - "$out/rows" "$model $preset, $sizes, $precision" <<'PY'
-import json, sys
-rows = [json.loads(line) for line in open(sys.argv[1])]
-print(f"{sys.argv[2]}\n\n| budget | planned, MiB | resident, MiB | step, ms | to all kept |\n|---|---:|---:|---:|---:|")
-for r in rows:
-    print(f"| {r['budget']} | {r['memory'] / 2**20:.0f} | {r['resident'] / 2**20:.0f} | {r['seconds'] * 1e3:.0f} | {r['seconds'] / rows[0]['seconds']:.3f} |")
+exec python3 - "${PLINTH:-build/plinth}" "$rounds" "$model" "$preset" "$sizes" "$precision" "$@" <<'PY'
+import json, statistics, subprocess, sys
+
+plinth, rounds, model, preset, sizes, precision, *budgets = sys.argv[1:]
+what = [f"models/{model}.plinth", "--preset", preset, "--sizes", sizes, "--precision", precision]
+
+
+def plan(*more):
+    return json.loads(subprocess.run([plinth, "plan", *what, *more, "--json"], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def run(budget=None):
+    command = [plinth, "bench", *what, "--no-probes", "--runs", "1", "--steps", "1", "--json"] + (["--memory", budget] if budget else [])
+    point = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["points"][0]
+    m = point["memory"]
+    return m["held_bytes"], m["resident_bytes"] - m["resident_before_bytes"], point["step"]["seconds"]["median"]
+
+
+held, resident, _ = run()
+curve = plan("--sweep")
+fit = curve["fit"]
+if not budgets:
+    budgets = [f"{int(held - (fit['peak_all_kept'] - fit['peak_least']) * (1 - k)) >> 10}KiB" for k in (0.75, 0.5, 0.25)]
+budgets = [f"{(held - fit['peak_all_kept'] + fit['blocks']['peak'] >> 10) + 1}KiB" if b == "blocks" else b for b in budgets]
+rows = {b: [] for b in budgets}
+for _ in range(int(rounds)):
+    for b in budgets:
+        kept = run()
+        rows[b].append((*run(b), kept[2]))
+        print(f"{b}: {rows[b][-1][2]:.2f} s beside {kept[2]:.2f} s", file=sys.stderr)
+print(f"{model} {preset}, {sizes}, {precision}, {rounds} rounds\n")
+print("| budget | planned, MiB | resident, MiB | overhead, by the plan | step to all kept: median (least to most) |\n|---|---:|---:|---:|---:|")
+print(f"| everything kept | {held / 2**20:.0f} | {resident / 2**20:.0f} | 0 | 1 |")
+for b, r in rows.items():
+    ratio = [x[2] / x[3] for x in r]
+    said = plan("--memory", b)["fit"]
+    print(f"| {b} | {r[0][0] / 2**20:.0f} | {max(x[1] for x in r) / 2**20:.0f} | {100 * said['overhead_seconds'] / said['step_seconds']:.2f}% |"
+          f" {statistics.median(ratio):.3f} ({min(ratio):.3f} to {max(ratio):.3f}) |")
 PY

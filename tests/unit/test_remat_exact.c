@@ -126,6 +126,7 @@ static const struct {
 	{ "mixtral", "mixtral_8x7b", "layers=2;vocab=2048;width=1024;hidden=3584;heads=8;groups=2", "B=4,T=1024", "bf16" },
 	{ "bible", NULL, "layers=2", "B=16,T=256", "f32" },
 	{ "bert", "base", "layers=2;vocab=2048", "B=8,T=512", "f32" },
+	{ "vit", "base", "layers=2", "B=16", "f32" },
 	{ "t5", "small", "layers=2;vocab=2048", "B=8,S=512,T=512", "f32" },
 };
 
