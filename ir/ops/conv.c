@@ -1,7 +1,8 @@
 /* ir/ops/conv.c: two-dimensional convolution, pooling and upsampling of x[B, C, H, W].
  *
  * A convolution is a sum over kernel positions of products of a strided slice of the padded input
- * with that position's weights; pools combine the same slices. So they need no primitive, and
+ * with that position's weights; pools combine the same slices. Where windows lie side by side, as an
+ * image's patches do, it is one product over channels and kernel positions. So they need no primitive, and
  * derivatives, cost and code follow from slices, pads and dots. Kernel extents are bound when these
  * are expanded; sizes of images may stay symbolic. */
 #include "ir/ops/composite.h"
@@ -172,6 +173,28 @@ static Val weights_at(Builder *b, Val weight, i64 i, i64 j)
 	return BA(b, reshape, (v), .shape = { 2, t->dim });
 }
 
+/* Do windows, of more than one position, cover the image without meeting? */
+static bool side_by_side(Ir *ir, const Window *w, const Type *x)
+{
+	bool good = w->size[0] * w->size[1] > 1;
+	for (u32 i = 0; i < 2; i++)
+		good &= w->padding[i] == 0 && w->dilation[i] == 1 && w->stride[i] == w->size[i] &&
+			dim_mul(ir, w->out[i], dim_number(ir, w->size[i])) == x->dim[2 + i];
+	return good;
+}
+
+/* The image as [.., H', KH, W', KW]: one product. Channels are [groups, C / groups] on both sides. */
+static Val product_of_patches(Builder *b, Val x, Val weight, const Window *w, Dim groups)
+{
+	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, x), *k = val_type(b->g, weight);
+	Dim high = dim_number(ir, w->size[0]), wide = dim_number(ir, w->size[1]), each = dim_div(ir, k->dim[0], groups);
+	Val patches = BA(b, reshape, (x), .shape = { 7, (Dim[]){ t->dim[0], groups, k->dim[1], w->out[0], high, w->out[1], wide } });
+	Val by_group = BA(b, reshape, (weight), .shape = { 5, (Dim[]){ groups, each, k->dim[1], high, wide } });
+	Val sum = BA(b, dot, (patches, by_group), .spec = intern_z(&ir->names, "bgchiwj,gocij->bgohw"));
+	return BA(b, reshape, (sum), .shape = { 4, (Dim[]){ t->dim[0], k->dim[0], w->out[0], w->out[1] } });
+}
+
 static void conv2d_expand(Builder *b, const Node *n, Val *out)
 {
 	const conv2d_attr *a = ATTR(n, conv2d);
@@ -182,6 +205,10 @@ static void conv2d_expand(Builder *b, const Node *n, Val *out)
 	w.size[0] = type_extent(k, 2);
 	w.size[1] = type_extent(k, 3);
 	find_extents(b, &w, n->in[0]);
+	if (side_by_side(ir, &w, val_type(b->g, n->in[0]))) {
+		out[0] = product_of_patches(b, n->in[0], n->in[1], &w, dim_number(ir, a->groups));
+		return;
+	}
 	Val x = padded(b, n->in[0], &w, 0), total = { 0 };
 	Dim g = dim_number(ir, a->groups);
 	Dim xg[5] = { batch, g, k->dim[1], w.out[0], w.out[1] };
@@ -226,8 +253,15 @@ static Val conv2d_sample(Random *r, Builder *b)
 	i64 groups = random_int(r, 1, 2), in = random_int(r, 1, 2), out = groups * random_int(r, 1, 2);
 	Dim x[4] = { random_extent(r, b), dim_number(ir, groups * in),
 		     dim_number(ir, random_int(r, 5, 7)), dim_number(ir, random_int(r, 5, 7)) };
-	Dim w[4] = { dim_number(ir, out), dim_number(ir, in), dim_number(ir, random_int(r, 1, 3)),
-		     dim_number(ir, random_int(r, 1, 3)) };
+	i64 high = random_int(r, 1, 3), wide = random_int(r, 1, 3);
+	Dim w[4] = { dim_number(ir, out), dim_number(ir, in), dim_number(ir, high), dim_number(ir, wide) };
+	if (random_int(r, 0, 2) == 0) { /* windows side by side */
+		ints size = INTS(b, high, wide);
+		for (u32 i = 0; i < 2; i++)
+			x[2 + i] = dim_number(ir, size.v[i] * random_int(r, 1, 3));
+		Val patches = sample_real(r, b, dtype, 4, x);
+		return BA(b, conv2d, (patches, sample_real(r, b, dtype, 4, w)), .stride = size, .groups = groups);
+	}
 	Val a = sample_real(r, b, dtype, 4, x);
 	return BA(b, conv2d, (a, sample_real(r, b, dtype, 4, w)), .stride = random_pair(r, b, 1, 2),
 		  .padding = random_pair(r, b, 0, 2), .dilation = random_pair(r, b, 1, 2),

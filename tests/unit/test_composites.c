@@ -289,6 +289,12 @@ static void windows_of_images(void **state)
 	Val two = bench_input(t, DT_f64, EXTENTS(1, 2, 1, 2), DATA(1, 2, 3, 4));
 	Val each = bench_input(t, DT_f64, EXTENTS(4, 1, 1, 1), DATA(1, 10, 100, 1000));
 	CHECK(t, BA(b, conv2d, (two, each), .groups = 2), 1e-15, 1, 2, 10, 20, 300, 400, 3000, 4000);
+	/* windows side by side */
+	Val broad = bench_input(t, DT_f64, EXTENTS(1, 1, 2, 4), DATA(0, 1, 2, 3, 4, 5, 6, 7));
+	CHECK(t, BA(b, conv2d, (broad, w), .groups = 1, .stride = INTS(b, 2)), 1e-15, 5410, 7632);
+	Val rows = bench_input(t, DT_f64, EXTENTS(1, 2, 1, 4), DATA(1, 2, 3, 4, 5, 6, 7, 8));
+	Val pairs = bench_input(t, DT_f64, EXTENTS(2, 1, 1, 2), DATA(1, 10, 100, 1000));
+	CHECK(t, BA(b, conv2d, (rows, pairs), .groups = 2, .stride = INTS(b, 1, 2)), 1e-15, 21, 43, 6500, 8700);
 	ints size = INTS(b, 2), one = INTS(b, 1);
 	Val most = BA(b, max_pool2d, (x), .size = size, .stride = one);
 	CHECK(t, most, 0, 4, 5, 7, 8);
