@@ -181,9 +181,9 @@ static void bytes_by_layer(void **state)
 	}
 	for (u32 r = 0; r < 8; r++)
 		assert_int_equal(w->working[r], working[r]);
-	u64 tied;
+	UnitBytes tied;
 	UnitBytes *b = work_persistent(&m->arena, w, &tied);
-	assert_int_equal(tied, 0);
+	assert_int_equal(tied.parameters + tied.gradients + tied.optimizer + tied.other, 0);
 	assert_int_equal(b[0].parameters, 4);
 	assert_int_equal(b[0].gradients, 4);
 	assert_int_equal(b[1].parameters, 4);
