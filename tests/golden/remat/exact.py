@@ -328,7 +328,7 @@ def solve(p, budget, known):
 
 HEAD = """# Plans beside integer programs
 
-What `tests/golden/remat/exact.py` found: models of two layers, a quarter, half and three quarters of the way from the least peak
+What `tests/golden/remat/exact.py` found: models of two layers and few tokens (so that nothing is made in chunks, which are many steps), a quarter, half and three quarters of the way from the least peak
 to that with everything kept. The optimum is CBC's (Debian's coinor-cbc, one thread, 60 s of a processor): the least time that
 any set of values kept takes; where it was not found within that, what CBC proved stands alone. Times are of the rough CPU by
 which plans without a machine count.
