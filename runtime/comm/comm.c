@@ -5,10 +5,12 @@
 #include "support/half.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,18 +60,35 @@ u32 comm_launched(void)
 
 /* ---- waiting ---- */
 
+static void pause_for(f64 seconds)
+{
+	nanosleep(&(struct timespec){ 0, (long)(seconds * 1e9) }, NULL);
+}
+
+/* One that has ended and that its parent has not asked for yet is gone too, and kill(2) would still find it. */
+static bool is_gone(i64 process)
+{
+	int watch = (int)syscall(SYS_pidfd_open, (pid_t)process, 0);
+	if (watch < 0) /* before Linux 5.3, and where it is forbidden */
+		return kill((pid_t)process, 0) != 0 && errno == ESRCH;
+	struct pollfd ended = { .fd = watch, .events = POLLIN };
+	bool gone = poll(&ended, 1, 0) > 0;
+	close(watch);
+	return gone;
+}
+
 /* A rank on this host whose process is gone, or NONE. */
 static u32 dead_rank(const Comm *c)
 {
-	for (u32 r = 0; r < c->ranks; r++)
-		if (!strcmp(c->peer[r].host, c->peer[c->rank].host) && kill((pid_t)c->peer[r].process, 0) != 0 && errno == ESRCH)
+	for (u32 r = 0; c->peer && r < c->ranks; r++)
+		if (r != c->rank && !strcmp(c->peer[r].host, c->peer[c->rank].host) && is_gone(c->peer[r].process))
 			return r;
 	return UINT32_MAX;
 }
 
 Status comm_alive(Comm *c, const char *what, f64 seconds)
 {
-	u32 dead = c->peer ? dead_rank(c) : UINT32_MAX;
+	u32 dead = dead_rank(c);
 	if (dead == UINT32_MAX)
 		return OK;
 	char doing[300] = "";
@@ -77,6 +96,20 @@ Status comm_alive(Comm *c, const char *what, f64 seconds)
 		c->doing(c->doing_cx, doing, sizeof doing);
 	return FAIL(STATUS_IO, "rank %u (process %lld on %s) is gone; rank %u was in %s, for %.1f s%s%s", dead, (long long)c->peer[dead].process,
 		    c->peer[dead].host, c->rank, what, seconds, *doing ? "; its GPU was in " : "", doing);
+}
+
+Status comm_failed(Comm *c, Status s, const char *what, f64 seconds)
+{
+	/* a dying process closes its connections before it is gone */
+	for (f64 begun = clock_seconds(); s && clock_seconds() - begun < 1; pause_for(0.01))
+		TRY(comm_alive(c, what, seconds));
+	return s;
+}
+
+/* A failure of the transport, in the words of this rank. */
+static Status said_failed(Comm *c, Status s, f64 seconds)
+{
+	return s ? comm_failed(c, status_context(s, "rank %u in %s", c->rank, c->what), c->what, seconds) : OK;
 }
 
 /* Until the message, or else the collective, that was begun is done; spins a little, then sleeps, for ranks may be more than
@@ -87,19 +120,19 @@ static Status wait_message(Comm *c, void **message)
 	for (u32 tries = 0;; tries++) {
 		bool done = false;
 		Status s = message ? c->transport->test_message(c->state, message, &done) : c->transport->test(c->state, &done);
-		if (!s && done)
-			return OK;
 		f64 now = clock_seconds();
-		if (s || now - looked > 0.1) {
+		if (s)
+			return said_failed(c, s, now - begun);
+		if (done)
+			return OK;
+		if (now - looked > 0.1) {
 			looked = now;
 			TRY(comm_alive(c, c->what, now - begun));
-			if (s)
-				return status_context(s, "rank %u in %s", c->rank, c->what);
 		}
 		if (tries < 64)
 			sched_yield();
 		else
-			nanosleep(&(struct timespec){ 0, now - begun < 0.01 ? 20000 : 200000 }, NULL);
+			pause_for(now - begun < 0.01 ? 20e-6 : 200e-6);
 	}
 }
 
@@ -148,7 +181,8 @@ static Status exchange(Comm *c, u32 m, u32 n, const u64 *out, const u64 *in)
 		received += in[k];
 	}
 	TRY(check_bytes(c, MAX(sent, received)));
-	TRY(c->transport->all_to_all(c->state, c->group[m], c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]));
+	Status s = c->transport->all_to_all(c->state, c->group[m], c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]);
+	TRY(said_failed(c, s, 0));
 	return wait_done(c);
 }
 
@@ -226,7 +260,7 @@ static void chunk(u64 n, u32 parts, u32 c, u64 *from, u64 *count)
 static Status all_gather(Comm *c, u32 m, u64 bytes)
 {
 	TRY(check_bytes(c, bytes * c->mesh.axis[m].size));
-	TRY(c->transport->all_gather(c->state, c->group[m], c->send.p, (int)bytes, c->receive.p));
+	TRY(said_failed(c, c->transport->all_gather(c->state, c->group[m], c->send.p, (int)bytes, c->receive.p), 0));
 	return wait_done(c);
 }
 
@@ -378,7 +412,7 @@ static Status forget_sent(Comm *c)
 {
 	for (u32 i = 0; i < c->nsent;) {
 		bool done = false;
-		TRY(c->transport->test_message(c->state, &c->sent[i].message, &done));
+		TRY(said_failed(c, c->transport->test_message(c->state, &c->sent[i].message, &done), 0));
 		if (!done) {
 			i++;
 			continue;
@@ -408,14 +442,14 @@ static Status post(Comm *c, u32 m, u32 to, u32 tag, const void *bytes, u64 n)
 		return FAIL(STATUS_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)n);
 	memcpy(s->p, bytes, n);
 	c->nsent++;
-	return c->transport->send(c->state, c->group[m], to, tag, s->p, (int)n, &s->message);
+	return said_failed(c, c->transport->send(c->state, c->group[m], to, tag, s->p, (int)n, &s->message), 0);
 }
 
 static Status take(Comm *c, u32 m, u32 from, u32 tag, void *bytes, u64 n)
 {
 	void *message;
 	TRY(check_bytes(c, n));
-	TRY(c->transport->receive(c->state, c->group[m], from, tag, bytes, (int)n, &message));
+	TRY(said_failed(c, c->transport->receive(c->state, c->group[m], from, tag, bytes, (int)n, &message), 0));
 	return wait_message(c, &message);
 }
 
@@ -484,6 +518,8 @@ Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep
 		snprintf(c->what, sizeof c->what, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
 	else
 		snprintf(c->what, sizeof c->what, "%s over %s", step->name, over);
+	if (!c->transport->group)
+		return FAIL(STATUS_UNSUPPORTED, "%s: ranks that meet by %s send nothing from the host: --device cuda", c->what, c->transport->name);
 	return run[what->kind](c, what, in, out);
 }
 
@@ -619,7 +655,8 @@ Status comm_mesh(Comm *c, const PackageMesh *mesh)
 		u32 n = mesh->axis[m].size;
 		c->at[m] = c->rank / stride % n;
 		/* ranks that agree in all else, by coordinate */
-		TRY(c->transport->group(c->state, c->rank - c->at[m] * stride, c->at[m], &c->group[m]));
+		if (c->transport->group)
+			TRY(c->transport->group(c->state, c->rank - c->at[m] * stride, c->at[m], &c->group[m]));
 		stride *= n;
 	}
 	if (stride != c->ranks)
@@ -632,7 +669,7 @@ Status comm_mesh(Comm *c, const PackageMesh *mesh)
 Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void *all)
 {
 	waiting_for(c, what);
-	TRY(c->transport->all_gather(c->state, NULL, mine, (int)bytes, all));
+	TRY(said_failed(c, c->transport->all_gather(c->state, NULL, mine, (int)bytes, all), 0));
 	return wait_done(c);
 }
 

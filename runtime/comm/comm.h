@@ -22,7 +22,8 @@ typedef struct Transport {
 	void (*abort)(void *state, int status);
 	/* What is said from now on is said on a device's stream, in its order; NULL: no more. May be NULL. */
 	void (*order)(void *state, void *stream);
-	/* The ranks that give the same color, in order of `key`; every rank calls. */
+	/* The ranks that give the same color, in order of `key`; every rank calls. NULL where the host says nothing among some of
+	 * the ranks, so nothing of a package's collectives; all_to_all, send, receive and test_message are NULL too then. */
 	Status (*group)(void *state, u32 color, u32 key, void **group);
 	/* Begins; `test` says whether it is done. One at a time. Byte counts and places for each member. */
 	Status (*all_to_all)(void *state, void *group, const void *send, const int *send_bytes, const int *send_at, void *receive,
@@ -56,6 +57,8 @@ PL_MUST_USE Status comm_first(Comm *c, u32 role, bool *first);
 
 /* Fails where a rank on this host is gone, with its name; `what`, and for how many seconds: that this rank is in. */
 PL_MUST_USE Status comm_alive(Comm *c, const char *what, f64 seconds);
+/* After s, a failure of something that all ranks do: the name of a rank that has gone, or goes within a second, otherwise s. */
+PL_MUST_USE Status comm_failed(Comm *c, Status s, const char *what, f64 seconds);
 /* See Transport; `doing` writes what the device began last, for messages. */
 void comm_order(Comm *c, void *stream, void (*doing)(void *cx, char *to, size_t size), void *cx);
 

@@ -292,12 +292,14 @@ Status cuda_say(Cuda *c, const CudaStep *s)
 
 /* ---- waiting ---- */
 
+static const char waiting[] = "waiting for its GPU";
+
 /* Fails where a rank is gone, or NCCL has noticed something. */
 static Status check_others(Cuda *c, f64 seconds)
 {
 	CudaMesh *m = c->mesh;
 	char now[300];
-	TRY(comm_alive(c->options.comm, "waiting for its GPU", seconds));
+	TRY(comm_alive(c->options.comm, waiting, seconds));
 	for (u32 i = 0; i < COUNT(m->group); i++) {
 		int error = 0;
 		if (!m->group[i])
@@ -332,6 +334,7 @@ Status cuda_wait(Cuda *c, CudaEvent *event)
 			if (!s && code != CUDA_NOT_READY)
 				s = cuda_failed(c->d, code, what);
 			if (s) {
+				s = comm_failed(c->options.comm, s, waiting, now - begun);
 				cuda_mesh_abort(c); /* nothing is waited for any more */
 				return s;
 			}

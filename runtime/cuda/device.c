@@ -186,8 +186,11 @@ static Status device_fetched(void *state, u32 slot, u32 bytes, void *to)
 
 static Status device_run(void *state, const PackageEntry *entry, StepHook *hook, void *cx)
 {
-	TRY(enter(state));
-	return cuda_run(state, entry, hook, cx);
+	Cuda *c = state;
+	Status s = enter(c);
+	if (!s)
+		s = cuda_run(c, entry, hook, cx);
+	return s && c->mesh ? comm_failed(c->options.comm, s, "starting a step on its GPU", 0) : s;
 }
 
 static Status cuda_synchronize(void *state)

@@ -114,14 +114,6 @@ static void nccl_order(void *state, void *stream)
 	w->stream = stream ? stream : w->own;
 }
 
-/* Only the device speaks among some of the ranks. */
-static Status nccl_group(void *state, u32 color, u32 key, void **group)
-{
-	(void)state, (void)color, (void)key;
-	*group = NULL;
-	return OK;
-}
-
 static Status reserve(World *w, u64 bytes)
 {
 	if (bytes <= w->room)
@@ -170,47 +162,13 @@ static Status nccl_test(void *state, bool *done)
 	return code && code != CUDA_NOT_READY ? cuda_failed(w->d, code, "gather messages") : OK;
 }
 
-static Status nobody(void)
-{
-	return FAIL(STATUS_UNSUPPORTED, "ranks that meet by NCCL send nothing from the host: --device cuda");
-}
-
-static Status nccl_all_to_all(void *state, void *group, const void *send, const int *send_bytes, const int *send_at, void *receive,
-			      const int *receive_bytes, const int *receive_at)
-{
-	(void)state, (void)group, (void)send, (void)send_bytes, (void)send_at, (void)receive, (void)receive_bytes, (void)receive_at;
-	return nobody();
-}
-
-static Status nccl_send(void *state, void *group, u32 to, u32 tag, const void *bytes, int n, void **message)
-{
-	(void)state, (void)group, (void)to, (void)tag, (void)bytes, (void)n, (void)message;
-	return nobody();
-}
-
-static Status nccl_receive(void *state, void *group, u32 from, u32 tag, void *bytes, int n, void **message)
-{
-	(void)state, (void)group, (void)from, (void)tag, (void)bytes, (void)n, (void)message;
-	return nobody();
-}
-
-static Status nccl_test_message(void *state, void **message, bool *done)
-{
-	(void)state, (void)message, (void)done;
-	return nobody();
-}
-
+/* only the device speaks among some of the ranks */
 const Transport transport_nccl = {
 	.name = "NCCL",
 	.open = nccl_open,
 	.close = nccl_close,
 	.abort = nccl_abort,
 	.order = nccl_order,
-	.group = nccl_group,
-	.all_to_all = nccl_all_to_all,
 	.all_gather = nccl_all_gather,
 	.test = nccl_test,
-	.send = nccl_send,
-	.receive = nccl_receive,
-	.test_message = nccl_test_message,
 };

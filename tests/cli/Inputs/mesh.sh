@@ -50,9 +50,9 @@ ranks 2 --mesh data=2,tensor=2 --steps 2 -o wrong 2>&1 | grep -m1 'the mesh has'
 WORLD_SIZE=2 RANK=0 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong 2>&1 | grep -m1 -o 'WORLD_SIZE is set.*pmix' || true
 mpirun --allow-run-as-root --oversubscribe -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 2 -o wrong : \
   -n 1 "$plinth" train "${model[@]}" --mesh data=2 --steps 3 -o wrong 2>&1 | grep -m1 'has another' || true
-(ranks 2 --mesh data=2 --steps 100000 -o killed >killed.log 2>&1 || true) &
-for _ in $(seq 300); do [ -s killed/metrics.jsonl ] && break; sleep 0.1; done
-mine=$(pgrep -f -- "-o killed" | while read -r p; do tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"; done | head -1)
+(ranks 2 --mesh data=2 --steps 100000 -o "$tmp/killed" >killed.log 2>&1 || true) &
+for _ in $(seq 3000); do [ -s killed/metrics.jsonl ] && break; sleep 0.1; done
+mine=$(pgrep -f -- "-o $tmp/killed" | while read -r p; do tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"; done | head -1)
 kill -9 "$mine"
 wait
 echo "a killed rank: $(grep -m1 -o 'rank 1 (process.*' killed.log)"

@@ -51,7 +51,7 @@ MASTER_PORT=x RANK=0 WORLD_SIZE=2 MASTER_ADDR=localhost "$plinth" train "${gpt[@
 (rank torchrun 0 2 "${gpt[@]}" --mesh data=2 --steps 100000 -o killed --device cuda >killed.log 2>&1 || echo "status $?" >>killed.log) &
 RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=localhost MASTER_PORT=$port "$plinth" train "${gpt[@]}" --mesh data=2 --steps 100000 -o killed --device cuda >/dev/null 2>&1 &
 mine=$!
-for _ in $(seq 1200); do [ "$(cat killed/metrics.jsonl 2>/dev/null | wc -l)" -ge 5 ] && break; sleep 0.1; done # the step is captured by then
+for _ in $(seq 1200); do [ "$(cat killed/metrics.jsonl 2>/dev/null | wc -l)" -ge 2 ] && break; sleep 0.1; done
 kill -9 "$mine"
 before=$(date +%s)
 wait

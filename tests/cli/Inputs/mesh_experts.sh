@@ -7,7 +7,7 @@ export OMPI_MCA_rmaps_base_oversubscribe=1
 "$plinth" data tokenize "$root/LICENSE" --tokenizer bpe --vocab 320 --validation-last 0.1 -o d >/dev/null 2>&1
 model=("$root/models/mixtral.plinth" --preset test --data d --precision f32 --log 1 --set vocab=320 --set width=32 --set hidden=48
   --set train.batch.B=4 --set train.batch.T=16)
-ranks() { timeout 100 mpirun --allow-run-as-root --oversubscribe -n "${n:-2}" "$plinth" train "${model[@]}" "$@"; }
+ranks() { timeout 600 mpirun --allow-run-as-root --oversubscribe -n "${n:-2}" "$plinth" train "${model[@]}" "$@"; }
 loss() { sed -E 's/.*"train_loss": ?([0-9]+\.[0-9]{3}).*/\1/' "$1/metrics.jsonl" | tail -1; }
 "$plinth" train "${model[@]}" --steps 4 -o one 2>/dev/null; echo "one device: $(loss one)"
 ranks --mesh expert=2 --steps 4 -o expert 2>/dev/null; echo "expert=2: $(loss expert)"

@@ -7,7 +7,7 @@ export OMPI_MCA_rmaps_base_oversubscribe=1
 "$plinth" data tokenize "$root/LICENSE" --tokenizer bpe --vocab 320 --validation-last 0.1 -o d >/dev/null 2>&1
 model=("$root/models/gpt2.plinth" --data d --precision f32 --log 1 --set vocab=320 --set layers=4 --set width=32 --set heads=4
   --set context=16 --set train.batch.B=4 --set train.batch.T=16 --set train.batch.accumulate=4)
-ranks() { local n=$1; shift; timeout 100 mpirun --allow-run-as-root --oversubscribe -n "$n" "$plinth" train "${model[@]}" "$@"; }
+ranks() { local n=$1; shift; timeout 600 mpirun --allow-run-as-root --oversubscribe -n "$n" "$plinth" train "${model[@]}" "$@"; }
 losses() { sed -E 's/.*"train_loss": ?([0-9.]+).*/\1/' "$1/metrics.jsonl"; }
 same() { # NAME RUN
   paste <(losses one) <(losses "$2") | awk -v name="$1" '{ d = $1 - $2; if (d < 0) d = -d; if (d > 2e-5 * $1) bad = 1; n++ }
@@ -26,9 +26,9 @@ ranks 2 --mesh tensor=2 --steps 3 -o back 2>/dev/null
 ranks 2 --mesh pipe=2 --steps 5 -o back --resume 2>/dev/null; same "resumed on pipe=2" back
 ranks 2 --mesh pipe=2 --set layers=1 --steps 2 -o wrong 2>&1 | grep -m1 -o 'pipe = 2 stages.*' || true
 ranks 2 --mesh pipe=2 --schedule zigzag --steps 2 -o wrong 2>&1 | grep -m1 -o 'a schedule is.*' || true
-(ranks 2 --mesh pipe=2 --steps 100000 -o killed >killed.log 2>&1 || true) &
-for _ in $(seq 600); do [ -s killed/metrics.jsonl ] && break; sleep 0.1; done
-mine=$(pgrep -f -- "-o killed" | while read -r p; do tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"; done | head -1)
+(ranks 2 --mesh pipe=2 --steps 100000 -o "$tmp/killed" >killed.log 2>&1 || true) &
+for _ in $(seq 3000); do [ -s killed/metrics.jsonl ] && break; sleep 0.1; done
+mine=$(pgrep -f -- "-o $tmp/killed" | while read -r p; do tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"; done | head -1)
 kill -9 "$mine"
 wait
 echo "a killed rank: $(grep -m1 -o 'rank 1 (process.*' killed.log)"
