@@ -1,7 +1,8 @@
 /* tools/bench.h: what `plinth bench` measures, and how it is told. A training step is run as `plinth train` runs it:
  * micro-steps, the loss read, the update. Runs of some steps take turns with probes of what the machine can do
  * (arithmetic, memory) and with one profiled step each, so that a busy machine slows all alike; of each, the median
- * counts, and least and most stand beside it. */
+ * counts, and least and most stand beside it. Several programs may be open at once and take turns likewise: the ratio of
+ * two of them is formed of runs that followed one another. */
 #ifndef PL_BENCH_H
 #define PL_BENCH_H
 #include "runtime/cuda/nvml.h"
@@ -15,6 +16,7 @@ typedef struct BenchOptions {
 	bool forward;       /* the entry `forward` alone instead of a training step */
 	bool cold;          /* the compiler's cache is neither read nor written */
 	bool no_probes;     /* limits stay unknown */
+	u64 memory;         /* bytes that a step may take; 0: as the train block says */
 	u32 repeat;         /* of each kernel in a profile, one behind the other; 1: as in a step */
 	const Dataset *data; /* NULL: random inputs */
 	f64 started;        /* clock_seconds() when the command began */
@@ -30,11 +32,19 @@ typedef struct BenchEntry {
 
 enum { BENCH_ENTRIES = 3 };
 
-/* One program on one machine: all that is measured for one choice of sizes. */
+/* What is compared: one program. */
+typedef struct BenchPoint {
+	const char *sizes;  /* "B=8,T=256" */
+	const char *name;   /* "B=8,T=256,memory=2GiB" */
+	u64 memory;         /* of BenchOptions */
+} BenchPoint;
+
+/* One program on one machine: all that is measured for one choice of sizes and memory. */
 typedef struct Bench {
 	Lm *lm;
 	BenchOptions options;
-	const char *sizes;  /* "B=8,T=256" */
+	BenchPoint point;
+	struct Meter *meter; /* what it holds while it is measured */
 	const char *failed; /* why there are no numbers; NULL: there are */
 	LmRun run;
 	/* what a step is */
@@ -59,6 +69,7 @@ typedef struct Bench {
 	u32 steps;                     /* of a run */
 	f64 *run_seconds;              /* [runs] a step's */
 	Spread step;                   /* seconds */
+	Spread beside;                 /* a run's over that of the first program in the same round; n = 0: no turns were taken */
 	f64 first_step;                /* seconds from the command's beginning to the end of the first step */
 	f64 loss[2];                   /* of the first step and the last: that it did something */
 	u64 held_bytes;                /* on the device: the arena and what is beside it */
@@ -71,9 +82,13 @@ typedef struct Bench {
 	Bound bound;    /* of the step: the sum over its kernels */
 } Bench;
 
-/* Compiles, allocates, measures. What the world refuses is out->failed where `lenient`, else a failure. All that `out`
- * holds lies in the arena of `lm`, and its package until bench_close. */
-PL_MUST_USE Status bench_measure(Lm *lm, const BenchOptions *options, const char *sizes, bool lenient, Bench *out);
+/* Compiles, allocates, runs the first steps. What the world refuses is out->failed where `lenient`, else a failure. All that
+ * `out` holds lies in the arena of `lm`, and its package until bench_close. */
+PL_MUST_USE Status bench_open(Lm *lm, const BenchOptions *options, BenchPoint point, bool lenient, Bench *out);
+/* The next of options->runs runs, with its probes and its profile. */
+PL_MUST_USE Status bench_round(Bench *b);
+/* After the last round: what came out; `first`: of the programs that took turns, or NULL. */
+void bench_finish(Bench *b, const Bench *first);
 /* Gives back the memory of the run; reports need none of it. */
 void bench_release(Bench *b);
 void bench_close(Bench *b);

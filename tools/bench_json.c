@@ -76,6 +76,7 @@ static json_t *step(const Bench *b)
 			      "steps_of_a_run", (json_int_t)b->steps, "tokens", real(b->tokens), "tokens_per_second",
 			      real(b->tokens / s), "flops", real(b->flops), "flops_full_square", real(b->flops_full),
 			      "kernel_flops", real(b->kernel_flops), "kernel_bytes", real(bytes));
+	json_object_set_new(j, "beside_first", b->beside.n ? spread(b->beside) : json_null());
 	json_object_update_new(j,
 			       json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_second",
 					 real(b->flops / s), "flops_per_second_full_square", real(b->flops_full / s),
@@ -90,7 +91,7 @@ static json_t *step(const Bench *b)
 static json_t *point(const Bench *b)
 {
 	if (b->failed)
-		return json_pack("{s:s, s:s}", "sizes", b->sizes, "failed", b->failed);
+		return json_pack("{s:s, s:s, s:s}", "sizes", b->point.sizes, "name", b->point.name, "failed", b->failed);
 	json_t *kernels = json_array();
 	for (u32 i = 0; i < b->ngroup; i++)
 		json_array_append_new(kernels, kernel(&b->group[i]));
@@ -99,7 +100,7 @@ static json_t *point(const Bench *b)
 				   "persistent_bytes", (json_int_t)p->persistent_bytes, "held_bytes",
 				   (json_int_t)b->held_bytes, "resident_before_bytes", (json_int_t)b->resident_before,
 				   "resident_bytes", (json_int_t)b->resident);
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "sizes", b->sizes, "step", step(b),
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "sizes", b->point.sizes, "name", b->point.name, "step", step(b),
 			 "kernels_seconds", spread(b->kernels), "compile", compile(b), "memory", memory, "machine",
 			 machine(b), "alone", (int)(b->options.repeat > 1), "kernels", kernels);
 }

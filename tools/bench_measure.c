@@ -32,6 +32,7 @@ typedef struct Meter {
 	/* of the profile under way */
 	f64 *least; /* of an entry's steps */
 	BenchEntry *at;
+	u32 round; /* how many were done */
 } Meter;
 
 /* ---- compiling ---- */
@@ -42,7 +43,8 @@ static Status compile(Meter *m)
 	static const char *const training[] = { "init", "micro", "update" }, *const forward[] = { "init", "forward" };
 	LmCompile how = { .entry = b->options.forward ? forward : training,
 			  .nentry = b->options.forward ? COUNT(forward) : COUNT(training),
-			  .sizes = b->sizes,
+			  .sizes = b->point.sizes,
+			  .memory = b->point.memory,
 			  .precision = b->options.precision,
 			  .accumulate = b->accumulate > 1,
 			  .run = b->options.run,
@@ -326,24 +328,18 @@ static Status first_steps(Meter *m)
 	return OK;
 }
 
-static Status take_turns(Meter *m)
+Status bench_round(Bench *b)
 {
-	Bench *b = m->b;
-	u32 most = 1;
-	for (u32 e = 0; e < b->nentry; e++)
-		most = MAX(most, b->entry[e].entry->nstep);
-	m->least = NEWN(m->arena, f64, most);
-	for (u32 r = 0; r < b->options.runs; r++) {
-		f64 loss, seconds;
-		TRY(probe(m, r));
-		gpu_watch_begin(m->watch);
-		Status s = some_steps(m, b->steps, NONE, &b->loss[1], &seconds);
-		gpu_watch_end(m->watch);
-		TRY(s);
-		b->run_seconds[r] = seconds / b->steps;
-		TRY(some_steps(m, 1, r, &loss, &seconds));
-	}
-	return OK;
+	Meter *m = b->meter;
+	u32 r = m->round++;
+	f64 loss, seconds;
+	TRY(probe(m, r));
+	gpu_watch_begin(m->watch);
+	Status s = some_steps(m, b->steps, NONE, &b->loss[1], &seconds);
+	gpu_watch_end(m->watch);
+	TRY(s);
+	b->run_seconds[r] = seconds / b->steps;
+	return some_steps(m, 1, r, &loss, &seconds);
 }
 
 /* ---- what came out ---- */
@@ -426,10 +422,16 @@ static bool narrow(const Bench *b)
 	return b->options.precision && strcmp(b->options.precision, "f32") != 0;
 }
 
-static void finish(Meter *m)
+void bench_finish(Bench *b, const Bench *first)
 {
-	Bench *b = m->b;
+	Meter *m = b->meter;
 	u32 runs = b->options.runs;
+	if (first) {
+		f64 *ratio = NEWN(m->arena, f64, runs);
+		for (u32 r = 0; r < runs; r++)
+			ratio[r] = b->run_seconds[r] / first->run_seconds[r];
+		b->beside = spread_of(ratio, runs);
+	}
 	b->step = spread_of(b->run_seconds, runs);
 	b->peak = spread_of(m->peak, runs);
 	b->narrow_peak = spread_of(m->narrow, runs);
@@ -445,7 +447,7 @@ static void finish(Meter *m)
 	gather_kernels(m);
 }
 
-static Status measure(Meter *m)
+static Status open(Meter *m)
 {
 	Bench *b = m->b;
 	TRY(compile(m));
@@ -467,29 +469,30 @@ static Status measure(Meter *m)
 	TRY(first_steps(m));
 	b->held_bytes = executor_bytes(x);
 	b->resident = host_memory_peak(); /* before probes take their own */
-	TRY(take_turns(m));
-	finish(m);
+	u32 most = 1;
+	for (u32 e = 0; e < b->nentry; e++)
+		most = MAX(most, b->entry[e].entry->nstep);
+	m->least = NEWN(m->arena, f64, most);
 	return OK;
 }
 
-Status bench_measure(Lm *lm, const BenchOptions *options, const char *sizes, bool lenient, Bench *out)
+Status bench_open(Lm *lm, const BenchOptions *options, BenchPoint point, bool lenient, Bench *out)
 {
-	*out = (Bench){ .lm = lm, .options = *options, .sizes = sizes };
+	*out = (Bench){ .lm = lm, .options = *options, .point = point };
 	out->accumulate = (u32)MAX(lm->model->accumulate, 1);
 	out->options.runs = MAX(options->runs, 1u);
 	out->load[0] = load_now();
-	Meter m = { .b = out, .arena = &lm->arena };
+	Meter *m = out->meter = NEW(&lm->arena, Meter);
+	*m = (Meter){ .b = out, .arena = &lm->arena };
 	u32 runs = out->options.runs;
-	out->run_seconds = NEWN(m.arena, f64, runs);
-	m.peak = NEWN(m.arena, f64, runs);
-	m.narrow = NEWN(m.arena, f64, runs);
+	out->run_seconds = NEWN(m->arena, f64, runs);
+	m->peak = NEWN(m->arena, f64, runs);
+	m->narrow = NEWN(m->arena, f64, runs);
 	for (int k = 0; k < DEVICE_MOVES; k++)
-		m.moved[k] = NEWN(m.arena, f64, runs);
-	Status s = measure(&m);
-	loader_close(m.loader);
-	gpu_watch_close(m.watch);
-	if (s && lenient && (s->code == STATUS_MEMORY || s->code == STATUS_UNSUPPORTED)) {
-		out->failed = arena_printf(m.arena, "%s", s->text);
+		m->moved[k] = NEWN(m->arena, f64, runs);
+	Status s = open(m);
+	if (s && lenient && (s->code == STATUS_MEMORY || s->code == STATUS_UNSUPPORTED || s->code == STATUS_CONTRACT)) {
+		out->failed = arena_printf(m->arena, "%s", s->text);
 		s = OK;
 	}
 	return s;
@@ -497,6 +500,11 @@ Status bench_measure(Lm *lm, const BenchOptions *options, const char *sizes, boo
 
 void bench_release(Bench *b)
 {
+	if (b->meter) {
+		loader_close(b->meter->loader);
+		gpu_watch_close(b->meter->watch);
+	}
+	b->meter = NULL;
 	if (b->run.executor)
 		executor_destroy(b->run.executor);
 	b->run.executor = NULL;
@@ -504,5 +512,6 @@ void bench_release(Bench *b)
 
 void bench_close(Bench *b)
 {
+	bench_release(b);
 	lm_run_close(&b->run);
 }

@@ -24,7 +24,7 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 	const Package *p = b->run.package;
 	const DriverTimes *t = &b->run.compiled.times;
 	fprintf(to, "model     %s (%s%s%s), %s, %s\n", p->name, b->lm->operand.source, o->preset ? ", preset " : "",
-		o->preset ? o->preset : "", b->sizes, b->options.precision ? b->options.precision : "f32");
+		o->preset ? o->preset : "", b->point.name, b->options.precision ? b->options.precision : "f32");
 	fprintf(to, "step      %s%s%s of %.0f tokens: %sFLOP", b->options.forward ? "forward" : "micro-step",
 		b->accumulate > 1 && !b->options.forward ? arena_printf(a, " (%u times)", b->accumulate) : "",
 		b->options.forward ? "" : " and update", b->tokens, lm_scaled(a, b->flops));
@@ -161,21 +161,27 @@ static void print_kernels(const Bench *b, Arena *a, f64 least, FILE *to)
 static void print_sweep(const Bench *b, u32 n, Arena *a, FILE *to)
 {
 	u32 width = 5;
-	for (u32 i = 0; i < n; i++)
-		width = MAX(width, (u32)strlen(b[i].sizes));
-	fprintf(to, "\n%-*s %10s %10s %10s %8s %8s %11s %9s\n", (int)width, "sizes", "ms", "least", "tokens/s",
-		"TFLOPS", "of peak", "of roofline", "memory");
+	bool beside = false;
+	for (u32 i = 0; i < n; i++) {
+		beside |= b[i].beside.n > 0;
+		width = MAX(width, (u32)strlen(b[i].point.name));
+	}
+	fprintf(to, "\n%-*s %10s %10s %10s %8s %8s %11s %9s%s\n", (int)width, "sizes", "ms", "least", "tokens/s",
+		"TFLOPS", "of peak", "of roofline", "memory", beside ? "  beside the first" : "");
 	for (u32 i = 0; i < n; i++) {
 		const Bench *at = &b[i];
 		if (at->failed) {
-			fprintf(to, "%-*s %s\n", (int)width, at->sizes, at->failed);
+			fprintf(to, "%-*s %s\n", (int)width, at->point.name, at->failed);
 			continue;
 		}
 		f64 s = at->step.median;
-		fprintf(to, "%-*s %10s %10s %10s %8.4g %7.1f%% %10.1f%% %9s\n", (int)width, at->sizes, milliseconds(a, s),
+		fprintf(to, "%-*s %10s %10s %10s %8.4g %7.1f%% %10.1f%% %9s", (int)width, at->point.name, milliseconds(a, s),
 			milliseconds(a, at->step.least), lm_scaled(a, at->tokens / s), at->flops / s * 1e-12,
 			share(at->flops / s, at->step_peak), share(at->bound.seconds, s),
 			lm_bytes(a, at->run.package->arena_bytes));
+		if (at->beside.n)
+			fprintf(to, "  %.3f (%.3f to %.3f)", at->beside.median, at->beside.least, at->beside.most);
+		fputc('\n', to);
 	}
 }
 
@@ -186,7 +192,7 @@ void bench_print(const Bench *b, u32 n, f64 told, FILE *to)
 		if (i)
 			fputc('\n', to);
 		if (b[i].failed) {
-			fprintf(to, "%s: %s\n", b[i].sizes, b[i].failed);
+			fprintf(to, "%s: %s\n", b[i].point.name, b[i].failed);
 			continue;
 		}
 		print_program(&b[i], &a, to);
@@ -216,7 +222,7 @@ static void put_text(FILE *to, const char *text)
 static void put_row(FILE *to, const Bench *b, const char *kind, const KernelRun *what, u32 calls, Spread s, f64 flops,
 		    f64 bytes, Bound bound)
 {
-	put_text(to, b->sizes);
+	put_text(to, b->point.name);
 	fprintf(to, "%s,%s,", kind, what->entry);
 	put_text(to, what->name);
 	fprintf(to, "%s,", what->class);

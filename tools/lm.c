@@ -298,8 +298,12 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 	for (u32 i = 0; i < how->nentry; i++)
 		if (!strcmp(how->entry[i], "micro"))
 			TRY(lm_memory(lm, &o.memory));
+	o.memory = how->memory ? how->memory : o.memory;
 	DeviceOptions checked;
 	TRY(run_options(how->run, &checked));
+	if (lm->file && how->memory)
+		return FAIL(STATUS_INPUT, "%s is compiled: how much memory it takes is planned; the model's source can be given a budget",
+			    lm->operand.source);
 	if (lm->file)
 		return packaged_load(lm, how, out);
 	TRY(driver_compile(&lm->source.arena, lm->model->program, &o, &out->compiled));

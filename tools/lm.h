@@ -98,6 +98,7 @@ typedef struct LmCompile {
 	bool accumulate;
 	const char *decode_along; /* driver.h */
 	i64 capacity;
+	u64 memory;         /* bytes that the step may take; 0: as the train block says */
 	const RunOptions *run;
 	bool no_cache;      /* object code is neither looked up nor kept */
 } LmCompile;

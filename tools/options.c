@@ -68,14 +68,19 @@ static bool read_real(const char *text, f64 *out)
 	return *text && !*end && !(errno && *out != 0) && !strchr(" \t\n", text[0]);
 }
 
-/* A number above 0, then perhaps a unit. */
-static bool is_memory(const char *text)
+u64 options_memory(const char *text)
 {
-	size_t digits = strspn(text, "0123456789._");
+	size_t digits = strspn(text, "0123456789._"), n = 0;
 	if (text[digits] == 'e' || text[digits] == 'E')
 		digits += 1 + strspn(text + digits + 1, "+0123456789");
+	char number[64];
+	for (size_t i = 0; i < digits && n + 1 < sizeof number; i++)
+		if (text[i] != '_')
+			number[n++] = text[i];
+	number[n] = 0;
 	const char *unit = text + digits + strspn(text + digits, " ");
-	return text[0] >= '0' && text[0] <= '9' && strtod(text, NULL) > 0 && (!*unit || unit_bytes(str_of(unit)));
+	f64 bytes = strtod(number, NULL) * (*unit ? (f64)unit_bytes(str_of(unit)) : 1);
+	return text[0] >= '0' && text[0] <= '9' && bytes >= 1 && bytes < 0x1p62 ? (u64)bytes : 0;
 }
 
 /* What an option of kind OPTION_OPEN has: the word behind it, if there is one that begins as its argument does. */
@@ -117,7 +122,7 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 		return false;
 	case OPTION_MEMORY:
 		*(const char **)o->to = value;
-		if (is_memory(value))
+		if (options_memory(value))
 			return true;
 		verb_misused(c->name, "--%s takes an amount of memory, such as 8GiB, 1.5GB or 512MiB, not '%s'", o->name, value);
 		return false;

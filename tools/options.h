@@ -39,6 +39,9 @@ typedef struct Command {
 	u32 noption;
 } Command;
 
+/* Bytes of an amount of memory as OPTION_MEMORY takes it, "1.5 GB": a number above 0, then perhaps a unit; 0: it is none. */
+u64 options_memory(const char *text);
+
 /* Fills the options' targets and moves the operands to the front of `operand`, with argv[0] taken
  * out. True: go on (*status is 0). False: return *status: 0 after --help was printed, 1 after a
  * mistake was told on stderr. */

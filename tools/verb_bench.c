@@ -13,13 +13,15 @@ static RunOptions run_on;
 static const char *sizes, *precision, *memory, *data, *trace;
 static TextList sweep;
 static i64 steps, runs = 5, repeat = 5;
-static bool forward, kernels, all, cold, no_probes, json, csv;
+static bool forward, kernels, all, cold, no_probes, turns, json, csv;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4",
-	  "one measurement for each value; several of these: for each pair of values" },
+	  "one measurement for each value; several of these: for each pair of values; memory=all,2GiB: of --memory" },
+	{ "turns", 0, OPTION_FLAG, &turns, NULL,
+	  "all measurements of a sweep are in memory at once and take turns, run by run: their ratios hold on a busy machine" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
 	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; else as the file says" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
@@ -56,6 +58,7 @@ static const Command command = {
 		 "half that it is; MFU is their share of the published peak, where that is known.",
 	.example = "  plinth bench models/gpt2.plinth --sizes B=4,T=64\n"
 		   "  plinth bench models/gpt2.plinth --preset tiny --sweep B=1,2,4,8 --json >bench.json\n"
+		   "  plinth bench models/gpt2.plinth --sizes B=1,T=1024 --sweep memory=all,2GiB --turns\n"
 		   "  plinth bench models/gpt2.plinth --kernels --precision bf16\n"
 		   "  plinth bench models/gpt2.plinth --trace step.json",
 	.option = options,
@@ -84,25 +87,61 @@ static Status with_values(Arena *a, const char *text, const Texts *have, Texts *
 	return OK;
 }
 
-static Status all_points(Lm *lm, Texts *out)
+typedef VEC(BenchPoint) Points;
+
+/* Is it NAME=...? Then what stands behind. */
+static const char *value_of(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+	return !strncmp(text, name, n) && text[n] == '=' ? text + n + 1 : NULL;
+}
+
+/* Each of `out` within each of "all,2GiB". */
+static Status within(Arena *a, const char *budgets, Points *out)
+{
+	Points more = { 0 };
+	for (u32 i = 0; i < out->n; i++)
+		for (const char *at = budgets; *at;) {
+			size_t n = strcspn(at, ",");
+			const char *one = arena_printf(a, "%.*s", (int)n, at);
+			BenchPoint p = out->v[i];
+			p.memory = options_memory(one);
+			p.name = arena_printf(a, "%s,memory=%s", p.name, one);
+			if (!p.memory && strcmp(one, "all") != 0)
+				return FAIL(STATUS_INPUT, "--sweep memory=%s: amounts of memory, such as 8GiB or 512MiB, or all: no limit", budgets);
+			VEC_PUSH(a, &more, p);
+			at += n + (at[n] == ',');
+		}
+	*out = more;
+	return OK;
+}
+
+static Status all_points(Lm *lm, Points *out)
 {
 	Arena *a = &lm->arena;
 	Texts at = { 0 };
+	bool swept = false;
 	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
 	VEC_PUSH(a, &at, sizes ? sizes : "");
 	for (int i = 0; i < sweep.n; i++) {
 		Texts next = { 0 };
+		if (value_of(sweep.v[i], "memory"))
+			continue;
 		TRY(with_values(a, sweep.v[i], &at, &next));
 		at = next;
+		swept = true;
 	}
 	for (u32 i = 0; i < at.n; i++) {
 		const char *missing;
-		TRY(sizes_check(a, lm->model, "--sweep", sweep.n ? at.v[i] : NULL, false));
+		TRY(sizes_check(a, lm->model, "--sweep", swept ? at.v[i] : NULL, false));
 		const char *numbers = sizes_all(a, lm->model, at.v[i], &missing);
 		if (missing)
 			return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
-		VEC_PUSH(a, out, numbers);
+		VEC_PUSH(a, out, ((BenchPoint){ .sizes = numbers, .name = numbers }));
 	}
+	for (int i = 0; i < sweep.n; i++)
+		if (value_of(sweep.v[i], "memory"))
+			TRY(within(a, value_of(sweep.v[i], "memory"), out));
 	return OK;
 }
 
@@ -123,13 +162,49 @@ static Status report(const Bench *b, u32 n)
 	return bench_trace(b, trace);
 }
 
+/* n: how many of b were begun, for bench_close */
+static Status measure_each(Lm *lm, BenchOptions o, const Points *point, Bench *b, u32 *n)
+{
+	for (u32 i = 0; i < point->n; i++) {
+		*n = i + 1;
+		TRY(bench_open(lm, &o, point->v[i], point->n > 1, &b[i]));
+		for (u32 r = 0; r < o.runs && !b[i].failed; r++)
+			TRY(bench_round(&b[i]));
+		if (!b[i].failed)
+			bench_finish(&b[i], NULL);
+		o.started = clock_seconds();
+		/* one measurement's memory at a time; what reports read stays in the arena */
+		bench_release(&b[i]);
+	}
+	return OK;
+}
+
+static Status measure_in_turns(Lm *lm, BenchOptions o, const Points *point, Bench *b, u32 *n)
+{
+	const Bench *first = NULL;
+	for (u32 i = 0; i < point->n; i++) {
+		*n = i + 1;
+		TRY(bench_open(lm, &o, point->v[i], true, &b[i]));
+		first = first || b[i].failed ? first : &b[i];
+		o.started = clock_seconds();
+	}
+	for (u32 r = 0; r < o.runs; r++)
+		for (u32 i = 0; i < point->n; i++)
+			if (!b[i].failed)
+				TRY(bench_round(&b[i]));
+	for (u32 i = 0; i < point->n; i++)
+		if (!b[i].failed)
+			bench_finish(&b[i], first);
+	return OK;
+}
+
 static Status run(Lm *lm, f64 started)
 {
 	if (!forward && !lm->model->has_train)
 		return FAIL(STATUS_INPUT,
 			    "%s has no train block, which says what a step is; --forward measures the forward pass",
 			    lm->operand.source);
-	Texts point = { 0 };
+	Points point = { 0 };
 	TRY(all_points(lm, &point));
 	BenchOptions o = { .run = &run_on,
 			   .precision = precision ? precision : lm->model->precision,
@@ -147,14 +222,8 @@ static Status run(Lm *lm, f64 started)
 	Bench *b = NEWN(&lm->arena, Bench, point.n);
 	u32 n = 0;
 	Status s = lm_check_data(lm, &train);
-	while (!s && n < point.n) {
-		s = bench_measure(lm, &o, point.v[n], point.n > 1, &b[n]);
-		n++;
-		o.started = clock_seconds();
-		/* one measurement's memory at a time; what reports read stays in the arena */
-		if (point.n > 1 && !s)
-			bench_release(&b[n - 1]);
-	}
+	if (!s)
+		s = turns ? measure_in_turns(lm, o, &point, b, &n) : measure_each(lm, o, &point, b, &n);
 	if (!s)
 		s = report(b, n);
 	for (u32 i = 0; i < n; i++)
@@ -174,6 +243,8 @@ int verb_bench(int argc, char **argv)
 	if (steps < 0 || runs < 1 || runs > 1000 || repeat < 2)
 		return verb_misused("bench",
 				    "--steps and --runs are at least 1 (--runs at most 1000), --repeat at least 2");
+	if (turns && !sweep.n)
+		return verb_misused("bench", "--turns is of a sweep: --sweep B=1,2 or --sweep memory=all,2GiB");
 	if (json && csv)
 		return verb_misused("bench", "--json and --csv exclude each other");
 	if (trace && kernels)
