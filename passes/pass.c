@@ -176,6 +176,13 @@ bool pass_argument_unknown(PassCx *cx, const PassArg *a)
 			  STR_ARG(a->name));
 }
 
+bool pass_argument_float(PassCx *cx, const PassArg *a, DType *to)
+{
+	*to = dtype_named(a->value);
+	return *to == DT_f32 || *to == DT_bf16 || *to == DT_f16 ||
+	       diag_error(cx->diag, E0714, a->loc, "%.*s is f32, bf16 or f16, not '%.*s'", STR_ARG(a->name), STR_ARG(a->value));
+}
+
 /* ---- dumps ---- */
 
 static bool wanted(const char *const *list, u32 n, const char *pass)

@@ -94,5 +94,7 @@ typedef struct PassArg {
 bool pass_argument(PassCx *cx, size_t *at, PassArg *out, bool *error);
 /* Says that the pass takes no such argument; false. */
 bool pass_argument_unknown(PassCx *cx, const PassArg *a);
+/* Its value as a type that products take: f32, bf16 or f16; false: it is none, which was said. */
+bool pass_argument_float(PassCx *cx, const PassArg *a, DType *to);
 
 #endif

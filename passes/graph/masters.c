@@ -162,15 +162,7 @@ Program *pass_masters(PassCx *cx, const Program *in)
 			    str_equal(a.name, STR("gradients"))	 ? &m.gradients :
 			    str_equal(a.name, STR("parts"))	 ? &m.parts :
 								   NULL;
-		if (!to) {
-			error = !pass_argument_unknown(cx, &a);
-			continue;
-		}
-		DType d = dtype_named(a.value);
-		if (d != DT_f32 && d != DT_bf16 && d != DT_f16)
-			error = !diag_error(cx->diag, E0714, a.loc, "%.*s is f32, bf16 or f16, not '%.*s'", STR_ARG(a.name),
-					    STR_ARG(a.value));
-		*to = d;
+		error |= !(to ? pass_argument_float(cx, &a, to) : pass_argument_unknown(cx, &a));
 	}
 	if (error)
 		return NULL;

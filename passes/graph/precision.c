@@ -121,11 +121,6 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	return true;
 }
 
-static bool is_compute(DType d)
-{
-	return d == DT_f32 || d == DT_bf16 || d == DT_f16;
-}
-
 Program *pass_precision(PassCx *cx, const Program *in)
 {
 	Precision p = { .compute = DT_bf16, .results = DT_f32, .sums = DT_f32, .program = in };
@@ -136,15 +131,7 @@ Program *pass_precision(PassCx *cx, const Program *in)
 			    str_equal(a.name, STR("results")) ? &p.results :
 			    str_equal(a.name, STR("sums"))    ? &p.sums :
 								NULL;
-		if (!to) {
-			error = !pass_argument_unknown(cx, &a);
-			continue;
-		}
-		DType d = dtype_named(a.value);
-		if (!is_compute(d))
-			error = !diag_error(cx->diag, E0714, cx->args_loc, "%.*s is f32, bf16 or f16, not '%.*s'",
-					    STR_ARG(a.name), STR_ARG(a.value));
-		*to = d;
+		error |= !(to ? pass_argument_float(cx, &a, to) : pass_argument_unknown(cx, &a));
 	}
 	if (error)
 		return NULL;
