@@ -181,23 +181,35 @@ static Sum sum_of(const Product *p, const u32 *times, u32 n, u32 step, u32 who, 
 	return s;
 }
 
-int main(int argc, char **argv)
+/* ---- the benchmark ---- */
+
+static const struct {
+	const char *name;
+	i64 in, out;
+	u32 times; /* in a step of GPT-2 124M */
+	bool tied; /* its matrix is the embedding's, [out, in] */
+} layer[] = { { "qkv", 768, 2304, 12, false }, { "aproj", 768, 768, 12, false }, { "fc", 768, 3072, 12, false },
+	      { "fcproj", 3072, 768, 12, false }, { "head", 768, 50257, 0, false }, { "tied", 768, 50257, 1, true } };
+
+enum { PRODUCTS = 3 * COUNT(layer) };
+
+typedef struct Bench {
+	Product product[PRODUCTS];
+	u32 turns;
+	Threads *pool;
+	const CpuMachine *machine;
+	PeakFunction *peak;
+	ProductLibrary library[PRODUCT_LIBRARIES];
+	u32 nlibrary;
+	HostArena memory;
+	void *slot[3];
+	Launch launch;
+	f64 most; /* of the peaks */
+} Bench;
+
+static void make_products(Bench *b, Arena *a, Ir *ir, i64 M)
 {
-	i64 M = argc > 1 ? atoll(argv[1]) : 256;
-	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0, turns = MIN(MAX(argc > 3 ? (u32)atoi(argv[3]) : 10, 1u), TURNS);
-	static const struct {
-		const char *name;
-		i64 in, out;
-		bool tied; /* its matrix is the embedding's, [out, in] */
-	} layer[] = { { "qkv", 768, 2304, false }, { "aproj", 768, 768, false }, { "fc", 768, 3072, false }, { "fcproj", 3072, 768, false },
-		      { "head", 768, 50257, false }, { "tied", 768, 50257, true } };
-	Arena a = ARENA("benchmark");
-	Diag diag = { .arena = &a };
-	Ir *ir = ir_new(&a, &diag);
-	static Product product[3 * COUNT(layer)];
-	Kernel *kernel[COUNT(product)];
-	KernelFunction *function[COUNT(product)];
-	for (u32 i = 0; i < COUNT(product); i++) {
+	for (u32 i = 0; i < PRODUCTS; i++) {
 		i64 in = layer[i / 3].in, out = layer[i / 3].out;
 		const Product p[] = { { .name = "x W", .M = M, .N = out, .K = in },
 				      { .name = "dy W^T", .M = M, .N = in, .K = out, .b_turned = true },
@@ -205,107 +217,155 @@ int main(int argc, char **argv)
 		const Product tied[] = { { .name = "x W^T", .M = M, .N = out, .K = in, .b_turned = true },
 					 { .name = "dy W", .M = M, .N = in, .K = out },
 					 { .name = "dy^T x", .M = out, .N = in, .K = M, .a_turned = true } };
-		product[i] = layer[i / 3].tied ? tied[i % 3] : p[i % 3];
-		kernel[i] = product[i].k = product_kernel(&a, ir, &product[i]);
+		b->product[i] = layer[i / 3].tied ? tied[i % 3] : p[i % 3];
+		b->product[i].k = product_kernel(a, ir, &b->product[i]);
 	}
-	CpuCompiler *c;
-	CpuProgram *program, *peak_program;
-	CpuOptions options = { 0 };
-	must(cpu_compiler_create(&options, &c));
-	const CpuMachine *machine = cpu_compiler_machine(c);
-	f64 start = clock_seconds();
-	CpuCode code;
-	must(cpu_code_units(c, kernel, COUNT(product), &a, &code));
-	f64 compile = clock_seconds() - start;
-	must(cpu_code(c, kernel, COUNT(product), &a, &program, function));
+}
+
+/* Code of all products, and of the peak. */
+static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuProgram *program[2], CpuCode *code)
+{
+	Kernel *kernel[PRODUCTS];
+	KernelFunction *function[PRODUCTS];
+	for (u32 i = 0; i < PRODUCTS; i++)
+		kernel[i] = b->product[i].k;
+	must(cpu_code_units(c, kernel, PRODUCTS, a, code));
+	must(cpu_code(c, kernel, PRODUCTS, a, &program[0], function));
 	CpuUnit unit = { "peak", .emit = emit_peak };
-	cpu_compile(c, &a, &unit, 1);
-	must(cpu_program_load(machine, &unit.object, 1, &peak_program));
-	PeakFunction *peak_function = (PeakFunction *)(uintptr_t)cpu_program_find(peak_program, "peak");
-	const TargetInfo *target = cpu_target(machine, &a);
-	Threads *pool;
-	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &pool));
-	ProductLibrary library[PRODUCT_LIBRARIES];
-	u32 nlibrary = product_libraries(threads_count(pool), library);
-	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 };
-	for (u32 i = 0; i < COUNT(product); i++) {
-		Product *p = &product[i];
+	cpu_compile(c, a, &unit, 1);
+	must(cpu_program_load(b->machine, &unit.object, 1, &program[1]));
+	b->peak = (PeakFunction *)(uintptr_t)cpu_program_find(program[1], "peak");
+	const TargetInfo *target = cpu_target(b->machine, a);
+	for (u32 i = 0; i < PRODUCTS; i++) {
+		Product *p = &b->product[i];
 		p->f = function[i];
 		p->needs = target->needs(target, p->k);
-		p->number = NEWN(&a, i64, kernel_numbers(p->k, NULL));
+		p->number = NEWN(a, i64, kernel_numbers(p->k, NULL));
 		kernel_numbers(p->k, p->number);
+	}
+}
+
+/* Memory that all products share, and numbers in their operands. */
+static void make_memory(Bench *b)
+{
+	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 }, at[4] = { 0 };
+	for (u32 i = 0; i < PRODUCTS; i++) {
+		const Product *p = &b->product[i];
 		workspace = MAX(workspace, p->needs.workspace);
 		scratch = MAX(scratch, p->needs.thread_scratch);
 		for (u32 s = 0; s < 3; s++)
 			slot_bytes[s] = MAX(slot_bytes[s], (u64)p->k->slot.v[s].elements * 4);
 	}
-	HostArena memory;
-	u64 at[4] = { 0 };
 	for (u32 s = 0; s < 3; s++)
 		at[s + 1] = ALIGN_UP(at[s] + slot_bytes[s], 4096);
-	u64 work_at = at[3], scratch_at = ALIGN_UP(work_at + workspace, 4096);
-	must(host_arena_create(scratch_at + (scratch + 4096) * threads_count(pool), pool, &memory));
+	u64 scratch_at = ALIGN_UP(at[3] + workspace, 4096);
+	must(host_arena_create(scratch_at + (scratch + 4096) * threads_count(b->pool), b->pool, &b->memory));
 	u32 state = 1;
-	for (u64 i = 0; i < (at[2]) / 4; i++) {
+	for (u64 i = 0; i < at[2] / 4; i++) {
 		state = state * 1664525u + 1013904223u;
-		((f32 *)memory.base)[i] = (f32)(i32)(state >> 9) * 0x1p-23f - 0.5f;
+		((f32 *)b->memory.base)[i] = (f32)(i32)(state >> 9) * 0x1p-23f - 0.5f;
 	}
-	void *slot[] = { memory.base, memory.base + at[1], memory.base + at[2] };
-	Launch l = { .slot = slot, .workspace = memory.base + work_at, .scratch = memory.base + scratch_at,
-		     .scratch_bytes = ALIGN_UP(scratch + 64, 4096) };
-	f64 most = 0;
-	for (u32 i = 0; i < COUNT(product); i++)
-		for (u32 t = 0; t < turns; t++) {
-			Product *p = &product[i];
-			for (u32 k = 0; k < nlibrary && t == 0; k++) {
-				run_product(p, pool, &l);
-				check_library(p, &library[k], slot);
-			}
-			f64 before = peak(peak_function, pool, machine->lanes, WINDOW);
-			for (u32 who = 0; who <= nlibrary; who++) {
-				f64 *took = &p->seconds[who][t], sum = 0;
-				u32 n = 0;
-				/* the first wakes threads, which would count against a library that is called once */
-				for (f64 one; n == 0 || sum < WINDOW; sum += n++ ? one : 0)
-					one = who ? run_library(p, &library[who - 1], slot) : run_product(p, pool, &l);
-				*took = sum / (n - 1);
-				if (who) /* its threads are still awake, and would be in the peak's way */
-					nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
-				f64 after = peak(peak_function, pool, machine->lanes, MIN(sum, 5 * WINDOW));
-				p->share[who][t] = product_flops(p) / *took / ((before + after) / 2);
-				most = MAX(most, after);
-				before = after;
-			}
+	for (u32 s = 0; s < 3; s++)
+		b->slot[s] = b->memory.base + at[s];
+	b->launch = (Launch){ .slot = b->slot, .workspace = b->memory.base + at[3], .scratch = b->memory.base + scratch_at,
+			      .scratch_bytes = ALIGN_UP(scratch + 64, 4096) };
+}
+
+/* One turn of a product: generated, then each library's. */
+static void take_turn(Bench *b, Product *p, u32 turn)
+{
+	f64 before = peak(b->peak, b->pool, b->machine->lanes, WINDOW);
+	for (u32 who = 0; who <= b->nlibrary; who++) {
+		f64 *took = &p->seconds[who][turn], sum = 0;
+		u32 n = 0;
+		/* the first wakes threads, which would count against a library that is called once */
+		for (f64 one; n == 0 || sum < WINDOW; sum += n++ ? one : 0)
+			one = who ? run_library(p, &b->library[who - 1], b->slot) : run_product(p, b->pool, &b->launch);
+		*took = sum / (n - 1);
+		if (who) /* its threads are still awake, and would be in the peak's way */
+			nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
+		f64 after = peak(b->peak, b->pool, b->machine->lanes, MIN(sum, 5 * WINDOW));
+		p->share[who][turn] = product_flops(p) / *took / ((before + after) / 2);
+		b->most = MAX(b->most, after);
+		before = after;
+	}
+}
+
+static void measure(Bench *b)
+{
+	for (u32 i = 0; i < PRODUCTS; i++) {
+		for (u32 k = 0; k < b->nlibrary; k++) {
+			run_product(&b->product[i], b->pool, &b->launch);
+			check_library(&b->product[i], &b->library[k], b->slot);
 		}
-	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units compiled in %.0f ms\n", machine->name,
-	       threads_count(pool), (long long)M, most * 1e-9, code.nunit, compile * 1e3);
-	u32 times[COUNT(product)];
-	for (u32 i = 0; i < COUNT(product); i++) {
-		const Product *p = &product[i];
-		times[i] = i / 3 < 4 ? 12 : layer[i / 3].tied; /* layers, and GPT-2's head */
+		for (u32 t = 0; t < b->turns; t++)
+			take_turn(b, &b->product[i], t);
+	}
+}
+
+static const char *library_name(const Bench *b, u32 who)
+{
+	return who ? b->library[who - 1].name : "";
+}
+
+static void print_products(const Bench *b)
+{
+	for (u32 i = 0; i < PRODUCTS; i++) {
+		const Product *p = &b->product[i];
 		printf("%-8s %-8s %6lld x %6lld x %6lld", layer[i / 3].name, p->name, (long long)p->M, (long long)p->N, (long long)p->K);
-		for (u32 who = 0; who <= nlibrary; who++)
-			printf("   %s%s%.3f ms %5.1f %%", who ? library[who - 1].name : "", who ? " " : "", spread_of(p->seconds[who], turns).median * 1e3,
-			       100 * spread_of(p->share[who], turns).median);
+		for (u32 who = 0; who <= b->nlibrary; who++)
+			printf("   %s%s%.3f ms %5.1f %%", library_name(b, who), who ? " " : "", spread_of(p->seconds[who], b->turns).median * 1e3,
+			       100 * spread_of(p->share[who], b->turns).median);
 		printf("\n");
 	}
+}
+
+static void print_step(const Bench *b)
+{
+	u32 times[PRODUCTS];
+	for (u32 i = 0; i < PRODUCTS; i++)
+		times[i] = layer[i / 3].times;
 	for (u32 form = 0; form < 4; form++) {
-		printf("step: %-7s", form < 3 ? product[form].name : "all");
+		printf("step: %-7s", form < 3 ? b->product[form].name : "all");
 		Sum own = { 0 };
-		for (u32 who = 0; who <= nlibrary; who++) {
+		for (u32 who = 0; who <= b->nlibrary; who++) {
 			u32 first = form % 3, step = form < 3 ? 3 : 1;
-			Sum s = sum_of(product + first, times + first, COUNT(product) - first, step, who, turns);
+			Sum s = sum_of(b->product + first, times + first, PRODUCTS - first, step, who, b->turns);
 			own = who ? own : s;
-			printf("   %s%s%.1f ms, %.1f %% of peak", who ? library[who - 1].name : "", who ? " " : "", s.seconds * 1e3, 100 * s.share);
+			printf("   %s%s%.1f ms, %.1f %% of peak", library_name(b, who), who ? " " : "", s.seconds * 1e3, 100 * s.share);
 			if (who)
 				printf(" (the generated code takes %.2f of it)", s.share / own.share);
 		}
 		printf("\n");
 	}
-	host_arena_destroy(&memory);
-	threads_destroy(pool);
-	cpu_program_unload(program);
-	cpu_program_unload(peak_program);
+}
+
+int main(int argc, char **argv)
+{
+	static Bench b;
+	i64 M = argc > 1 ? atoll(argv[1]) : 256;
+	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0;
+	b.turns = MIN(MAX(argc > 3 ? (u32)atoi(argv[3]) : 10, 1u), TURNS);
+	Arena a = ARENA("benchmark");
+	Diag diag = { .arena = &a };
+	make_products(&b, &a, ir_new(&a, &diag), M);
+	CpuCompiler *c;
+	CpuProgram *program[2];
+	CpuCode code;
+	must(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
+	b.machine = cpu_compiler_machine(c);
+	compile(&b, c, &a, program, &code);
+	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &b.pool));
+	b.nlibrary = product_libraries(threads_count(b.pool), b.library);
+	make_memory(&b);
+	measure(&b);
+	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units of code\n", b.machine->name, threads_count(b.pool), (long long)M, b.most * 1e-9, code.nunit);
+	print_products(&b);
+	print_step(&b);
+	host_arena_destroy(&b.memory);
+	threads_destroy(b.pool);
+	for (u32 i = 0; i < COUNT(program); i++)
+		cpu_program_unload(program[i]);
 	cpu_compiler_destroy(c);
 	arena_free(&a);
 	return 0;
