@@ -33,7 +33,7 @@ typedef struct Machine {
 	f64 launch;         /* of a kernel: from the end of one to the start of the next */
 	f64 arithmetic;     /* share of the f32 peak that kernels other than products reach */
 	f64 unaligned;      /* share of what they else reach, of products whose rows do not begin at multiples of 16 bytes; 0: all of it */
-	Curve matmul;       /* of the peak, by the cube root of M N K of one product */
+	Curve matmul;       /* of the peak, by the cube root of M N K of all that one kernel makes */
 	Curve attention;    /* of the peak, by the queries of a head */
 	Curve attention_grad;
 	Curve stream;       /* of the bandwidth, by the bytes that a kernel touches: above 1 what stays in caches */

@@ -308,9 +308,9 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	bool training = has_entry(p, "micro"), sized = *sizes;
 	bool autocast = o->precision && !strcmp(o->precision, "autocast");
 	const char *results = !autocast ? "" : o->parameters ? ",results=bf16,sums=bf16" : ",results=bf16";
-	const char *text = arena_printf(arena, "bind%s%s%s,simplify,%sprecision{compute=%s%s},%s%s", sized ? "{" : "", sizes,
-					sized ? "}" : "", o->scores ? "expand{only=attention},simplify," : "",
-					autocast ? "bf16" : o->precision ? o->precision : "f32", results, training ? "train" : "forward",
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s%s%s", sized ? "{" : "", sizes,
+					sized ? "}" : "", autocast ? "bf16" : o->precision ? o->precision : "f32", results,
+					o->scores ? "scores,simplify," : "", training ? "train" : "forward",
 					o->parameters ? arena_printf(arena, ",masters{parameters=%s}", o->parameters) : "");
 	p = pipeline_run(str_of(text), &cx, p, &status);
 	if (!p || status)

@@ -282,6 +282,17 @@ static void attention_expand(Builder *b, const Node *n, Val *out)
 	out[1] = B(b, add, shift, B(b, log, total));
 }
 
+void attention_scores(Builder *b, const Node *n, const Val *in, Val *out)
+{
+	const attention_attr *a = n->attr;
+	Shape s = shape_of(b->g->ir, val_type(b->g, in[0]), val_type(b->g, in[1]), val_type(b->g, in[2]));
+	i64 last = s.rank - 1;
+	Val scores = scores_of(b, a, &s, in);
+	Val weights = BA(b, softmax, (rounded_like(b, scores, in[0])), .axis = last);
+	out[0] = product(b, &s, rounded_like(b, weights, in[2]), of_scores, in[2], of_v, of_out);
+	out[1] = BA(b, logsumexp, (scores), .axis = last);
+}
+
 static void attention_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	const attention_attr *a = n->attr;

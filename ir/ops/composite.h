@@ -67,4 +67,8 @@ f64 attention_scale(const Graph *g, const Node *n);
 /* How many pairs (query, key) one head computes: all, or those a causal (windowed) mask shows. */
 f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys);
 
+/* What `attention` means, as frameworks have it that know no kernel for it: the scores, scaled and masked, and their softmax
+ * are values of the operands' type. Both results of `n`, from operands `in`. */
+void attention_scores(Builder *b, const Node *n, const Val *in, Val *out);
+
 #endif

@@ -1,7 +1,6 @@
 /* passes/graph/expand.c: the pass `expand`: composite ops written out in simpler ones
  * (ir/expand.h), until none is left but those that a target lowers whole (T_WHOLE) and those that
- * keep= names; or only those that only= names, whole or not. Expansions carry the place, scope and axis classes of the
- * composite.
+ * keep= names. Expansions carry the place, scope and axis classes of the composite.
  *
  * Of the ops that a target lowers whole, two are left alone only where that pays: attention where there are more queries
  * than a few (TargetInfo.few_queries), update_slice where its result is what becomes of the buffer that it updates, so
@@ -15,7 +14,6 @@
 
 typedef struct Expand {
 	bool keep[OPS], named[OPS]; /* `named`: by keep= */
-	bool only[OPS], some;       /* by only=; `some`: any is */
 	i64 few_queries;
 	bool more; /* an expansion held a composite again */
 } Expand;
@@ -46,8 +44,6 @@ static bool goes(const Expand *e, const Graph *g, const u32 *uses, const Node *n
 {
 	if (op_info[n->op].kind != COMP || e->named[n->op])
 		return false;
-	if (e->some)
-		return e->only[n->op];
 	if (n->op == OP_attention && few_queries(e, g, n))
 		return true;
 	return !e->keep[n->op] || (n->op == OP_update_slice && !(uses && in_place(g, uses, n)));
@@ -74,17 +70,13 @@ Program *pass_expand(PassCx *cx, const Program *in)
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {
 		Op op = op_named(a.value);
-		bool only = str_equal(a.name, STR("only"));
-		if (!only && !str_equal(a.name, STR("keep"))) {
+		if (!str_equal(a.name, STR("keep"))) {
 			error = true;
 			pass_argument_unknown(cx, &a);
 		} else if (op == OPS || op_info[op].kind != COMP) {
 			error = true;
 			diag_error(cx->diag, E0714, a.loc, "'%.*s' is no composite op",
 				   STR_ARG(a.value));
-		} else if (only) {
-			e.only[op] = e.some = true;
-			cx->withheld |= F_EXPANDED;
 		} else if (!e.named[op]) {
 			e.named[op] = true;
 			if (!e.keep[op])

@@ -36,8 +36,8 @@ static f64 rate(const Machine *m, const Kernel *k)
 	switch (k->class) {
 	case KERNEL_DOT:
 	case KERNEL_GROUPED:
-	case KERNEL_GROUPED_WEIGHTS:
-		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
+	case KERNEL_GROUPED_WEIGHTS: /* many products at once fill the device as one that is as large */
+		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_BATCH) * extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
 	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M));
 	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M));
 	default: return f32 * m->arithmetic;
@@ -91,16 +91,20 @@ f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride
 	}
 }
 
-f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share)
+f64 message_bytes(const KCollective *c)
 {
 	const all_reduce_attr *a = c->attr; /* `over` and `parts` are first in all of them */
 	f64 bytes = 0;
 	for (u32 i = 0; i < c->n; i++)
 		bytes += (f64)type_bytes(c->type[i]);
-	if (c->op == OP_all_gather)
-		bytes *= (f64)a->parts;
+	return c->op == OP_all_gather ? bytes * (f64)a->parts : bytes;
+}
+
+f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share)
+{
+	const all_reduce_attr *a = c->attr;
 	i64 stride = 1;
 	for (u32 i = mesh->n; i-- > 0 && mesh->axis[i].name != a->over;)
 		stride *= mesh->axis[i].size;
-	return predict_collective(m, c->op, share * bytes, a->parts, stride);
+	return predict_collective(m, c->op, share * message_bytes(c), a->parts, stride);
 }

@@ -30,6 +30,8 @@ EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e);
  * members there, which is the bus bandwidth that NCCL's tests print; of a ring's steps one in a domain's members crosses.
  * 0 for one part; the machine has the links it needs. */
 f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride);
+/* Of all its tensors, whole: of a gather, its results'. */
+f64 message_bytes(const KCollective *c);
 /* The same of a kernel of a plan for `mesh`, whose last axis is numbered first, and `share` of its bytes: 0 is the way alone. */
 f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share);
 

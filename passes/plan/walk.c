@@ -1,5 +1,6 @@
 /* passes/plan/walk.c: see walk.h. */
 #include "passes/plan/walk.h"
+#include "passes/graph/bucket.h"
 #include "support/map.h"
 
 #include <string.h>
@@ -16,11 +17,12 @@ typedef struct Walker {
 	Limiter *by;
 } Walker;
 
-/* Messages that go as one pay for the way once. */
+/* Alike messages that wait for nothing, or that nothing waits for, go together as the pass `bucket` has them (passes/graph/bucket.h),
+ * but never those of two layers, for one planned layer stands for many: a bucket pays for the way once. */
 static void price(Arena *tmp, Walker *x)
 {
 	const Work *w = x->w;
-	Map sent = { .arena = tmp };
+	Map open = { .arena = tmp }; /* -> bytes in the bucket that is being filled, and one more */
 	for (u32 i = 0; i < w->npiece; i++) {
 		const Piece *p = &w->piece[i];
 		if (!p->message) {
@@ -35,9 +37,11 @@ static void price(Arena *tmp, Walker *x)
 			continue;
 		const all_reduce_attr *a = c->attr; /* `over` is first in all of them */
 		u64 key = hash_bytes(HASH_SEED, &(u64[]){ p->rank, c->op, (u64)(uintptr_t)a->over }, 3 * sizeof(u64));
-		if (map_get(&sent, key))
+		u64 *was = map_get(&open, key), bytes = (u64)message_bytes(c);
+		bool joins = was && *was - 1 + bytes <= BUCKET_BYTES;
+		if (joins)
 			x->cost[i] -= predict_message(x->m, w->mesh, c, 0);
-		map_put(&sent, key, 1);
+		map_put(&open, key, (joins ? *was : 1) + bytes);
 	}
 }
 
