@@ -33,14 +33,16 @@ if config.sanitizers:
     # of ranks: Open MPI leaves memory of plugins behind that it has unloaded, which no suppression can name
     config.environment["OMPI_MCA_mca_base_env_list"] = "ASAN_OPTIONS=detect_leaks=0"
 # The compiler of GPU code, which needs no GPU; see names in codegen/cuda/nvrtc.c.
-for library in (os.environ.get("PLINTH_NVRTC", "libnvrtc.so.13"), "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13",
-                "/usr/local/cuda/lib64/libnvrtc.so.12"):
+for library in [os.environ["PLINTH_NVRTC"]] if os.environ.get("PLINTH_NVRTC") else [
+    "libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13", "/usr/local/cuda/lib64/libnvrtc.so.12"]:
     try:
         ctypes.CDLL(library)
         config.available_features.add("nvrtc")
         break
     except OSError:
         pass
+else:
+    lit_config.note("skipped: tests that compile CUDA C, and there is no NVRTC")
 # Libraries for 64-bit Arm: a compiler for programs that use them, and QEMU to run those.
 if shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64"):
     config.available_features.add("aarch64")
@@ -51,6 +53,6 @@ if "nvrtc" in config.available_features and os.path.exists(os.path.join(standin,
 config.substitutions.append(("%gpu", "env PLINTH_CUDA_IMAGE=ptx PLINTH_LIBCUDA=" + os.path.join(standin, "libcuda.so.1") +
                              " PLINTH_LIBCUBLASLT=" + os.path.join(standin, "libcublasLt.so.13") +
                              " PLINTH_LIBNCCL=" + os.path.join(standin, "libnccl.so.2")))
-for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"):
+for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME", "PLINTH_NVRTC"):
     if name in os.environ:
         config.environment[name] = os.environ[name]

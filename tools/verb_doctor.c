@@ -3,13 +3,14 @@
 #include "runtime/cpu/memory.h"
 #include "runtime/cuda/cublaslt.h"
 #include "runtime/cuda/nccl.h"
+#include "runtime/cuda/nvml.h"
 #include "support/io.h"
+#include "support/library.h"
 #include "tools/calibrate.h"
 #include "tools/machine.h"
 #include "tools/selftest.h"
 #include "tools/verbs.h"
 
-#include <dlfcn.h>
 #include <jansson.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,6 +125,19 @@ static void look_at_cache(Doctor *d)
 
 /* ---- GPUs ---- */
 
+/* Whether `plinth bench` can tell clocks and power. */
+static void look_at_clocks(Doctor *d, u32 index, const char *name)
+{
+	GpuWatch *w;
+	Status s = gpu_watch_open(index, name, &w);
+	if (s) {
+		missing(d, "NVML", arena_printf(&d->arena, "%s", s->text), "for clocks and power in `plinth bench`; it comes with NVIDIA's driver");
+		return;
+	}
+	found(d, "NVML", arena_printf(&d->arena, "clocks up to %.0f MHz, %.0f W", gpu_watch_most_mhz(w), gpu_watch_limit_watts(w)));
+	gpu_watch_close(w);
+}
+
 static void look_at_gpus(Doctor *d)
 {
 	const CudaDriver *driver;
@@ -144,6 +158,7 @@ static void look_at_gpus(Doctor *d)
 		found(d, arena_printf(a, "cuda:%u", i), b.text);
 		if (info.major < 8)
 			d->finding.v[d->finding.n - 1].advice = "Plinth makes code for compute capability 8.0 and above";
+		look_at_clocks(d, i, info.name);
 	}
 	const Finding *last = &d->finding.v[d->finding.n - 1];
 	if (!strcmp(last->what, "CUDA driver"))
@@ -153,12 +168,19 @@ static void look_at_gpus(Doctor *d)
 static void look_at_nvrtc(Doctor *d)
 {
 	const Nvrtc *n;
+	const CudaDriver *driver;
 	Status s = nvrtc_open(&n);
-	if (!s)
-		found(d, "NVRTC", arena_printf(&d->arena, "%s, %d.%d", n->path, n->major, n->minor));
-	else
+	if (s) {
 		missing(d, "NVRTC", arena_printf(&d->arena, "%s", s->text),
 			"for GPUs: the CUDA toolkit has it, or `pip install nvidia-cuda-nvrtc` with PLINTH_NVRTC naming the file");
+		return;
+	}
+	found(d, "NVRTC", arena_printf(&d->arena, "%s, %d.%d", n->path, n->major, n->minor));
+	if (!cuda_driver(&driver) && driver->number / 1000 < n->major)
+		d->finding.v[d->finding.n - 1].advice =
+			arena_printf(&d->arena, "its code is too new for this driver (CUDA %d.%d): renew the driver, or let PLINTH_NVRTC name the "
+						"libnvrtc.so.%d of CUDA %d",
+				     driver->number / 1000, driver->number % 1000 / 10, driver->number / 1000, driver->number / 1000);
 }
 
 static void look_at_cublas(Doctor *d)
@@ -186,13 +208,14 @@ static void look_at_nccl(Doctor *d)
 
 static void look_at_mpi(Doctor *d)
 {
-	void *library = dlopen("libmpi.so.40", RTLD_NOW | RTLD_LOCAL);
-	if (library)
-		found(d, "MPI", "libmpi.so.40");
+	static const char *const name[] = { "libmpi.so.40", "libmpi.so", NULL };
+	Library library;
+	Status s = library_open("PLINTH_MPI", name, RTLD_LOCAL, &library);
+	if (!s)
+		found(d, "MPI", library.path);
 	else
-		missing(d, "MPI", "there is no libmpi.so.40", "for several ranks on CPUs: apt-get install openmpi-bin; GPUs do without under srun or torchrun");
-	if (library)
-		dlclose(library);
+		missing(d, "MPI", arena_printf(&d->arena, "%s", s->text),
+			"for several ranks on CPUs: apt-get install openmpi-bin; GPUs do without under srun or torchrun");
 }
 
 /* ---- does the default device work? ---- */

@@ -1,9 +1,8 @@
 /* codegen/cuda/nvrtc.c: see nvrtc.h. Its few prototypes are our own, so that no toolkit is needed to build. */
 #include "codegen/cuda/nvrtc.h"
+#include "support/library.h"
 #include "support/str.h"
 
-#include <dlfcn.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,73 +34,42 @@ enum { OPTIONS = COUNT(nvrtc_options) - 1 };
 
 static const char *const names[] = { "libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13",
 				     "/usr/local/cuda/lib64/libnvrtc.so.12",
-				     "/usr/lib/x86_64-linux-gnu/libnvrtc.so.12" };
+				     "/usr/lib/x86_64-linux-gnu/libnvrtc.so.12", NULL };
 
 static Nvrtc loaded;
 static struct NvrtcFunctions functions;
-static Failure failure; /* why it could not be loaded; text "" if it could */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static LibraryOnce once = LIBRARY_ONCE;
 
-static void fail_with(Status s)
-{
-	failure = *s;
-}
-
-static bool find(void *library, const char *name, void *to)
-{
-	void *p = dlsym(library, name);
-	memcpy(to, &p, sizeof p);
-	return p != NULL;
-}
-
-static void load(void)
+static Status load(void)
 {
 	const char *wanted = getenv("PLINTH_NVRTC");
-	void *library = NULL;
-	if (wanted && *wanted) {
-		library = dlopen(wanted, RTLD_NOW | RTLD_LOCAL);
-		if (!library) {
-			fail_with(FAIL(STATUS_UNSUPPORTED, "cannot load %s, which PLINTH_NVRTC names: %s", wanted,
-				       dlerror()));
-			return;
-		}
-		loaded.path = wanted;
-	}
-	for (u32 i = 0; i < COUNT(names) && !library; i++) {
-		library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-		loaded.path = names[i];
-	}
-	if (!library) {
-		fail_with(FAIL(STATUS_UNSUPPORTED,
-			       "CUDA code needs NVRTC, and neither libnvrtc.so.13 nor libnvrtc.so.12 was found; install "
-			       "the CUDA toolkit (or NVIDIA's package cuda-nvrtc), add its folder to LD_LIBRARY_PATH, or "
-			       "name the file in PLINTH_NVRTC"));
-		return;
-	}
+	Library l;
+	Status s = library_open("PLINTH_NVRTC", names, RTLD_LOCAL, &l);
+	if (s && wanted && *wanted)
+		return FAIL(STATUS_UNSUPPORTED, "cannot load %s, which PLINTH_NVRTC names: %s", wanted, s->text);
+	if (s)
+		return FAIL(STATUS_UNSUPPORTED,
+			    "CUDA code needs NVRTC, and neither libnvrtc.so.13 nor libnvrtc.so.12 was found; install "
+			    "the CUDA toolkit (or NVIDIA's package cuda-nvrtc), add its folder to LD_LIBRARY_PATH, or "
+			    "name the file in PLINTH_NVRTC");
 	struct NvrtcFunctions *f = &functions;
-	bool all = find(library, "nvrtcVersion", &f->version) && find(library, "nvrtcGetErrorString", &f->error_string) &&
-		   find(library, "nvrtcCreateProgram", &f->create) &&
-		   find(library, "nvrtcDestroyProgram", &f->destroy) &&
-		   find(library, "nvrtcCompileProgram", &f->compile) &&
-		   find(library, "nvrtcGetProgramLogSize", &f->log_size) &&
-		   find(library, "nvrtcGetProgramLog", &f->log) && find(library, "nvrtcGetPTXSize", &f->ptx_size) &&
-		   find(library, "nvrtcGetPTX", &f->ptx) && find(library, "nvrtcGetCUBINSize", &f->cubin_size) &&
-		   find(library, "nvrtcGetCUBIN", &f->cubin);
-	if (!all || f->version(&loaded.major, &loaded.minor) != SUCCESS) {
-		fail_with(FAIL(STATUS_UNSUPPORTED, "%s is no NVRTC of CUDA 12 or later", loaded.path));
-		dlclose(library);
-		return;
-	}
+	bool all = library_find(&l, "nvrtcVersion", &f->version) && library_find(&l, "nvrtcGetErrorString", &f->error_string) &&
+		   library_find(&l, "nvrtcCreateProgram", &f->create) && library_find(&l, "nvrtcDestroyProgram", &f->destroy) &&
+		   library_find(&l, "nvrtcCompileProgram", &f->compile) &&
+		   library_find(&l, "nvrtcGetProgramLogSize", &f->log_size) && library_find(&l, "nvrtcGetProgramLog", &f->log) &&
+		   library_find(&l, "nvrtcGetPTXSize", &f->ptx_size) && library_find(&l, "nvrtcGetPTX", &f->ptx) &&
+		   library_find(&l, "nvrtcGetCUBINSize", &f->cubin_size) && library_find(&l, "nvrtcGetCUBIN", &f->cubin);
+	if (!all || f->version(&loaded.major, &loaded.minor) != SUCCESS)
+		return FAIL(STATUS_UNSUPPORTED, "%s is no NVRTC of CUDA 12 or later", l.path);
+	loaded.path = l.path;
 	loaded.f = f;
+	return OK;
 }
 
 Status nvrtc_open(const Nvrtc **out)
 {
-	pthread_once(&once, load);
-	if (!loaded.f)
-		return FAIL(failure.code, "%s", failure.text);
 	*out = &loaded;
-	return OK;
+	return library_once(&once, load);
 }
 
 /* ---- compiling ---- */

@@ -2,8 +2,8 @@
  * which handles are addresses of data symbols). Collectives are begun without blocking, so that whoever waits can look
  * whether the others are alive. Only bytes are moved: MPI never adds. */
 #include "runtime/comm/comm.h"
+#include "support/library.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@ enum { MPI_FUNNELED = 1 };
 	X(int, Finalize, (void))
 
 typedef struct Mpi {
-	void *library, *world, *byte, *errors_return;
+	void *world, *byte, *errors_return;
 	void *request;
 #define X(result, name, arguments) result(*name) arguments;
 	MPI_FUNCTIONS(X)
@@ -36,25 +36,20 @@ typedef struct Mpi {
 
 static Status load(Mpi *m)
 {
-	const char *given = getenv("PLINTH_MPI");
-	const char *names[] = { given ? given : "libmpi.so.40", given ? given : "libmpi.so" };
-	for (u32 i = 0; i < COUNT(names) && !m->library; i++)
-		m->library = dlopen(names[i], RTLD_NOW | RTLD_GLOBAL);
-	if (!m->library)
+	static const char *const names[] = { "libmpi.so.40", "libmpi.so", NULL };
+	Library l;
+	Status s = library_open("PLINTH_MPI", names, RTLD_GLOBAL, &l);
+	if (s)
 		return FAIL(STATUS_UNSUPPORTED, "several ranks speak by MPI, and Open MPI cannot be loaded (%s): on Debian, "
-						"apt-get install openmpi-bin; PLINTH_MPI names another file", dlerror());
-	m->world = dlsym(m->library, "ompi_mpi_comm_world");
-	m->byte = dlsym(m->library, "ompi_mpi_byte");
-	m->errors_return = dlsym(m->library, "ompi_mpi_errors_return");
-	bool all = m->world && m->byte && m->errors_return;
-#define X(result, name, arguments)                             \
-	*(void **)&m->name = dlsym(m->library, "MPI_" #name); \
-	all &= m->name != NULL;
+						"apt-get install openmpi-bin; PLINTH_MPI names another file", s->text);
+	bool all = library_find(&l, "ompi_mpi_comm_world", &m->world) && library_find(&l, "ompi_mpi_byte", &m->byte) &&
+		   library_find(&l, "ompi_mpi_errors_return", &m->errors_return);
+#define X(result, name, arguments) all &= library_find(&l, "MPI_" #name, &m->name);
 	MPI_FUNCTIONS(X)
 #undef X
 	if (!all)
 		return FAIL(STATUS_UNSUPPORTED, "%s is not Open MPI, whose binary interface is known here: another MPI cannot be used",
-			    given ? given : names[0]);
+			    l.path);
 	return OK;
 }
 

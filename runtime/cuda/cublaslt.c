@@ -1,7 +1,7 @@
 /* runtime/cuda/cublaslt.c: see cublaslt.h. */
 #include "runtime/cuda/cublaslt.h"
+#include "support/library.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,7 +95,7 @@ enum {
 
 static Status failed(int code, const char *what)
 {
-	static const char *const name[] = { [1] = "not initialized", [3] = "no memory", [7] = "invalid value", [8] = "not for this GPU",
+	static const char *const name[] = { [1] = "not initialized, as without a GPU", [3] = "no memory", [7] = "invalid value", [8] = "not for this GPU",
 					    [11] = "mapping error", [13] = "execution failed", [14] = "internal error",
 					    [15] = "not supported" };
 	const char *text = code > 0 && code < (int)COUNT(name) && name[code] ? name[code] : "unknown";
@@ -109,49 +109,47 @@ static Status failed(int code, const char *what)
 			return failed(code_, (what)); \
 	} while (0)
 
-static void *open_library(void)
+static Cublas loaded; /* its functions; each that is open has them */
+static const char *loaded_from;
+static LibraryOnce once = LIBRARY_ONCE;
+
+static Status load(void)
 {
 	static const char *const name[] = { "libcublasLt.so.13", "libcublasLt.so.12", "/usr/local/cuda/lib64/libcublasLt.so.13",
-					    "/usr/local/cuda/lib64/libcublasLt.so.12" };
-	const char *given = getenv("PLINTH_LIBCUBLASLT");
-	if (given && *given)
-		return dlopen(given, RTLD_NOW | RTLD_LOCAL);
-	void *library = NULL;
-	for (u32 i = 0; i < COUNT(name) && !library; i++)
-		library = dlopen(name[i], RTLD_NOW | RTLD_LOCAL);
-	return library;
+					    "/usr/local/cuda/lib64/libcublasLt.so.12", NULL };
+	Library l;
+	const char *missing = NULL;
+	Status s = library_open("PLINTH_LIBCUBLASLT", name, RTLD_LOCAL, &l);
+	if (s)
+		return FAIL(STATUS_UNSUPPORTED, "there is no cuBLASLt here (%s): it comes with the CUDA toolkit, and with PyPI's "
+						"nvidia-cublas; --matmul generated does without where it can",
+			    s->text);
+	loaded_from = l.path;
+	if (!library_find(&l, "cublasLtGetVersion", &loaded.get_version))
+		missing = "cublasLtGetVersion";
+#define F(field, name, arguments)                           \
+	if (!library_find(&l, name, &loaded.field))         \
+		missing = name;
+	CUBLAS_FUNCTIONS(F)
+#undef F
+	if (missing)
+		return FAIL(STATUS_UNSUPPORTED, "%s has no %s: it is of another kind", l.path, missing);
+	loaded.version = loaded.get_version();
+	return OK;
 }
 
 Status cublas_open(Cublas **out)
 {
-	void *library = open_library();
-	if (!library)
-		return FAIL(STATUS_UNSUPPORTED, "there is no cuBLASLt here (%s): it comes with the CUDA toolkit, and with PyPI's "
-						"nvidia-cublas; --matmul generated does without where it can",
-			    dlerror());
+	TRY(library_once(&once, load));
 	Cublas *c = calloc(1, sizeof *c);
 	if (!c)
 		return FAIL(STATUS_MEMORY, "no memory for cuBLASLt");
-	const char *missing = NULL;
-	*(void **)&c->get_version = dlsym(library, "cublasLtGetVersion");
-	if (!c->get_version)
-		missing = "cublasLtGetVersion";
-#define F(field, name, arguments)                     \
-	*(void **)&c->field = dlsym(library, name);   \
-	if (!c->field)                                \
-		missing = name;
-	CUBLAS_FUNCTIONS(F)
-#undef F
-	Status s = missing ? FAIL(STATUS_UNSUPPORTED, "the cuBLASLt that was found has no %s: it is of another kind", missing) : OK;
-	if (!s) {
-		int code = c->create(&c->handle);
-		s = code ? failed(code, "start") : OK;
-	}
-	if (s) {
+	*c = loaded;
+	int code = c->create(&c->handle);
+	if (code) {
 		free(c);
-		return s;
+		return status_context(failed(code, "start"), "%s", loaded_from);
 	}
-	c->version = c->get_version();
 	*out = c;
 	return OK;
 }

@@ -1,14 +1,9 @@
 /* runtime/cuda/driver.c: see driver.h. */
 #include "runtime/cuda/driver.h"
-
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdlib.h>
+#include "support/library.h"
 
 static CudaDriver driver;
-static const Failure *why;
-static Failure kept;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static LibraryOnce once = LIBRARY_ONCE;
 
 Status cuda_failed(const CudaDriver *d, int code, const char *what)
 {
@@ -32,11 +27,12 @@ Status cuda_failed(const CudaDriver *d, int code, const char *what)
 		kind = STATUS_UNSUPPORTED;
 		advice = "; see nvidia-smi, and CUDA_VISIBLE_DEVICES";
 		break;
+	case CUDA_INVALID_IMAGE:
 	case CUDA_NO_BINARY:
 	case CUDA_INVALID_PTX:
 	case CUDA_UNSUPPORTED_PTX:
 		advice = "; the driver takes no code of this kind: compile for the device's own architecture (no --arch), or renew "
-			 "the driver";
+			 "the driver (`plinth doctor` says whether NVRTC is newer)";
 		break;
 	default: break;
 	}
@@ -45,20 +41,19 @@ Status cuda_failed(const CudaDriver *d, int code, const char *what)
 
 static Status load(void)
 {
-	const char *given = getenv("PLINTH_LIBCUDA");
-	driver.path = given && *given ? given : "libcuda.so.1";
-	void *library = dlopen(driver.path, RTLD_NOW | RTLD_LOCAL);
-	if (!library)
+	static const char *const name[] = { "libcuda.so.1", NULL };
+	Library l;
+	const char *missing = NULL;
+	Status s = library_open("PLINTH_LIBCUDA", name, RTLD_LOCAL, &l);
+	if (s)
 		return FAIL(STATUS_UNSUPPORTED,
 			    "there is no CUDA driver here (%s): --device cuda needs an NVIDIA GPU and its driver; --device cpu does "
 			    "without",
-			    dlerror());
-	const char *missing = NULL;
-#define F(field, newest, older, arguments)                                    \
-	*(void **)&driver.field = dlsym(library, newest);                     \
-	if (!driver.field && older)                                           \
-		*(void **)&driver.field = dlsym(library, older ? older : ""); \
-	if (!driver.field && !missing && (void *)&driver.field != (void *)&driver.map_encode) \
+			    s->text);
+	driver.path = l.path;
+#define F(field, newest, older, arguments)                                                               \
+	if (!library_find(&l, newest, &driver.field) && !(older && library_find(&l, older ? older : "", &driver.field)) && \
+	    (void *)&driver.field != (void *)&driver.map_encode)                                         \
 		missing = newest;
 	CUDA_DRIVER_FUNCTIONS(F)
 #undef F
@@ -70,18 +65,8 @@ static Status load(void)
 	return OK;
 }
 
-static void load_once(void)
-{
-	why = load();
-	if (why) {
-		kept = *why;
-		why = &kept;
-	}
-}
-
 Status cuda_driver(const CudaDriver **out)
 {
-	pthread_once(&once, load_once);
 	*out = &driver;
-	return why;
+	return library_once(&once, load);
 }

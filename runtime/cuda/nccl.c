@@ -1,14 +1,9 @@
 /* runtime/cuda/nccl.c: see nccl.h. */
 #include "runtime/cuda/nccl.h"
-
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdlib.h>
+#include "support/library.h"
 
 static Nccl nccl;
-static const Failure *why;
-static Failure kept;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static LibraryOnce once = LIBRARY_ONCE;
 
 Status nccl_failed(const Nccl *n, int code, const char *what)
 {
@@ -17,43 +12,31 @@ Status nccl_failed(const Nccl *n, int code, const char *what)
 
 static Status load(void)
 {
-	static const char *const name[] = { "libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2" };
-	const char *given = getenv("PLINTH_LIBNCCL"), *missing = NULL;
-	void *library = NULL;
-	for (u32 i = 0; i < COUNT(name) && !library; i++) {
-		nccl.path = given && *given ? given : name[i];
-		library = dlopen(nccl.path, RTLD_NOW | RTLD_LOCAL);
-	}
-	if (!library)
+	static const char *const name[] = { "libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2", NULL };
+	Library l;
+	const char *missing = NULL;
+	Status s = library_open("PLINTH_LIBNCCL", name, RTLD_LOCAL, &l);
+	if (s)
 		return FAIL(STATUS_UNSUPPORTED, "several GPUs speak by NCCL, and it cannot be loaded (%s): libnccl2 of NVIDIA's repository, "
-						"or `pip install nvidia-nccl-cu13` with PLINTH_LIBNCCL naming its libnccl.so.2", dlerror());
-#define F(field, name, arguments)                                \
-	*(void **)&nccl.field = dlsym(library, name);            \
-	missing = nccl.field || missing ? missing : name;
+						"or `pip install nvidia-nccl-cu13` with PLINTH_LIBNCCL naming its libnccl.so.2", s->text);
+	nccl.path = l.path;
+	if (!library_find(&l, "ncclGetErrorString", &nccl.error_text))
+		missing = "ncclGetErrorString";
+#define F(field, name, arguments)                       \
+	if (!library_find(&l, name, &nccl.field))       \
+		missing = name;
 	NCCL_FUNCTIONS(F)
 #undef F
-	*(void **)&nccl.error_text = dlsym(library, "ncclGetErrorString");
-	if (missing || !nccl.error_text)
-		return FAIL(STATUS_UNSUPPORTED, "%s is too old: it has no %s; renew it (2.9 is the least)", nccl.path,
-			    missing ? missing : "ncclGetErrorString");
+	if (missing)
+		return FAIL(STATUS_UNSUPPORTED, "%s is too old: it has no %s; renew it (2.9 is the least)", nccl.path, missing);
 	NC(&nccl, "ask for its version", nccl.version(&nccl.number));
 	return OK;
 }
 
-static void load_once(void)
-{
-	why = load();
-	if (why) {
-		kept = *why;
-		why = &kept;
-	}
-}
-
 Status nccl_library(const Nccl **out)
 {
-	pthread_once(&once, load_once);
 	*out = &nccl;
-	return why;
+	return library_once(&once, load);
 }
 
 int nccl_dtype(PackageDtype dtype)

@@ -1,9 +1,8 @@
 /* runtime/cuda/nvml.c: see nvml.h. The prototypes are those of NVML 12 and 13, which the driver keeps stable. */
 #include "runtime/cuda/nvml.h"
+#include "support/library.h"
 #include "support/vec.h"
 
-#include <dlfcn.h>
-#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -13,7 +12,7 @@ enum { NVML_SUCCESS = 0, NVML_CLOCK_SM = 1, NVML_CLOCK_MEMORY = 2, NVML_TEMPERAT
 enum { EVERY_MS = 10, MOST_SAMPLES = 1 << 16 };
 
 struct GpuWatch {
-	void *library;
+	Library library;
 	NvmlHandle device;
 	int (*shutdown)(void);
 	int (*clock)(NvmlHandle, int kind, unsigned *mhz);
@@ -31,27 +30,11 @@ struct GpuWatch {
 	bool watching;
 };
 
-static void *symbol(const GpuWatch *w, const char *name)
-{
-	return dlsym(w->library, name);
-}
-
-/* A function pointer out of what dlsym gives. */
-#define BIND(w, field, name)                                            \
-	do {                                                            \
-		void *at_ = symbol((w), (name));                        \
-		memcpy(&(w)->field, &at_, sizeof at_);                  \
-	} while (0)
-
 static Status find_device(GpuWatch *w, u32 index, const char *name)
 {
 	int (*init)(void), (*by_index)(unsigned, NvmlHandle *), (*name_of)(NvmlHandle, char *, unsigned);
-	void *at[] = { symbol(w, "nvmlInit_v2"), symbol(w, "nvmlDeviceGetHandleByIndex_v2"), symbol(w, "nvmlDeviceGetName") };
-	memcpy(&init, &at[0], sizeof init);
-	memcpy(&by_index, &at[1], sizeof by_index);
-	memcpy(&name_of, &at[2], sizeof name_of);
-	BIND(w, shutdown, "nvmlShutdown");
-	if (!at[0] || !at[1] || !at[2] || !w->shutdown)
+	if (!library_find(&w->library, "nvmlInit_v2", &init) || !library_find(&w->library, "nvmlDeviceGetHandleByIndex_v2", &by_index) ||
+	    !library_find(&w->library, "nvmlDeviceGetName", &name_of) || !library_find(&w->library, "nvmlShutdown", &w->shutdown))
 		return FAIL(STATUS_UNSUPPORTED, "libnvidia-ml.so.1 lacks functions that it should have");
 	int code = init();
 	if (code != NVML_SUCCESS) {
@@ -68,9 +51,9 @@ static Status find_device(GpuWatch *w, u32 index, const char *name)
 
 Status gpu_watch_open(u32 index, const char *name, GpuWatch **out)
 {
-	void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-	if (!library)
-		return FAIL(STATUS_UNSUPPORTED, "libnvidia-ml.so.1 cannot be loaded: %s", dlerror());
+	static const char *const file[] = { "libnvidia-ml.so.1", NULL };
+	Library library;
+	TRY(status_context(library_open("PLINTH_LIBNVML", file, RTLD_LOCAL, &library), "NVML cannot be loaded"));
 	Arena memory = ARENA("gpu_watch");
 	GpuWatch *w = NEW(&memory, GpuWatch);
 	w->library = library;
@@ -87,14 +70,13 @@ Status gpu_watch_open(u32 index, const char *name, GpuWatch **out)
 		return s;
 	}
 	/* each of these may be missing, and then says nothing */
-	BIND(w, clock, "nvmlDeviceGetClockInfo");
-	BIND(w, most_clock, "nvmlDeviceGetMaxClockInfo");
-	BIND(w, power, "nvmlDeviceGetPowerUsage");
-	BIND(w, limit, "nvmlDeviceGetEnforcedPowerLimit");
-	BIND(w, temperature, "nvmlDeviceGetTemperature");
-	BIND(w, reasons, "nvmlDeviceGetCurrentClocksEventReasons");
-	if (!w->reasons)
-		BIND(w, reasons, "nvmlDeviceGetCurrentClocksThrottleReasons"); /* its name in older drivers */
+	library_find(&w->library, "nvmlDeviceGetClockInfo", &w->clock);
+	library_find(&w->library, "nvmlDeviceGetMaxClockInfo", &w->most_clock);
+	library_find(&w->library, "nvmlDeviceGetPowerUsage", &w->power);
+	library_find(&w->library, "nvmlDeviceGetEnforcedPowerLimit", &w->limit);
+	library_find(&w->library, "nvmlDeviceGetTemperature", &w->temperature);
+	if (!library_find(&w->library, "nvmlDeviceGetCurrentClocksEventReasons", &w->reasons))
+		library_find(&w->library, "nvmlDeviceGetCurrentClocksThrottleReasons", &w->reasons); /* its name in older drivers */
 	*out = w;
 	return OK;
 }
@@ -106,7 +88,6 @@ void gpu_watch_close(GpuWatch *w)
 	gpu_watch_end(w);
 	if (w->shutdown)
 		w->shutdown();
-	dlclose(w->library);
 	pthread_cond_destroy(&w->wake);
 	pthread_mutex_destroy(&w->lock);
 	Arena memory = w->memory;

@@ -45,7 +45,7 @@ char *nvrtc_ptx(const char *source, const char *arch)
 {
 	const Nvrtc *n = nvrtc();
 	if (!n) {
-		print_message("NVRTC is not installed: a test that compiles CUDA C is skipped\n");
+		print_message("skipped: a test that compiles CUDA C, and there is no NVRTC\n");
 		skip();
 	}
 	char target[64];

@@ -475,8 +475,13 @@ static void need_cuda(void)
 {
 	DeviceInfo info;
 	const Nvrtc *n;
-	if (device_cuda.info(0, &info) || nvrtc_open(&n))
+	Status s = device_cuda.info(0, &info);
+	if (!s)
+		s = nvrtc_open(&n);
+	if (s) {
+		print_message("skipped: %s\n", s->text);
 		skip();
+	}
 }
 
 static void gpt2_cuda(void **state)

@@ -149,8 +149,10 @@ static void compare(const Product *p)
 static bool open(Product *p, const DeviceOptions *o, Executor **x)
 {
 	Status s = executor_create(&p->package, o, x);
-	if (s && s->code == STATUS_UNSUPPORTED && !getenv("PLINTH_LIBCUBLASLT"))
+	if (s && s->code == STATUS_UNSUPPORTED && !getenv("PLINTH_LIBCUBLASLT")) {
+		print_message("skipped: %s\n", s->text);
 		return false;
+	}
 	good(s);
 	return true;
 }

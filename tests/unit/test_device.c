@@ -62,7 +62,7 @@ static bool make(Made *m, const char *device)
 	DriverOptions o = { .device = device, .threads = 1 };
 	Status s = driver_compile(&m->arena, program(m), &o, &m->compiled);
 	if (s && !strcmp(device, "cuda")) {
-		print_message("%s\n", s->text);
+		print_message("skipped: %s\n", s->text);
 		assert_int_equal(s->code, STATUS_UNSUPPORTED);
 		arena_free(&m->arena);
 		return false;

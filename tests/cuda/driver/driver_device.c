@@ -82,7 +82,7 @@ CUresult cuInit(u32 flags)
 
 CUresult cuDriverGetVersion(int *version)
 {
-	*version = 13000;
+	*version = (int)settings()->driver;
 	return CUDA_SUCCESS;
 }
 

@@ -186,6 +186,7 @@ typedef struct Settings {
 	bool async_late, poison, race, uninitialized, streams_eager, quiet;
 	u32 threads;
 	u32 cc;            /* 90 */
+	u32 driver;        /* 13000: CUDA 13.0 */
 	u64 memory;        /* bytes */
 } Settings;
 

@@ -1,5 +1,5 @@
 /* settings.c: PLINTH_STANDIN: words after commas, as in
- * "schedule=random:7, async=late, poison=on, race=on, threads=1, cc=90, memory=8G". */
+ * "schedule=random:7, async=late, poison=on, race=on, threads=1, cc=90, driver=13000, memory=8G". */
 #include "exec.h"
 #include <stdlib.h>
 #include <unistd.h>
@@ -37,6 +37,8 @@ static void set(const char *key, const char *value)
 		now.threads = (u32)strtoul(value, NULL, 10);
 	} else if (!strcmp(key, "cc")) {
 		now.cc = (u32)strtoul(value, NULL, 10);
+	} else if (!strcmp(key, "driver")) {
+		now.driver = (u32)strtoul(value, NULL, 10);
 	} else if (!strcmp(key, "memory")) {
 		char *end;
 		now.memory = strtoull(value, &end, 10);
@@ -50,7 +52,7 @@ void settings_read(void)
 {
 	const char *text = getenv("PLINTH_STANDIN");
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	now = (Settings){ .async_late = true, .poison = true, .cc = 90, .memory = (u64)8 << 30, .seed = 1,
+	now = (Settings){ .async_late = true, .poison = true, .cc = 90, .driver = 13000, .memory = (u64)8 << 30, .seed = 1,
 			  .threads = cores > 0 ? (u32)cores : 1 };
 	while (text && *text) {
 		char key[32], value[64];
