@@ -82,6 +82,14 @@ static inline void check_function(const Kernel *k, const char *log, const char *
 	}
 }
 
+/* What the compiler says where products of a warpgroup wait for each other, or NULL: "Potential Performance Loss: wgmma.mma_async
+ * instructions are serialized due to ...", C7510 to C7520. That ptxas puts in fences and waits of its own (C7517, C7519) it tells
+ * too, and costs little. */
+static inline const char *serialized_products(const char *log)
+{
+	return strstr(log, "serialized");
+}
+
 static inline void check_log(const Kernel *k, const char *symbol, const CudaUnit *u, const char *arch)
 {
 	char begin[256];
@@ -91,9 +99,7 @@ static inline void check_log(const Kernel *k, const char *symbol, const CudaUnit
 		check_function(k, at, arch);
 	if (!n)
 		fail_msg("ptxas says nothing of %s (%s) on %s", k->name, symbol, arch);
-	/* "Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...": C7510 to C7520. That ptxas puts
-	 * in fences and waits of its own (C7517, C7519) it tells too, and costs little. */
-	const char *wgmma = strstr(u->log, "serialized");
+	const char *wgmma = serialized_products(u->log);
 	if (wgmma)
 		fail_msg("products wait for each other in %s on %s: %.200s", u->name, arch, wgmma);
 }

@@ -2,7 +2,7 @@
  * architectures and with GPT-2's and Llama's real widths for sm_90a, is compiled by the real NVRTC, and must not spill,
  * use local memory or double precision, nor lose wgmma to a warning; where operands are bf16, products must be done by
  * tensor cores. No GPU is needed; without NVRTC the gate says so and is skipped. All of it takes minutes and runs with
- * PLINTH_GATE=full (`ctest -C full`); without, GPT-2's step for sm_90a. */
+ * PLINTH_GATE=full (`ctest -C full`); without, GPT-2's step for each architecture. An argument names one part. */
 #include "codegen/cuda/dot.h"
 #include "cuda_run.h"
 #include "find_model.h"
@@ -131,6 +131,11 @@ static const GateModel test_size[] = {
 	{ "mixtral", "test", "capacity=1.25", "B=2,T=64", "bf16" },
 	{ "lora", "test", NULL, "B=2,T=64", "bf16" },
 	{ "roberta", "test", "task=\"classify\"", "B=2,T=64", "bf16" },
+	{ "unet", "test", NULL, "B=2,h=16,w=16,S=5", "bf16" },
+	{ "vae", "test", NULL, "B=2,h=16,w=16", "bf16" },
+	{ "fashion", "test", NULL, "B=2,h=14,w=14", "bf16" },
+	{ "gpt2", "test", NULL, "B=2,T=64", "autocast" },
+	{ "llama", "test", NULL, "B=2,T=64", "f16" },
 };
 enum { QUICK = 1 };
 
@@ -154,24 +159,18 @@ static void hopper(void **state)
 static void ampere(void **state)
 {
 	(void)state;
-	if (!full())
-		skip();
 	test_sizes("sm_80");
 }
 
 static void blackwell(void **state)
 {
 	(void)state;
-	if (!full())
-		skip();
 	test_sizes("sm_100");
 }
 
 static void hopper_at_real_sizes(void **state)
 {
 	(void)state;
-	if (!full())
-		skip();
 	pass_gate(real_size, COUNT(real_size), "sm_90a");
 }
 
@@ -199,6 +198,19 @@ static void faults_are_seen(void **state)
 				    "  for (int i = 0; i < n; i++) v[(i * n) & 31] += v[i & 31];\n"
 				    "  x[threadIdx.x] = v[n & 31];\n"
 				    "}\n";
+	/* sums that something else changes while products are under way */
+	static const char waiting[] =
+		"#define PRODUCT asm volatile(\"wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;\" \\\n"
+		"	: \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]) : \"l\"(a), \"l\"(b))\n"
+		"extern \"C\" __global__ void __launch_bounds__(128) bad_p0(float *x, unsigned long long a, unsigned long long b) {\n"
+		"  float d[4] = {};\n"
+		"  asm volatile(\"wgmma.fence.sync.aligned;\" ::: \"memory\");\n"
+		"  PRODUCT;\n"
+		"  d[0] += x[threadIdx.x];\n"
+		"  PRODUCT;\n"
+		"  asm volatile(\"wgmma.commit_group.sync.aligned;\\n wgmma.wait_group.sync.aligned 0;\" ::: \"memory\");\n"
+		"  x[threadIdx.x] = d[0] + d[1] + d[2] + d[3];\n"
+		"}\n";
 	static const char wide[] = "extern \"C\" __global__ void bad_p0(float *x) { x[0] = x[0] * 0.1; }\n";
 	NvrtcResult r;
 	unsigned frame = 0, stores = 0, loads = 0;
@@ -211,6 +223,10 @@ static void faults_are_seen(void **state)
 	CudaArch arch = arch_named("sm_90a");
 	assert_null(nvrtc_compile(nvrtc, "local", local, "compute_90a", &r));
 	assert_string_equal(wrong_in_ptx(&none, &arch, r.image), "uses local memory");
+	free(r.image);
+	free(r.log);
+	assert_null(nvrtc_compile(nvrtc, "waiting", waiting, "sm_90a", &r));
+	assert_non_null(serialized_products(r.log));
 	free(r.image);
 	free(r.log);
 	assert_null(nvrtc_compile(nvrtc, "wide", wide, "compute_90a", &r));
@@ -227,8 +243,9 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(faults_are_seen), cmocka_unit_test(ampere), cmocka_unit_test(hopper),
-		cmocka_unit_test(blackwell), cmocka_unit_test(hopper_at_real_sizes),
+		cmocka_unit_test(faults_are_seen), cmocka_unit_test(ampere), cmocka_unit_test(hopper), cmocka_unit_test(blackwell),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest large[] = { cmocka_unit_test(hopper_at_real_sizes) };
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	return failed + (full() ? cmocka_run_group_tests(large, NULL, NULL) : 0);
 }
