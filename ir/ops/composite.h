@@ -57,6 +57,16 @@ Val where_or_zero(Builder *b, Val condition, Val v);
 /* max + log(sum exp(v - max)) over one axis; -inf for a row of -inf. */
 Val logsumexp_of(Builder *b, Val v, i64 axis);
 
+/* Of x, `size` elements along `axis` from `start` by `step`. */
+Val slice_along(Builder *b, Val x, i64 axis, Dim start, Dim size, i64 step);
+/* dy of a node's derivative towards its first operand. */
+Val pull_back(Builder *b, Val result, Val dy);
+
+/* How many windows there are: floor((in + 2 padding - dilation (size - 1) - 1) / stride) + 1, or NULL where there is none. The
+ * symbolic part must be a multiple of the stride, as a dimension asserts of itself when it is bound; the constant part is
+ * rounded here. */
+Dim window_extent(Ir *ir, Dim in, Dim size, i64 stride, i64 padding, i64 dilation);
+
 /* along() where dimension d of the result is dimension d of operand 0: mixing along the ops' own
  * axes, pointwise along the others. */
 Along along_but_last(const Graph *g, const Node *n, u32 in, u32 d);

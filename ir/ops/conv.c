@@ -1,9 +1,10 @@
 /* ir/ops/conv.c: two-dimensional convolution, pooling and upsampling of x[B, C, H, W].
  *
- * A convolution is a sum over kernel positions of products of a strided slice of the padded input
- * with that position's weights; pools combine the same slices. Where windows lie side by side, as an
- * image's patches do, it is one product over channels and kernel positions. So they need no primitive, and
- * derivatives, cost and code follow from slices, pads and dots. Kernel extents are bound when these
+ * A convolution is one product, over channels and kernel positions, of the padded image's windows, which overlap and are
+ * a view (unfold), and the weights (Chellapilla et al. 2006; never in memory, as Chetlur et al., cuDNN, 2014). So are both its
+ * derivatives: that of the weights multiplies the same windows by dy, that of x multiplies windows of dy by the weights turned
+ * round, once for each residue of an image's position by the stride, since only every stride-th kernel position meets it.
+ * Pools combine slices, one for each position in a window. Kernel extents are bound when these
  * are expanded; sizes of images may stay symbolic. */
 #include "ir/ops/composite.h"
 #include "ir/sample.h"
@@ -29,30 +30,6 @@ static bool need_pair(InferCx *cx, ints a, const char *what, i64 least)
 		good = a.v[i] >= least;
 	return good || infer_fail(cx, "%s: %s is one number or two (height, width), at least %lld",
 				  op_info[cx->op].name, what, (long long)least);
-}
-
-/* floor((in + 2 padding - dilation (size - 1) - 1) / stride) + 1. The symbolic part must be a
- * multiple of the stride, as a dimension asserts of itself when it is bound; the constant part is
- * rounded here. */
-static Dim window_extent(Ir *ir, Dim in, Dim size, i64 stride, i64 padding, i64 dilation)
-{
-	Dim one = dim_number(ir, 1);
-	Dim reach = dim_mul(ir, dim_number(ir, dilation), dim_sub(ir, size, one));
-	Dim room = dim_sub(ir, dim_add(ir, in, dim_number(ir, 2 * padding - 1)), reach);
-	i64 constant = 0;
-	for (u32 i = 0; i < room->n; i++) {
-		if (room->term[i].n == 0) {
-			if (room->term[i].den != 1)
-				return NULL;
-			constant = room->term[i].num;
-		}
-	}
-	Dim symbolic = dim_sub(ir, room, dim_number(ir, constant));
-	i64 whole = constant / stride - (constant % stride < 0);
-	Dim out = dim_add(ir, dim_div(ir, symbolic, dim_number(ir, stride)),
-			  dim_number(ir, whole + 1));
-	i64 n;
-	return dim_is_number(out, &n) && n < 1 ? NULL : out;
 }
 
 /* Fills w->out, or says why not. */
@@ -160,75 +137,170 @@ static bool conv2d_infer(InferCx *cx)
 			 (Dim[]){ x->dim[0], k->dim[0], w.out[0], w.out[1] }, axis);
 }
 
-/* The weights of kernel position (i, j): [O, C / groups]. */
-static Val weights_at(Builder *b, Val weight, i64 i, i64 j)
+/* Windows along both image dimensions: [B, C, H', KH, W', KW]. */
+static Val windows_of(Builder *b, Val x, const i64 size[2], const i64 step[2], const i64 dilation[2])
 {
-	Ir *ir = b->g->ir;
-	const Type *t = val_type(b->g, weight);
-	Dim zero = dim_number(ir, 0), one = dim_number(ir, 1);
-	Dim start[4] = { zero, zero, dim_number(ir, i), dim_number(ir, j) };
-	Dim size[4] = { t->dim[0], t->dim[1], one, one };
-	Val v = BA(b, slice, (weight), .start = { 4, start }, .size = { 4, size },
-		   .step = { 4, (i64[]){ 1, 1, 1, 1 } });
-	return BA(b, reshape, (v), .shape = { 2, t->dim });
+	Val rows = BA(b, unfold, (x), .axis = 2, .size = size[0], .step = step[0], .dilation = dilation[0]);
+	return BA(b, unfold, (rows), .axis = 4, .size = size[1], .step = step[1], .dilation = dilation[1]);
 }
 
-/* Do windows, of more than one position, cover the image without meeting? */
-static bool side_by_side(Ir *ir, const Window *w, const Type *x)
+/* Dimension 0 or 1 of v, which has the channels of all groups, as [groups, channels of each]. */
+static Val by_group(Builder *b, Val v, u32 d, Dim groups)
 {
-	bool good = w->size[0] * w->size[1] > 1;
+	const Type *t = val_type(b->g, v);
+	Dim dim[MAX_RANK];
+	for (u32 i = 0; i < t->rank; i++)
+		dim[i + (i > d)] = t->dim[i];
+	dim[d] = groups;
+	dim[d + 1] = dim_div(b->g->ir, t->dim[d], groups);
+	return BA(b, reshape, (v), .shape = { t->rank + 1u, dim });
+}
+
+/* A dot of which dimension `da` of x, `dw` of w and, where it is not NONE, `dr` of the result are by group (label g of
+ * `grouped`, which `plain` leaves out). The result has the shape given. */
+static Val group_product(Builder *b, i64 groups, Val x, u32 da, Val w, u32 dw, const char *plain, const char *grouped, dims shape)
+{
+	Ir *ir = b->g->ir;
+	if (groups == 1)
+		return BA(b, dot, (x, w), .spec = intern_z(&ir->names, plain));
+	Dim g = dim_number(ir, groups);
+	Val v = BA(b, dot, (by_group(b, x, da, g), by_group(b, w, dw, g)), .spec = intern_z(&ir->names, grouped));
+	return BA(b, reshape, (v), .shape = shape);
+}
+
+static Window bound_conv(Builder *b, const Node *n)
+{
+	Window w = conv_window(ATTR(n, conv2d));
 	for (u32 i = 0; i < 2; i++)
-		good &= w->padding[i] == 0 && w->dilation[i] == 1 && w->stride[i] == w->size[i] &&
-			dim_mul(ir, w->out[i], dim_number(ir, w->size[i])) == x->dim[2 + i];
-	return good;
+		w.size[i] = type_extent(val_type(b->g, n->in[1]), 2 + i);
+	find_extents(b, &w, n->in[0]);
+	return w;
 }
 
-/* The image as [.., H', KH, W', KW]: one product. Channels are [groups, C / groups] on both sides. */
-static Val product_of_patches(Builder *b, Val x, Val weight, const Window *w, Dim groups)
+static Val windows_of_node(Builder *b, const Node *n, const Window *w)
 {
-	Ir *ir = b->g->ir;
-	const Type *t = val_type(b->g, x), *k = val_type(b->g, weight);
-	Dim high = dim_number(ir, w->size[0]), wide = dim_number(ir, w->size[1]), each = dim_div(ir, k->dim[0], groups);
-	Val patches = BA(b, reshape, (x), .shape = { 7, (Dim[]){ t->dim[0], groups, k->dim[1], w->out[0], high, w->out[1], wide } });
-	Val by_group = BA(b, reshape, (weight), .shape = { 5, (Dim[]){ groups, each, k->dim[1], high, wide } });
-	Val sum = BA(b, dot, (patches, by_group), .spec = intern_z(&ir->names, "bgchiwj,gocij->bgohw"));
-	return BA(b, reshape, (sum), .shape = { 4, (Dim[]){ t->dim[0], k->dim[0], w->out[0], w->out[1] } });
+	return windows_of(b, padded(b, n->in[0], w, 0), w->size, w->stride, w->dilation);
 }
 
 static void conv2d_expand(Builder *b, const Node *n, Val *out)
 {
-	const conv2d_attr *a = ATTR(n, conv2d);
+	Window w = bound_conv(b, n);
+	Dim batch = val_type(b->g, n->in[0])->dim[0], made = val_type(b->g, n->in[1])->dim[0];
+	out[0] = group_product(b, ATTR(n, conv2d)->groups, windows_of_node(b, n, &w), 1, n->in[1], 0, "bchiwj,ocij->bohw",
+			       "bgchiwj,gocij->bgohw", (dims){ 4, (Dim[]){ batch, made, w.out[0], w.out[1] } });
+}
+
+/* Positions m * stride + e of x along an image dimension: which of the kernel's meet them, i = first + t * every for t < n;
+ * position t meets the m-th of them at m + offset - t * step of dy. */
+typedef struct Residue {
+	i64 n, first, every, offset, step;
+} Residue;
+
+static i64 common_divisor(i64 a, i64 b)
+{
+	return b ? common_divisor(b, a % b) : a;
+}
+
+static Residue residue_of(const Window *w, u32 d, i64 e)
+{
+	i64 stride = w->stride[d], common = common_divisor(stride, w->dilation[d]), at = e + w->padding[d];
+	Residue r = { .every = stride / common, .step = w->dilation[d] / common };
+	while (r.first < w->size[d] && (at - r.first * w->dilation[d]) % stride)
+		r.first++;
+	r.n = (w->size[d] - r.first + r.every - 1) / r.every;
+	r.offset = (at - r.first * w->dilation[d]) / stride;
+	return r;
+}
+
+/* Of v[.., H, W], `size` elements from `from` along both: zeros where it has none. */
+static Val stretch_of(Builder *b, Val v, const i64 from[2], const Dim size[2])
+{
 	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, v);
+	Dim zero = dim_number(ir, 0), low[4] = { zero, zero }, high[4] = { zero, zero };
+	for (u32 d = 0; d < 2; d++) {
+		i64 beyond;
+		Dim end = dim_add(ir, dim_number(ir, from[d]), size[d]);
+		if (!dim_is_number(dim_sub(ir, end, t->dim[2 + d]), &beyond))
+			NEVER("windows of a derivative whose number does not follow from those of its function");
+		low[2 + d] = dim_number(ir, MAX(-from[d], 0));
+		high[2 + d] = dim_number(ir, MAX(beyond, 0));
+	}
+	v = BA(b, pad, (v), .low = { 4, low }, .high = { 4, high }, .value = 0);
+	for (u32 d = 0; d < 2; d++)
+		v = slice_along(b, v, 2 + d, dim_number(ir, MAX(from[d], 0)), size[d], 1);
+	return v;
+}
+
+/* Towards x at positions e + a multiple of the stride, `count` of them along both image dimensions. */
+static Val towards_residue(Builder *b, const Node *n, const Window *w, Val dy, const i64 e[2], const Dim count[2])
+{
+	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, n->in[0]);
+	dims shape = { 4, (Dim[]){ t->dim[0], t->dim[1], count[0], count[1] } };
+	i64 from[2], size[2], step[2];
+	Dim extent[2];
+	Val weight = n->in[1];
+	for (u32 d = 0; d < 2; d++) {
+		Residue r = residue_of(w, d, e[d]);
+		if (r.n <= 0)
+			return make_full(b, 0, compute_dtype(t->dtype), shape);
+		i64 reach = (r.n - 1) * r.step;
+		from[d] = r.offset - reach;
+		extent[d] = dim_add(ir, count[d], dim_number(ir, reach));
+		size[d] = r.n;
+		step[d] = r.step;
+		weight = slice_along(b, weight, 2 + d, dim_number(ir, r.first + (r.n - 1) * r.every), dim_number(ir, r.n),
+				     r.n > 1 ? -r.every : 1);
+	}
+	Val windows = windows_of(b, stretch_of(b, dy, from, extent), size, (i64[]){ 1, 1 }, step);
+	return group_product(b, ATTR(n, conv2d)->groups, windows, 1, weight, 0, "bohiwj,ocij->bchw", "bgohiwj,gocij->bgchw", shape);
+}
+
+/* v[i] for i < n of one shape, taking turns along `axis`. */
+static Val take_turns(Builder *b, Val *v, i64 n, u32 axis)
+{
+	const Type *t = val_type(b->g, v[0]);
+	Dim one[MAX_RANK], all[MAX_RANK];
+	if (n == 1)
+		return v[0];
+	for (u32 d = 0; d <= t->rank; d++)
+		one[d] = d == axis + 1 ? dim_number(b->g->ir, 1) : t->dim[d > axis ? d - 1 : d];
+	for (u32 d = 0; d < t->rank; d++)
+		all[d] = d == axis ? dim_mul(b->g->ir, t->dim[d], dim_number(b->g->ir, n)) : t->dim[d];
+	for (i64 i = 0; i < n; i++)
+		v[i] = BA(b, reshape, (v[i]), .shape = { t->rank + 1u, one });
+	Val beside = build(b, OP_concat, v, (u32)n, 0, &(concat_attr){ .axis = axis + 1 });
+	return BA(b, reshape, (beside), .shape = { t->rank, all });
+}
+
+static Val towards_image(Builder *b, const Node *n, const Window *w, Val dy)
+{
+	Ir *ir = b->g->ir;
+	const Type *t = val_type(b->g, n->in[0]);
+	Dim count[2], one = dim_number(ir, 1), zero = dim_number(ir, 0);
+	for (u32 d = 0; d < 2; d++)
+		count[d] = window_extent(ir, t->dim[2 + d], one, w->stride[d], 0, 1);
+	Val *row = NEWN(b->g->arena, Val, w->stride[0]), *column = NEWN(b->g->arena, Val, w->stride[1]);
+	for (i64 i = 0; i < w->stride[0]; i++) {
+		for (i64 j = 0; j < w->stride[1]; j++)
+			column[j] = towards_residue(b, n, w, dy, (i64[]){ i, j }, count);
+		row[i] = take_turns(b, column, w->stride[1], 3);
+	}
+	Val dx = take_turns(b, row, w->stride[0], 2);
+	for (u32 d = 0; d < 2; d++)
+		dx = slice_along(b, dx, 2 + d, zero, t->dim[2 + d], 1);
+	return dx;
+}
+
+static void conv2d_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	Window w = bound_conv(b, n);
 	const Type *k = val_type(b->g, n->in[1]);
-	Dim batch = val_type(b->g, n->in[0])->dim[0];
-	Window w = conv_window(a);
-	w.size[0] = type_extent(k, 2);
-	w.size[1] = type_extent(k, 3);
-	find_extents(b, &w, n->in[0]);
-	if (side_by_side(ir, &w, val_type(b->g, n->in[0]))) {
-		out[0] = product_of_patches(b, n->in[0], n->in[1], &w, dim_number(ir, a->groups));
-		return;
-	}
-	Val x = padded(b, n->in[0], &w, 0), total = { 0 };
-	Dim g = dim_number(ir, a->groups);
-	Dim xg[5] = { batch, g, k->dim[1], w.out[0], w.out[1] };
-	Dim shape[4] = { batch, k->dim[0], w.out[0], w.out[1] };
-	Dim kg[3] = { g, dim_div(ir, k->dim[0], g), k->dim[1] };
-	bool plain = a->groups == 1;
-	const char *spec =
-		intern_z(&ir->names, plain ? "bchw,oc->bohw" : "bgchw,goc->bgohw");
-	for (i64 i = 0; i < w.size[0]; i++) {
-		for (i64 j = 0; j < w.size[1]; j++) {
-			Val xs = seen_at(b, x, &w, i, j), ks = weights_at(b, n->in[1], i, j);
-			if (!plain) {
-				xs = BA(b, reshape, (xs), .shape = { 5, xg });
-				ks = BA(b, reshape, (ks), .shape = { 3, kg });
-			}
-			Val term = BA(b, dot, (xs, ks), .spec = spec);
-			total = total.i ? B(b, add, total, term) : term;
-		}
-	}
-	out[0] = plain ? total : BA(b, reshape, (total), .shape = { 4, shape });
+	Val dy = make_cast(b, dout[0], k->dtype); /* rounded as the operands are, as a dot's */
+	din[0] = towards_image(b, n, &w, dy);
+	din[1] = group_product(b, ATTR(n, conv2d)->groups, windows_of_node(b, n, &w), 1, dy, 1, "bchiwj,bohw->ocij",
+			       "bgchiwj,bgohw->gocij", (dims){ 4, k->dim });
 }
 
 /* Along the image a window mixes both sides; along channels of the result, x mixes unless grouped,
@@ -268,7 +340,7 @@ static Val conv2d_sample(Random *r, Builder *b)
 		  .groups = groups);
 }
 
-const OpDef def_conv2d = { .infer = conv2d_infer, .expand = conv2d_expand, .along = conv2d_along,
+const OpDef def_conv2d = { .infer = conv2d_infer, .expand = conv2d_expand, .vjp = conv2d_vjp, .along = conv2d_along,
 			   .sample = conv2d_sample };
 
 /* ---- pools ---- */
@@ -339,15 +411,6 @@ static void max_pool2d_expand(Builder *b, const Node *n, Val *out)
 		}
 	}
 	out[0] = most;
-}
-
-/* dy of a node's derivative towards its first operand. */
-static Val pull_back(Builder *b, Val result, Val dy)
-{
-	const Node n = *val_node(b->g, result);
-	Val din[1] = { { 0 } };
-	op_info[n.op].def->vjp(b, &n, &dy, din);
-	return din[0];
 }
 
 /* The first of equal elements, row by row in the window, gets all of dy. */

@@ -31,6 +31,7 @@ NodeClass node_class(Op op)
 	case OP_reshape:
 	case OP_transpose:
 	case OP_slice:
+	case OP_unfold:
 	case OP_split: return NODE_FREE;
 	case OP_cast:
 	case OP_pad:

@@ -24,7 +24,7 @@ typedef struct Narrow {
 
 static bool moves_data(Op op)
 {
-	return (op_info[op].traits & T_VIEW && op != OP_broadcast) || op == OP_concat;
+	return (op_info[op].traits & T_VIEW && op != OP_broadcast && op != OP_unfold) || op == OP_concat;
 }
 
 /* The same elements in another order or under another shape. */

@@ -317,6 +317,14 @@ static KVal lower_view(Lower *l, const Node *n, Val v, const Index *at)
 		}
 		break;
 	}
+	case OP_unfold: {
+		const unfold_attr *a = ATTR(n, unfold);
+		for (u32 d = 0; d < t->rank; d++)
+			inner.dim[d] = at->dim[d > a->axis ? d + 1 : d];
+		inner.dim[a->axis] = place_add(l, place_scaled(l, at->dim[a->axis], a->step),
+					       place_scaled(l, at->dim[a->axis + 1], a->dilation));
+		break;
+	}
 	case OP_split: {
 		const split_attr *a = ATTR(n, split);
 		inner = *at;
@@ -416,6 +424,7 @@ static KVal compute(Lower *l, Val v, const Index *at)
 	case OP_transpose:
 	case OP_reshape:
 	case OP_slice:
+	case OP_unfold:
 	case OP_split: return lower_view(l, n, v, at);
 	default: break;
 	}

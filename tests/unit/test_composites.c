@@ -2,6 +2,7 @@
  * but ignored targets, large logits) and their gradients, shapes with symbols, and what is said of
  * operands that do not fit. What holds of all ops is in test_ops.c and test_grad.c. */
 #include "bench.h"
+#include "ir/expand.h"
 #include "ir/ops/composite.h"
 
 static const f64 inf = INFINITY;
@@ -318,6 +319,128 @@ static void windows_of_images(void **state)
 	bench_free(t);
 }
 
+/* What a convolution multiplies, in plain loops: y += w x, dx += dy w, dw += dy x, of those that are not NULL. */
+typedef struct PlainConv {
+	i64 B, C, O, groups, in[2], out[2], size[2], stride[2], padding[2], dilation[2];
+	const f64 *x, *w, *dy;
+	f64 *y, *dx, *dw;
+} PlainConv;
+
+static void plain_conv(const PlainConv *c)
+{
+	i64 each = c->C / c->groups;
+	for (i64 b = 0; b < c->B; b++)
+		for (i64 o = 0; o < c->O; o++)
+			for (i64 h = 0; h < c->out[0]; h++)
+				for (i64 v = 0; v < c->out[1]; v++)
+					for (i64 k = 0; k < each * c->size[0] * c->size[1]; k++) {
+						i64 ch = o / (c->O / c->groups) * each + k / (c->size[0] * c->size[1]);
+						i64 i = k / c->size[1] % c->size[0], j = k % c->size[1];
+						i64 row = h * c->stride[0] - c->padding[0] + i * c->dilation[0];
+						i64 column = v * c->stride[1] - c->padding[1] + j * c->dilation[1];
+						if (row < 0 || row >= c->in[0] || column < 0 || column >= c->in[1])
+							continue;
+						i64 x = ((b * c->C + ch) * c->in[0] + row) * c->in[1] + column;
+						i64 y = ((b * c->O + o) * c->out[0] + h) * c->out[1] + v;
+						i64 w = o * each * c->size[0] * c->size[1] + k;
+						c->y[y] += c->w[w] * c->x[x];
+						c->dx[x] += c->dy[y] * c->w[w];
+						c->dw[w] += c->dy[y] * c->x[x];
+					}
+}
+
+static f64 *random_data(Bench *t, Random *r, i64 n)
+{
+	f64 *x = NEWN(&t->arena, f64, n + 1);
+	for (i64 i = 0; i < n; i++)
+		x[i] = 2 * random_unit(r) - 1;
+	return x;
+}
+
+/* Forward and both derivatives, in f64. */
+static void check_conv(Random *r, PlainConv c, const char *what)
+{
+	Bench *t = bench_new();
+	Builder *b = &t->b;
+	for (u32 d = 0; d < 2; d++) {
+		i64 room = c.in[d] + 2 * c.padding[d] - c.dilation[d] * (c.size[d] - 1) - 1;
+		if (room < 0) {
+			bench_free(t);
+			return;
+		}
+		c.out[d] = room / c.stride[d] + 1;
+	}
+	i64 nx = c.B * c.C * c.in[0] * c.in[1], nw = c.O * c.C / c.groups * c.size[0] * c.size[1], ny = c.B * c.O * c.out[0] * c.out[1];
+	c.x = random_data(t, r, nx), c.w = random_data(t, r, nw), c.dy = random_data(t, r, ny);
+	c.y = NEWN(&t->arena, f64, ny), c.dx = NEWN(&t->arena, f64, nx), c.dw = NEWN(&t->arena, f64, nw);
+	plain_conv(&c);
+	Val in[] = { bench_input(t, DT_f64, EXTENTS(c.B, c.C, c.in[0], c.in[1]), c.x),
+		     bench_input(t, DT_f64, EXTENTS(c.O, c.C / c.groups, c.size[0], c.size[1]), c.w) };
+	Val dy = bench_input(t, DT_f64, EXTENTS(c.B, c.O, c.out[0], c.out[1]), c.dy), d[2];
+	Val y = BA(b, conv2d, (in[0], in[1]), .stride = { 2, c.stride }, .padding = { 2, c.padding }, .dilation = { 2, c.dilation },
+		   .groups = c.groups);
+	check_near(what, bench_eval(t, &t->arena, y), c.y, ny, 1e-13);
+	Val loss = BA(b, sum, (B(b, mul, y, dy)), .axes = INTS(b, 0, 1, 2, 3));
+	assert_true(grad_append(b, loss, in, 2, d));
+	check_near(what, bench_eval(t, &t->arena, d[0]), c.dx, nx, 1e-13);
+	check_near(what, bench_eval(t, &t->arena, d[1]), c.dw, nw, 1e-13);
+	bench_free(t);
+}
+
+static void convolutions_by_plain_loops(void **state)
+{
+	(void)state;
+	Arena a = ARENA("random");
+	Random r = random_new(&a, 7);
+	for (i64 size = 1; size <= 4; size++)
+		for (i64 stride = 1; stride <= 3; stride++)
+			for (i64 padding = 0; padding <= 3; padding++)
+				for (i64 dilation = 1; dilation <= 3; dilation++)
+					/* even and odd extents, of both image dimensions apart */
+					for (i64 odd = 0; odd < 2; odd++)
+						check_conv(&r,
+							   (PlainConv){ .B = 2, .C = 4, .O = 6, .groups = 1 + odd, .in = { 8 + odd, 7 - odd },
+									.size = { size, 1 + size % 3 }, .stride = { stride, 1 + odd },
+									.padding = { padding, padding / 2 }, .dilation = { dilation, 2 - odd } },
+							   arena_printf(&a, "size %d stride %d padding %d dilation %d odd %d", (int)size,
+									(int)stride, (int)padding, (int)dilation, (int)odd));
+	/* each channel by itself; windows side by side, and with gaps between */
+	check_conv(&r, (PlainConv){ .B = 1, .C = 3, .O = 3, .groups = 3, .in = { 6, 6 }, .size = { 3, 3 }, .stride = { 1, 1 },
+				    .padding = { 1, 1 }, .dilation = { 1, 1 } }, "each channel");
+	check_conv(&r, (PlainConv){ .B = 1, .C = 2, .O = 4, .groups = 1, .in = { 6, 8 }, .size = { 3, 2 }, .stride = { 3, 2 },
+				    .dilation = { 1, 1 } }, "side by side");
+	check_conv(&r, (PlainConv){ .B = 1, .C = 2, .O = 4, .groups = 1, .in = { 9, 10 }, .size = { 2, 1 }, .stride = { 4, 3 },
+				    .dilation = { 1, 1 } }, "gaps");
+	arena_free(&a);
+}
+
+/* A convolution and each of its derivatives is one product, and of as many FLOPs as one that keeps the image's size. */
+static void convolutions_are_one_product(void **state)
+{
+	(void)state;
+	for (i64 stride = 1; stride <= 2; stride++) {
+		Bench *t = bench_new();
+		Builder *b = &t->b;
+		Val in[] = { bench_input(t, DT_f32, EXTENTS(2, 24, 8, 8), NULL), bench_input(t, DT_f32, EXTENTS(16, 24, 3, 3), NULL) }, d[2];
+		Val y = BA(b, conv2d, (in[0], in[1]), .stride = INTS(b, stride), .padding = INTS(b, 1), .groups = 1);
+		Val loss = BA(b, sum, (B(b, square, y)), .axes = INTS(b, 0, 1, 2, 3));
+		assert_true(grad_append(b, loss, in, 2, d));
+		const Node forward = *val_node(t->g, y);
+		Val out;
+		expand_node(b, t->g, &forward, forward.in, &out);
+		u32 products = 0;
+		f64 flops = 0, one = 2.0 * 2 * 16 * (8 / (f64)stride) * (8 / (f64)stride) * 24 * 9;
+		for (u32 i = 1; i < t->g->node.n; i++)
+			if (t->g->node.v[i].op == OP_dot) {
+				products++;
+				flops += op_info[OP_dot].def->cost(t->g, &t->g->node.v[i]).flops;
+			}
+		assert_int_equal(products, stride == 1 ? 3 : 6); /* towards x, one for each residue by the stride */
+		assert_true(flops == 3 * one);
+		bench_free(t);
+	}
+}
+
 static void the_largest_in_order(void **state)
 {
 	(void)state;
@@ -585,6 +708,8 @@ int main(void)
 		cmocka_unit_test(attention_counts_visible_work),
 		cmocka_unit_test(rope_turns),
 		cmocka_unit_test(windows_of_images),
+		cmocka_unit_test(convolutions_by_plain_loops),
+		cmocka_unit_test(convolutions_are_one_product),
 		cmocka_unit_test(the_largest_in_order),
 		cmocka_unit_test(dropout_draws_again),
 		cmocka_unit_test(normal_draws_are_normal),
