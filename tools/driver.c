@@ -263,7 +263,7 @@ static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 {
 	Buf b = { .arena = arena };
 	if (!o->shard && !o->pipe) /* how many chunks there are follows from sizes */
-		return o->sized ? "expand,simplify,narrow,canonical" : "lower";
+		return o->sized || o->unchunked ? "expand,simplify,narrow,canonical" : "lower";
 	buf_printf(&b, "expand,simplify");
 	if (o->shard)
 		buf_printf(&b, ",partition{%s%s},simplify", o->shard, autocast ? ",messages=bf16" : "");
@@ -272,7 +272,7 @@ static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
 	if (o->gradients)
 		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
-	buf_printf(&b, ",chunk,narrow,bucket{bytes=%llu},canonical", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
+	buf_printf(&b, "%s,narrow,bucket{bytes=%llu},canonical", o->unchunked ? "" : ",chunk", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
 	return b.text;
 }
 

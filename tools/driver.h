@@ -25,6 +25,7 @@ typedef struct DriverOptions {
 	const char *precision;    /* "f32", "bf16", "f16", "autocast" (elaborate.h); NULL is f32 */
 	const char *parameters, *gradients, *parts; /* types that these are stored as (passes/graph/masters.c); NULL: as in the source */
 	bool scores;              /* attention without a kernel of its own (passes/graph/scores.c) */
+	bool unchunked;           /* logits and their derivative are whole values (without passes/graph/chunk.c) */
 	const char *decode_along; /* the axis, "T": entries prefill and decode are derived from forward; NULL: they are not */
 	i64 capacity;             /* positions that these keep */
 	u64 memory;               /* bytes that the plan may take, values computed again where it must; 0: no limit */

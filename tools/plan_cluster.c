@@ -64,9 +64,11 @@ static bool read_masters(Arena *a, const char *text, DriverOptions *o)
 
 static Status read_habits(Arena *a, const ClusterHabits *h, DriverOptions *o)
 {
-	static const char *const attention[] = { "whole", "scores" };
-	o->scores = h->attention && !strcmp(h->attention, attention[1]);
-	if (h->attention && !o->scores && strcmp(h->attention, attention[0]))
+	o->scores = h->attention && !strcmp(h->attention, "scores");
+	o->unchunked = h->loss && !strcmp(h->loss, "whole");
+	if (h->loss && !o->unchunked && strcmp(h->loss, "chunks"))
+		return FAIL(STATUS_INPUT, "--loss is chunks (some tokens' logits at a time), or whole (all at once), not %s", h->loss);
+	if (h->attention && !o->scores && strcmp(h->attention, "whole"))
 		return FAIL(STATUS_INPUT, "--attention is whole (one kernel), or scores (which go through memory), not %s", h->attention);
 	if (h->masters && !read_masters(a, h->masters, o))
 		return FAIL(STATUS_INPUT, "--masters is a type of parameters and of gradients (bf16, bf16,f32, or bf16,bf16+f32), not %s", h->masters);

@@ -11,6 +11,7 @@
 typedef struct ClusterHabits {
 	const char *masters; /* "bf16": parameters and gradients; "bf16,f32": each; "bf16,bf16+f32": a micro-batch's, and sums; NULL: f32 */
 	const char *attention; /* "whole" (or NULL), or "scores": these are written and read */
+	const char *loss;      /* "chunks" (or NULL) of tokens, or "whole": all logits at once */
 } ClusterHabits;
 
 typedef struct ClusterOptions {

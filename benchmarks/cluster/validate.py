@@ -73,12 +73,14 @@ def as_run(r):
     if r["framework"] == "Megatron-LM":
         # the column is empty; with 18 bytes a parameter on each device, none of its runs of dp > 1 would take as little as it says
         divided = ["optimizer_state"]
+    # nor is seq_parallel; what its activations take halves with each doubling of tp, which residuals do only so
+    sequence = ["sequence=tensor"] if tp > 1 and (r["seq_parallel"] == "yes" or r["framework"] == "Megatron-LM") else []
     run = dict(name=r["row_id"], model=os.path.join(ROOT, "models", model + ".plinth"),
                set=["%s=%d" % kv for kv in config.items()],
                mesh="data=%d%s,tensor=%d,pipe=%d" % (dp, ",context=%d" % cp if cp > 1 else "", tp, pp),
-               shard=(["%s=data" % what for what in divided] if dp > 1 else []) + (["T=context"] if cp > 1 else []),
+               shard=(["%s=data" % what for what in divided] if dp > 1 else []) + (["T=context"] if cp > 1 else []) + sequence,
                sizes="T=%d" % number(r, "seq_len"), batch=number(r, "global_batch_seqs"), micro=number(r, "micro_batch"),
-               precision="autocast", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
+               precision="autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
     if r["framework"].startswith("Megatron"):  # 16-bit parameters; gradients summed in f32 where the run is in bf16
         run["masters"] = "bf16" if r["precision"] == "fp16" else "bf16,f32" if r["framework"] == "Megatron-LM" else "bf16,bf16+f32"
     if r["framework"] == "Megatron-DeepSpeed":  # of 2022: without FlashAttention

@@ -77,6 +77,7 @@ static void gather_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	i64 axis = ATTR(n, gather)->axis;
 	Dim size = dim_of(b->g, n->in[0], (u32)axis);
 	din[0] = BA(b, scatter_add, (dout[0], n->in[1]), .axis = axis, .size = { 1, &size });
+	graph_set_axis(b->g, din[0], val_axis(b->g, n->in[0])); /* rows of the table, which rules of division name */
 }
 
 static void gather_eval(EvalCx *cx)
