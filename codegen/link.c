@@ -217,6 +217,7 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	kernel_numbers(k, number);
 	return (PackageStep){
 		.collective = k->collective ? collective(arena, &plan->program->mesh, k->collective) : NULL,
+		.until = s->until,
 		.function = function ? function[s->kernel] : NULL,
 		.slot = slot,
 		.slot_info = info,

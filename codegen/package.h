@@ -213,6 +213,8 @@ typedef struct PackageCollective {
 
 typedef struct PackageStep {
 	const PackageCollective *collective; /* not NULL: this is all there is to do, and nothing below is set but for slots */
+	u32 until;                   /* of a collective, which begins here: the first step that must find it done, or the number of steps.
+				      * Collectives run one behind the other, in this order; those behind are not done sooner */
 	KernelFunction *function;    /* of the CPU */
 	u32 code;                    /* its index into Package.symbol */
 	const PackageGrid *grid;     /* of CUDA: [nphase]; NULL where only `matmul` can run it */

@@ -48,6 +48,8 @@ static void print_step(const Plan *p, const EntryPlan *e, u32 i, FILE *to)
 	}
 	if (s->workspace != NONE)
 		fprintf(to, " with %u", s->workspace);
+	if (k->collective)
+		fprintf(to, " until %u", s->until);
 	if (k->loc.line) {
 		fputs("  # ", to);
 		diag_print_place(p->ir->diag, k->loc, to);
@@ -225,6 +227,35 @@ static void check_overlaps(Verify *v)
 	arena_free(&tmp);
 }
 
+static bool share_bytes(const PlanBuffer *a, const PlanBuffer *b)
+{
+	return a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+/* Until a collective is done, only others touch its memory, which run one behind the other. */
+static void check_waits(Verify *v)
+{
+	const EntryPlan *e = v->e;
+	for (u32 i = 0; i < e->step.n; i++) {
+		const Step *s = &e->step.v[i];
+		const Kernel *k = v->p->kernel.v[s->kernel];
+		if (k->collective && (s->until <= i || s->until > e->step.n))
+			fail(v, k->loc, "%s is waited for before it begins, or never", k->name);
+		for (u32 j = i + 1; v->fine && k->collective && j < s->until; j++) {
+			const Step *t = &e->step.v[j];
+			const Kernel *other = v->p->kernel.v[t->kernel];
+			if (other->collective && t->until < s->until)
+				fail(v, k->loc, "%s is under way when a later one is done", k->name);
+			for (u32 n = 0; n < k->slot.n * other->slot.n && !other->collective; n++) {
+				u32 a = n / other->slot.n, b = n % other->slot.n;
+				if ((k->slot.v[a].written || other->slot.v[b].written) &&
+				    share_bytes(&e->buffer.v[s->slot[a]], &e->buffer.v[t->slot[b]]))
+					fail(v, k->loc, "%s touches %s while %s is under way", other->name, e->buffer.v[t->slot[b]].name, k->name);
+			}
+		}
+	}
+}
+
 u64 plan_buffer_bytes(const Program *p, const Buffer *b)
 {
 	return buffer_away(p, b) ? 0 : MAX(b->slots, 1u) * ALIGN_UP((u64)type_bytes(b->type), MEMORY_ALIGN);
@@ -248,6 +279,7 @@ bool plan_verify(const Plan *p, Diag *d)
 			return false;
 		check_written(&v);
 		check_overlaps(&v);
+		check_waits(&v);
 	}
 	return v.fine;
 }

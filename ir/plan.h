@@ -36,6 +36,8 @@ typedef struct Step {
 	const u32 *slot;  /* PlanBuffer of each slot */
 	u32 workspace;    /* PlanBuffer, or NONE */
 	bool again;       /* makes values that were there before and let go */
+	u32 until;        /* of a collective, which begins here and goes on beside the steps behind it: the one that finds it done, or
+			   * the number of steps: the entry's end. Until then nobody touches what it writes or changes what it reads */
 } Step;
 
 /* A value that the second half of an entry needs from the first: kept for it, or let go and computed again. */

@@ -197,6 +197,32 @@ static void print_memory(const Program *p, const Plan *plan, Arena *a)
 	printf("          %15llu  activations and buffers of the entry that has most\n", (unsigned long long)(plan->arena_bytes - plan->persistent_bytes));
 }
 
+/* Collectives of a step's entries, and those of them beside which kernels run. */
+static void count_beside(const Plan *plan, u32 *all, u32 *beside)
+{
+	*all = *beside = 0;
+	for (u32 i = 0; i < plan->entry.n; i++) {
+		const EntryPlan *e = plan->entry.v[i];
+		if (!str_starts(str_of(e->name), STR("micro")) && strcmp(e->name, "update") != 0)
+			continue;
+		for (u32 s = 0; s < e->step.n; s++) {
+			bool works = false;
+			for (u32 k = s + 1; plan->kernel.v[e->step.v[s].kernel]->collective && k < e->step.v[s].until; k++)
+				works |= !plan->kernel.v[e->step.v[k].kernel]->collective;
+			*all += plan->kernel.v[e->step.v[s].kernel]->collective != NULL;
+			*beside += works;
+		}
+	}
+}
+
+static void print_beside(const Plan *plan)
+{
+	u32 all, beside;
+	count_beside(plan, &all, &beside);
+	if (all)
+		printf("overlap   %u of %u collectives of the entries of a step are on their way while kernels run\n", beside, all);
+}
+
 static i64 times_of(const char *entry, i64 accumulate)
 {
 	return str_starts(str_of(entry), STR("micro")) && !str_starts(str_of(entry), STR("micro_first")) ? accumulate - 1 : 1;
@@ -253,7 +279,10 @@ static json_t *devices_json(Report *r, const Program *p, const Plan *plan, u32 s
 			bytes += strcmp(r->row.v[i].over, p->mesh.axis[m].name) ? 0 : r->row.v[i].bytes;
 		json_object_set_new(sent, p->mesh.axis[m].name, json_real(bytes));
 	}
-	return json_pack("{s:i, s:o, s:o, s:o}", "stage", (int)stage, "memory", memory_json(p, plan), "bytes_sent", sent, "collectives", rows);
+	u32 all, beside;
+	count_beside(plan, &all, &beside);
+	return json_pack("{s:i, s:o, s:o, s:o, s:i, s:i}", "stage", (int)stage, "memory", memory_json(p, plan), "bytes_sent", sent, "collectives", rows,
+			 "planned_collectives", (int)all, "beside_kernels", (int)beside);
 }
 
 /* ---- all of it ---- */
@@ -278,6 +307,7 @@ static Status tell_devices(Lm *lm, const MeshRun *run, const DriverOptions *o, j
 	print_memory(p, c.plan, r.arena);
 	print_rows(&r, p->ir->diag);
 	print_totals(&r, &p->mesh);
+	print_beside(c.plan);
 	return OK;
 }
 

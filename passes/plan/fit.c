@@ -22,12 +22,6 @@ typedef struct Fit {
 	f64 step_seconds;
 } Fit;
 
-/* ---- what a launch takes ---- */
-
-/* A usual server's CPU, where no machine is named: what matters of it is how many FLOPs go into a byte's time. */
-static const Machine rough = { .name = "a CPU", .device = "cpu", .peak = { [DT_f32] = 1e12 }, .bandwidth = 1e11,
-			       .launch = 1e-6, .arithmetic = 0.125 };
-
 /* ---- the stated order as a problem ---- */
 
 static bool persistent(const Fit *f, u32 buffer)
@@ -318,18 +312,34 @@ static void draw_curve(Fit *f, Remat *m, u32 points, PlanRemat *out)
 	}
 }
 
-/* Everything kept. */
-static void plan_as_stated(Planner *x, const Schedule *s)
-{
-	plan_steps(x, s);
-	plan_entry_memory(x->tmp, x->plan, x->entry);
-}
-
 static void undo_steps(Planner *x, u32 nbuffer, u32 nkernel)
 {
 	x->entry->buffer.n = nbuffer;
 	x->entry->step.n = 0;
 	x->plan->kernel.n = nkernel;
+}
+
+/* The schedule, with work beside messages; where memory for that is over the budget, each message is waited for at once.
+ * `remade`, of so many buffers: launches, which become steps; or NULL. */
+static void plan_scheduled(Planner *x, const Schedule *s, u64 budget, u32 *remade, u32 nremade)
+{
+	u32 nbuffer = x->entry->buffer.n, nkernel = x->plan->kernel.n;
+	if (overlap_any(x)) {
+		u32 *place = NEWN(x->tmp, u32, s->launch.n + 1);
+		Schedule beside = overlap_schedule(x, s, place);
+		plan_steps(x, &beside);
+		overlap_waits(x, true);
+		plan_entry_memory(x->tmp, x->plan, x->entry);
+		if (!budget || x->entry->transient_bytes <= budget) {
+			for (u32 i = 0; i < nremade; i++)
+				remade[i] = remade[i] == NONE ? NONE : place[remade[i]];
+			return;
+		}
+		undo_steps(x, nbuffer, nkernel);
+	}
+	plan_steps(x, s);
+	overlap_waits(x, false);
+	plan_entry_memory(x->tmp, x->plan, x->entry);
 }
 
 void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
@@ -339,12 +349,12 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 	EntryPlan *e = x->entry;
 	u32 nbuffer = e->buffer.n, nkernel = p->kernel.n;
 	if (!limits->curve) {
-		plan_as_stated(x, s);
+		plan_scheduled(x, s, budget, NULL, 0);
 		if (!budget || e->transient_bytes <= budget)
 			return;
 		undo_steps(x, nbuffer, nkernel);
 	}
-	Fit f = { .x = x, .stated = s, .machine = limits->machine ? limits->machine : &rough };
+	Fit f = { .x = x, .stated = s, .machine = limits->machine ? limits->machine : planner_machine(p) };
 	make_problem(&f);
 	settle_overwritten(&f, s);
 	add_maps(&f);
@@ -368,7 +378,7 @@ void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits)
 			a = remat_known(m, target);
 		}
 		Schedule fitted = make_schedule(&f, remat_outcome(m, a.drop), remade);
-		plan_as_stated(x, &fitted);
+		plan_scheduled(x, &fitted, budget, remade, nbuffer);
 		describe(&f, m, &a, remade, r);
 		r->fits &= !budget || e->transient_bytes <= budget;
 		if (!a.fits || r->fits || i + 1 == TRIES)

@@ -456,8 +456,9 @@ static bool transient(const PlanBuffer *b)
 	return b->kind != MEMORY_PERSISTENT;
 }
 
-/* The buffer of output slot `o` of step `s` takes over that of an input slot, if one may be taken: its bytes, or 0. */
-static u64 take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
+/* The buffer of output slot `o` of step `s` takes over that of an input slot, if one may be taken: its bytes, or 0. `said`: until
+ * which step a collective is at work on each buffer. */
+static u64 take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, const u32 *said, bool *taken)
 {
 	const Step *step = &e->step.v[s];
 	const Kernel *k = p->kernel.v[step->kernel];
@@ -470,7 +471,7 @@ static u64 take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
 		u32 from = step->slot[i];
 		PlanBuffer *in = &e->buffer.v[from];
 		bool before = in->first < s || in->kind == MEMORY_INPUT;
-		if (!transient(in) || in->kind == MEMORY_RESULT || in->last != s || !before || taken[from] || in->bytes != out->bytes)
+		if (!transient(in) || in->kind == MEMORY_RESULT || in->last != s || said[from] > s || !before || taken[from] || in->bytes != out->bytes)
 			continue;
 		taken[from] = true;
 		out->root = in->root == NONE ? from : in->root;
@@ -484,13 +485,19 @@ static u64 take_over(const Plan *p, EntryPlan *e, u32 s, u32 o, bool *taken)
 static void take_all(Arena *tmp, const Plan *p, EntryPlan *e, u64 *alive, u64 bound)
 {
 	bool *taken = NEWN(tmp, bool, e->buffer.n + 1);
+	u32 *said = NEWN(tmp, u32, e->buffer.n + 1);
 	for (u32 i = 0; i < e->buffer.n; i++)
 		e->buffer.v[i].root = NONE;
+	for (u32 s = 0; s < e->step.n; s++) {
+		const Kernel *k = p->kernel.v[e->step.v[s].kernel];
+		for (u32 i = 0; k->collective && i < k->slot.n; i++)
+			said[e->step.v[s].slot[i]] = MAX(said[e->step.v[s].slot[i]], e->step.v[s].until);
+	}
 	for (u32 s = 0; s < e->step.n; s++)
 		for (u32 o = 0; o < p->kernel.v[e->step.v[s].kernel]->slot.n; o++) {
 			if (alive && alive[s] <= bound)
 				break;
-			u64 bytes = take_over(p, e, s, o, taken);
+			u64 bytes = take_over(p, e, s, o, said, taken);
 			if (alive)
 				alive[s] -= bytes;
 		}

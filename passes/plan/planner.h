@@ -52,6 +52,21 @@ u32 planner_buffer(Planner *x, PlanBuffer b);
 /* What the target says to a kernel; false, told, where it refuses it. */
 bool planner_needs(Planner *x, Draft *d);
 
+/* A usual machine of the plan's kind, where none is named. What matters of it is how many FLOPs go into a byte's time, in memory
+ * and on the way to others. */
+const Machine *planner_machine(const Plan *p);
+
+/* ---- work beside messages: overlap.c ---- */
+
+/* Does the entry say anything to others? */
+bool overlap_any(const Planner *x);
+/* The schedule with collectives as early, and steps that wait for them as late, as hides their way behind others. `place`: where
+ * each launch went. */
+Schedule overlap_schedule(Planner *x, const Schedule *s, u32 *place);
+/* Until when collectives of the entry's steps are under way (Step.until), and what they work on alive: as long as nobody needs
+ * them (`beside`), or for their own step alone. */
+void overlap_waits(Planner *x, bool beside);
+
 /* Fits the schedule, which is the stated order, into `budget` bytes (0: no limit) of transient memory; gaps that layout
  * leaves are made up for. Puts the entry's steps into its plan, and lays out its memory. */
 void plan_fit(Planner *x, Schedule *s, u64 budget, const PlanLimits *limits);

@@ -1,6 +1,7 @@
 /* runtime/comm/comm.c: see comm.h. */
 #include "runtime/comm/comm.h"
 #include "runtime/comm/blocks.h"
+#include "runtime/comm/queue.h"
 #include "support/clock.h"
 #include "support/half.h"
 
@@ -39,7 +40,7 @@ struct Comm {
 	PackageMesh mesh;
 	void *group[6];
 	u32 at[6];  /* this rank's coordinates */
-	Buffer send, receive;
+	Buffer send, receive, slots; /* slots: addresses */
 	int *count[4]; /* [ranks] bytes and places, sent and received */
 	u64 *bytes[2]; /* [ranks] to send and to receive */
 	Sent *sent;
@@ -47,6 +48,7 @@ struct Comm {
 	char what[300]; /* that is waited for */
 	void (*doing)(void *cx, char *to, size_t size); /* of the device that runs steps; or NULL */
 	void *doing_cx;
+	Queue *queue; /* of collectives under way; NULL: there were none yet */
 };
 
 u32 comm_launched(void)
@@ -125,6 +127,8 @@ static Status wait_message(Comm *c, void **message)
 			return said_failed(c, s, now - begun);
 		if (done)
 			return OK;
+		if (c->queue && queue_stops(c->queue))
+			return FAIL(STATUS_IO, "rank %u was in %s, for %.1f s, when it was to end", c->rank, c->what, now - begun);
 		if (now - looked > 0.1) {
 			looked = now;
 			TRY(comm_alive(c, c->what, now - begun));
@@ -506,13 +510,15 @@ static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u
 	return OK;
 }
 
-Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out)
+static Status speak(void *cx, const PackageStep *step, u8 *memory)
 {
 	static Status (*const run[])(Comm *, const PackageCollective *, u8 *const *, u8 *const *) = {
 		[PACKAGE_ALL_REDUCE] = all_reduce, [PACKAGE_ALL_GATHER] = gather_parts, [PACKAGE_REDUCE_SCATTER] = reduce_scatter,
 		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute, [PACKAGE_SEND] = send_one, [PACKAGE_RECEIVE] = receive_one,
 		[PACKAGE_REDUCE_AMONG] = reduce_among,
 	};
+	Comm *c = cx;
+	const PackageCollective *what = step->collective;
 	const char *over = c->mesh.axis[what->mesh].name;
 	if (step->line)
 		snprintf(c->what, sizeof c->what, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
@@ -520,7 +526,24 @@ Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep
 		snprintf(c->what, sizeof c->what, "%s over %s", step->name, over);
 	if (!c->transport->group)
 		return FAIL(STATUS_UNSUPPORTED, "%s: ranks that meet by %s send nothing from the host: --device cuda", c->what, c->transport->name);
-	return run[what->kind](c, what, in, out);
+	TRY(reserve(&c->slots, step->nslot * sizeof(u8 *)));
+	u8 **slot = (u8 **)c->slots.p;
+	for (u32 i = 0; i < step->nslot; i++)
+		slot[i] = memory + step->slot[i];
+	return run[what->kind](c, what, slot, slot + what->n);
+}
+
+Status comm_begin(Comm *c, const PackageStep *step, u8 *memory)
+{
+	if (!c->queue)
+		TRY(queue_open(speak, c, &c->queue));
+	queue_begin(c->queue, step, memory);
+	return OK;
+}
+
+Status comm_wait(Comm *c, u32 left)
+{
+	return c->queue ? queue_wait(c->queue, left) : OK;
 }
 
 /* ---- joining and leaving ---- */
@@ -578,6 +601,7 @@ static void drop(Comm *c)
 	free(c->sent);
 	free(c->send.p);
 	free(c->receive.p);
+	free(c->slots.p);
 	free(c);
 }
 
@@ -585,12 +609,16 @@ void comm_close(Comm *c)
 {
 	if (!c)
 		return;
+	queue_close(c->queue);
 	c->transport->close(c->state);
 	drop(c);
 }
 
 void comm_abort(Comm *c, int status)
 {
+	/* a transport is for one thread at a time */
+	queue_close(c->queue);
+	c->queue = NULL;
 	c->transport->abort(c->state, status);
 }
 
@@ -668,6 +696,7 @@ Status comm_mesh(Comm *c, const PackageMesh *mesh)
 
 Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void *all)
 {
+	TRY(comm_wait(c, 0));
 	waiting_for(c, what);
 	TRY(said_failed(c, c->transport->all_gather(c->state, NULL, mine, (int)bytes, all), 0));
 	return wait_done(c);

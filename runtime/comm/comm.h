@@ -7,12 +7,15 @@
  * An all_reduce is a reduce_scatter and an all_gather: each rank sums a part (Thakur et al. 2005); 2 (n - 1) / n of the
  * bytes leave each rank, which is the least there is.
  *
+ * Collectives of a step run on a thread of the rank's, in the order in which they are begun, beside its work.
+ *
  * While a rank waits it looks whether the others are alive: a rank that is gone ends the wait with a failure that
  * names it, and what was waited for. */
 #ifndef PL_COMM_H
 #define PL_COMM_H
 #include "codegen/package.h"
 
+/* For one thread at a time, whichever it is. */
 typedef struct Transport {
 	const char *name;
 	/* Joins the run that a launcher has started. */
@@ -71,8 +74,11 @@ u32 comm_coordinate_of(const Comm *c, u32 rank, u32 m);
 /* The rank that differs from this one in its coordinate along m alone. */
 u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate);
 
-/* Runs a collective of the package: in[i] and out[i] are the memories of its i-th tensor. `step` is for messages. */
-PL_MUST_USE Status comm_collective(Comm *c, const PackageCollective *what, const PackageStep *step, u8 *const *in, u8 *const *out);
+/* Begins a collective of the package, in whose memory its slots are; it goes on beside what the caller does (queue.h), behind those
+ * begun before. Nobody touches what it writes or changes what it reads until it is waited for. */
+PL_MUST_USE Status comm_begin(Comm *c, const PackageStep *step, u8 *memory);
+/* Until at most `left` of those that were begun are under way: the first ones are done then. Fails where one has failed. */
+PL_MUST_USE Status comm_wait(Comm *c, u32 left);
 
 /* ---- for the run around it; every rank calls, with `what` for messages ---- */
 

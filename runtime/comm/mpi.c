@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MPI_FUNNELED = 1 };
+enum { MPI_SERIALIZED = 2 }; /* any thread may call, one at a time */
 
 /* Every function and object that is used, by name. */
 #define MPI_FUNCTIONS(X)                                                                                              \
@@ -71,7 +71,10 @@ static Status mpi_open(void **state, u32 *rank, u32 *ranks)
 		return FAIL(STATUS_MEMORY, "no memory for MPI");
 	Status s = load(m);
 	if (!s)
-		s = checked(m, m->Init_thread(NULL, NULL, MPI_FUNNELED, &provided), "MPI_Init_thread");
+		s = checked(m, m->Init_thread(NULL, NULL, MPI_SERIALIZED, &provided), "MPI_Init_thread");
+	if (!s && provided < MPI_SERIALIZED)
+		s = FAIL(STATUS_UNSUPPORTED, "this MPI is for one thread alone, and messages have their own: an Open MPI with MPI_THREAD_SERIALIZED "
+					     "(any since 3.0)");
 	if (!s)
 		s = checked(m, m->Comm_set_errhandler(m->world, m->errors_return), "MPI_Comm_set_errhandler");
 	if (!s)

@@ -113,18 +113,52 @@ static void run_tasks(void *argument, TaskRange range)
 			  l->c->scratch + range.thread * l->c->scratch_size, l->phase, range.begin, range.end);
 }
 
+/* Collectives of an entry that are under way. */
+typedef struct Said {
+	u32 next, under_way; /* the first step behind those that are done */
+} Said;
+
+/* Until those are done that step `i` must find done. */
+static Status wait_for_others(Cpu *c, const PackageEntry *entry, u32 i, Said *said)
+{
+	u32 was = said->under_way;
+	for (; said->under_way && said->next < i; said->next++) {
+		const PackageStep *s = &entry->step[said->next];
+		if (!s->collective)
+			continue;
+		if (s->until > i)
+			break;
+		said->under_way--;
+	}
+	return was == said->under_way ? OK : comm_wait(c->comm, said->under_way);
+}
+
+static Status begin_collective(Cpu *c, const PackageEntry *entry, u32 i, Said *said)
+{
+	const PackageStep *s = &entry->step[i];
+	if (!c->comm)
+		return FAIL(STATUS_UNSUPPORTED, "%s: this is one device's part of a program, and there are no other ranks", s->name);
+	if (!said->under_way)
+		said->next = i;
+	said->under_way++;
+	return comm_begin(c->comm, s, c->arena.base);
+}
+
 static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, void *cx)
 {
 	Cpu *c = state;
+	Said said = { 0 };
 	for (u32 i = 0; i < entry->nstep; i++) {
 		const PackageStep *s = &entry->step[i];
 		f64 begun = hook ? clock_seconds() : 0;
+		TRY(wait_for_others(c, entry, i, &said));
+		if (s->collective) {
+			TRY(begin_collective(c, entry, i, &said));
+			if (hook) /* a step that is watched is done when it is shown */
+				TRY(wait_for_others(c, entry, entry->nstep, &said));
+		}
 		for (u32 k = 0; k < s->nslot; k++)
 			c->slot[k] = c->arena.base + s->slot[k];
-		if (s->collective && !c->comm)
-			return FAIL(STATUS_UNSUPPORTED, "%s: this is one device's part of a program, and there are no other ranks", s->name);
-		if (s->collective)
-			TRY(comm_collective(c->comm, s->collective, s, (u8 *const *)c->slot, (u8 *const *)c->slot + s->collective->n));
 		for (u32 phase = 0; phase < s->nphase; phase++) {
 			Launch l = { c, s, phase };
 			if (s->tasks[phase] > 0)
@@ -133,7 +167,7 @@ static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, vo
 		if (hook && !hook(cx, entry, i, clock_seconds() - begun))
 			break;
 	}
-	return OK;
+	return wait_for_others(c, entry, entry->nstep, &said);
 }
 
 static Status cpu_synchronize(void *state)

@@ -5,6 +5,7 @@
 #include "ir/sample.h"
 #include "passes/check_eval.h"
 #include "passes/graph/shard.h"
+#include "passes/plan/plan.h"
 #include "tools/random_program.h"
 
 #include <setjmp.h>
@@ -112,6 +113,11 @@ static bool agrees(Case *c, const Program *p, const char *rules, u32 *spoken, u3
 		return false;
 	*spoken += collectives(part) > 0;
 	*split += splits(part) > 0;
+	/* its plan leaves alone what is on its way: plan_verify */
+	const Program *low = run_passes(c, part, "lower");
+	const Plan *plan = low ? plan_program(&c->arena, &c->tmp, low, NULL, &c->diag) : NULL;
+	if (!plan || !plan_verify(plan, &c->diag))
+		return false;
 	return programs_agree(&c->tmp, whole, part, &(SymbolValues){ 0 }, "partition", &c->diag);
 }
 

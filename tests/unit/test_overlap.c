@@ -1,0 +1,251 @@
+/* Units of passes/plan/overlap: where collectives begin and who waits for them, in programs for which that can be said beforehand;
+ * within a budget; plans that would touch what is on its way are refused. runtime/comm/queue: order, waiting, failing, ending. */
+#include "passes/pass.h"
+#include "passes/plan/plan.h"
+#include "runtime/comm/queue.h"
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <cmocka.h>
+
+enum { LAYERS = 6 };
+
+typedef struct Case {
+	Arena arena, tmp;
+	Diag diag;
+	const Plan *plan;
+	EntryPlan *e;
+} Case;
+
+static void case_plan(Case *c, const char *text, u64 memory)
+{
+	*c = (Case){ .arena = ARENA("case"), .tmp = ARENA("tmp") };
+	c->diag.arena = &c->arena;
+	Ir *ir = ir_new(&c->arena, &c->diag);
+	Program *p = program_parse(&c->arena, ir, str_of(text), diag_source(&c->diag, "text", str_of(text)));
+	Status status;
+	PassCx cx = { .out = &c->arena, .tmp = &c->tmp, .ir = ir, .diag = &c->diag };
+	p = p ? pipeline_run(STR("lower"), &cx, p, &status) : NULL;
+	c->plan = p ? plan_within(&c->arena, &c->tmp, p, NULL, &(PlanLimits){ .memory = memory }, &c->diag) : NULL;
+	diag_print(&c->diag, stderr, false);
+	assert_non_null(c->plan);
+	assert_true(plan_verify(c->plan, &c->diag));
+	c->e = c->plan->entry.v[0];
+}
+
+static void case_end(Case *c)
+{
+	arena_free(&c->tmp);
+	arena_free(&c->arena);
+}
+
+/* The step of the n-th kernel of a class. */
+static u32 step_of(const Case *c, KernelClass class, u32 n)
+{
+	for (u32 i = 0; i < c->e->step.n; i++)
+		if (c->plan->kernel.v[c->e->step.v[i].kernel]->class == class && n-- == 0)
+			return i;
+	fail_msg("there are fewer");
+	return 0;
+}
+
+static u32 said(const Case *c, u32 n)
+{
+	return step_of(c, KERNEL_COLLECTIVE, n);
+}
+
+static u32 product(const Case *c, u32 n)
+{
+	return step_of(c, KERNEL_DOT, n);
+}
+
+/* A chain of products with parameters that are gathered: 2 x 1024^3 FLOPs each, 4 MiB each. */
+static const char *gathers(Arena *a)
+{
+	Buf b = { .arena = a };
+	buf_printf(&b, "program t\nfacts BOUND EXPANDED\nmesh x = 4\n");
+	for (u32 i = 0; i < LAYERS; i++)
+		buf_printf(&b, "buffer @w%u : f32[256, 1024] parameter\n", i);
+	buf_printf(&b, "entry e {\n  %%1 = input x : f32[1024, 1024]\n");
+	for (u32 i = 0; i < LAYERS; i++) {
+		u32 at = 3 * i + 2;
+		buf_printf(&b, "  %%%u = read @w%u : f32[256, 1024]\n", at, i);
+		buf_printf(&b, "  %%%u = all_gather %%%u {over = \"x\", parts = 4, axes = [0], outer = [1], again = 0} : f32[1024, 1024]\n", at + 1, at);
+		buf_printf(&b, "  %%%u = dot %%%u, %%%u {spec = \"ik,kj->ij\"} : f32[1024, 1024]\n", at + 2, at - 1, at + 1);
+	}
+	buf_printf(&b, "  result y = %%%u\n}\n", 3 * LAYERS + 1);
+	return b.text;
+}
+
+/* Parameters of the next layer are on their way while this one is at work, and those of no other. */
+static void gathers_one_layer_ahead(void **state)
+{
+	(void)state;
+	Arena a = ARENA("text");
+	Case c;
+	case_plan(&c, gathers(&a), 0);
+	for (u32 i = 0; i < LAYERS; i++) {
+		assert_int_equal(c.e->step.v[said(&c, i)].until, product(&c, i));
+		if (i > 0)
+			assert_true(said(&c, i) < product(&c, i - 1));
+		if (i > 1)
+			assert_true(said(&c, i) > product(&c, i - 2));
+	}
+	case_end(&c);
+	arena_free(&a);
+}
+
+/* Memory for two layers' parameters is not there: each is waited for at once, and fits. */
+static void within_a_budget_waits_at_once(void **state)
+{
+	(void)state;
+	Arena a = ARENA("text");
+	Case free, tight;
+	case_plan(&free, gathers(&a), 0);
+	case_plan(&tight, gathers(&a), free.plan->arena_bytes - (4 << 20));
+	assert_true(tight.plan->arena_bytes <= free.plan->arena_bytes - (4 << 20));
+	for (u32 i = 0; i < LAYERS; i++)
+		assert_int_equal(tight.e->step.v[said(&tight, i)].until, said(&tight, i) + 1);
+	case_end(&tight);
+	case_end(&free);
+	arena_free(&a);
+}
+
+/* Products whose results are summed and then added to what was there, one layer behind the other. */
+static const char *sums(Arena *a)
+{
+	Buf b = { .arena = a };
+	buf_printf(&b, "program t\nfacts BOUND EXPANDED\nmesh x = 4\n");
+	for (u32 i = 0; i < LAYERS; i++)
+		buf_printf(&b, "buffer @g%u : f32[256, 1024] gradient\n", i);
+	buf_printf(&b, "entry e {\n  %%1 = input x : f32[1024, 1024]\n");
+	for (u32 i = 0; i < LAYERS; i++) {
+		u32 at = 4 * i + 2;
+		buf_printf(&b, "  %%%u = dot %%%u, %%1 {spec = \"ik,kj->ij\"} : f32[1024, 1024]\n", at, i ? at - 4 : 1);
+		buf_printf(&b, "  %%%u = reduce_scatter %%%u {over = \"x\", parts = 4, reduce = \"sum\", axes = [0], outer = [1]} : f32[256, 1024]\n", at + 1, at);
+		buf_printf(&b, "  %%%u = read @g%u : f32[256, 1024]\n", at + 2, i);
+		buf_printf(&b, "  %%%u = add %%%u, %%%u : f32[256, 1024]\n", at + 3, at + 2, at + 1);
+	}
+	for (u32 i = 0; i < LAYERS; i++)
+		buf_printf(&b, "  write @g%u = %%%u\n", i, 4 * i + 5);
+	buf_printf(&b, "}\n");
+	return b.text;
+}
+
+/* A sum begins when its product is made, and goes on while the next one is: what adds it up is put off. */
+static void sums_go_on_beside_work(void **state)
+{
+	(void)state;
+	Arena a = ARENA("text");
+	Case c;
+	case_plan(&c, sums(&a), 0);
+	for (u32 i = 0; i < LAYERS; i++) {
+		assert_int_equal(said(&c, i), product(&c, i) + 1);
+		if (i + 1 < LAYERS)
+			assert_true(c.e->step.v[said(&c, i)].until > product(&c, i + 1));
+	}
+	case_end(&c);
+	arena_free(&a);
+}
+
+/* What must not be: a sum that is waited for behind its reader, one that is never, and memory that is used again. */
+static void wrong_plans_are_found(void **state)
+{
+	(void)state;
+	Arena a = ARENA("text");
+	Case c;
+	case_plan(&c, sums(&a), 0);
+	Step *s = &c.e->step.v[said(&c, 1)];
+	u32 until = s->until;
+	s->until++;
+	assert_false(plan_verify(c.plan, &c.diag));
+	s->until = said(&c, 1);
+	assert_false(plan_verify(c.plan, &c.diag));
+	s->until = until;
+	assert_true(plan_verify(c.plan, &c.diag));
+	PlanBuffer *sent = &c.e->buffer.v[s->slot[0]], *next = &c.e->buffer.v[c.e->step.v[said(&c, 2)].slot[0]];
+	assert_true(sent->last >= until - 1 && next->first < until);
+	assert_true(sent->offset != next->offset);
+	case_end(&c);
+	arena_free(&a);
+}
+
+/* ---- the queue ---- */
+
+typedef struct Spoken {
+	Queue *queue;
+	atomic_uint n;
+	u32 order[64];
+	bool hangs;
+} Spoken;
+
+static Status speak(void *cx, const PackageStep *step, u8 *memory)
+{
+	Spoken *s = cx;
+	memory[step->line] = (u8)(step->line + 1);
+	s->order[s->n++] = step->line;
+	for (; s->hangs && !queue_stops(s->queue);)
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+	return step->line == 40 ? FAIL(STATUS_IO, "step %u fails", step->line) : OK;
+}
+
+static void queue_keeps_order(void **state)
+{
+	(void)state;
+	Spoken s = { 0 };
+	PackageStep step[64];
+	u8 memory[64] = { 0 };
+	assert_null(queue_open(speak, &s, &s.queue));
+	for (u32 i = 0; i < 64; i++)
+		step[i] = (PackageStep){ .line = i };
+	for (u32 i = 0; i < 32; i++) {
+		queue_begin(s.queue, &step[i], memory);
+		if (i % 3 == 2) { /* all but the last one are done */
+			assert_null(queue_wait(s.queue, 1));
+			assert_int_equal(memory[i - 1], i);
+		}
+	}
+	assert_null(queue_wait(s.queue, 0));
+	for (u32 i = 0; i < 32; i++)
+		assert_int_equal(s.order[i], i);
+	/* one fails: those behind are not run, and who waits is told, as often as they ask */
+	for (u32 i = 39; i < 44; i++)
+		queue_begin(s.queue, &step[i], memory);
+	for (u32 i = 0; i < 2; i++) {
+		Status failed = queue_wait(s.queue, 0);
+		assert_non_null(failed);
+		assert_string_equal(failed->text, "step 40 fails");
+	}
+	assert_int_equal(s.n, 34);
+	queue_close(s.queue);
+}
+
+/* What waits for others that do not answer ends when it is told to. */
+static void queue_ends(void **state)
+{
+	(void)state;
+	Spoken s = { .hangs = true };
+	PackageStep step[2] = { { .line = 0 }, { .line = 1 } };
+	u8 memory[2] = { 0 };
+	assert_null(queue_open(speak, &s, &s.queue));
+	queue_begin(s.queue, &step[0], memory);
+	queue_begin(s.queue, &step[1], memory);
+	while (!s.n)
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+	queue_close(s.queue);
+	assert_int_equal(s.n, 1);
+	queue_close(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gathers_one_layer_ahead), cmocka_unit_test(within_a_budget_waits_at_once),
+		cmocka_unit_test(sums_go_on_beside_work),  cmocka_unit_test(wrong_plans_are_found),
+		cmocka_unit_test(queue_keeps_order),	   cmocka_unit_test(queue_ends),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
