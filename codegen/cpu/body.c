@@ -181,12 +181,28 @@ static V lane_mask(Body *b, KVal condition)
 	return b->mask ? simd_and(&b->lanes, c, b->mask) : c;
 }
 
+/* A load of all lanes or of none, as one condition says (a piece of a concatenation): where nothing is read, the memory that
+ * would be is not touched either, as a masked load might. */
+static V load_if(Body *b, const KInst *in)
+{
+	CpuModule *m = b->m;
+	V zero = simd_constant(&b->lanes, in->dtype, 0), at = body_address(b, in->access);
+	CpuIf here = { 0 };
+	cpu_if_begin(m, &here, body_scalar(b, in->in[0]), 50);
+	V x = b->mask ? simd_load_masked(&b->lanes, in->dtype, at, 0, b->mask) : simd_load(&b->lanes, in->dtype, at, 0);
+	cpu_if_end(m, &here, 1, &x, &zero);
+	return here.value[0];
+}
+
 static V load_lanes(Body *b, const KInst *in)
 {
 	const Access *a = in->access;
-	V at = body_address(b, a), mask = lane_mask(b, in->in[0]), index = lane_indices(b, a);
+	V index = lane_indices(b, a);
 	i64 stride = a->stride[b->vector_dim];
 	DType d = in->dtype;
+	if (!index && stride == 1 && in->in[0].i && !body_in_lanes(b, in->in[0]))
+		return load_if(b, in);
+	V at = body_address(b, a), mask = lane_mask(b, in->in[0]);
 	if (index)
 		return simd_gather(&b->lanes, d, at, index, mask);
 	if (stride == 0) { /* in lanes by its condition alone */

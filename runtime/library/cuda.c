@@ -122,7 +122,7 @@ static Status create(LibraryCuda *c, const LibraryModel *model, const char *weig
 {
 	const LibraryVariant *v = NULL;
 	TRY(choose(c, model, device, &v));
-	TRY(library_open(&c->base, v));
+	TRY(library_base_open(&c->base, v));
 	CU(c->d, "use the GPU", c->d->context_retain(&c->context, c->device));
 	CU(c->d, "use the GPU", c->d->context_set(c->context));
 	TRY(load(c));

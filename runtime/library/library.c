@@ -90,7 +90,7 @@ static void describe(LibraryBase *l, const char *cpu)
 	l->info.state_bytes = l->state;
 }
 
-Status library_open(LibraryBase *b, const LibraryVariant *v)
+Status library_base_open(LibraryBase *b, const LibraryVariant *v)
 {
 	const char *why = package_decode(&b->arena, (Blob){ v->package, v->package_bytes }, &b->package);
 	if (why || b->package.nsymbol != v->nfunction)
@@ -104,7 +104,7 @@ static Status create(Library *l, const LibraryModel *model, const char *weights)
 	const LibraryVariant *v = NULL;
 	Package *p = &l->base.package;
 	TRY(choose(model, &v));
-	TRY(library_open(&l->base, v));
+	TRY(library_base_open(&l->base, v));
 	for (u32 i = 0; i < p->nentry; i++)
 		for (u32 s = 0; s < p->entry[i].nstep; s++) {
 			PackageStep *step = &p->entry[i].step[s];

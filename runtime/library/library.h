@@ -127,7 +127,7 @@ typedef struct LibraryBase {
 } LibraryBase;
 
 /* Reads the variant's package, and describes it. */
-PL_MUST_USE Status library_open(LibraryBase *b, const LibraryVariant *v);
+PL_MUST_USE Status library_base_open(LibraryBase *b, const LibraryVariant *v);
 /* The failure's code, its text in `error`. */
 int library_failed(Status s, char *error, size_t error_bytes);
 
