@@ -63,7 +63,7 @@ static Status products(Calibration *c, CurvePoint *point, u32 *n)
 	static const i64 size[] = { 32, 64, 128, 256, 512, 1024, 2048, 4096 };
 	KernelTime t = { 0 };
 	for (*n = 0; *n < COUNT(size) && t.seconds < 0.2; (*n)++) {
-		TRY(work_time(c, program_square(c->arena, size[*n], c->narrow), &t));
+		TRY(work_time(c, program_product(c->arena, size[*n], size[*n], size[*n], c->narrow, false), &t));
 		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds };
 		c->peak[c->narrow] = MAX(c->peak[c->narrow], point[*n].share);
 	}

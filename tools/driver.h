@@ -42,6 +42,7 @@ typedef struct DriverOptions {
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
+	const struct CpuTuning *tuning; /* of a tuning run: in place of what is on record (codegen/cpu/tuning.h); NULL: that */
 	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */
 	u32 threads;              /* that compile; 0: one per core */
 	FILE *trace;              /* where passes between the model and its kernels say what they decided; NULL: nowhere */

@@ -16,6 +16,8 @@ static Status target(Arena *arena, const DriverOptions *o, Compiled *out)
 {
 	CpuMachine machine;
 	TRY(cpu_machine(o->cpu, &machine));
+	if (o->tuning)
+		machine.tuning = *o->tuning;
 	out->target = cpu_target(&machine, arena);
 	out->machine = COPYN(arena, char, machine.name, strlen(machine.name) + 1);
 	return OK;
@@ -37,7 +39,7 @@ static Package *link_package(Arena *arena, const Compiled *c, KernelFunction *co
 
 static Status load(CpuBackend *b, Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out)
 {
-	CpuOptions options = { .cpu = o->cpu, .threads = o->threads, .cache = cache };
+	CpuOptions options = { .cpu = o->cpu, .tuning = o->tuning, .threads = o->threads, .cache = cache };
 	TRY(cpu_compiler_create(&options, &b->compiler));
 	const Plan *p = out->plan;
 	KernelFunction **function = NEWN(arena, KernelFunction *, p->kernel.n + 1);

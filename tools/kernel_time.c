@@ -40,12 +40,13 @@ static const Program *made(Maker *m, const Val *result, u32 n)
 	return m->program;
 }
 
-const Program *program_square(Arena *a, i64 n, DType dtype)
+const Program *program_product(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned)
 {
-	Maker m = maker_new(a);
-	Val left = tensor(&m, "a", dtype, 2, (const i64[]){ n, n }), right = tensor(&m, "b", dtype, 2, (const i64[]){ n, n });
-	Val out = BA(&m.b, dot, (left, right), .spec = intern_z(&m.ir->names, "ik,kj->ij"));
-	return made(&m, &out, 1);
+	Maker x = maker_new(a);
+	Val left = tensor(&x, "a", dtype, 2, turned ? (const i64[]){ k, m } : (const i64[]){ m, k });
+	Val right = tensor(&x, "b", dtype, 2, (const i64[]){ k, n });
+	Val out = BA(&x.b, dot, (left, right), .spec = intern_z(&x.ir->names, turned ? "ki,kj->ij" : "ik,kj->ij"));
+	return made(&x, &out, 1);
 }
 
 const Program *program_stream(Arena *a, i64 n)
@@ -110,44 +111,70 @@ static bool add_up(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 	return true;
 }
 
-static Status measure(Arena *tmp, const Package *p, const DeviceOptions *device, u32 rounds, f64 *least)
+Status timed_open(Arena *a, const Program *p, const DriverOptions *driver, const DeviceOptions *device, Timed *out)
 {
-	Executor *x;
-	TRY(executor_create(p, device, &x));
+	DriverOptions o = { .device = driver->device, .cpu = driver->cpu, .tuning = driver->tuning, .arch = driver->arch, .threads = driver->threads };
+	*out = (Timed){ 0 };
+	Status s = driver_compile(a, p, &o, &out->compiled);
+	if (s)
+		return s;
+	const Package *package = out->compiled.package;
+	if (!package)
+		s = FAIL(STATUS_UNSUPPORTED, "%s has no code for what is measured", driver->device ? driver->device : "this device");
+	else
+		s = executor_create(package, device, &out->executor);
+	for (u32 i = 0; !s && i < package->entry[0].ninput; i++)
+		s = fill(a, out->executor, &package->entry[0].input[i]);
+	if (s)
+		timed_close(out);
+	return s;
+}
+
+Status timed_run(const Timed *t, f64 *seconds)
+{
+	*seconds = 0;
+	return executor_run(t->executor, &t->compiled.package->entry[0], add_up, seconds);
+}
+
+void timed_close(Timed *t)
+{
+	if (t->executor)
+		executor_destroy(t->executor);
+	if (t->compiled.package)
+		driver_close(&t->compiled);
+	*t = (Timed){ 0 };
+}
+
+static Status measure(const Timed *t, u32 rounds, f64 *least)
+{
 	Status s = OK;
+	f64 spent = 0, seconds;
 	*least = 0;
-	for (u32 i = 0; i < p->entry[0].ninput && !s; i++)
-		s = fill(tmp, x, &p->entry[0].input[i]);
-	f64 spent = 0;
 	for (u32 round = 0; (round <= rounds || (spent < LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++) {
-		f64 seconds = 0;
-		s = executor_run(x, &p->entry[0], add_up, &seconds);
+		s = timed_run(t, &seconds);
 		spent += seconds;
 		if (round && seconds > 0) /* the first one warms up */
 			*least = *least > 0 ? MIN(*least, seconds) : seconds;
 	}
-	executor_destroy(x);
 	return s;
 }
 
 Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
 {
 	Arena tmp = ARENA("kernel_time");
-	Compiled c;
+	Timed t;
 	*out = (KernelTime){ 0 };
-	DriverOptions o = { .device = driver->device, .cpu = driver->cpu, .arch = driver->arch, .threads = driver->threads };
-	Status s = driver_compile(&tmp, p, &o, &c);
-	if (!s && !c.package)
-		s = FAIL(STATUS_UNSUPPORTED, "%s has no code for what is measured", driver->device ? driver->device : "this device");
-	else if (!s) {
-		s = measure(&tmp, c.package, device, rounds, &out->seconds);
-		const EntryPlan *e = c.plan->entry.v[0];
+	Status s = timed_open(&tmp, p, driver, device, &t);
+	if (!s) {
+		s = measure(&t, rounds, &out->seconds);
+		const Plan *plan = t.compiled.plan;
+		const EntryPlan *e = plan->entry.v[0];
 		for (u32 i = 0; i < e->step.n; i++) {
-			const Kernel *k = c.plan->kernel.v[e->step.v[i].kernel];
+			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
 			out->flops += k->flops;
 			out->bytes += k->bytes_read + k->bytes_written;
 		}
-		driver_close(&c);
+		timed_close(&t);
 	}
 	arena_free(&tmp);
 	return s;

@@ -5,6 +5,16 @@
 #include "runtime/executor.h"
 #include "tools/driver.h"
 
+/* A program that is compiled, with numbers in its inputs, to be run again and again. */
+typedef struct Timed {
+	Compiled compiled;
+	Executor *executor;
+} Timed;
+PL_MUST_USE Status timed_open(Arena *a, const Program *p, const DriverOptions *driver, const DeviceOptions *device, Timed *out);
+/* Its first entry, once: seconds of all launches together. */
+PL_MUST_USE Status timed_run(const Timed *t, f64 *seconds);
+void timed_close(Timed *t);
+
 /* Of the program's first entry, all its launches together. */
 typedef struct KernelTime {
 	f64 seconds; /* the least of the rounds */
@@ -16,7 +26,7 @@ typedef struct KernelTime {
 PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
 
 /* Programs of one entry, in `a`. */
-const Program *program_square(Arena *a, i64 n, DType dtype);              /* a product, all n x n */
+const Program *program_product(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned); /* a[m, k] b[k, n]; turned: a[k, m] */
 const Program *program_stream(Arena *a, i64 n);                           /* n sums of two f32 */
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
 /* Causal, f32 or narrower, of `heads` heads of 64 features over n positions; its derivative. */

@@ -14,7 +14,7 @@ f64 peak_of(Executor *x, const DriverOptions *driver, const DeviceOptions *devic
 	KernelTime t = { 0 };
 	for (i64 n = LEAST; n <= MOST && t.seconds < 1e-3; n *= 2) {
 		Arena tmp = ARENA("peak");
-		Status s = kernel_time(program_square(&tmp, n, dtype == PACKAGE_BF16 ? DT_bf16 : DT_f32), driver, device, ROUNDS, &t);
+		Status s = kernel_time(program_product(&tmp, n, n, n, dtype == PACKAGE_BF16 ? DT_bf16 : DT_f32, false), driver, device, ROUNDS, &t);
 		arena_free(&tmp);
 		if (s || t.seconds <= 0)
 			break;

@@ -9,6 +9,7 @@
 #include "tools/calibrate.h"
 #include "tools/machine.h"
 #include "tools/selftest.h"
+#include "tools/tune.h"
 #include "tools/verbs.h"
 
 #include <jansson.h>
@@ -26,7 +27,7 @@ static bool json, measure;
 
 static const Option options[] = {
 	{ "device", 0, OPTION_TEXT, &where.device, "NAME", "the one that must work; cpu by default, cuda in a build without LLVM" },
-	{ "calibrate", 0, OPTION_FLAG, &measure, NULL, "measure the device, and write what `plinth plan --machine host` reads" },
+	{ "calibrate", 0, OPTION_FLAG, &measure, NULL, "measure the device: what `plinth plan --machine host` reads, and how products are cut" },
 	{ "output", 'o', OPTION_TEXT, &output, "FILE", "of --calibrate, instead of the one that `host` means" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
 };
@@ -34,7 +35,13 @@ static const Option options[] = {
 static const Command command = {
 	.name = "doctor",
 	.about = "Says what was found on this machine, what is missing, and what to do about it; and\n"
-		 "compiles and runs one kernel on the default device. Exit status 0 when that works.",
+		 "compiles and runs one kernel on the default device. Exit status 0 when that works.\n\n"
+		 "With --calibrate, measures the device instead: peaks, bandwidth and what of them work of\n"
+		 "several sizes reaches, for plans; and, of this processor, whether matrix products that\n"
+		 "are cut otherwise than worked out from its caches take less time. That is kept in the cache\n"
+		 "folder and holds for what is compiled for `host` from then on. Results are the same bits.\n"
+		 "Code for a processor that is named (--cpu) follows from its name alone. With --output\n"
+		 "only the machine's file is written.",
 	.example = "  plinth doctor\n"
 		   "  plinth doctor --device cuda --json\n"
 		   "  plinth doctor --calibrate",
@@ -94,6 +101,25 @@ static void look_at_cpu(Doctor *d)
 			buf_printf(&b, ", %s %s", cache[i].level, lm_bytes(a, (u64)bytes));
 	}
 	found(d, "CPU", b.text);
+}
+
+/* How matrix products are cut, and who says so. */
+static void look_at_products(Doctor *d)
+{
+#if PLINTH_LLVM
+	CpuMachine m;
+	Arena *a = &d->arena;
+	const char *path;
+	Status s = cpu_machine(NULL, &m);
+	if (!s)
+		s = tuning_path(a, &m, &path);
+	if (s)
+		return;
+	const char *who = tuning_any(&m.tuning) ? arena_printf(a, "measured: %s", path) :
+			  io_exists(path)	 ? arena_printf(a, "worked out from caches, which nothing measured beats: %s", path) :
+						   arena_printf(a, "worked out from caches; plinth doctor --calibrate measures, into %s", path);
+	found(d, "products", arena_printf(a, "%s (%s)", products_text(a, &m), who));
+#endif
 }
 
 static void look_at_llvm(Doctor *d)
@@ -284,6 +310,34 @@ static void say(const char *what)
 	fprintf(stderr, "measuring %s\n", what);
 }
 
+/* Of CPUs: how products are cut, for what is compiled from now on. */
+static Status tune_products(Arena *a)
+{
+#if PLINTH_LLVM
+	const char *device = where.device ? where.device : driver_default_device(), *path;
+	DeviceOptions options;
+	CpuMachine m;
+	Tuned t;
+	if (strcmp(device, "cpu") != 0)
+		return OK;
+	TRY(run_options(&where, &options));
+	TRY(cpu_machine(NULL, &m));
+	TRY(tune(a, &options, say, &t));
+	TRY(tuning_path(a, &m, &path));
+	const char *text = tuning_text(a, &t.tuning);
+	TRY(io_write(path, (Blob){ (const u8 *)text, strlen(text) }));
+	m.tuning = t.tuning;
+	if (tuning_any(&t.tuning))
+		printf("products: %s: %.1f%% less time (noise %.1f%%, %u candidates)\n", products_text(a, &m), 100 * (1 - t.ratio), 100 * t.noise,
+		       t.tried);
+	else
+		printf("products: %s: none of %u candidates takes less time by more than noise (%.1f%%)\n", products_text(a, &m), t.tried,
+		       100 * t.noise);
+	printf("wrote %s\n", path);
+#endif
+	return OK;
+}
+
 /* The folder of the host's file is made if it is missing; the file appears whole or not at all. */
 static Status write_machine(Arena *a)
 {
@@ -307,12 +361,15 @@ int verb_doctor(int argc, char **argv)
 		return verb_misused("doctor", "--output is where --calibrate writes");
 	Doctor d = { .arena = ARENA("doctor") };
 	if (measure) {
-		Status s = write_machine(&d.arena);
+		Status s = output ? OK : tune_products(&d.arena);
+		if (!s)
+			s = write_machine(&d.arena);
 		arena_free(&d.arena);
 		return s ? verb_failed("doctor", s) : 0;
 	}
 	look_at_cpu(&d);
 	look_at_llvm(&d);
+	look_at_products(&d);
 	look_at_memory(&d);
 	look_at_gpus(&d);
 	look_at_nvrtc(&d);

@@ -76,6 +76,8 @@ Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out)
 	if (!c)
 		return FAIL(STATUS_MEMORY, "no memory for the compiler");
 	c->machine = machine;
+	if (options->tuning)
+		c->machine.tuning = *options->tuning;
 	c->options = *options;
 	c->target = target;
 	if (!c->options.threads)
@@ -211,7 +213,8 @@ static CacheKey make_key(const CpuCompiler *c, u32 way, Blob what, Blob more)
 	const CpuMachine *cpu = &c->machine;
 	/* code is made for these too: ranks that a launcher has bound to a core have other tiles than a process that has them all */
 	u64 sizes[] = { cpu->cores, cpu->line, cpu->l1, cpu->l2, cpu->l3, cpu->lanes, cpu->registers, cpu->has_fma, cpu->has_f16,
-			cpu->has_bf16, cpu->bf16_pairs, cpu->has_vnni };
+			cpu->has_bf16, cpu->bf16_pairs, cpu->has_vnni, cpu->tuning.rows, cpu->tuning.vectors, cpu->tuning.k,
+			cpu->tuning.panels, cpu->tuning.chunk };
 	Blob piece[] = {
 		{ (const u8 *)sizes, sizeof sizes },
 		what,

@@ -89,7 +89,7 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 
 static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 {
-	Tile t = tile_for(machine, k->compute, range_count(k, range_of(k, DIM_M)), range_count(k, range_of(k, DIM_N)));
+	Tile t = product_tile(machine, k->compute, range_count(k, range_of(k, DIM_M)), range_count(k, range_of(k, DIM_N)));
 	t.pairs = tile_pairs(machine, k, range_of(k, DIM_K));
 	return t;
 }

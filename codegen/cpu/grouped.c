@@ -63,7 +63,7 @@ static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 {
 	i64 M = range_count(k, range_of(k, DIM_M)), G = range_count(k, range_of(k, DIM_G));
 	i64 rows = of_weights(k) ? M : M / MAX(G, 1);
-	Tile t = tile_for(machine, k->compute, MAX(rows, 1), range_count(k, range_of(k, DIM_N)));
+	Tile t = product_tile(machine, k->compute, MAX(rows, 1), range_count(k, range_of(k, DIM_N)));
 	/* a group's stretch of K may begin at an odd row */
 	t.pairs = !of_weights(k) && tile_pairs(machine, k, range_of(k, DIM_K));
 	return t;

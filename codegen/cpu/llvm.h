@@ -120,6 +120,7 @@ void cpu_if_end(CpuModule *m, CpuIf *branch, u32 n, const LLVMValueRef *then_val
 
 typedef struct CpuOptions {
 	const char *cpu;    /* see cpu_machine; NULL is the host */
+	const CpuTuning *tuning; /* in place of the machine's; NULL: that */
 	u32 threads;        /* that compile; 0: one per core */
 	const char *passes; /* LLVM's text of a pipeline; NULL: ours */
 	bool quick;         /* little optimization in code generation: a fifth of its time */

@@ -2,6 +2,7 @@
  * what a CPU of another name has, so the names that may be given are a table of levels, for each
  * architecture that code is made for: this machine's and others. */
 #include "codegen/cpu/machine.h"
+#include "codegen/cpu/tuning.h"
 #include "support/cpu_features.h"
 
 #include <llvm-c/Core.h>
@@ -202,8 +203,10 @@ Status cpu_machine(const char *name, CpuMachine *out)
 	CpuMachine here;
 	host(&here);
 	*out = here;
-	if (!name || strcmp(name, "host") == 0)
+	if (!name || strcmp(name, "host") == 0) {
+		out->tuning = tuning_recorded(&here);
 		return OK;
+	}
 
 	const Architecture *a = host_architecture();
 	const char *slash = strchr(name, '/'), *spelled = name;
@@ -211,7 +214,7 @@ Status cpu_machine(const char *name, CpuMachine *out)
 		TRY(find_architecture((Str){ name, (size_t)(slash - name) }, &a));
 		name = slash + 1;
 		if (!strcmp(a->target, here.target) && !strcmp(name, "host"))
-			return OK;
+			return cpu_machine(name, out);
 	}
 	Str cpu = { name, strcspn(name, ",") };
 	if (str_equal(cpu, STR("baseline")))

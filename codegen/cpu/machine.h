@@ -6,6 +6,15 @@
 #include "support/status.h"
 #include "support/str.h"
 
+/* What a tuning run on this very processor (tools/tune.h) found to beat what the emitters work out from the sizes of caches;
+ * 0: nothing. None of it changes bits (panel.h). */
+typedef struct CpuTuning {
+	u32 rows, vectors; /* the tile of registers that is taken where it wastes little */
+	u32 k;             /* f32 of a piece of panels, along K */
+	u32 panels;        /* packed together, where the tile is narrow enough */
+	u32 chunk;         /* rows that they are used for */
+} CpuTuning;
+
 typedef struct CpuMachine {
 	char name[64];       /* LLVM's name: "skylake-avx512" */
 	char features[4096]; /* LLVM's: "+avx2,-avx512f,..."; empty says all that the name has */
@@ -27,6 +36,7 @@ typedef struct CpuMachine {
 	size_t line;    /* bytes of a cache line */
 	size_t l1, l2;  /* data caches of one core, bytes; 0: unknown */
 	size_t l3;      /* the last level, shared */
+	CpuTuning tuning; /* the host's (tuning.h); a processor that is named has none, so that its code follows from its name */
 } CpuMachine;
 
 /* `name` is NULL or "host" for the host, else LLVM's name of a CPU, which features to add or leave

@@ -26,28 +26,60 @@ u32 panel_bytes(DType compute)
 static const u8 tiles32[][2] = { { 8, 3 }, { 6, 4 }, { 12, 2 }, { 4, 6 }, { 2, 8 }, { 16, 1 } };
 static const u8 tiles16[][2] = { { 4, 3 }, { 6, 2 }, { 2, 4 }, { 1, 6 }, { 12, 1 } };
 
-Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N)
+static const u8 (*tiles_of(const CpuMachine *machine, u32 *n))[2]
+{
+	bool many = machine->registers >= 32;
+	*n = many ? COUNT(tiles32) : COUNT(tiles16);
+	return many ? tiles32 : tiles16;
+}
+
+bool tile_at(const CpuMachine *machine, u32 index, u32 *rows, u32 *vectors)
+{
+	u32 n;
+	const u8 (*tile)[2] = tiles_of(machine, &n);
+	if (index >= n)
+		return false;
+	*rows = tile[index][0];
+	*vectors = tile[index][1];
+	return true;
+}
+
+/* `wanted`: a tile that is worth a little waste, or 0 by 0. */
+static Tile choose(const CpuMachine *machine, DType compute, i64 M, i64 N, u32 wanted_rows, u32 wanted_vectors)
 {
 	Tile best = { 0 };
 	f64 least = INFINITY;
 	u32 lanes = compute == DT_f64 ? MAX(machine->lanes / 2, 2) : machine->lanes;
-	bool many = machine->registers >= 32;
+	u32 n;
+	const u8 (*tile)[2] = tiles_of(machine, &n);
 	M = MAX(M, 1);
 	N = MAX(N, 1);
-	for (u32 i = 0; i < (many ? COUNT(tiles32) : COUNT(tiles16)); i++) {
-		const u8 *t = many ? tiles32[i] : tiles16[i];
+	for (u32 i = 0; i < n; i++) {
+		const u8 *t = tile[i];
 		i64 high = (M + t[0] - 1) / t[0], vectors = (N + lanes - 1) / lanes;
 		i64 rows = (M + high - 1) / high, wide = MIN(vectors, t[1]);
 		f64 area = (f64)(high * rows) * (f64)((vectors + wide - 1) / wide * wide);
 		/* too few sums at once wait for each other; too few rows or columns wait for loads */
 		f64 sums = (f64)(rows * wide), loads = (f64)(rows + wide);
 		f64 cost = area * fmax(1, 10 / sums) * fmax(1, loads / sums);
+		if (rows == wanted_rows && wide == wanted_vectors)
+			cost = area * 0.95;
 		if (cost < least * 0.999) {
 			least = cost;
 			best = (Tile){ (u32)rows, (u32)wide, lanes, panel_dtype(compute), false };
 		}
 	}
 	return best;
+}
+
+Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N)
+{
+	return choose(machine, compute, M, N, 0, 0);
+}
+
+Tile product_tile(const CpuMachine *machine, DType compute, i64 M, i64 N)
+{
+	return choose(machine, compute, M, N, machine->tuning.rows, machine->tuning.vectors);
 }
 
 bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k)

@@ -93,6 +93,10 @@ static inline u32 tile_width(Tile t)
 
 /* The best tile for an M x N product: what wastes least, then what computes best. */
 Tile tile_for(const CpuMachine *machine, DType compute, i64 M, i64 N);
+/* The same with what the machine's tuning says, for kernels whose bits do not follow from the tile: sums in order of k. */
+Tile product_tile(const CpuMachine *machine, DType compute, i64 M, i64 N);
+/* Those that are chosen from, in order of preference; false past the last. */
+bool tile_at(const CpuMachine *machine, u32 index, u32 *rows, u32 *vectors);
 /* May the kernel's operands be packed in pairs, over dimensions k? */
 bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k);
 

@@ -22,15 +22,26 @@ enum {
 	CHUNK_ROWS_32 = 1024,
 };
 
+/* Along K, of so many panels that are packed together. */
+static i64 piece_for(const CpuMachine *machine, Tile t, i64 panels)
+{
+	i64 bytes = t.dtype == DT_f64 ? 8 : 4, row = tile_width(t) * bytes, l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2;
+	if (machine->tuning.k)
+		return MAX(machine->tuning.k * 4 / bytes / 16 * 16, 16);
+	if (machine->registers >= 32)
+		return MIN(PIECE_K, PIECE_BYTES / row) / 16 * 16;
+	return MAX(MIN(PIECE_K, l2 * 5 / 8 / (row * panels)) / 16 * 16, 64);
+}
+
 Blocks blocks_for(const CpuMachine *machine, Tile t)
 {
-	i64 row = tile_width(t) * (t.dtype == DT_f64 ? 8 : 4), pair = t.pairs ? 2 : 1;
-	if (machine->registers >= 32)
-		return (Blocks){ MIN(PIECE_K, PIECE_BYTES / row) / 16 * 16 * pair, 1, 0, CHUNK_ROWS_32 };
-	i64 l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2, panels = MAX(1, MIN(PANELS, STRIP_VECTORS / (i64)t.vectors));
-	i64 k = MAX(MIN(PIECE_K, l2 * 5 / 8 / (row * panels)) / 16 * 16, 64);
-	i64 left = l2 / 5 / (k * t.rows * (t.dtype == DT_f64 ? 8 : 4));
-	return (Blocks){ k * pair, (u32)panels, MAX(left, 1), CHUNK_ROWS_16 };
+	bool many = machine->registers >= 32;
+	i64 bytes = t.dtype == DT_f64 ? 8 : 4, l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2;
+	i64 most = machine->tuning.panels ? machine->tuning.panels : many ? 1 : PANELS;
+	i64 panels = MAX(1, MIN(most, STRIP_VECTORS / (i64)t.vectors)), k = piece_for(machine, t, panels);
+	i64 left = panels == 1 && many ? 0 : MAX(l2 / 5 / (k * t.rows * bytes), 1);
+	i64 rows = machine->tuning.chunk ? machine->tuning.chunk : many ? CHUNK_ROWS_32 : CHUNK_ROWS_16;
+	return (Blocks){ k * (t.pairs ? 2 : 1), (u32)panels, left, rows };
 }
 
 /* Elements of a packed panel. */

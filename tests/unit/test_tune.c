@@ -1,0 +1,193 @@
+/* The tuning run's search on made-up times (tools/tune.h), what is kept of it (codegen/cpu/tuning.h), and that no tuning
+ * changes bits. */
+#include "codegen/cpu/panel.h"
+#include "support/io.h"
+#include "tools/kernel_time.h"
+#include "tools/tune.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* ---- the search ---- */
+
+/* Times that follow from the tuning, with noise. */
+typedef struct World {
+	f64 tile, k, harm; /* factor of tiles of 6 x 2 vectors, of pieces of more than the model's, of product 0 by such pieces */
+	f64 noise;
+	u64 state;
+} World;
+
+static f64 time_of(World *w, u32 product, const CpuTuning *t)
+{
+	f64 x = 1;
+	if (t->rows == 6 && t->vectors == 2)
+		x *= w->tile;
+	if (t->k > 800)
+		x *= w->k * (product == 0 ? w->harm : 1);
+	w->state = w->state * 6364136223846793005u + 1442695040888963407u;
+	return x * (1 + w->noise * ((f64)(w->state >> 40) / (1 << 24) * 2 - 1));
+}
+
+static Status made_up(void *cx, u32 product, const CpuTuning *a, const CpuTuning *b, f64 ratio[TUNE_ROUNDS])
+{
+	for (u32 i = 0; i < TUNE_ROUNDS; i++)
+		ratio[i] = time_of(cx, product, b) / time_of(cx, product, a);
+	return OK;
+}
+
+static Tuned search(World w)
+{
+	CpuMachine m;
+	Tuned t;
+	assert_null(cpu_machine("haswell", &m));
+	m.l2 = 512 << 10;
+	w.state = 7;
+	assert_null(tune_search(&m, 6, made_up, &w, &t));
+	assert_true(t.tried >= 7);
+	assert_true(tuning_valid(&m, &t.tuning));
+	return t;
+}
+
+static void what_wins_is_taken(void **state)
+{
+	(void)state;
+	Tuned t = search((World){ .tile = 0.92, .k = 1.1, .harm = 1, .noise = 0.02 });
+	assert_int_equal(t.tuning.rows, 6);
+	assert_int_equal(t.tuning.vectors, 2);
+	assert_int_equal(t.tuning.k, 0);
+	assert_true(t.ratio > 0.9 && t.ratio < 0.94);
+	/* both, one after the other */
+	t = search((World){ .tile = 0.92, .k = 0.9, .harm = 1, .noise = 0.02 });
+	assert_int_equal(t.tuning.rows, 6);
+	assert_true(t.tuning.k > 800);
+	assert_true(t.ratio > 0.8 && t.ratio < 0.86);
+}
+
+static void noise_is_not_taken(void **state)
+{
+	(void)state;
+	/* nothing is faster */
+	Tuned t = search((World){ .tile = 1.05, .k = 1.1, .harm = 1, .noise = 0.02 });
+	assert_false(tuning_any(&t.tuning));
+	assert_true(t.ratio == 1);
+	/* faster by less than what counts, and by less than the noise */
+	t = search((World){ .tile = 0.995, .k = 1.1, .harm = 1 });
+	assert_false(tuning_any(&t.tuning));
+	t = search((World){ .tile = 0.97, .k = 1.1, .harm = 1, .noise = 0.6 });
+	assert_false(tuning_any(&t.tuning));
+	/* faster for most, and much slower for one */
+	t = search((World){ .tile = 1.05, .k = 0.9, .harm = 1.3, .noise = 0.01 });
+	assert_false(tuning_any(&t.tuning));
+}
+
+/* ---- the file ---- */
+
+static void files_are_read_back(void **state)
+{
+	(void)state;
+	Arena a = ARENA("files");
+	CpuMachine m, wide;
+	assert_null(cpu_machine("haswell", &m));
+	assert_null(cpu_machine("x86-64-v4", &wide));
+	CpuTuning t = { 6, 2, 400, 2, 1024 }, back = { 0 };
+	const char *text = tuning_text(&a, &t);
+	assert_true(tuning_read(&m, str_of(text), &back));
+	assert_memory_equal(&t, &back, sizeof t);
+	assert_false(tuning_read(&wide, str_of(text), &back)); /* it has no such tile */
+	for (size_t n = 0; n < strlen(text); n++)
+		if (tuning_read(&m, (Str){ text, n }, &back) && n + 1 < strlen(text))
+			fail_msg("the first %zu characters are taken for all", n);
+	static const char *const wrong[] = { "", "plinth products 0\ntile 6 2\nk 400\npanels 2\nchunk 1024\nend\n",
+					     "plinth products 1\ntile 5 2\nk 400\npanels 2\nchunk 1024\nend\n",
+					     "plinth products 1\ntile 6 2\nk 401\npanels 2\nchunk 1024\nend\n",
+					     "plinth products 1\ntile 6 2\nk 400\npanels 99\nchunk 1024\nend\n",
+					     "plinth products 1\ntile 6 2\nk 400\npanels 2\nchunk 1024\nend\nand more\n",
+					     "plinth products 1\ntile 6 2\nk -16\npanels 2\nchunk 1024\nend\n" };
+	for (u32 i = 0; i < COUNT(wrong); i++)
+		assert_false(tuning_read(&m, str_of(wrong[i]), &back));
+	/* a processor that is named has none */
+	assert_false(tuning_any(&m.tuning));
+	arena_free(&a);
+}
+
+/* ---- bits ---- */
+
+static void *result_of(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned, const CpuTuning *tuning, u64 *bytes)
+{
+	DeviceOptions device = { .threads = 2 };
+	Timed t;
+	f64 seconds;
+	const Program *p = program_product(a, m, n, k, dtype, turned);
+	assert_null(timed_open(a, p, &(DriverOptions){ .device = "cpu", .tuning = tuning }, &device, &t));
+	assert_null(timed_run(&t, &seconds));
+	const PackageTensor *out = &t.compiled.package->entry[0].result[0];
+	u8 *x = NEWN(a, u8, out->bytes + 1);
+	*bytes = out->bytes;
+	assert_null(executor_read(t.executor, out, x));
+	timed_close(&t);
+	return x;
+}
+
+static void bits_stay(void **state)
+{
+	(void)state;
+	Arena a = ARENA("bits");
+	CpuMachine m;
+	assert_null(cpu_machine(NULL, &m));
+	static const struct {
+		i64 m, n, k;
+		DType dtype;
+		bool turned;
+	} product[] = { { 70, 130, 1900, DT_f32, false }, { 131, 65, 700, DT_f32, true }, { 40, 100, 1000, DT_bf16, false },
+			{ 2100, 30, 90, DT_f32, false }, { 33, 60, 9000, DT_f32, false } };
+	for (u32 i = 0; i < COUNT(product); i++) {
+		CpuTuning none = { 0 };
+		u64 n, also;
+		void *want = result_of(&a, product[i].m, product[i].n, product[i].k, product[i].dtype, product[i].turned, &none, &n);
+		u32 rows, vectors;
+		for (u32 tile = 0; tile_at(&m, tile, &rows, &vectors); tile++) {
+			CpuTuning t = { rows, vectors, 64 + 336 * (tile % 3), 1 + tile % 4, 64 << 3 * (tile % 3) };
+			void *got = result_of(&a, product[i].m, product[i].n, product[i].k, product[i].dtype, product[i].turned, &t, &also);
+			assert_int_equal(n, also);
+			if (memcmp(got, want, n) != 0)
+				fail_msg("product %u has other bits by tiles of %u x %u", i, rows, vectors);
+		}
+	}
+	arena_free(&a);
+}
+
+/* What is compiled with a tuning is another object: the cache does not give one for the other. */
+static void objects_are_apart(void **state)
+{
+	(void)state;
+	Arena a = ARENA("objects");
+	const CpuTuning tuning[] = { { 0 }, { .k = 256 }, { .chunk = 512 }, { .panels = 1 }, { 0 } };
+	for (u32 i = 0; i < COUNT(tuning); i++) {
+		Compiled c;
+		DriverOptions o = { .device = "cpu", .tuning = &tuning[i] };
+		assert_null(driver_compile(&a, program_product(&a, 100, 100, 100, DT_f32, false), &o, &c));
+		bool again = i + 1 == COUNT(tuning);
+		if (i) {
+			assert_int_equal(c.times.cached, again);
+			assert_int_equal(c.times.compiled, !again);
+		}
+		driver_close(&c);
+	}
+	arena_free(&a);
+}
+
+int main(void)
+{
+	char folder[] = "/tmp/plinth-tune-XXXXXX"; /* caches of its own */
+	if (!mkdtemp(folder) || setenv("XDG_CACHE_HOME", folder, 1))
+		return 1;
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_wins_is_taken), cmocka_unit_test(noise_is_not_taken), cmocka_unit_test(files_are_read_back),
+		cmocka_unit_test(bits_stay),	      cmocka_unit_test(objects_are_apart),
+	};
+	int status = cmocka_run_group_tests(tests, NULL, NULL);
+	Status s = io_remove_folder(folder);
+	return status || s;
+}
