@@ -44,7 +44,8 @@ def step_rows(rows):
                 s = p["step"]
                 yield {**r, "seconds": s["seconds"], "tokens_per_second": s["tokens_per_second"], "first": p["compile"]["first_step_seconds"],
                        "memory": p["memory"]["held_bytes"] if p["machine"]["device"] != "cpu" else p["memory"]["resident_bytes"],
-                       "flops": s["flops"], "roofline": s["of_roofline"], "peak": s["of_measured_peak"], "mfu": s["mfu"]}
+                       "flops": s["flops"], "roofline": s["of_roofline"], "peak": s["of_measured_peak"], "mfu": s["mfu"],
+                       "mfu_square": s["mfu"] and s["mfu"] * s["flops_full_square"] / s["flops"]}
         elif "peer" in d and "tokens_per_second" in d:
             yield {**r, "seconds": d["seconds"], "tokens_per_second": d["tokens_per_second"], "first": d["first_step_seconds"],
                    "memory": d["memory_bytes"]}
@@ -62,11 +63,13 @@ def steps(rows):
     for c in configurations:
         mine = [r for r in rows if r["configuration"] == c]
         flops = next((r["flops"] for r in mine if "flops" in r), None)
+        # of the published peak, attention counted as the full square: who takes longer has less of it
+        square = next((r["mfu_square"] * r["seconds"]["median"] for r in mine if r.get("mfu_square")), None)
         for who in dict.fromkeys(r["who"] for r in mine):
             good = [r for r in mine if r["who"] == who and "seconds" in r]
             if not good:
                 why = next((r["failed"] for r in mine if r["who"] == who), "")
-                lines.append([c, who, "-", "-", "-", "-", "-", "-", why[:60]])
+                lines.append([c, who, *"--------", why[:60]])
                 continue
             medians = [r["seconds"]["median"] for r in good]
             s = statistics.median(medians)
@@ -78,14 +81,16 @@ def steps(rows):
                         "most": max(r["seconds"]["most"] for r in good), "rounds": len(good), "times_plinth": ratio,
                         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in good),
                         "first_step_seconds": min(r["first"] for r in good), "memory_bytes": max(r["memory"] for r in good),
-                        "tflops": flops / s * 1e-12 if flops else None, "of_roofline": good[0].get("roofline"), "mfu": good[0].get("mfu")})
-            lines.append([c, who, f"{s * 1e3:.4g}", f"{min(medians) * 1e3:.4g}-{max(medians) * 1e3:.4g}",
-                          f"{flops / s * 1e-12:.4g}" if flops else "-", f"{ratio:.2f}" if ratio else "-",
+                        "tflops": flops / s * 1e-12 if flops else None, "of_roofline": good[0].get("roofline"), "mfu": good[0].get("mfu"),
+                        "mfu_full_square": square / s if square else None})
+            lines.append([c, who, f"{s * 1e3:.4g}", f"{min(medians) * 1e3:.4g}-{max(medians) * 1e3:.4g}", f"{out[-1]['tokens_per_second']:.4g}",
+                          f"{flops / s * 1e-12:.4g}" if flops else "-", f"{square / s * 100:.1f}%" if square else "-", f"{ratio:.2f}" if ratio else "-",
                           f"{min(r['first'] for r in good):.1f}", f"{max(r['memory'] for r in good) / BYTES:.2f}",
                           f"{good[0]['roofline'] * 100:.0f}%" if good[0].get("roofline") else "-"])
     if lines:
-        print("\ntraining steps; x: times Plinth's milliseconds in the same round; first: seconds from start to the end of the first step")
-        table(["configuration", "who", "ms", "rounds", "TFLOPS", "x", "first", "GiB", "roofline"], lines)
+        print("\ntraining steps; x: times Plinth's milliseconds in the same round; first: seconds from start to the end of the first step; "
+              "MFU: attention as the full square")
+        table(["configuration", "who", "ms", "rounds", "tokens/s", "TFLOPS", "MFU", "x", "first", "GiB", "roofline"], lines)
     return out
 
 

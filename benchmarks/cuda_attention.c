@@ -175,7 +175,7 @@ static f64 check(const Gpu *g, const Size *s, const Launch *forward, const Launc
 			host(g, backward->slot[7], n), host(g, backward->slot[8], n) };
 	f32 *lse = (f32 *)(void *)host(g, forward->slot[4], 2 * s->B * s->H * s->T);
 	Head h = { s->T, s->K, q + at, k + at, v + at, got[0] + at, dout + at, lse + head * s->T };
-	const i64 rows[] = { 0, 1, 65, s->T / 2 + 7, s->T - 130, s->T - 1 };
+	const i64 rows[] = { 0, MIN(1, s->T - 1), MIN(65, s->T - 1), MIN(s->T / 2 + 7, s->T - 1), MAX(0, s->T - 130), s->T - 1 };
 	f64 worst = 0;
 	for (u32 i = 0; i < COUNT(rows); i++)
 		for (u32 what = 0; what < 4; what++) {

@@ -3,8 +3,8 @@
 #ifndef PL_BENCHMARKS_CUDA_TIME_H
 #define PL_BENCHMARKS_CUDA_TIME_H
 #include "codegen/cuda/target.h"
+#include "support/library.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,29 +47,25 @@ static inline void gpu_check(int error, const char *call)
 	exit(2);
 }
 
-static inline void *gpu_symbol(void *library, const char *name)
+static inline void gpu_symbol(const Library *l, const char *name, void *to)
 {
-	void *p = dlsym(library, name);
-	if (!p) {
-		fprintf(stderr, "libcuda.so.1 has no %s\n", name);
-		exit(2);
-	}
-	return p;
+	if (library_find(l, name, to))
+		return;
+	fprintf(stderr, "%s has no %s\n", l->path, name);
+	exit(2);
 }
 
 static inline Gpu gpu_open(void)
 {
 	Gpu g = { .major = 0 };
-	void *l = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-	if (!l) {
-		fprintf(stderr, "no GPU driver: %s\n", dlerror());
-		exit(2);
-	}
+	static const char *const file[] = { "libcuda.so.1", NULL };
+	Library library, *l = &library;
+	must(library_open("PLINTH_LIBCUDA", file, RTLD_LOCAL, l));
 	int (*init)(unsigned), (*get)(int *, int), (*get_name)(char *, int, int),
 		(*attribute)(int *, int, int), (*retain)(void **, int), (*set_current)(void *),
 		device;
 	void *context;
-#define GET(to, name) *(void **)&(to) = gpu_symbol(l, name)
+#define GET(to, name) gpu_symbol(l, name, &(to))
 	GET(init, "cuInit");
 	GET(get, "cuDeviceGet");
 	GET(get_name, "cuDeviceGetName");

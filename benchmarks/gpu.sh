@@ -9,29 +9,33 @@
 #   memory     kernels alone: those that memory bounds, beside a device copy
 #   sanitize   compute-sanitizer over test-size training steps: memory, races, synchronization
 #   sweep      GPT-2 124M over batch sizes; only if it is named
-# Under 10 minutes, under 5 with --short. Leaves benchmarks/results/<gpu>-<date>.json and prints tables last; logs go to OUT.
+# Under 10 minutes, under 5 with --short. Without a GPU that works, or without PyTorch, it says so: the first measures nothing
+# and ends with status 2, the second leaves the peers out. Leaves benchmarks/results/<gpu>-<date>.json and prints tables last; logs go to OUT.
 #   PLINTH=binary   prebuilt; otherwise built here without LLVM, which a source package can anywhere
 #   BENCH=folder    of the programs cuda_attention and cuda_dot; beside PLINTH, or in benchmarks/ there, if not given
 #   PYTHON=python3  the one that has PyTorch
 #   OUT=folder      of logs and raw results
+#   RESULTS=folder  of the JSON, instead of benchmarks/results
 #   BUDGET=580      seconds in all
 set -u
 [ -z "${PLINTH:-}" ] || PLINTH=$(realpath "$PLINTH")
 [ -z "${BENCH:-}" ] || BENCH=$(realpath "$BENCH")
 [ -z "${OUT:-}" ] || { mkdir -p "$OUT" && OUT=$(realpath "$OUT"); }
+[ -z "${RESULTS:-}" ] || { mkdir -p "$RESULTS" && RESULTS=$(realpath "$RESULTS"); }
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3} short='' parts=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--short) short=1 ;;
 	test | sanitize | train | 124m | 355m | 1b | attention | dot | memory | sweep) parts+=("$1") ;;
-	*) sed -n '2,19s/^# //p' "$0" >&2 && exit 1 ;;
+	*) sed -n '2,21s/^# //p' "$0" >&2 && exit 1 ;;
 	esac
 	shift
 done
 [ ${#parts[@]} -gt 0 ] || parts=(test train attention dot memory sanitize)
 out=${OUT:-$(mktemp -d /tmp/plinth-gpu.XXXXXX)}
-mkdir -p "$out" benchmarks/results
+results=${RESULTS:-benchmarks/results}
+mkdir -p "$out" "$results"
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$out/cache} PYTHONUNBUFFERED=1
 begun=$SECONDS
 budget=${BUDGET:-$([ -n "$short" ] && echo 280 || echo 580)}
@@ -57,11 +61,12 @@ limited() {
 	return $rc
 }
 
+# As limited, of a script of PyTorch's.
+peer() {
+	[ -z "$torch" ] || limited "$1" "$2" "$python" "${@:3}"
+}
+
 # ---- what there is ----
-nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader >"$out/gpu.txt" 2>/dev/null
-gpu=$(head -1 "$out/gpu.txt" | cut -d, -f1)
-echo "${gpu:-no GPU that nvidia-smi knows}: $(cat "$out/gpu.txt")"
-"$python" -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null || echo "no PyTorch in $python: peers are left out"
 plinth=${PLINTH:-}
 if [ -z "$plinth" ]; then
 	plinth=build-cuda/plinth
@@ -71,6 +76,16 @@ fi
 bench=${BENCH:-$(dirname "$plinth")/benchmarks}
 [ -d "$bench" ] || bench=$(dirname "$plinth")
 "$plinth" --version || { echo "gpu.sh: $plinth does not run here"; exit 2; }
+# one kernel is compiled and run
+if ! timeout 60 "$plinth" doctor --device cuda >"$out/doctor.txt" 2>&1; then
+	cat "$out/doctor.txt"
+	echo "gpu.sh: --device cuda does not work here, for what is said above: nothing was measured" && exit 2
+fi
+gpu=$(sed -n 's/^cuda:0 *found *\([^,]*\),.*/\1/p' "$out/doctor.txt")
+nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader >"$out/gpu.txt" 2>/dev/null
+echo "$gpu: $(cat "$out/gpu.txt")"
+torch=$("$python" -c 'import torch; torch.zeros(1).cuda(); print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null)
+echo "${torch:-no PyTorch with CUDA in $python: peers are left out}"
 
 # ---- the parts ----
 
@@ -100,9 +115,9 @@ train() {
 			--precision autocast --runs 3 --json && break
 		grep -qi memory "$out/1-$name-plinth.log" || break # a smaller batch would not help
 	done
-	limited "$seconds" "1-$name-torch.compile" "$python" benchmarks/peers/$script --preset "$preset" --device cuda --precision bf16 --batch $batch \
+	peer "$seconds" "1-$name-torch.compile" benchmarks/peers/$script --preset "$preset" --device cuda --precision bf16 --batch $batch \
 		--seq $seq --runs 3 --compile
-	[ -n "$short" ] || limited "$seconds" "1-$name-torch" "$python" benchmarks/peers/$script --preset "$preset" --device cuda --precision bf16 \
+	[ -n "$short" ] || peer "$seconds" "1-$name-torch" benchmarks/peers/$script --preset "$preset" --device cuda --precision bf16 \
 		--batch $batch --seq $seq --runs 3
 	# once more, in the other order, so that a GPU that warms up is not to one's credit
 	limited "$seconds" "2-$name-plinth" "$plinth" bench models/$model.plinth --preset "$preset" --sizes B=$batch,T=$seq --device cuda \
@@ -121,7 +136,7 @@ part_train() {
 
 part_attention() {
 	[ -x "$bench/cuda_attention" ] && limited 40 "0-attention-plinth" "$bench/cuda_attention"
-	[ -f benchmarks/peers/attention.py ] && limited 40 "0-attention-torch" "$python" benchmarks/peers/attention.py
+	peer 40 "0-attention-torch" benchmarks/peers/attention.py
 }
 
 part_dot() {
@@ -143,7 +158,7 @@ for part in "${parts[@]}"; do
 	echo "== $part"
 	part_"$part"
 done
-slug=$(echo "${gpu:-gpu}" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
-"$python" benchmarks/collect.py "$out" "benchmarks/results/$slug-$(date +%F).json" --what "$(cat "$out/gpu.txt"); $("$plinth" --version); $(git describe --always --dirty 2>/dev/null)"
+slug=$(echo "$gpu" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
+"$python" benchmarks/collect.py "$out" "$results/$slug-$(date +%F).json" --what "$(cat "$out/gpu.txt"); $("$plinth" --version); $(git describe --always --dirty 2>/dev/null)"
 echo "$((SECONDS - begun)) s in all; logs in $out"
 exit $failed
