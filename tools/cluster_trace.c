@@ -29,9 +29,9 @@ static json_t *arguments(const Kernel *k, f64 seconds)
 }
 
 /* The planned layers of an entry on one device, from `at` on; where it ends. */
-static f64 entry(json_t *events, Arena *a, const Machine *m, const Work *w, f64 at)
+static f64 entry(json_t *events, Arena *a, const Machine *m, const Work *w, u64 bucket, f64 at)
 {
-	Walk t = walk(a, m, w);
+	Walk t = walk(a, m, w, bucket);
 	for (u32 i = 0; i < w->npiece; i++) {
 		const Piece *p = &w->piece[i];
 		f64 seconds = t.end[i] - t.begin[i];
@@ -51,8 +51,9 @@ Status cluster_trace(const ClusterReport *r, const char *path)
 	track(events, "thread_name", TRACK_ENTRIES, "entries, of the layers that were planned");
 	track(events, "thread_name", TRACK_KERNELS, "kernels");
 	track(events, "thread_name", TRACK_MESSAGES, "messages");
-	f64 at = entry(events, a, r->machine, r->planned->work->first, 0);
-	entry(events, a, r->machine, r->planned->work->update, at);
+	const ClusterWork *w = r->planned->work;
+	f64 at = entry(events, a, r->machine, w->first, w->bucket, 0);
+	entry(events, a, r->machine, w->update, w->bucket, at);
 	for (u32 i = 0; i < s->shape.pipe; i++) {
 		track(events, "thread_name", TRACK_STAGES + i, arena_printf(a, "stage %u", i));
 		const PipeTask *task = pipe_tasks(&s->schedule, i);

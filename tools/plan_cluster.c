@@ -99,7 +99,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);
 	const Plan *plan = out->compiled.plan;
 	out->rules = run.rules;
-	out->work = cluster_work(a, plan, c->recompute);
+	out->work = cluster_work(a, plan, c->recompute, run.bucket);
 	if (!out->work)
 		return FAIL(STATUS_INPUT, "%s has no training step", lm->operand.source);
 	u32 planned = out->work->first->layers, layers = m->layers ? m->layers : planned;

@@ -44,8 +44,13 @@ static const char *mesh_text(Arena *a, u32 data, u32 tensor)
 static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, bool accumulate, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
-	const char *rule[] = { arena_printf(a, "%s=data", divides[divide]) };
-	TextList shard = { .v = rule, .n = divide && data > 1 };
+	TextList shard = { .n = s->o->shard->n };
+	const char **rule = NEWN(a, const char *, shard.n + 1);
+	for (int i = 0; i < shard.n; i++)
+		rule[i] = s->o->shard->v[i];
+	if (divide && data > 1)
+		rule[shard.n++] = arena_printf(a, "%s=data", divides[divide]);
+	shard.v = rule;
 	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits };
@@ -111,7 +116,7 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 		s->layers = w->first->layers;
 	for (u32 r = 0; w && r < RECOMPUTE_WHOLE; r++) {
 		if (r)
-			w = cluster_work(&a, p.compiled.plan, (Recompute)r);
+			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
 		for (u32 pipe = 1; pipe <= s->devices / tensor && (pipe == 1 || pipe <= s->layers); pipe++) {
 			u32 data = (u32)(s->devices / tensor / pipe);
 			if ((i64)tensor * pipe * data != s->devices || s->batch % ((i64)micro * data))
@@ -154,7 +159,7 @@ static void plan_choices(Search *s, u32 at)
 		if (!divides_so)
 			continue;
 		if (!w[c->recompute])
-			w[c->recompute] = c->recompute ? cluster_work(&a, p.compiled.plan, c->recompute) : p.work;
+			w[c->recompute] = c->recompute ? cluster_work(&a, p.compiled.plan, c->recompute, p.work->bucket) : p.work;
 		price(s, &a, &p, w[c->recompute], c);
 	}
 	arena_free(&a);
@@ -208,11 +213,14 @@ static u32 search(Search *s, bool all)
 	return n;
 }
 
-static const char *choice_text(Arena *a, const Choice *c)
+static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 {
-	return arena_printf(a, "--mesh data=%u,tensor=%u,pipe=%u --micro %u --recompute %s%s%s", c->data, c->tensor, c->pipe, c->micro,
+	Buf given = { .arena = a };
+	for (int i = 0; i < s->o->shard->n; i++)
+		buf_printf(&given, " --shard %s", s->o->shard->v[i]);
+	return arena_printf(a, "--mesh data=%u,tensor=%u,pipe=%u --micro %u --recompute %s%s%s%s", c->data, c->tensor, c->pipe, c->micro,
 			    recompute_name[c->recompute], c->divide ? arena_printf(a, " --shard %s=data", divides[c->divide]) : "",
-			    c->chunks > 1 ? arena_printf(a, " --schedule interleaved:%u", c->chunks) : "");
+			    c->chunks > 1 ? arena_printf(a, " --schedule interleaved:%u", c->chunks) : "", given.n ? given.text : "");
 }
 
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
@@ -233,7 +241,7 @@ static void print_reasons(const Search *s, u32 n)
 			if (is[k] == was[k])
 				continue;
 			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
-			       choice_text(s->arena, c));
+			       choice_text(s, s->arena, c));
 			break;
 		}
 	}
@@ -248,7 +256,7 @@ static void print_found(const Search *s, u32 n, bool all, f64 took)
 	printf("%10s %7s %11s  %s\n", "step", "MFU", "memory", "as");
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		printf("%8.4g s %6.1f%% %11s  %s\n", c->seconds, 100 * c->mfu, lm_bytes(s->arena, c->memory), choice_text(s->arena, c));
+		printf("%8.4g s %6.1f%% %11s  %s\n", c->seconds, 100 * c->mfu, lm_bytes(s->arena, c->memory), choice_text(s, s->arena, c));
 	}
 	printf("\n");
 	print_reasons(s, n);

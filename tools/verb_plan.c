@@ -307,7 +307,7 @@ static int read_devices(i64 *least, i64 *most)
 		return verb_misused("plan", "%s%s: how a step scales depends on the machine: --machine NAME", name, text);
 	if (range && (searched || trace || scaling))
 		return verb_misused("plan", "%s%s is of one division, whose axis data grows: not with --mesh auto, --trace, --scaling", name, text);
-	if (searched && (!machine_name || !*least || !batch || micro || recompute || schedule || trace || scaling || shard.n))
+	if (searched && (!machine_name || !*least || !batch || micro || recompute || schedule || trace || scaling))
 		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
 	if (*least && !range && !mesh)
 		return verb_misused("plan", "--devices %s says how many, not how they divide the model: --mesh auto, or --mesh data=%s", text, text);

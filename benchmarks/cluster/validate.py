@@ -78,7 +78,7 @@ def as_run(r):
     run = dict(name=r["row_id"], model=os.path.join(ROOT, "models", model + ".plinth"),
                set=["%s=%d" % kv for kv in config.items()],
                mesh="data=%d%s,tensor=%d,pipe=%d" % (dp, ",context=%d" % cp if cp > 1 else "", tp, pp),
-               shard=(["%s=data" % what for what in divided] if dp > 1 else []) + (["T=context"] if cp > 1 else []) + sequence,
+               shard=(["%s=data" % what for what in divided] if dp > 1 else []) + (["T=context"] if cp > 1 else []) + sequence + ["bucket=16GiB"],  # FSDP sends a layer at once, others more
                sizes="T=%d" % number(r, "seq_len"), batch=number(r, "global_batch_seqs"), micro=number(r, "micro_batch"),
                precision="autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
     if r["framework"].startswith("Megatron"):  # 16-bit parameters; gradients summed in f32 where the run is in bf16
@@ -182,6 +182,33 @@ def groups(some, told, key):
         yield name, len(pairs), error(pairs), rho
 
 
+def repeated(some):
+    """Groups of rows that have one configuration: all that as_run() says but name and seconds."""
+    by = {}
+    for r in some:
+        key = {k: x for k, x in as_run(r).items() if k not in ("name", "seconds")}
+        by.setdefault((MACHINE[r["gpu"]], json.dumps(key, sort_keys=True)), []).append(r)
+    return list(by.values())
+
+
+def rank_lines(out, some, asked, told):
+    """Rank correlation within models, and what the rows themselves allow: that of each configuration's mean over all its rows."""
+    by_model = list(groups(asked, told, lambda r: r["model"]))
+    mean = {r["row_id"]: {"step_seconds": sum(map(seconds, same)) / len(same)} for same in repeated(some) for r in same}
+    exact = {x[0]: x[3] for x in groups(asked, mean, lambda r: r["model"])}
+    most = [max(map(seconds, same)) / min(map(seconds, same)) - 1 for same in repeated(some) if len(same) > 1]
+    rhos = [x[3] for x in by_model if x[3] == x[3]]
+    rows_of = [x[1] for x in by_model if x[3] == x[3]]
+    trained = [x[3] for x in groups([r for r in some if r not in asked], told, lambda r: r["model"]) if x[3] == x[3]]
+    out += ["* Rank correlation within a model: Spearman's, ties at their mean rank, of a model's test rows on all its machines, for models with at least",
+            "  5 of them; all models count alike. Mean **%.3f**, least %.3f; %d of %d at least 0.9 (each model counted by its rows: %.3f; training rows: %.3f)." % (
+                sum(rhos) / len(rhos), min(rhos), sum(x >= 0.9 for x in rhos), len(rhos), sum(a * b for a, b in zip(rhos, rows_of)) / sum(rows_of),
+                sum(trained) / len(trained)),
+            "* What the rows allow: %d configurations were measured more than once; their times differ by up to %.1f%% (%d of them by more than 3%%)." % (
+                len(most), 100 * max(most), sum(x > 0.03 for x in most)),
+            "  Who knew each one's mean would have " + ", ".join("%.3f for %s" % (c, m) for m, c in exact.items() if c < 0.9995) + "."]
+
+
 def reserved(name):
     """What a machine file says that drivers, libraries and allocators hold of a device."""
     return float(re.search(r"^ *reserved *= *(\S+)", open(machine_file(name)).read(), re.M).group(1))
@@ -194,13 +221,13 @@ def memory(r, told):
 
 
 def fit_reserved(name, some, told):
-    """So much that nine of ten training rows lie no higher than what is predicted."""
-    beside = sorted(float(r["mem_per_gpu_gib"]) * 2**30 - told[r["row_id"]]["memory_bytes"] for r in some
-                    if r["mem_per_gpu_gib"] and r["framework"] != "Megatron-LM" and "error" not in told[r["row_id"]])
+    """So much that no training row lies higher than what is predicted."""
+    beside = [float(r["mem_per_gpu_gib"]) * 2**30 - told[r["row_id"]]["memory_bytes"] for r in some
+              if r["mem_per_gpu_gib"] and r["framework"] != "Megatron-LM" and "error" not in told[r["row_id"]]]
     if beside:
         text = open(machine_file(name)).read()
         with open(machine_file(name), "w") as f:
-            f.write(re.sub(r"(?m)^( *reserved *= *)\S+", r"\g<1>%.0f" % beside[int(0.9 * (len(beside) - 1) + 0.5)], text))
+            f.write(re.sub(r"(?m)^( *reserved *= *)\S+", r"\g<1>%.0f" % max(beside), text))
 
 
 def memory_error(r, told):
@@ -282,23 +309,21 @@ def report():
     pairs = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in asked]
     trained = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in some if r["row_id"] not in test]
     by_model = list(groups(asked, told, lambda r: r["model"]))
-    rhos = [x[3] for x in by_model if x[3] == x[3]]
     held = [memory_error(r, told) for r in some if r["mem_per_gpu_gib"]]
     out = ["# Predicted against published training steps", "",
            "Made by `benchmarks/cluster.sh`. %d published runs ([runs.csv](cluster/runs.csv), with their sources) are planned by `plinth plan` from" % len(rows()),
            "`models/gpt2.plinth` and `models/llama.plinth` with each row's sizes, mesh, micro-batch, recomputation and precision. A random third",
            "([test_rows.txt](cluster/test_rows.txt), chosen by seed %d) was set aside; the machine files ([machines](cluster/machines), one for each" % SEED,
            "value of the column `gpu`) were fitted to the others alone, from the data sheets and estimates in [start](cluster/start). No constant belongs to a row or a model.", "",
-           "* Test rows: %d, **mean absolute error of step time %.1f%%** (training rows: %d, %.1f%%)." % (len(pairs), 100 * error(pairs), len(trained), 100 * error(trained)),
-           "* Rank correlation within a model (Spearman, test rows, models with at least 5 of them): mean %.3f, least %.3f; %d of %d at least 0.9." % (
-               sum(rhos) / len(rhos), min(rhos), sum(x >= 0.9 for x in rhos), len(rhos)),
-           "* What a row's framework says is planned as such: Megatron's stores parameters in 16 bits beside f32 masters (`--masters`), and Megatron-DeepSpeed's",
+           "* Test rows: %d, **mean absolute error of step time %.1f%%** (training rows: %d, %.1f%%)." % (len(pairs), 100 * error(pairs), len(trained), 100 * error(trained))]
+    rank_lines(out, some, asked, told)
+    out += ["* What a row's framework says is planned as such: Megatron's stores parameters in 16 bits beside f32 masters (`--masters`), and Megatron-DeepSpeed's",
            "  runs, of 2022, have no FlashAttention (`--attention scores`). B200's rows do not say whether optimizer states are divided; with 18 bytes a",
            "  parameter on each device none with data > 1 would take as little as it says: they are.",
            "* Memory, where it is published (%d rows): %d lie 0 to 5%% above; %d are lower than the truth. Predicted is what Plinth's own plan" % (
                len(held), sum(0 <= m <= 0.05 for m in held), sum(m < 0 for m in held)),
            "  of that program takes; where the row is of the whole device (Jean Zay), and what the machine file says is reserved beside it: drivers, message",
-           "  buffers and what a caching allocator holds, so much that nine of ten training rows lie no higher. The table below has them by what they count.",
+           "  buffers and what a caching allocator holds, so much that no training row lies higher. The table below has them by what they count.",
            "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
     table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: MACHINE[r["gpu"]])])
     table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
@@ -318,7 +343,7 @@ def report():
     with open(os.path.join(os.path.dirname(HERE), "cluster.md"), "w") as f:
         f.write("\n".join(out) + "\n")
     plot(os.path.join(os.path.dirname(HERE), "cluster.svg"), some, told, test)
-    print("\n".join(line for line in out[7:18] if line.startswith(("*", "  "))))
+    print("\n".join(line for line in out[7:24] if line.startswith(("*", "  "))))
 
 
 if __name__ == "__main__":

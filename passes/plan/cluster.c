@@ -1,12 +1,13 @@
 /* passes/plan/cluster.c: see cluster.h. */
 #include "passes/plan/cluster.h"
+#include "passes/graph/bucket.h"
 
 #include <string.h>
 
-ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how)
+ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket)
 {
 	ClusterWork *c = NEW(arena, ClusterWork);
-	*c = (ClusterWork){ .within = 1 };
+	*c = (ClusterWork){ .within = 1, .bucket = bucket ? bucket : BUCKET_BYTES };
 	Arena tmp = ARENA("cluster");
 	for (u32 i = 0; i < p->entry.n; i++) {
 		const EntryPlan *e = p->entry.v[i];
@@ -184,10 +185,10 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
 		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
 		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe) };
-	b.first = walk(arena, m, w->first);
+	b.first = walk(arena, m, w->first, w->bucket);
 	if (w->more)
-		b.more = walk(arena, m, w->more);
-	b.update = walk(arena, m, w->update);
+		b.more = walk(arena, m, w->more, w->bucket);
+	b.update = walk(arena, m, w->update, w->bucket);
 	build_stages(&b);
 	out.schedule = pipe_schedule(arena, shape->schedule, shape->pipe, shape->chunks, shape->micros);
 	out.timeline = pipe_timeline(arena, &out.schedule, &(PipeTimes){ b.forward, b.backward, b.send, false });

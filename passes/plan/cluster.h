@@ -51,10 +51,11 @@ typedef struct ClusterWork {
 	UnitBytes *persistent;
 	UnitBytes tied;                    /* what the first and the last stage both have: one has it once */
 	i64 within;                        /* devices of a stage */
+	u64 bucket;                        /* bytes of messages that go together (walk.h) */
 } ClusterWork;
 
-/* NULL with an entry missing that a step needs. */
-ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how);
+/* NULL with an entry missing that a step needs. `bucket` as of the pass, though the plan is made without it; 0: BUCKET_BYTES. */
+ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket);
 ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape);
 /* Kernels' FLOPs of a micro-batch on one device of each stage, for a model of so many layers; nothing that is computed again. */
 f64 cluster_flops(const ClusterWork *w, u32 layers);

@@ -1,6 +1,5 @@
 /* passes/plan/walk.c: see walk.h. */
 #include "passes/plan/walk.h"
-#include "passes/graph/bucket.h"
 #include "support/map.h"
 
 #include <string.h>
@@ -19,7 +18,7 @@ typedef struct Walker {
 
 /* Alike messages that wait for nothing, or that nothing waits for, go together as the pass `bucket` has them (passes/graph/bucket.h),
  * but never those of two layers, for one planned layer stands for many: a bucket pays for the way once. */
-static void price(Arena *tmp, Walker *x)
+static void price(Arena *tmp, Walker *x, u64 bucket)
 {
 	const Work *w = x->w;
 	Map open = { .arena = tmp }; /* -> bytes in the bucket that is being filled, and one more */
@@ -38,7 +37,7 @@ static void price(Arena *tmp, Walker *x)
 		const all_reduce_attr *a = c->attr; /* `over` is first in all of them */
 		u64 key = hash_bytes(HASH_SEED, &(u64[]){ p->rank, c->op, (u64)(uintptr_t)a->over }, 3 * sizeof(u64));
 		u64 *was = map_get(&open, key), bytes = (u64)message_bytes(c);
-		bool joins = was && *was - 1 + bytes <= BUCKET_BYTES;
+		bool joins = was && *was - 1 + bytes <= bucket;
 		if (joins)
 			x->cost[i] -= predict_message(x->m, w->mesh, c, 0);
 		map_put(&open, key, (joins ? *was : 1) + bytes);
@@ -122,7 +121,7 @@ static void run(Walker *x, u32 i)
 	x->done[i] = true;
 }
 
-Walk walk(Arena *arena, const Machine *m, const Work *w)
+Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 {
 	Arena tmp = ARENA("walk");
 	Walk out = { .rank = NEWN(arena, RankTime, 2 * w->units + 1), .begin = NEWN(arena, f64, w->npiece + 1),
@@ -131,7 +130,7 @@ Walk walk(Arena *arena, const Machine *m, const Work *w)
 		     .by = NEWN(&tmp, Limiter, w->npiece + 1), .started = NEWN(&tmp, f64, 2 * w->units + 1) };
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = -1;
-	price(&tmp, &x);
+	price(&tmp, &x, bucket);
 	/* messages wait in line from the start: what lies one layer ahead must be seen before its own place in the plan */
 	for (u32 i = 0; i < w->npiece; i++)
 		if (w->piece[i].message)

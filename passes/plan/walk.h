@@ -3,7 +3,7 @@
  *
  * Of the messages that are ready the earliest in the plan goes first, one at a time. Parameters are gathered at most one
  * layer ahead of the work, so that two layers' are there at once; alike messages of one layer that wait for nothing, or
- * that nothing waits for, go together, a bucket (passes/graph/bucket.h) at a time. */
+ * that nothing waits for, go together, `bucket` bytes at a time. */
 #ifndef PL_PLAN_WALK_H
 #define PL_PLAN_WALK_H
 #include "passes/plan/predict.h"
@@ -22,6 +22,6 @@ typedef struct Walk {
 	f64 *begin, *end; /* [piece] */
 } Walk;
 
-Walk walk(Arena *arena, const Machine *m, const Work *w);
+Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket);
 
 #endif

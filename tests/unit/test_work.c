@@ -3,6 +3,7 @@
  *
  * Two layers between an embedding and a loss. A kernel takes as many seconds as it touches bytes; x0, x1, x2 and their
  * derivatives are 100 bytes, weights rounded for products (c0, c1) 12. */
+#include "passes/graph/bucket.h"
 #include "passes/plan/cluster.h"
 #include "tools/fit_machine.h"
 
@@ -225,7 +226,7 @@ static void kernels_one_behind_the_other(void **state)
 	(void)state;
 	Made *m = make(false);
 	Machine machine_ = machine(1);
-	Walk w = walk(&m->arena, &machine_, work_here(m));
+	Walk w = walk(&m->arena, &machine_, work_here(m), BUCKET_BYTES);
 	static const f64 seconds[] = { 100, 112, 112, 4, 100, 100, 124, 40 };
 	f64 sum = 0;
 	for (u32 r = 0; r < 8; r++) {
@@ -246,14 +247,14 @@ static void messages_beside_work(void **state)
 	assert_true(work->piece[DEMBED].late && work->piece[DEMBED].message); /* the sum stands before the last kernel */
 	/* 4 bytes at 1/6 of a byte a second: each takes 24 s, behind kernels of 100 */
 	Machine fast = machine(1 / 6.0), slow = machine(1 / 60.0);
-	Walk w = walk(&m->arena, &fast, work);
+	Walk w = walk(&m->arena, &fast, work, BUCKET_BYTES);
 	close_to(w.seconds, 668);
 	close_to(w.begin[CAST1], 100); /* one layer ahead: when layer 0 begins */
 	for (u32 r = 0; r < 8; r++)
 		close_to(w.rank[r].waiting, 0);
 	close_to(w.rank[1].messages, 24);
 	/* 240 s: weights of layer 0 come at 240, those of layer 1 at 480; the sum of gradients takes 200 s more than what hides it */
-	w = walk(&m->arena, &slow, work);
+	w = walk(&m->arena, &slow, work, BUCKET_BYTES);
 	close_to(w.rank[1].waiting, 140);
 	close_to(w.rank[2].waiting, 140);
 	close_to(w.begin[LAYER1], 480);
@@ -266,7 +267,7 @@ static void a_step_of_stages(void **state)
 {
 	(void)state;
 	Made *m = make(false);
-	ClusterWork *w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE);
+	ClusterWork *w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
 	assert_non_null(w);
 	Machine fast = machine(1e30);
 	ClusterShape shape = { .pipe = 2, .chunks = 1, .schedule = PIPE_1F1B, .micros = 3, .layers = 4 };
@@ -296,7 +297,7 @@ static void a_machine_from_steps(void **state)
 	fitted.matmul = (Curve){ untold, 1 };
 	MeasuredRun run[RUNS] = { 0 };
 	for (u32 i = 0; i < RUNS; i++) {
-		run[i].run.planned.work = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE);
+		run[i].run.planned.work = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
 		run[i].run.shape = (ClusterShape){ .pipe = 1, .chunks = 1, .micros = i + 1, .layers = 2 + i };
 		run[i].seconds = cluster_step(&m->arena, &truth, run[i].run.planned.work, &run[i].run.shape).seconds;
 	}
