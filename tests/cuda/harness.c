@@ -1,6 +1,7 @@
 /* harness.c: see harness.h. */
 #include "harness.h"
 #include <dlfcn.h>
+#include <stdlib.h>
 
 typedef struct Nvrtc {
 	int (*create)(void **program, const char *source, const char *name, int n, const char *const *headers,
@@ -20,8 +21,9 @@ static const Nvrtc *nvrtc(void)
 	static const char *const names[] = { "libnvrtc.so.13", "/usr/local/cuda/lib64/libnvrtc.so.13", "libnvrtc.so.12",
 					     "/usr/local/cuda/lib64/libnvrtc.so.12" };
 	void *library = NULL;
+	const char *given = getenv("PLINTH_NVRTC"); /* as codegen/cuda/nvrtc.c has it */
 	for (u32 i = 0; !tried && !library && i < COUNT(names); i++)
-		library = dlopen(names[i], RTLD_NOW);
+		library = dlopen(given && *given ? given : names[i], RTLD_NOW);
 	if (library) {
 		*(void **)&n.create = dlsym(library, "nvrtcCreateProgram");
 		*(void **)&n.compile = dlsym(library, "nvrtcCompileProgram");
