@@ -77,6 +77,8 @@ static CudaAttentionTile tile_of(const CudaAttention *a, const Phase *p)
 		};
 	if (!simple && t.tiles == 2)
 		t.tiles = 1;
+	if (!simple && widest > WIDE && a->arch->major >= 10)
+		t.columns = 16; /* its code takes more registers: heads of 192 would spill */
 	/* rows that there are; fewer change no bit of any of them */
 	i64 rows = keys ? a->n.n : a->m.n;
 	if (rows <= 64 && t.warps * t.tiles > 4)
