@@ -38,3 +38,17 @@ u64 said_bytes(const PackageCollectiveTensor *t)
 {
 	return said_elements(t) * package_dtype_bytes[t->dtype];
 }
+
+u32 under_way_end(UnderWay *w, const PackageEntry *e, u32 i)
+{
+	u32 last = NO_STEP;
+	for (; w->n && w->first < i; w->first++) {
+		if (!e->step[w->first].collective)
+			continue;
+		if (e->step[w->first].until > i)
+			break;
+		last = w->first;
+		w->n--;
+	}
+	return last;
+}

@@ -1,5 +1,6 @@
-/* runtime/comm/blocks.h: how the tensors of a collective lie in memory: which bytes are whose. For transports that move bytes
- * through the host's memory (comm.c) and for those that leave that to a device (runtime/cuda/collective.c). */
+/* runtime/comm/blocks.h: how the tensors of a collective lie in memory, which bytes are whose; and which collectives of an entry
+ * are under way as its steps are run. For transports that move bytes through the host's memory (comm.c) and for those that leave
+ * that to a device (runtime/cuda/collective.c). */
 #ifndef PL_COMM_BLOCKS_H
 #define PL_COMM_BLOCKS_H
 #include "codegen/package.h"
@@ -29,5 +30,20 @@ static inline u32 ring_member(u32 me, i64 shift, u32 n, bool back)
 {
 	return (u32)((((i64)me + (back ? -shift : shift)) % n + n) % n);
 }
+
+#define NO_STEP UINT32_MAX
+/* Collectives of an entry that are under way. All zeros: none. */
+typedef struct UnderWay {
+	u32 first, n; /* none before step `first` is; how many */
+} UnderWay;
+
+/* Step i is a collective, and begins. */
+static inline void under_way_begin(UnderWay *w, u32 i)
+{
+	w->first = w->n++ ? w->first : i;
+}
+/* Step i, or with nstep the entry's end, comes next: the last collective that it must find done, which those before it are then
+ * too; NO_STEP where that is none. */
+u32 under_way_end(UnderWay *w, const PackageEntry *e, u32 i);
 
 #endif

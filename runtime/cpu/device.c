@@ -1,6 +1,7 @@
 /* runtime/cpu/device.c: the CPU as a device: threads divide the tasks of each kernel and never change what is
  * computed. The arena is the host's own memory, so that nothing is copied to read or write it. */
 #include "runtime/device.h"
+#include "runtime/comm/blocks.h"
 #include "runtime/comm/comm.h"
 #include "runtime/cpu/bandwidth.h"
 #include "runtime/cpu/peak.h"
@@ -113,47 +114,29 @@ static void run_tasks(void *argument, TaskRange range)
 			  l->c->scratch + range.thread * l->c->scratch_size, l->phase, range.begin, range.end);
 }
 
-/* Collectives of an entry that are under way. */
-typedef struct Said {
-	u32 next, under_way; /* the first step behind those that are done */
-} Said;
-
-/* Until those are done that step `i` must find done. */
-static Status wait_for_others(Cpu *c, const PackageEntry *entry, u32 i, Said *said)
+static Status wait_for_others(Cpu *c, const PackageEntry *entry, u32 i, UnderWay *said)
 {
-	u32 was = said->under_way;
-	for (; said->under_way && said->next < i; said->next++) {
-		const PackageStep *s = &entry->step[said->next];
-		if (!s->collective)
-			continue;
-		if (s->until > i)
-			break;
-		said->under_way--;
-	}
-	return was == said->under_way ? OK : comm_wait(c->comm, said->under_way);
+	return under_way_end(said, entry, i) == NO_STEP ? OK : comm_wait(c->comm, said->n);
 }
 
-static Status begin_collective(Cpu *c, const PackageEntry *entry, u32 i, Said *said)
+static Status begin_collective(Cpu *c, const PackageStep *s)
 {
-	const PackageStep *s = &entry->step[i];
 	if (!c->comm)
 		return FAIL(STATUS_UNSUPPORTED, "%s: this is one device's part of a program, and there are no other ranks", s->name);
-	if (!said->under_way)
-		said->next = i;
-	said->under_way++;
 	return comm_begin(c->comm, s, c->arena.base);
 }
 
 static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, void *cx)
 {
 	Cpu *c = state;
-	Said said = { 0 };
+	UnderWay said = { 0 };
 	for (u32 i = 0; i < entry->nstep; i++) {
 		const PackageStep *s = &entry->step[i];
 		f64 begun = hook ? clock_seconds() : 0;
 		TRY(wait_for_others(c, entry, i, &said));
 		if (s->collective) {
-			TRY(begin_collective(c, entry, i, &said));
+			TRY(begin_collective(c, s));
+			under_way_begin(&said, i);
 			if (hook) /* a step that is watched is done when it is shown */
 				TRY(wait_for_others(c, entry, entry->nstep, &said));
 		}

@@ -1,5 +1,5 @@
-/* runtime/cuda/collective.c: what devices say to one another in the middle of a step, by NCCL, on the stream of the step; see
- * cuda.h. For each mesh axis there is a communicator among the ranks that differ along it alone.
+/* runtime/cuda/collective.c: what devices say to one another in the middle of a step, by NCCL, on a stream beside that of
+ * the step; see cuda.h. For each mesh axis there is a communicator among the ranks that differ along it alone.
  *
  * NCCL knows tensors that are cut along their first axis. Others are packed into scratch memory before, or unpacked after,
  * by copies of rows. What is under way is told by a number that is copied to the host before each collective, so that a rank
@@ -126,6 +126,11 @@ Status cuda_mesh_open(Cuda *c)
 			TRY(join_axis(c, m, i));
 	if (m->scratch_bytes)
 		CU(d, "have memory for messages", d->allocate(&m->scratch, m->scratch_bytes));
+	CU(d, "make a stream", d->stream_create(&m->stream, CUDA_STREAM_APART));
+	CU(d, "make an event", d->event_create(&m->made, CUDA_EVENT_UNTIMED));
+	m->done = NEWN(&c->memory, CudaEvent *, m->nstep + 1);
+	for (u32 i = 0; i < m->nstep; i++)
+		CU(d, "make an event", d->event_create(&m->done[i], CUDA_EVENT_UNTIMED));
 	/* numbers that the host is told */
 	u64 bytes = (m->nstep + 1) * sizeof *m->now;
 	CU(d, "have pinned memory of the host", d->allocate_host((void **)&m->now, bytes));
@@ -158,6 +163,13 @@ void cuda_mesh_close(Cuda *c)
 	for (u32 i = 0; i < COUNT(m->group); i++)
 		if (m->group[i])
 			m->nccl->leave(m->group[i]);
+	for (u32 i = 0; m->done && i < m->nstep; i++)
+		if (m->done[i])
+			c->d->event_destroy(m->done[i]);
+	if (m->made)
+		c->d->event_destroy(m->made);
+	if (m->stream)
+		c->d->stream_destroy(m->stream);
 	if (m->scratch)
 		c->d->release(m->scratch);
 	if (m->numbers)
@@ -169,7 +181,7 @@ void cuda_mesh_close(Cuda *c)
 /* ---- saying ---- */
 
 /* Block k of each row, between where it is one of `parts` and where rows follow one another. */
-static Status copy_block(Cuda *c, CudaAddress packed, CudaAddress whole, Rows r, u32 parts, u32 k, bool pack)
+static Status copy_block(Cuda *c, CudaAddress packed, CudaAddress whole, Rows r, u32 parts, u32 k, bool pack, CudaStream *on)
 {
 	CudaAddress block = whole + k * r.bytes;
 	CudaCopy2D copy = {
@@ -182,14 +194,14 @@ static Status copy_block(Cuda *c, CudaAddress packed, CudaAddress whole, Rows r,
 		.width = r.bytes,
 		.height = r.n,
 	};
-	CU(c->d, "copy blocks of a tensor", c->d->copy_rows(&copy, c->stream));
+	CU(c->d, "copy blocks of a tensor", c->d->copy_rows(&copy, on));
 	return OK;
 }
 
-static Status copy_blocks(Cuda *c, CudaAddress packed, CudaAddress whole, Rows r, u32 parts, bool pack)
+static Status copy_blocks(Cuda *c, CudaAddress packed, CudaAddress whole, Rows r, u32 parts, bool pack, CudaStream *on)
 {
 	for (u32 k = 0; k < parts; k++)
-		TRY(copy_block(c, packed + k * r.n * r.bytes, whole, r, parts, k, pack));
+		TRY(copy_block(c, packed + k * r.n * r.bytes, whole, r, parts, k, pack, on));
 	return OK;
 }
 
@@ -198,7 +210,7 @@ typedef struct Said {
 	CudaAddress in, out; /* contiguous by blocks */
 } Said;
 
-static Status say(Cuda *c, const PackageCollective *w, const PackageCollectiveTensor *t, Said s)
+static Status say(Cuda *c, const PackageCollective *w, const PackageCollectiveTensor *t, Said s, CudaStream *on)
 {
 	const CudaMesh *m = c->mesh;
 	const Nccl *n = m->nccl;
@@ -207,38 +219,38 @@ static Status say(Cuda *c, const PackageCollective *w, const PackageCollectiveTe
 	u64 elements = said_elements(t), bytes = said_bytes(t);
 	switch (w->kind) {
 	case PACKAGE_ALL_REDUCE:
-		NC(n, "add up", n->all_reduce(s.in, s.out, elements, nccl_dtype(t->dtype), nccl_reduce(w->reduce), group, c->stream));
+		NC(n, "add up", n->all_reduce(s.in, s.out, elements, nccl_dtype(t->dtype), nccl_reduce(w->reduce), group, on));
 		break;
 	case PACKAGE_REDUCE_SCATTER:
-		NC(n, "add up", n->reduce_scatter(s.in, s.out, elements / parts, nccl_dtype(t->dtype), nccl_reduce(w->reduce), group, c->stream));
+		NC(n, "add up", n->reduce_scatter(s.in, s.out, elements / parts, nccl_dtype(t->dtype), nccl_reduce(w->reduce), group, on));
 		break;
-	case PACKAGE_ALL_GATHER: NC(n, "gather", n->all_gather(s.in, s.out, bytes, NCCL_BYTES, group, c->stream)); break;
+	case PACKAGE_ALL_GATHER: NC(n, "gather", n->all_gather(s.in, s.out, bytes, NCCL_BYTES, group, on)); break;
 	case PACKAGE_ALL_TO_ALL:
 		for (u32 k = 0; k < parts; k++) {
-			NC(n, "send", n->send(s.in + k * (bytes / parts), bytes / parts, NCCL_BYTES, (int)k, group, c->stream));
-			NC(n, "receive", n->receive(s.out + k * (bytes / parts), bytes / parts, NCCL_BYTES, (int)k, group, c->stream));
+			NC(n, "send", n->send(s.in + k * (bytes / parts), bytes / parts, NCCL_BYTES, (int)k, group, on));
+			NC(n, "receive", n->receive(s.out + k * (bytes / parts), bytes / parts, NCCL_BYTES, (int)k, group, on));
 		}
 		break;
 	case PACKAGE_PERMUTE:
-		NC(n, "send", n->send(s.in, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, false), group, c->stream));
-		NC(n, "receive", n->receive(s.out, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, true), group, c->stream));
+		NC(n, "send", n->send(s.in, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, false), group, on));
+		NC(n, "receive", n->receive(s.out, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, true), group, on));
 		break;
 	default: NEVER("a collective that was refused");
 	}
 	return OK;
 }
 
-static Status say_all(Cuda *c, const PackageCollective *w, const Said *said)
+static Status say_all(Cuda *c, const PackageCollective *w, const Said *said, CudaStream *on)
 {
 	Status s = OK;
 	NC(c->mesh->nccl, "begin messages", c->mesh->nccl->group_start());
 	for (u32 i = 0; i < w->n && !s; i++)
-		s = say(c, w, &w->tensor[i], said[i]);
+		s = say(c, w, &w->tensor[i], said[i], on);
 	int code = c->mesh->nccl->group_end();
 	return s || !code ? s : nccl_failed(c->mesh->nccl, code, "end messages");
 }
 
-static Status run(Cuda *c, const PackageStep *step, Said *said)
+static Status run(Cuda *c, const PackageStep *step, Said *said, CudaStream *on)
 {
 	const PackageCollective *w = step->collective;
 	u32 parts = c->package->mesh.axis[w->mesh].size;
@@ -250,7 +262,7 @@ static Status run(Cuda *c, const PackageStep *step, Said *said)
 		scratch_of(w, t, parts, &packed, &unpacked);
 		if (packed) {
 			Rows r = w->kind == PACKAGE_ALL_TO_ALL ? rows_sent(t, parts) : rows_of(w, t, parts);
-			TRY(copy_blocks(c, at, said[i].in, r, parts, true));
+			TRY(copy_blocks(c, at, said[i].in, r, parts, true, on));
 			said[i].in = at;
 		}
 		at += ALIGN_UP(packed, SCRATCH_ALIGN);
@@ -258,19 +270,19 @@ static Status run(Cuda *c, const PackageStep *step, Said *said)
 			said[i].out = at;
 		at += ALIGN_UP(unpacked, SCRATCH_ALIGN);
 	}
-	TRY(say_all(c, w, said));
+	TRY(say_all(c, w, said, on));
 	for (u32 i = 0; i < w->n; i++) {
 		const PackageCollectiveTensor *t = &w->tensor[i];
 		scratch_of(w, t, parts, &packed, &unpacked);
 		if (!unpacked)
 			continue;
 		Rows r = w->kind == PACKAGE_ALL_TO_ALL ? rows_received(t, parts) : rows_of(w, t, parts);
-		TRY(copy_blocks(c, said[i].out, c->arena + step->slot[w->n + i], r, parts, false));
+		TRY(copy_blocks(c, said[i].out, c->arena + step->slot[w->n + i], r, parts, false, on));
 	}
 	return OK;
 }
 
-Status cuda_say(Cuda *c, const CudaStep *s)
+Status cuda_say(Cuda *c, const CudaStep *s, CudaStream *on)
 {
 	CudaMesh *m = c->mesh;
 	u32 n = s->step->collective->n;
@@ -280,14 +292,34 @@ Status cuda_say(Cuda *c, const CudaStep *s)
 	if (!said)
 		return FAIL(STATUS_MEMORY, "no memory for messages");
 	Status failed = OK;
-	int code = c->d->to_host(m->now, m->numbers + s->number * sizeof *m->now, sizeof *m->now, c->stream);
+	int code = c->d->to_host(m->now, m->numbers + s->number * sizeof *m->now, sizeof *m->now, on);
 	if (code)
 		failed = cuda_failed(c->d, code, "tell which messages are under way");
 	if (!failed)
-		failed = status_context(run(c, s->step, said), "%s", s->step->name);
+		failed = status_context(run(c, s->step, said, on), "%s", s->step->name);
 	if (said != few)
 		free(said);
 	return failed;
+}
+
+static const char beside[] = "put messages beside work";
+
+Status cuda_say_beside(Cuda *c, const CudaStep *s)
+{
+	CudaMesh *m = c->mesh;
+	if (!m)
+		return cuda_say(c, s, c->stream); /* refused there */
+	CU(c->d, beside, c->d->event_record(m->made, c->stream));
+	CU(c->d, beside, c->d->stream_wait(m->stream, m->made, 0));
+	TRY(cuda_say(c, s, m->stream));
+	CU(c->d, beside, c->d->event_record(m->done[s->number], m->stream));
+	return OK;
+}
+
+Status cuda_hear(Cuda *c, const CudaStep *s)
+{
+	CU(c->d, beside, c->d->stream_wait(c->stream, c->mesh->done[s->number], 0));
+	return OK;
 }
 
 /* ---- waiting ---- */

@@ -1,5 +1,5 @@
 /* runtime/cuda/cuda.h: a package on a GPU, as the files of this folder share it. One stream runs everything in
- * order; another uploads, so that the next batch is on its way while a step runs. Each entry is captured once into a
+ * order; one beside it is for collectives, which the first waits for by events where the plan says so; another uploads, so that the next batch is on its way while a step runs. Each entry is captured once into a
  * graph and replayed. Nothing is compiled or measured after `open`. */
 #ifndef PL_CUDA_H
 #define PL_CUDA_H
@@ -36,6 +36,9 @@ typedef struct CudaMesh {
 	u64 scratch_bytes;
 	const PackageStep **step; /* [nstep] the package's collectives */
 	u32 nstep;
+	CudaStream *stream;   /* of collectives, one behind the other */
+	CudaEvent *made;      /* what the next one reads */
+	CudaEvent **done;     /* [nstep] */
 	CudaAddress numbers;  /* on the device: 0, 1, 2, ..., to be copied */
 	u32 *now;             /* pinned: which collective has begun last; nstep: none */
 } CudaMesh;
@@ -92,7 +95,11 @@ PL_MUST_USE Status cuda_mesh_open(Cuda *c);
 void cuda_mesh_close(Cuda *c);
 /* Ends what is under way, after a failure. */
 void cuda_mesh_abort(Cuda *c);
-PL_MUST_USE Status cuda_say(Cuda *c, const CudaStep *s);
+/* A collective on a stream, or on that of collectives, behind what has been given to the step's: until cuda_hear, which makes what
+ * is given to the step's stream from then on wait for it. */
+PL_MUST_USE Status cuda_say(Cuda *c, const CudaStep *s, CudaStream *stream);
+PL_MUST_USE Status cuda_say_beside(Cuda *c, const CudaStep *s);
+PL_MUST_USE Status cuda_hear(Cuda *c, const CudaStep *s);
 /* For the event, or (NULL) for all that was given to the stream; fails where another rank is gone. */
 PL_MUST_USE Status cuda_wait(Cuda *c, CudaEvent *event);
 /* Which GPU is a rank's that is so many on its host. */

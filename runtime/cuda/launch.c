@@ -1,7 +1,9 @@
 /* runtime/cuda/launch.c: steps onto the stream. An entry's launches are captured into a graph the first time, and
  * replayed from then on: one call of the driver in place of thousands. Collectives are captured too (NCCL allows it), from the
- * second time on. A run that is watched launches its steps one
+ * second time on; on a stream of their own, which leaves the step's where one begins and joins it where it is waited for, so that
+ * the graph has them beside kernels. A run that is watched launches its steps one
  * by one, with an event before and after each, because a graph has no times of its parts. */
+#include "runtime/comm/blocks.h"
 #include "runtime/cuda/cuda.h"
 
 static Status launch_grid(Cuda *c, const CudaStep *s, u32 phase)
@@ -25,7 +27,7 @@ static Status launch_grid(Cuda *c, const CudaStep *s, u32 phase)
 Status cuda_launch(Cuda *c, const CudaStep *s)
 {
 	if (s->step->collective)
-		return cuda_say(c, s);
+		return cuda_say(c, s, c->stream);
 	if (s->library)
 		return status_context(cublas_run(c->cublas, s->matmul, c->arena, c->workspace, c->workspace_bytes, c->stream), "%s",
 				      s->step->name);
@@ -34,11 +36,26 @@ Status cuda_launch(Cuda *c, const CudaStep *s)
 	return OK;
 }
 
+/* All that is on the stream from now on comes behind what step i must find done. */
+static Status wait_for_others(Cuda *c, const CudaEntry *e, u32 i, UnderWay *said)
+{
+	u32 last = under_way_end(said, e->entry, i);
+	return last == NO_STEP ? OK : cuda_hear(c, &e->step[last]);
+}
+
 static Status launch_all(Cuda *c, const CudaEntry *e)
 {
-	for (u32 i = 0; i < e->entry->nstep; i++)
-		TRY(cuda_launch(c, &e->step[i]));
-	return OK;
+	UnderWay said = { 0 };
+	for (u32 i = 0; i < e->entry->nstep; i++) {
+		TRY(wait_for_others(c, e, i, &said));
+		if (!e->step[i].step->collective) {
+			TRY(cuda_launch(c, &e->step[i]));
+			continue;
+		}
+		TRY(cuda_say_beside(c, &e->step[i]));
+		under_way_begin(&said, i);
+	}
+	return wait_for_others(c, e, e->entry->nstep, &said);
 }
 
 static Status capture(Cuda *c, CudaEntry *e)
