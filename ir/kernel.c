@@ -207,7 +207,7 @@ u64 kernel_shape_hash(const Kernel *k)
 		h = hash_bytes(h, &k->operand[i], sizeof k->operand[i]);
 	for (u32 i = 0; i < k->slot.n; i++) {
 		const KSlot *s = &k->slot.v[i];
-		u8 b[] = { (u8)s->dtype, s->read, s->written };
+		u8 b[] = { (u8)s->dtype, s->read, (u8)(s->written | s->streamed << 1) };
 		h = hash_bytes(h, b, sizeof b);
 	}
 	for (u32 i = 1; i < k->inst.n; i++) {

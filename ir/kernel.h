@@ -156,6 +156,7 @@ typedef struct KSlot {
 	u64 may_alias;
 	const char *name; /* for people: "h.3.attn.c_attn.weight", "%17" */
 	i64 elements;     /* of the whole tensor: no access goes beyond */
+	bool streamed;    /* an output that is not used again before caches have let go of it: stored past them */
 	i64 row, pitch;   /* rows of so many elements lie so far apart, with nothing between; 0: dense */
 } KSlot;
 

@@ -124,7 +124,7 @@ void kernel_print(const Kernel *k, FILE *to)
 	for (u32 s = 0; s < k->slot.n; s++) {
 		const KSlot *slot = &k->slot.v[s];
 		fprintf(to, "  s%u%s%s %s[%lld] \"%s\"", s, slot->read ? " read" : "",
-			slot->written ? " written" : "", dtype_info[slot->dtype].name,
+			slot->streamed ? " streamed" : slot->written ? " written" : "", dtype_info[slot->dtype].name,
 			(long long)slot->elements, slot->name ? slot->name : "");
 		for (u32 i = 0; i < 64; i++)
 			if (slot->may_alias >> i & 1)

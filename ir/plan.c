@@ -44,7 +44,7 @@ static void print_step(const Plan *p, const EntryPlan *e, u32 i, FILE *to)
 		fputs(written ? " ->" : "", to);
 		for (u32 n = 0; n < k->slot.n; n++)
 			if (k->slot.v[n].written == (bool)written)
-				fprintf(to, " %u", s->slot[n]);
+				fprintf(to, " %u%s", s->slot[n], k->slot.v[n].streamed ? " streamed" : "");
 	}
 	if (s->workspace != NONE)
 		fprintf(to, " with %u", s->workspace);

@@ -28,6 +28,9 @@ typedef struct TargetInfo {
 	bool stores_operands;
 	/* Bytes at a multiple of which long rows of what fusion stores begin, for wide accesses; 0: rows are dense. */
 	u32 row_align;
+	/* Bytes of the last-level cache, 0: unknown; kernels whose outputs can be stored past it (KSlot.streamed). */
+	u64 last_cache;
+	bool streams[KERNEL_CLASSES];
 	/* Peak FLOPs a second by operand dtype and memory bandwidth in bytes a second, for costs; 0 is
 	 * unknown. */
 	f64 flops[DTYPES], bandwidth;

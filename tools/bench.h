@@ -37,6 +37,7 @@ typedef struct BenchPoint {
 	const char *sizes;  /* "B=8,T=256" */
 	const char *name;   /* "B=8,T=256,memory=2GiB" */
 	u64 memory;         /* of BenchOptions */
+	u64 stream_beyond;  /* DriverOptions.stream_beyond */
 } BenchPoint;
 
 /* One program on one machine: all that is measured for one choice of sizes and memory. */

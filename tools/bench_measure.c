@@ -45,6 +45,7 @@ static Status compile(Meter *m)
 			  .nentry = b->options.forward ? COUNT(forward) : COUNT(training),
 			  .sizes = b->point.sizes,
 			  .memory = b->point.memory,
+			  .stream_beyond = b->point.stream_beyond,
 			  .precision = b->options.precision,
 			  .accumulate = b->accumulate > 1,
 			  .run = b->options.run,

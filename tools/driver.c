@@ -327,6 +327,8 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	begun = now();
 	out->program = p;
 	status = plan_limited(arena, &tmp, p, o, out);
+	if (out->plan && !o->sized && !driver_bounds(o->sizes))
+		plan_stream((Plan *)(uintptr_t)out->plan, o->stream_beyond);
 	if (out->plan) /* the same for every mesh: what resumes compare */
 		((Plan *)(uintptr_t)out->plan)->identity = program_hash(out->model);
 	out->times.plan = now() - begun;

@@ -18,6 +18,7 @@ typedef struct DriverPipe {
 
 struct RematProblem;
 
+#define DRIVER_NEVER (~(u64)0)
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
 	u32 nentry;
@@ -42,6 +43,7 @@ typedef struct DriverOptions {
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
+	u64 stream_beyond;        /* plan_stream; 0: the last-level cache, DRIVER_NEVER: no store passes the caches */
 	const struct CpuTuning *tuning; /* of a tuning run: in place of what is on record (codegen/cpu/tuning.h); NULL: that */
 	const char *arch;         /* the GPU architecture to compile for, "sm_90a"; NULL: the device's own */
 	u32 threads;              /* that compile; 0: one per core */

@@ -299,6 +299,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 		if (!strcmp(how->entry[i], "micro"))
 			TRY(lm_memory(lm, &o.memory));
 	o.memory = how->memory ? how->memory : o.memory;
+	o.stream_beyond = how->stream_beyond;
 	DeviceOptions checked;
 	TRY(run_options(how->run, &checked));
 	if (lm->file && how->memory)

@@ -99,6 +99,7 @@ typedef struct LmCompile {
 	const char *decode_along; /* driver.h */
 	i64 capacity;
 	u64 memory;         /* bytes that the step may take; 0: as the train block says */
+	u64 stream_beyond;  /* DriverOptions.stream_beyond */
 	const RunOptions *run;
 	bool no_cache;      /* object code is neither looked up nor kept */
 } LmCompile;

@@ -19,7 +19,8 @@ static const Option options[] = {
 	SOURCE_OPTIONS(given),
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "sweep", 0, OPTION_LIST, &sweep, "B=1,2,4",
-	  "one measurement for each value; several of these: for each pair of values; memory=all,2GiB: of --memory" },
+	  "one measurement for each value; several of these: for each pair of values; memory=all,2GiB: of --memory; "
+	  "stream=never,32MiB: outputs larger than that, and not used again before as much was moved, are stored past the caches" },
 	{ "turns", 0, OPTION_FLAG, &turns, NULL,
 	  "all measurements of a sweep are in memory at once and take turns, run by run: their ratios hold on a busy machine" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
@@ -96,19 +97,40 @@ static const char *value_of(const char *text, const char *name)
 	return !strncmp(text, name, n) && text[n] == '=' ? text + n + 1 : NULL;
 }
 
-/* Each of `out` within each of "all,2GiB". */
-static Status within(Arena *a, const char *budgets, Points *out)
+/* What is swept beside sizes: amounts of memory. */
+typedef struct Amount {
+	const char *name, *none, *means;
+	u64 of_none;
+	size_t at; /* in BenchPoint */
+} Amount;
+static const Amount amounts[] = {
+	{ "memory", "all", "no limit", 0, offsetof(BenchPoint, memory) },
+	{ "stream", "never", "no output is stored past the caches", DRIVER_NEVER, offsetof(BenchPoint, stream_beyond) },
+};
+
+static const Amount *amount_of(const char *text, const char **values)
+{
+	for (u32 i = 0; i < COUNT(amounts); i++)
+		if ((*values = value_of(text, amounts[i].name)))
+			return &amounts[i];
+	return NULL;
+}
+
+/* Each of `out` with each of "all,2GiB". */
+static Status with_amounts(Arena *a, const Amount *amount, const char *values, Points *out)
 {
 	Points more = { 0 };
 	for (u32 i = 0; i < out->n; i++)
-		for (const char *at = budgets; *at;) {
+		for (const char *at = values; *at;) {
 			size_t n = strcspn(at, ",");
 			const char *one = arena_printf(a, "%.*s", (int)n, at);
 			BenchPoint p = out->v[i];
-			p.memory = options_memory(one);
-			p.name = arena_printf(a, "%s,memory=%s", p.name, one);
-			if (!p.memory && strcmp(one, "all") != 0)
-				return FAIL(STATUS_INPUT, "--sweep memory=%s: amounts of memory, such as 8GiB or 512MiB, or all: no limit", budgets);
+			u64 bytes = strcmp(one, amount->none) ? options_memory(one) : amount->of_none;
+			if (!bytes && strcmp(one, amount->none) != 0)
+				return FAIL(STATUS_INPUT, "--sweep %s=%s: amounts of memory, such as 8GiB or 512MiB, or %s: %s", amount->name, values,
+					    amount->none, amount->means);
+			memcpy((u8 *)&p + amount->at, &bytes, sizeof bytes);
+			p.name = arena_printf(a, "%s,%s=%s", p.name, amount->name, one);
 			VEC_PUSH(a, &more, p);
 			at += n + (at[n] == ',');
 		}
@@ -120,12 +142,13 @@ static Status all_points(Lm *lm, Points *out)
 {
 	Arena *a = &lm->arena;
 	Texts at = { 0 };
+	const char *values;
 	bool swept = false;
 	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
 	VEC_PUSH(a, &at, sizes ? sizes : "");
 	for (int i = 0; i < sweep.n; i++) {
 		Texts next = { 0 };
-		if (value_of(sweep.v[i], "memory"))
+		if (amount_of(sweep.v[i], &values))
 			continue;
 		TRY(with_values(a, sweep.v[i], &at, &next));
 		at = next;
@@ -139,9 +162,11 @@ static Status all_points(Lm *lm, Points *out)
 			return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 		VEC_PUSH(a, out, ((BenchPoint){ .sizes = numbers, .name = numbers }));
 	}
-	for (int i = 0; i < sweep.n; i++)
-		if (value_of(sweep.v[i], "memory"))
-			TRY(within(a, value_of(sweep.v[i], "memory"), out));
+	for (int i = 0; i < sweep.n; i++) {
+		const Amount *amount = amount_of(sweep.v[i], &values);
+		if (amount)
+			TRY(with_amounts(a, amount, values, out));
+	}
 	return OK;
 }
 

@@ -40,8 +40,8 @@ static const Command command = {
 		 "several sizes reaches, for plans; and, of this processor, whether matrix products that\n"
 		 "are cut otherwise than worked out from its caches take less time. That is kept in the cache\n"
 		 "folder and holds for what is compiled for `host` from then on. Results are the same bits.\n"
-		 "Code for a processor that is named (--cpu) follows from its name alone. With --output\n"
-		 "only the machine's file is written.",
+		 "Code for a processor that is named (--cpu) does not depend on it. With --output only the\n"
+		 "machine's file is written.",
 	.example = "  plinth doctor\n"
 		   "  plinth doctor --device cuda --json\n"
 		   "  plinth doctor --calibrate",

@@ -90,6 +90,20 @@ static void show_kernels(const Plan *p)
 	}
 }
 
+/* What the plan has stored past the caches (passes/plan/stream.c). */
+static void show_streamed(const Plan *p)
+{
+	for (u32 i = 0; i < p->entry.n; i++)
+		for (u32 n = 0; n < p->entry.v[i]->step.n; n++) {
+			const EntryPlan *e = p->entry.v[i];
+			const Kernel *k = p->kernel.v[e->step.v[n].kernel];
+			for (u32 s = 0; s < k->slot.n; s++)
+				if (k->slot.v[s].streamed)
+					printf("streamed past the caches: %s of %s in %s, %llu bytes\n", k->slot.v[s].name, k->name, e->name,
+					       (unsigned long long)e->buffer.v[e->step.v[n].slot[s]].bytes);
+		}
+}
+
 /* ---- the verb ---- */
 
 static const char *const stages[] = { "ast", "graph", "fused", "kernels", "plan" };
@@ -148,6 +162,7 @@ static int show_model(SourceFile *f)
 		return status;
 	if (stage && !strcmp(stage, "fused")) {
 		show_fused(compiled.program, compiled.target);
+		show_streamed(compiled.plan);
 	} else if (stage && !strcmp(stage, "kernels")) {
 		show_kernels(compiled.plan);
 	} else if (stage) {

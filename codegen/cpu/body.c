@@ -224,6 +224,14 @@ static V load_one(Body *b, const KInst *in)
 	return simd_load_masked(&b->one, in->dtype, at, 0, body_scalar(b, in->in[0]));
 }
 
+/* No instruction stores less than 16 bytes so. */
+bool body_streams(const Body *b, u32 inst)
+{
+	const KInst *in = &b->k->inst.v[inst];
+	return in->op == K_store && b->k->slot.v[in->access->slot].streamed && !in->in[1].i && !in->access->ndynamic &&
+	       in->access->stride[b->vector_dim] == 1 && dtype_info[in->dtype].bytes * b->lanes.lanes >= 16;
+}
+
 void body_store(Body *b, u32 inst)
 {
 	const KInst *in = &b->k->inst.v[inst];
@@ -249,6 +257,8 @@ void body_store(Body *b, u32 inst)
 				   mask);
 	else if (mask)
 		simd_store_masked(&b->lanes, d, x, at, 0, mask);
+	else if (b->stream && body_streams(b, inst))
+		simd_store_stream(&b->lanes, d, x, at, dtype_info[d].bytes * b->lanes.lanes);
 	else
 		simd_store(&b->lanes, d, x, at, 0);
 }

@@ -26,6 +26,7 @@ typedef struct Body {
 	LLVMValueRef extent[KERNEL_DIMS];
 	LLVMValueRef coord[KERNEL_DIMS];
 	u32 vector_dim;          /* or NONE */
+	bool stream;             /* whole vectors of streamed slots are at multiples of their size: body_store passes the caches */
 	LLVMValueRef mask;       /* or NULL */
 	/* what is known: scalar and vector form of each instruction */
 	LLVMValueRef *scalar, *vector;
@@ -44,6 +45,9 @@ LLVMValueRef body_scalar(Body *b, KVal v); /* must not depend on the vector dime
 LLVMValueRef body_vector(Body *b, KVal v);
 /* Emits the store instruction `inst`: in lanes where its place depends on the vector dimension. */
 void body_store(Body *b, u32 inst);
+
+/* Can the store be of whole vectors past the caches, where these are aligned? */
+bool body_streams(const Body *b, u32 inst);
 
 u32 body_mark(const Body *b);
 void body_release(Body *b, u32 mark);

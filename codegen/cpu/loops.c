@@ -4,7 +4,10 @@
  * A row is swept once for stores, and once before for each level of reductions. In a sweep, the body is
  * emitted for a block of several vectors without masks, each with accumulators of its own, and once more
  * with a mask for what remains. A value that is costly and wanted in a later sweep is kept in the
- * thread's scratch (a row long); cheap ones are computed again. */
+ * thread's scratch (a row long); cheap ones are computed again.
+ *
+ * Of an output that is to be stored past the caches (KSlot.streamed) whole vectors are, in rows where they lie at multiples of
+ * their size; what remains of a row is stored as ever. */
 #include "codegen/cpu/kernels.h"
 
 #include <string.h>
@@ -207,6 +210,50 @@ static u32 block_vectors(const Kernel *k, u32 nreduce)
 	return nreduce > 4 || n > 96 ? 1 : n > 40 ? 2 : 4;
 }
 
+/* Columns [from, to) by whole blocks of U vectors; carried: in and out, U accumulators of each reduction. */
+static void sweep_blocks(Body *b, const Sweeps *sw, u32 s, u32 U, V from, V to, const u32 *reduce, u32 nreduce, V *carried)
+{
+	CpuModule *m = b->m;
+	u32 last = b->k->ndim - 1, L = b->lanes.lanes;
+	V next[CPU_CARRIED];
+	CpuLoop main = { 0 };
+	cpu_loop_begin(m, &main, from, to, cpu_i64(m, (i64)U * L), U * nreduce, carried);
+	for (u32 u = 0; u < U; u++) {
+		u32 mark = body_mark(b);
+		b->coord[last] = cpu_add(m, main.index, cpu_i64(m, (i64)u * L));
+		b->mask = NULL;
+		V acc[CPU_CARRIED];
+		memcpy(acc, main.carried + u * nreduce, nreduce * sizeof *acc);
+		sweep_block(b, sw, s, reduce, nreduce, acc);
+		memcpy(next + u * nreduce, acc, nreduce * sizeof *acc);
+		body_release(b, mark);
+	}
+	main.unroll = 1;
+	cpu_loop_end(m, &main, next);
+	memcpy(carried, main.carried, U * nreduce * sizeof *carried);
+}
+
+/* i1: in sweep `s`, are all vectors that could be stored past the caches at multiples of their size, from column `from` on? NULL:
+ * there are none. */
+static V streams_aligned(Body *b, const Sweeps *sw, u32 s, V from)
+{
+	CpuModule *m = b->m;
+	V all = NULL;
+	u32 mark = body_mark(b);
+	b->coord[b->vector_dim] = from;
+	for (u32 i = 1; i < b->k->inst.n; i++) {
+		if (!(sw->need[i] >> s & 1) || !along_row(b->k, i) || !body_streams(b, i))
+			continue;
+		const KInst *in = &b->k->inst.v[i];
+		V at = LLVMBuildPtrToInt(m->builder, body_address(b, in->access), m->i64, "");
+		V rest = LLVMBuildAnd(m->builder, at, cpu_i64(m, dtype_info[in->dtype].bytes * b->lanes.lanes - 1), "");
+		V fine = cpu_equal(m, rest, cpu_i64(m, 0));
+		all = all ? LLVMBuildAnd(m->builder, all, fine, "") : fine;
+	}
+	body_release(b, mark);
+	return all;
+}
+
 static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 {
 	CpuModule *m = b->m;
@@ -226,37 +273,37 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	if (U * nreduce > CPU_CARRIED)
 		U = 1;
 	assert(U * nreduce <= CPU_CARRIED);
-	V start[CPU_CARRIED], next[CPU_CARRIED];
+	V carried[CPU_CARRIED];
 	for (u32 u = 0; u < U; u++)
 		for (u32 r = 0; r < nreduce; r++) {
 			const KInst *in = &k->inst.v[reduce[r]];
-			start[u * nreduce + r] = reduce_identity(&b->lanes, in->reduce, in->dtype);
+			carried[u * nreduce + r] = reduce_identity(&b->lanes, in->reduce, in->dtype);
 		}
 	V width = cpu_i64(m, (i64)U * L);
 	V span = cpu_sub(m, to, from);
 	V whole = cpu_add(m, from, cpu_mul(m, cpu_div(m, span, width), width));
-	CpuLoop main = { 0 }, rest = { 0 };
+	CpuLoop rest = { 0 };
 	b->vector_dim = last;
-	cpu_loop_begin(m, &main, from, whole, width, U * nreduce, start);
-	for (u32 u = 0; u < U; u++) {
-		u32 mark = body_mark(b);
-		b->coord[last] = cpu_add(m, main.index, cpu_i64(m, (i64)u * L));
-		b->mask = NULL;
-		V acc[CPU_CARRIED];
-		memcpy(acc, main.carried + u * nreduce, nreduce * sizeof *acc);
-		sweep_block(b, sw, s, reduce, nreduce, acc);
-		memcpy(next + u * nreduce, acc, nreduce * sizeof *acc);
-		body_release(b, mark);
+	V aligned = nreduce ? NULL : streams_aligned(b, sw, s, from); /* what reduces is small beside what it reads */
+	if (aligned) {
+		CpuIf fine = { 0 };
+		cpu_if_begin(m, &fine, aligned, 90);
+		b->stream = true;
+		sweep_blocks(b, sw, s, U, from, whole, reduce, nreduce, carried);
+		b->stream = false;
+		cpu_if_else(m, &fine);
+		sweep_blocks(b, sw, s, U, from, whole, reduce, nreduce, carried);
+		cpu_if_end(m, &fine, 0, NULL, NULL);
+	} else {
+		sweep_blocks(b, sw, s, U, from, whole, reduce, nreduce, carried);
 	}
-	main.unroll = 1;
-	cpu_loop_end(m, &main, next);
 	/* the accumulators of a block become one, by a fixed tree */
 	V total[CPU_CARRIED];
 	for (u32 r = 0; r < nreduce; r++) {
 		const KInst *in = &k->inst.v[reduce[r]];
 		V part[4];
 		for (u32 u = 0; u < U; u++)
-			part[u] = main.carried[u * nreduce + r];
+			part[u] = carried[u * nreduce + r];
 		for (u32 n = U; n > 1; n /= 2)
 			for (u32 u = 0; u < n / 2; u++)
 				part[u] = reduce_combine(&b->lanes, in->reduce, in->dtype, part[u], part[u + n / 2]);
@@ -303,6 +350,11 @@ static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 			body_store(&b, i);
 	body_release(&b, mark);
 	row_loop_end(&b, &loop);
+	bool streamed = false;
+	for (u32 i = 0; i < k->slot.n; i++)
+		streamed |= k->slot.v[i].streamed;
+	if (streamed) /* such stores are in no order with others: what reads them must come after */
+		simd_store_fence(&b.lanes);
 	body_end(&b);
 }
 

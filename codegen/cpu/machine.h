@@ -36,7 +36,7 @@ typedef struct CpuMachine {
 	size_t line;    /* bytes of a cache line */
 	size_t l1, l2;  /* data caches of one core, bytes; 0: unknown */
 	size_t l3;      /* the last level, shared */
-	CpuTuning tuning; /* the host's (tuning.h); a processor that is named has none, so that its code follows from its name */
+	CpuTuning tuning; /* the host's (tuning.h); a processor that is named has none */
 } CpuMachine;
 
 /* `name` is NULL or "host" for the host, else LLVM's name of a CPU, which features to add or leave

@@ -54,6 +54,8 @@ const TargetInfo *cpu_target(const CpuMachine *machine, Arena *arena)
 			   .refuses = target_refuses,
 			   .needs = target_needs,
 			   .self = COPYN(arena, CpuMachine, machine, 1) };
+	t->last_cache = machine->l3;
+	t->streams[KERNEL_MAP] = t->streams[KERNEL_ROW] = true;
 	t->whole[OP_attention] = cpu_kernel_class[KERNEL_ATTENTION] != NULL;
 	t->whole[OP_update_slice] = true;
 	t->few_queries = THIN_ROWS;

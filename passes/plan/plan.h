@@ -37,6 +37,12 @@ u32 plan_points(Arena *arena, const PlanAxis *axis, u32 naxis, PlanAt **out);
  * they differ in more than numbers. */
 Plan *plan_for_sizes(Arena *tmp, const PlanAxis *axis, u32 naxis, const PlanAt *at, Plan *const *plan, u32 n, Diag *diag);
 
+/* ---- stores past the caches: stream.c ---- */
+
+/* Marks the outputs of the plan's steps that are larger than `beyond` bytes (0: the target's last-level cache) and not used again
+ * before as many have been moved. Not for plans that are to be compared for other sizes (plan_for_sizes). */
+void plan_stream(Plan *p, u64 beyond);
+
 /* ---- the order of steps: order.c ---- */
 
 /* What a step does to memory. Buffers are numbers below OrderProblem.nbuffer. */

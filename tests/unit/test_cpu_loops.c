@@ -49,6 +49,65 @@ static void test_exact_rows(void **state)
 	suite_run(&s, 50);
 }
 
+/* Outputs that are stored past the caches: rows that are whole vectors and not, that lie at multiples of their size and not, in
+ * several types, two of one kernel, beside a reduction, and a column that is no row's. */
+static void test_streamed(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 shape[][3] = { { 1, 40000, 40000 }, { 1, 4099, 4099 }, { 50, 64, 64 }, { 50, 65, 65 }, { 33, 100, 104 }, { 7, 3, 3 } };
+	static const DType type[] = { DT_f32, DT_f64, DT_bf16, DT_u8 };
+	for (u32 i = 0; i < COUNT(shape); i++)
+		for (u32 t = 0; t < COUNT(type); t++)
+			for (i64 from = 0; from < 2; from++) {
+				Kernel *k = suite_kernel(&s, t % 2 ? KERNEL_MAP : KERNEL_ROW, "streamed");
+				kb_dim(k, DIM_PARALLEL, shape[i][0]);
+				kb_dim(k, t % 2 ? DIM_PARALLEL : DIM_ROW, shape[i][1]);
+				i64 n = shape[i][0] * shape[i][2] + 1;
+				KVal x = kb_load(k, ACCESS(kb_slot(k, type[t], n), 0, shape[i][2], 1), NO);
+				KVal y = kb_op(k, S_add, x, t % 2 ? x : kb_cast(k, type[t], kb_reduce(k, REDUCE_max, x)));
+				for (u32 out = 0; out < 2; out++) {
+					u32 slot = kb_slot(k, type[t], n);
+					kb_store(k, ACCESS(slot, from, shape[i][2], 1), out ? x : y, NO);
+					k->slot.v[slot].streamed = true;
+				}
+				suite_add(&s, k, 0, 1);
+			}
+	suite_run(&s, 17);
+}
+
+/* They are there, as whole vectors, and what follows the kernel waits for them; without the mark there are none. */
+static void test_streaming_code(void **state)
+{
+	(void)state;
+	for (u32 streamed = 0; streamed < 2; streamed++) {
+		Suite s = { 0 };
+		Kernel *k = suite_kernel(&s, KERNEL_MAP, "copy");
+		kb_dim(k, DIM_PARALLEL, 5000);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, 5000), 0, 1), NO);
+		u32 out = kb_slot(k, DT_f32, 5000);
+		kb_store(k, ACCESS(out, 0, 1), x, NO);
+		k->slot.v[out].streamed = streamed;
+		CpuCompiler *c;
+		CpuOptions o = { .cpu = "haswell", .threads = 1 };
+		CpuCode code;
+		assert_null(cpu_compiler_create(&o, &c));
+		assert_null(cpu_code_units(c, &k, 1, &s.arena, &code));
+		char *text = NULL;
+		size_t n = 0;
+		FILE *to = open_memstream(&text, &n);
+		cpu_print(c, &code.unit[0], CPU_ASSEMBLY, to);
+		fclose(to);
+		const char *store = strstr(text, "vmovntps\t%ymm");
+		assert_int_equal(store != NULL, streamed);
+		assert_int_equal(strstr(text, "mfence") != NULL, streamed);
+		assert_true(!store || strstr(store, "mfence"));
+		free(text);
+		cpu_compiler_destroy(c);
+		arena_free(&s.arena);
+	}
+}
+
 static void test_columns(void **state)
 {
 	(void)state;
@@ -105,7 +164,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows), cmocka_unit_test(test_long_rows),
-		cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
+		cmocka_unit_test(test_streamed), cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
 		cmocka_unit_test(test_random_draws), cmocka_unit_test(test_sharing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -267,6 +267,82 @@ static void told_before_it_is_stored(void **state)
 	arena_free(&tmp);
 }
 
+/* Outputs that no cache holds any more when they are used again: %3, which nothing in the entry uses, and %2 where another step comes
+ * before the one that reads it; not the sums, which are small, nor what is worked on in place. */
+static void far_outputs_are_streamed(void **state)
+{
+	(void)state;
+	static const char text[] = "program t\n"
+				   "buffer @a : f32[100, 100] parameter\n"
+				   "entry e {\n"
+				   "  %1 = input x : f32[100, 100]\n"
+				   "  %2 = exp %1 : f32[100, 100]\n"
+				   "  %3 = tanh %1 : f32[100, 100]\n"
+				   "  %4 = dot %2, %1 {spec = \"ik,kj->ij\"} : f32[100, 100]\n"
+				   "  %5 = dot %1, %1 {spec = \"ik,jk->ij\"} : f32[100, 100]\n"
+				   "  %6 = sum %1 {axes = [1]} : f32[100]\n"
+				   "  %7 = read @a : f32[100, 100]\n"
+				   "  %8 = exp %7 : f32[100, 100]\n"
+				   "  write @a = %8\n"
+				   "  result b = %3\n"
+				   "  result c = %4\n"
+				   "  result d = %5\n"
+				   "  result e = %6\n"
+				   "}\n";
+	/* beyond, and whether steps come between %2 and its reader: which values are streamed */
+	static const struct {
+		u64 beyond;
+		bool between;
+		const char *far;
+	} want[] = { { 39000, false, "%3" }, { 39000, true, "%2 %3" }, { 41000, true, "" }, { ~(u64)0, true, "" } };
+	for (u32 w = 0; w < COUNT(want); w++) {
+		Arena arena = ARENA("test"), tmp = ARENA("test");
+		Diag diag = { .arena = &arena };
+		Ir *ir = ir_new(&arena, &diag);
+		Program *p = program_parse(&arena, ir, STR(text), diag_source(&diag, "text", STR(text)));
+		Status status;
+		PassCx cx = { .out = &arena, .tmp = &tmp, .ir = ir, .diag = &diag };
+		p = p ? pipeline_run(STR("bind,lower"), &cx, p, &status) : NULL;
+		TargetInfo target = { .name = "test", .streams = { [KERNEL_MAP] = true, [KERNEL_ROW] = true } };
+		Plan *plan = p ? plan_program(&arena, &tmp, p, NULL, &diag) : NULL;
+		diag_print(&diag, stderr, false);
+		assert_non_null(plan);
+		plan->target = &target;
+		/* the reader of %2 right behind it, or last */
+		EntryPlan *e = plan->entry.v[0];
+		u32 made = NONE, read = NONE;
+		for (u32 i = 0; i < e->step.n; i++) {
+			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
+			for (u32 s = 0; s < k->slot.n; s++)
+				if (!strcmp(k->slot.v[s].name, "%2"))
+					*(k->slot.v[s].written ? &made : &read) = i;
+		}
+		assert_true(made != NONE && read != NONE && made < read);
+		const Step reader = e->step.v[read];
+		u32 to = want[w].between ? e->step.n - 1 : made + 1;
+		for (u32 i = read; i < to; i++)
+			e->step.v[i] = e->step.v[i + 1];
+		for (u32 i = read; i > to; i--)
+			e->step.v[i] = e->step.v[i - 1];
+		e->step.v[to] = reader;
+		plan_stream(plan, want[w].beyond);
+		bool far[4] = { false };
+		for (u32 i = 0; i < e->step.n; i++) {
+			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
+			for (u32 s = 0; s < k->slot.n; s++)
+				if (k->slot.v[s].streamed)
+					far[k->slot.v[s].name[1] == '2' ? 0 : k->slot.v[s].name[1] == '3' ? 1 : 2] = true;
+		}
+		const char *got = arena_printf(&arena, "%s%s%s", far[0] ? "%2 " : "", far[1] ? "%3" : "", far[2] ? " and others" : "");
+		if (strcmp(got, want[w].far) != 0) {
+			plan_print(plan, stderr);
+			fail_msg("beyond %llu: '%s', not '%s'", (unsigned long long)want[w].beyond, got, want[w].far);
+		}
+		arena_free(&arena);
+		arena_free(&tmp);
+	}
+}
+
 #define TWO_BUFFERS                               \
 	"program t\n"                             \
 	"buffer @a : f32[2, 2] parameter\n"       \
@@ -324,6 +400,7 @@ int main(void)
 		cmocka_unit_test(random_layouts),
 		cmocka_unit_test(nested_lifetimes),
 		cmocka_unit_test(small_orders),
+		cmocka_unit_test(far_outputs_are_streamed),
 		cmocka_unit_test(buffers_change_places),
 		cmocka_unit_test(buffer_becomes_its_transposition),
 		cmocka_unit_test(update_in_place),
