@@ -12,9 +12,10 @@
 #include <math.h>
 #include <string.h>
 
-static void fill(Tensor *t, const char *name, bool positive)
+/* `turn`: 0, or other values of the same name. */
+static void fill(Tensor *t, const char *name, u32 turn, bool positive)
 {
-	Random r = random_new(NULL, hash_bytes(HASH_SEED, name, strlen(name)));
+	Random r = random_new(NULL, hash_bytes(HASH_SEED, name, strlen(name)) + turn);
 	for (i64 i = 0; i < t->n; i++) {
 		f64 x = random_unit(&r);
 		switch (dtype_info[t->dtype].kind) {
@@ -169,7 +170,7 @@ static Tensor *buffers_of(Arena *tmp, const Program *p, u32 rank)
 		Place place[MESH_AXES];
 		places_of(p, b->split, place);
 		Tensor whole = whole_of(tmp, &p->mesh, place, b->type);
-		fill(&whole, b->name, b->kind == BUFFER_STATE);
+		fill(&whole, b->name, 0, b->kind == BUFFER_STATE);
 		t[i] = part_of(tmp, &p->mesh, place, b->type, &whole, rank);
 		for (u32 m = 0; m < p->mesh.n && b->kind == BUFFER_MESH; m++)
 			if (mesh_buffer(p->ir, p->mesh.axis[m].name) == b->name)
@@ -178,7 +179,7 @@ static Tensor *buffers_of(Arena *tmp, const Program *p, u32 rank)
 	return t;
 }
 
-static Tensor *inputs_of(Arena *tmp, const Program *p, const Graph *g, u32 rank)
+static Tensor *inputs_of(Arena *tmp, const Program *p, const Graph *g, u32 rank, u32 turn)
 {
 	u32 n = graph_sources(g, NULL), ninput = 0;
 	const Node **source = NEWN(tmp, const Node *, n);
@@ -191,21 +192,29 @@ static Tensor *inputs_of(Arena *tmp, const Program *p, const Graph *g, u32 rank)
 		Place place[MESH_AXES];
 		places_of(p, ATTR(source[i], input)->split, place);
 		Tensor whole = whole_of(tmp, &p->mesh, place, t);
-		fill(&whole, ATTR(source[i], input)->name, false);
+		fill(&whole, ATTR(source[i], input)->name, turn, false);
 		input[ninput++] = part_of(tmp, &p->mesh, place, t, &whole, rank);
 	}
 	return input;
 }
 
-/* The entry's results, whole. */
-static Tensor *results_of(Arena *tmp, const Program *p, const Graph *g)
+/* Every device's. */
+static Tensor **all_buffers(Arena *tmp, const Program *p)
+{
+	Tensor **buffer = NEWN(tmp, Tensor *, mesh_devices(&p->mesh));
+	for (u32 r = 0; r < mesh_devices(&p->mesh); r++)
+		buffer[r] = buffers_of(tmp, p, r);
+	return buffer;
+}
+
+/* The entry's results, whole; buffers are what they are then. */
+static Tensor *results_of(Arena *tmp, const Program *p, const Graph *g, Tensor **buffer, u32 turn)
 {
 	u32 ranks = mesh_devices(&p->mesh);
 	const Tensor **input = NEWN(tmp, const Tensor *, ranks), **part = NEWN(tmp, const Tensor *, ranks);
-	Tensor **buffer = NEWN(tmp, Tensor *, ranks), **result = NEWN(tmp, Tensor *, ranks);
+	Tensor **result = NEWN(tmp, Tensor *, ranks);
 	for (u32 r = 0; r < ranks; r++) {
-		input[r] = inputs_of(tmp, p, g, r);
-		buffer[r] = buffers_of(tmp, p, r);
+		input[r] = inputs_of(tmp, p, g, r, turn);
 		result[r] = NEWN(tmp, Tensor, g->result.n + 1);
 	}
 	eval_mesh_entry(tmp, p, g, input, buffer, result, (EvalOptions){ .round = false });
@@ -256,14 +265,20 @@ static bool agree(const Tensor *a, const Tensor *b, f64 within, bool parts, i64 
 	return true;
 }
 
-static bool entries_agree(Arena *tmp, const Program *before, const Program *after, u32 entry,
-			  const char *pass, Diag *d)
+/* Buffers of each device, of the program before and after, as they are when the entry runs; that `turn`'s inputs. */
+typedef struct Both {
+	const Program *before, *after;
+	Tensor **buffer[2];
+	u32 turn;
+} Both;
+
+static bool entries_agree(Arena *tmp, Both *b, const Graph *x, const char *pass, Diag *d)
 {
-	const Graph *x = before->entry.v[entry];
+	const Program *before = b->before, *after = b->after;
 	const Graph *y = program_find_entry(after, str_of(x->name));
 	if (!y)
 		return diag_error(d, E0716, (Loc){ 0 }, "%s: the entry %s is gone", pass, x->name);
-	const Tensor *rx = results_of(tmp, before, x), *ry = results_of(tmp, after, y);
+	const Tensor *rx = results_of(tmp, before, x, b->buffer[0], b->turn), *ry = results_of(tmp, after, y, b->buffer[1], b->turn);
 	bool fine = true;
 	for (u32 i = 0; i < x->result.n; i++) {
 		const Result *r = &x->result.v[i];
@@ -291,7 +306,22 @@ static bool entries_agree(Arena *tmp, const Program *before, const Program *afte
 	return fine;
 }
 
-bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes,
+/* Steps of training one behind the other, each with two micro-batches, from what `init` makes on: buffers stay. */
+static bool steps_agree(Arena *tmp, const Program *before, const Program *after, u32 steps, const char *pass, Diag *d)
+{
+	static const char *const entry[] = { "init", "micro_first", "micro", "update" };
+	Both b = { before, after, { all_buffers(tmp, before), all_buffers(tmp, after) }, 0 };
+	for (u32 step = 0; step < steps; step++)
+		for (u32 i = step ? 1 : 0; i < COUNT(entry); i++) {
+			const Graph *g = program_find_entry(before, str_of(entry[i]));
+			b.turn++;
+			if (g && !entries_agree(tmp, &b, g, arena_printf(tmp, "%s, in step %u of training", pass, step + 1), d))
+				return false;
+		}
+	return true;
+}
+
+bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes, u32 steps,
 		    const char *pass, Diag *d)
 {
 	const Program *both[2] = { before, after };
@@ -314,8 +344,9 @@ bool programs_agree(Arena *tmp, const Program *before, const Program *after, con
 	bool fine = true;
 	for (u32 i = 0; i < both[0]->entry.n; i++) {
 		ArenaMark mark = arena_mark(tmp);
-		fine &= entries_agree(tmp, both[0], both[1], i, pass, d);
+		Both b = { both[0], both[1], { all_buffers(tmp, both[0]), all_buffers(tmp, both[1]) }, 0 };
+		fine &= entries_agree(tmp, &b, both[0]->entry.v[i], pass, d);
 		arena_release(tmp, mark);
 	}
-	return fine;
+	return fine && steps_agree(tmp, both[0], both[1], steps, pass, d);
 }

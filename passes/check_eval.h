@@ -6,9 +6,10 @@
 #define PL_CHECK_EVAL_H
 #include "passes/graph/bind.h"
 
-/* Symbols that are left free get their numbers from `sizes`, and 4 where that has none. False, with
+/* Symbols that are left free get their numbers from `sizes`, and 4 where that has none. After each entry by itself come
+ * `steps` steps of training, each with other inputs, whose buffers are the next one's. False, with
  * a message for each entry and result that differs, in d. */
-bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes,
+bool programs_agree(Arena *tmp, const Program *before, const Program *after, const SymbolValues *sizes, u32 steps,
 		    const char *pass, Diag *d);
 
 #endif

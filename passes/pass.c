@@ -342,7 +342,7 @@ static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u3
 		*status = dump(o, p, index, s->pass->name, "after", t.unchanged);
 	if (o->check_eval) {
 		Arena eval = ARENA("check_eval");
-		bool agree = programs_agree(&eval, in, p, sizes, s->pass->name, cx->diag);
+		bool agree = programs_agree(&eval, in, p, sizes, o->check_steps, s->pass->name, cx->diag);
 		arena_free(&eval);
 		if (!agree) {
 			save_before(cx, o, s, in);

@@ -13,6 +13,7 @@ struct TargetInfo; /* ir/target.h */
 typedef struct PipelineOptions {
 	bool verify_each; /* always so where assertions are on */
 	bool check_eval;  /* evaluate each entry before and after on the same random inputs */
+	u32 check_steps;  /* and so many steps of training, one behind the other */
 	const char
 		*sizes; /* "B=4,T=64": numbers for symbols that are free when evaluating; NULL: 4 */
 	const char *stop_after; /* the name of the last pass to run, or NULL */

@@ -11,7 +11,7 @@
 
 static const char *passes = "", *sizes, *stop_after, *dump_folder, *save_folder, *output;
 static bool check_eval, verify_each, show_time, trace, list_passes, list_ops, markdown, json;
-static i64 limit;
+static i64 limit, check_steps;
 static TextList dump_before, dump_after;
 
 static const Option options[] = {
@@ -21,6 +21,8 @@ static const Option options[] = {
 	  "where the program goes, instead of standard output" },
 	{ "check-eval", 0, OPTION_FLAG, &check_eval, NULL,
 	  "evaluate before and after each pass, and compare" },
+	{ "check-steps", 0, OPTION_INT, &check_steps, "N",
+	  "with --check-eval: so many steps of training too" },
 	{ "sizes", 0, OPTION_TEXT, &sizes, "B=4,T=64",
 	  "numbers for symbols when evaluating (4 where none is given)" },
 	{ "verify-each", 0, OPTION_FLAG, &verify_each, NULL,
@@ -220,6 +222,7 @@ static int run(Arena *a, const char *path)
 		.verify_each = verify_each,
 		.compare = show_time,
 		.check_eval = check_eval,
+		.check_steps = (u32)MAX(check_steps, 0),
 		.sizes = sizes,
 		.stop_after = stop_after,
 		.limit = limit,

@@ -368,7 +368,7 @@ static void evaluation_tells_programs_apart(void **state)
 			      *y = parsed(&c, changed(&a, other[i][0], other[i][1]));
 		must_be_fine(&c, other[i][1], 0);
 		Arena tmp = ARENA("tmp");
-		bool agree = programs_agree(&tmp, x, y, &(SymbolValues){ 0 }, "pass", &c.diag);
+		bool agree = programs_agree(&tmp, x, y, &(SymbolValues){ 0 }, 0, "pass", &c.diag);
 		assert_int_equal(agree, other[i][2] == NULL);
 		if (!agree)
 			assert_non_null(strstr(c.diag.first->text, other[i][2]));

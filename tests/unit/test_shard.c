@@ -118,7 +118,7 @@ static bool agrees(Case *c, const Program *p, const char *rules, u32 *spoken, u3
 	const Plan *plan = low ? plan_program(&c->arena, &c->tmp, low, NULL, &c->diag) : NULL;
 	if (!plan || !plan_verify(plan, &c->diag))
 		return false;
-	return programs_agree(&c->tmp, whole, part, &(SymbolValues){ 0 }, "partition", &c->diag);
+	return programs_agree(&c->tmp, whole, part, &(SymbolValues){ 0 }, 0, "partition", &c->diag);
 }
 
 static void random_programs_agree(void **state)

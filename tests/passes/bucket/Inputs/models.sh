@@ -3,12 +3,7 @@
 # collectives there are before and after.
 set -euo pipefail
 plinth=$1 root=$2 tmp=$3
-step() { # NAME MODEL SETTINGS...
-  local name=$1 model=$2
-  shift 2
-  "$plinth" check --graph "$root/models/$model.plinth" "$@" > "$tmp.graph"
-  "$plinth" opt --passes="backward,bind{B=8,T=8},simplify,expand,simplify" "$tmp.graph" -o "$tmp.$name"
-}
+. "$(dirname "$0")/../../Inputs/step.sh"
 count() { grep -cE ' = (all_reduce|all_gather|reduce_scatter|all_to_all) ' "$1"; }
 bucket() { # NAME RULES BYTES
   "$plinth" opt --passes="partition{$2},simplify" "$tmp.$1" -o "$tmp.part"

@@ -2,12 +2,7 @@
 # models.sh PLINTH ROOT TMP: every model's whole step at a tiny size under each kind of division, compared by evaluation.
 set -euo pipefail
 plinth=$1 root=$2 tmp=$3
-step() { # NAME MODEL SETTINGS...
-  local name=$1 model=$2
-  shift 2
-  "$plinth" check --graph "$root/models/$model.plinth" "$@" > "$tmp.graph"
-  "$plinth" opt --passes="backward,bind{${sizes:-B=8,T=8}},simplify,expand,simplify" "$tmp.graph" -o "$tmp.$name"
-}
+. "$(dirname "$0")/../../Inputs/step.sh"
 divide() { # RULES MODELS...
   local rules=$1
   shift
