@@ -18,7 +18,6 @@
 
 #if PLINTH_LLVM
 #include "codegen/cpu/llvm.h"
-#include <llvm-c/Core.h>
 #endif
 
 static RunOptions where;
@@ -125,6 +124,11 @@ static void look_at_products(Doctor *d)
 static void look_at_llvm(Doctor *d)
 {
 #if PLINTH_LLVM
+	Status s = llvm_load();
+	if (s) {
+		missing(d, "LLVM", arena_printf(&d->arena, "%s", s->text), "packages (plinth compile) run without it");
+		return;
+	}
 	unsigned major, minor, patch;
 	LLVMGetVersion(&major, &minor, &patch);
 	found(d, "LLVM", arena_printf(&d->arena, "%u.%u.%u", major, minor, patch));

@@ -10,12 +10,6 @@
 #include "support/clock.h"
 #include "support/cpu_features.h"
 
-#include <llvm-c/Analysis.h>
-#include <llvm-c/BitWriter.h>
-#include <llvm-c/LLJIT.h>
-#include <llvm-c/Target.h>
-#include <llvm-c/TargetMachine.h>
-#include <llvm-c/Transforms/PassBuilder.h>
 #include <elf.h>
 #include <link.h>
 #include <math.h>
@@ -39,33 +33,28 @@ struct CpuCompiler {
 	pthread_mutex_t lock; /* of times */
 };
 
+/* Of every machine that code is made for (machine.c). */
 static void initialize(void)
 {
-	LLVMInitializeNativeTarget();
-	LLVMInitializeNativeAsmPrinter();
-	LLVMInitializeNativeAsmParser();
-}
-
-/* For machines other than this. */
-static void initialize_all(void)
-{
-	LLVMInitializeAllTargetInfos();
-	LLVMInitializeAllTargets();
-	LLVMInitializeAllTargetMCs();
-	LLVMInitializeAllAsmPrinters();
+#define INITIALIZE(target)                   \
+	LLVMInitialize##target##TargetInfo(); \
+	LLVMInitialize##target##Target();     \
+	LLVMInitialize##target##TargetMC();   \
+	LLVMInitialize##target##AsmPrinter(); \
+	LLVMInitialize##target##AsmParser();
+	INITIALIZE(X86)
+	INITIALIZE(AArch64)
+#undef INITIALIZE
 }
 
 Status cpu_compiler_create(const CpuOptions *options, CpuCompiler **out)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, initialize);
 	CpuMachine machine;
 	TRY(cpu_machine(options->cpu, &machine));
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, initialize);
 	LLVMTargetRef target;
 	char *why = NULL;
-	static pthread_once_t others = PTHREAD_ONCE_INIT;
-	if (strcmp(machine.target, cpu_machine_name()) != 0)
-		pthread_once(&others, initialize_all);
 	if (LLVMGetTargetFromTriple(machine.triple, &target, &why)) {
 		Status s = FAIL(STATUS_UNSUPPORTED, "this LLVM makes no code for %s: %s",
 				machine.triple, why);

@@ -2,7 +2,6 @@
  * at the bottom), which is the form LLVM's loop passes want, so none has to make it. */
 #include "codegen/cpu/llvm.h"
 
-#include <llvm-c/DebugInfo.h>
 #include <string.h>
 
 /* ---- functions ---- */

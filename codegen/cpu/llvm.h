@@ -7,10 +7,9 @@
  * Emission cannot fail: what LLVM's verifier finds is our mistake. */
 #ifndef PL_CPU_LLVM_H
 #define PL_CPU_LLVM_H
+#include "codegen/cpu/llvm_api.h"
 #include "codegen/cpu/machine.h"
 #include "support/cache.h"
-
-#include <llvm-c/Core.h>
 
 typedef struct CpuCompiler CpuCompiler;
 

@@ -2,11 +2,10 @@
  * what a CPU of another name has, so the names that may be given are a table of levels, for each
  * architecture that code is made for: this machine's and others. */
 #include "codegen/cpu/machine.h"
+#include "codegen/cpu/llvm_api.h"
 #include "codegen/cpu/tuning.h"
 #include "support/cpu_features.h"
 
-#include <llvm-c/Core.h>
-#include <llvm-c/TargetMachine.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +200,7 @@ static void host(CpuMachine *m)
 Status cpu_machine(const char *name, CpuMachine *out)
 {
 	CpuMachine here;
+	TRY(llvm_load());
 	host(&here);
 	*out = here;
 	if (!name || strcmp(name, "host") == 0) {

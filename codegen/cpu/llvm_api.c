@@ -1,0 +1,38 @@
+/* codegen/cpu/llvm_api.c: see llvm_api.h. */
+#include "codegen/cpu/llvm_api.h"
+#include "support/library.h"
+
+#include <llvm/Config/llvm-config.h>
+
+LlvmApi llvm_api;
+
+static Status load(void)
+{
+	/* where it was when Plinth was built, then wherever the system finds this version */
+	static const char *const name[] = { PLINTH_LLVM_LIBRARY, "libLLVM.so.19.1", "libLLVM-19.so.1", NULL };
+	Library l;
+	const char *missing = NULL;
+	Status s = library_open("PLINTH_LIBLLVM", name, RTLD_LOCAL, &l);
+	if (s)
+		return FAIL(STATUS_UNSUPPORTED,
+			    "LLVM, which makes code for CPUs, cannot be loaded (%s): install LLVM 19 (Debian: libllvm19), or say where "
+			    "it is in PLINTH_LIBLLVM",
+			    s->text);
+#define LLVM_FUNCTION(function)                     \
+	if (!library_find(&l, #function, &function)) \
+		missing = #function;
+#include "codegen/cpu/llvm_functions.def"
+	if (missing)
+		return FAIL(STATUS_UNSUPPORTED, "%s has no %s: it is not LLVM %d", l.path, missing, LLVM_VERSION_MAJOR);
+	unsigned major, minor, patch;
+	LLVMGetVersion(&major, &minor, &patch);
+	if (major != LLVM_VERSION_MAJOR)
+		return FAIL(STATUS_UNSUPPORTED, "%s is LLVM %u; this plinth was built for LLVM %d", l.path, major, LLVM_VERSION_MAJOR);
+	return OK;
+}
+
+Status llvm_load(void)
+{
+	static LibraryOnce once = LIBRARY_ONCE;
+	return library_once(&once, load);
+}
