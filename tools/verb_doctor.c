@@ -4,6 +4,7 @@
 #include "runtime/cuda/cublaslt.h"
 #include "runtime/cuda/nccl.h"
 #include "runtime/cuda/nvml.h"
+#include "support/cpu_cache.h"
 #include "support/io.h"
 #include "support/library.h"
 #include "tools/calibrate.h"
@@ -90,15 +91,9 @@ static void look_at_cpu(Doctor *d)
 		}
 	}
 #endif
-	static const struct {
-		int name;
-		const char *level;
-	} cache[] = { { _SC_LEVEL1_DCACHE_SIZE, "L1" }, { _SC_LEVEL2_CACHE_SIZE, "L2" }, { _SC_LEVEL3_CACHE_SIZE, "L3" } };
-	for (u32 i = 0; i < COUNT(cache); i++) {
-		long bytes = sysconf(cache[i].name);
-		if (bytes > 0)
-			buf_printf(&b, ", %s %s", cache[i].level, lm_bytes(a, (u64)bytes));
-	}
+	for (u32 level = 1; level <= 3; level++)
+		if (cpu_cache_bytes(level))
+			buf_printf(&b, ", L%u %s", level, lm_bytes(a, cpu_cache_bytes(level)));
 	found(d, "CPU", b.text);
 }
 

@@ -4,6 +4,7 @@
 #include "codegen/cpu/machine.h"
 #include "codegen/cpu/llvm_api.h"
 #include "codegen/cpu/tuning.h"
+#include "support/cpu_cache.h"
 #include "support/cpu_features.h"
 
 #include <sched.h>
@@ -157,12 +158,6 @@ static void set_needs(CpuMachine *m, const char *features, bool found)
 	}
 }
 
-static size_t cache_bytes(int what)
-{
-	long n = sysconf(what);
-	return n > 0 ? (size_t)n : 0;
-}
-
 static const Architecture *host_architecture(void)
 {
 	const Architecture *a = NULL;
@@ -189,12 +184,12 @@ static void host(CpuMachine *m)
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 	m->cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? (u32)CPU_COUNT(&usable)
 								     : (u32)MAX(n, 1);
-	m->l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE);
-	m->l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE);
-	m->l3 = cache_bytes(_SC_LEVEL3_CACHE_SIZE);
-	size_t line = cache_bytes(_SC_LEVEL1_DCACHE_LINESIZE);
-	if (line)
-		m->line = line;
+	m->l1 = cpu_cache_bytes(1);
+	m->l2 = cpu_cache_bytes(2);
+	m->l3 = cpu_cache_bytes(3);
+	long line = sysconf(_SC_LEVEL1_DCACHE_LINESIZE);
+	if (line > 0)
+		m->line = (size_t)line;
 }
 
 Status cpu_machine(const char *name, CpuMachine *out)

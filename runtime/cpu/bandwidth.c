@@ -2,6 +2,7 @@
  * vectors as wide as the processor has. McCalpin's STREAM (1995) is the model; its copy is counted the same way. */
 #include "runtime/cpu/bandwidth.h"
 #include "support/clock.h"
+#include "support/cpu_cache.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -91,10 +92,8 @@ static void run(void *argument, TaskRange r)
 
 Status bandwidth_open(Threads *pool, size_t bytes, Bandwidth *out)
 {
-	if (!bytes) {
-		long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-		bytes = MIN(MAX((size_t)64 << 20, cache > 0 ? (size_t)cache : 0), (size_t)512 << 20);
-	}
+	if (!bytes)
+		bytes = MIN(MAX((size_t)64 << 20, (size_t)cpu_cache_bytes(3)), (size_t)512 << 20);
 	bytes = ALIGN_UP(bytes, PART);
 	*out = (Bandwidth){ .pool = pool, .bytes = bytes };
 	Status s = host_arena_create(2 * bytes, pool, &out->memory);
