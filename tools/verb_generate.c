@@ -164,6 +164,11 @@ static void print_stats(const Generated *done)
 		(unsigned long long)done->prompt_tokens, done->first * 1e3, later ? rest * 1e3 * (f64)prompt.n / (f64)later : 0);
 }
 
+static Sampling sampling(void)
+{
+	return (Sampling){ .temperature = greedy ? 0 : temperature, .top_k = (u32)top_k, .top_p = top_p, .seed = (u64)seed };
+}
+
 static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 {
 	bool later = prompt.n > 1;
@@ -176,8 +181,7 @@ static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 	}
 	GenerateConfig g = { .executor = r->executor, .room = (u64)room, .tokenizer = t, .tokens = (u64)tokens, .stop = stop.v,
 			     .nstop = (u32)stop.n, .emit = emit, .cx = &o,
-			     .sampling = { .temperature = greedy ? 0 : temperature, .top_k = (u32)top_k, .top_p = top_p,
-					   .seed = (u64)seed } };
+			     .sampling = sampling() };
 	Generated done;
 	TRY(generate_check(r->executor, g.room));
 	if (reads)
@@ -239,6 +243,8 @@ static Status settings(Lm *lm)
 		TRY(lm_real(lm, "generate.temperature", 0.8, &temperature));
 	if (top_p == NOT_GIVEN)
 		TRY(lm_real(lm, "generate.top_p", 1, &top_p));
+	Sampling chosen = sampling();
+	TRY(sampling_check(&chosen));
 	if (prompts_file)
 		TRY(read_prompts(lm));
 	if (!prompt.n && lm_source_size(lm) && !lm_text(lm, "generate.prompt", NULL))
