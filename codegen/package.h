@@ -166,6 +166,7 @@ typedef enum PackageEpilogue {
 				     * taken of goes to aux */
 	PACKAGE_EPILOGUE_DGELU      /* times gelu' of aux */
 } PackageEpilogue;
+typedef enum PackageSum { PACKAGE_SUM_NONE, PACKAGE_SUM_A /* over k: [m] */, PACKAGE_SUM_B /* over k: [n] */ } PackageSum;
 typedef struct PackageMatrix {
 	u64 offset; /* in the arena, bytes */
 	u8 dtype;   /* PackageDtype */
@@ -179,6 +180,9 @@ typedef struct PackageMatmul {
 	u8 bias_dtype;
 	u8 compute;    /* what products are taken in: PACKAGE_F32 (not TF32), BF16, F16; sums are f32 */
 	u8 epilogue;   /* PackageEpilogue */
+	u8 sum_of;     /* PackageSum: what else it gives, with no epilogue */
+	u8 sum_phase;  /* from which phase of the step's `grid` on code computes that, and nothing else */
+	u64 sum;       /* in the arena, bytes; dense, of d's type */
 } PackageMatmul;
 
 /* What the devices along a mesh axis do together (ir/ops/collective.c), over n tensors: slots 0..n-1 in, n..2n-1 out. */

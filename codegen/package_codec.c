@@ -265,6 +265,9 @@ static void code_matmul(Codec *c, PackageMatmul *m)
 	U8(m->bias_dtype, PACKAGE_F64);
 	U8(m->compute, PACKAGE_F64);
 	U8(m->epilogue, PACKAGE_EPILOGUE_DGELU);
+	U8(m->sum_of, PACKAGE_SUM_B);
+	U8(m->sum_phase, PACKAGE_PHASES);
+	U64(m->sum, UINT64_MAX);
 }
 
 static void code_u64(Codec *c, u64 *x)
@@ -335,6 +338,8 @@ static void code_step(Codec *c, PackageStep *s)
 		if (one != 1)
 			wrong(c, "a matrix product is missing");
 	}
+	if (has_matmul && s->matmul->sum_phase > (has_grid ? s->nphase : 0))
+		wrong(c, "a sum beside a matrix product has phases that are not there");
 	LIST(s->key, s->nkey, u64, MOST, code_u64);
 	LIST(s->map, s->nmap, PackageTensorMap, SLOTS, code_map);
 	code_text(c, &s->name);

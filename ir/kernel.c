@@ -105,7 +105,7 @@ static u32 result_dims(const Kernel *k, u32 i)
 	static const u32 bgn = 1 << DIM_BATCH | 1 << DIM_G | 1 << DIM_N;
 	u32 roles;
 	switch (k->class) {
-	case KERNEL_DOT:
+	case KERNEL_DOT: roles = ~(1u << DIM_K | (u32)(i == 1) << DIM_N | (u32)(i == 2) << DIM_M); break;
 	case KERNEL_GROUPED:
 	case KERNEL_GROUPED_WEIGHTS: roles = ~(1u << DIM_K); break;
 	case KERNEL_ATTENTION: roles = i == 0 ? bhm | 1 << DIM_V : bhm; break;

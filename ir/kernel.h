@@ -13,8 +13,10 @@
  *              (the last; its extent may be 1) is what runs in lanes. Instructions that use a reduction
  *              do not depend on REDUCE dimensions. One sweep.
  *   DOT        BATCH... M... N... K...: operand[0] at (BATCH, M, K), operand[1] at (BATCH, K, N), both as
- *              bodies that end in loads (views, casts and cheap arithmetic are folded in); K_acc is
- *              their product summed over K; what follows it is at (BATCH, M, N).
+ *              bodies that end in loads (views, casts and cheap arithmetic are folded in); K_acc 0 is
+ *              their product summed over K; what follows it is at (BATCH, M, N). K_acc 1 is operand[0],
+ *              as products take it, summed over K, at (BATCH, M), K_acc 2 operand[1], at (BATCH, N):
+ *              gradients of biases; for targets that say so (sums_beside), one of them at most.
  *   ATTENTION  dimensions BATCH... HEAD M (queries) N (keys) K (query features) V (value features), HEAD
  *              being (G R): kv head g, query head within it. operand: q (BATCH, G, R, M, K),
  *              k (BATCH, G, N, K), v (BATCH, G, N, V), then mask and bias at (BATCH, G, R, M, N) where

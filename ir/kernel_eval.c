@@ -249,13 +249,17 @@ static void eval_dot(Eval *e)
 	i64 n = dims_count(k, &out), m = dims_count(k, &inner);
 	for (i64 p = 0; p < n; p++) {
 		move_to(e, &out, p);
-		f64 sum = 0;
+		f64 sum[3] = { 0 };
 		for (i64 q = 0; q < m; q++) {
 			move_to(e, &inner, q);
-			sum += operand(e, 0) * operand(e, 1);
+			f64 a = operand(e, 0), b = operand(e, 1);
+			sum[0] += a * b;
+			sum[1] += a;
+			sum[2] += b;
 		}
 		move_to(e, &inner, 0);
-		set_result(e, 0, sum);
+		for (u32 i = 0; i < COUNT(sum); i++)
+			set_result(e, i, sum[i]);
 		store_all(e, -1);
 	}
 }

@@ -234,7 +234,7 @@ static const Rule rules[KERNEL_CLASSES] = {
 	[KERNEL_MAP] = { "+", { DIM_PARALLEL }, 0, 0, 0 },
 	[KERNEL_ROW] = { "*1", { DIM_PARALLEL, DIM_ROW }, 0, 0, 0 },
 	[KERNEL_COLUMN] = { "*+1", { DIM_PARALLEL, DIM_REDUCE, DIM_VECTOR }, 0, 0, 0 },
-	[KERNEL_DOT] = { "*+++", { DIM_BATCH, DIM_M, DIM_N, DIM_K }, 2, 2, 1 },
+	[KERNEL_DOT] = { "*+++", { DIM_BATCH, DIM_M, DIM_N, DIM_K }, 2, 2, 3 },
 	[KERNEL_ATTENTION] = { "*11++++", { DIM_BATCH, DIM_G, DIM_R, DIM_M, DIM_N, DIM_K, DIM_V }, 3, 5, 2 },
 	[KERNEL_ATTENTION_GRAD] = { "*11++++", { DIM_BATCH, DIM_G, DIM_R, DIM_M, DIM_N, DIM_K, DIM_V }, 6, 9,
 				    4 },

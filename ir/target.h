@@ -26,6 +26,9 @@ typedef struct TargetInfo {
 	/* Matrix multiply and attention read operands best as they stand in memory (bulk copies, libraries): fusion
 	 * stores what they take, in the type they take it in. Elsewhere operands are worked out while packing. */
 	bool stores_operands;
+	/* A product whose sums are stored as they are can give one of its operands, summed over K, as a second result (by a
+	 * library): fusion puts such a sum, the gradient of a bias, beside the product of the weight's gradient. */
+	bool sums_beside;
 	/* Bytes at a multiple of which long rows of what fusion stores begin, for wide accesses; 0: rows are dense. */
 	u32 row_align;
 	/* Bytes of the last-level cache, 0: unknown; kernels whose outputs can be stored past it (KSlot.streamed). */

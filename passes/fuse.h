@@ -52,6 +52,11 @@ typedef struct Grouping {
 /* `g` bound and expanded. Everything is allocated in `arena`; `tmp` is scratch. `like`, if not NULL: the same graph bound to other
  * sizes, which decide where the size of a value does. */
 Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo *target, const Graph *like);
+/* Puts sums beside products that read what they sum (TargetInfo.sums_beside): fuse_sums.c. Groups are complete, and `live` says
+ * which nodes are. */
+void fuse_sums(Grouping *f, Arena *tmp, const bool *live);
+/* The product in whose group the sum is: which of its operands is summed. */
+u32 summed_operand(const Graph *g, const Node *dot, const Node *sum);
 /* The extent of what is innermost in memory, of a stored value that is no scalar. */
 i64 grouping_row(const Grouping *f, Val v);
 /* Elements that the value takes up in memory, gaps between rows among them. */

@@ -72,7 +72,7 @@ void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 block
 	for (u32 i = 0; i < k->slot.n; i++)
 		buf_printf(&p, "%s%s%s *%ss%u", i ? ", " : "", changes(k, i) ? "" : "const ",
 			   cuda_memory_type(k->slot.v[i].dtype), changes(k, i) ? "" : "__restrict__ ", i);
-	if (needs->workspace)
+	if (needs->workspace || b->t->workspace)
 		buf_printf(&p, "%su8 *workspace", p.n ? ", " : "");
 	u32 keys = 0;
 	for (u32 i = 1; i < k->inst.n; i++)
@@ -83,7 +83,7 @@ void cuda_begin(CudaBody *b, const char *name, u32 phase, u32 threads, u32 block
 	if (b->sized)
 		buf_printf(&p, "%sconst __grid_constant__ Numbers<%u> numbers", p.n ? ", " : "", kernel_numbers(k, NULL));
 	const char *more = blocks ? arena_printf(a, ", %u", blocks) : "";
-	cuda_line(b, "extern \"C\" __global__ void __launch_bounds__(%u%s) %s_p%u(%.*s)", threads, more, name, phase,
+	cuda_line(b, "extern \"C\" __global__ void __launch_bounds__(%u%s) %s_p%u(%.*s)", threads, more, name, b->t->phases + phase,
 		  STR_ARG(buf_str(&p)));
 	cuda_open(b, "%s", "");
 }

@@ -307,6 +307,8 @@ static const char *refuses(const CudaArch *arch, const Kernel *k)
 
 static CudaNeeds needs(const CudaArch *arch, const Kernel *k)
 {
+	if (dot_sums(k))
+		return dot_sums_needs(arch, k);
 	if (k->class == KERNEL_DOT && dot_hopper(arch, k))
 		return dot_hopper_needs(arch, k);
 	Dot d = divided(arch, k);
@@ -315,6 +317,10 @@ static CudaNeeds needs(const CudaArch *arch, const Kernel *k)
 
 static void emit(CudaText *t, const Kernel *k, const char *name)
 {
+	if (dot_sums(k)) {
+		dot_sums_emit(t, k, name);
+		return;
+	}
 	if (k->class == KERNEL_DOT && dot_hopper(t->arch, k)) {
 		dot_hopper_emit(t, k, name);
 		return;

@@ -124,6 +124,12 @@ typedef struct DotLimits {
 } DotLimits;
 extern DotLimits dot_limits;
 
+/* ---- sums beside the product (dot_sums.c) ---- */
+
+bool dot_sums(const Kernel *k);
+CudaNeeds dot_sums_needs(const CudaArch *arch, const Kernel *k);
+void dot_sums_emit(CudaText *t, const Kernel *k, const char *name);
+
 /* ---- kinds of kernels ---- */
 
 /* sm_90a: both operands by the bulk copy engine, products by warpgroups. False: it cannot, or should not. */

@@ -54,6 +54,7 @@ typedef struct CudaNeeds {
 	u64 workspace;
 	u32 nphase;
 	CudaLaunch launch[CUDA_PHASES];
+	u32 sums; /* DOT: phases at the end that compute a sum beside the product, and nothing else */
 	u32 nmap;
 	CudaTensorMap map[CUDA_TENSOR_MAPS];
 } CudaNeeds;
@@ -78,6 +79,10 @@ typedef struct CudaText {
 	Buf out;
 	const CudaArch *arch;
 	u32 preamble; /* PREAMBLE_ bits that the functions need; BASE always */
+	/* Of a kernel that is written as several: the phases of those before, and whether a workspace is a parameter that
+	 * this one does not ask for. */
+	u32 phases;
+	bool workspace;
 } CudaText;
 
 typedef struct CudaKernelClass {

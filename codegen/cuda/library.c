@@ -3,8 +3,8 @@
  * An operand must be a plain load whose BATCH, M, N and K dimensions each fold into one (strides nest). Where rows do
  * not nest, and there is no other batch, the outer ones may be the batch. The epilogue is recognised by its structure:
  * sums are taken apart into terms and products into factors, so that no order of writing matters, and what is left must
- * be exactly acc [+ bias] [+ c], gelu of that, or acc times gelu' of a load. The pairs of types are those that
- * cuBLASLt documents: bias, c and aux have the result's type. */
+ * be exactly acc [+ bias] [+ c], gelu of that, or acc times gelu' of a load; or acc alone, and beside it an operand's sum
+ * over K as it is. The pairs of types are those that cuBLASLt documents: bias, c, aux and that sum have the result's type. */
 #include "codegen/cuda/library.h"
 
 #include <math.h>
@@ -118,7 +118,7 @@ static bool is_constant(const Kernel *k, KVal v, f64 x)
 static bool is_result(const Kernel *k, KVal v)
 {
 	const KInst *in = inst_of(k, v);
-	return in->op == K_acc && in->dtype == DT_f32;
+	return in->op == K_acc && in->imm == 0 && in->dtype == DT_f32;
 }
 
 /* Leaves of a tree of additions, or of products. */
@@ -344,6 +344,25 @@ static KVal rounded(const Kernel *k, const KInst *store)
 	return in->op == K_cast && in->dtype == k->slot.v[store->access->slot].dtype ? in->in[0] : store->in[0];
 }
 
+/* Is the store an operand's sum over K, dense? */
+static bool match_sum_beside(Match *m, const KInst *store)
+{
+	const Kernel *k = m->k;
+	PackageMatmul *p = &m->out->matmul;
+	const KInst *acc = inst_of(k, store->in[0]);
+	if (acc->op != K_acc || acc->imm == 0 || acc->dtype != (u8)m->to || k->slot.v[store->access->slot].dtype != m->to)
+		return false;
+	bool of_a = acc->imm == 1;
+	const Group *mine = &m->g[of_a ? GROUP_M : GROUP_N], *other = &m->g[of_a ? GROUP_N : GROUP_M];
+	i64 along, across;
+	if (m->g[GROUP_BATCH].extent != 1 || !fold(k, mine, store->access, &along) || !fold(k, other, store->access, &across))
+		return false;
+	p->sum_of = of_a ? PACKAGE_SUM_A : PACKAGE_SUM_B;
+	p->sum = (u64)store->access->offset * dtype_info[m->to].bytes;
+	m->out->sum = store->access->slot;
+	return store->access->offset >= 0 && across == 0 && (along == 1 || mine->extent == 1);
+}
+
 /* `more`: the second store, or NULL. */
 static bool match_epilogue(Match *m, const KInst *store, const KInst *more)
 {
@@ -361,7 +380,7 @@ static bool match_epilogue(Match *m, const KInst *store, const KInst *more)
 		return match_sum(m, x) && p->d.column == 1 && (!more || (p->aux.column == 1 && p->aux.dtype == m->to));
 	}
 	if (more)
-		return false;
+		return is_result(k, v) && match_sum_beside(m, more);
 	if (is_gelu_grad(k, v, &x)) {
 		const Access *a = inst_of(k, loaded(k, x))->access;
 		p->epilogue = PACKAGE_EPILOGUE_DGELU;

@@ -44,7 +44,7 @@ static void set_maps(Arena *arena, const CudaNeeds *needs, PackageStep *to)
 	to->nmap = needs->nmap;
 }
 
-static void set_matmul(Arena *arena, const Kernel *k, PackageStep *to)
+static void set_matmul(Arena *arena, const Kernel *k, const CudaNeeds *needs, PackageStep *to)
 {
 	LibraryMatmul l;
 	if (!cuda_library_matmul(k, &l))
@@ -59,6 +59,10 @@ static void set_matmul(Arena *arena, const Kernel *k, PackageStep *to)
 		m->aux.offset += to->slot[l.aux];
 	if (m->has_bias)
 		m->bias += to->slot[l.bias];
+	if (m->sum_of) {
+		m->sum += to->slot[l.sum];
+		m->sum_phase = (u8)(needs->nphase - needs->sums);
+	}
 	to->matmul = m;
 }
 
@@ -83,6 +87,6 @@ void cuda_link(Arena *arena, const Plan *plan, const CudaArch *arch, const CudaC
 			set_maps(arena, &needs, to);
 			to->takes_numbers = arch->sized;
 			if (!arch->sized)
-				set_matmul(arena, k, to);
+				set_matmul(arena, k, &needs, to);
 		}
 }

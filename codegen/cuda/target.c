@@ -86,6 +86,7 @@ const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 			   .refuses = target_refuses,
 			   .needs = target_needs,
 			   .stores_operands = !arch->sized,
+			   .sums_beside = !arch->sized,
 			   .row_align = arch->sized ? 0 : 16,
 			   .self = COPYN(arena, CudaArch, arch, 1) };
 	t->whole[OP_attention] = cuda_kernel_class[KERNEL_ATTENTION] != NULL;

@@ -737,6 +737,8 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	}
 	for (u32 i = 0; i < g->result.n; i++)
 		place_result(&x, g->result.v[i].value, NONE);
+	if (target && target->sums_beside)
+		fuse_sums(f, &scratch, live);
 	choose_layouts(&x, live);
 	choose_pitches(&x);
 	keep_used(f, tmp);

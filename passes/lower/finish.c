@@ -332,10 +332,13 @@ static f64 points(const Kernel *k, u32 depends)
 
 static void count(Kernel *k)
 {
-	u32 reduced = 0;
-	for (u32 d = 0; d < k->ndim; d++)
+	u32 reduced = 0, summed = 0;
+	for (u32 d = 0; d < k->ndim; d++) {
 		if (k->dim[d].role == DIM_ROW || k->dim[d].role == DIM_REDUCE)
 			reduced |= 1u << d;
+		if (k->dim[d].role == DIM_K)
+			summed |= 1u << d;
+	}
 	f64 *touched = NEWN(k->arena, f64, k->slot.n + 1);
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *n = &k->inst.v[i];
@@ -343,6 +346,8 @@ static void count(Kernel *k)
 			k->flops += kernel_scalar[n->scalar].flops * points(k, n->depends);
 		else if (n->op == K_reduce)
 			k->flops += points(k, n->depends | reduced);
+		else if (n->op == K_acc && k->class == KERNEL_DOT && n->imm > 0)
+			k->flops += points(k, n->depends | summed);
 		if (n->op == K_load || n->op == K_store) {
 			f64 all = (f64)k->slot.v[n->access->slot].elements;
 			f64 mine = MIN(points(k, n->depends | (n->op == K_store ? k->inst.v[n->in[0].i].depends : 0)), all);

@@ -357,6 +357,10 @@ static void home_index(const Lower *l, Val v, Index *out)
 	const Node *n = val_node(l->g, v);
 	if (gr->skeleton != NONE) {
 		const Node *s = &l->g->node.v[gr->skeleton];
+		if (node_class((Op)n->op) == NODE_REDUCTION) {
+			skeleton_sum(l, s, n, out);
+			return;
+		}
 		u32 result = gr->class == KERNEL_ATTENTION || gr->class == KERNEL_ATTENTION_GRAD || n == s
 				     ? group_result(l->f, l->group, v)
 				     : 0;
@@ -399,10 +403,12 @@ static KVal compute(Lower *l, Val v, const Index *at)
 		home_index(l, v, &home);
 		if (!index_equal(&home, at))
 			NEVER("a reduction is wanted at another place than where it is computed");
-		if (class == NODE_REDUCTION)
+		u32 skeleton = l->f->group.v[l->group].skeleton, result = v.i - n->out.i;
+		if (class == NODE_REDUCTION && skeleton == NONE)
 			return lower_reduction(l, n);
-		return kernel_inst(l->k, (KInst){ .op = K_acc, .imm = v.i - n->out.i,
-						  .dtype = (u8)val_type(l->g, v)->dtype });
+		if (class == NODE_REDUCTION)
+			result = skeleton_sum(l, &l->g->node.v[skeleton], n, &home);
+		return kernel_inst(l->k, (KInst){ .op = K_acc, .imm = result, .dtype = (u8)val_type(l->g, v)->dtype });
 	}
 	Index none = { 0 };
 	switch (n->op) {

@@ -73,6 +73,8 @@ void lower_store(Lower *l, Val v, const Index *at, KVal value);
 /* The domain, operands and indices of a skeleton group: skeleton.c. */
 void skeleton_domain(Lower *l, const Node *n);
 void skeleton_body(Lower *l, const Node *n);
+/* A sum beside the product: which of the skeleton's results it is; `out`: the index at which it is computed. */
+u32 skeleton_sum(const Lower *l, const Node *dot, const Node *sum, Index *out);
 /* Index at which value `v`, a result of the group's skeleton node, is computed. */
 void skeleton_home(const Lower *l, const Node *n, u32 result, Index *out);
 

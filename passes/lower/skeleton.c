@@ -113,6 +113,18 @@ static void dot_body(Lower *l, const Node *n)
 	l->k->compute = a == b ? a : DT_f32;
 }
 
+u32 skeleton_sum(const Lower *l, const Node *dot, const Node *sum, Index *out)
+{
+	Spec s = spec_of(dot);
+	u32 which = summed_operand(l->g, dot, sum);
+	Str labels = which ? s.b : s.a;
+	*out = (Index){ 0 };
+	for (u32 i = 0; i < labels.n; i++)
+		if (has(s.out, labels.s[i]))
+			out->dim[out->rank++] = place_base(l, label_base(&s, labels.s[i]));
+	return 1 + (which ^ swapped(&s));
+}
+
 /* ---- attention: base 0.. batch, then G R M N K V ---- */
 
 static u32 attention_batch(const Lower *l, const Node *n)

@@ -89,6 +89,8 @@ enum {
 	EPILOGUE_GELU = 32,
 	EPILOGUE_AUX = 128,
 	EPILOGUE_DGELU = 64 | 128,
+	EPILOGUE_SUM_A = 256, /* of the library's a, which is our b where d' is computed */
+	EPILOGUE_SUM_B = 512,
 	/* partial sums are added in a fixed order: by way of the workspace, not in place */
 	REDUCTIONS_IN_ORDER = 2 | 4
 };
@@ -236,7 +238,8 @@ static bool possible(const PackageMatmul *m)
 	bool unit = (m->a.row == 1 || m->a.column == 1) && (m->b.row == 1 || m->b.column == 1) && (m->d.row == 1 || m->d.column == 1);
 	bool alike = (!m->has_c || rows_are_contiguous(&m->c) == rows_are_contiguous(&m->d)) &&
 		     (!m->has_aux || rows_are_contiguous(&m->aux) == rows_are_contiguous(&m->d));
-	return types && bias && unit && alike && m->batch >= 1 && m->batch <= INT32_MAX;
+	bool sum = !m->sum_of || (m->epilogue == PACKAGE_EPILOGUE_NONE && !m->has_bias && m->batch == 1);
+	return types && bias && unit && alike && sum && m->batch >= 1 && m->batch <= INT32_MAX;
 }
 
 static Status epilogue(Cublas *c, const PackageMatmul *m, Desc *d)
@@ -248,11 +251,13 @@ static Status epilogue(Cublas *c, const PackageMatmul *m, Desc *d)
 		value = EPILOGUE_DGELU;
 	if (m->has_bias && m->epilogue != PACKAGE_EPILOGUE_DGELU)
 		value = value == 1 ? EPILOGUE_BIAS : value | EPILOGUE_BIAS;
+	if (m->sum_of)
+		value = (m->sum_of == PACKAGE_SUM_A) != rows_are_contiguous(&m->d) ? EPILOGUE_SUM_A : EPILOGUE_SUM_B;
 	if (value == 1)
 		return OK;
 	LT("describe an epilogue", c->desc_set(d, EPILOGUE, &value, sizeof value));
-	if (m->has_bias) {
-		i32 type = type_of(m->bias_dtype);
+	if (m->has_bias || m->sum_of) {
+		i32 type = type_of(m->sum_of ? m->d.dtype : m->bias_dtype);
 		LT("describe a bias", c->desc_set(d, BIAS_TYPE, &type, sizeof type));
 	}
 	if (m->has_aux) {
@@ -306,8 +311,8 @@ Status cublas_matmul(Cublas *c, Arena *a, const PackageMatmul *m, CublasMatmul *
 /* Pointers are part of the description. */
 static Status point(Cublas *c, const CublasMatmul *m, CudaAddress arena)
 {
-	u64 bias = arena + m->m->bias, aux = arena + m->m->aux.offset;
-	if (m->m->has_bias)
+	u64 bias = arena + (m->m->sum_of ? m->m->sum : m->m->bias), aux = arena + m->m->aux.offset;
+	if (m->m->has_bias || m->m->sum_of)
 		LT("describe a bias", c->desc_set(m->desc, BIAS_POINTER, &bias, sizeof bias));
 	if (m->m->has_aux)
 		LT("describe an epilogue", c->desc_set(m->desc, AUX_POINTER, &aux, sizeof aux));

@@ -9,13 +9,17 @@
 #include "runtime/device.h"
 #include "support/str.h"
 
+/* Who does a step: generated code; the library; or, of a product with a sum beside it, the library the product and generated code
+ * the sum. */
+typedef enum CudaWay { CUDA_BY_CODE, CUDA_BY_LIBRARY, CUDA_BY_BOTH, CUDA_WAYS } CudaWay;
+
 /* A step, ready: `function` with `parameter`, or a matrix product of the library's. */
 typedef struct CudaStep {
 	const PackageStep *step;
 	CudaFunction **function; /* [nphase]; NULL where only the library can */
 	void **parameter;        /* of each phase */
-	CublasMatmul *matmul;    /* NULL: no library for this one */
-	bool library;            /* which of the two runs */
+	CublasMatmul *matmul[CUDA_WAYS]; /* the library's part; NULL: it has none, or cannot */
+	CudaWay way;             /* which of them runs */
 	const char *key;         /* of a step that a library could do: the same for equal products; else NULL */
 	u32 number;              /* of a collective: which it is, of all in the package */
 } CudaStep;

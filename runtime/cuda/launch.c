@@ -28,10 +28,11 @@ Status cuda_launch(Cuda *c, const CudaStep *s)
 {
 	if (s->step->collective)
 		return cuda_say(c, s, c->stream);
-	if (s->library)
-		return status_context(cublas_run(c->cublas, s->matmul, c->arena, c->workspace, c->workspace_bytes, c->stream), "%s",
-				      s->step->name);
-	for (u32 i = 0; i < s->step->nphase; i++)
+	if (s->way != CUDA_BY_CODE)
+		TRY(status_context(cublas_run(c->cublas, s->matmul[s->way], c->arena, c->workspace, c->workspace_bytes, c->stream), "%s",
+				   s->step->name));
+	u32 first = s->way == CUDA_BY_LIBRARY ? s->step->nphase : s->way == CUDA_BY_BOTH ? s->step->matmul->sum_phase : 0;
+	for (u32 i = first; i < s->step->nphase; i++)
 		TRY(launch_grid(c, s, i));
 	return OK;
 }

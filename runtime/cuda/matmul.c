@@ -15,10 +15,11 @@ enum { WORKSPACE = 32 << 20, ROUNDS = 3 };
 
 /* What is kept of a measurement. */
 typedef struct Verdict {
-	u32 library; /* runs it */
-	u32 exists;  /* the library can do it at all */
-	CublasAlgorithm algorithm;
-	f64 seconds[2]; /* generated, library; 0: was not there */
+	u32 way;     /* of all */
+	u32 library; /* the better one of those that have the library in them; CUDA_BY_CODE: there is none */
+	u32 exists;  /* which of those there are, bits */
+	CublasAlgorithm algorithm[CUDA_WAYS];
+	f64 seconds[CUDA_WAYS]; /* 0: was not there */
 } Verdict;
 
 /* ---- what a product is ---- */
@@ -37,6 +38,7 @@ static const char *matrix_text(Arena *a, const PackageMatrix *x)
 static const char *key_of(Arena *a, const PackageStep *s)
 {
 	static const char *const epilogue[] = { "none", "bias", "gelu", "dgelu" };
+	static const char *const sum[] = { "", " sum of a", " sum of b" };
 	const PackageMatmul *m = s->matmul;
 	Buf b = { .arena = a };
 	buf_printf(&b, "matmul %lldx%lldx%lld", (long long)m->m, (long long)m->n, (long long)m->k);
@@ -49,7 +51,7 @@ static const char *key_of(Arena *a, const PackageStep *s)
 		buf_printf(&b, " aux=%s", matrix_text(a, &m->aux));
 	if (m->has_bias)
 		buf_printf(&b, " bias=%u", m->bias_dtype);
-	buf_printf(&b, " %s", epilogue[m->epilogue]);
+	buf_printf(&b, " %s%s", epilogue[m->epilogue], sum[m->sum_of]);
 	/* two generated kernels of one shape differ in what else they do */
 	if (s->grid)
 		buf_printf(&b, " %s", s->grid[0].symbol);
@@ -58,7 +60,7 @@ static const char *key_of(Arena *a, const PackageStep *s)
 
 static CacheKey cache_key_of(const Cuda *c, const char *key)
 {
-	u64 number[] = { 2 /* of this format */, (u64)c->d->number, cublas_version(c->cublas) };
+	u64 number[] = { 3 /* of this format */, (u64)c->d->number, cublas_version(c->cublas) };
 	Blob piece[] = { { (const u8 *)key, strlen(key) },
 			 { (const u8 *)c->info.name, strlen(c->info.name) },
 			 { (const u8 *)PLINTH_VERSION, strlen(PLINTH_VERSION) },
@@ -109,39 +111,45 @@ static Status measure(Cuda *c, const CudaStep *s, f64 *out)
 	return OK;
 }
 
-static Status measure_library(Cuda *c, const CudaStep *s, Verdict *v)
+/* The fastest of the library's algorithms, this way. */
+static Status measure_library(Cuda *c, const CudaStep *s, CudaWay way, Verdict *v)
 {
 	CublasAlgorithm proposal[CUBLAS_PROPOSALS];
-	u32 n;
-	TRY(cublas_propose(c->cublas, s->matmul, c->workspace_bytes, proposal, &n));
-	CudaStep by_library = *s;
-	by_library.library = true;
+	CudaStep so = *s;
+	u32 n = 0;
+	so.way = way;
+	if (s->matmul[way])
+		TRY(cublas_propose(c->cublas, s->matmul[way], c->workspace_bytes, proposal, &n));
 	for (u32 i = 0; i < n; i++) {
 		f64 seconds;
-		cublas_choose(s->matmul, &proposal[i]);
+		cublas_choose(s->matmul[way], &proposal[i]);
 		/* one that does not run is not a candidate */
-		if (measure(c, &by_library, &seconds))
+		if (measure(c, &so, &seconds))
 			continue;
-		if (v->exists && seconds >= v->seconds[1])
+		if (v->exists >> way & 1 && seconds >= v->seconds[way])
 			continue;
-		v->exists = 1;
-		v->algorithm = proposal[i];
-		v->seconds[1] = seconds;
+		v->exists |= 1u << way;
+		v->algorithm[way] = proposal[i];
+		v->seconds[way] = seconds;
 	}
 	return OK;
 }
 
 static Status decide(Cuda *c, const CudaStep *s, Verdict *v)
 {
-	*v = (Verdict){ 0 };
-	if (s->matmul)
-		TRY(measure_library(c, s, v));
+	*v = (Verdict){ .library = CUDA_BY_CODE };
+	for (u32 way = CUDA_BY_LIBRARY; way < CUDA_WAYS; way++) {
+		TRY(measure_library(c, s, way, v));
+		if (v->exists >> way & 1 && (v->library == CUDA_BY_CODE || v->seconds[way] < v->seconds[v->library]))
+			v->library = way;
+	}
 	CudaStep generated = *s;
-	generated.library = false;
-	if (v->exists && s->step->grid)
-		TRY(measure(c, &generated, &v->seconds[0]));
+	generated.way = CUDA_BY_CODE;
+	if (v->library != CUDA_BY_CODE && s->step->grid)
+		TRY(measure(c, &generated, &v->seconds[CUDA_BY_CODE]));
 	/* what is about as fast is not worth bits that depend on a library's version */
-	v->library = v->exists && (!s->step->grid || v->seconds[1] < 0.97 * v->seconds[0]);
+	bool worth = !s->step->grid || v->seconds[v->library] < 0.97 * v->seconds[CUDA_BY_CODE];
+	v->way = worth ? v->library : CUDA_BY_CODE;
 	return OK;
 }
 
@@ -156,14 +164,25 @@ static Status impossible(const CudaStep *s)
 
 static Status settle(Cuda *c, CudaStep *s, const Verdict *v)
 {
-	MatmulChoice way = c->options.matmul;
 	bool must = !s->step->grid;
-	if (must && !v->exists)
+	if (must && v->library == CUDA_BY_CODE)
 		return impossible(s);
-	s->library = must || (v->exists && (way == MATMUL_LIBRARY || (way == MATMUL_MEASURE && v->library)));
-	if (s->library)
-		cublas_choose(s->matmul, &v->algorithm);
+	s->way = must || c->options.matmul == MATMUL_LIBRARY ? v->library : c->options.matmul == MATMUL_MEASURE ? v->way : CUDA_BY_CODE;
+	if (s->way != CUDA_BY_CODE)
+		cublas_choose(s->matmul[s->way], &v->algorithm[s->way]);
 	return OK;
+}
+
+/* The step's product as the library has it: with the sum beside it, and without where generated code can add that. */
+static Status describe(Cuda *c, CudaStep *s)
+{
+	const PackageMatmul *m = s->step->matmul;
+	TRY(cublas_matmul(c->cublas, &c->memory, m, &s->matmul[CUDA_BY_LIBRARY]));
+	if (!m->sum_of || !s->step->grid)
+		return OK;
+	PackageMatmul *alone = COPYN(&c->memory, PackageMatmul, m, 1);
+	alone->sum_of = PACKAGE_SUM_NONE;
+	return cublas_matmul(c->cublas, &c->memory, alone, &s->matmul[CUDA_BY_BOTH]);
 }
 
 static Status verdict(Cuda *c, Cache *cache, Map *known, const CudaStep *s, const Verdict **out)
@@ -226,7 +245,7 @@ Status cuda_matmuls_open(Cuda *c)
 		const Verdict *v;
 		if (status || !wants(c, s->step))
 			continue;
-		status = cublas_matmul(c->cublas, &c->memory, s->step->matmul, &s->matmul);
+		status = describe(c, s);
 		if (!status)
 			status = verdict(c, cache, &known, s, &v);
 		if (!status)
@@ -238,15 +257,17 @@ Status cuda_matmuls_open(Cuda *c)
 
 /* ---- the record ---- */
 
+static const char *const way_text[CUDA_WAYS] = { "generated", "library ", "library, sum generated " };
+
 /* "generated", or "library <device>; <version> <workspace> <algorithm's words>". */
 static const char *record(const Cuda *c, Arena *a, const CudaStep *s)
 {
-	if (!s->library)
-		return "generated";
-	const CublasAlgorithm *x = cublas_chosen(s->matmul);
 	Buf b = { .arena = a };
-	buf_printf(&b, "library %s; %llu %llu", c->info.name, (unsigned long long)cublas_version(c->cublas),
-		   (unsigned long long)x->workspace);
+	buf_printf(&b, "%s", way_text[s->way]);
+	if (s->way == CUDA_BY_CODE)
+		return b.text;
+	const CublasAlgorithm *x = cublas_chosen(s->matmul[s->way]);
+	buf_printf(&b, "%s; %llu %llu", c->info.name, (unsigned long long)cublas_version(c->cublas), (unsigned long long)x->workspace);
 	for (u32 i = 0; i < COUNT(x->algorithm); i++)
 		buf_printf(&b, " %llx", (unsigned long long)x->algorithm[i]);
 	return b.text;
@@ -274,10 +295,13 @@ u32 cuda_matmuls_choices(const Cuda *c, Arena *a, const DeviceChoice **out)
 
 static Status repeat(Cuda *c, CudaStep *s, const char *chosen)
 {
-	if (!strcmp(chosen, "generated")) {
+	CudaWay way = CUDA_BY_CODE;
+	while (way < CUDA_WAYS && strncmp(chosen, way_text[way], strlen(way_text[way])) != 0)
+		way++;
+	if (way == CUDA_BY_CODE) {
 		if (!s->step->grid)
 			return impossible(s);
-		s->library = false;
+		s->way = way;
 		return OK;
 	}
 	const char *semicolon = strchr(chosen, ';');
@@ -285,20 +309,21 @@ static Status repeat(Cuda *c, CudaStep *s, const char *chosen)
 	int n = semicolon ? sscanf(semicolon + 1, "%llu %llu %llx %llx %llx %llx %llx %llx %llx %llx", &version, &workspace, &word[0],
 				   &word[1], &word[2], &word[3], &word[4], &word[5], &word[6], &word[7]) :
 			    0;
-	if (n != 10 || strncmp(chosen, "library ", 8))
+	if (n != 10 || way == CUDA_WAYS)
 		return FAIL(STATUS_INPUT, "the choice recorded for '%s' is of no kind that is known: %s", s->key, chosen);
-	if ((size_t)(semicolon - chosen - 8) != strlen(c->info.name) || strncmp(chosen + 8, c->info.name, strlen(c->info.name)) ||
-	    !s->matmul || version != cublas_version(c->cublas) || workspace > c->workspace_bytes)
+	const char *device = chosen + strlen(way_text[way]);
+	int length = (int)(semicolon - device);
+	if ((size_t)length != strlen(c->info.name) || strncmp(device, c->info.name, strlen(c->info.name)) || !s->matmul[way] ||
+	    version != cublas_version(c->cublas) || workspace > c->workspace_bytes)
 		return FAIL(STATUS_UNSUPPORTED,
 			    "its matrix products were made by cuBLASLt %llu on %.*s, and this is %llu on %s: going on would not give the same "
 			    "numbers; use that version and kind of GPU, or start a new run from its parameters with --weights",
-			    version, (int)(semicolon - chosen - 8), chosen + 8, c->cublas ? (unsigned long long)cublas_version(c->cublas) : 0,
-			    c->info.name);
+			    version, length, device, c->cublas ? (unsigned long long)cublas_version(c->cublas) : 0, c->info.name);
 	CublasAlgorithm x = { .workspace = workspace };
 	for (u32 i = 0; i < COUNT(x.algorithm); i++)
 		x.algorithm[i] = word[i];
-	cublas_choose(s->matmul, &x);
-	s->library = true;
+	cublas_choose(s->matmul[way], &x);
+	s->way = way;
 	return OK;
 }
 
@@ -344,14 +369,14 @@ static Status time_square(Cuda *c, Cublas *lt, PackageDtype dtype, i64 n, f64 *s
 	if (!status)
 		status = fill(c, at, 3 * bytes);
 	if (!status)
-		status = cublas_matmul(lt, &c->memory, &m, &s.matmul);
-	if (!status && s.matmul)
-		status = measure_library(&square, &s, &v);
+		status = cublas_matmul(lt, &c->memory, &m, &s.matmul[CUDA_BY_LIBRARY]);
+	if (!status)
+		status = measure_library(&square, &s, CUDA_BY_LIBRARY, &v);
 	c->d->stream_synchronize(c->stream);
 	c->d->release(at);
 	if (workspace)
 		c->d->release(workspace);
-	*seconds = v.seconds[1];
+	*seconds = v.seconds[CUDA_BY_LIBRARY];
 	return status;
 }
 

@@ -491,6 +491,47 @@ static void gpt2_cuda(void **state)
 	compare_model("gpt2_tiny", "cuda", 5);
 }
 
+/* The gradients of biases beside products, each way that such a step may be done: by code, by the library, or by both. Algorithms are the
+ * stand-in's, which knows one for every product. */
+static void sums_cuda(void **state)
+{
+	(void)state;
+	static const char *const way[] = { "generated", "library ", "library, sum generated " };
+	need_cuda();
+	if (!getenv("PLINTH_LIBCUBLASLT"))
+		skip();
+	Golden g = { 0 };
+	golden_open(&g, "gpt2_tiny", "cuda", "B=4,T=16");
+	DeviceInfo info;
+	assert_null(device_cuda.info(0, &info));
+	for (u32 w = 0; w < COUNT(way); w++) {
+		for (u32 e = 0; e < WAYS; e++) {
+			const Executor *x = g.s.executor[e];
+			const DeviceChoice *known;
+			u32 n = x->device->choices(x->state, &g.s.arena, &known), sums = 0;
+			const char *version = NULL;
+			for (u32 i = 0; i < n && !version; i++)
+				version = strchr(known[i].chosen, ';');
+			assert_non_null(version);
+			unsigned long long number = strtoull(version + 1, NULL, 10);
+			for (u32 i = 0; i < n; i++) {
+				if (!strstr(known[i].what, " sum of "))
+					continue;
+				const char *library = arena_printf(&g.s.arena, "%s%s; %llu 0 1 0 0 0 0 0 0 0", way[w], info.name, number);
+				DeviceChoice c = { known[i].what, w ? library : way[w] };
+				Status s = x->device->choose(x->state, &c, 1);
+				if (s)
+					fail_msg("%s", s->text);
+				sums++;
+			}
+			assert_true(sums >= 3);
+		}
+		run_batch(&g, "micro_first", 0);
+		compare_gradients(&g);
+	}
+	golden_close(&g);
+}
+
 static void llama_cuda(void **state)
 {
 	(void)state;
@@ -498,12 +539,15 @@ static void llama_cuda(void **state)
 	compare_model("llama_tiny", "cuda", 5);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gpt2),
 		cmocka_unit_test(llama),
 		cmocka_unit_test(gpt2_cuda),
+		cmocka_unit_test(sums_cuda),
 		cmocka_unit_test(llama_cuda),
 		cmocka_unit_test(mixture),
 		cmocka_unit_test(every_op),

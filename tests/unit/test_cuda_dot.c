@@ -111,6 +111,29 @@ static void split_cases(Suite *s)
 	}
 }
 
+/* An operand's sum over K beside the product: in phases of its own, with a workspace where there are many rows, whether or not
+ * the product has one. */
+static void sums_cases(Suite *s)
+{
+	static const Shape shape[] = { { 1, 30, 41, 22, 0, DT_f32, DT_f32 },   { 1, 128, 72, 200, 1, DT_bf16, DT_bf16 },
+				       { 2, 67, 72, 40, 2, DT_bf16, DT_bf16 }, { 1, 16, 24, 2048, 3, DT_bf16, DT_bf16 },
+				       { 1, 64, 64, 1900, 1, DT_f32, DT_f32 }, { 1, 66, 34, 50, 0, DT_f32, DT_bf16 } };
+	u32 cut = 0;
+	for (u32 i = 0; i < COUNT(shape); i++)
+		for (u32 which = 1; which <= 2; which++) {
+			Product d = dot_kernel(s, which == 1 ? "sum of a" : "sum of b", shape[i]);
+			i64 n = which == 1 ? shape[i].M : shape[i].N;
+			store(&d, DT_f32, sum_of(&d));
+			kb_store(d.k, ACCESS(kb_slot(d.k, DT_f32, shape[i].B * n), 0, n, which == 1, which == 2, 0), kb_acc(d.k, DT_f32, which), NO);
+			finish(s, &d, DT_f32);
+			CudaArch arch = arch_named("sm_80");
+			CudaNeeds needs = cuda_dot.needs(&arch, d.k);
+			assert_true(needs.sums && needs.nphase > needs.sums);
+			cut += needs.sums > 1;
+		}
+	assert_true(cut && cut < s->cases.n);
+}
+
 /* CUDA cores. */
 static void core_cases(Suite *s)
 {
@@ -300,6 +323,7 @@ static void test_shared(void **state)
 RUNS(edge)
 RUNS(aligned)
 RUNS(split)
+RUNS(sums)
 RUNS(core)
 RUNS(prologue)
 RUNS(epilogue)
@@ -352,7 +376,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edge),     cmocka_unit_test(test_aligned),  cmocka_unit_test(test_split),
 		cmocka_unit_test(test_core),     cmocka_unit_test(test_prologue), cmocka_unit_test(test_epilogue),
 		cmocka_unit_test(test_dimension), cmocka_unit_test(test_grouped), cmocka_unit_test(test_packed),
-		cmocka_unit_test(test_shared),   cmocka_unit_test(test_compiles),
+		cmocka_unit_test(test_shared),   cmocka_unit_test(test_compiles), cmocka_unit_test(test_sums),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

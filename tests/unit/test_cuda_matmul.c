@@ -146,6 +146,21 @@ static void compare(const Product *p)
 			}
 }
 
+/* The sum beside the product. */
+static void compare_sum(const Product *p)
+{
+	const PackageMatmul *m = &p->m;
+	bool of_a = m->sum_of == PACKAGE_SUM_A;
+	PackageMatrix to = { .offset = m->sum, .dtype = m->d.dtype, .row = 1 };
+	for (i64 i = 0; m->sum_of && i < (of_a ? m->m : m->n); i++) {
+		f64 sum = 0;
+		for (i64 k = 0; k < m->k; k++)
+			sum += of_a ? get(m->a.dtype, p->before + m->a.offset, at(&m->a, 0, i, k)) :
+				      get(m->b.dtype, p->before + m->b.offset, at(&m->b, 0, k, i));
+		expect(p, sum, &to, 0, i, 0, (f64)m->k);
+	}
+}
+
 static bool open(Product *p, const DeviceOptions *o, Executor **x)
 {
 	Status s = executor_create(&p->package, o, x);
@@ -168,6 +183,7 @@ static void check(PackageMatmul m)
 	}
 	run(&p, x);
 	compare(&p);
+	compare_sum(&p);
 	executor_destroy(x);
 	drop(&p);
 }
@@ -221,6 +237,20 @@ static void epilogues(void **state)
 			m.has_aux = kind >= 3;
 			if (m.has_aux)
 				m.aux = matrix(4, PACKAGE_BF16, true, M, N, 4);
+			check(m);
+		}
+}
+
+/* Either operand's sum over k, in every layout: which of the library's operands it is depends on the result's. */
+static void sums(void **state)
+{
+	(void)state;
+	for (u32 layout = 0; layout < 8; layout++)
+		for (u32 kind = 0; kind < 4; kind++) {
+			u8 type = kind & 1 ? PACKAGE_BF16 : PACKAGE_F32;
+			PackageMatmul m = plain(type, PACKAGE_F32, layout, 1);
+			m.sum_of = kind & 2 ? PACKAGE_SUM_A : PACKAGE_SUM_B;
+			m.sum = 5 * ROOM * 8;
 			check(m);
 		}
 }
@@ -318,7 +348,7 @@ int main(void)
 	assert_non_null(mkdtemp(cache));
 	setenv("XDG_CACHE_HOME", cache, 1); /* measurements of other runs are not wanted */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(layouts), cmocka_unit_test(sums_onto_c), cmocka_unit_test(epilogues),
+		cmocka_unit_test(layouts), cmocka_unit_test(sums_onto_c), cmocka_unit_test(epilogues), cmocka_unit_test(sums),
 		cmocka_unit_test(impossible), cmocka_unit_test(choices), cmocka_unit_test(peak),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
