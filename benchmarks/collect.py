@@ -3,7 +3,7 @@ file, and prints tables.
 
 FOLDER holds NAME.json, each one JSON document of `plinth bench --json` or lines of a peer, and NAME.out, what other
 programs printed: lines that are JSON objects are kept, or else the text. NAME is ROUND-CONFIGURATION-WHO, as "2-gpt2 small B=4,T=64 f32-torch";
-ratios are formed within a round, and the median over rounds counts.
+ratios are formed within a round, and the median over rounds counts. FOLDER/left-out, if there: NAME, a tab, why it has no result or not all.
 """
 import argparse
 import json
@@ -80,15 +80,16 @@ def steps(rows):
             out.append({"configuration": c, "who": who, "seconds": s, "least": min(r["seconds"]["least"] for r in good),
                         "most": max(r["seconds"]["most"] for r in good), "rounds": len(good), "times_plinth": ratio,
                         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in good),
-                        "first_step_seconds": min(r["first"] for r in good), "memory_bytes": max(r["memory"] for r in good),
+                        "first_step_seconds": min(r["first"] for r in good), "first_step_of_first_round_seconds": good[0]["first"],
+                        "memory_bytes": max(r["memory"] for r in good),
                         "tflops": flops / s * 1e-12 if flops else None, "of_roofline": good[0].get("roofline"), "mfu": good[0].get("mfu"),
                         "mfu_full_square": square / s if square else None})
             lines.append([c, who, f"{s * 1e3:.4g}", f"{min(medians) * 1e3:.4g}-{max(medians) * 1e3:.4g}", f"{out[-1]['tokens_per_second']:.4g}",
                           f"{flops / s * 1e-12:.4g}" if flops else "-", f"{square / s * 100:.1f}%" if square else "-", f"{ratio:.2f}" if ratio else "-",
-                          f"{min(r['first'] for r in good):.1f}", f"{max(r['memory'] for r in good) / BYTES:.2f}",
+                          f"{good[0]['first']:.1f}" + (f", {min(r['first'] for r in good[1:]):.1f}" if good[1:] else ""), f"{max(r['memory'] for r in good) / BYTES:.2f}",
                           f"{good[0]['roofline'] * 100:.0f}%" if good[0].get("roofline") else "-"])
     if lines:
-        print("\ntraining steps; x: times Plinth's milliseconds in the same round; first: seconds from start to the end of the first step; "
+        print("\ntraining steps; x: times Plinth's milliseconds in the same round; first: seconds from start to the end of the first step, of the first round and the least of others; "
               "MFU: attention as the full square")
         table(["configuration", "who", "ms", "rounds", "tokens/s", "TFLOPS", "MFU", "x", "first", "GiB", "roofline"], lines)
     return out
@@ -111,9 +112,38 @@ def kernels(rows):
             table(["class", "shape", "calls", "ms", "TFLOPS", "GB/s", "of bound", "by"], lines)
 
 
+def attention(rows):
+    """Of cuda_attention and peers/attention.py: each size, by Plinth and by the others."""
+    found = [r["data"] for r in rows if "attention" in r["data"]]
+    lines = []
+    for size in dict.fromkeys(tuple(d["attention"]) for d in found):
+        mine = [d for d in found if tuple(d["attention"]) == size]
+        plinth = next((d for d in mine if d["who"] == "plinth"), None)
+        for d in mine:
+            share = [f"{d[way] / plinth[way] * 100:.0f}%" if plinth else "-" for way in ("forward_ms", "backward_ms")]
+            lines.append([" ".join(map(str, size)), d["who"], f"{d['forward_ms']:.4g}", f"{d['forward_tflops']:.4g}", share[0],
+                          f"{d['backward_ms']:.4g}", f"{d['backward_tflops']:.4g}", share[1]])
+    if lines:
+        print("\nattention, causal, bf16; x: Plinth's TFLOPS as a share of theirs")
+        table(["B H T K", "who", "forward ms", "TFLOPS", "x", "backward ms", "TFLOPS", "x"], lines)
+
+
+def left_out(folder):
+    """What was stopped or not begun, and why."""
+    try:
+        with open(os.path.join(folder, "left-out")) as f:
+            rows = [line.rstrip("\n").split("\t", 1) for line in f]
+    except FileNotFoundError:
+        return []
+    print("\nnot measured, or not to the end")
+    table(["what", "why"], rows)
+    return [{"what": what, "why": why} for what, why in rows]
+
+
 def others(rows):
     """What other programs said: JSON a line each, of text the end."""
-    rest = [r for r in rows if "plinth" not in r["data"] and not ("peer" in r["data"] and "tokens_per_second" in r["data"])]
+    rest = [r for r in rows if "plinth" not in r["data"] and "attention" not in r["data"] and
+            not ("peer" in r["data"] and "tokens_per_second" in r["data"])]
     for name in dict.fromkeys((r["configuration"], r["who"]) for r in rest):
         print(f"\n{name[0]}, {name[1]}")
         for d in [r["data"] for r in rest if (r["configuration"], r["who"]) == name][:40]:
@@ -144,9 +174,11 @@ def main():
     print(a.what)
     summary = steps(list(step_rows(rows)))
     kernels(rows)
+    attention(rows)
     others(rows)
+    missing = left_out(a.folder)
     with open(a.result + ".part", "w") as f:
-        json.dump({"what": a.what, "summary": summary, "runs": rows}, f, indent=1)
+        json.dump({"what": a.what, "summary": summary, "left_out": missing, "runs": rows}, f, indent=1)
         f.write("\n")
     os.replace(a.result + ".part", a.result)
     print(f"\nall of it: {a.result}")

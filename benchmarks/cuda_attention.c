@@ -1,8 +1,8 @@
 /* benchmarks/cuda_attention.c: TFLOP/s of attention, causal, forward and backward, bf16 in and out,
- * on the GPU at hand: `cuda_attention [--tune] [B H T K]...`. FLOPs are those of what is visible,
+ * on the GPU at hand: `cuda_attention [--tune | --json] [B H T K]...`. FLOPs are those of what is visible,
  * half a square: 2 products forward, 5 backward. Medians of 20 launches by events. A few rows of
- * each result are compared with f64. peers/attention.py prints the same of PyTorch. --tune:
- * instead, the times of other ways to divide the work. */
+ * each result are compared with f64. peers/attention.py prints the same of PyTorch. --json: an object a
+ * line, which collect.py reads. --tune: instead, the times of other ways to divide the work. */
 #include "benchmarks/cuda_time.h"
 #include "codegen/cuda/attention_common.h"
 
@@ -190,7 +190,7 @@ static f64 check(const Gpu *g, const Size *s, const Launch *forward, const Launc
 
 /* ---- times ---- */
 
-static void measure(const Gpu *g, const Size *s)
+static void measure(const Gpu *g, const Size *s, bool json)
 {
 	Arena arena = ARENA("benchmark");
 	Diag diag = { .arena = &arena };
@@ -206,13 +206,19 @@ static void measure(const Gpu *g, const Size *s)
 	f64 phase[CUDA_PHASES], pairs = (f64)s->B * (f64)s->H * (f64)s->T * (f64)(s->T + 1) / 2;
 	f64 product = 2 * pairs * (f64)s->K * 1e-9;
 	f64 f = launch_time(g, &forward, 20, NULL), b = launch_time(g, &backward, 20, phase);
-	printf("%3lld %3lld %5lld %4lld   %8.3f %7.1f   %8.3f %7.1f  ", (long long)s->B,
-	       (long long)s->H, (long long)s->T, (long long)s->K, f, 2 * product / f, b,
-	       5 * product / b);
-	for (u32 p = 0; p < backward.needs.nphase; p++)
-		printf(" %.3f", phase[p]);
 	f64 worst = check(g, s, &forward, &backward);
-	printf("   %.1e%s\n", worst, worst < 0.03 ? "" : "  WRONG");
+	if (json) {
+		printf("{\"attention\": [%lld, %lld, %lld, %lld], \"who\": \"plinth\", \"forward_ms\": %.4g, \"backward_ms\": %.4g, "
+		       "\"forward_tflops\": %.4g, \"backward_tflops\": %.4g, \"difference\": %.2g}\n",
+		       (long long)s->B, (long long)s->H, (long long)s->T, (long long)s->K, f, b, 2 * product / f, 5 * product / b, worst);
+	} else {
+		printf("%3lld %3lld %5lld %4lld   %8.3f %7.1f   %8.3f %7.1f  ", (long long)s->B,
+		       (long long)s->H, (long long)s->T, (long long)s->K, f, 2 * product / f, b,
+		       5 * product / b);
+		for (u32 p = 0; p < backward.needs.nphase; p++)
+			printf(" %.3f", phase[p]);
+		printf("   %.1e%s\n", worst, worst < 0.03 ? "" : "  WRONG");
+	}
 	fflush(stdout);
 	for (u32 i = 0; i < backward.k->slot.n; i++)
 		GPU(g->mem_free(backward.slot[i]));
@@ -299,10 +305,11 @@ int main(int argc, char **argv)
 				      { 16, 16, 2048, 128 },
 				      { 4, 16, 8192, 64 } };
 	Gpu g = gpu_open();
-	bool tuning = argc > 1 && !strcmp(argv[1], "--tune");
-	int first = 1 + tuning;
-	printf("Plinth, %s (%s): causal attention, bf16\n", g.name, g.arch.name);
-	if (!tuning) {
+	bool tuning = argc > 1 && !strcmp(argv[1], "--tune"), json = argc > 1 && !strcmp(argv[1], "--json");
+	int first = 1 + (tuning || json);
+	if (!json)
+		printf("Plinth, %s (%s): causal attention, bf16\n", g.name, g.arch.name);
+	if (!tuning && !json) {
 		printf("  B   H     T    K    forward                backward           phases of "
 		       "backward, ms   difference\n");
 		printf("                          ms TFLOP/s         ms TFLOP/s\n");
@@ -317,7 +324,7 @@ int main(int argc, char **argv)
 		if (tuning)
 			tune(&g, &s);
 		else
-			measure(&g, &s);
+			measure(&g, &s, json);
 	}
 	return 0;
 }

@@ -82,7 +82,7 @@ typedef struct Unit {
 	const char *content; /* without comments: what the cache's key is of */
 	/* results, malloc'ed */
 	Blob image;
-	char *log;
+	char *log, *ptx;
 	Failure *failure;
 	bool cached;
 } Unit;
@@ -156,6 +156,10 @@ static void compile(Work *w, u32 i)
 	}
 	u->image = (Blob){ r.image, r.size };
 	u->log = r.log;
+	if (w->verbose)
+		u->ptx = r.ptx;
+	else
+		free(r.ptx);
 	if (w->cache)
 		cache_put(w->cache, key, u->image);
 }
@@ -195,7 +199,9 @@ static Status compile_all(Work *w, u32 threads, Arena *arena, CudaCode *out)
 		out->unit[i].log = u->log ? arena_printf(arena, "%s", u->log) : "";
 		*(u->cached ? &out->cached : &out->compiled) += 1;
 		free((void *)(uintptr_t)u->image.p);
+		out->unit[i].ptx = u->ptx ? arena_printf(arena, "%s", u->ptx) : NULL;
 		free(u->log);
+		free(u->ptx);
 		free(u->failure);
 	}
 	if (w->cache)

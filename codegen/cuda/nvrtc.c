@@ -126,6 +126,8 @@ Status nvrtc_compile(const Nvrtc *nvrtc, const char *name, const char *text, con
 	if (e == SUCCESS) {
 		out->image = ptx ? get(f->ptx_size, f->ptx, p, &out->size) : get(f->cubin_size, f->cubin, p, &out->size);
 		out->size -= ptx && out->size;
+		if (!ptx)
+			out->ptx = get(f->ptx_size, f->ptx, p, &size);
 	}
 	f->destroy(&p);
 	if (out->image)
@@ -137,6 +139,7 @@ Status nvrtc_compile(const Nvrtc *nvrtc, const char *name, const char *text, con
 	Status s = FAIL(STATUS_DEVICE, "NVRTC %d.%d cannot compile %s for %s: %s\n%s", nvrtc->major, nvrtc->minor, name, arch,
 			f->error_string(e), errors);
 	free(out->log);
+	free(out->ptx);
 	*out = (NvrtcResult){ 0 };
 	return s;
 }

@@ -17,6 +17,7 @@ typedef struct NvrtcResult {
 	void *image; /* PTX with its terminating zero not counted, or a cubin; malloc'ed, NULL where it failed */
 	size_t size;
 	char *log;   /* malloc'ed; "" where there is nothing to say */
+	char *ptx;   /* what a cubin was made of; malloc'ed, NULL where the image is PTX */
 } NvrtcResult;
 
 /* Compiles `text`; `name` is for messages. PTX where `arch` is "compute_...", a cubin for "sm_...". A failure's text

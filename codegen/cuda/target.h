@@ -24,6 +24,7 @@ typedef struct CudaUnit {
 	void *image;        /* PTX or cubin, NULL for CUDA_TEXT */
 	size_t size;
 	const char *log;    /* what NVRTC and ptxas said: registers, spills, warnings; "" if from the cache */
+	const char *ptx;    /* where logs are wanted: what a cubin was made of */
 } CudaUnit;
 
 typedef struct CudaCode {

@@ -71,17 +71,6 @@ static inline bool ptxas_bytes(const char *log, unsigned *frame, unsigned *store
 				loads) == 3;
 }
 
-/* What ptxas says of one of the kernel's functions. CUDA's own functions of f64 (division, cos) may use local memory, and save
- * registers. */
-static inline void check_function(const Kernel *k, const char *log, const char *arch)
-{
-	unsigned frame, stores, loads;
-	if (!ptxas_bytes(log, &frame, &stores, &loads) || ((stores || loads || frame) && !has_f64(k))) {
-		print_message("%.400s\n", log);
-		fail_msg("%s uses local memory on %s", k->name, arch);
-	}
-}
-
 /* What the compiler says where products of a warpgroup wait for each other, or NULL: "Potential Performance Loss: wgmma.mma_async
  * instructions are serialized due to ...", C7510 to C7520. That ptxas puts in fences and waits of its own (C7517, C7519) it tells
  * too, and costs little. */
@@ -90,18 +79,31 @@ static inline const char *serialized_products(const char *log)
 	return strstr(log, "serialized");
 }
 
-static inline void check_log(const Kernel *k, const char *symbol, const CudaUnit *u, const char *arch)
+/* What ptxas says of the kernel's functions that must not be, or NULL. CUDA's own functions of f64 (division, cos) may use
+ * local memory, and save registers. */
+static inline const char *wrong_in_log(Arena *arena, const Kernel *k, const char *symbol, const CudaUnit *u)
 {
 	char begin[256];
 	snprintf(begin, sizeof begin, "Compiling entry function '%s_p", symbol);
 	u32 n = 0;
-	for (const char *at = u->log; (at = strstr(at, begin)); at++, n++)
-		check_function(k, at, arch);
+	for (const char *at = u->log; (at = strstr(at, begin)); at++, n++) {
+		unsigned frame, stores, loads;
+		if (!ptxas_bytes(at, &frame, &stores, &loads))
+			return arena_printf(arena, "has no account of local memory: %.400s", at);
+		if ((stores || loads || frame) && !has_f64(k))
+			return arena_printf(arena, "uses local memory: %.400s", at);
+	}
 	if (!n)
-		fail_msg("ptxas says nothing of %s (%s) on %s", k->name, symbol, arch);
+		return arena_printf(arena, "is not spoken of by ptxas (%s)", symbol);
 	const char *wgmma = serialized_products(u->log);
-	if (wgmma)
-		fail_msg("products wait for each other in %s on %s: %.200s", u->name, arch, wgmma);
+	return wgmma ? arena_printf(arena, "has products that wait for each other: %.200s", wgmma) : NULL;
+}
+
+static inline void check_log(Arena *arena, const Kernel *k, const char *symbol, const CudaUnit *u, const char *arch)
+{
+	const char *why = wrong_in_log(arena, k, symbol, u);
+	if (why)
+		fail_msg("%s: %s %s", arch, k->name, why);
 }
 
 /* The PTX of function `symbol`, all phases: from the first .entry to the end of the last. */
@@ -127,7 +129,7 @@ static inline void cuda_suite_compile_for(Suite *s, const char *const *name, u32
 		CudaArch arch = arch_named(name[i]);
 		CudaCode code = compile_suite(s, &arch, CUDA_CUBIN);
 		for (u32 j = 0; j < s->cases.n; j++)
-			check_log(s->cases.v[j].k, code.symbol[j], &code.unit[code.unit_of[j]], name[i]);
+			check_log(&s->arena, s->cases.v[j].k, code.symbol[j], &code.unit[code.unit_of[j]], name[i]);
 	}
 	CudaArch arch = arch_named("sm_90a");
 	CudaCode code = compile_suite(s, &arch, CUDA_PTX);

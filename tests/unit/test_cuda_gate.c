@@ -56,11 +56,11 @@ static void plan_model(Gate *g, const GateModel *m, const char *arch)
 	}
 }
 
-static CudaCode compile_all(Gate *g, const CudaArch *arch, CudaOutput output)
+/* Machine code, the text that it was made of, and what ptxas said; equal kernels once. */
+static CudaCode compile_all(Gate *g, const CudaArch *arch)
 {
 	CudaCode code;
-	Status s = cuda_code(arch, &(CudaOptions){ .output = output, .verbose = output == CUDA_CUBIN }, g->kernel.v, g->kernel.n,
-			     &g->arena, &code);
+	Status s = cuda_code(arch, &(CudaOptions){ .output = CUDA_CUBIN, .verbose = true }, g->kernel.v, g->kernel.n, &g->arena, &code);
 	if (s)
 		fail_msg("%s", s->text);
 	return code;
@@ -98,19 +98,20 @@ static void pass_gate(const GateModel *model, u32 n, const char *name)
 	CudaArch arch = arch_named(name);
 	for (u32 i = 0; i < n; i++)
 		plan_model(&g, &model[i], name);
-	CudaCode machine = compile_all(&g, &arch, CUDA_CUBIN), text = compile_all(&g, &arch, CUDA_PTX);
+	CudaCode code = compile_all(&g, &arch);
 	u32 products = 0, bad = 0;
 	for (u32 i = 0; i < g.kernel.n; i++) {
 		const Kernel *k = g.kernel.v[i];
-		check_log(k, machine.symbol[i], &machine.unit[machine.unit_of[i]], name);
-		const char *ptx = arena_strn(&g.arena, ptx_of(text.unit[text.unit_of[i]].image, text.symbol[i]));
-		const char *why = wrong_in_ptx(k, &arch, ptx);
+		const CudaUnit *unit = &code.unit[code.unit_of[i]];
+		const char *why = wrong_in_log(&g.arena, k, code.symbol[i], unit);
+		if (!why)
+			why = wrong_in_ptx(k, &arch, arena_strn(&g.arena, ptx_of(unit->ptx, code.symbol[i])));
 		if (why)
 			print_message("%s: kernel %s (%s) %s\n", g.of.v[i], k->name, kernel_class_name[k->class], why);
 		bad += why != NULL;
 		products += on_tensor_cores(k);
 	}
-	print_message("%s: %u kernels in %u units, %u of them products on tensor cores\n", name, g.kernel.n, machine.nunit, products);
+	print_message("%s: %u kernels in %u units, %u of them products on tensor cores\n", name, g.kernel.n, code.nunit, products);
 	assert_int_equal(bad, 0);
 	assert_true(products > 0);
 	arena_free(&g.arena);
@@ -176,6 +177,13 @@ static void hopper_at_real_sizes(void **state)
 
 /* ---- the gate closes ---- */
 
+static void release(NvrtcResult *r)
+{
+	free(r->image);
+	free(r->log);
+	free(r->ptx);
+}
+
 /* What the real compiler says of text that has each fault. */
 static void faults_are_seen(void **state)
 {
@@ -217,25 +225,21 @@ static void faults_are_seen(void **state)
 	assert_null(nvrtc_compile(nvrtc, "spill", spill, "sm_90a", &r));
 	assert_true(ptxas_bytes(r.log, &frame, &stores, &loads));
 	assert_true(stores > 0 && loads > 0);
-	free(r.image);
-	free(r.log);
+	release(&r);
 	Kernel none = { .class = KERNEL_MAP };
 	CudaArch arch = arch_named("sm_90a");
 	assert_null(nvrtc_compile(nvrtc, "local", local, "compute_90a", &r));
 	assert_string_equal(wrong_in_ptx(&none, &arch, r.image), "uses local memory");
-	free(r.image);
-	free(r.log);
+	release(&r);
 	assert_null(nvrtc_compile(nvrtc, "waiting", waiting, "sm_90a", &r));
 	assert_non_null(serialized_products(r.log));
-	free(r.image);
-	free(r.log);
+	release(&r);
 	assert_null(nvrtc_compile(nvrtc, "wide", wide, "compute_90a", &r));
 	assert_string_equal(wrong_in_ptx(&none, &arch, r.image), "computes in double precision");
 	Kernel product = { .class = KERNEL_ATTENTION, .compute = DT_bf16 };
 	assert_string_equal(wrong_in_ptx(&product, &arch, "fma.rn.f32"), "multiplies bf16 without tensor cores");
 	assert_null(wrong_in_ptx(&product, &arch, "mma.sync.aligned.m16n8k16"));
-	free(r.image);
-	free(r.log);
+	release(&r);
 }
 
 int main(int argc, char **argv)
