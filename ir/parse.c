@@ -5,47 +5,16 @@
  *
  * Nodes are built without folding, and with their axis classes put in afterwards as they are
  * written: inference could only unify classes, which the text already shows as it was left. */
-#include "ir/op.h"
-#include "ir/scan.h"
+#include "ir/parse.h"
 
 #include <string.h>
 
 enum {
-	MOST_OPERANDS = 4096,
 	MOST_AXIS_DEPTH = 8, /* products of products */
 	MOST_AXIS_LEAVES = 64,
-	BAD = 0xffffffffu, /* the value of a line that was wrong */
 };
 
-/* A row of the axis table, its factors still words. */
-typedef struct AxisRow {
-	Axis axis;
-	Str label; /* as written, for messages */
-	Loc loc;
-	VEC(const char *) factor;
-	bool bad;
-} AxisRow;
-
-typedef struct Parser {
-	Scanner s;
-	Program *program;
-	Interner words;  /* labels: of this text alone */
-	VEC(u16) source; /* row -> index into Diag.source */
-	Map axis_row;    /* label -> row */
-	VEC(AxisRow) axis;
-	Map buffer;           /* name -> index */
-	VEC(const char *) of; /* per buffer, or NULL */
-	Places places;
-	int stage; /* of the order in which rows stand */
-	/* the entry being read */
-	Graph *graph;
-	Builder builder;
-	Map value; /* label -> Val.i or BAD */
-	VEC(const Axis *) value_axis;
-} Parser;
-
-/* at [FILE:]LINE:COLUMN[+LENGTH], in SCOPE: both may be missing. */
-static bool read_place(Parser *p, Loc *loc, const char **scope)
+bool parse_place(Parser *p, Loc *loc, const char **scope)
 {
 	*loc = (Loc){ 0 };
 	if (scope)
@@ -138,7 +107,7 @@ static bool axis_statement(Parser *p)
 		} while (scan_accept(&p->s, ','));
 	}
 	Loc loc;
-	if (!read_place(p, &loc, NULL) || !scan_end_line(&p->s))
+	if (!parse_place(p, &loc, NULL) || !scan_end_line(&p->s))
 		return false;
 	row.axis = axis_new(p->s.ir, name, size, loc);
 	for (u32 i = 0; i < names.n; i++)
@@ -196,8 +165,7 @@ static void set_factors(Parser *p)
 	}
 }
 
-/* f32[B: B, 4*D]; axis has room for MAX_RANK. */
-static bool read_type(Parser *p, const Type **type, Axis *axis)
+bool parse_type(Parser *p, const Type **type, Axis *axis)
 {
 	Str word = scan_ahead(&p->s);
 	DType dtype = dtype_named(word);
@@ -259,14 +227,14 @@ static bool buffer_statement(Parser *p)
 	if (!scan_expect(&p->s, '@') || !scan_name(&p->s, "the name of a buffer", &b.name))
 		return false;
 	loc.length = (u16)MIN(strlen(b.name) + 1, (size_t)UINT16_MAX);
-	if (!scan_expect(&p->s, ':') || !read_type(p, &b.type, axis))
+	if (!scan_expect(&p->s, ':') || !parse_type(p, &b.type, axis))
 		return false;
 	Str kind = scan_ahead(&p->s);
 	while (b.kind < BUFFER_KINDS && !str_equal(kind, str_of(buffer_kind_name[b.kind])))
 		b.kind++;
 	if (b.kind == BUFFER_KINDS)
-		return scan_unexpected(
-			&p->s, "what the buffer is: parameter, state, gradient, counter, cache, mesh or stash");
+		return scan_unexpected(&p->s, "what the buffer is: parameter, state, gradient, "
+					      "counter, cache, mesh or stash");
 	p->s.p += kind.n;
 	b.frozen = scan_accept_word(&p->s, "frozen");
 	if (scan_accept_word(&p->s, "of"))
@@ -290,7 +258,7 @@ static bool buffer_statement(Parser *p)
 			return false;
 		b.stages = (u64)stages;
 	}
-	if (!read_place(p, &b.loc, &b.scope) || !scan_end_line(&p->s))
+	if (!parse_place(p, &b.loc, &b.scope) || !scan_end_line(&p->s))
 		return false;
 	b.axis = COPYN(p->program->arena, Axis, axis, b.type->rank);
 	u32 index = program_buffer(p->program, b);
@@ -315,334 +283,7 @@ static void set_owners(Parser *p)
 	}
 }
 
-/* ---- nodes ---- */
-
-/* One statement %a, %b = op ... while it is read. */
-typedef struct Line {
-	VEC(const char *) label;
-	Op op;
-	VEC(Val) in;
-	bool bad; /* an operand's own line was wrong: say nothing more */
-	u8 *attr;
-	u64 given; /* bit per attribute field */
-	VEC(const Type *) type;
-	VEC(const Axis *) axis;
-	Loc loc;
-	const char *scope;
-} Line;
-
-static bool read_operand(Parser *p, Val *out)
-{
-	const char *from = p->s.p, *label;
-	if (!scan_expect(&p->s, '%') || !scan_word(&p->s, &p->words, "a value", &label))
-		return false;
-	u64 *found = map_get(&p->value, MAP_KEY(label));
-	if (!found)
-		return diag_error(p->s.ir->diag, E0702, scan_since(&p->s, from),
-				  "there is no value %%%s before this line", label);
-	out->i = (u32)*found;
-	return true;
-}
-
-static bool read_list(Parser *p, AttrKind kind, void *at)
-{
-	if (!scan_expect(&p->s, '['))
-		return false;
-	VEC(i64) number = { 0 };
-	VEC(Dim) dim = { 0 };
-	const char *from = p->s.p;
-	for (u32 n = 0; !scan_accept(&p->s, ']'); n++) {
-		i64 x;
-		Dim d;
-		if (n && !scan_expect(&p->s, ','))
-			return false;
-		if (n == MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
-					  "a list has at most %d elements", MOST_OPERANDS);
-		if (kind == ATTR_ints) {
-			if (!scan_integer(&p->s, INT64_MIN, INT64_MAX, "a whole number", &x))
-				return false;
-			VEC_PUSH(&p->s.tmp, &number, x);
-		} else {
-			if (!scan_dim(&p->s, &d))
-				return false;
-			VEC_PUSH(&p->s.tmp, &dim, d);
-		}
-	}
-	if (kind == ATTR_ints)
-		*(ints *)at = (ints){ number.n, number.v };
-	else
-		*(dims *)at = (dims){ dim.n, dim.v };
-	return true;
-}
-
-static bool read_value(Parser *p, AttrKind kind, void *at)
-{
-	switch (kind) {
-	case ATTR_i64:
-		return scan_integer(&p->s, INT64_MIN, INT64_MAX, "a whole number", at);
-	case ATTR_f64:
-		return scan_float(&p->s, at);
-	case ATTR_bool:
-		if (scan_accept_word(&p->s, "true"))
-			*(bool *)at = true;
-		else if (scan_accept_word(&p->s, "false"))
-			*(bool *)at = false;
-		else
-			return scan_unexpected(&p->s, "true or false");
-		return true;
-	case ATTR_dtype: {
-		Str word = scan_ahead(&p->s);
-		DType d = dtype_named(word);
-		if (d == DTYPES)
-			return scan_unexpected(&p->s, "an element type");
-		p->s.p += word.n;
-		*(DType *)at = d;
-		return true;
-	}
-	case ATTR_str:
-		return scan_name(&p->s, "a text", at);
-	case ATTR_ints:
-	case ATTR_dims:
-		return read_list(p, kind, at);
-	}
-	NEVER("an attribute of no kind");
-}
-
-static bool read_attributes(Parser *p, Line *l, const AttrField *f, u32 count)
-{
-	bool first = true;
-	while (!scan_accept(&p->s, '}')) {
-		if (!first && !scan_expect(&p->s, ','))
-			return false;
-		first = false;
-		Str word = scan_ahead(&p->s);
-		if (!word.n)
-			return scan_unexpected(&p->s, "an attribute");
-		u32 i = 0;
-		while (i < count && !str_equal(word, str_of(f[i].name)))
-			i++;
-		Loc loc = scan_here(&p->s, word.n);
-		if (i == count)
-			return diag_error(p->s.ir->diag, E0705, loc, "%s has no attribute '%.*s'",
-					  op_info[l->op].name, (int)MIN(word.n, (size_t)60),
-					  word.s);
-		if (l->given & (u64)1 << i)
-			return diag_error(p->s.ir->diag, E0705, loc, "%s is given twice",
-					  f[i].name);
-		p->s.p += word.n;
-		if (!scan_expect(&p->s, '=') || !read_value(p, f[i].kind, l->attr + f[i].offset))
-			return false;
-		if (f[i].kind == ATTR_dims && strcmp(f[i].name, "shape") == 0 &&
-		    ((dims *)(l->attr + f[i].offset))->n > MAX_RANK)
-			return diag_error(p->s.ir->diag, E0705, loc,
-					  "a shape has at most %d dimensions", MAX_RANK);
-		l->given |= (u64)1 << i;
-	}
-	return true;
-}
-
-/* What stands where operands would: `@buffer` of read, the name of input. */
-static bool read_subject(Parser *p, Line *l, const AttrField *f, u32 count)
-{
-	for (u32 i = 0; i < count; i++) {
-		if (f[i].kind != ATTR_str || op_info[l->op].nin != 0)
-			continue;
-		bool buffer = strcmp(f[i].name, "buffer") == 0;
-		if (!buffer && strcmp(f[i].name, "name") != 0)
-			continue;
-		if (buffer && !scan_expect(&p->s, '@'))
-			return false;
-		l->given |= (u64)1 << i;
-		return scan_name(&p->s, buffer ? "the name of a buffer" : "a name",
-				 (const char **)(l->attr + f[i].offset));
-	}
-	return true;
-}
-
-/* What the printer leaves out: see is_implied there. */
-static bool complete(Parser *p, Line *l, const AttrField *f, u32 count, Loc loc)
-{
-	const Type *t = l->type.v[0];
-	for (u32 i = 0; i < count; i++) {
-		void *at = l->attr + f[i].offset;
-		if (l->given & (u64)1 << i || f[i].kind == ATTR_bool || f[i].kind == ATTR_str)
-			continue;
-		if (f[i].kind == ATTR_dtype && strcmp(f[i].name, "dtype") == 0)
-			*(DType *)at = t->dtype;
-		else if (f[i].kind == ATTR_dims && strcmp(f[i].name, "shape") == 0)
-			*(dims *)at = (dims){ t->rank, t->dim };
-		else
-			return diag_error(p->s.ir->diag, E0705, loc, "%s needs the attribute '%s'",
-					  op_info[l->op].name, f[i].name);
-	}
-	return true;
-}
-
-static bool read_op(Parser *p, Line *l)
-{
-	Str word = scan_ahead(&p->s);
-	if (!word.n)
-		return scan_unexpected(&p->s, "an op");
-	l->op = op_named(word);
-	if (l->op == OPS) {
-		const char *near = NULL;
-		u32 least = 3;
-		for (u32 i = 0; i < OPS; i++) {
-			u32 e = edit_distance(word, str_of(op_info[i].name));
-			if (e < least) {
-				least = e;
-				near = op_info[i].name;
-			}
-		}
-		Loc loc = scan_here(&p->s, word.n);
-		int n = (int)MIN(word.n, (size_t)60);
-		if (near)
-			return diag_error(p->s.ir->diag, E0701, loc,
-					  "there is no op '%.*s'; did you mean '%s'?", n, word.s,
-					  near);
-		return diag_error(p->s.ir->diag, E0701, loc, "there is no op '%.*s'", n, word.s);
-	}
-	p->s.p += word.n;
-	return true;
-}
-
-static bool append(Parser *p, Line *l, Loc loc)
-{
-	Diag *d = p->s.ir->diag;
-	Graph *g = p->graph;
-	u32 want = op_info[l->op].nout;
-	if (want != VARN && want != l->label.n)
-		return diag_error(d, E0707, loc, "%s has %u result%s, not %u", op_info[l->op].name,
-				  want, want == 1 ? "" : "s", l->label.n);
-	Buf why = { .arena = &p->s.tmp };
-	p->builder.loc = l->loc;
-	p->builder.scope = l->scope;
-	u32 nodes = g->node.n;
-	Val v = build_checked(&p->builder, l->op, l->in.v, l->in.n, l->label.n, l->attr, &why);
-	if (!v.i) {
-		diag_error(d, E0706, loc, "%.*s", STR_ARG(buf_str(&why)));
-		for (u32 i = 0; i < l->in.n && i < 4; i++) {
-			Buf t = { .arena = &p->s.tmp };
-			type_print(&t, val_type(g, l->in.v[i]));
-			diag_note(d, (Loc){ 0 }, "operand %u is %.*s", i + 1, STR_ARG(buf_str(&t)));
-		}
-		return false;
-	}
-	const Node *n = val_node(g, v);
-	bool fresh = g->node.n > nodes;
-	if (fresh) {
-		VEC_PUSH(&p->s.tmp, &p->places.entry.v[p->places.entry.n - 1].node, loc);
-		for (u32 i = 0; i < n->nout; i++)
-			VEC_PUSH(&p->s.tmp, &p->value_axis, i < l->axis.n ? l->axis.v[i] : NULL);
-		/* until the entry is read: see the top of this file */
-		static const Axis nowhere[MAX_RANK];
-		for (u32 i = 0; i < n->nout; i++)
-			g->value.v[v.i + i].axis = nowhere;
-	}
-	if (n->nout != l->label.n)
-		return diag_error(d, E0707, loc, "this %s has %u results, not %u",
-				  op_info[l->op].name, n->nout, l->label.n);
-	for (u32 i = 0; i < n->nout; i++) {
-		const Type *is = val_type(g, (Val){ v.i + i });
-		if (is == l->type.v[i])
-			continue;
-		Buf a = { .arena = &p->s.tmp }, b = { .arena = &p->s.tmp };
-		type_print(&a, is);
-		type_print(&b, l->type.v[i]);
-		return diag_error(d, E0708, loc, "%%%s is %.*s, but is said to be %.*s",
-				  l->label.v[i], STR_ARG(buf_str(&a)), STR_ARG(buf_str(&b)));
-	}
-	for (u32 i = 0; i < n->nout; i++)
-		map_put(&p->value, MAP_KEY(l->label.v[i]), v.i + i);
-	return true;
-}
-
-static bool read_results(Parser *p, Line *l)
-{
-	do {
-		const char *from = p->s.p, *label;
-		if (!scan_expect(&p->s, '%') || !scan_word(&p->s, &p->words, "a value", &label))
-			return false;
-		if (map_get(&p->value, MAP_KEY(label)))
-			return diag_error(p->s.ir->diag, E0703, scan_since(&p->s, from),
-					  "there already is a value %%%s", label);
-		/* known from here on, also when the rest is wrong */
-		map_put(&p->value, MAP_KEY(label), BAD);
-		VEC_PUSH(&p->s.tmp, &l->label, label);
-		if (l->label.n > MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
-					  "a node has at most %d results", MOST_OPERANDS);
-		scan_space(&p->s);
-	} while (scan_accept(&p->s, ','));
-	return true;
-}
-
-static bool read_operands(Parser *p, Line *l)
-{
-	scan_space(&p->s);
-	if (p->s.p == p->s.end || *p->s.p != '%')
-		return true;
-	const char *from = p->s.p;
-	do {
-		Val v;
-		scan_space(&p->s);
-		if (!read_operand(p, &v))
-			return false;
-		l->bad |= v.i == BAD;
-		VEC_PUSH(&p->s.tmp, &l->in, v);
-		if (l->in.n > MOST_OPERANDS)
-			return diag_error(p->s.ir->diag, E0700, scan_since(&p->s, from),
-					  "a node has at most %d operands", MOST_OPERANDS);
-	} while (scan_accept(&p->s, ','));
-	return true;
-}
-
-static bool read_types(Parser *p, Line *l)
-{
-	if (!scan_expect(&p->s, ':'))
-		return false;
-	do {
-		const Type *type;
-		Axis axis[MAX_RANK];
-		if (!read_type(p, &type, axis))
-			return false;
-		VEC_PUSH(&p->s.tmp, &l->type, type);
-		VEC_PUSH(&p->s.tmp, &l->axis, COPYN(p->program->arena, Axis, axis, type->rank));
-		if (l->type.n > MOST_OPERANDS)
-			break;
-	} while (scan_accept(&p->s, ','));
-	if (l->type.n == l->label.n)
-		return true;
-	return diag_error(p->s.ir->diag, E0707, scan_here(&p->s, 1), "%u value%s and %u type%s",
-			  l->label.n, l->label.n == 1 ? "" : "s", l->type.n,
-			  l->type.n == 1 ? "" : "s");
-}
-
-static bool node_statement(Parser *p)
-{
-	Line l = { 0 };
-	if (!read_results(p, &l) || !scan_expect(&p->s, '='))
-		return false;
-	scan_space(&p->s);
-	const char *from = p->s.p;
-	if (!read_op(p, &l))
-		return false;
-	Loc loc = scan_since(&p->s, from);
-	u32 count;
-	const AttrField *f = op_info[l.op].fields(&count);
-	assert(count <= 64);
-	l.attr = arena_push(&p->s.tmp, 1, op_info[l.op].attr_size, 16);
-	if (!read_subject(p, &l, f, count) || !read_operands(p, &l))
-		return false;
-	if (scan_accept(&p->s, '{') && !read_attributes(p, &l, f, count))
-		return false;
-	if (!read_types(p, &l) || !read_place(p, &l.loc, &l.scope) || !scan_end_line(&p->s))
-		return false;
-	if (!complete(p, &l, f, count, loc))
-		return false;
-	return l.bad || append(p, &l, loc);
-}
+/* ---- entries ---- */
 
 static bool result_statement(Parser *p, bool write)
 {
@@ -657,7 +298,7 @@ static bool result_statement(Parser *p, bool write)
 	if (!scan_expect(&p->s, '='))
 		return false;
 	scan_space(&p->s);
-	if (!read_operand(p, &v) || !scan_end_line(&p->s))
+	if (!parse_operand(p, &v) || !scan_end_line(&p->s))
 		return false;
 	u32 buffer = NONE;
 	if (write) {
@@ -699,7 +340,7 @@ static bool entry_statement(Parser *p)
 			break;
 		}
 		if (*p->s.p == '%')
-			node_statement(p);
+			parse_node(p);
 		else if (scan_accept_word(&p->s, "result"))
 			result_statement(p, false);
 		else if (scan_accept_word(&p->s, "write"))
@@ -767,7 +408,8 @@ static bool mesh_statement(Parser *p)
 	do {
 		MeshAxis a;
 		i64 size;
-		if (!scan_name(&p->s, "the name of a mesh axis", &a.name) || !scan_expect(&p->s, '=') ||
+		if (!scan_name(&p->s, "the name of a mesh axis", &a.name) ||
+		    !scan_expect(&p->s, '=') ||
 		    !scan_integer(&p->s, 1, 1 << 20, "how many devices", &size))
 			return false;
 		a.size = (u32)size;
@@ -776,8 +418,10 @@ static bool mesh_statement(Parser *p)
 	if (scan_accept_word(&p->s, "stage")) {
 		Stage *stage = &p->program->stage;
 		i64 at, chunks;
-		if (!scan_name(&p->s, "the mesh axis of stages", &stage->over) || !scan_expect(&p->s, '=') ||
-		    !scan_integer(&p->s, 0, 1 << 20, "which stage this is", &at) || !scan_expect(&p->s, ',') ||
+		if (!scan_name(&p->s, "the mesh axis of stages", &stage->over) ||
+		    !scan_expect(&p->s, '=') ||
+		    !scan_integer(&p->s, 0, 1 << 20, "which stage this is", &at) ||
+		    !scan_expect(&p->s, ',') ||
 		    !scan_integer(&p->s, 1, 1 << 15, "how many chunks a stage has", &chunks))
 			return false;
 		stage->at = (u32)at;
@@ -809,7 +453,7 @@ static bool statement(Parser *p)
 		const char *word;
 		bool (*read)(Parser *p);
 	} rows[] = {
-		{ "facts", facts_statement },	{ "mesh", mesh_statement },
+		{ "facts", facts_statement },   { "mesh", mesh_statement },
 		{ "source", source_statement }, { "axis", axis_statement },
 		{ "buffer", buffer_statement }, { "entry", entry_statement },
 	};

@@ -19,53 +19,12 @@
  * What follows from inputs without T (an encoder's states) is computed by prefill and kept for decode.
  * The idea of static analysis of what streams along an axis is that of incremental view maintenance and of lazy
  * streaming inference; keys and values kept between steps are Shazeer's (2019, "Fast transformer decoding"). */
-#include "ir/along.h"
-#include "passes/graph/positions.h"
-#include "passes/pass.h"
+#include "passes/graph/incremental.h"
 #include "passes/rewrite.h"
 
 #include <string.h>
 
-typedef u32 Form; /* two bits for each dimension; 0 where it is not T */
-enum { NEW, ALL, LAST };
-typedef VEC(Form) Forms;
-
-/* What both entries share: which values are kept, and where. */
-typedef struct Kept {
-	u32 *all;     /* [value] the buffer with all its positions, or NONE */
-	u32 *fixed;   /* [value] the buffer of what follows from inputs without T */
-	u32 *sum;     /* [value] the buffer of a running sum */
-	Map count;    /* scope -> buffers made there */
-} Kept;
-
-typedef struct Incremental {
-	Arena *tmp;
-	Diag *diag;
-	Positions p;
-	const Graph *g;
-	Program *to;
-	Builder b;
-	bool decode;   /* one new position; else T of them */
-	Dim capacity, one;
-	Kept *kept;
-	Forms *demand; /* [value] */
-	Forms *forms;  /* [node] as it is built */
-	bool *whole;   /* [value] wanted at ALL, from its buffer */
-	Map built;     /* value and form -> value of b.g */
-	Val past, last;
-} Incremental;
-
 /* ---- forms ---- */
-
-static u32 form_at(Form f, u32 d)
-{
-	return f >> 2 * d & 3;
-}
-
-static Form form_of(u32 d, u32 form)
-{
-	return (Form)form << 2 * d;
-}
 
 /* The form with every dimension of `v` that is T in `each`. */
 static Form form_every(const Incremental *x, Val v, u32 each)
@@ -106,281 +65,6 @@ static dims form_shape(Incremental *x, const Type *t, Form f)
 	return (dims){ t->rank, d };
 }
 
-static bool is_positions(const Incremental *x, Val v, u32 d)
-{
-	return positions_in(&x->p, val_type(x->g, v)->dim[d]);
-}
-
-static bool PL_PRINTF(3, 4) refuse(Incremental *x, const Node *n, const char *format, ...)
-{
-	va_list a;
-	va_start(a, format);
-	const char *why = arena_vprintf(x->tmp, format, a);
-	va_end(a);
-	diag_error(x->diag, E0720, n->loc, "'%s'%s%s cannot be computed position by position along %s: %s", op_info[n->op].name,
-		   *n->scope ? " in " : "", n->scope, x->p.symbol, why);
-	return false;
-}
-
-/* ---- what operands are wanted for a result in form `f` ---- */
-
-static bool spread_reshape(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const Type *from = val_type(x->g, n->in[0]), *to = val_type(x->g, n->out);
-	u32 same[MAX_RANK], merged[MAX_RANK];
-	if (!positions_reshape(&x->p, from, to, same, merged))
-		return refuse(x, n, "it cuts or reorders positions");
-	for (u32 d = 0; d < to->rank; d++) {
-		if (!is_positions(x, n->out, d))
-			continue;
-		u32 k = same[d] != NONE ? same[d] : merged[d];
-		if (k == NONE || (same[d] == NONE && form_at(f, d) == ALL))
-			return refuse(x, n, "it merges positions with other dimensions before all of them are needed");
-		in[0] |= form_of(k, form_at(f, d));
-	}
-	return true;
-}
-
-/* Positions of a table: the first T of its rows. */
-static bool takes_rows(const Incremental *x, const Node *n, u32 d)
-{
-	i64 start;
-	return !is_positions(x, n->in[0], d) && val_type(x->g, n->out)->dim[d] == x->p.size &&
-	       ATTR(n, slice)->step.v[d] == 1 && dim_is_number(ATTR(n, slice)->start.v[d], &start);
-}
-
-static bool spread_slice(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const Type *from = val_type(x->g, n->in[0]), *to = val_type(x->g, n->out);
-	for (u32 d = 0; d < to->rank; d++) {
-		if (!positions_in(&x->p, from->dim[d]) && !positions_in(&x->p, to->dim[d]))
-			continue;
-		bool whole = from->dim[d] == to->dim[d] && ATTR(n, slice)->step.v[d] == 1;
-		if (!whole && !takes_rows(x, n, d))
-			return refuse(x, n, "it takes a part of the positions");
-		in[0] |= whole ? form_of(d, form_at(f, d)) : 0;
-	}
-	return true;
-}
-
-static bool spread_gather(Incremental *x, const Node *n, Form f, Form *in)
-{
-	u32 axis = (u32)ATTR(n, gather)->axis, width = val_type(x->g, n->in[1])->rank;
-	const Type *a = val_type(x->g, n->in[0]);
-	for (u32 d = 0; d < a->rank; d++)
-		if (d != axis)
-			in[0] |= form_of(d, form_at(f, d < axis ? d : d + width - 1));
-	for (u32 d = 0; d < width; d++)
-		in[1] |= form_of(d, form_at(f, axis + d));
-	if (!is_positions(x, n->in[0], axis))
-		return true;
-	/* index = position - lag */
-	const Affine *i = x->p.affine[n->in[1].i];
-	u32 along = NONE;
-	bool fine = i && i->constant <= 0 && a->dim[axis] == x->p.size;
-	for (u32 d = 0; fine && d < width; d++) {
-		if (i->slope[d] == 0)
-			continue;
-		fine = i->slope[d] == 1 && along == NONE && val_type(x->g, n->in[1])->dim[d] == x->p.size;
-		along = d;
-	}
-	if (!fine || along == NONE)
-		return refuse(x, n, "which positions it takes is not known to be the position itself or earlier ones");
-	in[0] |= form_of(axis, ALL);
-	return true;
-}
-
-/* Operand `in` is summed (or, `low`, a maximum is taken) over its dimension d, which is T. */
-static bool hidden(Incremental *x, const Node *n, u32 in, u32 d, bool low)
-{
-	if (val_type(x->g, n->in[in])->dim[d] == x->p.size && positions_hidden(&x->p, n->in[in], d, low) != NONE)
-		return true;
-	return refuse(x, n, "it takes all positions together, and no causal mask hides those that come later");
-}
-
-static bool spread_dot(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const char *spec = ATTR(n, dot)->spec, *out = strchr(spec, '>') + 1;
-	const char *label[2] = { spec, strchr(spec, ',') + 1 };
-	for (u32 i = 0; i < 2; i++)
-		for (u32 d = 0; d < val_type(x->g, n->in[i])->rank; d++) {
-			if (!is_positions(x, n->in[i], d))
-				continue;
-			const char *to = strchr(out, label[i][d]);
-			if (to) {
-				in[i] |= form_of(d, form_at(f, (u32)(to - out)));
-				continue;
-			}
-			u32 other = (u32)((const char *)memchr(label[!i], label[i][d], val_type(x->g, n->in[!i])->rank) - label[!i]);
-			bool by_other = positions_hidden(&x->p, n->in[!i], other, false) != NONE;
-			if (!by_other && !hidden(x, n, i, d, false))
-				return false;
-			in[i] |= form_of(d, ALL);
-		}
-	return true;
-}
-
-static bool spread_reduction(Incremental *x, const Node *n, ints axes, bool low, Form f, Form *in)
-{
-	u32 at = 0;
-	for (u32 d = 0; d < val_type(x->g, n->in[0])->rank; d++) {
-		bool gone = false;
-		for (u32 i = 0; i < axes.n; i++)
-			gone |= axes.v[i] == d;
-		if (!gone)
-			in[0] |= form_of(d, form_at(f, at++));
-		else if (is_positions(x, n->in[0], d) && !hidden(x, n, 0, d, low))
-			return false;
-		else if (is_positions(x, n->in[0], d))
-			in[0] |= form_of(d, ALL);
-	}
-	return true;
-}
-
-static bool spread_softmax(Incremental *x, const Node *n, i64 axis, Form f, Form *in)
-{
-	in[0] = f;
-	if (!is_positions(x, n->in[0], (u32)axis))
-		return true;
-	if (form_at(f, (u32)axis) != ALL)
-		return refuse(x, n, "what it gives to a position is needed at other positions than those that it is seen from");
-	return hidden(x, n, 0, (u32)axis, true);
-}
-
-/* An operand that repeats to [.., H, T, S]: mask or bias of attention. */
-static Form repeated_form(const Incremental *x, Val v, u32 rank, Form full)
-{
-	Form f = 0;
-	u32 own = val_type(x->g, v)->rank;
-	for (u32 d = 0; d < own; d++)
-		if (is_positions(x, v, d))
-			f |= form_of(d, form_at(full, rank - own + d));
-	return f;
-}
-
-static bool spread_attention(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const attention_attr *a = ATTR(n, attention);
-	const Type *q = val_type(x->g, n->in[0]);
-	u32 r = q->rank, at = 3;
-	bool keys = is_positions(x, n->in[1], r - 2), queries = is_positions(x, n->in[0], r - 2);
-	for (u32 i = 0; i < 3; i++)
-		for (u32 d = 0; d < r; d++)
-			if (is_positions(x, n->in[i], d) && d + 2 != r) {
-				if (d + 3 >= r)
-					return refuse(x, n, "positions are among its heads or features");
-				in[i] |= form_of(d, form_at(f, d));
-			}
-	Form full = f & ~form_of(r - 1, 3);
-	in[0] |= form_of(r - 2, queries ? form_at(f, r - 2) : 0);
-	bool seen = !keys;
-	if (keys) {
-		in[1] |= form_of(r - 2, ALL);
-		in[2] |= form_of(r - 2, ALL);
-		full |= form_of(r - 1, ALL);
-		seen = queries && q->dim[r - 2] == x->p.size && val_type(x->g, n->in[1])->dim[r - 2] == x->p.size && a->causal;
-	}
-	for (u32 i = 0; i < 2u; i++) {
-		if (!(i ? a->bias : a->mask))
-			continue;
-		Val m = n->in[at];
-		u32 own = val_type(x->g, m)->rank;
-		in[at++] = repeated_form(x, m, r, full);
-		seen |= own > 1 && positions_hidden(&x->p, m, own - 1, i) == own - 2;
-	}
-	return seen || refuse(x, n, "every position sees all others: it is not causal, and no causal mask is given");
-}
-
-/* Pointwise along T, as the ops' own rows say: dimension d of an operand is that of the result. */
-static bool spread_pointwise(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const Type *to = val_type(x->g, n->out);
-	bool found[MAX_RANK] = { false };
-	for (u32 i = 0; i < n->nin; i++)
-		for (u32 d = 0; d < val_type(x->g, n->in[i])->rank; d++) {
-			if (!is_positions(x, n->in[i], d))
-				continue;
-			if (d >= to->rank || to->dim[d] != val_type(x->g, n->in[i])->dim[d] ||
-			    node_along(x->g, n, i, d) != ALONG_POINTWISE)
-				return refuse(x, n, "what it gives to a position follows from later positions too");
-			in[i] |= form_of(d, form_at(f, d));
-			found[d] = true;
-		}
-	for (u32 d = 0; d < to->rank; d++)
-		if (positions_in(&x->p, to->dim[d]) && !found[d])
-			return refuse(x, n, "it makes positions of its own");
-	return true;
-}
-
-static bool is_running_sum(const Incremental *x, const Node *n)
-{
-	return n->op == OP_cumsum && is_positions(x, n->out, (u32)ATTR(n, cumsum)->axis);
-}
-
-/* Is LAST only to be had by picking from NEW? */
-static bool picks(const Incremental *x, const Node *n)
-{
-	return n->op == OP_input || is_running_sum(x, n) || (x->p.sorts && n->op == OP_reshape);
-}
-
-static bool spread(Incremental *x, const Node *n, Form f, Form *in)
-{
-	const Type *t = val_type(x->g, n->out);
-	memset(in, 0, n->nin * sizeof *in);
-	if (positions_rows(&x->p, n))
-		return true;
-	for (u32 i = 0; i < n->nin; i++)
-		if (x->p.rows[n->in[i].i].kind != ROWS_IN_ORDER)
-			return refuse(x, n, "it mixes rows that were sorted with others");
-	switch (n->op) {
-	case OP_input:
-		for (u32 d = 0; d < t->rank; d++)
-			if (positions_in(&x->p, t->dim[d]) && t->dim[d] != x->p.size)
-				return refuse(x, n, "an input has positions mixed with other dimensions");
-		return true;
-	case OP_read:
-		return !positions_has(&x->p, n->out) || refuse(x, n, "the shape of buffer %s depends on %s", ATTR(n, read)->buffer, x->p.symbol);
-	case OP_iota:
-		return t->dim[ATTR(n, iota)->axis] == x->p.size || !is_positions(x, n->out, (u32)ATTR(n, iota)->axis) ||
-		       refuse(x, n, "it counts something else than positions");
-	case OP_full: return true;
-	case OP_extent:
-		return !positions_in(&x->p, ATTR(n, extent)->size.v[0]) || refuse(x, n, "it is the number of positions, which grows");
-	case OP_broadcast:
-		for (u32 d = 0; d < val_type(x->g, n->in[0])->rank; d++)
-			in[0] |= form_of(d, form_at(f, (u32)ATTR(n, broadcast)->dims.v[d]));
-		return true;
-	case OP_transpose:
-		for (u32 d = 0; d < t->rank; d++)
-			in[0] |= form_of((u32)ATTR(n, transpose)->perm.v[d], form_at(f, d));
-		return true;
-	case OP_reshape: return spread_reshape(x, n, f, in);
-	case OP_slice: return spread_slice(x, n, f, in);
-	case OP_gather: return spread_gather(x, n, f, in);
-	case OP_dot: return spread_dot(x, n, f, in);
-	case OP_sum: return spread_reduction(x, n, ATTR(n, sum)->axes, false, f, in);
-	case OP_reduce_max: return spread_reduction(x, n, ATTR(n, reduce_max)->axes, true, f, in);
-	case OP_logsumexp: {
-		i64 axis = ATTR(n, logsumexp)->axis;
-		return spread_reduction(x, n, (ints){ 1, &axis }, true, f, in);
-	}
-	case OP_softmax: return spread_softmax(x, n, ATTR(n, softmax)->axis, f, in);
-	case OP_log_softmax: return spread_softmax(x, n, ATTR(n, log_softmax)->axis, f, in);
-	case OP_attention: return spread_attention(x, n, f, in);
-	case OP_rope:
-		in[0] = f;
-		if (is_positions(x, n->in[1], 0))
-			in[1] = form_of(0, form_at(f, t->rank - 2u));
-		return !is_positions(x, n->out, t->rank - 1u) || refuse(x, n, "positions are among its features");
-	case OP_cumsum:
-		if (!is_running_sum(x, n))
-			return spread_pointwise(x, n, f, in);
-		in[0] = f;
-		return !ATTR(n, cumsum)->reverse || refuse(x, n, "it sums from the end");
-	default: return spread_pointwise(x, n, f, in);
-	}
-}
-
 /* ---- backwards: who wants what ---- */
 
 static void want(Incremental *x, Forms *list, Form f)
@@ -407,7 +91,7 @@ static bool want_forms(Incremental *x, u32 node)
 		for (u32 i = 0; i < x->demand[v.i].n; i++) {
 			Form f = x->demand[v.i].v[i], all = form_every(x, v, ALL);
 			if (f && x->p.rows[v.i].kind != ROWS_IN_ORDER)
-				return refuse(x, n, "rows in another order than the text's are needed later");
+				return incremental_refuse(x, n, "rows in another order than the text's are needed later");
 			if (fixed && x->decode) {
 				x->kept->fixed[v.i] = 0; /* a buffer is made for it */
 				continue;
@@ -416,10 +100,10 @@ static bool want_forms(Incremental *x, u32 node)
 				const Type *t = val_type(x->g, v);
 				for (u32 d = 0, found = 0; d < t->rank; d++)
 					if (positions_in(&x->p, t->dim[d]) && (t->dim[d] != x->p.size || found++))
-						return refuse(x, n, "all of it is needed later, and it has positions more than once");
+						return incremental_refuse(x, n, "all of it is needed later, and it has positions more than once");
 				x->whole[v.i] = true;
 				want(x, forms, 0);
-			} else if (picks(x, n)) {
+			} else if (incremental_picks(x, n)) {
 				want(x, forms, form_new(f)); /* LAST is picked from it */
 				want(x, forms, f);
 			} else {
@@ -435,8 +119,8 @@ static bool want_forms(Incremental *x, u32 node)
 		if (picked)
 			continue;
 		if (n->nin > COUNT(in))
-			return refuse(x, n, "it has more than %d operands", (int)COUNT(in));
-		if (!spread(x, n, f, in))
+			return incremental_refuse(x, n, "it has more than %d operands", (int)COUNT(in));
+		if (!incremental_spread(x, n, f, in))
 			return false;
 		for (u32 k = 0; k < n->nin; k++)
 			want(x, &x->demand[n->in[k].i], in[k]);
@@ -524,7 +208,7 @@ static Val build_slice(Incremental *x, const Node *n, Form f, const Val *in)
 	dims size = form_shape(x, to, f), start = a->start;
 	Val v = in[0];
 	for (u32 d = 0; d < to->rank; d++) {
-		if (!positions_in(&x->p, to->dim[d]) || !takes_rows(x, n, d))
+		if (!positions_in(&x->p, to->dim[d]) || !incremental_takes_rows(x, n, d))
 			continue;
 		Val at = indices(x, form_at(f, d), 0, DT_i32, (dims){ 1, &size.v[d] });
 		i64 from = 0;
@@ -545,7 +229,7 @@ static Val build_attention(Incremental *x, const Node *n, Form f, const Val *in)
 	u32 r = val_type(x->g, n->out)->rank, nin = n->nin;
 	Val operand[5], *mask = &operand[3];
 	memcpy(operand, in, nin * sizeof *in);
-	if (!a.causal || !is_positions(x, n->in[1], r - 2))
+	if (!a.causal || !incremental_positions(x, n->in[1], r - 2))
 		return build(&x->b, OP_attention, operand, nin, 0, &a);
 	Builder *b = &x->b;
 	Dim seen[2] = { val_type(b->g, in[0])->dim[r - 2], val_type(b->g, in[1])->dim[r - 2] };
@@ -621,7 +305,7 @@ static Val build_node(Incremental *x, const Node *n, Form f, const Val *in)
 	case OP_full: return make_full(b, ATTR(n, full)->value, ATTR(n, full)->dtype, shape);
 	case OP_iota: {
 		u32 axis = (u32)ATTR(n, iota)->axis;
-		return indices(x, is_positions(x, n->out, axis) ? form_at(f, axis) : ALL, axis, ATTR(n, iota)->dtype, shape);
+		return indices(x, incremental_positions(x, n->out, axis) ? form_at(f, axis) : ALL, axis, ATTR(n, iota)->dtype, shape);
 	}
 	case OP_broadcast: return BA(b, broadcast, (in[0]), .shape = shape, .dims = ATTR(n, broadcast)->dims);
 	case OP_reshape: return BA(b, reshape, (in[0]), .shape = shape);
@@ -631,7 +315,7 @@ static Val build_node(Incremental *x, const Node *n, Form f, const Val *in)
 		Dim size = form_dim(x, ATTR(n, scatter_add)->size.v[0], NEW);
 		return build(b, OP_scatter_add, in, n->nin, 0, &(scatter_add_attr){ .axis = ATTR(n, scatter_add)->axis, .size = { 1, &size } });
 	}
-	case OP_cumsum: return is_running_sum(x, n) ? build_running_sum(x, n, f, in) : build(b, OP_cumsum, in, 1, 0, n->attr);
+	case OP_cumsum: return incremental_running_sum(x, n) ? build_running_sum(x, n, f, in) : build(b, OP_cumsum, in, 1, 0, n->attr);
 	default: return build(b, (Op)n->op, in, n->nin, n->nout, n->attr);
 	}
 }
@@ -652,7 +336,7 @@ static void build_form(Incremental *x, const Node *n, const Forms *forms, Form f
 		return;
 	Form *want = NEWN(x->tmp, Form, n->nin + 1);
 	Val *in = NEWN(x->tmp, Val, n->nin + 1);
-	if (!spread(x, n, f, want))
+	if (!incremental_spread(x, n, f, want))
 		NEVER("a form that was spread once");
 	for (u32 k = 0; k < n->nin; k++)
 		in[k] = get(x, n->in[k], want[k]);
@@ -720,7 +404,7 @@ static bool derive(Incremental *x, const char *name)
 		if (!positions_has(&x->p, v))
 			continue;
 		if (x->p.rows[v.i].kind != ROWS_IN_ORDER)
-			return refuse(x, val_node(g, v), "it gives rows in another order than the text's");
+			return incremental_refuse(x, val_node(g, v), "it gives rows in another order than the text's");
 		want(x, &x->demand[v.i], form_every(x, v, x->decode ? NEW : LAST));
 	}
 	for (u32 v = 1; v < g->value.n && !x->decode; v++)
