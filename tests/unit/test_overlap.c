@@ -1,7 +1,5 @@
 /* Units of passes/plan/overlap: where collectives begin and who waits for them, in programs for which that can be said beforehand;
  * within a budget; plans that would touch what is on its way are refused. runtime/comm/queue: order, waiting, failing, ending. */
-#include "passes/pass.h"
-#include "passes/plan/plan.h"
 #include "runtime/comm/queue.h"
 
 #include <setjmp.h>
@@ -11,39 +9,12 @@
 #include <time.h>
 #include <cmocka.h>
 
+#include "plan_text.h"
+
 enum { LAYERS = 6 };
 
-typedef struct Case {
-	Arena arena, tmp;
-	Diag diag;
-	const Plan *plan;
-	EntryPlan *e;
-} Case;
-
-static void case_plan(Case *c, const char *text, u64 memory)
-{
-	*c = (Case){ .arena = ARENA("case"), .tmp = ARENA("tmp") };
-	c->diag.arena = &c->arena;
-	Ir *ir = ir_new(&c->arena, &c->diag);
-	Program *p = program_parse(&c->arena, ir, str_of(text), diag_source(&c->diag, "text", str_of(text)));
-	Status status;
-	PassCx cx = { .out = &c->arena, .tmp = &c->tmp, .ir = ir, .diag = &c->diag };
-	p = p ? pipeline_run(STR("lower"), &cx, p, &status) : NULL;
-	c->plan = p ? plan_within(&c->arena, &c->tmp, p, NULL, &(PlanLimits){ .memory = memory }, &c->diag) : NULL;
-	diag_print(&c->diag, stderr, false);
-	assert_non_null(c->plan);
-	assert_true(plan_verify(c->plan, &c->diag));
-	c->e = c->plan->entry.v[0];
-}
-
-static void case_end(Case *c)
-{
-	arena_free(&c->tmp);
-	arena_free(&c->arena);
-}
-
 /* The step of the n-th kernel of a class. */
-static u32 step_of(const Case *c, KernelClass class, u32 n)
+static u32 step_of(const PlannedText *c, KernelClass class, u32 n)
 {
 	for (u32 i = 0; i < c->e->step.n; i++)
 		if (c->plan->kernel.v[c->e->step.v[i].kernel]->class == class && n-- == 0)
@@ -52,12 +23,12 @@ static u32 step_of(const Case *c, KernelClass class, u32 n)
 	return 0;
 }
 
-static u32 said(const Case *c, u32 n)
+static u32 said(const PlannedText *c, u32 n)
 {
 	return step_of(c, KERNEL_COLLECTIVE, n);
 }
 
-static u32 product(const Case *c, u32 n)
+static u32 product(const PlannedText *c, u32 n)
 {
 	return step_of(c, KERNEL_DOT, n);
 }
@@ -85,8 +56,8 @@ static void gathers_one_layer_ahead(void **state)
 {
 	(void)state;
 	Arena a = ARENA("text");
-	Case c;
-	case_plan(&c, gathers(&a), 0);
+	PlannedText c;
+	plan_text(&c, gathers(&a), "lower", 0);
 	for (u32 i = 0; i < LAYERS; i++) {
 		assert_int_equal(c.e->step.v[said(&c, i)].until, product(&c, i));
 		if (i > 0)
@@ -94,7 +65,7 @@ static void gathers_one_layer_ahead(void **state)
 		if (i > 1)
 			assert_true(said(&c, i) > product(&c, i - 2));
 	}
-	case_end(&c);
+	plan_text_free(&c);
 	arena_free(&a);
 }
 
@@ -103,14 +74,14 @@ static void within_a_budget_waits_at_once(void **state)
 {
 	(void)state;
 	Arena a = ARENA("text");
-	Case free, tight;
-	case_plan(&free, gathers(&a), 0);
-	case_plan(&tight, gathers(&a), free.plan->arena_bytes - (4 << 20));
+	PlannedText free, tight;
+	plan_text(&free, gathers(&a), "lower", 0);
+	plan_text(&tight, gathers(&a), "lower", free.plan->arena_bytes - (4 << 20));
 	assert_true(tight.plan->arena_bytes <= free.plan->arena_bytes - (4 << 20));
 	for (u32 i = 0; i < LAYERS; i++)
 		assert_int_equal(tight.e->step.v[said(&tight, i)].until, said(&tight, i) + 1);
-	case_end(&tight);
-	case_end(&free);
+	plan_text_free(&tight);
+	plan_text_free(&free);
 	arena_free(&a);
 }
 
@@ -140,14 +111,14 @@ static void sums_go_on_beside_work(void **state)
 {
 	(void)state;
 	Arena a = ARENA("text");
-	Case c;
-	case_plan(&c, sums(&a), 0);
+	PlannedText c;
+	plan_text(&c, sums(&a), "lower", 0);
 	for (u32 i = 0; i < LAYERS; i++) {
 		assert_int_equal(said(&c, i), product(&c, i) + 1);
 		if (i + 1 < LAYERS)
 			assert_true(c.e->step.v[said(&c, i)].until > product(&c, i + 1));
 	}
-	case_end(&c);
+	plan_text_free(&c);
 	arena_free(&a);
 }
 
@@ -156,8 +127,8 @@ static void wrong_plans_are_found(void **state)
 {
 	(void)state;
 	Arena a = ARENA("text");
-	Case c;
-	case_plan(&c, sums(&a), 0);
+	PlannedText c;
+	plan_text(&c, sums(&a), "lower", 0);
 	Step *s = &c.e->step.v[said(&c, 1)];
 	u32 until = s->until;
 	s->until++;
@@ -169,7 +140,7 @@ static void wrong_plans_are_found(void **state)
 	PlanBuffer *sent = &c.e->buffer.v[s->slot[0]], *next = &c.e->buffer.v[c.e->step.v[said(&c, 2)].slot[0]];
 	assert_true(sent->last >= until - 1 && next->first < until);
 	assert_true(sent->offset != next->offset);
-	case_end(&c);
+	plan_text_free(&c);
 	arena_free(&a);
 }
 

@@ -7,6 +7,7 @@
 
 #include "ir/sample.h"
 #include "plan_run.h"
+#include "plan_text.h"
 
 /* ---- layouts ---- */
 
@@ -201,36 +202,25 @@ static void small_orders(void **state)
 
 static void check_entry(const char *text, u32 most_steps)
 {
-	Arena arena = ARENA("test"), tmp = ARENA("test");
-	Diag diag = { .arena = &arena };
-	Ir *ir = ir_new(&arena, &diag);
-	u16 file = diag_source(&diag, "text", str_of(text));
-	Program *p = program_parse(&arena, ir, str_of(text), file);
-	diag_print(&diag, stderr, false);
-	assert_non_null(p);
-	Status status;
-	PassCx cx = { .out = &arena, .tmp = &tmp, .ir = ir, .diag = &diag };
-	p = pipeline_run(STR("bind,lower"), &cx, p, &status);
-	Plan *plan = p ? plan_program(&arena, &tmp, p, NULL, &diag) : NULL;
-	diag_print(&diag, stderr, false);
-	assert_non_null(plan);
-	assert_true(plan_verify(plan, &diag));
-	assert_true(plan_lines_are_sound(&tmp, plan));
-	assert_true(plan->entry.v[0]->step.n <= most_steps);
-	Tensor *want = NEWN(&arena, Tensor, p->buffer.n), *is = NEWN(&arena, Tensor, p->buffer.n), result[8];
+	PlannedText c;
+	plan_text(&c, text, "bind,lower", 0);
+	const Program *p = c.plan->program;
+	Arena *arena = &c.arena, *tmp = &c.tmp;
+	assert_true(plan_lines_are_sound(tmp, c.plan));
+	assert_true(c.e->step.n <= most_steps);
+	Tensor *want = NEWN(arena, Tensor, p->buffer.n), *is = NEWN(arena, Tensor, p->buffer.n), result[8];
 	for (u32 i = 0; i < p->buffer.n; i++) {
-		want[i] = tensor_new(&arena, p->buffer.v[i].type);
-		is[i] = tensor_new(&arena, p->buffer.v[i].type);
+		want[i] = tensor_new(arena, p->buffer.v[i].type);
+		is[i] = tensor_new(arena, p->buffer.v[i].type);
 		for (i64 k = 0; k < want[i].n; k++)
 			want[i].data[k] = is[i].data[k] = (f64)(10 * i) + (f64)k;
 	}
-	eval_entry(&arena, p, p->entry.v[0], NULL, want, result, (EvalOptions){ 0 });
-	run_plan(&tmp, plan, 0, NULL, is, result);
+	eval_entry(arena, p, p->entry.v[0], NULL, want, result, (EvalOptions){ 0 });
+	run_plan(tmp, c.plan, 0, NULL, is, result);
 	for (u32 i = 0; i < p->buffer.n; i++)
 		for (i64 k = 0; k < want[i].n; k++)
 			assert_true(fabs(is[i].data[k] - want[i].data[k]) <= 1e-12);
-	arena_free(&arena);
-	arena_free(&tmp);
+	plan_text_free(&c);
 }
 
 /* What is copied for devices to be told is computed from what is in memory then: not from %2, which a later kernel stores
@@ -250,21 +240,11 @@ static void told_before_it_is_stored(void **state)
 				   "  result a = %2\n"
 				   "  result b = %6\n"
 				   "}\n";
-	Arena arena = ARENA("test"), tmp = ARENA("test");
-	Diag diag = { .arena = &arena };
-	Ir *ir = ir_new(&arena, &diag);
-	Program *p = program_parse(&arena, ir, STR(text), diag_source(&diag, "text", STR(text)));
-	Status status;
-	PassCx cx = { .out = &arena, .tmp = &tmp, .ir = ir, .diag = &diag };
-	p = p ? pipeline_run(STR("bind,lower"), &cx, p, &status) : NULL;
-	Plan *plan = p ? plan_program(&arena, &tmp, p, NULL, &diag) : NULL;
-	diag_print(&diag, stderr, false);
-	assert_non_null(plan);
-	assert_true(plan_verify(plan, &diag));
+	PlannedText c;
+	plan_text(&c, text, "bind,lower", 0);
 	/* a copy, the collective, and one kernel for both results */
-	assert_int_equal(plan->entry.v[0]->step.n, 3);
-	arena_free(&arena);
-	arena_free(&tmp);
+	assert_int_equal(c.e->step.n, 3);
+	plan_text_free(&c);
 }
 
 /* Outputs that no cache holds any more when they are used again: %3, which nothing in the entry uses, and %2 where another step comes
@@ -296,23 +276,15 @@ static void far_outputs_are_streamed(void **state)
 		const char *far;
 	} want[] = { { 39000, false, "%3" }, { 39000, true, "%2 %3" }, { 41000, true, "" }, { ~(u64)0, true, "" } };
 	for (u32 w = 0; w < COUNT(want); w++) {
-		Arena arena = ARENA("test"), tmp = ARENA("test");
-		Diag diag = { .arena = &arena };
-		Ir *ir = ir_new(&arena, &diag);
-		Program *p = program_parse(&arena, ir, STR(text), diag_source(&diag, "text", STR(text)));
-		Status status;
-		PassCx cx = { .out = &arena, .tmp = &tmp, .ir = ir, .diag = &diag };
-		p = p ? pipeline_run(STR("bind,lower"), &cx, p, &status) : NULL;
+		PlannedText c;
+		plan_text(&c, text, "bind,lower", 0);
 		TargetInfo target = { .name = "test", .streams = { [KERNEL_MAP] = true, [KERNEL_ROW] = true } };
-		Plan *plan = p ? plan_program(&arena, &tmp, p, NULL, &diag) : NULL;
-		diag_print(&diag, stderr, false);
-		assert_non_null(plan);
-		plan->target = &target;
+		c.plan->target = &target;
 		/* the reader of %2 right behind it, or last */
-		EntryPlan *e = plan->entry.v[0];
+		EntryPlan *e = c.e;
 		u32 made = NONE, read = NONE;
 		for (u32 i = 0; i < e->step.n; i++) {
-			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
+			const Kernel *k = c.plan->kernel.v[e->step.v[i].kernel];
 			for (u32 s = 0; s < k->slot.n; s++)
 				if (!strcmp(k->slot.v[s].name, "%2"))
 					*(k->slot.v[s].written ? &made : &read) = i;
@@ -325,21 +297,20 @@ static void far_outputs_are_streamed(void **state)
 		for (u32 i = read; i > to; i--)
 			e->step.v[i] = e->step.v[i - 1];
 		e->step.v[to] = reader;
-		plan_stream(plan, want[w].beyond);
+		plan_stream(c.plan, want[w].beyond);
 		bool far[4] = { false };
 		for (u32 i = 0; i < e->step.n; i++) {
-			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
+			const Kernel *k = c.plan->kernel.v[e->step.v[i].kernel];
 			for (u32 s = 0; s < k->slot.n; s++)
 				if (k->slot.v[s].streamed)
 					far[k->slot.v[s].name[1] == '2' ? 0 : k->slot.v[s].name[1] == '3' ? 1 : 2] = true;
 		}
-		const char *got = arena_printf(&arena, "%s%s%s", far[0] ? "%2 " : "", far[1] ? "%3" : "", far[2] ? " and others" : "");
+		const char *got = arena_printf(&c.arena, "%s%s%s", far[0] ? "%2 " : "", far[1] ? "%3" : "", far[2] ? " and others" : "");
 		if (strcmp(got, want[w].far) != 0) {
-			plan_print(plan, stderr);
+			plan_print(c.plan, stderr);
 			fail_msg("beyond %llu: '%s', not '%s'", (unsigned long long)want[w].beyond, got, want[w].far);
 		}
-		arena_free(&arena);
-		arena_free(&tmp);
+		plan_text_free(&c);
 	}
 }
 
