@@ -82,9 +82,11 @@ static void set_sum(const Product *p, V tile, V row, V column)
 	V index = cpu_add(m, cpu_mul(m, row, cpu_i64(m, tile_width(p->t))), column);
 	V x = simd_load(&b->lanes, p->t.dtype, at_element(p, tile, index), 0);
 	for (u32 i = 1; i < b->k->inst.n; i++)
-		if (b->k->inst.v[i].op == K_acc)
+		if (b->k->inst.v[i].op == K_acc) {
+			assert(b->k->inst.v[i].imm == 0); /* operands' own sums are asked of no CPU (TargetInfo.sums_beside) */
 			body_set(b, (KVal){ i }, simd_convert(&b->lanes, p->t.dtype, (DType)b->k->inst.v[i].dtype, x),
 				 true);
+		}
 }
 
 static void store_all(Body *b)

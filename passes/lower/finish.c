@@ -111,40 +111,6 @@ static void supply_all(Kernel *k, Access *const *a, u32 n)
 	}
 }
 
-static void swap_dims(Kernel *k, u32 d, u32 e, Access *const *a, u32 n)
-{
-	KDim dim = k->dim[d];
-	k->dim[d] = k->dim[e];
-	k->dim[e] = dim;
-	for (u32 i = 0; i < n; i++) {
-		i64 stride = a[i]->stride[d];
-		a[i]->stride[d] = a[i]->stride[e];
-		a[i]->stride[e] = stride;
-	}
-}
-
-/* Loops of a map around its innermost one go as its results lie in memory, so that rows of them follow one another: what is
- * written with great steps costs more than what is read so. Results that lie in different orders: as the graph has it. */
-static void order_map(Kernel *k, Access *const *a, u32 n)
-{
-	const Access *to = NULL;
-	u32 last = k->ndim - 1;
-	for (u32 i = 1; i < k->inst.n; i++) {
-		const KInst *in = &k->inst.v[i];
-		if (in->op != K_store)
-			continue;
-		if (to && memcmp(to->stride, in->access->stride, k->ndim * sizeof *to->stride) != 0)
-			return;
-		to = in->access;
-	}
-	for (u32 d = 0; to && d <= last; d++)
-		if (to->stride[d] < to->stride[last] || k->dim[d].role != DIM_PARALLEL)
-			return;
-	for (u32 d = 1; to && d < last; d++)
-		for (u32 e = d; e > 0 && to->stride[e - 1] < to->stride[e]; e--)
-			swap_dims(k, e - 1, e, a, n);
-}
-
 static void coalesce(Kernel *k, Access *const *a, u32 n)
 {
 	for (u32 d = 0; d < k->ndim;) {
@@ -375,8 +341,6 @@ void kernel_finish(Kernel *k)
 	Access **a;
 	u32 n = all_accesses(k, &tmp, &a);
 	supply_all(k, a, n);
-	if (k->class == KERNEL_MAP)
-		order_map(k, a, n);
 	coalesce(k, a, n);
 	recompute_depends(k);
 	find_aliases(k, &tmp);

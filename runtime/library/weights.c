@@ -23,12 +23,16 @@ Status library_weights_map(const char *path, LibraryWeights *out)
 			close(file);
 		return FAIL(STATUS_IO, "cannot open %s: %s", path, strerror(why));
 	}
-	size_t n = about.st_size > 0 ? (size_t)about.st_size : 0;
-	void *at = n && S_ISREG(about.st_mode) ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
-	int why = n && S_ISREG(about.st_mode) ? errno : EINVAL;
+	size_t n = S_ISREG(about.st_mode) && about.st_size > 0 ? (size_t)about.st_size : 0;
+	void *at = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+	int why = errno;
 	close(file);
 	if (at == MAP_FAILED)
-		return FAIL(STATUS_IO, "cannot map %s: %s", path, n ? strerror(why) : "it is empty");
+		return FAIL(STATUS_IO, "cannot map %s: %s", path,
+			    n				 ? strerror(why)
+			    : S_ISDIR(about.st_mode) ? "it is a folder; give the path of the weights.safetensors in it"
+			    : S_ISREG(about.st_mode) ? "it is empty"
+						 : "it is not a regular file");
 	*out = (LibraryWeights){ { at, n }, true };
 	return OK;
 }
