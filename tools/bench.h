@@ -41,6 +41,15 @@ typedef struct BenchPoint {
 } BenchPoint;
 
 /* One program on one machine: all that is measured for one choice of sizes and memory. */
+/* Seconds on the way to the first step, apart from one another. */
+typedef struct BenchStart {
+	f64 launch;  /* from the command to the first launch of the step, without the two below */
+	f64 memory;  /* the device and its memory, each page of which is touched once */
+	u64 faults;  /* page faults meanwhile */
+	f64 values;  /* parameters' first values */
+	f64 step;    /* from the command to the end of the first step */
+} BenchStart;
+
 typedef struct Bench {
 	Lm *lm;
 	BenchOptions options;
@@ -71,7 +80,7 @@ typedef struct Bench {
 	f64 *run_seconds;              /* [runs] a step's */
 	Spread step;                   /* seconds */
 	Spread beside;                 /* a run's over that of the first program in the same round; n = 0: no turns were taken */
-	f64 first_step;                /* seconds from the command's beginning to the end of the first step */
+	BenchStart start;
 	f64 loss[2];                   /* of the first step and the last: that it did something */
 	u64 held_bytes;                /* on the device: the arena and what is beside it */
 	u64 resident_before, resident; /* the most in use by the process, before its arena and at the end */

@@ -319,11 +319,15 @@ static Status first_steps(Meter *m)
 	i64 zero = 0;
 	if (seed)
 		TRY(executor_write(m->x, seed, &zero));
+	f64 begun = clock_seconds(), loss, took;
 	if (init)
 		TRY(executor_run(m->x, init, NULL, NULL));
-	f64 loss, took;
+	TRY(executor_synchronize(m->x));
+	f64 ready = clock_seconds();
+	b->start.values = ready - begun;
+	b->start.launch = ready - b->options.started - b->start.memory - b->start.values;
 	TRY(some_steps(m, 1, NONE, &b->loss[0], &took));
-	b->first_step = clock_seconds() - b->options.started;
+	b->start.step = clock_seconds() - b->options.started;
 	TRY(some_steps(m, 2, NONE, &loss, &took));
 	b->steps = b->options.steps ? b->options.steps : (u32)MIN(MAX(ceil(2 / MAX(took, 1e-6)), 1), 1000);
 	return OK;
@@ -454,7 +458,11 @@ static Status open(Meter *m)
 	TRY(compile(m));
 	TRY(find_entries(m));
 	b->resident_before = host_memory_peak();
+	u64 faults = host_page_faults();
+	f64 begun = clock_seconds();
 	TRY(lm_executor(&b->run, b->options.run));
+	b->start.memory = clock_seconds() - begun;
+	b->start.faults = host_page_faults() - faults;
 	Executor *x = m->x = b->run.executor;
 	DeviceInfo info;
 	DeviceOptions o;

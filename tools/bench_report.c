@@ -34,7 +34,10 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 	fprintf(to,
 		"compiled  in %.3f s: passes %.3f s, plan %.3f s, code %.3f s (%u units, %u of them from the cache)\n",
 		t->total, t->passes, t->plan, t->code, t->compiled + t->cached, t->cached);
-	fprintf(to, "          from the command to the end of the first step %.3f s\n", b->first_step);
+	fprintf(to,
+		"started   from the command to the first launch %.3f s; beside that, memory %.3f s (%llu page faults), first values "
+		"%.3f s; end of the first step after %.3f s\n",
+		b->start.launch, b->start.memory, (unsigned long long)b->start.faults, b->start.values, b->start.step);
 	fprintf(to, "memory    %s planned: %s persistent, %s the step's values", lm_bytes(a, p->arena_bytes),
 		lm_bytes(a, p->persistent_bytes), lm_bytes(a, p->arena_bytes - p->persistent_bytes));
 	fprintf(to, "; %s held with threads' own; %s the most in use by the process\n", lm_bytes(a, b->held_bytes),

@@ -75,6 +75,12 @@ size_t host_memory_peak(void)
 	return getrusage(RUSAGE_SELF, &r) == 0 ? (size_t)r.ru_maxrss << 10 : 0;
 }
 
+u64 host_page_faults(void)
+{
+	struct rusage r;
+	return getrusage(RUSAGE_SELF, &r) == 0 ? (u64)(r.ru_minflt + r.ru_majflt) : 0;
+}
+
 /* What is left under a limit of this process, of which it has used what that field of its status says; no limit: all. */
 static u64 limit_left(int which, const char *field)
 {

@@ -25,5 +25,7 @@ void host_arena_destroy(HostArena *a);
 size_t host_memory_available(void);
 /* The largest amount of memory this process has had in use. */
 size_t host_memory_peak(void);
+/* Page faults of this process so far, those that read from a disk among them. */
+u64 host_page_faults(void);
 
 #endif

@@ -51,7 +51,9 @@ assert memory["persistent_bytes"] < memory["planned_bytes"] <= memory["held_byte
 compile = point["compile"]
 assert compile["units"] > 0 and compile["from_cache"] == 0  # --cold
 assert compile["seconds"] >= compile["passes_seconds"] + compile["plan_seconds"] + compile["code_seconds"] - 1e-6
-assert compile["first_step_seconds"] > compile["seconds"]
+assert compile["first_launch_seconds"] > compile["seconds"]
+assert compile["first_step_seconds"] > sum(compile[k] for k in ("first_launch_seconds", "memory_seconds", "values_seconds"))
+assert compile["memory_page_faults"] > 0
 assert all(math.isfinite(x) for x in step["loss"])
 
 events = trace["traceEvents"]
