@@ -1,6 +1,7 @@
 /* tools/lm.c: see lm.h. */
 #include "tools/lm.h"
 #include "runtime/evaluate.h"
+#include "runtime/signals.h"
 #include "runtime/views.h"
 #include "tools/packaged.h"
 #include "tools/sizes.h"
@@ -50,6 +51,18 @@ int lm_failed(const char *verb, const Lm *lm, Status why)
 {
 	int told = verb_report(&lm->source.diag, false);
 	return told ? told : verb_failed(verb, why);
+}
+
+int lm_run(const char *verb, Lm *lm, Status opened, Status (*run)(Lm *lm))
+{
+	Status s = opened;
+	if (!s)
+		s = signals_install();
+	if (!s)
+		s = run(lm);
+	int status = s ? lm_failed(verb, lm, s) : signals_requested() ? 128 + signals_requested() : 0;
+	lm_close(lm);
+	return status;
 }
 
 /* ---- sizes and settings ---- */

@@ -28,6 +28,9 @@ PL_MUST_USE Status lm_open_source(const char *operand, const SourceOptions *give
 void lm_close(Lm *lm);
 /* Tells what failed, and gives the exit status. */
 int lm_failed(const char *verb, const Lm *lm, Status why);
+/* A verb's work on what was opened (`opened`: what lm_open said), which signals may end early; then closes it, and gives the
+ * exit status. */
+int lm_run(const char *verb, Lm *lm, Status opened, Status (*run)(Lm *lm));
 
 /* The value that the train block's batch gives a symbol, or 0. */
 i64 lm_size(const Lm *lm, const char *symbol);

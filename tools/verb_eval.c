@@ -1,7 +1,6 @@
 /* tools/verb_eval.c: `plinth eval MODEL --weights CKPT --data PREFIX`: how well a model predicts text that it was
  * not trained on. */
 #include "runtime/evaluate.h"
-#include "runtime/signals.h"
 #include "tools/lm.h"
 #include "tools/verbs.h"
 
@@ -132,12 +131,5 @@ int verb_eval(int argc, char **argv)
 	if (batch < 0 || batches < 0)
 		return verb_misused("eval", "--batch and --batches are at least 1");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
-	if (!s)
-		s = signals_install();
-	if (!s)
-		s = run(&lm);
-	status = s ? lm_failed("eval", &lm, s) : signals_requested() ? 128 + signals_requested() : 0;
-	lm_close(&lm);
-	return status;
+	return lm_run("eval", &lm, lm_open(operand[0], &source, &lm), run);
 }

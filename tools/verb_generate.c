@@ -2,7 +2,6 @@
  * prompts at hand: as many texts as there are prompts, pieces that divide the shortest evenly, and room for what is
  * to be written. */
 #include "runtime/generate.h"
-#include "runtime/signals.h"
 #include "tools/packaged.h"
 #include "tools/verbs.h"
 
@@ -303,12 +302,5 @@ int verb_generate(int argc, char **argv)
 	if ((tokens < 0 && tokens != NOT_GIVEN) || (top_k < 0 && top_k != NOT_GIVEN) || window < 0)
 		return verb_misused("generate", "--tokens, --top-k and --window are not negative");
 	Lm lm;
-	Status s = lm_open(operand[0], &source, &lm);
-	if (!s)
-		s = signals_install();
-	if (!s)
-		s = run(&lm);
-	status = s ? lm_failed("generate", &lm, s) : signals_requested() ? 128 + signals_requested() : 0;
-	lm_close(&lm);
-	return status;
+	return lm_run("generate", &lm, lm_open(operand[0], &source, &lm), run);
 }

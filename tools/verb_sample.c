@@ -103,12 +103,5 @@ int verb_sample(int argc, char **argv)
 	if (batch < 0)
 		return verb_misused("sample", "--batch is at least 1");
 	Lm lm;
-	Status s = lm_open_source(operand[0], &source, &lm);
-	if (!s)
-		s = signals_install();
-	if (!s)
-		s = run(&lm);
-	status = s ? lm_failed("sample", &lm, s) : signals_requested() ? 128 + signals_requested() : 0;
-	lm_close(&lm);
-	return status;
+	return lm_run("sample", &lm, lm_open_source(operand[0], &source, &lm), run);
 }
