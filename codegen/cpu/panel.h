@@ -101,7 +101,8 @@ bool tile_at(const CpuMachine *machine, u32 index, u32 *rows, u32 *vectors);
 bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k);
 
 /* A local function (A panel of `rows` columns, B panel of `tile_width` columns, C, k, more): C, row-major
- * [rows][tile_width], is set to the sum over k of A^T B, or where `more` that is added, in order of k. */
+ * [rows][tile_width], is set to the sum over k of A^T B, or where `more` that is added, in order of k. It also reads
+ * the row of B after the last, whatever is there. */
 LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t);
 
 /* ---- products ---- */
