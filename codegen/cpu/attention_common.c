@@ -330,7 +330,7 @@ void rows_epilogue(const Attention *a, const RowResult *r, V x0, V count)
 	b->lanes.lanes = a->score.lanes;
 	CpuLoop row = { 0 };
 	cpu_loop_begin(m, &row, cpu_i64(m, 0), count, cpu_i64(m, 1), 0, NULL);
-	u32 mark = body_mark(b), fd = r->f.last - 1;
+	u32 mark = body_mark(b);
 	body_unflatten(b, r->x.first, r->x.last, cpu_add(m, x0, row.index));
 	if (r->scalar_of) {
 		V at = attention_at(a, r->scalar_of, row.index);
@@ -343,20 +343,14 @@ void rows_epilogue(const Attention *a, const RowResult *r, V x0, V count)
 	Run run;
 	V f0 = r->f0 ? r->f0 : cpu_i64(m, 0), f1 = r->f1 ? r->f1 : body_product(b, r->f.first, r->f.last);
 	run_begin(b, &run, r->f, f0, f1);
-	CpuLoop lane = { 0 };
-	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, b->lanes.lanes), 0, NULL);
-	u32 here = body_mark(b);
-	b->vector_dim = fd;
-	b->coord[fd] = cpu_sub(m, lane.index, run.base);
-	b->mask = simd_mask(&b->lanes, cpu_sub(m, run.end, lane.index));
-	V at = attention_at(a, line, cpu_sub(m, lane.index, f0));
-	set_result(b, a->type, r->which, simd_load(&b->lanes, a->type, at, 0), true);
-	store_results(b, r->which, false);
-	b->mask = NULL;
-	b->vector_dim = NONE;
-	body_release(b, here);
-	lane.unroll = 1;
-	cpu_loop_end(m, &lane, NULL);
+	for (u32 pass = 0; pass < 2; pass++) {
+		RunLanes lane;
+		run_lanes_begin(b, &lane, &run, r->f, pass, 0, NULL);
+		V at = attention_at(a, line, cpu_sub(m, lane.loop.index, f0));
+		set_result(b, a->type, r->which, simd_load(&b->lanes, a->type, at, 0), true);
+		store_results(b, r->which, false);
+		run_lanes_end(b, &lane, NULL);
+	}
 	run_end(b, &run);
 	body_release(b, mark);
 	row.unroll = 1;

@@ -279,21 +279,18 @@ static void emit_row_sum(const Backward *f, V sum)
 	CpuModule *m = b->m;
 	Run run = { 0 };
 	run_begin(b, &run, a->v, cpu_i64(m, 0), a->V.v);
-	CpuLoop lane = { 0 };
-	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, b->lanes.lanes), 0, NULL);
-	u32 mark = body_mark(b);
-	b->vector_dim = a->v.last - 1;
-	b->coord[b->vector_dim] = cpu_sub(m, lane.index, run.base);
-	b->mask = simd_mask(&b->lanes, cpu_sub(m, run.end, lane.index));
-	V x = typed(f, &b->lanes, f->out, body_vector(b, a->k->operand[f->out]));
-	V y = typed(f, &b->lanes, f->dout, body_vector(b, a->k->operand[f->dout]));
-	V was = simd_load(&b->lanes, a->type, sum, 0), next = simd_multiply_add(&b->lanes, x, y, was);
-	simd_store(&b->lanes, a->type, simd_select(&b->lanes, b->mask, next, was), sum, 0);
-	b->mask = NULL;
-	b->vector_dim = NONE;
-	body_release(b, mark);
-	lane.unroll = 1;
-	cpu_loop_end(m, &lane, NULL);
+	V total = simd_load(&b->lanes, a->type, sum, 0);
+	for (u32 pass = 0; pass < 2; pass++) {
+		RunLanes lane;
+		run_lanes_begin(b, &lane, &run, a->v, pass, 1, &total);
+		V x = typed(f, &b->lanes, f->out, body_vector(b, a->k->operand[f->out]));
+		V y = typed(f, &b->lanes, f->dout, body_vector(b, a->k->operand[f->dout]));
+		V was = lane.loop.carried[0], next = simd_multiply_add(&b->lanes, x, y, was);
+		next = pass ? simd_select(&b->lanes, b->mask, next, was) : next;
+		run_lanes_end(b, &lane, &next);
+		total = lane.loop.carried[0];
+	}
+	simd_store(&b->lanes, a->type, total, sum, 0);
 	run_end(b, &run);
 }
 

@@ -68,6 +68,28 @@ void run_end(Body *b, Run *r)
 	cpu_loop_end(b->m, &r->loop, NULL);
 }
 
+void run_lanes_begin(Body *b, RunLanes *l, const Run *r, Range range, u32 pass, u32 n, const V *carried)
+{
+	CpuModule *m = b->m;
+	V L = cpu_i64(m, b->lanes.lanes), span = cpu_sub(m, r->end, r->begin);
+	V whole = cpu_add(m, r->begin, cpu_mul(m, cpu_div(m, span, L), L));
+	l->loop = (CpuLoop){ 0 };
+	cpu_loop_begin(m, &l->loop, pass ? whole : r->begin, pass ? r->end : whole, L, n, carried);
+	l->mark = body_mark(b);
+	b->vector_dim = range.last - 1;
+	b->coord[b->vector_dim] = cpu_sub(m, l->loop.index, r->base);
+	b->mask = pass ? simd_mask(&b->lanes, cpu_sub(m, r->end, l->loop.index)) : NULL;
+}
+
+void run_lanes_end(Body *b, RunLanes *l, const V *next)
+{
+	b->mask = NULL;
+	b->vector_dim = NONE;
+	body_release(b, l->mark);
+	l->loop.unroll = 1;
+	cpu_loop_end(b->m, &l->loop, next);
+}
+
 void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step)
 {
 	CpuModule *m = b->m;

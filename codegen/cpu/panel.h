@@ -32,6 +32,15 @@ typedef struct Run {
 void run_begin(Body *b, Run *r, Range range, LLVMValueRef from, LLVMValueRef to);
 void run_end(Body *b, Run *r);
 
+/* for each vector of lanes along the last dimension of a run's range: in pass 0 the whole ones, in pass 1 what is left, under a
+ * mask: masked stores take many times as long on some processors. n values are carried. */
+typedef struct RunLanes {
+	CpuLoop loop;
+	u32 mark;
+} RunLanes;
+void run_lanes_begin(Body *b, RunLanes *l, const Run *r, Range range, u32 pass, u32 n, const LLVMValueRef *carried);
+void run_lanes_end(Body *b, RunLanes *l, const LLVMValueRef *next);
+
 /* Vectors of a strip: `n`, each `step` elements on from flattened index `at`, of which the first `step` lanes count;
  * the coordinates of each. */
 enum { STRIP_VECTORS = 12 };
