@@ -153,7 +153,8 @@ void tiles_multiply(const Attention *a, const TilesProduct *t)
 	cpu_loop_begin(m, &l, cpu_i64(m, 0), t->tiles, cpu_i64(m, 1), 0, NULL);
 	V left = attention_at(a, t->left, cpu_mul(m, l.index, t->left_size));
 	V to = attention_at(a, t->to, cpu_mul(m, l.index, t->to_size));
-	cpu_call(m, t->function, 5, (V[]){ left, t->right, to, t->k, cpu_i1(m, t->more) });
+	V next = attention_at(a, left, t->left_size);
+	cpu_call(m, t->function, 6, (V[]){ left, t->right, to, t->k, cpu_i1(m, t->more), next });
 	l.unroll = 1;
 	cpu_loop_end(m, &l, NULL);
 }

@@ -122,22 +122,25 @@ static void step(const Simd *s, Tile t, V a, V b, V *sum, V *right)
 
 enum { UNROLL = 4 };
 
-/* k in [0, count) by `steps` a turn, from and to n sums, panel pointers and the right panel's row. */
+/* k in [0, count) by `by` a turn, from and to n sums, panel pointers, what is asked for and the right panel's row. */
 static void steps(const Simd *s, Tile t, V count, u32 by, u32 n, V *carried)
 {
 	CpuModule *m = s->m;
 	LLVMTypeRef one = panel_type(m, t.dtype);
-	u32 all = n + 2 + t.vectors;
+	u32 all = n + 3 + t.vectors, bytes = by * t.rows * panel_bytes(t.dtype);
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, cpu_i64(m, 0), count, cpu_i64(m, 1), all, carried);
 	V next[CPU_CARRIED];
 	for (u32 i = 0; i < all; i++)
 		next[i] = k.carried[i];
 	for (u32 u = 0; u < by; u++) {
-		step(s, t, next[n], next[n + 1], next, next + n + 2);
+		step(s, t, next[n], next[n + 1], next, next + n + 3);
 		next[n] = cpu_at(m, one, next[n], cpu_i64(m, t.rows));
 		next[n + 1] = cpu_at(m, one, next[n + 1], cpu_i64(m, tile_width(t)));
 	}
+	for (u32 at = 0; by > 1 && at < bytes; at += (u32)m->machine->line)
+		simd_prefetch(s, cpu_at(m, m->i8, next[n + 2], cpu_i64(m, at)), 2, false);
+	next[n + 2] = cpu_at(m, m->i8, next[n + 2], cpu_i64(m, bytes));
 	k.unroll = 1;
 	cpu_loop_end(m, &k, next);
 	for (u32 i = 0; i < all; i++)
@@ -152,6 +155,7 @@ LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t)
 		{ .type = m->pointer, .name = "c", .noalias = true },
 		{ .type = m->i64, .name = "k" },
 		{ .type = m->i1, .name = "more" },
+		{ .type = m->pointer, .name = "next", .readonly = true },
 	};
 	V f = cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, true);
 	Simd s = { m, t.lanes };
@@ -160,7 +164,7 @@ LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t)
 	V at[CPU_CARRIED], zero[CPU_CARRIED], sum[CPU_CARRIED], c = cpu_parameter(m, 2), k = cpu_parameter(m, 3);
 	if (t.pairs)
 		k = cpu_div_up(m, k, cpu_i64(m, 2));
-	assert(n + 2 + t.vectors <= CPU_CARRIED);
+	assert(n + 3 + t.vectors <= CPU_CARRIED);
 	for (u32 i = 0; i < n; i++) {
 		at[i] = cpu_at(m, one, c, cpu_i64(m, i * t.lanes));
 		zero[i] = simd_constant(&s, t.dtype, 0);
@@ -174,8 +178,9 @@ LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t)
 		sum[i] = more.value[i];
 	sum[n] = cpu_parameter(m, 0);
 	sum[n + 1] = cpu_parameter(m, 1);
+	sum[n + 2] = cpu_parameter(m, 5);
 	for (u32 v = 0; v < t.vectors; v++)
-		sum[n + 2 + v] = load(&s, t, cpu_at(m, one, sum[n + 1], cpu_i64(m, v * t.lanes)), false);
+		sum[n + 3 + v] = load(&s, t, cpu_at(m, one, sum[n + 1], cpu_i64(m, v * t.lanes)), false);
 	steps(&s, t, cpu_div(m, k, cpu_i64(m, UNROLL)), UNROLL, n, sum);
 	steps(&s, t, cpu_rem(m, k, cpu_i64(m, UNROLL)), 1, n, sum);
 	for (u32 i = 0; i < n; i++)

