@@ -1,9 +1,12 @@
 /* tools/calibrate.c: what planning needs to know of a device (ir/machine.h), measured with kernels that Plinth makes for
  * it: peaks and bandwidth by the device's own probes, and what share of them work of several sizes reaches. Some ten seconds. */
 #include "tools/calibrate.h"
+#include "runtime/comm/comm.h"
 #include "tools/kernel_time.h"
 
+#include <math.h>
 #include <string.h>
+#include <time.h>
 
 enum { POINTS = 16, ROUNDS = 5 };
 
@@ -16,6 +19,8 @@ typedef struct Calibration {
 	DType narrow;        /* what curves of products are measured in */
 	f64 peak[DTYPES], bandwidth, memory;
 	f64 launch, arithmetic;
+	u32 ranks;           /* that are devices beside one another; 1: one device, no link */
+	f64 link, latency;   /* bytes a second, seconds */
 } Calibration;
 
 /* Seconds beyond the launch. */
@@ -47,7 +52,7 @@ static Status probe(Calibration *c)
 		c->peak[DT_f32] = d->peak(x->state, PACKAGE_F32);
 		c->peak[DT_bf16] = d->peak(x->state, PACKAGE_BF16);
 		c->bandwidth = MAX(rate[MOVE_UPDATE], rate[MOVE_COPY]);
-		c->memory = (f64)info.memory;
+		c->memory = (f64)info.memory / c->ranks;
 		c->machine = compiled.machine;
 		c->name = arena_printf(c->arena, "%s, %s", compiled.machine, d->describe(x->state, c->arena));
 		executor_destroy(x);
@@ -108,6 +113,56 @@ static Status streams(Calibration *c, CurvePoint *point, u32 *n)
 	return OK;
 }
 
+/* ---- between ranks ---- */
+
+static f64 now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+/* Of a sum of n f32 over all ranks; the median of as many rounds on every rank, for each waits for the others. */
+static Status sum_time(Calibration *c, i64 n, f64 *seconds)
+{
+	enum { SUMS = 31 };
+	f64 took[SUMS];
+	Timed t;
+	DeviceOptions o = c->device;
+	TRY(timed_open(c->arena, program_all_reduce(c->arena, c->ranks, n), &c->driver, &o, &t));
+	Status s = comm_mesh(o.comm, &t.compiled.package->mesh);
+	for (u32 i = 0; i <= SUMS && !s; i++) {
+		f64 from = now(), ignored;
+		s = timed_run(&t, &ignored);
+		if (i) /* the first one warms up */
+			took[i - 1] = now() - from;
+	}
+	timed_close(&t);
+	if (s)
+		return s;
+	for (u32 i = 1; i < SUMS; i++)
+		for (u32 k = i; k && took[k] < took[k - 1]; k--) {
+			f64 x = took[k];
+			took[k] = took[k - 1];
+			took[k - 1] = x;
+		}
+	*seconds = took[SUMS / 2];
+	return OK;
+}
+
+/* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of a large one bytes a second. */
+static Status between_ranks(Calibration *c)
+{
+	static const i64 small = 16, large = 4000000;
+	f64 way, whole, ranks = (f64)c->ranks;
+	c->say("sums over ranks");
+	TRY(sum_time(c, small, &way));
+	TRY(sum_time(c, large, &whole));
+	c->latency = way / (2 * MIN(ranks - 1, log2(ranks)));
+	c->link = 2 * (ranks - 1) / ranks * (f64)(large - small) * sizeof(f32) / MAX(whole - way, whole * 0.05);
+	return OK;
+}
+
 static void put_curve(Buf *b, const char *name, const CurvePoint *point, u32 n)
 {
 	buf_printf(b, "  %-14s = [", name);
@@ -121,6 +176,9 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	const char *device = where->device ? where->device : driver_default_device();
 	Calibration c = { .arena = a, .say = say };
 	c.driver = (DriverOptions){ .device = device, .cpu = where->cpu, .arch = where->arch };
+	c.ranks = where->comm ? comm_ranks(where->comm) : 1;
+	if (where->comm && comm_local_ranks(where->comm) != c.ranks)
+		return FAIL(STATUS_UNSUPPORTED, "ranks on several hosts: a machine's link and network are not told apart; start them on one");
 	TRY(run_options(where, &c.device));
 	bool cpu = str_starts(str_of(device), STR("cpu"));
 	c.narrow = cpu ? DT_f32 : DT_bf16;
@@ -131,6 +189,8 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	TRY(products(&c, matmul, &nmatmul));
 	TRY(attention(&c, false, forward, &nforward));
 	TRY(attention(&c, true, backward, &nbackward));
+	if (c.ranks > 1)
+		TRY(between_ranks(&c));
 	Buf b = { .arena = a };
 	buf_printf(&b, "# Measured by `plinth doctor --calibrate`: what planning knows of this machine (docs/planning.md).\nmachine {\n");
 	buf_printf(&b, "  name           = \"%s\"\n  device         = \"%s\"\n", c.name, cpu ? "cpu" : "cuda");
@@ -146,6 +206,8 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	put_curve(&b, "attention", forward, nforward);
 	put_curve(&b, "attention_grad", backward, nbackward);
 	put_curve(&b, "stream", stream, nstream);
+	if (c.ranks > 1)
+		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g }\n", c.ranks, c.link, c.latency);
 	buf_printf(&b, "}\n");
 	*text = b.text;
 	return OK;

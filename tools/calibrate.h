@@ -3,7 +3,8 @@
 #define PL_CALIBRATE_H
 #include "tools/lm.h"
 
-/* The text of a machine block, in `a`. `say` is told what is being measured. */
+/* The text of a machine block, in `a`. `say` is told what is being measured. With where->comm every rank calls, and each is a device:
+ * all measure at the same time, with where->threads, and then the link between them; ranks are on one host. */
 PL_MUST_USE Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what), const char **text);
 
 #endif

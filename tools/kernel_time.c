@@ -86,6 +86,17 @@ const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool d
 	return made(&m, out, n_out);
 }
 
+const Program *program_all_reduce(Arena *a, u32 parts, i64 n)
+{
+	Maker m = maker_new(a);
+	const char *over = intern_z(&m.ir->names, "rank");
+	m.program->mesh = (Mesh){ .n = 1, .axis = { { over, parts } } };
+	Val in = tensor(&m, "a", DT_f32, 1, &n);
+	all_reduce_attr attr = { .over = over, .parts = parts, .reduce = intern_z(&m.ir->names, "sum") };
+	Val out = build(&m.b, OP_all_reduce, &in, 1, 1, &attr);
+	return made(&m, &out, 1);
+}
+
 /* ---- the clock ---- */
 
 /* Numbers between 1/2 and 2 with random digits, as bf16 and as f32. */

@@ -31,5 +31,7 @@ const Program *program_stream(Arena *a, i64 n);                           /* n s
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
 /* Causal, f32 or narrower, of `heads` heads of 64 features over n positions; its derivative. */
 const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative);
+/* One device's part: the sum of n f32 over `parts` devices. */
+const Program *program_all_reduce(Arena *a, u32 parts, i64 n);
 
 #endif

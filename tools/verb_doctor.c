@@ -1,5 +1,6 @@
 /* tools/verb_doctor.c: `plinth doctor`: what of this machine Plinth can use, what is missing, and what to do about it. */
 #include "codegen/cuda/nvrtc.h"
+#include "runtime/comm/comm.h"
 #include "runtime/cpu/memory.h"
 #include "runtime/cuda/cublaslt.h"
 #include "runtime/cuda/nccl.h"
@@ -41,10 +42,13 @@ static const Command command = {
 		 "are cut otherwise than worked out from its caches take less time. That is kept in the cache\n"
 		 "folder and holds for what is compiled for `host` from then on. Results are the same bits.\n"
 		 "Code for a processor that is named (--cpu) does not depend on it. With --output only the\n"
-		 "machine's file is written.",
+		 "machine's file is written. Started by mpirun, it measures ranks that share this machine's\n"
+		 "cores, all at the same time, and what they take to add up what each has: a machine whose\n"
+		 "devices are ranks, for plan --mesh.",
 	.example = "  plinth doctor\n"
 		   "  plinth doctor --device cuda --json\n"
-		   "  plinth doctor --calibrate",
+		   "  plinth doctor --calibrate\n"
+		   "  mpirun -n 2 plinth doctor --calibrate --output ranks.plinth",
 	.option = options,
 	.noption = COUNT(options),
 };
@@ -306,7 +310,8 @@ static void print_json(const Doctor *d, bool works)
 
 static void say(const char *what)
 {
-	fprintf(stderr, "measuring %s\n", what);
+	if (!where.comm || comm_rank(where.comm) == 0)
+		fprintf(stderr, "measuring %s\n", what);
 }
 
 /* Of CPUs: how products are cut, for what is compiled from now on. */
@@ -337,11 +342,30 @@ static Status tune_products(Arena *a)
 	return OK;
 }
 
+/* As one of several ranks, each with its share of the cores. */
+static Status join_ranks(void)
+{
+	const char *device = where.device ? where.device : driver_default_device();
+	if (!str_starts(str_of(device), STR("cpu")))
+		return FAIL(STATUS_UNSUPPORTED, "ranks with GPUs are not measured together: plinth doctor --calibrate, without mpirun");
+	if (!output)
+		return FAIL(STATUS_INPUT, "of ranks, --output says where: mpirun -n 2 plinth doctor --calibrate --output ranks.plinth");
+	TRY(comm_open(&transport_mpi, &where.comm));
+	where.threads = MAX(1, (i64)sysconf(_SC_NPROCESSORS_ONLN) / comm_local_ranks(where.comm));
+	return OK;
+}
+
 /* The folder of the host's file is made if it is missing; the file appears whole or not at all. */
 static Status write_machine(Arena *a)
 {
 	const char *text, *path = output ? output : machine_host_path(a);
-	TRY(calibrate(a, &where, say, &text));
+	Status s = calibrate(a, &where, say, &text);
+	if (where.comm) {
+		TRY(comm_together(where.comm, "measuring", s));
+		if (comm_rank(where.comm))
+			return OK;
+	}
+	TRY(s);
 	const char *slash = strrchr(path, '/');
 	if (!output && slash)
 		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - path), path)));
@@ -360,9 +384,10 @@ int verb_doctor(int argc, char **argv)
 		return verb_misused("doctor", "--output is where --calibrate writes");
 	Doctor d = { .arena = ARENA("doctor") };
 	if (measure) {
-		Status s = output ? OK : tune_products(&d.arena);
+		Status s = comm_launched() > 1 ? join_ranks() : output ? OK : tune_products(&d.arena);
 		if (!s)
 			s = write_machine(&d.arena);
+		comm_close(where.comm);
 		arena_free(&d.arena);
 		return s ? verb_failed("doctor", s) : 0;
 	}

@@ -263,6 +263,7 @@ Program *bind_program(Arena *out, Arena *tmp, const Program *in, const SymbolVal
 	if (!b.fine)
 		return NULL;
 	Program *to = program_new(out, in->ir, in->name);
+	to->mesh = in->mesh;
 	to->facts = in->facts;
 	for (u32 i = 0; i < in->buffer.n; i++) {
 		Buffer buffer = in->buffer.v[i];
