@@ -196,6 +196,14 @@ static u32 entry_slots(const Plan *plan, const EntryPlan *e)
 	return slots;
 }
 
+const EntryPlan *package_entry_plan(const Plan *plan, u32 entry)
+{
+	u32 i = 0;
+	for (u32 n; entry >= (n = entry_slots(plan, plan->entry.v[i])); i++)
+		entry -= n;
+	return plan->entry.v[i];
+}
+
 static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s, u32 micro,
 			KernelFunction *const *function)
 {
@@ -329,13 +337,10 @@ void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol
 	Symbols x = { .seen.arena = arena, .names.arena = arena, .package = package };
 	package->symbol = NEWN(arena, const char *, 2 * plan->kernel.n + 1);
 	package->nsymbol = 0;
-	for (u32 e = 0, of = 0, micro = 0; e < package->nentry; e++, micro++) {
-		if (micro == entry_slots(plan, plan->entry.v[of])) {
-			of++;
-			micro = 0;
-		}
-		for (u32 s = 0; s < package->entry[e].nstep; s++) {
-			u32 kernel = plan->entry.v[of]->step.v[s].kernel;
+	for (u32 e = 0; e < package->nentry; e++) {
+		const EntryPlan *of = package_entry_plan(plan, e);
+		for (u32 s = 0; s < of->step.n; s++) {
+			u32 kernel = of->step.v[s].kernel;
 			package->entry[e].step[s].code = symbol_index(&x, symbol[kernel]);
 			if (plan->sizes)
 				package->entry[e].step[s].needs_code = symbol_index(&x, needs[kernel]);

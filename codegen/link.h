@@ -14,6 +14,8 @@ typedef struct EntryFlops {
  * package but the functions lies in `arena`. `machine`: hashed into the fingerprint, so that a resume on another instruction set is noticed. */
 Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
 		      Str machine);
+/* What an entry of the package was made of; a half of a pipeline's micro-batch is there once for each place of the stash. */
+const EntryPlan *package_entry_plan(const Plan *plan, u32 entry);
 /* For code that is kept: symbol[i] is the function of plan->kernel[i], and needs[i], in a plan for sizes, what says its needs. */
 void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol, const char *const *needs, Package *package);
 

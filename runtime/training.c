@@ -223,10 +223,11 @@ static const char *mesh_text(Arena *a, const PackageMesh *mesh)
 
 static const char mesh_key[] = "mesh";
 
+/* Of a pipeline nothing: each stage has choices of its own. */
 static u32 tuning(Training *t, Arena *a, const TextPair **out)
 {
-	const DeviceChoice *c;
-	u32 n = t->x->device->choices(t->x->state, a, &c);
+	const DeviceChoice *c = NULL;
+	u32 n = t->x->package->pipe.stages ? 0 : t->x->device->choices(t->x->state, a, &c);
 	TextPair *pair = NEWN(a, TextPair, n + 1);
 	for (u32 i = 0; i < n; i++)
 		pair[i] = (TextPair){ c[i].what, c[i].chosen };

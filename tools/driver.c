@@ -440,8 +440,6 @@ Status driver_compile(Arena *arena, const Program *program, const DriverOptions 
 {
 	f64 begun = now();
 	TRY(plan(arena, program, options, out));
-	if (options->pipe && out->backend == &driver_cuda)
-		return FAIL(STATUS_UNSUPPORTED, "a pipeline runs on CPUs alone yet: --device cpu, or a mesh without it");
 	if (!out->plan)
 		return OK;
 	Cache *cache = NULL;

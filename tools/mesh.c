@@ -337,7 +337,17 @@ Status mesh_turn(const MeshRun *m, bool done)
 	return m->first == done ? comm_barrier(m->comm, "compiling") : OK;
 }
 
-/* Choices that bits depend on, which each rank has measured for itself: all take those of rank 0 (of programs that have as many). */
+/* The first rank that has this one's program: of a pipeline's stages each has its own. */
+static u32 first_alike(const MeshRun *m, const Executor *x)
+{
+	const PackagePipe *pipe = &x->package->pipe;
+	u32 r = 0;
+	while (pipe->stages && comm_coordinate_of(m->comm, r, pipe->mesh) != comm_coordinate(m->comm, pipe->mesh))
+		r++;
+	return r;
+}
+
+/* Choices that bits depend on, which each rank has measured for itself: all take those of the first rank with the same program. */
 static Status share_choices(const MeshRun *m, Executor *x, Arena *a)
 {
 	const DeviceChoice *mine;
@@ -351,30 +361,31 @@ static Status share_choices(const MeshRun *m, Executor *x, Arena *a)
 		most = MAX(most, all[r]);
 	if (!most)
 		return OK;
-	char *sent = NEWN(a, char, most), *texts = NEWN(a, char, (size_t)most * ranks), *at = texts;
+	u32 from = first_alike(m, x);
+	char *sent = NEWN(a, char, most), *texts = NEWN(a, char, (size_t)most * ranks), *text_of = texts + (size_t)from * most, *at = text_of;
 	if (bytes)
 		memcpy(sent, text.text, bytes);
 	TRY(comm_gather(m->comm, "comparing choices", sent, most, texts));
 	DeviceChoice *first = NEWN(a, DeviceChoice, n + 1);
 	u32 nfirst = 0;
-	while (at < texts + all[0] && nfirst < n) {
+	while (at < text_of + all[from] && nfirst < n) {
 		first[nfirst].what = at;
 		at += strlen(at) + 1;
 		first[nfirst++].chosen = at;
 		at += strlen(at) + 1;
 	}
-	return all[0] == bytes && !memcmp(texts, sent, bytes) ? OK : x->device->choose(x->state, first, nfirst);
+	return all[from] == bytes && !memcmp(text_of, sent, bytes) ? OK : x->device->choose(x->state, first, nfirst);
 }
 
 Status mesh_start(const MeshRun *m, Executor *x)
 {
 	if (!m->comm)
 		return OK;
+	TRY(comm_mesh(m->comm, &x->package->mesh));
 	Arena tmp = ARENA("choices");
 	Status s = share_choices(m, x, &tmp);
 	arena_free(&tmp);
 	TRY(s);
-	TRY(comm_mesh(m->comm, &x->package->mesh));
 	for (u32 i = 0; i < x->package->mesh.n; i++) {
 		char name[128];
 		snprintf(name, sizeof name, "mesh.%s", x->package->mesh.axis[i].name);

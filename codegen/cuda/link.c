@@ -1,6 +1,7 @@
 /* codegen/cuda/link.c: grids, keys, tensor maps and library products of a package's steps; see target.h. */
 #include "codegen/cuda/library.h"
 #include "codegen/cuda/target.h"
+#include "codegen/link.h"
 
 static const PackageGrid *grids(Arena *arena, const CudaNeeds *needs, const char *symbol, u32 image)
 {
@@ -73,9 +74,10 @@ void cuda_link(Arena *arena, const Plan *plan, const CudaArch *arch, const CudaC
 		image[i] = (PackageImage){ code->unit[i].name, code->unit[i].image, code->unit[i].size };
 	package->image = image;
 	package->nimage = code->nunit;
-	for (u32 e = 0; e < plan->entry.n; e++)
-		for (u32 s = 0; s < plan->entry.v[e]->step.n; s++) {
-			u32 kernel = plan->entry.v[e]->step.v[s].kernel;
+	for (u32 e = 0; e < package->nentry; e++) {
+		const EntryPlan *of = package_entry_plan(plan, e);
+		for (u32 s = 0; s < of->step.n; s++) {
+			u32 kernel = of->step.v[s].kernel;
 			const Kernel *k = plan->kernel.v[kernel];
 			PackageStep *to = &package->entry[e].step[s];
 			if (to->collective)
@@ -89,4 +91,5 @@ void cuda_link(Arena *arena, const Plan *plan, const CudaArch *arch, const CudaC
 			if (!arch->sized)
 				set_matmul(arena, k, &needs, to);
 		}
+	}
 }

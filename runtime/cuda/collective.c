@@ -46,9 +46,7 @@ static void scratch_of(const PackageCollective *w, const PackageCollectiveTensor
 	*unpacked = rows_received(t, parts).n > 1 ? said_bytes(t) : 0;
 }
 
-enum { SCRATCH_ALIGN = 256 };
-
-static Status count_steps(Cuda *c, CudaMesh *m)
+static void count_steps(Cuda *c, CudaMesh *m)
 {
 	const Package *p = c->package;
 	u32 room = 0;
@@ -61,16 +59,13 @@ static Status count_steps(Cuda *c, CudaMesh *m)
 			u64 bytes = 0, packed, unpacked;
 			if (!w)
 				continue;
-			if (w->kind >= PACKAGE_SEND)
-				return FAIL(STATUS_UNSUPPORTED, "a pipeline over several GPUs is not there yet: its stages run on CPUs, or divide otherwise");
 			m->step[m->nstep++] = &p->entry[e].step[i];
 			for (u32 t = 0; t < w->n; t++) {
 				scratch_of(w, &w->tensor[t], p->mesh.axis[w->mesh].size, &packed, &unpacked);
-				bytes += ALIGN_UP(packed, SCRATCH_ALIGN) + ALIGN_UP(unpacked, SCRATCH_ALIGN);
+				bytes += ALIGN_UP(packed, CUDA_SCRATCH_ALIGN) + ALIGN_UP(unpacked, CUDA_SCRATCH_ALIGN);
 			}
 			m->scratch_bytes = MAX(m->scratch_bytes, bytes);
 		}
-	return OK;
 }
 
 /* Who is first along the axis makes the id, and all are told all ids. */
@@ -119,7 +114,7 @@ Status cuda_mesh_open(Cuda *c)
 		return OK;
 	CudaMesh *m = c->mesh = NEW(&c->memory, CudaMesh);
 	TRY(nccl_library(&m->nccl));
-	TRY(count_steps(c, m));
+	count_steps(c, m);
 	TRY(comm_mesh(c->options.comm, mesh));
 	for (u32 i = 0; i < mesh->n; i++)
 		if (mesh->axis[i].size > 1)
@@ -140,6 +135,7 @@ Status cuda_mesh_open(Cuda *c)
 	CU(d, "upload", d->to_device(m->numbers, m->now, bytes, c->stream));
 	CU(d, "upload", d->stream_synchronize(c->stream));
 	*m->now = m->nstep; /* none yet */
+	TRY(cuda_channels_open(c));
 	comm_order(c->options.comm, c->stream, tell_now, c);
 	return OK;
 }
@@ -152,6 +148,8 @@ void cuda_mesh_abort(Cuda *c)
 			m->nccl->abort(m->group[i]);
 		m->group[i] = NULL;
 	}
+	if (m)
+		cuda_channels_abort(c);
 }
 
 void cuda_mesh_close(Cuda *c)
@@ -160,6 +158,7 @@ void cuda_mesh_close(Cuda *c)
 	if (!m)
 		return;
 	comm_order(c->options.comm, NULL, NULL, NULL);
+	cuda_channels_close(c);
 	for (u32 i = 0; i < COUNT(m->group); i++)
 		if (m->group[i])
 			m->nccl->leave(m->group[i]);
@@ -214,11 +213,12 @@ static Status say(Cuda *c, const PackageCollective *w, const PackageCollectiveTe
 {
 	const CudaMesh *m = c->mesh;
 	const Nccl *n = m->nccl;
-	NcclComm *group = m->group[w->mesh];
+	NcclComm *group = cuda_members(c, w);
 	u32 parts = c->package->mesh.axis[w->mesh].size, me = comm_coordinate(c->options.comm, w->mesh);
 	u64 elements = said_elements(t), bytes = said_bytes(t);
 	switch (w->kind) {
 	case PACKAGE_ALL_REDUCE:
+	case PACKAGE_REDUCE_AMONG:
 		NC(n, "add up", n->all_reduce(s.in, s.out, elements, nccl_dtype(t->dtype), nccl_reduce(w->reduce), group, on));
 		break;
 	case PACKAGE_REDUCE_SCATTER:
@@ -235,7 +235,7 @@ static Status say(Cuda *c, const PackageCollective *w, const PackageCollectiveTe
 		NC(n, "send", n->send(s.in, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, false), group, on));
 		NC(n, "receive", n->receive(s.out, bytes, NCCL_BYTES, (int)ring_member(me, w->shift, parts, true), group, on));
 		break;
-	default: NEVER("a collective that was refused");
+	default: NEVER("a message between stages");
 	}
 	return OK;
 }
@@ -265,10 +265,10 @@ static Status run(Cuda *c, const PackageStep *step, Said *said, CudaStream *on)
 			TRY(copy_blocks(c, at, said[i].in, r, parts, true, on));
 			said[i].in = at;
 		}
-		at += ALIGN_UP(packed, SCRATCH_ALIGN);
+		at += ALIGN_UP(packed, CUDA_SCRATCH_ALIGN);
 		if (unpacked)
 			said[i].out = at;
-		at += ALIGN_UP(unpacked, SCRATCH_ALIGN);
+		at += ALIGN_UP(unpacked, CUDA_SCRATCH_ALIGN);
 	}
 	TRY(say_all(c, w, said, on));
 	for (u32 i = 0; i < w->n; i++) {
@@ -282,6 +282,13 @@ static Status run(Cuda *c, const PackageStep *step, Said *said, CudaStream *on)
 	return OK;
 }
 
+Status cuda_tell_now(Cuda *c, const CudaStep *s, CudaStream *on)
+{
+	CudaMesh *m = c->mesh;
+	CU(c->d, "tell which messages are under way", c->d->to_host(m->now, m->numbers + s->number * sizeof *m->now, sizeof *m->now, on));
+	return OK;
+}
+
 Status cuda_say(Cuda *c, const CudaStep *s, CudaStream *on)
 {
 	CudaMesh *m = c->mesh;
@@ -291,10 +298,7 @@ Status cuda_say(Cuda *c, const CudaStep *s, CudaStream *on)
 	Said few[16], *said = n <= COUNT(few) ? few : malloc(n * sizeof *said);
 	if (!said)
 		return FAIL(STATUS_MEMORY, "no memory for messages");
-	Status failed = OK;
-	int code = c->d->to_host(m->now, m->numbers + s->number * sizeof *m->now, sizeof *m->now, on);
-	if (code)
-		failed = cuda_failed(c->d, code, "tell which messages are under way");
+	Status failed = cuda_tell_now(c, s, on);
 	if (!failed)
 		failed = status_context(run(c, s->step, said, on), "%s", s->step->name);
 	if (said != few)
@@ -332,11 +336,12 @@ static Status check_others(Cuda *c, f64 seconds)
 	CudaMesh *m = c->mesh;
 	char now[300];
 	TRY(comm_alive(c->options.comm, waiting, seconds));
-	for (u32 i = 0; i < COUNT(m->group); i++) {
+	for (u32 i = 0; i < COUNT(m->group) + m->nchannel; i++) {
 		int error = 0;
-		if (!m->group[i])
+		NcclComm *group = i < COUNT(m->group) ? m->group[i] : m->channel[i - COUNT(m->group)].comm;
+		if (!group)
 			continue;
-		int code = m->nccl->async_error(m->group[i], &error);
+		int code = m->nccl->async_error(group, &error);
 		code = code ? code : error;
 		if (!code || code == NCCL_IN_PROGRESS)
 			continue;

@@ -1,6 +1,7 @@
 /* runtime/cuda/cuda.h: a package on a GPU, as the files of this folder share it. One stream runs everything in
- * order; one beside it is for collectives, which the first waits for by events where the plan says so; another uploads, so that the next batch is on its way while a step runs. Each entry is captured once into a
- * graph and replayed. Nothing is compiled or measured after `open`. */
+ * order; one beside it is for collectives, which the first waits for by events where the plan says so; another uploads, so that
+ * the next batch is on its way while a step runs. Each entry is captured once into a graph and replayed, in parts where stages of a
+ * pipeline speak to one another. Nothing is compiled or measured after `open`. */
 #ifndef PL_CUDA_H
 #define PL_CUDA_H
 #include "runtime/cuda/cublaslt.h"
@@ -24,20 +25,46 @@ typedef struct CudaStep {
 	u32 number;              /* of a collective: which it is, of all in the package */
 } CudaStep;
 
+/* Steps of an entry that are captured together, or one message between stages. */
+typedef struct CudaPart {
+	u32 from, to;        /* steps */
+	CudaGraphRun *graph; /* NULL: not captured yet */
+	bool message;
+	bool says;           /* has collectives */
+	bool said;           /* and has run: NCCL has made its connections */
+} CudaPart;
+
 typedef struct CudaEntry {
 	const PackageEntry *entry;
 	CudaStep *step;
-	CudaGraphRun *graph; /* NULL: not captured yet */
-	bool says;           /* has collectives */
-	bool said;           /* and has run: NCCL has made its connections */
+	CudaPart *part;
+	u32 npart;
 } CudaEntry;
+
+/* What one value, or a sum among some stages, goes through; see stages.c. */
+typedef struct CudaChannel {
+	u32 mesh, first, tag; /* axis; the sender's coordinate, or the first member's; which value */
+	u64 members;          /* coordinates, bits; one: a stage tells itself */
+	u32 entries[2];       /* of a step: that receive, that send */
+	NcclComm *comm;
+	CudaStream *stream;
+	CudaEvent *made;      /* what the next message reads, or what is before it where that goes */
+	CudaEvent **done;     /* [places] what was sent from there; of who receives, [1] */
+	CudaAddress place;    /* of who sends: [places] of `bytes`, aligned */
+	u64 bytes;
+	u32 places, sent, received;
+} CudaChannel;
+
+enum { CUDA_SCRATCH_ALIGN = 256 };
 
 /* What ranks say to one another in the middle of a step. */
 typedef struct CudaMesh {
 	const Nccl *nccl;
 	NcclComm *group[6];   /* of each mesh axis */
 	CudaAddress scratch;  /* for tensors that are not cut along their first axis */
-	u64 scratch_bytes;
+	u64 scratch_bytes, places_bytes;
+	CudaChannel *channel; /* between stages */
+	u32 nchannel;
 	const PackageStep **step; /* [nstep] the package's collectives */
 	u32 nstep;
 	CudaStream *stream;   /* of collectives, one behind the other */
@@ -94,7 +121,7 @@ PL_MUST_USE Status cuda_launch(Cuda *c, const CudaStep *s);
 PL_MUST_USE Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx);
 void cuda_drop_graphs(Cuda *c);
 
-/* collective.c */
+/* collective.c; between some of the ranks along an axis, stages.c */
 PL_MUST_USE Status cuda_mesh_open(Cuda *c);
 void cuda_mesh_close(Cuda *c);
 /* Ends what is under way, after a failure. */
@@ -104,10 +131,22 @@ void cuda_mesh_abort(Cuda *c);
 PL_MUST_USE Status cuda_say(Cuda *c, const CudaStep *s, CudaStream *stream);
 PL_MUST_USE Status cuda_say_beside(Cuda *c, const CudaStep *s);
 PL_MUST_USE Status cuda_hear(Cuda *c, const CudaStep *s);
+/* For whoever waits: this collective is the one under way. */
+PL_MUST_USE Status cuda_tell_now(Cuda *c, const CudaStep *s, CudaStream *stream);
 /* For the event, or (NULL) for all that was given to the stream; fails where another rank is gone. */
 PL_MUST_USE Status cuda_wait(Cuda *c, CudaEvent *event);
 /* Which GPU is a rank's that is so many on its host. */
 PL_MUST_USE Status cuda_rank_device(const CudaDriver *d, u32 local_rank, u32 *index);
+
+/* stages.c: whether it is a message between stages, which cuda_message puts where it belongs in the order of the step's stream. */
+bool cuda_between_stages(const PackageCollective *w);
+PL_MUST_USE Status cuda_message(Cuda *c, const CudaStep *s);
+/* Who takes part in a collective. */
+NcclComm *cuda_members(const Cuda *c, const PackageCollective *w);
+/* After the mesh is there; every rank calls. */
+PL_MUST_USE Status cuda_channels_open(Cuda *c);
+void cuda_channels_close(Cuda *c);
+void cuda_channels_abort(Cuda *c);
 
 /* transfer.c */
 PL_MUST_USE Status cuda_transfer_open(Cuda *c);

@@ -47,7 +47,7 @@ static Status cuda_info(u32 index, DeviceInfo *out)
 
 static u64 bytes_beside(const Cuda *c)
 {
-	return c->staging_bytes + c->workspace_bytes + (c->mesh ? c->mesh->scratch_bytes : 0);
+	return c->staging_bytes + c->workspace_bytes + (c->mesh ? c->mesh->scratch_bytes + c->mesh->places_bytes : 0);
 }
 
 /* The arena begins as zeros. */

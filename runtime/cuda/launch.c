@@ -1,8 +1,8 @@
 /* runtime/cuda/launch.c: steps onto the stream. An entry's launches are captured into a graph the first time, and
  * replayed from then on: one call of the driver in place of thousands. Collectives are captured too (NCCL allows it), from the
  * second time on; on a stream of their own, which leaves the step's where one begins and joins it where it is waited for, so that
- * the graph has them beside kernels. A run that is watched launches its steps one
- * by one, with an event before and after each, because a graph has no times of its parts. */
+ * the graph has them beside kernels. Messages between stages of a pipeline are not (stages.c), and part an entry into graphs. A run
+ * that is watched launches its steps one by one, with an event before and after each, because a graph has no times of its parts. */
 #include "runtime/comm/blocks.h"
 #include "runtime/cuda/cuda.h"
 
@@ -26,6 +26,8 @@ static Status launch_grid(Cuda *c, const CudaStep *s, u32 phase)
 
 Status cuda_launch(Cuda *c, const CudaStep *s)
 {
+	if (cuda_between_stages(s->step->collective))
+		return cuda_message(c, s);
 	if (s->step->collective)
 		return cuda_say(c, s, c->stream);
 	if (s->way != CUDA_BY_CODE)
@@ -44,10 +46,11 @@ static Status wait_for_others(Cuda *c, const CudaEntry *e, u32 i, UnderWay *said
 	return last == NO_STEP ? OK : cuda_hear(c, &e->step[last]);
 }
 
-static Status launch_all(Cuda *c, const CudaEntry *e)
+/* Nothing is under way at the end of a part. */
+static Status launch_all(Cuda *c, const CudaEntry *e, const CudaPart *p)
 {
 	UnderWay said = { 0 };
-	for (u32 i = 0; i < e->entry->nstep; i++) {
+	for (u32 i = p->from; i < p->to; i++) {
 		TRY(wait_for_others(c, e, i, &said));
 		if (!e->step[i].step->collective) {
 			TRY(cuda_launch(c, &e->step[i]));
@@ -59,16 +62,16 @@ static Status launch_all(Cuda *c, const CudaEntry *e)
 	return wait_for_others(c, e, e->entry->nstep, &said);
 }
 
-static Status capture(Cuda *c, CudaEntry *e)
+static Status capture(Cuda *c, const CudaEntry *e, CudaPart *p)
 {
 	CudaGraph *graph = NULL;
 	CU(c->d, "capture a run", c->d->capture_begin(c->stream, CUDA_CAPTURE_RELAXED));
-	Status s = launch_all(c, e);
+	Status s = launch_all(c, e, p);
 	int code = c->d->capture_end(c->stream, &graph);
 	if (!s && code)
 		s = cuda_failed(c->d, code, "capture a run");
 	if (!s) {
-		code = c->d->graph_instantiate(&e->graph, graph, 0);
+		code = c->d->graph_instantiate(&p->graph, graph, 0);
 		if (code)
 			s = cuda_failed(c->d, code, "make a graph of a run");
 	}
@@ -94,30 +97,39 @@ static Status run_watched(Cuda *c, const CudaEntry *e, StepHook *hook, void *cx)
 	return OK;
 }
 
+static Status run_part(Cuda *c, const CudaEntry *e, CudaPart *p)
+{
+	if (p->message)
+		return cuda_message(c, &e->step[p->from]);
+	/* the first time, NCCL connects the ranks as they speak: not while a graph is made */
+	if (p->says && !p->said) {
+		p->said = true;
+		return launch_all(c, e, p);
+	}
+	if (!p->graph)
+		TRY(capture(c, e, p));
+	CU(c->d, "start a run", c->d->graph_launch(p->graph, c->stream));
+	return OK;
+}
+
 Status cuda_run(Cuda *c, const PackageEntry *entry, StepHook *hook, void *cx)
 {
 	CudaEntry *e = &c->entry[entry - c->package->entry];
 	c->ran = true;
 	if (hook)
 		return run_watched(c, e, hook, cx);
-	if (!entry->nstep)
-		return OK;
-	/* the first time, NCCL connects the ranks as they speak: not while a graph is made */
-	if (e->says && !e->said) {
-		e->said = true;
-		return launch_all(c, e);
-	}
-	if (!e->graph)
-		TRY(capture(c, e));
-	CU(c->d, "start a run", c->d->graph_launch(e->graph, c->stream));
+	for (u32 i = 0; i < e->npart; i++)
+		TRY(run_part(c, e, &e->part[i]));
 	return OK;
 }
 
 void cuda_drop_graphs(Cuda *c)
 {
 	for (u32 i = 0; c->entry && i < c->package->nentry; i++)
-		if (c->entry[i].graph) {
-			c->d->graph_release(c->entry[i].graph);
-			c->entry[i].graph = NULL;
+		for (u32 k = 0; k < c->entry[i].npart; k++) {
+			CudaPart *p = &c->entry[i].part[k];
+			if (p->graph)
+				c->d->graph_release(p->graph);
+			p->graph = NULL;
 		}
 }

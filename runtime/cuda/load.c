@@ -125,6 +125,20 @@ static Status load_images(Cuda *c)
 	return OK;
 }
 
+/* Each message between stages is a part, and all that is between two of them. */
+static void cut(Cuda *c, CudaEntry *e)
+{
+	e->part = NEWN(&c->memory, CudaPart, e->entry->nstep + 1);
+	for (u32 i = 0; i < e->entry->nstep; i++) {
+		const PackageCollective *w = e->step[i].step->collective;
+		bool message = cuda_between_stages(w);
+		if (!i || message || e->part[e->npart - 1].message)
+			e->part[e->npart++] = (CudaPart){ .from = i, .message = message };
+		e->part[e->npart - 1].to = i + 1;
+		e->part[e->npart - 1].says |= w != NULL;
+	}
+}
+
 Status cuda_load(Cuda *c)
 {
 	const Package *p = c->package;
@@ -141,15 +155,14 @@ Status cuda_load(Cuda *c)
 			CudaStep *s = &to->step[i];
 			s->step = &from->step[i];
 			assert(s->step->grid || s->step->matmul || s->step->collective);
-			if (s->step->collective) {
+			if (s->step->collective)
 				s->number = said++;
-				to->says = true;
-			}
 			if (!s->step->grid)
 				continue;
 			TRY(functions(&l, s->step, s));
 			TRY(parameters(c, s->step, s));
 		}
+		cut(c, to);
 	}
 	return OK;
 }

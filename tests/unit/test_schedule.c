@@ -114,6 +114,77 @@ static void activations(void **state)
 		}
 }
 
+/* Stages that run their tasks one by one, where every virtual stage sends something to each that comes later, and backwards to each
+ * before it; each value has so many places, which who sends waits for. */
+typedef struct Run {
+	const PipeSchedule *s;
+	u32 *sent, *taken, *places; /* [from][to] virtual stages: messages, backward where from > to */
+	u32 *task, *message;        /* [stages] what each is at: receives first, then sends */
+} Run;
+
+/* One step of a stage, if it can. */
+static bool goes_on(Run *r, u32 stage)
+{
+	u32 n = r->s->stages * r->s->chunks, at = r->message[stage], other = at % n;
+	if (r->task[stage] == r->s->ntask)
+		return false;
+	PipeTask t = pipe_tasks(r->s, stage)[r->task[stage]];
+	u32 me = pipe_virtual(r->s, stage, t.chunk);
+	bool receives = at < n, wanted = receives == t.backward ? other > me : other < me;
+	u32 k = receives ? other * n + me : me * n + other;
+	if (wanted && receives && r->sent[k] == r->taken[k])
+		return false;
+	if (wanted && !receives && r->sent[k] - r->taken[k] == r->places[k])
+		return false;
+	if (wanted)
+		(receives ? r->taken : r->sent)[k]++;
+	if (++r->message[stage] == 2 * n) {
+		r->message[stage] = 0;
+		r->task[stage]++;
+	}
+	return true;
+}
+
+static bool ends(const PipeSchedule *s, bool one_place)
+{
+	u32 n = s->stages * s->chunks;
+	Run r = { .s = s, .sent = NEWN(&arena, u32, n * n), .taken = NEWN(&arena, u32, n * n), .places = NEWN(&arena, u32, n * n),
+		  .task = NEWN(&arena, u32, s->stages), .message = NEWN(&arena, u32, s->stages) };
+	for (u32 from = 0; from < n; from++)
+		for (u32 to = 0; to < n; to++) {
+			/* as runtime/cuda/stages.c has them */
+			u32 sender = pipe_held(s, from % s->stages, from / s->stages), receiver = pipe_held(s, to % s->stages, to / s->stages);
+			r.places[from * n + to] = one_place ? 1 : MAX(sender, receiver);
+		}
+	for (bool any = true; any;) {
+		any = false;
+		for (u32 stage = 0; stage < s->stages; stage++)
+			while (goes_on(&r, stage))
+				any = true;
+	}
+	bool all = true;
+	for (u32 stage = 0; stage < s->stages; stage++)
+		all &= r.task[stage] == s->ntask;
+	return all;
+}
+
+static void places(void **state)
+{
+	(void)state;
+	for (u32 p = 1; p <= 6; p++)
+		for (u32 v = 1; v <= 3; v++)
+			for (u32 m = 1; m <= 13; m++)
+				for (PipeKind kind = v > 1 ? PIPE_INTERLEAVED : PIPE_GPIPE; kind < PIPE_KINDS; kind++) {
+					PipeSchedule s = pipe_schedule(&arena, kind, p, v, m);
+					if (!ends(&s, false))
+						fail_msg("%s of %u stages, %u chunks, %u micro-batches waits in a circle", pipe_kind_name[kind], p, v, m);
+					arena_free(&arena);
+				}
+	PipeSchedule s = pipe_schedule(&arena, PIPE_1F1B, 5, 1, 8);
+	assert_false(ends(&s, true));
+	arena_free(&arena);
+}
+
 /* 1f1b of two stages and two micro-batches: F0 F1 B0 B1 and F0 B0 F1 B1, by hand. */
 static void by_hand(void **state)
 {
@@ -173,7 +244,7 @@ static void begins_when_it_can(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(orders), cmocka_unit_test(bubbles), cmocka_unit_test(activations),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(orders), cmocka_unit_test(bubbles), cmocka_unit_test(activations), cmocka_unit_test(places),
 					    cmocka_unit_test(by_hand), cmocka_unit_test(begins_when_it_can) };
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	arena_free(&arena);

@@ -1,35 +1,11 @@
 #!/usr/bin/env bash
 # mesh_cuda.sh PLINTH ROOT TMP STANDIN: see ../mesh_cuda.test. Ranks are processes with the variables of torchrun or Slurm.
 set -euo pipefail
-plinth=$1 root=$2 tmp=$3 standin=$4
-rm -rf "$tmp"; mkdir -p "$tmp"; cd "$tmp"
-export PLINTH_CUDA_IMAGE=ptx PLINTH_LIBCUDA=$standin/libcuda.so.1 PLINTH_LIBCUBLASLT=$standin/libcublasLt.so.13 PLINTH_LIBNCCL=$standin/libnccl.so.2
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
-"$plinth" data tokenize "$root/LICENSE" --tokenizer bpe --vocab 320 --validation-last 0.1 -o d >/dev/null 2>&1
+. "${BASH_SOURCE%/*}/cuda_ranks.sh"
 gpt=("$root/models/gpt2.plinth" --data d --precision f32 --log 1 --set vocab=320 --set layers=1 --set width=32 --set heads=4
   --set context=16 --set train.batch.B=4 --set train.batch.T=16 --steps 5)
 moe=("$root/models/mixtral.plinth" --preset test --data d --precision f32 --log 1 --set vocab=320 --set width=32 --set hidden=48
   --set layers=1 --set capacity=1.25 --set train.batch.B=4 --set train.batch.T=16 --steps 5)
-rank() { # torchrun|slurm RANK RANKS ARGUMENTS...
-  local by=$1 r=$2 n=$3
-  shift 3
-  if [ "$by" = slurm ]; then
-    SLURM_PROCID=$r SLURM_NTASKS=$n SLURM_LOCALID=$r SLURM_JOB_NODELIST="localhost,node[03-07]" MASTER_PORT=$port timeout 300 "$plinth" train "$@"
-  else
-    RANK=$r WORLD_SIZE=$n LOCAL_RANK=$r MASTER_ADDR=localhost MASTER_PORT=$port timeout 300 "$plinth" train "$@"
-  fi
-}
-ranks() { # NAME by RANKS ARGUMENTS...
-  local name=$1 by=$2 n=$3 r
-  shift 3
-  for ((r = 0; r < n; r++)); do rank "$by" "$r" "$n" "$@" --device cuda -o "$name" >"$name.$r.log" 2>&1 & done
-  wait
-}
-losses() { sed -E 's/.*"train_loss": ?([0-9.]+).*/\1/' "$1/metrics.jsonl"; }
-same() { # WHAT ONE OTHER
-  paste <(losses "$2") <(losses "$3") | awk -v name="$1" '{ d = $1 - $2; if (d < 0) d = -d; if (d > 2e-5 * $1) bad = 1; n++ }
-    END { print name ": " (n < 5 ? "too few" : bad ? "OTHER" : "same") " losses" }'
-}
 "$plinth" train "${gpt[@]}" -o one --device cpu 2>/dev/null
 "$plinth" train "${moe[@]}" -o one_moe --device cpu 2>/dev/null
 ranks data torchrun 2 "${gpt[@]}" --mesh data=2; same "data=2 by torchrun's variables" one data

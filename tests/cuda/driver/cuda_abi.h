@@ -213,6 +213,10 @@ API void standinForget(void);
 API void standinReadSettings(void);
 /* Enqueues host work that may touch device memory, through standinHostPointer; `release` frees data. */
 API CUresult standinEnqueue(CUstream stream, CUresult (*function)(void *data), void *data, void (*release)(void *data));
+/* The same for what another process may wait for, and that waits for nobody. */
+API CUresult standinEnqueuePost(CUstream stream, CUresult (*function)(void *data), void *data, void (*release)(void *data));
+/* For work that is about to wait for another process: a GPU's streams would go on meanwhile. Does what others may wait for. */
+API void standinPost(void);
 /* Where `bytes` bytes of device memory can be touched by such work; NULL if they are not allocated. */
 API void *standinHostPointer(CUdeviceptr pointer, size_t bytes);
 #endif

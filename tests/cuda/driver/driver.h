@@ -71,6 +71,7 @@ typedef struct Op {
 	CUresult (*work)(void *data);
 	void (*release)(void *data);
 	void *data;
+	bool posts;            /* another process may wait for it, and it waits for nobody */
 } Op;
 
 CUresult stream_push(struct Stream *stream, Op op);   /* takes op's memory; NULL is the default stream */
@@ -93,6 +94,7 @@ typedef struct NodeList {
 
 typedef struct Stream {
 	bool blocking;         /* in order with the default stream */
+	bool busy;             /* is doing something */
 	Op *first, *last;
 	struct Graph *capture;
 	NodeList tail;         /* the nodes that the next one depends on */

@@ -75,7 +75,10 @@ static CUresult drain_until(Stream *s, u64 until)
 		s->first = op->next;
 		if (!s->first)
 			s->last = NULL;
+		bool within = s->busy;
+		s->busy = true;
 		r = run_now(op);
+		s->busy = within;
 		op_free(op);
 		free(op);
 		if (r) {
@@ -290,6 +293,35 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data)
 {
 	ENTER;
 	LEAVE(stream_push(stream_of(stream), (Op){ .kind = OP_HOST, .host = function, .data = data }));
+}
+
+/* Could it be done now, by a stream that does nothing else? */
+static bool is_ready(const Op *op)
+{
+	if (op->kind == OP_WAIT)
+		return op->event->done >= op->ticket;
+	return op->kind != OP_GRAPH && (op->kind != OP_WORK || op->posts);
+}
+
+static bool will_post(const Stream *s)
+{
+	for (const Op *op = s->first; op && !s->busy; op = op->next)
+		if (op->posts)
+			return true;
+	return false;
+}
+
+void standinPost(void)
+{
+	for (Stream *s = streams; s; s = s->next)
+		while (will_post(s) && is_ready(s->first) && !drain_until(s, s->first->sequence))
+			;
+}
+
+CUresult standinEnqueuePost(CUstream stream, CUresult (*function)(void *data), void *data, void (*release)(void *data))
+{
+	ENTER;
+	LEAVE(stream_push(stream_of(stream), (Op){ .kind = OP_WORK, .work = function, .data = data, .release = release, .posts = true }));
 }
 
 CUresult standinEnqueue(CUstream stream, CUresult (*function)(void *data), void *data, void (*release)(void *data))

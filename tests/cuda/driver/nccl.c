@@ -489,9 +489,20 @@ static CUresult messages(const Call *call, u32 n)
 	return failed;
 }
 
+/* Does it only send? */
+static bool posts(const Work *w)
+{
+	bool all = true;
+	for (u32 i = 0; i < w->n; i++)
+		all &= w->call[i].kind == SEND;
+	return all;
+}
+
 static CUresult run(void *data)
 {
 	const Work *w = data;
+	if (!posts(w))
+		standinPost();
 	return w->call[0].kind >= SEND ? messages(w->call, w->n) : collective(w->call);
 }
 
@@ -507,7 +518,8 @@ static int enqueue(const Call *call, u32 n)
 		return SYSTEM_ERROR;
 	w->n = n;
 	memcpy(w->call, call, n * sizeof *call);
-	return standinEnqueue(call->stream, run, w, free) ? SYSTEM_ERROR : SUCCESS;
+	CUresult failed = posts(w) ? standinEnqueuePost(call->stream, run, w, free) : standinEnqueue(call->stream, run, w, free);
+	return failed ? SYSTEM_ERROR : SUCCESS;
 }
 
 /* Collectives one by one; then what is sent and received, together. */
