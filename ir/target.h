@@ -18,6 +18,8 @@ typedef struct TargetInfo {
 	/* Can it run this kernel? NULL, or why not in one sentence. */
 	const char *(*refuses)(const struct TargetInfo *t, const Kernel *k);
 	LaunchNeeds (*needs)(const struct TargetInfo *t, const Kernel *k);
+	/* Takes back what a kernel allows and the target has reasons against: a result in an operand's place. May be NULL. */
+	void (*keep_apart)(const struct TargetInfo *t, Kernel *k);
 	/* Composite ops with the trait T_WHOLE that it has kernels of their own for; the others are expanded. */
 	bool whole[OPS];
 	/* Attention of at most so many queries to each head of keys is written out in products and a softmax: they stream

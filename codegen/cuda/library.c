@@ -482,3 +482,20 @@ bool cuda_library_matmul(const Kernel *k, LibraryMatmul *out)
 	*out = (LibraryMatmul){ 0 };
 	return false;
 }
+
+void cuda_library_keep_apart(Kernel *k)
+{
+	LibraryMatmul l;
+	if (k->class != KERNEL_DOT || cuda_library_matmul(k, &l))
+		return;
+	Arena tmp = ARENA("apart");
+	u64 *was = NEWN(&tmp, u64, k->slot.n + 1);
+	for (u32 i = 0; i < k->slot.n; i++) {
+		was[i] = k->slot.v[i].may_alias;
+		k->slot.v[i].may_alias = 0;
+	}
+	bool found = cuda_library_matmul(k, &l);
+	for (u32 i = 0; !found && i < k->slot.n; i++)
+		k->slot.v[i].may_alias = was[i];
+	arena_free(&tmp);
+}

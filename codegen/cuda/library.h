@@ -13,4 +13,7 @@ typedef struct LibraryMatmul {
 } LibraryMatmul;
 bool cuda_library_matmul(const Kernel *k, LibraryMatmul *out);
 
+/* Where it would be one but for the memory that a result may take over (dGELU's operand beside), it may not. */
+void cuda_library_keep_apart(Kernel *k);
+
 #endif

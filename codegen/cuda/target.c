@@ -1,5 +1,6 @@
 /* codegen/cuda/target.c: see target.h. The architectures and their limits (CUDA C Programming Guide, technical
  * specifications), the table of kernel classes, and what passes ask. */
+#include "codegen/cuda/library.h"
 #include "codegen/cuda/target.h"
 
 #include <string.h>
@@ -79,12 +80,19 @@ static LaunchNeeds target_needs(const TargetInfo *t, const Kernel *k)
 	return needs;
 }
 
+static void target_keep_apart(const TargetInfo *t, Kernel *k)
+{
+	if (!((const CudaArch *)t->self)->sized)
+		cuda_library_keep_apart(k);
+}
+
 const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 {
 	TargetInfo *t = NEW(arena, TargetInfo);
 	*t = (TargetInfo){ .name = "cuda",
 			   .refuses = target_refuses,
 			   .needs = target_needs,
+			   .keep_apart = target_keep_apart,
 			   .stores_operands = !arch->sized,
 			   .sums_beside = !arch->sized,
 			   .row_align = arch->sized ? 0 : 16,

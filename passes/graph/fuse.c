@@ -186,6 +186,18 @@ typedef struct Search {
 	u32 into;           /* the group that wants it */
 } Search;
 
+/* Is it a product that nothing else uses, plus a value for each index of its last dimension? */
+static bool is_biased(const Fuse *x, const Node *n)
+{
+	for (u32 i = 0; n->op == OP_add && i < 2; i++) {
+		const Node *dot = val_node(x->g, n->in[i]), *bias = val_node(x->g, n->in[1 - i]);
+		if (dot->op == OP_dot && x->uses[n->in[i].i] == 1 && bias->op == OP_broadcast && val_type(x->g, bias->in[0])->rank == 1 &&
+		    val_node(x->g, bias->in[0])->op == OP_read)
+			return true;
+	}
+	return false;
+}
+
 /* Can `v` be computed at its users from what is (or cheaply can be) stored? Collects what that takes. */
 static bool recompute(Fuse *x, Search *s, Val v)
 {
@@ -215,8 +227,10 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		s->shared = x->uses[v.i] > 1;
 		return ++s->new_big == 1 && (s->shared || bytes(x, v) <= s->size);
 	}
-	if (n->op == OP_cast && v.i != s->wanted.i && bytes(x, v) < bytes(x, n->in[0]) && bytes(x, v) <= s->size) {
-		/* a rounded value is the least to store of a chain that goes through it */
+	bool narrowed = n->op == OP_cast && v.i != s->wanted.i && bytes(x, v) < bytes(x, n->in[0]);
+	if ((narrowed || is_biased(x, n)) && bytes(x, v) <= s->size) {
+		/* a rounded value is the least to store of a chain that goes through it; with its bias a product is as large as without,
+		 * and is what libraries give and take (GELU with auxiliary output, dGELU) */
 		VEC_PUSH(x->tmp, &s->leaf, v);
 		s->big++;
 		return ++s->new_big == 1;

@@ -166,6 +166,8 @@ static void add_groups(Planner *x)
 		if (gr->class == KERNEL_COLLECTIVE)
 			add_operands(x, x->f->order[i]);
 		Kernel *k = lower_group(x->plan->arena, x->f, x->f->order[i], (Val){ 0 }, &value);
+		if (x->plan->target && x->plan->target->keep_apart)
+			x->plan->target->keep_apart(x->plan->target, k);
 		u32 at = add_draft(x, k, value, false);
 		Val onto = gr->skeleton == NONE ? (Val){ 0 } : added_onto(&x->g->node.v[gr->skeleton]);
 		if (onto.i) {
