@@ -19,6 +19,7 @@ enum {
 	UNIT_FUNCTIONS = 12,
 	UNIT_BYTES = 32 << 10, /* of functions' text; one that uses tensor cores counts double */
 	MAX_THREADS = 64,
+	PARTS = 3, /* of what is kept of a compilation: image, log, PTX */
 	PREAMBLES = 9
 };
 static const char *const preamble_name[PREAMBLES] = {
@@ -125,7 +126,7 @@ static CacheKey key_of(const Work *w, const Unit *u)
 {
 	Blob piece[24];
 	u32 n = 0;
-	int head[] = { 1 /* of this format */, w->nvrtc->major, w->nvrtc->minor };
+	int head[] = { w->verbose ? 2 : 1 /* of this format */, w->nvrtc->major, w->nvrtc->minor };
 	piece[n++] = (Blob){ (const u8 *)head, sizeof head };
 	piece[n++] = (Blob){ (const u8 *)w->real, strlen(w->real) };
 	piece[n++] = (Blob){ (const u8 *)u->content, strlen(u->content) };
@@ -136,13 +137,55 @@ static CacheKey key_of(const Work *w, const Unit *u)
 	return cache_key(piece, n);
 }
 
+/* Where logs are wanted they are kept with the image, and so is the PTX: three sizes, and the bytes. */
+static void keep_all(Cache *cache, CacheKey key, const Unit *u)
+{
+	const Blob part[PARTS] = { u->image, { (const u8 *)u->log, strlen(u->log) }, { (const u8 *)u->ptx, u->ptx ? strlen(u->ptx) : 0 } };
+	u64 size[PARTS], n = sizeof size;
+	for (u32 i = 0; i < PARTS; i++)
+		n += size[i] = part[i].n;
+	u8 *all = malloc(n), *to = all + sizeof size;
+	if (!all)
+		return;
+	memcpy(all, size, sizeof size);
+	for (u32 i = 0; i < PARTS; to += size[i++])
+		if (size[i])
+			memcpy(to, part[i].p, size[i]);
+	cache_put(cache, key, (Blob){ all, n });
+	free(all);
+}
+
+static u8 *copy_text(const u8 *from, u64 n)
+{
+	u8 *to = calloc(1, n + 1);
+	if (!to)
+		NEVER("no memory for what NVRTC made");
+	memcpy(to, from, n);
+	return to;
+}
+
+static bool take_all(const Cache *cache, CacheKey key, Unit *u)
+{
+	Blob all;
+	u64 size[PARTS];
+	if (!cache_get(cache, key, &all))
+		return false;
+	memcpy(size, all.p, sizeof size); /* entries are checked when they are read */
+	const u8 *from = all.p + sizeof size;
+	u->image = (Blob){ copy_text(from, size[0]), size[0] };
+	u->log = (char *)copy_text(from + size[0], size[1]);
+	u->ptx = size[2] ? (char *)copy_text(from + size[0] + size[1], size[2]) : NULL;
+	free((void *)(uintptr_t)all.p);
+	return true;
+}
+
 static void compile(Work *w, u32 i)
 {
 	Unit *u = &w->unit[i];
 	CacheKey key = { 0 };
 	if (w->cache) {
 		key = key_of(w, u);
-		u->cached = !w->verbose && cache_get(w->cache, key, &u->image);
+		u->cached = w->verbose ? take_all(w->cache, key, u) : cache_get(w->cache, key, &u->image);
 		if (u->cached)
 			return;
 	}
@@ -160,7 +203,9 @@ static void compile(Work *w, u32 i)
 		u->ptx = r.ptx;
 	else
 		free(r.ptx);
-	if (w->cache)
+	if (w->cache && w->verbose)
+		keep_all(w->cache, key, u);
+	else if (w->cache)
 		cache_put(w->cache, key, u->image);
 }
 

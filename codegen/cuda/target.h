@@ -23,7 +23,7 @@ typedef struct CudaUnit {
 			     * source lines it serves */
 	void *image;        /* PTX or cubin, NULL for CUDA_TEXT */
 	size_t size;
-	const char *log;    /* what NVRTC and ptxas said: registers, spills, warnings; "" if from the cache */
+	const char *log;    /* what NVRTC and ptxas said: registers, spills, warnings; "" if from the cache and not wanted */
 	const char *ptx;    /* where logs are wanted: what a cubin was made of */
 } CudaUnit;
 
@@ -42,7 +42,7 @@ typedef struct CudaOptions {
 	CudaOutput output;
 	u32 threads;    /* that compile; 0: one per core */
 	Cache *cache;   /* or NULL; by text, options, arch and NVRTC's version */
-	bool verbose;   /* logs are wanted: nothing is taken from the cache */
+	bool verbose;   /* logs are wanted, and PTX beside cubins */
 } CudaOptions;
 
 /* Code for n kernels. Kernels whose text is equal but for the name share a function. */

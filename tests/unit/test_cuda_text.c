@@ -135,6 +135,13 @@ static void test_code(void **state)
 	assert_null(cuda_code(&arch, &options, k, 3, &s.arena, &second));
 	assert_int_equal(second.compiled, 1);
 	assert_non_null(strstr(second.unit[0].log, "registers"));
+	assert_non_null(strstr(second.unit[0].ptx, ".entry"));
+	assert_null(cuda_code(&arch, &options, k, 3, &s.arena, &text));
+	assert_int_equal(text.cached, 1);
+	assert_int_equal(text.unit[0].size, first.unit[0].size);
+	assert_memory_equal(text.unit[0].image, first.unit[0].image, first.unit[0].size);
+	assert_string_equal(text.unit[0].log, second.unit[0].log);
+	assert_string_equal(text.unit[0].ptx, second.unit[0].ptx);
 	/* text alone needs no compiler */
 	assert_null(cuda_code(&arch, &(CudaOptions){ .output = CUDA_TEXT }, k, 3, &s.arena, &text));
 	assert_null(text.unit[0].image);
