@@ -310,38 +310,41 @@ static void emit_attend(const Forward *f)
 	cpu_loop_end(m, &task, NULL);
 }
 
+typedef struct Tiles {
+	V score, out;
+} Tiles;
+
+static void emit_phase(Body *b, u32 kind, const void *argument)
+{
+	const Tiles *tiles = argument;
+	const Kernel *k = b->k;
+	Forward f = forward_make(b, b->m->machine, k);
+	const Attention *a = &f.a;
+	f.score_tile = tiles->score;
+	f.out_tile = tiles->out;
+	u32 L = a->score.lanes;
+	b->lanes.lanes = L;
+	f.q = packing_of(b, k->operand[0], a->x, a->kd, a->width, k->compute, L);
+	f.key = packing_of(b, k->operand[1], a->n, a->kd, a->score.rows, k->compute, L);
+	f.value = packing_of(b, k->operand[2], a->v, a->n, f.out.rows, k->compute, L);
+	if (a->mask)
+		f.mask = packing_of(b, k->operand[a->mask], a->x, a->n, a->width, a->type, L);
+	if (a->bias)
+		f.bias = packing_of(b, k->operand[a->bias], a->x, a->n, a->width, a->type, L);
+	body_hoist(b, 0, NULL);
+	if (kind == 0)
+		emit_pack(&f);
+	else
+		emit_attend(&f);
+}
+
 static void emit_attention(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
 	Forward shape = forward_make(NULL, m->machine, k);
-	V score = tile_function(m, arena_printf(arena, "%s.score", name), shape.a.score), out = score;
-	if (shape.out.rows != shape.a.score.rows)
-		out = tile_function(m, arena_printf(arena, "%s.out", name), shape.out);
-	Body b;
-	body_begin(&b, m, k, arena, name);
-	Forward f = forward_make(&b, m->machine, k);
-	const Attention *a = &f.a;
-	f.score_tile = score;
-	f.out_tile = out;
-	u32 L = a->score.lanes;
-	b.lanes.lanes = L;
-	f.q = packing_of(&b, k->operand[0], a->x, a->kd, a->width, k->compute, L);
-	f.key = packing_of(&b, k->operand[1], a->n, a->kd, a->score.rows, k->compute, L);
-	f.value = packing_of(&b, k->operand[2], a->v, a->n, f.out.rows, k->compute, L);
-	if (a->mask)
-		f.mask = packing_of(&b, k->operand[a->mask], a->x, a->n, a->width, a->type, L);
-	if (a->bias)
-		f.bias = packing_of(&b, k->operand[a->bias], a->x, a->n, a->width, a->type, L);
-	body_hoist(&b, 0, NULL);
-	CpuIf first = { 0 };
-	cpu_if_begin(m, &first, cpu_equal(m, cpu_rem(m, b.phase, cpu_i64(m, 2)), cpu_i64(m, 0)), 50);
-	u32 mark = body_mark(&b);
-	emit_pack(&f);
-	body_release(&b, mark);
-	cpu_if_else(m, &first);
-	emit_attend(&f);
-	body_release(&b, mark);
-	cpu_if_end(m, &first, 0, NULL, NULL);
-	body_end(&b);
+	Tiles tiles = { .score = tile_function(m, arena_printf(arena, "%s.score", name), shape.a.score) };
+	tiles.out = shape.out.rows == shape.a.score.rows ? tiles.score :
+			    tile_function(m, arena_printf(arena, "%s.out", name), shape.out);
+	body_phases(m, k, arena, name, 2, emit_phase, &tiles);
 }
 
 const CpuKernelClass cpu_attention = { .needs = needs_attention, .emit = emit_attention,

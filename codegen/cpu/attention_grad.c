@@ -674,36 +674,29 @@ static void make_tiles(CpuModule *m, Backward *f, const Kernel *k, Arena *arena,
 			     tile_function(m, arena_printf(arena, "%s.value", name), value);
 }
 
+static void emit_phase(Body *b, u32 kind, const void *tiles)
+{
+	const Backward *t = tiles;
+	Backward f = backward_make(b, b->m->machine, b->k);
+	f.score_function = t->score_function;
+	f.k.tile_function = t->k.tile_function;
+	f.v.tile_function = t->v.tile_function;
+	b->lanes.lanes = f.a.score.lanes;
+	make_packings(&f);
+	body_hoist(b, 0, NULL);
+	if (kind == 0)
+		emit_queries(&f);
+	else if (kind == 1)
+		emit_keys(&f);
+	else if (f.wants[0])
+		emit_dq(&f);
+}
+
 static void emit_attention_grad(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
 	Backward tiles = { 0 };
 	make_tiles(m, &tiles, k, arena, name);
-	Body b;
-	body_begin(&b, m, k, arena, name);
-	Backward f = backward_make(&b, m->machine, k);
-	f.score_function = tiles.score_function;
-	f.k.tile_function = tiles.k.tile_function;
-	f.v.tile_function = tiles.v.tile_function;
-	b.lanes.lanes = f.a.score.lanes;
-	make_packings(&f);
-	body_hoist(&b, 0, NULL);
-	V part = cpu_rem(m, b.phase, cpu_i64(m, PHASES));
-	CpuIf first = { 0 }, second = { 0 };
-	cpu_if_begin(m, &first, cpu_equal(m, part, cpu_i64(m, 0)), 50);
-	u32 mark = body_mark(&b);
-	emit_queries(&f);
-	body_release(&b, mark);
-	cpu_if_else(m, &first);
-	cpu_if_begin(m, &second, cpu_equal(m, part, cpu_i64(m, 1)), 50);
-	emit_keys(&f);
-	body_release(&b, mark);
-	cpu_if_else(m, &second);
-	if (f.wants[0])
-		emit_dq(&f);
-	body_release(&b, mark);
-	cpu_if_end(m, &second, 0, NULL, NULL);
-	cpu_if_end(m, &first, 0, NULL, NULL);
-	body_end(&b);
+	body_phases(m, k, arena, name, PHASES, emit_phase, &tiles);
 }
 
 const CpuKernelClass cpu_attention_grad = { .needs = needs_attention_grad, .emit = emit_attention_grad,

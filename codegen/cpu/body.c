@@ -43,9 +43,8 @@ void body_begin_needs(Body *b, CpuModule *m, const Kernel *k, Arena *arena, cons
 	load_numbers(b);
 }
 
-void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+static LLVMValueRef begin_kernel(CpuModule *m, const char *name, bool local)
 {
-	begin(b, m, k, arena);
 	const CpuParameter parameter[] = {
 		{ .type = m->pointer, .name = "slot", .readonly = true, .align = 8 },
 		{ .type = m->pointer, .name = "number", .readonly = true, .align = 8 },
@@ -55,7 +54,13 @@ void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char
 		{ .type = m->i64, .name = "begin" },
 		{ .type = m->i64, .name = "end" },
 	};
-	cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, false);
+	return cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, local);
+}
+
+/* The parameters of the function that was begun, its slots and numbers. */
+static void begin_body(Body *b, CpuModule *m, const Kernel *k, Arena *arena)
+{
+	begin(b, m, k, arena);
 	b->slots = cpu_parameter(m, 0);
 	b->numbers = cpu_parameter(m, 1);
 	b->workspace = cpu_parameter(m, 2);
@@ -68,6 +73,41 @@ void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char
 		b->slot[i] = LLVMBuildLoad2(m->builder, m->pointer,
 					    cpu_at(m, m->pointer, b->slots, cpu_i64(m, i)), "slot");
 	load_numbers(b);
+}
+
+void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	begin_kernel(m, name, false);
+	begin_body(b, m, k, arena);
+}
+
+void body_phases(CpuModule *m, const Kernel *k, Arena *arena, const char *name, u32 n,
+		 void (*emit)(Body *b, u32 kind, const void *argument), const void *argument)
+{
+	V part[4], parameter[7];
+	assert(n >= 2 && n <= COUNT(part));
+	for (u32 i = 0; i < n; i++) {
+		Body b;
+		part[i] = begin_kernel(m, arena_printf(arena, "%s.%u", name, i), true);
+		begin_body(&b, m, k, arena);
+		emit(&b, i, argument);
+		body_end(&b);
+	}
+	begin_kernel(m, name, false);
+	for (u32 i = 0; i < COUNT(parameter); i++)
+		parameter[i] = cpu_parameter(m, i);
+	V kind = cpu_rem(m, parameter[4], cpu_i64(m, n));
+	CpuIf is[COUNT(part)];
+	for (u32 i = 0; i < n; i++) {
+		if (i + 1 < n)
+			cpu_if_begin(m, &is[i], cpu_equal(m, kind, cpu_i64(m, i)), 50);
+		cpu_call(m, part[i], COUNT(parameter), parameter);
+		if (i + 1 < n)
+			cpu_if_else(m, &is[i]);
+	}
+	for (u32 i = n - 1; i-- > 0;)
+		cpu_if_end(m, &is[i], 0, NULL, NULL);
+	cpu_function_end(m, NULL);
 }
 
 void body_end(Body *b)

@@ -242,32 +242,32 @@ static void emit_multiply(Grouped *d)
 	cpu_loop_end(m, &task, NULL);
 }
 
-static void emit_grouped(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+/* Of both kinds of phases; tile: its function. */
+static void emit_phase(Body *b, u32 kind, const void *tile)
 {
-	Body b;
+	CpuModule *m = b->m;
+	const Kernel *k = b->k;
 	Tile t = tile_of(m->machine, k);
 	Grouped d = { .gr = range_of(k, DIM_G), .kr = range_of(k, DIM_K) };
-	V tile = tile_function(m, arena_printf(arena, "%s.tile", name), t);
-	body_begin(&b, m, k, arena, name);
-	b.lanes.lanes = t.lanes;
-	d.g = divide(&b, k, t);
-	d.p = (Product){ .b = &b, .t = t, .tile_function = tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
+	b->lanes.lanes = t.lanes;
+	d.g = divide(b, k, t);
+	d.p = (Product){ .b = b, .t = t, .tile_function = *(const V *)tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
 			 .outer = range_mask(d.gr), .N = d.g.N.v, .panels = cpu_i64(m, 1) };
-	d.left = packing_of(&b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
-	d.p.right = packing_of(&b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
+	d.left = packing_of(b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
+	d.p.right = packing_of(b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
 	d.left.pairs = d.p.right.pairs = t.pairs;
 	decode_phase(&d);
-	body_hoist(&b, 0, NULL);
-	CpuIf odd = { 0 };
-	cpu_if_begin(m, &odd, cpu_equal(m, cpu_rem(m, b.phase, cpu_i64(m, 2)), cpu_i64(m, 0)), 50);
-	u32 mark = body_mark(&b);
-	emit_pack(&d);
-	body_release(&b, mark);
-	cpu_if_else(m, &odd);
-	emit_multiply(&d);
-	body_release(&b, mark);
-	cpu_if_end(m, &odd, 0, NULL, NULL);
-	body_end(&b);
+	body_hoist(b, 0, NULL);
+	if (kind == 0)
+		emit_pack(&d);
+	else
+		emit_multiply(&d);
+}
+
+static void emit_grouped(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
+{
+	V tile = tile_function(m, arena_printf(arena, "%s.tile", name), tile_of(m->machine, k));
+	body_phases(m, k, arena, name, 2, emit_phase, &tile);
 }
 
 const CpuKernelClass cpu_grouped = { .needs = needs_grouped, .emit = emit_grouped, .variant = variant_grouped };

@@ -1,6 +1,6 @@
 /* codegen/cpu/vector_random.c: Philox4x32-10 of vectors of counters; see vector.h. Ten rounds of
- * two products of 32 by 32 bits; the key goes up by Weyl's constants each round, which for a scalar
- * key costs nothing per lane. */
+ * two products of 32 by 32 bits; the key goes up by Weyl's constants each round. The rounds are a loop: processors
+ * overlap its turns as well as straight code, which takes LLVM ten times as long. */
 #include "codegen/cpu/vector.h"
 
 #define B s->m->builder
@@ -36,22 +36,24 @@ static void multiply(const Simd *s, LLVMValueRef a, u32 m, LLVMValueRef *high, L
 void simd_philox(const Simd *s, const LLVMValueRef counter[4], const LLVMValueRef key[2],
 		 LLVMValueRef out[4])
 {
-	LLVMValueRef c[4], k[2] = { key[0], key[1] };
+	CpuModule *m = s->m;
+	LLVMValueRef state[6]; /* the counter, the key */
+	for (u32 i = 0; i < 6; i++)
+		state[i] = i < 4 ? counter[i] : key[i - 4];
+	CpuLoop round = { 0 };
+	cpu_loop_begin(m, &round, cpu_i64(m, 0), cpu_i64(m, 10), cpu_i64(m, 1), 6, state);
+	LLVMValueRef *c = round.carried, *k = c + 4, high0, low0, high1, low1;
+	multiply(s, c[0], 0xd2511f53, &high0, &low0);
+	multiply(s, c[2], 0xcd9e8d57, &high1, &low1);
+	LLVMValueRef next[] = {
+		simd_xor(s, simd_xor(s, high1, c[1]), k[0]), low1,
+		simd_xor(s, simd_xor(s, high0, c[3]), k[1]), low0,
+		simd_add(s, k[0], simd_i32(s, 0x9e3779b9)),  simd_add(s, k[1], simd_i32(s, 0xbb67ae85)),
+	};
+	round.unroll = 1;
+	cpu_loop_end(m, &round, next);
 	for (u32 i = 0; i < 4; i++)
-		c[i] = counter[i];
-	for (u32 round = 0; round < 10; round++) {
-		LLVMValueRef high0, low0, high1, low1;
-		multiply(s, c[0], 0xd2511f53, &high0, &low0);
-		multiply(s, c[2], 0xcd9e8d57, &high1, &low1);
-		c[0] = simd_xor(s, simd_xor(s, high1, c[1]), k[0]);
-		c[1] = low1;
-		c[2] = simd_xor(s, simd_xor(s, high0, c[3]), k[1]);
-		c[3] = low0;
-		k[0] = simd_add(s, k[0], simd_i32(s, 0x9e3779b9));
-		k[1] = simd_add(s, k[1], simd_i32(s, 0xbb67ae85));
-	}
-	for (u32 i = 0; i < 4; i++)
-		out[i] = c[i];
+		out[i] = round.carried[i];
 }
 
 /* The lower and upper 32 bits of an i64 scalar or vector, in every lane. */
