@@ -5,17 +5,10 @@
 import math
 
 import common
+import shared
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-PRESETS = {  # as models/gpt2.plinth has them
-    "small": dict(layers=12, heads=12, width=768),
-    "medium": dict(layers=24, heads=16, width=1024),
-    "large": dict(layers=36, heads=20, width=1280),
-    "xl": dict(layers=48, heads=25, width=1600),
-    "test": dict(layers=2, heads=2, width=128, vocabulary=257, context=64),
-}
 
 
 class Attention(nn.Module):
@@ -75,5 +68,5 @@ class Gpt2(nn.Module):
 
 
 if __name__ == "__main__":
-    a = common.arguments(__doc__, PRESETS)
-    common.measure(Gpt2, PRESETS[a.preset], PRESETS[a.preset].get("vocabulary", 50257), a, "gpt2")
+    a = shared.arguments(__doc__, shared.GPT2)
+    common.measure(Gpt2, shared.GPT2[a.preset], shared.GPT2[a.preset].get("vocabulary", 50257), a, "gpt2")

@@ -5,15 +5,10 @@
 import math
 
 import common
+import shared
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-PRESETS = {  # as models/llama.plinth has them
-    "llama_110m": dict(layers=12, width=768, hidden=2048, heads=12, groups=12, vocabulary=32000),
-    "llama_1b": dict(layers=22, width=2048, hidden=5632, heads=32, groups=4, vocabulary=32000),
-    "test": dict(layers=2, width=128, hidden=176, heads=4, groups=2, vocabulary=257),
-}
 
 
 def turned(x, cos, sin):
@@ -87,5 +82,5 @@ class Llama(nn.Module):
 
 
 if __name__ == "__main__":
-    a = common.arguments(__doc__, PRESETS)
-    common.measure(Llama, PRESETS[a.preset], PRESETS[a.preset]["vocabulary"], a, "llama")
+    a = shared.arguments(__doc__, shared.LLAMA)
+    common.measure(Llama, shared.LLAMA[a.preset], shared.LLAMA[a.preset]["vocabulary"], a, "llama")

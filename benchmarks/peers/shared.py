@@ -1,0 +1,113 @@
+"""What all peers share, whatever they are written with: sizes, options, how a process is looked at, and numbers for a check.
+
+Nothing here imports a framework: the time of a peer's own import counts towards its first step.
+"""
+import argparse
+import json
+import os
+import statistics
+import time
+import zlib
+
+import numpy
+
+started = time.perf_counter()
+try:  # when the process began, so that the imports count towards the first step
+    with open("/proc/self/stat") as f:
+        ticks = float(f.read().rsplit(")", 1)[1].split()[19])
+    with open("/proc/uptime") as f:
+        started -= float(f.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+except (OSError, ValueError, IndexError):
+    pass
+
+GPT2 = {  # as models/gpt2.plinth has them
+    "small": dict(layers=12, heads=12, width=768),
+    "medium": dict(layers=24, heads=16, width=1024),
+    "large": dict(layers=36, heads=20, width=1280),
+    "xl": dict(layers=48, heads=25, width=1600),
+    "test": dict(layers=2, heads=2, width=128, vocabulary=257, context=64),
+}
+LLAMA = {  # as models/llama.plinth has them
+    "llama_110m": dict(layers=12, width=768, hidden=2048, heads=12, groups=12, vocabulary=32000),
+    "llama_1b": dict(layers=22, width=2048, hidden=5632, heads=32, groups=4, vocabulary=32000),
+    "test": dict(layers=2, width=128, hidden=176, heads=4, groups=2, vocabulary=257),
+}
+# AdamW as nanoGPT has it: weight decay on matrices alone
+RATE, BETAS, EPSILON, DECAY, CLIP = 6e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
+
+
+def arguments(description, presets, compiles=True):
+    """compiles: is there a choice whether the step is compiled?"""
+    p = argparse.ArgumentParser(description=description)
+    p.add_argument("--preset", default=next(iter(presets)), choices=list(presets))
+    p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    p.add_argument("--batch", type=int, default=4)
+    p.add_argument("--seq", type=int, default=64)
+    p.add_argument("--steps", type=int, default=0, help="of a run; 0: as many as take a second")
+    p.add_argument("--runs", type=int, default=5, help="whose median counts")
+    p.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="bf16: autocast, with parameters in f32")
+    if compiles:
+        p.add_argument("--compile", action="store_true", help="torch.compile, its default mode")
+    p.add_argument("--checkpoint", action="store_true", help="each block is computed again in backward")
+    p.add_argument("--transient", action="store_true", help="the memory of one step, beside what stays, in place of its time")
+    p.add_argument("--check", action="store_true", help="losses of a few steps from numbers that all peers have, in place of its time")
+    p.add_argument("--threads", type=int, default=0)
+    return p.parse_args()
+
+
+def number(name, shape):
+    """A parameter's for --check, by its name and its shape as PyTorch has it: those of a norm's gain are near 1."""
+    x = numpy.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=numpy.float32)
+    gain = name.endswith("weight") and len(shape) == 1
+    return 1 + numpy.float32(0.1) * x if gain else numpy.float32(0.05) * x
+
+
+def tokens(vocabulary, a):
+    """Four batches: inputs and targets."""
+    return numpy.random.default_rng(0).integers(0, vocabulary, (4, 2, a.batch, a.seq), dtype=numpy.int64)
+
+
+CHECKED = 4  # steps
+
+
+def resident():
+    """The most bytes that the process has had in memory."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+
+
+def spread(values):
+    return {"median": statistics.median(values), "least": min(values), "most": max(values), "measurements": len(values)}
+
+
+def measure(a, step, wait):
+    """Times step(i), which gives a loss that float() waits for; wait() waits for all that a step does. What a line of JSON has of it."""
+    losses = [float(step(0))]
+    wait()
+    first = time.perf_counter() - started
+    step(1)
+    wait()
+    begun = time.perf_counter()
+    step(2)
+    wait()
+    steps = a.steps or max(1, min(1000, int(1 / (time.perf_counter() - begun)) + 1))
+    runs = []
+    for _ in range(a.runs):
+        begun = time.perf_counter()
+        for i in range(steps):
+            loss = step(i)
+        loss = float(loss)
+        wait()
+        runs.append((time.perf_counter() - begun) / steps)
+    seconds = spread(runs)
+    return {"seconds": seconds, "steps_of_a_run": steps, "tokens_per_second": a.batch * a.seq / seconds["median"],
+            "first_step_seconds": first, "loss": [*losses, loss], "load": os.getloadavg()[0]}
+
+
+def head(a, peer, what):
+    """With which a line of JSON begins."""
+    return {"peer": peer, "model": what, "preset": a.preset, "device": a.device, "batch": a.batch, "seq": a.seq, "precision": a.precision}
+
+
+def report(line):
+    print(json.dumps(line))
