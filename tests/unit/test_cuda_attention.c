@@ -45,7 +45,7 @@ static const struct {
 	    .causal = true },
 	  ALL | DBIAS },
 	{ { 1, 1, 1, 50, 70, 256, 256, .compute = DT_bf16, .causal = true }, ALL },
-	{ { 1, 1, 2, 30, 70, 192, 192, .compute = DT_bf16, .mask = true, .causal = true }, ALL },
+	{ { 1, 1, 2, 30, 70, 208, 208, .compute = DT_bf16, .mask = true, .causal = true }, ALL },
 	{ { 1, 1, 1, 150, 150, 64, 64, .compute = DT_bf16, .causal = true, .joined = true,
 	    .computed = true },
 	  ALL },
@@ -72,8 +72,8 @@ static void backward_cases(Suite *s)
 		add_backward(s, &backward[i].shape, backward[i].what);
 }
 
-/* Sizes that are trained at, and heads of 32 to 256 features, masked and grouped: nothing may spill. (What is masked and wider than
- * 192 does on sm_100, by up to 88 bytes.) The widest take long to compile: with PLINTH_GATE=full. */
+/* Sizes that are trained at, and heads of 32 to 256 features, masked and grouped: nothing may spill. The widest take long
+ * to compile: with PLINTH_GATE=full. */
 static void trained_cases(Suite *s)
 {
 	static const Shape trained[] = {
@@ -86,6 +86,8 @@ static void trained_cases(Suite *s)
 		{ 2, 8, 1, 1024, 1024, 160, 160, .compute = DT_f16, .joined = true },
 		{ 2, 8, 2, 1024, 1024, 192, 192, .compute = DT_bf16, .causal = true, .mask = true, .joined = true },
 		{ 2, 2, 4, 1024, 1024, 256, 256, .compute = DT_bf16, .causal = true, .joined = true },
+		{ 2, 8, 2, 1024, 1024, 256, 256, .compute = DT_bf16, .causal = true, .mask = true, .joined = true },
+		{ 2, 8, 1, 1024, 1024, 224, 224, .compute = DT_f16, .mask = true },
 	};
 	enum { QUICK = 4 };
 	for (u32 i = 0; i < (getenv("PLINTH_GATE") ? COUNT(trained) : QUICK); i++) {

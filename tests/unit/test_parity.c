@@ -1,8 +1,10 @@
 /* Whole models against their published implementations: tests/golden/NAME.plinth, elaborated, differentiated and run by
  * the reference evaluator in f64, gives the numbers of NAME.safetensors (tests/golden/README.md): outputs, loss, every
  * parameter's gradient, the optimizer's steps. Then the same by compiled code on this CPU, in f32, with the bounds that
- * f32 allows; and, where PyTorch's own were recorded, in bf16, whose losses stay as near to f32's as PyTorch's do.
+ * f32 allows; and, where PyTorch's own were recorded, in bf16, whose losses stay as near to f32's as PyTorch's do. With
+ * $PLINTH_LIBCUDA, also on that GPU, or the stand-in for one (tests/cuda): "*_cuda", two steps of each.
  * A family is a row of `families`, a script and what it wrote. */
+#include "codegen/cuda/nvrtc.h"
 #include "find_model.h"
 #include "frontend/elaborate.h"
 #include "ir/eval.h"
@@ -350,15 +352,15 @@ typedef struct Built {
 	Executor *executor;
 } Built;
 
-static void start(Run *r, const char *sizes, const char *precision, u32 threads, Built *m)
+static void start(Run *r, const char *sizes, const char *precision, const DeviceOptions *on, const char *device, Built *m)
 {
-	DriverOptions o = { .sizes = sizes, .precision = precision };
+	DriverOptions o = { .device = device, .sizes = sizes, .precision = precision };
 	Status s = driver_compile(&r->arena, r->model->program, &o, &m->compiled);
 	if (s)
 		fail_msg("%s", s->text);
 	diag_print(&r->diag, stderr, false);
 	assert_non_null(m->compiled.package);
-	assert_null(executor_create(m->compiled.package, &(DeviceOptions){ .threads = threads }, &m->executor));
+	assert_null(executor_create(m->compiled.package, on, &m->executor));
 	assert_null(executor_run(m->executor, package_entry(m->compiled.package, "init"), NULL, NULL));
 	BufferViews p = buffer_views(&r->arena, m->executor, VIEW_PARAMETERS);
 	load_weights(r, p.v, p.n);
@@ -396,6 +398,17 @@ static f64 train_step(Run *r, Built *m, i64 step)
 	return scalar(m, execute(r, m, "update", step), "loss");
 }
 
+/* What the tensor holds; a copy where the host cannot see the device's memory. */
+static const f32 *values(Run *r, Built *m, const PackageTensor *t)
+{
+	void *there = executor_memory(m->executor, t);
+	if (there)
+		return there;
+	f32 *x = NEWN(&r->arena, f32, t->bytes / 4 + 1);
+	assert_null(executor_read(m->executor, t, x));
+	return x;
+}
+
 static void compare_gradients(Run *r, Built *m)
 {
 	u32 n = 0, most = m->compiled.package->nbuffer;
@@ -413,7 +426,7 @@ static void compare_gradients(Run *r, Built *m)
 		if (b->frozen)
 			continue;
 		const char *gradient = arena_printf(&r->arena, "grad/%s", t->name);
-		const f32 *mine = executor_memory(m->executor, &executor_buffer(m->executor, gradient)->tensor);
+		const f32 *mine = values(r, m, &executor_buffer(m->executor, gradient)->tensor);
 		name[n] = t->name;
 		for (u64 k = 0; k < t->bytes / 4; k++)
 			add_distance(&d[n], mine[k] / count, want[k]);
@@ -422,15 +435,15 @@ static void compare_gradients(Run *r, Built *m)
 	near_gradients(name, d, n, r->off_gradient);
 }
 
-/* The f32 step on `threads`; losses of the optimizer's steps. */
-static void compare_threads(Run *r, const Family *f, u32 threads, f64 *losses)
+/* The f32 step; losses of the optimizer's first `steps` steps. */
+static void compare_f32(Run *r, const Family *f, const DeviceOptions *on, const char *device, i64 steps, f64 *losses)
 {
 	Built m;
-	start(r, f->sizes, "f32", threads, &m);
+	start(r, f->sizes, "f32", on, device, &m);
 	const PackageEntry *forward = execute(r, &m, "forward", 0);
 	for (u32 k = 0; k < forward->nresult; k++) {
 		const PackageTensor *result = &forward->result[k];
-		const f32 *mine = executor_memory(m.executor, result);
+		const f32 *mine = values(r, &m, result);
 		const SafeTensor *want = output(r, result->name);
 		Distance d = { 0 };
 		for (u64 i = 0; i < result->bytes / 4; i++)
@@ -442,7 +455,7 @@ static void compare_threads(Run *r, const Family *f, u32 threads, f64 *losses)
 		      "loss");
 	execute(r, &m, "micro_first", 0);
 	compare_gradients(r, &m);
-	for (i64 step = 0; step < r->steps; step++) {
+	for (i64 step = 0; step < steps; step++) {
 		losses[step] = train_step(r, &m, step);
 		near_relative(losses[step], element(reference(r, "adamw/losses"), step), 1e-4, "loss of a step");
 	}
@@ -453,7 +466,7 @@ static void compare_threads(Run *r, const Family *f, u32 threads, f64 *losses)
 static void compare_bf16(Run *r, const Family *f)
 {
 	Built m;
-	start(r, f->sizes, "bf16", 2, &m);
+	start(r, f->sizes, "bf16", &(DeviceOptions){ .threads = 2 }, "cpu", &m);
 	const SafeTensor *curve = golden(r, "curve/f32"), *theirs = golden(r, "curve/bf16");
 	f64 spread = 0;
 	for (i64 i = 0; i < 800; i++)
@@ -479,10 +492,30 @@ static void compiled(void **state)
 	open_run(&r, f);
 	assert_true(r.steps <= (i64)COUNT(losses[0]));
 	for (u32 threads = 1; threads <= 2; threads++)
-		compare_threads(&r, f, threads, losses[threads - 1]);
+		compare_f32(&r, f, &(DeviceOptions){ .threads = threads }, "cpu", r.steps, losses[threads - 1]);
 	assert_memory_equal(losses[0], losses[1], (size_t)r.steps * sizeof **losses); /* the same bits on two threads */
 	if (f->curve)
 		compare_bf16(&r, f);
+	close_run(&r);
+}
+
+/* Products by generated code: test_compiled.c has those by a library. */
+static void on_cuda(void **state)
+{
+	const Family *f = *state;
+	f64 losses[2];
+	DeviceInfo info;
+	const Nvrtc *nvrtc;
+	Status s = device_cuda.info(0, &info);
+	if (!s)
+		s = nvrtc_open(&nvrtc);
+	if (s) {
+		print_message("skipped: %s\n", s->text);
+		skip();
+	}
+	Run r;
+	open_run(&r, f);
+	compare_f32(&r, f, &(DeviceOptions){ .matmul = MATMUL_GENERATED }, "cuda", MIN(r.steps, (i64)COUNT(losses)), losses);
 	close_run(&r);
 }
 
@@ -490,12 +523,17 @@ int main(int argc, char **argv)
 {
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
-	struct CMUnitTest tests[2 * COUNT(families)];
-	static char name[COUNT(tests)][64];
+	struct CMUnitTest tests[2 * COUNT(families)], gpu[COUNT(families)];
+	static char name[COUNT(tests)][64], gpu_name[COUNT(gpu)][64];
 	for (u32 i = 0; i < COUNT(tests); i++) {
 		const Family *f = &families[i / 2];
 		snprintf(name[i], sizeof name[i], "%s%s", f->name, i % 2 ? "_compiled" : "");
 		tests[i] = (struct CMUnitTest){ .name = name[i], .test_func = i % 2 ? compiled : evaluated, .initial_state = (void *)f };
 	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	for (u32 i = 0; i < COUNT(gpu); i++) {
+		snprintf(gpu_name[i], sizeof gpu_name[i], "%s_cuda", families[i].name);
+		gpu[i] = (struct CMUnitTest){ .name = gpu_name[i], .test_func = on_cuda, .initial_state = (void *)&families[i] };
+	}
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	return failed + (getenv("PLINTH_LIBCUDA") ? cmocka_run_group_tests(gpu, NULL, NULL) : 0);
 }

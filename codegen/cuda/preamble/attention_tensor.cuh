@@ -233,7 +233,24 @@ PL void pl_attention_finish(float (&s)[TILES][COLUMNS / 8][4], int row, int colu
 			}
 		});
 	}
-	if (S::MASK || !all) {
+	if constexpr (S::MASK && (S::FK > 192 || S::FV > 192)) {
+		// sums take most of the registers: one element's place at a time, and a bit of each
+#pragma unroll
+		for (int t = 0; t < TILES; t++) {
+			u32 seen_here = 0;
+#pragma unroll 1
+			for (int at = 0; at < COLUMNS / 2; at++) {
+				int r = row + 16 * t + 8 * (at / 2 % 2), c = column + 8 * (at / 4) + at % 2;
+				int m = TURNED ? c : r, n = TURNED ? r : c;
+				seen_here |= (pl_attention_sees<S>(m, n) && seen(m, n) ? 1u : 0u) << at;
+			}
+#pragma unroll
+			for (int j = 0; j < COLUMNS / 8; j++)
+#pragma unroll
+				for (int i = 0; i < 4; i++)
+					s[t][j][i] = seen_here >> (4 * j + i) & 1 ? s[t][j][i] : -INFINITY_F;
+		}
+	} else if (S::MASK || !all) {
 		pl_attention_each(s, [&](int t, int half, int j, float *x) {
 #pragma unroll
 			for (int i = 0; i < 2; i++) {
