@@ -205,7 +205,7 @@ LLVMValueRef attention_exp(const Attention *a, const Simd *s, V x)
 	if (a->type == DT_f64)
 		return simd_exp(s, x);
 	V low = simd_f32(s, -87);
-	V y = simd_exp(s, simd_max_fast(s, low, x));
+	V y = simd_exp_normal(s, simd_max_fast(s, low, x));
 	return simd_select(s, simd_lt(s, DT_f32, x, low), simd_f32(s, 0), y);
 }
 

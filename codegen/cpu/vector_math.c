@@ -172,6 +172,14 @@ Value simd_exp(const Simd *s, Value x)
 	return scale_by(s, simd_add(s, y, one), n);
 }
 
+Value simd_exp_normal(const Simd *s, Value x)
+{
+	if (is_f64(s, x))
+		return simd_exp(s, x);
+	Value n, y = reduced_expm1(s, x, &n);
+	return simd_mul(s, simd_add(s, y, simd_f32(s, 1)), power_of_two(s, n));
+}
+
 Value simd_exp2(const Simd *s, Value x)
 {
 	if (is_f64(s, x))

@@ -268,6 +268,35 @@ static void test_functions(void **state)
 	assert_true(good);
 }
 
+/* The bits in which the two differ. */
+static void body_exp_normal(const Simd *s, LLVMValueRef in, LLVMValueRef other, LLVMValueRef out)
+{
+	(void)other;
+	LLVMValueRef x = simd_load(s, DT_f32, in, 0);
+	LLVMValueRef y = simd_bits(s, DT_i32, simd_exp(s, x)), z = simd_bits(s, DT_i32, simd_exp_normal(s, x));
+	simd_store(s, DT_i32, simd_xor(s, y, z), out, 0);
+}
+
+static void test_exp_normal(void **state)
+{
+	(void)state;
+	u32 n = SAMPLES, *y = NEWN(&arena, u32, n);
+	f32 *x = NEWN(&arena, f32, n);
+	inputs(x, n, -87, 88);
+	for (u32 i = 0; i < n; i++)
+		x[i] = x[i] < -87 || x[i] > 88 ? 0 : x[i];
+	for (u32 t = 0; t < COUNT(targets); t++) {
+		Loaded l;
+		u32 lanes = lanes_of(&targets[t]);
+		if (!compile(&targets[t], (Kernel){ body_exp_normal, NULL, lanes, lanes }, &l))
+			continue;
+		l.run(x, x, y, n);
+		unload(&l);
+		for (u32 i = 0; i < n; i++)
+			assert_int_equal(y[i], 0);
+	}
+}
+
 static void body_pow(const Simd *s, LLVMValueRef in, LLVMValueRef other, LLVMValueRef out)
 {
 	LLVMValueRef x = simd_load(s, DT_f32, in, 0), y = simd_load(s, DT_f32, other, 0);
@@ -467,7 +496,7 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_functions), cmocka_unit_test(test_pow),
+		cmocka_unit_test(test_functions), cmocka_unit_test(test_exp_normal), cmocka_unit_test(test_pow),
 		cmocka_unit_test(test_f64),       cmocka_unit_test(test_philox),
 		cmocka_unit_test(test_random),
 	};
