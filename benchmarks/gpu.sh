@@ -117,12 +117,12 @@ part_test() {
 # One step under each tool; generated matrix products alone, for those are the ones to look at.
 part_sanitize() {
 	command -v compute-sanitizer >/dev/null || { left_out sanitize "left out: no compute-sanitizer here" && return; }
-	local run
+	local run said
 	for run in "memcheck gpt2" "racecheck gpt2" "memcheck llama" "synccheck gpt2"; do
 		limited 50 "0-$run-plinth" compute-sanitizer --tool "${run% *}" --error-exitcode 9 "$plinth" bench "models/${run#* }.plinth" \
 			--preset test --sizes B=2,T=64 --device cuda --matmul generated --steps 1 --runs 1 --no-probes
-		grep -hE "SUMMARY|========= (Invalid|Error|Race)" "$out/0-$run-plinth."{out,log} | sort | uniq -c | head -5
-		rm -f "$out/0-$run-plinth.out" # times under a sanitizer mean nothing
+		said=$(grep -hE "SUMMARY|========= (Invalid|Error|Race)" "$out/0-$run-plinth."{out,log} 2>/dev/null | sort | uniq -c | head -5)
+		echo "$said" | tee "$out/0-$run-plinth.out" # times under a sanitizer mean nothing
 	done
 }
 
