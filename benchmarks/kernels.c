@@ -1,9 +1,10 @@
 /* benchmarks/kernels.c: GFLOP/s of the matrix products of a GPT-2 training step beside the multiply-add
- * peak measured in the same run: `kernels [M [threads [turns]]]`. Each shape's three products are those of
+ * peak measured in the same run: `kernels [M [threads [turns [bf16]]]]`. Each shape's three products are those of
  * forward (x W), and backward (dy W^T and x^T dy). The peak is taken right before and after each product for about as
  * long, and a share of the peak is of those two, the median over the turns: cores that other guests of a
  * host slow down for a while slow both. OpenBLAS and oneDNN compute the same in the same turns, by the same measure,
- * where they are installed (kernels_library.h). */
+ * where they are installed (kernels_library.h). With `bf16` operands are that, sums are f32, and the peak is that of
+ * multiply-adds of bf16 pairs where the processor has them. */
 #include "benchmarks/kernels_library.h"
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
@@ -29,20 +30,25 @@ static void must(Status s)
 enum { PEAK_TURNS = 200000 /* somewhat less than a millisecond */, PEAK_SUMS = 12, TURNS = 100 };
 #define WINDOW 0.015 /* s that something is measured for, at least */
 
-static void emit_peak(CpuModule *m, const void *argument)
+static bool pairs(const CpuMachine *machine, DType operand)
 {
-	(void)argument;
+	return operand == DT_bf16 && machine->bf16_pairs;
+}
+
+static void emit_peak(CpuModule *m, const void *operand)
+{
+	bool pair = pairs(m->machine, *(const DType *)operand);
 	const CpuParameter p[] = { { .type = m->pointer, .name = "x" } };
 	cpu_function_begin(m, "peak", m->none, 1, p, false);
 	Simd s = { m, m->machine->lanes };
 	LLVMValueRef x = cpu_parameter(m, 0), sum[PEAK_SUMS];
-	LLVMValueRef a = simd_load(&s, DT_f32, x, 0);
+	LLVMValueRef a = simd_load(&s, pair ? DT_i32 : DT_f32, x, 0);
 	for (u32 i = 0; i < PEAK_SUMS; i++)
 		sum[i] = simd_load(&s, DT_f32, cpu_at(m, m->f32, x, cpu_i64(m, 16 * (i + 1))), 0);
 	CpuLoop l = { 0 };
 	cpu_loop_begin(m, &l, cpu_i64(m, 0), cpu_i64(m, PEAK_TURNS), cpu_i64(m, 1), PEAK_SUMS, sum);
 	for (u32 i = 0; i < PEAK_SUMS; i++)
-		sum[i] = simd_fma(&s, a, a, l.carried[i]);
+		sum[i] = pair ? simd_dot_bf16(&s, l.carried[i], a, a) : simd_fma(&s, a, a, l.carried[i]);
 	cpu_loop_end(m, &l, sum);
 	for (u32 i = 0; i < PEAK_SUMS; i++)
 		simd_store(&s, DT_f32, l.carried[i], cpu_at(m, m->f32, x, cpu_i64(m, 16 * (i + 1))), 0);
@@ -59,7 +65,7 @@ static void run_peak(void *argument, TaskRange range)
 		f(x);
 }
 
-/* Operations a second over at least so many seconds. */
+/* Operations a second over at least so many seconds; lanes: multiply-adds of an instruction. */
 static f64 peak(PeakFunction *f, Threads *pool, u32 lanes, f64 seconds)
 {
 	f64 start = clock_seconds(), took = 0, n = 0;
@@ -87,11 +93,11 @@ static f64 product_flops(const Product *p)
 	return 2.0 * (f64)p->M * (f64)p->N * (f64)p->K;
 }
 
-static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p)
+static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p, DType operand)
 {
 	Kernel *k = kernel_new(a, ir, KERNEL_DOT);
 	k->name = p->name;
-	k->compute = DT_f32;
+	k->compute = operand;
 	const i64 extent[] = { p->M, p->N, p->K };
 	const DimRole role[] = { DIM_M, DIM_N, DIM_K };
 	k->ndim = 3;
@@ -99,14 +105,14 @@ static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p)
 		k->dim[d] = (KDim){ .role = role[d], .extent = extent[d] };
 	const i64 elements[] = { p->M * p->K, p->K * p->N, p->M * p->N };
 	for (u32 i = 0; i < 3; i++)
-		kernel_slot(k, (KSlot){ .dtype = DT_f32, .elements = elements[i], .read = i < 2, .written = i == 2 });
+		kernel_slot(k, (KSlot){ .dtype = i < 2 ? operand : DT_f32, .elements = elements[i], .read = i < 2, .written = i == 2 });
 	Access x[] = {
 		{ .slot = 0, .stride = { p->a_turned ? 1 : p->K, 0, p->a_turned ? p->M : 1 } },
 		{ .slot = 1, .stride = { 0, p->b_turned ? p->K : 1, p->b_turned ? 1 : p->N } },
 		{ .slot = 2, .stride = { p->N, 1, 0 } },
 	};
 	for (u32 i = 0; i < 2; i++)
-		k->operand[i] = kernel_inst(k, (KInst){ .op = K_load, .dtype = DT_f32, .access = &x[i] });
+		k->operand[i] = kernel_inst(k, (KInst){ .op = K_load, .dtype = (u8)operand, .access = &x[i] });
 	k->noperand = 2;
 	KVal sum = kernel_inst(k, (KInst){ .op = K_acc, .dtype = DT_f32 });
 	kernel_inst(k, (KInst){ .op = K_store, .dtype = DT_f32, .access = &x[2], .in = { sum } });
@@ -154,7 +160,7 @@ static void check_library(const Product *p, const ProductLibrary *l, void *const
 	for (i64 i = 0; i < LOOKED_AT; i++)
 		was[i] = c[i * step];
 	run_library(p, l, slot);
-	/* operands are at most 1/2: a sum of K products is off by K roundings of partial sums of at most K / 4 */
+	/* operands are at most 1/2, and products of bf16 are exact: a sum of K products is off by K roundings of partial sums of at most K / 4 */
 	f64 bound = (f64)p->K * (f64)p->K / 4 * 0x1p-23;
 	for (i64 i = 0; i < LOOKED_AT; i++)
 		if (!(fabs((f64)was[i] - c[i * step]) <= bound)) {
@@ -196,6 +202,7 @@ enum { PRODUCTS = 3 * COUNT(layer) };
 typedef struct Bench {
 	Product product[PRODUCTS];
 	u32 turns;
+	DType operand;
 	Threads *pool;
 	const CpuMachine *machine;
 	PeakFunction *peak;
@@ -218,7 +225,7 @@ static void make_products(Bench *b, Arena *a, Ir *ir, i64 M)
 					 { .name = "dy W", .M = M, .N = in, .K = out },
 					 { .name = "dy^T x", .M = out, .N = in, .K = M, .a_turned = true } };
 		b->product[i] = layer[i / 3].tied ? tied[i % 3] : p[i % 3];
-		b->product[i].k = product_kernel(a, ir, &b->product[i]);
+		b->product[i].k = product_kernel(a, ir, &b->product[i], b->operand);
 	}
 }
 
@@ -231,7 +238,7 @@ static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuProgram *program[2], 
 		kernel[i] = b->product[i].k;
 	must(cpu_code_units(c, kernel, PRODUCTS, a, code));
 	must(cpu_code(c, kernel, PRODUCTS, a, &program[0], function));
-	CpuUnit unit = { "peak", .emit = emit_peak };
+	CpuUnit unit = { "peak", .emit = emit_peak, .argument = &b->operand };
 	cpu_compile(c, a, &unit, 1);
 	must(cpu_program_load(b->machine, &unit.object, 1, &program[1]));
 	b->peak = (PeakFunction *)(uintptr_t)cpu_program_find(program[1], "peak");
@@ -254,16 +261,19 @@ static void make_memory(Bench *b)
 		workspace = MAX(workspace, p->needs.workspace);
 		scratch = MAX(scratch, p->needs.thread_scratch);
 		for (u32 s = 0; s < 3; s++)
-			slot_bytes[s] = MAX(slot_bytes[s], (u64)p->k->slot.v[s].elements * 4);
+			slot_bytes[s] = MAX(slot_bytes[s], (u64)p->k->slot.v[s].elements * dtype_info[p->k->slot.v[s].dtype].bytes);
 	}
 	for (u32 s = 0; s < 3; s++)
 		at[s + 1] = ALIGN_UP(at[s] + slot_bytes[s], 4096);
 	u64 scratch_at = ALIGN_UP(at[3] + workspace, 4096);
 	must(host_arena_create(scratch_at + (scratch + 4096) * threads_count(b->pool), b->pool, &b->memory));
 	u32 state = 1;
-	for (u64 i = 0; i < at[2] / 4; i++) {
+	u32 bytes = dtype_info[b->operand].bytes;
+	for (u64 i = 0; i < at[2] / bytes; i++) {
 		state = state * 1664525u + 1013904223u;
-		((f32 *)b->memory.base)[i] = (f32)(i32)(state >> 9) * 0x1p-23f - 0.5f;
+		f32 x = (f32)(i32)(state >> 9) * 0x1p-23f - 0.5f;
+		/* the upper half of f32's bits is a bf16 */
+		memcpy(b->memory.base + i * bytes, (u8 *)&x + sizeof x - bytes, bytes);
 	}
 	for (u32 s = 0; s < 3; s++)
 		b->slot[s] = b->memory.base + at[s];
@@ -274,7 +284,8 @@ static void make_memory(Bench *b)
 /* One turn of a product: generated, then each library's. */
 static void take_turn(Bench *b, Product *p, u32 turn)
 {
-	f64 before = peak(b->peak, b->pool, b->machine->lanes, WINDOW);
+	u32 lanes = b->machine->lanes * (pairs(b->machine, b->operand) ? 2 : 1);
+	f64 before = peak(b->peak, b->pool, lanes, WINDOW);
 	for (u32 who = 0; who <= b->nlibrary; who++) {
 		f64 *took = &p->seconds[who][turn], sum = 0;
 		u32 n = 0;
@@ -284,7 +295,7 @@ static void take_turn(Bench *b, Product *p, u32 turn)
 		*took = sum / (n - 1);
 		if (who) /* its threads are still awake, and would be in the peak's way */
 			nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
-		f64 after = peak(b->peak, b->pool, b->machine->lanes, MIN(sum, 5 * WINDOW));
+		f64 after = peak(b->peak, b->pool, lanes, MIN(sum, 5 * WINDOW));
 		p->share[who][turn] = product_flops(p) / *took / ((before + after) / 2);
 		b->most = MAX(b->most, after);
 		before = after;
@@ -346,6 +357,7 @@ int main(int argc, char **argv)
 	i64 M = argc > 1 ? atoll(argv[1]) : 256;
 	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0;
 	b.turns = MIN(MAX(argc > 3 ? (u32)atoi(argv[3]) : 10, 1u), TURNS);
+	b.operand = argc > 4 && strcmp(argv[4], "bf16") == 0 ? DT_bf16 : DT_f32;
 	Arena a = ARENA("benchmark");
 	Diag diag = { .arena = &a };
 	make_products(&b, &a, ir_new(&a, &diag), M);
@@ -356,10 +368,10 @@ int main(int argc, char **argv)
 	b.machine = cpu_compiler_machine(c);
 	compile(&b, c, &a, program, &code);
 	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &b.pool));
-	b.nlibrary = product_libraries(threads_count(b.pool), b.library);
+	b.nlibrary = product_libraries(threads_count(b.pool), b.operand == DT_bf16, b.library);
 	make_memory(&b);
 	measure(&b);
-	printf("%s, %u threads, M = %lld: peak %.1f GFLOP/s; %u units of code\n", b.machine->name, threads_count(b.pool), (long long)M, b.most * 1e-9, code.nunit);
+	printf("%s, %u threads, M = %lld, %s: peak %.1f GFLOP/s; %u units of code\n", b.machine->name, threads_count(b.pool), (long long)M, dtype_info[b.operand].name, b.most * 1e-9, code.nunit);
 	print_products(&b);
 	print_step(&b);
 	host_arena_destroy(&b.memory);
