@@ -37,6 +37,15 @@ TWO = [
     ("llama", ["--preset", "smollm_135m", "--set", "layers=4"], "data=2", ["B=2,T=64", "B=8,T=128"]),
     ("mixtral", ["--preset", "test"], "data=2", ["B=16,T=64"]),
 ]
+ABOUT = """The machine file is measured once, before; nothing is fitted to steps. On a machine that others share a step's time may change by half
+between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
+
+* Convolutions (fashion, unet, vae): products that read through windows reach a fifth of what plain ones of the same size do, and
+  kernels of some microseconds cost about ten more with two threads than the same one again and again.
+* Small matrices (M N K of 128^3) in a step's forward half, and scatters (embeddings' gradients), are slower than alone.
+* Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
+  are as many as cores; the link is measured without that.
+"""
 VOCABULARY = 320
 STEPS = 20
 
@@ -101,7 +110,7 @@ def main(only):
     with open(MACHINE) as f:
         machine = f.read()
     with open(os.path.join(HERE, "planning.md"), "w") as f:
-        f.write("# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\n" % summary)
+        f.write("# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\n\n%s" % (summary, ABOUT))
         for kind, some in lines.items():
             f.write("\n## %s\n\n%s%s\n" % (kind.capitalize(), head, "\n".join(some)))
         if missing:

@@ -78,8 +78,10 @@ static void link(Elaborator *e, const Datum *d, Link *out)
 			number(e, at->value, "bandwidth", 0, &out->bandwidth);
 		else if (!strcmp(at->name, "latency"))
 			number(e, at->value, "latency", 0, &out->latency);
+		else if (!strcmp(at->name, "apart"))
+			number(e, at->value, "apart", 0, &out->apart);
 		else
-			fail(e, E0513, at->name_loc, "a link has bandwidth and latency, and no '%s'", at->name);
+			fail(e, E0513, at->name_loc, "a link has bandwidth, latency and apart, and no '%s'", at->name);
 	}
 	if (!(out->bandwidth > 0))
 		fail(e, E0513, d->loc, "a link has a bandwidth: { bandwidth = 450e9, latency = 2e-6 }");

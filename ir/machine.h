@@ -20,6 +20,7 @@ f64 curve_share(const Curve *c, f64 at);
 typedef struct Link {
 	f64 bandwidth; /* one way, of one device */
 	f64 latency;
+	f64 apart; /* of a network, share of its bandwidth that is left to groups with some devices of a domain, but not one or all; 0: all of it */
 } Link;
 
 typedef struct Machine {

@@ -23,12 +23,18 @@ typedef struct Calibration {
 	f64 link, latency;   /* bytes a second, seconds */
 } Calibration;
 
-/* Seconds beyond the launch. */
-static Status work_time(Calibration *c, const Program *p, KernelTime *out)
+/* Seconds beyond the launches of `count` kernels. */
+static Status work_time(Calibration *c, const Program *p, u32 count, KernelTime *out)
 {
 	TRY(kernel_time(p, &c->driver, &c->device, ROUNDS, out));
-	out->seconds = MAX(out->seconds - c->launch, out->seconds * 0.05);
+	out->seconds = MAX(out->median - count * c->launch, out->median * 0.05);
 	return OK;
+}
+
+/* How many kernels of so many bytes each are measured together: as a step's layers have, but not more memory than it takes to leave no cache. */
+static u32 together(f64 bytes)
+{
+	return (u32)MIN(MAX(256e6 / bytes, 2), 24);
 }
 
 /* Peaks, bandwidth, names: of an executor that holds a small program. */
@@ -65,11 +71,13 @@ static Status probe(Calibration *c)
 static Status products(Calibration *c, CurvePoint *point, u32 *n)
 {
 	c->say("matrix products");
-	static const i64 size[] = { 32, 64, 128, 256, 512, 1024, 2048, 4096 };
+	static const i64 size[] = { 16, 32, 64, 128, 256, 512, 1024, 2048 };
 	KernelTime t = { 0 };
 	for (*n = 0; *n < COUNT(size) && t.seconds < 0.2; (*n)++) {
-		TRY(work_time(c, program_product(c->arena, size[*n], size[*n], size[*n], c->narrow, false), &t));
-		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds };
+		u32 count = together((f64)(9 * size[*n] * size[*n]) * dtype_info[c->narrow].bytes);
+		TRY(work_time(c, program_products(c->arena, size[*n], count, c->narrow), count, &t));
+		t.seconds /= count;
+		point[*n] = (CurvePoint){ cbrt(4) * (f64)size[*n], t.flops / count / t.seconds };
 		c->peak[c->narrow] = MAX(c->peak[c->narrow], point[*n].share);
 	}
 	for (u32 i = 0; i < *n; i++)
@@ -86,7 +94,7 @@ static Status attention(Calibration *c, bool derivative, CurvePoint *point, u32 
 	enum { HEADS = 12 };
 	KernelTime t = { 0 };
 	for (*n = 0; *n < COUNT(size) && t.seconds < 0.1; (*n)++) {
-		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], c->narrow, derivative), &t));
+		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], c->narrow, derivative), 1, &t));
 		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds / c->peak[c->narrow] };
 	}
 	return OK;
@@ -97,18 +105,20 @@ static Status streams(Calibration *c, CurvePoint *point, u32 *n)
 {
 	c->say("memory");
 	static const i64 size[] = { 1000, 10000, 100000, 1000000, 4000000, 32000000 };
+	enum { SMALL = 64 };
 	KernelTime t;
-	TRY(kernel_time(program_stream(c->arena, 16), &c->driver, &c->device, ROUNDS, &t));
-	c->launch = t.seconds;
+	TRY(kernel_time(program_small(c->arena, SMALL), &c->driver, &c->device, ROUNDS, &t));
+	c->launch = t.median / SMALL; /* with the way to code that does not run twice in a row */
 	for (*n = 0; *n < COUNT(size); (*n)++) {
-		TRY(work_time(c, program_stream(c->arena, size[*n]), &t));
-		point[*n] = (CurvePoint){ t.bytes, t.bytes / t.seconds };
+		u32 count = together(12 * (f64)size[*n]);
+		TRY(work_time(c, program_streams(c->arena, size[*n], count), count, &t));
+		point[*n] = (CurvePoint){ t.bytes / count, t.bytes / t.seconds };
 	}
 	if (!(c->bandwidth > 0))
 		c->bandwidth = point[*n - 1].share;
 	for (u32 i = 0; i < *n; i++)
 		point[i].share /= c->bandwidth;
-	TRY(work_time(c, program_gelu(c->arena, 100000), &t));
+	TRY(work_time(c, program_gelu(c->arena, 100000), 1, &t));
 	c->arithmetic = t.flops / t.seconds;
 	return OK;
 }

@@ -153,6 +153,7 @@ void fit_machine(Arena *a, Machine *m, const MeasuredRun *run, u32 n)
 	add(&f, &m->link.latency, 1, 1e-7, 1e-3);
 	add(&f, &m->network.bandwidth, 0.4, 1e8, m->network.bandwidth);
 	add(&f, &m->network.latency, 1, 1e-7, 1e-3);
+	add(&f, &m->network.apart, 0.7, 0.05, 1);
 	f64 *r = NEWN(a, f64, n + 1), damping = 1;
 	residuals(&f, r);
 	for (u32 i = 0; i < ROUNDS && improve(&f, r, &damping); i++)

@@ -1,6 +1,8 @@
 /* tools/kernel_time.c: see kernel_time.h. */
 #include "tools/kernel_time.h"
 
+#include <stdlib.h>
+
 enum { FEATURES = 64 };
 
 /* ---- programs ---- */
@@ -33,9 +35,8 @@ static Val tensor(Maker *m, const char *name, DType dtype, u32 rank, const i64 *
 
 static const Program *made(Maker *m, const Val *result, u32 n)
 {
-	static const char *const name[] = { "out", "second", "third" };
 	for (u32 i = 0; i < n; i++)
-		graph_result(m->b.g, intern_z(&m->ir->names, name[i]), NONE, result[i]);
+		graph_result(m->b.g, intern_z(&m->ir->names, arena_printf(m->arena, "out%u", i)), NONE, result[i]);
 	builder_done(&m->b);
 	return m->program;
 }
@@ -55,6 +56,42 @@ const Program *program_stream(Arena *a, i64 n)
 	Val left = tensor(&m, "a", DT_f32, 1, &n), right = tensor(&m, "b", DT_f32, 1, &n);
 	Val out = B(&m.b, add, left, right);
 	return made(&m, &out, 1);
+}
+
+const Program *program_products(Arena *a, i64 n, u32 count, DType dtype)
+{
+	Maker m = maker_new(a);
+	Val *out = NEWN(a, Val, count + 1);
+	const i64 wide[] = { 4 * n, n }, square[] = { n, n };
+	for (u32 i = 0; i < count; i++) {
+		bool gradient = i % 2;
+		Val left = tensor(&m, arena_printf(a, "a%u", i), dtype, 2, wide);
+		Val right = tensor(&m, arena_printf(a, "b%u", i), dtype, 2, gradient ? wide : square);
+		out[i] = BA(&m.b, dot, (left, right), .spec = intern_z(&m.ir->names, gradient ? "ki,kj->ij" : "ik,kj->ij"));
+	}
+	return made(&m, out, count);
+}
+
+const Program *program_streams(Arena *a, i64 n, u32 count)
+{
+	Maker m = maker_new(a);
+	Val *out = NEWN(a, Val, count + 1);
+	for (u32 i = 0; i < count; i++) {
+		Val left = tensor(&m, arena_printf(a, "a%u", i), DT_f32, 1, &n), right = tensor(&m, arena_printf(a, "b%u", i), DT_f32, 1, &n);
+		out[i] = B(&m.b, add, left, right);
+	}
+	return made(&m, out, count);
+}
+
+const Program *program_small(Arena *a, u32 count)
+{
+	Maker m = maker_new(a);
+	Val *out = NEWN(a, Val, count + 1);
+	for (u32 i = 0; i < count; i++) {
+		i64 n = 16 * (i + 1);
+		out[i] = BA(&m.b, gelu, (tensor(&m, arena_printf(a, "a%u", i), DT_f32, 1, &n)), .approximate = true);
+	}
+	return made(&m, out, count);
 }
 
 const Program *program_gelu(Arena *a, i64 n)
@@ -156,16 +193,27 @@ void timed_close(Timed *t)
 	*t = (Timed){ 0 };
 }
 
-static Status measure(const Timed *t, u32 rounds, f64 *least)
+static int by_size(const void *a, const void *b)
+{
+	const f64 *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+static Status measure(Arena *tmp, const Timed *t, u32 rounds, KernelTime *out)
 {
 	Status s = OK;
 	f64 spent = 0, seconds;
-	*least = 0;
+	VEC(f64) took = { 0 };
 	for (u32 round = 0; (round <= rounds || (spent < LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++) {
 		s = timed_run(t, &seconds);
 		spent += seconds;
 		if (round && seconds > 0) /* the first one warms up */
-			*least = *least > 0 ? MIN(*least, seconds) : seconds;
+			VEC_PUSH(tmp, &took, seconds);
+	}
+	if (took.n) {
+		qsort(took.v, took.n, sizeof *took.v, by_size);
+		out->seconds = took.v[0];
+		out->median = took.v[took.n / 2];
 	}
 	return s;
 }
@@ -177,7 +225,7 @@ Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOp
 	*out = (KernelTime){ 0 };
 	Status s = timed_open(&tmp, p, driver, device, &t);
 	if (!s) {
-		s = measure(&t, rounds, &out->seconds);
+		s = measure(&tmp, &t, rounds, out);
 		const Plan *plan = t.compiled.plan;
 		const EntryPlan *e = plan->entry.v[0];
 		for (u32 i = 0; i < e->step.n; i++) {

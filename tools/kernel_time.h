@@ -18,6 +18,7 @@ void timed_close(Timed *t);
 /* Of the program's first entry, all its launches together. */
 typedef struct KernelTime {
 	f64 seconds; /* the least of the rounds */
+	f64 median;
 	f64 flops, bytes;
 } KernelTime;
 
@@ -28,6 +29,11 @@ PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, co
 /* Programs of one entry, in `a`. */
 const Program *program_product(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned); /* a[m, k] b[k, n]; turned: a[k, m] */
 const Program *program_stream(Arena *a, i64 n);                           /* n sums of two f32 */
+/* As a step has them: `count` of them, each with operands of its own, so that caches hold what they would in a step. Products are by
+ * turns of 4 n rows with n x n weights, and the gradient of such weights. */
+const Program *program_products(Arena *a, i64 n, u32 count, DType dtype);
+const Program *program_streams(Arena *a, i64 n, u32 count);
+const Program *program_small(Arena *a, u32 count); /* activations of few numbers, no two as many: each has code of its own */
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
 /* Causal, f32 or narrower, of `heads` heads of 64 features over n positions; its derivative. */
 const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative);

@@ -66,8 +66,12 @@ static void print_curve(Buf *b, const char *name, const Curve *c)
 
 static void print_link(Buf *b, const char *name, const Link *l)
 {
-	if (l->bandwidth > 0)
-		buf_printf(b, "  %-14s = { bandwidth = %.4g, latency = %.3g }\n", name, l->bandwidth, l->latency);
+	if (!(l->bandwidth > 0))
+		return;
+	buf_printf(b, "  %-14s = { bandwidth = %.4g, latency = %.3g", name, l->bandwidth, l->latency);
+	if (l->apart > 0)
+		buf_printf(b, ", apart = %.3g", l->apart);
+	buf_printf(b, " }\n");
 }
 
 void machine_print(Buf *b, const Machine *m)

@@ -75,7 +75,8 @@ f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride
 		return 0;
 	i64 inner = stride >= m->domain ? 1 : MIN(parts, m->domain / stride);
 	bool leaves = inner < parts;
-	f64 network = (f64)inner * m->network.bandwidth, outer = ceil((f64)parts / (f64)inner);
+	bool some = inner > 1 && inner < m->domain && leaves; /* of a domain's devices */
+	f64 network = (f64)inner * m->network.bandwidth * (some && m->network.apart > 0 ? m->network.apart : 1), outer = ceil((f64)parts / (f64)inner);
 	f64 rate = !leaves ? m->link.bandwidth : inner > 1 ? MIN(m->link.bandwidth, network) : network;
 	assert(rate > 0);
 	f64 part = (f64)(parts - 1) / (f64)parts;

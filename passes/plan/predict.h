@@ -27,7 +27,8 @@ EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e);
  * each device's link for all_gather, reduce_scatter and all_to_all, all_reduce twice that, permute all of it once. all_reduce
  * takes a double binary tree (Sanders, Speck and Traeff 2009) where that is faster: all of it twice, and fewer steps.
  * Devices are numbered domain by domain: what leaves a domain crosses with as many network links as the group has
- * members there, which is the bus bandwidth that NCCL's tests print; of a ring's steps one in a domain's members crosses.
+ * members there, which is the bus bandwidth that NCCL's tests print (less, as the machine's network.apart says, where a domain has
+ * several such groups of several members each, whose rings meet on the same links); of a ring's steps one in a domain's members crosses.
  * 0 for one part; the machine has the links it needs. */
 f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride);
 /* Of all its tensors, whole: of a gather, its results'. */

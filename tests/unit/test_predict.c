@@ -98,7 +98,7 @@ static void what_limits(void **state)
 static void collectives_by_ring_and_domain(void **state)
 {
 	(void)state;
-	Machine m = { .domain = 8, .link = { 400e9, 1e-6 }, .network = { 50e9, 5e-6 } };
+	Machine m = { .domain = 8, .link = { 400e9, 1e-6, 0 }, .network = { 50e9, 5e-6, 0 } };
 	/* within a domain: 8 devices next to each other */
 	close_to(predict_collective(&m, OP_all_gather, 8e9, 8, 1), 7e9 / 400e9 + 7e-6);
 	close_to(predict_collective(&m, OP_all_reduce, 8e9, 8, 1), 2 * (7e9 / 400e9 + 7e-6));
@@ -112,6 +112,11 @@ static void collectives_by_ring_and_domain(void **state)
 	close_to(predict_collective(&m, OP_all_reduce, 4e3, 32, 1), 2 * (4e3 / 400e9 + 3 * 1e-6 + 2 * 5e-6));
 	close_to(predict_collective(&m, OP_permute, 1e9, 8, 1), 1e9 / 400e9 + 1e-6);
 	close_to(predict_collective(&m, OP_all_reduce, 1e9, 1, 1), 0);
+	/* four groups of two on each domain share its links: half is left to each; groups of all or of one are as they were */
+	m.network.apart = 0.5;
+	close_to(predict_collective(&m, OP_all_reduce, 4e9, 16, 4), 2 * (15 / 16.0 * 4e9 / 50e9 + 7 * 5e-6 + 8 * 1e-6));
+	close_to(predict_collective(&m, OP_all_reduce, 4e9, 4, 8), 2 * (3e9 / 50e9 + 3 * 5e-6));
+	close_to(predict_collective(&m, OP_all_reduce, 8e9, 8, 1), 2 * (7e9 / 400e9 + 7e-6));
 }
 
 /* Table A3 of Hoffmann et al. 2022: approach 3 has 40.3 B parameters for Gopher's budget of 5.76e23 FLOPs, from constants

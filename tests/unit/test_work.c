@@ -136,7 +136,7 @@ static void drop(Made *m)
 /* A byte takes a second; links carry `rate` bytes a second. */
 static Machine machine(f64 rate)
 {
-	Machine m = { .bandwidth = 1, .arithmetic = 1, .domain = 8, .link = { rate, 0 } };
+	Machine m = { .bandwidth = 1, .arithmetic = 1, .domain = 8, .link = { rate, 0, 0 } };
 	m.peak[DT_f32] = 1e30;
 	return m;
 }
