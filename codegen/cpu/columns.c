@@ -11,10 +11,11 @@
 typedef LLVMValueRef V;
 
 enum {
-	STRIP = 4, /* vectors, at least where there are few sums; */
-	WIDE = 8,  /* at most */
-	WIDTH = 64, /* elements: rows of a strip lie apart. On two Zen 3 cores, columns of 1024 x 3072 f32 from memory take 0.75 of
-		     * the time that strips of 32 do, of 256 x 3072 0.69; 96 are no better, 128 worse, asking ahead is worse */
+	STRIP = 4, /* vectors */
+	WIDE = 8,  /* of one sum, at most, */
+	WIDTH = 64, /* and elements: rows of a strip lie apart. On two Zen 3 cores, columns of 1024 x 3072 f32 from memory take 0.75 of
+		     * the time that strips of 32 do, of 256 x 3072 0.69; 96 are no better, 128 worse, asking ahead is worse.
+		     * Two sums gain nothing */
 	SUM_BLOCK = 64,
 	CLEAR = 1 << 16, /* elements that a task clears */
 	LARGE = 16 << 20, /* bytes that are cleared past the caches, which have better use */
@@ -118,7 +119,7 @@ static u32 strip_vectors(const Kernel *k, const CpuMachine *machine)
 	Arena tmp = ARENA("strip");
 	u32 *reduce = NEWN(&tmp, u32, k->inst.n + 1), n = collect_reductions(k, reduce);
 	arena_free(&tmp);
-	if (n <= 2 && k->inst.n <= 60)
+	if (n == 1 && k->inst.n <= 60)
 		return MIN(WIDE, MAX(STRIP, WIDTH / machine->lanes));
 	return n <= 4 && k->inst.n <= 60 ? STRIP : n <= 16 ? 2 : 1;
 }
