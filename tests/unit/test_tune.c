@@ -100,11 +100,11 @@ static void files_are_read_back(void **state)
 		if (tuning_read(&m, (Str){ text, n }, &back) && n + 1 < strlen(text))
 			fail_msg("the first %zu characters are taken for all", n);
 	static const char *const wrong[] = { "", "plinth products 0\ntile 6 2\nk 400\npanels 2\nchunk 1024\nend\n",
-					     "plinth products 1\ntile 5 2\nk 400\npanels 2\nchunk 1024\nend\n",
-					     "plinth products 1\ntile 6 2\nk 401\npanels 2\nchunk 1024\nend\n",
-					     "plinth products 1\ntile 6 2\nk 400\npanels 99\nchunk 1024\nend\n",
-					     "plinth products 1\ntile 6 2\nk 400\npanels 2\nchunk 1024\nend\nand more\n",
-					     "plinth products 1\ntile 6 2\nk -16\npanels 2\nchunk 1024\nend\n" };
+					     "plinth products 2\ntile 5 2\nk 400\npanels 2\nchunk 1024\nend\n",
+					     "plinth products 2\ntile 6 2\nk 401\npanels 2\nchunk 1024\nend\n",
+					     "plinth products 2\ntile 6 2\nk 400\npanels 99\nchunk 1024\nend\n",
+					     "plinth products 2\ntile 6 2\nk 400\npanels 2\nchunk 1024\nend\nand more\n",
+					     "plinth products 2\ntile 6 2\nk -16\npanels 2\nchunk 1024\nend\n" };
 	for (u32 i = 0; i < COUNT(wrong); i++)
 		assert_false(tuning_read(&m, str_of(wrong[i]), &back));
 	/* a processor that is named has none */
