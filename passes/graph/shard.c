@@ -1,39 +1,9 @@
-/* passes/graph/shard.c: see shard.h. The pass `shard` itself changes nothing: it prints the placements to the trace. */
-#include "passes/graph/shard.h"
-#include "ir/cost.h"
+/* passes/graph/shard.c: see shard.h: rules, where names put tensors, and the order in which entries are placed. The pass `shard` itself
+ * changes nothing: it prints the placements to the trace. */
+#include "passes/graph/shard_search.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* What the search counts in: a device of today. Only ratios matter; bytes decide, and the count of collectives where
- * these are equal, since small ones are put together into large ones. */
-static const f64 LINK = 1e11, MEMORY = 1e12, FLOPS = 1e14, LATENCY = 1e-11;
-enum { ROUNDS = 8, USERS = 64 };
-
-typedef struct User {
-	u32 node, operand; /* node NONE: result `operand` of the entry */
-} User;
-
-typedef struct Search {
-	PassCx *cx;
-	const Program *p;
-	const ShardRules *rules;
-	const Mesh *mesh;
-	Placement *out;
-	u8 *mapped;        /* [class * mesh axes]: 0, 1 secondary, 2 primary */
-	i64 *prefix;       /* the same: devices of mesh axes that divide the class before this one */
-	u32 nclass;
-	bool *told;        /* [class]: that it does not divide was said */
-	/* of one entry */
-	EntryPlacement *e;
-	const Graph *g;
-	VEC(User) *user;   /* [value] */
-	f64 *work;         /* [node] seconds of it whole */
-	Axis (*class)[MAX_RANK]; /* [value] */
-	bool *free_result; /* [result] of a gradient: as it comes */
-	bool forced;       /* names decide */
-	bool whole_stays;  /* of the second search: what is whole is not made a part of a sum */
-} Search;
 
 /* ---- arguments ---- */
 
@@ -139,13 +109,6 @@ static void map_classes(Search *s)
 	}
 }
 
-/* The digits that names give dimension `d` over mesh axis m: outer[0..n), priority[..]. */
-typedef struct Names {
-	u32 n;
-	i64 outer[8];
-	u8 priority[8];
-} Names;
-
 static void add_name(Search *s, Names *out, Axis class, u32 m, i64 before)
 {
 	u8 priority = class.id < s->nclass ? s->mapped[class.id * MESH_AXES + m] : 0;
@@ -168,8 +131,7 @@ static void add_name(Search *s, Names *out, Axis class, u32 m, i64 before)
 	out->outer[out->n++] = before * prefix;
 }
 
-/* A product's own name and those of its factors. */
-static void names_of(Search *s, Names *out, Axis class, u32 m, i64 before)
+void shard_names(Search *s, Names *out, Axis class, u32 m, i64 before)
 {
 	const Ir *ir = s->cx->ir;
 	class = axis_find(ir, class);
@@ -179,7 +141,7 @@ static void names_of(Search *s, Names *out, Axis class, u32 m, i64 before)
 	const AxisClass *c = &ir->axis.v[class.id];
 	for (u32 i = 0; i < c->nfactor; i++) {
 		i64 size;
-		names_of(s, out, c->factor[i], m, before);
+		shard_names(s, out, c->factor[i], m, before);
 		if (!dim_is_number(ir->axis.v[axis_find(ir, c->factor[i]).id].size, &size))
 			return;
 		before *= size;
@@ -226,347 +188,6 @@ Places value_places(const EntryPlacement *e, const Mesh *mesh, Val v)
 	return p;
 }
 
-/* ---- cost ---- */
-
-/* Bytes of a value on one device if it were whole along m. */
-static f64 bytes_but(const Search *s, Val v, u32 m)
-{
-	f64 bytes = (f64)type_bytes(val_type(s->g, v));
-	const Value *value = &s->g->value.v[v.i];
-	for (u32 k = 0; k < s->mesh->n; k++)
-		if (k != m && choice_result(s->e, value->node, value->index, k).kind == PLACE_SPLIT)
-			bytes /= s->mesh->axis[k].size;
-	return bytes;
-}
-
-/* Seconds to bring a value of so many bytes from one placement to another. */
-static f64 conversion(Place from, Place to, f64 bytes, u32 n)
-{
-	f64 share = (f64)(n - 1) / n;
-	if (place_equal(from, to) || n == 1)
-		return 0;
-	if (from.kind == PLACE_WHOLE)
-		return to.kind == PLACE_SPLIT ? bytes / n / MEMORY : bytes / MEMORY + LATENCY;
-	if (from.kind == PLACE_PARTIAL && to.kind == PLACE_SPLIT)
-		return LATENCY + share * bytes / LINK;
-	if (from.kind == PLACE_PARTIAL)
-		return 2 * (LATENCY + share * bytes / LINK);
-	if (to.kind == PLACE_SPLIT && to.dim != from.dim)
-		return LATENCY + share * bytes / n / LINK;
-	return LATENCY + share * bytes / LINK;
-}
-
-static bool is_constant(Op op)
-{
-	return op == OP_full || op == OP_iota;
-}
-
-/* Is something wanted of the value by this user yet, and where? */
-static bool wanted(const Search *s, const User *u, u32 m, Place *want)
-{
-	if (u->node == NONE) {
-		*want = s->e->result[u->operand].at[m];
-		return !s->free_result[u->operand];
-	}
-	*want = choice_operand(s->e, u->node, u->operand, m);
-	return s->e->choice[u->node][m].kind != CHOICE_UNSET;
-}
-
-/* All that is wanted of a value, each conversion once. */
-static f64 value_cost(const Search *s, Val v, u32 m)
-{
-	const Value *value = &s->g->value.v[v.i];
-	if (is_constant((Op)s->g->node.v[value->node].op) || s->e->choice[value->node][m].kind == CHOICE_UNSET)
-		return 0;
-	Place from = choice_result(s->e, value->node, value->index, m), seen[8], split = { 0 };
-	f64 cost = 0, bytes = bytes_but(s, v, m);
-	u32 nseen = 0, n = MIN(s->user[v.i].n, (u32)USERS), parts = s->mesh->axis[m].size;
-	bool whole = false;
-	for (u32 i = 0; i < n; i++) {
-		Place want;
-		bool known = false;
-		if (!wanted(s, &s->user[v.i].v[i], m, &want))
-			continue;
-		for (u32 k = 0; k < nseen; k++)
-			known |= place_equal(seen[k], want);
-		if (known)
-			continue;
-		if (nseen < COUNT(seen))
-			seen[nseen++] = want;
-		if (want.kind == PLACE_SPLIT && from.kind == PLACE_PARTIAL)
-			split = want;
-		if (want.kind == PLACE_WHOLE && from.kind == PLACE_PARTIAL)
-			whole = true;
-		else
-			cost += conversion(from, want, bytes, parts);
-	}
-	/* a sum that is wanted both ways is gathered from its parts */
-	if (whole)
-		cost += conversion(split.kind == PLACE_SPLIT ? split : from, (Place){ 0 }, bytes, parts);
-	return cost;
-}
-
-static f64 work_cost(const Search *s, u32 node)
-{
-	f64 work = s->work[node];
-	for (u32 k = 0; k < s->mesh->n; k++)
-		if (s->e->choice[node][k].kind == CHOICE_LABEL)
-			work /= s->mesh->axis[k].size;
-	return work;
-}
-
-/* All that the node's choice along m bears upon. */
-static f64 node_total(const Search *s, u32 node, u32 m)
-{
-	const Node *n = &s->g->node.v[node];
-	f64 cost = work_cost(s, node);
-	for (u32 k = 0; k < n->nin; k++) {
-		bool before = false;
-		for (u32 j = 0; j < k; j++)
-			before |= n->in[j].i == n->in[k].i;
-		if (!before)
-			cost += value_cost(s, n->in[k], m);
-	}
-	for (u32 k = 0; k < n->nout; k++)
-		cost += value_cost(s, (Val){ n->out.i + k }, m);
-	return cost;
-}
-
-/* ---- candidates ---- */
-
-typedef struct Candidates {
-	u32 n;
-	Choice v[24];
-	u8 priority[24];
-} Candidates;
-
-/* May the node be divided at this label, with what it does along other mesh axes? */
-static bool label_fits(const Search *s, u32 node, u32 m, u32 label, i64 outer)
-{
-	const ShardLabel *l = &s->e->rule[node].label.v[label];
-	Place digit[MESH_AXES] = { 0 };
-	i64 covered = 1;
-	for (u32 k = 0; k < s->mesh->n; k++) {
-		const Choice *c = &s->e->choice[node][k];
-		if (k == m)
-			digit[k] = (Place){ .kind = PLACE_SPLIT, .outer = outer };
-		else if (c->kind == CHOICE_LABEL && c->which == label)
-			digit[k] = (Place){ .kind = PLACE_SPLIT, .outer = c->outer };
-	}
-	if (!places_fit(s->mesh, digit, 0, l->extent))
-		return false;
-	u32 digits = 0;
-	for (u32 k = 0; k < s->mesh->n; k++)
-		digits += digit[k].kind == PLACE_SPLIT;
-	if (l->fix == SHARD_RING)
-		return digits == 1 && outer == 1;
-	if (l->fix != SHARD_LOOKUP && l->fix != SHARD_GROUPS)
-		return true;
-	/* a device's rows (or groups) are consecutive: digits begin at 1 and leave no gap */
-	for (u32 rounds = 0; rounds < s->mesh->n; rounds++)
-		for (u32 k = 0; k < s->mesh->n; k++)
-			if (digit[k].kind == PLACE_SPLIT && digit[k].outer == covered) {
-				covered *= s->mesh->axis[k].size;
-				digit[k].kind = PLACE_WHOLE;
-			}
-	for (u32 k = 0; k < s->mesh->n; k++)
-		if (digit[k].kind == PLACE_SPLIT)
-			return false;
-	return true;
-}
-
-static void add_candidate(Candidates *c, Choice choice, u8 priority)
-{
-	for (u32 i = 0; i < c->n; i++)
-		if (c->v[i].kind == choice.kind && c->v[i].which == choice.which && c->v[i].outer == choice.outer) {
-			c->priority[i] = MAX(c->priority[i], priority);
-			return;
-		}
-	if (c->n == COUNT(c->v))
-		return;
-	c->priority[c->n] = priority;
-	c->v[c->n++] = choice;
-}
-
-/* The labels that a digit in dimension `dim` of the tensor falls into. */
-static void add_digit(const Search *s, Candidates *c, u32 node, u32 tensor, u32 dim, i64 outer, u32 m, u8 priority)
-{
-	const ShardRule *r = &s->e->rule[node];
-	for (u32 l = 0; l < r->label.n && l < UINT8_MAX; l++) {
-		ShardPoint at = r->label.v[l].at[tensor];
-		if (at.dim != (i8)dim || outer % at.outer || outer / at.outer >= MAX(r->label.v[l].extent, 1))
-			continue;
-		if (label_fits(s, node, m, l, outer / at.outer))
-			add_candidate(c, (Choice){ CHOICE_LABEL, (u8)l, outer / at.outer }, priority);
-	}
-}
-
-static void add_named(Search *s, Candidates *c, u32 node, u32 tensor, Val v, u32 m)
-{
-	for (u32 d = 0; d < val_type(s->g, v)->rank; d++) {
-		Names names = { 0 };
-		names_of(s, &names, s->class[v.i][d], m, 1);
-		for (u32 i = 0; i < names.n; i++)
-			add_digit(s, c, node, tensor, d, names.outer[i], m, names.priority[i]);
-	}
-}
-
-/* Are the operands that are not to be partial whole already? */
-static bool others_whole(const Search *s, u32 node, u64 partial, u32 m)
-{
-	const Node *n = &s->g->node.v[node];
-	for (u32 k = 0; k < n->nin; k++) {
-		const Value *v = &s->g->value.v[n->in[k].i];
-		if (!(partial >> k & 1) && choice_result(s->e, v->node, v->index, m).kind != PLACE_WHOLE)
-			return false;
-	}
-	return true;
-}
-
-/* Is each of the operands that are to be partial so already, or made of less? */
-static bool none_whole(const Search *s, u32 node, u64 partial, u32 m)
-{
-	const Node *n = &s->g->node.v[node];
-	for (u32 k = 0; k < n->nin; k++) {
-		const Value *v = &s->g->value.v[n->in[k].i];
-		Op maker = (Op)s->g->node.v[v->node].op;
-		if (partial >> k & 1 && !is_constant(maker) && maker != OP_broadcast &&
-		    choice_result(s->e, v->node, v->index, m).kind == PLACE_WHOLE)
-			return false;
-	}
-	return true;
-}
-
-/* As the operand comes, and as its other users want it. */
-static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u32 m)
-{
-	Val in = s->g->node.v[node].in[operand];
-	for (u32 i = 0; i < MIN(s->user[in.i].n, (u32)USERS); i++) {
-		const User *u = &s->user[in.i].v[i];
-		Place want;
-		if (u->node != node && wanted(s, u, m, &want) && want.kind == PLACE_SPLIT)
-			add_digit(s, c, node, operand, want.dim, want.outer, m, 0);
-	}
-	const Value *v = &s->g->value.v[s->g->node.v[node].in[operand].i];
-	const ShardRule *r = &s->e->rule[node];
-	Place p = choice_result(s->e, v->node, v->index, m);
-	if (p.kind == PLACE_SPLIT)
-		add_digit(s, c, node, operand, p.dim, p.outer, m, 0);
-	for (u32 i = 0; p.kind == PLACE_PARTIAL && p.reduce == SHARD_SUM && i < r->linear.n; i++)
-		if (r->linear.v[i] >> operand & 1 && others_whole(s, node, r->linear.v[i], m) &&
-		    (!s->whole_stays || none_whole(s, node, r->linear.v[i], m)))
-			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, 3);
-}
-
-static void candidates(Search *s, u32 node, u32 m, Candidates *c)
-{
-	const Node *n = &s->g->node.v[node];
-	*c = (Candidates){ .n = 1, .v = { { .kind = CHOICE_WHOLE } } };
-	for (u32 k = 0; k < n->nout; k++)
-		add_named(s, c, node, n->nin + k, (Val){ n->out.i + k }, m);
-	for (u32 k = 0; k < n->nin; k++) {
-		add_named(s, c, node, k, n->in[k], m);
-		add_operand(s, c, node, k, m);
-	}
-	for (u32 k = 0; k < n->nout; k++)
-		for (u32 i = 0; i < MIN(s->user[n->out.i + k].n, (u32)USERS); i++) {
-			Place want;
-			if (wanted(s, &s->user[n->out.i + k].v[i], m, &want) && want.kind == PLACE_SPLIT)
-				add_digit(s, c, node, n->nin + k, want.dim, want.outer, m, 0);
-		}
-	if (!s->forced)
-		return;
-	/* names decide: those of the highest priority there is, and what passes sums on (3) */
-	u8 most = 0;
-	for (u32 i = 0; i < c->n; i++)
-		most = MAX(most, c->priority[i] == 3 ? (u8)0 : c->priority[i]);
-	u32 kept = 0;
-	for (u32 i = 0; i < c->n; i++)
-		if (c->priority[i] >= most) {
-			c->v[kept] = c->v[i];
-			c->priority[kept++] = c->priority[i];
-		}
-	c->n = kept;
-}
-
-/* ---- the search ---- */
-
-/* Takes the cheapest choice; of equal ones the present, else the last that passes sums on. */
-static bool improve(Search *s, u32 node, u32 m)
-{
-	Choice *at = &s->e->choice[node][m], was = *at, best = was;
-	if (was.kind == CHOICE_GIVEN)
-		return false;
-	Candidates c;
-	candidates(s, node, m, &c);
-	f64 least = -1;
-	bool here = false;
-	for (u32 i = 0; i < c.n; i++) {
-		*at = c.v[i];
-		f64 cost = node_total(s, node, m);
-		bool same = c.v[i].kind == was.kind && c.v[i].which == was.which && c.v[i].outer == was.outer;
-		bool better = least < 0 || cost < least * (1 - 1e-9) - 1e-15;
-		bool tie = !better && cost <= least * (1 + 1e-9) + 1e-15;
-		if (better || (tie && (same || (!here && c.v[i].kind == CHOICE_LINEAR)))) {
-			least = better ? cost : MIN(cost, least);
-			best = c.v[i];
-			here = same;
-		}
-	}
-	*at = best;
-	return best.kind != was.kind || best.which != was.which || best.outer != was.outer;
-}
-
-static void descend(Search *s)
-{
-	u32 n = s->g->node.n;
-	for (u32 m = 0; m < s->mesh->n; m++)
-		for (u32 i = 0; i < n; i++)
-			improve(s, i, m);
-	for (u32 round = 0; round < ROUNDS; round++) {
-		bool changed = false;
-		for (u32 m = 0; m < s->mesh->n; m++) {
-			for (u32 i = n; i-- > 0;)
-				changed |= improve(s, i, m);
-			for (u32 i = 0; i < n; i++)
-				changed |= improve(s, i, m);
-		}
-		if (!changed)
-			break;
-	}
-}
-
-static f64 entry_cost(const Search *s)
-{
-	f64 cost = 0;
-	for (u32 i = 0; i < s->g->node.n; i++) {
-		cost += work_cost(s, i);
-		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
-			for (u32 m = 0; m < s->mesh->n; m++)
-				cost += value_cost(s, (Val){ s->g->node.v[i].out.i + k }, m);
-	}
-	return cost;
-}
-
-static void search(Search *s)
-{
-	u32 n = s->g->node.n;
-	size_t bytes = n * sizeof *s->e->choice;
-	Choice(*first)[MESH_AXES] = arena_push(s->cx->tmp, sizeof *first, n + 1, _Alignof(Choice));
-	descend(s);
-	f64 cost = entry_cost(s);
-	memcpy(first, s->e->choice, bytes);
-	for (u32 i = 0; i < n; i++)
-		for (u32 m = 0; m < s->mesh->n; m++)
-			if (s->e->choice[i][m].kind != CHOICE_GIVEN)
-				s->e->choice[i][m] = (Choice){ 0 };
-	s->whole_stays = true;
-	descend(s);
-	s->whole_stays = false;
-	if (entry_cost(s) > cost * (1 - 1e-9))
-		memcpy(s->e->choice, first, bytes);
-}
-
 /* ---- buffers, inputs, results ---- */
 
 /* Where names alone put a tensor. */
@@ -576,7 +197,7 @@ static Places named_places(Search *s, const Type *t, const Axis *axis)
 	for (u32 m = 0; m < s->mesh->n; m++)
 		for (u32 d = 0; d < t->rank && p.at[m].kind == PLACE_WHOLE; d++) {
 			Names names = { 0 };
-			names_of(s, &names, axis[d], m, 1);
+			shard_names(s, &names, axis[d], m, 1);
 			for (u32 i = 0; i < names.n && p.at[m].kind == PLACE_WHOLE; i++) {
 				if (names.priority[i] < 2)
 					continue;
@@ -687,7 +308,7 @@ static void note_wanted(Search *s)
 		for (u32 m = 0; m < s->mesh->n; m++)
 			for (u32 i = 0; i < s->user[v].n; i++) {
 				Place want;
-				bool known = !wanted(s, &s->user[v].v[i], m, &want);
+				bool known = !shard_wanted(s, &s->user[v].v[i], m, &want);
 				for (u32 k = 0; k < e->wanted[v][m].n && !known; k++)
 					known = place_equal(e->wanted[v][m].v[k], want);
 				if (!known)
@@ -713,9 +334,7 @@ static void place_entry(Search *s)
 	for (u32 i = 0; i < g->node.n; i++) {
 		const Node *n = &g->node.v[i];
 		shard_rule(s->cx->out, g, n, &e->rule[i]);
-		NodeCost c = node_cost(g, n);
-		bool free = is_constant((Op)n->op) || n->op == OP_broadcast; /* nothing is computed: who reads it has the values */
-		s->work[i] = free ? 0 : MAX(c.flops / FLOPS, c.bytes / MEMORY);
+		s->work[i] = shard_work(g, n);
 		for (u32 k = 0; k < n->nin; k++)
 			VEC_PUSH(tmp, &s->user[n->in[k].i], ((User){ i, k }));
 		if (n->op != OP_input && n->op != OP_read)
@@ -762,7 +381,7 @@ static void shard_entry(Search *s, u32 entry)
 		u32 b = s->g->result.v[i].buffer;
 		s->free_result[i] = b != NONE && s->p->buffer.v[b].kind == BUFFER_GRADIENT;
 	}
-	search(s);
+	shard_search(s);
 	if (first) { /* along axes that do divide gradients, what is wanted is known: again, with that */
 		for (u32 m = 0; m < s->mesh->n; m++)
 			keep_partial(s, m);
@@ -771,10 +390,10 @@ static void shard_entry(Search *s, u32 entry)
 				s->e->result[i] = s->out->buffer[s->g->result.v[i].buffer];
 			s->free_result[i] = false;
 		}
-		search(s);
+		shard_search(s);
 	}
 	note_wanted(s);
-	s->out->seconds += entry_cost(s);
+	s->out->seconds += shard_cost(s);
 	arena_release(s->cx->tmp, mark);
 }
 

@@ -1,0 +1,57 @@
+/* passes/graph/shard_search.h: the search of shard.c: what each node of an entry does along each mesh axis, so that messages and
+ * repeated work take the least time; for shard.c alone. */
+#ifndef PL_PASSES_SHARD_SEARCH_H
+#define PL_PASSES_SHARD_SEARCH_H
+#include "passes/graph/shard.h"
+
+typedef struct User {
+	u32 node, operand; /* node NONE: result `operand` of the entry */
+} User;
+
+typedef struct Search {
+	PassCx *cx;
+	const Program *p;
+	const ShardRules *rules;
+	const Mesh *mesh;
+	Placement *out;
+	u8 *mapped;        /* [class * mesh axes]: 0, 1 secondary, 2 primary */
+	i64 *prefix;       /* the same: devices of mesh axes that divide the class before this one */
+	u32 nclass;
+	bool *told;        /* [class]: that it does not divide was said */
+	/* of one entry */
+	EntryPlacement *e;
+	const Graph *g;
+	VEC(User) *user;   /* [value] */
+	f64 *work;         /* [node] seconds of it whole */
+	Axis (*class)[MAX_RANK]; /* [value] */
+	bool *free_result; /* [result] of a gradient: as it comes */
+	bool forced;       /* names decide */
+	bool whole_stays;  /* of the second search: what is whole is not made a part of a sum */
+} Search;
+
+/* The digits that names give dimension `d` over mesh axis m: outer[0..n), priority[..]. */
+typedef struct Names {
+	u32 n;
+	i64 outer[8];
+	u8 priority[8];
+} Names;
+
+/* Nothing is computed: who reads it has the values. */
+static inline bool is_constant(Op op)
+{
+	return op == OP_full || op == OP_iota;
+}
+
+/* shard.c: a product's own name and those of its factors. */
+void shard_names(Search *s, Names *out, Axis class, u32 m, i64 before);
+
+/* Seconds of a node that runs whole. */
+f64 shard_work(const Graph *g, const Node *n);
+/* Is something wanted of the value by this user yet, and where? */
+bool shard_wanted(const Search *s, const User *u, u32 m, Place *want);
+/* Chooses, of an entry whose sources have their places. */
+void shard_search(Search *s);
+/* Seconds of what was chosen. */
+f64 shard_cost(const Search *s);
+
+#endif
