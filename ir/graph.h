@@ -78,6 +78,7 @@ typedef struct Buffer {
 	u64 stages;         /* of a pipeline, that have it, bits; 0: all. Elsewhere no entry touches it, and it takes no memory */
 	u32 slots;          /* of a stash: for so many micro-batches, each in one of its own; else 0 */
 	const char *split;  /* how the whole lies over the mesh (ir/shard.h: places_text), or NULL; `type` is local */
+	bool summed;        /* a gradient in parts of a sum, that the entry micro_last makes whole for `update` */
 	Loc loc;
 	const char *scope;
 } Buffer;

@@ -120,6 +120,8 @@ u64 program_hash(const Program *p)
 		const Buffer *b = &p->buffer.v[i];
 		h = mix_type(mix_text(h, b->name), b->type);
 		h = mix_text(mix(mix(mix_text(h, buffer_kind_name[b->kind]), b->of), b->frozen), b->split);
+		if (b->summed)
+			h = mix(h, 1);
 		if (b->slots || b->stages)
 			h = mix(mix(h, b->slots), b->stages);
 	}

@@ -246,6 +246,7 @@ static bool buffer_statement(Parser *p)
 			return false;
 		b.split = intern(&p->s.ir->names, split);
 	}
+	b.summed = scan_accept_word(&p->s, "summed");
 	if (scan_accept_word(&p->s, "slots")) {
 		i64 slots;
 		if (!scan_integer(&p->s, 1, 1 << 20, "how many micro-batches", &slots))

@@ -317,6 +317,8 @@ static void put_buffer(Printer *p, const Program *program, const Buffer *b)
 		buf_put(p->to, STR(" split "));
 		text_quote(p->to, str_of(b->split));
 	}
+	if (b->summed)
+		buf_put(p->to, STR(" summed"));
 	if (b->slots)
 		buf_printf(p->to, " slots %u", b->slots);
 	if (b->stages)

@@ -161,14 +161,24 @@ static void places_of(const Program *p, const char *split, Place place[MESH_AXES
 		NEVER("a program's split that cannot be read");
 }
 
-/* Device `rank`'s buffers. */
-static Tensor *buffers_of(Arena *tmp, const Program *p, u32 rank)
+/* How a buffer lies when the entry is done that gives it, or (`read`) begins. */
+static void buffer_places(const Program *p, const Buffer *b, const char *entry, bool read, Place place[MESH_AXES])
+{
+	places_of(p, b->split, place);
+	bool whole = b->summed && str_starts(str_of(entry), str_of(read ? "update" : "micro_last"));
+	for (u32 m = 0; m < p->mesh.n && whole; m++)
+		if (place[m].kind == PLACE_PARTIAL)
+			place[m] = (Place){ 0 };
+}
+
+/* Device `rank`'s buffers, for this entry. */
+static Tensor *buffers_of(Arena *tmp, const Program *p, const char *entry, u32 rank)
 {
 	Tensor *t = NEWN(tmp, Tensor, p->buffer.n);
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
 		Place place[MESH_AXES];
-		places_of(p, b->split, place);
+		buffer_places(p, b, entry, true, place);
 		Tensor whole = whole_of(tmp, &p->mesh, place, b->type);
 		fill(&whole, b->name, 0, b->kind == BUFFER_STATE);
 		t[i] = part_of(tmp, &p->mesh, place, b->type, &whole, rank);
@@ -199,11 +209,11 @@ static Tensor *inputs_of(Arena *tmp, const Program *p, const Graph *g, u32 rank,
 }
 
 /* Every device's. */
-static Tensor **all_buffers(Arena *tmp, const Program *p)
+static Tensor **all_buffers(Arena *tmp, const Program *p, const char *entry)
 {
 	Tensor **buffer = NEWN(tmp, Tensor *, mesh_devices(&p->mesh));
 	for (u32 r = 0; r < mesh_devices(&p->mesh); r++)
-		buffer[r] = buffers_of(tmp, p, r);
+		buffer[r] = buffers_of(tmp, p, entry, r);
 	return buffer;
 }
 
@@ -222,7 +232,10 @@ static Tensor *results_of(Arena *tmp, const Program *p, const Graph *g, Tensor *
 	for (u32 i = 0; i < g->result.n; i++) {
 		const Result *r = &g->result.v[i];
 		Place place[MESH_AXES];
-		places_of(p, r->buffer == NONE ? NULL : p->buffer.v[r->buffer].split, place);
+		if (r->buffer == NONE)
+			places_of(p, NULL, place);
+		else
+			buffer_places(p, &p->buffer.v[r->buffer], g->name, false, place);
 		for (u32 k = 0; k < ranks; k++)
 			part[k] = &result[k][i];
 		whole[i] = assembled(tmp, &p->mesh, place, val_type(g, r->value), part);
@@ -272,10 +285,11 @@ typedef struct Both {
 	u32 turn;
 } Both;
 
-static bool entries_agree(Arena *tmp, Both *b, const Graph *x, const char *pass, Diag *d)
+/* Entry x before, and what stands for it after: its namesake, or (`as` not NULL) another one. */
+static bool entries_agree(Arena *tmp, Both *b, const Graph *x, const Graph *as, const char *pass, Diag *d)
 {
 	const Program *before = b->before, *after = b->after;
-	const Graph *y = program_find_entry(after, str_of(x->name));
+	const Graph *y = as ? as : program_find_entry(after, str_of(x->name));
 	if (!y)
 		return diag_error(d, E0716, (Loc){ 0 }, "%s: the entry %s is gone", pass, x->name);
 	const Tensor *rx = results_of(tmp, before, x, b->buffer[0], b->turn), *ry = results_of(tmp, after, y, b->buffer[1], b->turn);
@@ -306,16 +320,23 @@ static bool entries_agree(Arena *tmp, Both *b, const Graph *x, const char *pass,
 	return fine;
 }
 
+/* An entry of a step of two micro-batches, of which the second is its last. */
+static const Graph *entry_of_two(const Program *p, const char *name)
+{
+	const Graph *last = strcmp(name, "micro") ? NULL : program_find_entry(p, STR("micro_last"));
+	return last ? last : program_find_entry(p, str_of(name));
+}
+
 /* Steps of training one behind the other, each with two micro-batches, from what `init` makes on: buffers stay. */
 static bool steps_agree(Arena *tmp, const Program *before, const Program *after, u32 steps, const char *pass, Diag *d)
 {
 	static const char *const entry[] = { "init", "micro_first", "micro", "update" };
-	Both b = { before, after, { all_buffers(tmp, before), all_buffers(tmp, after) }, 0 };
+	Both b = { before, after, { all_buffers(tmp, before, ""), all_buffers(tmp, after, "") }, 0 };
 	for (u32 step = 0; step < steps; step++)
 		for (u32 i = step ? 1 : 0; i < COUNT(entry); i++) {
-			const Graph *g = program_find_entry(before, str_of(entry[i]));
+			const Graph *g = entry_of_two(before, entry[i]);
 			b.turn++;
-			if (g && !entries_agree(tmp, &b, g, arena_printf(tmp, "%s, in step %u of training", pass, step + 1), d))
+			if (g && !entries_agree(tmp, &b, g, entry_of_two(after, entry[i]), arena_printf(tmp, "%s, in step %u of training", pass, step + 1), d))
 				return false;
 		}
 	return true;
@@ -344,8 +365,9 @@ bool programs_agree(Arena *tmp, const Program *before, const Program *after, con
 	bool fine = true;
 	for (u32 i = 0; i < both[0]->entry.n; i++) {
 		ArenaMark mark = arena_mark(tmp);
-		Both b = { both[0], both[1], { all_buffers(tmp, both[0]), all_buffers(tmp, both[1]) }, 0 };
-		fine &= entries_agree(tmp, &b, both[0]->entry.v[i], pass, d);
+		const char *name = both[0]->entry.v[i]->name;
+		Both b = { both[0], both[1], { all_buffers(tmp, both[0], name), all_buffers(tmp, both[1], name) }, 0 };
+		fine &= entries_agree(tmp, &b, both[0]->entry.v[i], NULL, pass, d);
 		arena_release(tmp, mark);
 	}
 	return fine && steps_agree(tmp, both[0], both[1], steps, pass, d);

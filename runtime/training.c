@@ -35,7 +35,7 @@ struct Training {
 	TrainingConfig config;
 	Executor *x;
 	const PackageEntry *init, *update;
-	BatchInputs first, more;
+	BatchInputs first, more, last; /* of several micro-steps; last.entry NULL: one as those before it */
 	BatchInputs *half;       /* [entry] of a pipeline's tasks */
 	Loader *loader;
 	const PackageTensor *loss_sum, *loss_count, *norm, *rate;
@@ -118,6 +118,8 @@ static Status find_entries(Training *t)
 	if (t->config.accumulate == 1)
 		return OK;
 	TRY(batch_inputs(t->x, "micro", &t->more));
+	if (package_entry(p, "micro_last"))
+		TRY(batch_inputs(t->x, "micro_last", &t->last));
 	t->model_flops += t->more.entry->model_flops * (t->config.accumulate - 1);
 	t->model_flops_full += t->more.entry->model_flops_full * (t->config.accumulate - 1);
 	return OK;
@@ -329,7 +331,8 @@ static Status run_turn(Training *t, u32 i, StepHook *hook, void *cx)
 	const PackagePipe *pipe = &t->x->package->pipe;
 	if (pipe->stages)
 		return batch_run(t->x, &t->half[pipe->task[i].entry], t->batch[pipe->task[i].micro], hook, cx);
-	return batch_run(t->x, i ? &t->more : &t->first, t->batch[i], hook, cx);
+	bool last = t->last.entry && i + 1 == t->config.accumulate;
+	return batch_run(t->x, !i ? &t->first : last ? &t->last : &t->more, t->batch[i], hook, cx);
 }
 
 static Status keep_counters(Training *t, bool restore)

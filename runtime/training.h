@@ -1,10 +1,10 @@
 /* runtime/training.h: the training loop: micro-steps and update, metrics of every step, validation, samples,
  * checkpoints, and going on exactly where a checkpoint was made.
  *
- * Entries of the package: `init` (input seed), `micro_first` and `micro` (inputs as the data has them), `update`
- * (results loss, grad_norm, lr), and `eval`, and eval.NAME for more, where there is a validation set. In the run's folder: checkpoints
- * (checkpoint.h) and metrics.jsonl, one line for each step. What a step computes depends on program, data, seed
- * and the step's number alone. */
+ * Entries of the package: `init` (input seed), `micro_first` and `micro` (inputs as the data has them; the last micro-step is
+ * `micro_last` where there is one), `update` (results loss, grad_norm, lr), and `eval`, and eval.NAME for more, where there is a
+ * validation set. In the run's folder: checkpoints (checkpoint.h) and metrics.jsonl, one line for each step. What a step computes
+ * depends on program, data, seed and the step's number alone. */
 #ifndef PL_TRAINING_H
 #define PL_TRAINING_H
 #include "runtime/checkpoint/checkpoint.h"

@@ -258,6 +258,33 @@ static EntryFlops *flops_of(Arena *arena, Arena *tmp, const Program *p, u32 devi
 	return flops;
 }
 
+/* The same, of the entries of `p`, as the model has them; in micro_last is what is in micro. */
+static EntryFlops *flops_as(Arena *arena, Arena *tmp, const Program *model, const Program *p)
+{
+	const EntryFlops *all = flops_of(arena, tmp, model, mesh_devices(&p->mesh));
+	EntryFlops *flops = NEWN(arena, EntryFlops, p->entry.n + 1);
+	for (u32 i = 0; i < p->entry.n; i++) {
+		const char *name = p->entry.v[i]->name;
+		name = strcmp(name, "micro_last") ? name : "micro";
+		for (u32 k = 0; k < model->entry.n; k++)
+			if (!strcmp(model->entry.v[k]->name, name))
+				flops[i] = all[k];
+	}
+	return flops;
+}
+
+i64 driver_times(const Program *p, const char *entry, i64 accumulate)
+{
+	static const char micro[] = "micro";
+	const char *half = entry + strlen(micro); /* ".backward.0" of a stage's; or "" */
+	if (!str_starts(str_of(entry), STR(micro)) || *half == '_')
+		return 1;
+	Arena tmp = ARENA("driver_times");
+	bool last = has_entry(p, arena_printf(&tmp, "micro_last%s", half));
+	arena_free(&tmp);
+	return accumulate - 1 - last;
+}
+
 /* The pipeline `lower`, with one device's part in its midst. */
 static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 {
@@ -272,6 +299,8 @@ static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
 			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
 	if (o->gradients)
 		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
+	if (o->shard && !o->late_sums)
+		buf_printf(&b, ",sums,simplify");
 	buf_printf(&b, "%s,narrow,bucket{bytes=%llu},canonical", o->unchunked ? "" : ",chunk", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
 	return b.text;
 }
@@ -285,6 +314,8 @@ static void set_tasks(Arena *arena, const DriverPipe *pipe, Package *p)
 		PipeTask t = pipe_tasks(&s, pipe->at)[i];
 		u32 held = t.micro % pipe_held(&s, pipe->at, t.chunk);
 		const char *half = arena_printf(arena, "%s.%s.%u", t.micro ? "micro" : "micro_first", t.backward ? "backward" : "forward", t.chunk);
+		const char *last = arena_printf(arena, "micro_last.backward.%u", t.chunk);
+		half = t.backward && t.micro && t.micro + 1 == pipe->micros && package_entry(p, last) ? last : half;
 		const PackageEntry *e = held ? package_entry(p, arena_printf(arena, "%s@%u", half, held)) : NULL;
 		e = e ? e : package_entry(p, half); /* one that keeps nothing is there once */
 		p->pipe.task[i] = (PackageTask){ (u32)(e - p->entry), t.micro };
@@ -322,7 +353,7 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	p = pipeline_run(str_of(lowering(arena, o, autocast)), &cx, p, &status);
 	if (!p || status)
 		goto done;
-	out->flops = o->pipe ? flops_of(arena, &tmp, p, 1) : flops_of(arena, &tmp, out->model, mesh_devices(&p->mesh));
+	out->flops = o->pipe ? flops_of(arena, &tmp, p, 1) : flops_as(arena, &tmp, out->model, p);
 	out->times.passes = now() - begun;
 	begun = now();
 	out->program = p;

@@ -40,6 +40,7 @@ typedef struct DriverOptions {
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	u64 bucket;               /* bytes of messages that are put together; 0: as many as the pass bucket has by itself */
+	bool late_sums;           /* gradients are summed over devices in update (without passes/graph/sums.c) */
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
@@ -50,6 +51,9 @@ typedef struct DriverOptions {
 	FILE *trace;              /* where passes between the model and its kernels say what they decided; NULL: nowhere */
 	bool no_cache;            /* object code is neither looked up nor kept */
 } DriverOptions;
+
+/* How often a step of so many micro-batches runs the entry, of those of training. */
+i64 driver_times(const Program *p, const char *entry, i64 accumulate);
 
 /* Seconds of each part. */
 typedef struct DriverTimes {

@@ -74,6 +74,8 @@ static const char *why(const Program *p, const Graph *g, const Node *n, u32 i)
 									      "a divided parameter is needed whole";
 	if (from && from->kind == BUFFER_GRADIENT)
 		return "each device has the gradient of its own rows";
+	if (to && to->kind == BUFFER_GRADIENT && n->op == OP_all_reduce)
+		return "each device has the gradient of its own rows";
 	if (to && to->kind == BUFFER_GRADIENT)
 		return "each device has the gradient of its own rows, and keeps its part of the sum";
 	if (to && to->kind == BUFFER_PARAMETER)
@@ -223,11 +225,6 @@ static void print_beside(const Plan *plan)
 		printf("overlap   %u of %u collectives of the entries of a step are on their way while kernels run\n", beside, all);
 }
 
-static i64 times_of(const char *entry, i64 accumulate)
-{
-	return str_starts(str_of(entry), STR("micro")) && !str_starts(str_of(entry), STR("micro_first")) ? accumulate - 1 : 1;
-}
-
 /* The schedule, with stages that take equally long and backward halves of twice the forward's. */
 static void print_pipe(Arena *a, const DriverPipe *pipe)
 {
@@ -297,7 +294,7 @@ static Status tell_devices(Lm *lm, const MeshRun *run, const DriverOptions *o, j
 	Report r = { .arena = &lm->arena };
 	const Program *p = c.program;
 	for (u32 i = 0; i < p->entry.n; i++)
-		look_at(&r, p, p->entry.v[i], times_of(p->entry.v[i]->name, lm->model->accumulate));
+		look_at(&r, p, p->entry.v[i], driver_times(p, p->entry.v[i]->name, lm->model->accumulate));
 	if (stages) {
 		json_array_append_new(stages, devices_json(&r, p, c.plan, o->pipe ? o->pipe->at : 0));
 		return OK;

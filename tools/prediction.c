@@ -68,14 +68,14 @@ Prediction predict_step(Arena *a, const Machine *m, const Compiled *c, i64 accum
 	p.group = NEWN(a, PredictedGroup, n + 1);
 	for (u32 i = 0; i < plan->entry.n; i++) {
 		const EntryPlan *e = plan->entry.v[i];
-		bool first = !strcmp(e->name, "micro_first"), micro = !strcmp(e->name, "micro"), update = !strcmp(e->name, "update");
-		u32 times = forward ? !strcmp(e->name, "forward") : micro ? (u32)accumulate - 1 : first || update;
+		bool micro = str_starts(str_of(e->name), STR("micro")), step = micro || !strcmp(e->name, "update");
+		u32 times = forward ? !strcmp(e->name, "forward") : step ? (u32)driver_times(plan->program, e->name, accumulate) : 0;
 		if (!times)
 			continue;
 		add_entry(a, &p, plan, e, times);
 		p.flops += c->flops[i].model * times;
 		p.flops_full += c->flops[i].model_full * times;
-		const Type *input = (first || micro || forward) && e->input.n ? e->buffer.v[e->input.v[0]].type : NULL;
+		const Type *input = (micro || forward) && e->input.n ? e->buffer.v[e->input.v[0]].type : NULL;
 		if (input)
 			p.tokens += (dtype_is_float(input->dtype) && input->rank ? (f64)type_extent(input, 0) : (f64)type_elements(input)) * times;
 	}

@@ -167,7 +167,7 @@ static u64 all_bytes(const Job *j)
 
 static void step_flops(const Package *p, u32 times, f64 *flops, f64 *full)
 {
-	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro");
+	const PackageEntry *first = package_entry(p, "micro_first"), *more = package_entry(p, "micro"); /* micro_last has as many */
 	*flops = *full = 0;
 	for (u32 i = 0; i < p->pipe.ntask; i++) {
 		*flops += p->entry[p->pipe.task[i].entry].model_flops;

@@ -4,10 +4,12 @@
  * computed stays the same to the bit.
  *
  * A collective's depth is the number of collectives on the longest way to it; those of a bucket have the same depth, so that
- * buckets cannot come to wait for one another in a circle. A bucket stands where its last operand is made, or else where one of its
- * results is first needed: what gradients are added up by begins as soon as they are there, and parameters are gathered no
- * earlier than a bucket before they are used. An entry in which stages of a pipeline speak to one another stays as it is: the order of
- * its messages is that of another stage's graph. */
+ * buckets cannot come to wait for one another in a circle. What nothing but the end waits for, such as sums of gradients (or other
+ * such collectives, so many behind it), goes with its kind whatever its depth.
+ *
+ * A bucket stands where its last operand is made, or else where one of its results is first needed: what gradients are added up by
+ * begins as soon as they are there, and parameters are gathered no earlier than a bucket before they are used. An entry in which
+ * stages of a pipeline answer one another stays as it is: what would wait for a bucket may be what another stage answers. */
 #include "passes/graph/bucket.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
@@ -27,6 +29,7 @@ typedef struct Buckets {
 	Arena *tmp;
 	Val *map;   /* value of `from` -> of b.g */
 	u32 *depth; /* [node] */
+	u32 *ahead; /* [node] collectives until the end, this one too, where nothing else waits for it; else NONE */
 	u32 *of;    /* [node] bucket, or NONE */
 	VEC(Bucket) bucket;
 } Buckets;
@@ -64,19 +67,41 @@ static bool same_dtype(const Graph *g, const Node *a, const Node *b)
 	return val_type(g, a->in[0])->dtype == val_type(g, b->in[0])->dtype;
 }
 
-static bool between_stages(const Graph *g)
+/* Is something received behind what was sent? */
+static bool stages_answer(const Graph *g, Arena *tmp)
 {
-	for (u32 i = 0; i < g->node.n; i++)
-		if (g->node.v[i].op == OP_send || g->node.v[i].op == OP_receive)
-			return true;
-	return false;
+	bool *behind = NEWN(tmp, bool, g->node.n + 1), any = false;
+	for (u32 i = 0; i < g->node.n; i++) {
+		const Node *n = &g->node.v[i];
+		behind[i] = n->op == OP_send;
+		for (u32 k = 0; k < n->nin; k++)
+			behind[i] |= behind[g->value.v[n->in[k].i].node];
+		any |= n->op == OP_receive && behind[i];
+	}
+	return any;
+}
+
+static void find_ahead(Buckets *x)
+{
+	const Graph *g = x->from;
+	u32 *most = NEWN(x->tmp, u32, g->value.n); /* of users */
+	for (u32 i = g->node.n; i-- > 0;) {
+		const Node *n = &g->node.v[i];
+		u32 ahead = 0;
+		for (u32 k = 0; k < n->nout; k++)
+			ahead = MAX(ahead, most[n->out.i + k]); /* NONE is the largest */
+		x->ahead[i] = may_join((Op)n->op) && ahead != NONE ? ahead + 1 : NONE;
+		for (u32 k = 0; k < n->nin; k++)
+			most[n->in[k].i] = MAX(most[n->in[k].i], x->ahead[i]);
+	}
 }
 
 /* A bucket that is open is the last of its kind and depth. */
 static void fill_buckets(Buckets *x, i64 limit)
 {
 	const Graph *g = x->from;
-	bool alone = between_stages(g);
+	bool alone = stages_answer(g, x->tmp);
+	find_ahead(x);
 	for (u32 i = 0; i < g->node.n; i++) {
 		const Node *n = &g->node.v[i];
 		u32 depth = 0;
@@ -89,7 +114,8 @@ static void fill_buckets(Buckets *x, i64 limit)
 		i64 bytes = said_bytes(g, n);
 		for (u32 k = x->bucket.n; k-- > 0 && x->of[i] == NONE;) {
 			u32 first = x->bucket.v[k].node.v[0];
-			if (x->depth[first] != x->depth[i] || !alike(&g->node.v[first], n) || !same_dtype(g, &g->node.v[first], n))
+			bool level = x->ahead[first] == x->ahead[i] && (x->ahead[i] != NONE || x->depth[first] == x->depth[i]);
+			if (!level || !alike(&g->node.v[first], n) || !same_dtype(g, &g->node.v[first], n))
 				continue;
 			if (x->bucket.v[k].bytes + bytes > limit)
 				break;
@@ -227,6 +253,7 @@ static Graph *bucket_graph(PassCx *cx, const Graph *from, i64 limit)
 	x.b.no_fold = true;
 	x.map = NEWN(cx->tmp, Val, from->value.n + 1);
 	x.depth = NEWN(cx->tmp, u32, from->node.n + 1);
+	x.ahead = NEWN(cx->tmp, u32, from->node.n + 1);
 	x.of = NEWN(cx->tmp, u32, from->node.n + 1);
 	fill_buckets(&x, limit);
 	for (u32 i = 0; i < from->node.n; i++) {

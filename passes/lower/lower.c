@@ -671,6 +671,8 @@ static Kernel *lower_collective(Arena *arena, const Grouping *f, const Group *gr
 					.elements = type_elements(t) });
 		f64 bytes = (f64)type_bytes(t);
 		*(operand ? &k->bytes_read : &k->bytes_written) += bytes;
+		if (!operand && n->op == OP_all_reduce && i - n->nin < 64) /* a transport reads its operand before it writes there */
+			k->slot.v[i].may_alias = (u64)1 << (i - n->nin);
 		if (operand != (n->op == OP_receive)) /* what is said */
 			type[operand ? i : i - n->nin] = t;
 	}

@@ -13,6 +13,7 @@ ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket
 		const EntryPlan *e = p->entry.v[i];
 		const Work **to = !strcmp(e->name, "micro_first") ? &c->first :
 				  !strcmp(e->name, "micro")       ? &c->more :
+				  !strcmp(e->name, "micro_last")  ? &c->last :
 				  !strcmp(e->name, "update")      ? &c->update :
 								    NULL;
 		if (!to)
@@ -60,7 +61,7 @@ typedef struct Building {
 	const ClusterWork *w;
 	const ClusterShape *shape;
 	u32 layers;
-	Walk first, more, update;
+	Walk first, more, last, update;
 	f64 *forward, *backward, *send; /* [virtual stage] */
 	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
 	u64 *same;                      /* [stage]: once for all micro-batches */
@@ -75,15 +76,19 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	const Work *w = b->w->first;
 	u32 unit = cluster_unit(w, b->layers, at), stage = virtual % shape->pipe, chunk = virtual / shape->pipe;
 	StageStep *s = &b->out->stage[stage];
-	f64 rest = (f64)(shape->micros - 1), n = (f64)shape->micros;
-	const Walk *more = b->w->more ? &b->more : &b->first;
+	f64 n = (f64)shape->micros;
+	/* a step's micro-batches: the first, those between, the last */
+	const Walk *more = b->w->more ? &b->more : &b->first, *last = b->w->last ? &b->last : more;
+	const Walk *of[] = { shape->micros > 1 || !b->w->last ? &b->first : last, more, last };
+	const f64 times[] = { 1, shape->micros > 2 ? n - 2 : 0, shape->micros > 1 };
 	for (u32 back = 0; back < 2; back++) {
 		u32 rank = work_rank(w, unit, back);
-		f64 seconds = (b->first.rank[rank].seconds + rest * more->rank[rank].seconds) / n;
-		*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
-		*(back ? &s->backward : &s->forward) += seconds;
-		add_rank(s, &b->first.rank[rank], 1);
-		add_rank(s, &more->rank[rank], rest);
+		for (u32 i = 0; i < COUNT(of); i++) {
+			f64 seconds = times[i] * of[i]->rank[rank].seconds / n;
+			*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
+			*(back ? &s->backward : &s->forward) += seconds;
+			add_rank(s, &of[i]->rank[rank], times[i]);
+		}
 	}
 	const Work *u = b->w->update;
 	const RankTime *r = &b->update.rank[cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers)];
@@ -188,6 +193,8 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	b.first = walk(arena, m, w->first, w->bucket);
 	if (w->more)
 		b.more = walk(arena, m, w->more, w->bucket);
+	if (w->last)
+		b.last = walk(arena, m, w->last, w->bucket);
 	b.update = walk(arena, m, w->update, w->bucket);
 	build_stages(&b);
 	out.schedule = pipe_schedule(arena, shape->schedule, shape->pipe, shape->chunks, shape->micros);

@@ -47,7 +47,7 @@ typedef struct ClusterStep {
 
 /* The works of one plan, for as many predictions as there are machines and shapes. */
 typedef struct ClusterWork {
-	const Work *first, *more, *update; /* micro_first, micro (NULL: none), update */
+	const Work *first, *more, *last, *update; /* micro_first, micro and micro_last (NULL: none), update */
 	UnitBytes *persistent;
 	UnitBytes tied;                    /* what the first and the last stage both have: one has it once */
 	i64 within;                        /* devices of a stage */
