@@ -296,6 +296,7 @@ def search_table(out):
     out += ["", "## Published plans among those that the search finds", "",
             "Of each model on each machine the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
             "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`).",
+            "MPT's runs divide over data alone and compute whole layers again; B200's have micro-batches of 1: what is faster does otherwise.",
             "%d of %d are searched so far: %d of %d for which something fits lie in the first 5%%." % (
                 len(some), len(every), sum(share(r) <= 0.05 for r in found), len(found))]
     table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "in the first", "the fastest"],
