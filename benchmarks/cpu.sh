@@ -4,7 +4,7 @@
 # and compiled, JAX with the same tuning of malloc. Leaves benchmarks/results/<cpu>-<date>.json, and prints a table.
 #   PLINTH=build/plinth      the binary
 #   PEERS=~/.cache/plinth/peers   a virtual environment for PyTorch and JAX, made if missing (2 GiB to fetch)
-#   WHO=regex                of plinth, torch, torch.compile, jax: those that are run
+#   WHO=regex                of plinth, torch, installed, torch.compile, jax: those that are run (torch: tuned; installed: as it comes)
 #   LIMIT=seconds            for one measurement; 1200 if not given
 #   OUT=folder               of logs; a fresh one under /tmp if not given
 set -u
@@ -73,7 +73,7 @@ for ((round = 1; round <= rounds; round++)); do
 		{
 			measure "$round-$name-plinth" plinth "$plinth" bench $model --runs $runs --json
 			peer "$round-$name-torch, tuned" torch tuned benchmarks/peers/${script}_torch.py $options --runs $runs
-			peer "$round-$name-torch, as installed" torch plain benchmarks/peers/${script}_torch.py $options --runs $runs
+			peer "$round-$name-torch, as installed" installed plain benchmarks/peers/${script}_torch.py $options --runs $runs
 			peer "$round-$name-torch.compile, tuned" torch.compile tuned benchmarks/peers/${script}_torch.py $options --runs $runs --compile
 			peer "$round-$name-jax, tuned" jax tuned benchmarks/peers/${script}_jax.py $options --runs $runs
 		}
