@@ -310,7 +310,7 @@ static Val convert(Partition *x, Val v, const Places *want)
 static Places label_digits(const Partition *x, u32 node, u32 label)
 {
 	Places p = { 0 };
-	for (u32 m = 0; m < x->mesh->n; m++) {
+	for (u32 m = 0; m < x->mesh->n && m < MESH_AXES; m++) {
 		const Choice *c = &x->e->choice[node][m];
 		if (c->kind == CHOICE_LABEL && c->which == label)
 			p.at[m] = (Place){ .kind = PLACE_SPLIT, .outer = c->outer };
