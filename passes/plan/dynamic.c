@@ -104,7 +104,7 @@ typedef struct Fit {
 /* The polynomial through the points of the grid from `first` on, over axes a and later. */
 static Dim through(const Fit *f, const i64 *value, u32 a, u32 first)
 {
-	if (a == f->naxis)
+	if (a == f->naxis || a == PLAN_AXES)
 		return dim_number(f->ir, value[first]);
 	Dim c[POINTS];
 	u32 stride = 1;

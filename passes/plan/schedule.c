@@ -158,6 +158,7 @@ PipeTimeline pipe_timeline(Arena *arena, const PipeSchedule *s, const PipeTimes 
 			while (advance(&c, stage))
 				done++;
 		assert(done > before && "a schedule waits for itself");
+		(void)before;
 	}
 	f64 most = 0;
 	for (u32 stage = 0; stage < s->stages; stage++)

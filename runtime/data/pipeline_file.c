@@ -529,7 +529,7 @@ static Status read_post_processor(Reader *r, const json_t *step)
 	bool roberta = is(step, "type", "RobertaProcessing");
 	if (!roberta && !is(step, "type", "BertProcessing"))
 		return unknown_type(step, "post-processor");
-	u32 begin, end;
+	u32 begin = 0, end = 0;
 	TRY(read_named_id(r, json_object_get(step, "cls"), &begin));
 	TRY(read_named_id(r, json_object_get(step, "sep"), &end));
 	const TemplatePiece one[] = { { begin, 0, 0 }, { TOKEN_NONE, 0, 0 }, { end, 0, 0 } };
