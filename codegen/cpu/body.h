@@ -35,8 +35,8 @@ typedef struct Body {
 
 /* Begins function `name` with the signature KernelFunction, loads slots and numbers. */
 void body_begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena, const char *name);
-/* A kernel whose phases are of `n` kinds in turn: `emit` makes the code of each, in a function of its own, because what LLVM
- * takes for a function grows faster than its size; `name` calls that of phase % n. */
+/* A kernel whose phases are of `n` kinds in turn: `emit` makes the code of each, in a function of its own, which can be read
+ * by itself; `name` calls that of phase % n. */
 void body_phases(CpuModule *m, const Kernel *k, Arena *arena, const char *name, u32 n,
 		 void (*emit)(Body *b, u32 kind, const void *argument), const void *argument);
 /* Begins function `name` with the signature NeedsFunction, loads numbers: extents alone are there. `need` is in b->workspace. */

@@ -1,12 +1,10 @@
 /* Units of passes/plan/overlap: where collectives begin and who waits for them, in programs for which that can be said beforehand;
- * within a budget; plans that would touch what is on its way are refused. runtime/comm/queue: order, waiting, failing, ending. */
-#include "runtime/comm/queue.h"
-
+ * within a budget; plans that would touch what is on its way are refused. */
 #include <setjmp.h>
-#include <stdatomic.h>
-#include <stdlib.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 #include "plan_text.h"
@@ -144,79 +142,11 @@ static void wrong_plans_are_found(void **state)
 	arena_free(&a);
 }
 
-/* ---- the queue ---- */
-
-typedef struct Spoken {
-	Queue *queue;
-	atomic_uint n;
-	u32 order[64];
-	bool hangs;
-} Spoken;
-
-static Status speak(void *cx, const PackageStep *step, u8 *memory)
-{
-	Spoken *s = cx;
-	memory[step->line] = (u8)(step->line + 1);
-	s->order[s->n++] = step->line;
-	for (; s->hangs && !queue_stops(s->queue);)
-		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
-	return step->line == 40 ? FAIL(STATUS_IO, "step %u fails", step->line) : OK;
-}
-
-static void queue_keeps_order(void **state)
-{
-	(void)state;
-	Spoken s = { 0 };
-	PackageStep step[64];
-	u8 memory[64] = { 0 };
-	assert_null(queue_open(speak, &s, &s.queue));
-	for (u32 i = 0; i < 64; i++)
-		step[i] = (PackageStep){ .line = i };
-	for (u32 i = 0; i < 32; i++) {
-		queue_begin(s.queue, &step[i], memory);
-		if (i % 3 == 2) { /* all but the last one are done */
-			assert_null(queue_wait(s.queue, 1));
-			assert_int_equal(memory[i - 1], i);
-		}
-	}
-	assert_null(queue_wait(s.queue, 0));
-	for (u32 i = 0; i < 32; i++)
-		assert_int_equal(s.order[i], i);
-	/* one fails: those behind are not run, and who waits is told, as often as they ask */
-	for (u32 i = 39; i < 44; i++)
-		queue_begin(s.queue, &step[i], memory);
-	for (u32 i = 0; i < 2; i++) {
-		Status failed = queue_wait(s.queue, 0);
-		assert_non_null(failed);
-		assert_string_equal(failed->text, "step 40 fails");
-	}
-	assert_int_equal(s.n, 34);
-	queue_close(s.queue);
-}
-
-/* What waits for others that do not answer ends when it is told to. */
-static void queue_ends(void **state)
-{
-	(void)state;
-	Spoken s = { .hangs = true };
-	PackageStep step[2] = { { .line = 0 }, { .line = 1 } };
-	u8 memory[2] = { 0 };
-	assert_null(queue_open(speak, &s, &s.queue));
-	queue_begin(s.queue, &step[0], memory);
-	queue_begin(s.queue, &step[1], memory);
-	while (!s.n)
-		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
-	queue_close(s.queue);
-	assert_int_equal(s.n, 1);
-	queue_close(NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gathers_one_layer_ahead), cmocka_unit_test(within_a_budget_waits_at_once),
 		cmocka_unit_test(sums_go_on_beside_work),  cmocka_unit_test(wrong_plans_are_found),
-		cmocka_unit_test(queue_keeps_order),	   cmocka_unit_test(queue_ends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
