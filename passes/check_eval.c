@@ -8,6 +8,7 @@
 #include "ir/eval.h"
 #include "ir/sample.h"
 #include "ir/shard.h"
+#include "ir/step.h"
 
 #include <math.h>
 #include <string.h>
@@ -165,7 +166,7 @@ static void places_of(const Program *p, const char *split, Place place[MESH_AXES
 static void buffer_places(const Program *p, const Buffer *b, const char *entry, bool read, Place place[MESH_AXES])
 {
 	places_of(p, b->split, place);
-	bool whole = b->summed && str_starts(str_of(entry), str_of(read ? "update" : "micro_last"));
+	bool whole = b->summed && step_name(entry).part == (read ? STEP_UPDATE : STEP_LAST);
 	for (u32 m = 0; m < p->mesh.n && whole; m++)
 		if (place[m].kind == PLACE_PARTIAL)
 			place[m] = (Place){ 0 };

@@ -2,6 +2,7 @@
 #include "tools/driver.h"
 #include "ir/cost.h"
 #include "ir/shard.h"
+#include "ir/step.h"
 #include "passes/graph/bucket.h"
 #include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
@@ -126,7 +127,7 @@ static Program *without_micro(Arena *arena, const Program *in)
 	p->entry.v = NULL;
 	p->entry.n = p->entry.cap = 0;
 	for (u32 i = 0; i < in->entry.n; i++)
-		if (strcmp(in->entry.v[i]->name, "micro"))
+		if (!step_is(in->entry.v[i]->name, STEP_MORE))
 			VEC_PUSH(arena, &p->entry, in->entry.v[i]);
 	return p;
 }
@@ -264,8 +265,8 @@ static EntryFlops *flops_as(Arena *arena, Arena *tmp, const Program *model, cons
 	const EntryFlops *all = flops_of(arena, tmp, model, mesh_devices(&p->mesh));
 	EntryFlops *flops = NEWN(arena, EntryFlops, p->entry.n + 1);
 	for (u32 i = 0; i < p->entry.n; i++) {
-		const char *name = p->entry.v[i]->name;
-		name = strcmp(name, "micro_last") ? name : "micro";
+		StepName at = step_name(p->entry.v[i]->name);
+		const char *name = at.part == STEP_LAST ? step_named(tmp, STEP_MORE, at.half) : p->entry.v[i]->name;
 		for (u32 k = 0; k < model->entry.n; k++)
 			if (!strcmp(model->entry.v[k]->name, name))
 				flops[i] = all[k];
@@ -275,12 +276,11 @@ static EntryFlops *flops_as(Arena *arena, Arena *tmp, const Program *model, cons
 
 i64 driver_times(const Program *p, const char *entry, i64 accumulate)
 {
-	static const char micro[] = "micro";
-	const char *half = entry + strlen(micro); /* ".backward.0" of a stage's; or "" */
-	if (!str_starts(str_of(entry), STR(micro)) || *half == '_')
+	StepName at = step_name(entry);
+	if (at.part != STEP_MORE)
 		return 1;
 	Arena tmp = ARENA("driver_times");
-	bool last = has_entry(p, arena_printf(&tmp, "micro_last%s", half));
+	bool last = has_entry(p, step_named(&tmp, STEP_LAST, at.half));
 	arena_free(&tmp);
 	return accumulate - 1 - last;
 }
@@ -313,9 +313,9 @@ static void set_tasks(Arena *arena, const DriverPipe *pipe, Package *p)
 	for (u32 i = 0; i < s.ntask; i++) {
 		PipeTask t = pipe_tasks(&s, pipe->at)[i];
 		u32 held = t.micro % pipe_held(&s, pipe->at, t.chunk);
-		const char *half = arena_printf(arena, "%s.%s.%u", t.micro ? "micro" : "micro_first", t.backward ? "backward" : "forward", t.chunk);
-		const char *last = arena_printf(arena, "micro_last.backward.%u", t.chunk);
-		half = t.backward && t.micro && t.micro + 1 == pipe->micros && package_entry(p, last) ? last : half;
+		const char *half = arena_printf(arena, ".%s.%u", t.backward ? "backward" : "forward", t.chunk);
+		const char *last = t.micro && t.micro + 1 == pipe->micros ? step_named(arena, STEP_LAST, half) : NULL;
+		half = last && package_entry(p, last) ? last : step_named(arena, t.micro ? STEP_MORE : STEP_FIRST, half);
 		const PackageEntry *e = held ? package_entry(p, arena_printf(arena, "%s@%u", half, held)) : NULL;
 		e = e ? e : package_entry(p, half); /* one that keeps nothing is there once */
 		p->pipe.task[i] = (PackageTask){ (u32)(e - p->entry), t.micro };

@@ -1,6 +1,7 @@
 /* tools/plan_cluster.c: see plan_cluster.h. What is asked becomes a shape and a case; the case is planned once, and the step
  * put together for each machine. */
 #include "tools/plan_cluster.h"
+#include "ir/step.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
 #include "tools/scaling_report.h"
@@ -111,7 +112,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	f64 more = cluster_flops(out->work, layers) / cluster_flops(out->work, planned);
 	for (u32 i = 0; i < plan->entry.n; i++) {
 		const EntryPlan *e = plan->entry.v[i];
-		if (strcmp(e->name, "micro_first"))
+		if (!step_is(e->name, STEP_FIRST))
 			continue;
 		out->flops = out->compiled.flops[i].model * more;
 		out->flops_full = out->compiled.flops[i].model_full * more;

@@ -1,6 +1,7 @@
 /* tools/prediction.c: see prediction.h. */
 #include "tools/prediction.h"
 #include "ir/op.h"
+#include "ir/step.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +69,8 @@ Prediction predict_step(Arena *a, const Machine *m, const Compiled *c, i64 accum
 	p.group = NEWN(a, PredictedGroup, n + 1);
 	for (u32 i = 0; i < plan->entry.n; i++) {
 		const EntryPlan *e = plan->entry.v[i];
-		bool micro = str_starts(str_of(e->name), STR("micro")), step = micro || !strcmp(e->name, "update");
+		StepPart part = step_name(e->name).part;
+		bool micro = step_is_micro(part), step = micro || part == STEP_UPDATE;
 		u32 times = forward ? !strcmp(e->name, "forward") : step ? (u32)driver_times(plan->program, e->name, accumulate) : 0;
 		if (!times)
 			continue;

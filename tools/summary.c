@@ -1,6 +1,7 @@
 /* tools/summary.c: see summary.h. */
 #include "tools/summary.h"
 #include "ir/cost.h"
+#include "ir/step.h"
 #include "tools/lm.h"
 
 #include <string.h>
@@ -138,8 +139,8 @@ Summary *summarize(Arena *arena, const Program *program, const Compiled *planned
 	count_parameters(&x, program);
 	for (u32 i = 0; planned && i < planned->model->entry.n; i++) {
 		const Graph *g = planned->model->entry.v[i];
-		bool forward = !strcmp(g->name, "forward"), training = !strcmp(g->name, "micro_first");
-		if (!strcmp(g->name, "update"))
+		bool forward = !strcmp(g->name, "forward"), training = step_is(g->name, STEP_FIRST);
+		if (step_is(g->name, STEP_UPDATE))
 			s->update = planned->flops[i];
 		if (!forward && !training)
 			continue;
@@ -150,7 +151,7 @@ Summary *summarize(Arena *arena, const Program *program, const Compiled *planned
 		count_flops(&x, g, training);
 	}
 	for (u32 i = 0; planned && planned->plan && i < planned->plan->entry.n; i++)
-		if (!strcmp(planned->plan->entry.v[i]->name, "micro_first"))
+		if (step_is(planned->plan->entry.v[i]->name, STEP_FIRST))
 			count_kept(&x, planned->plan, planned->plan->entry.v[i]);
 	if (planned && planned->plan) {
 		s->arena_bytes = planned->plan->arena_bytes;

@@ -1,6 +1,7 @@
 /* passes/graph/shard.c: see shard.h: rules, where names put tensors, and the order in which entries are placed. The pass `shard` itself
  * changes nothing: it prints the placements to the trace. */
 #include "passes/graph/shard_search.h"
+#include "ir/step.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -374,8 +375,8 @@ static void shard_entry(Search *s, u32 entry)
 	ArenaMark mark = arena_mark(s->cx->tmp);
 	s->e = &s->out->entry[entry];
 	s->g = s->p->entry.v[entry];
-	bool first = !strcmp(s->g->name, "micro_first");
-	s->forced = strcmp(s->g->name, "update") != 0 && strcmp(s->g->name, "init") != 0;
+	bool first = step_is(s->g->name, STEP_FIRST);
+	s->forced = !step_is(s->g->name, STEP_UPDATE) && !step_is(s->g->name, STEP_INIT);
 	place_entry(s);
 	for (u32 i = 0; i < s->g->result.n && first; i++) {
 		u32 b = s->g->result.v[i].buffer;
@@ -409,7 +410,7 @@ Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules)
 	/* what a step's first micro-batch gives says how gradients lie */
 	for (u32 first = 2; first-- > 0;)
 		for (u32 i = 0; i < in->entry.n; i++)
-			if ((strcmp(in->entry.v[i]->name, "micro_first") == 0) == first)
+			if (step_is(in->entry.v[i]->name, STEP_FIRST) == first)
 				shard_entry(&s, i);
 	return cx->diag->nerror == errors ? out : NULL;
 }

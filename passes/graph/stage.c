@@ -12,6 +12,7 @@
  * other stages stay in the table, for checkpoints. */
 #include "passes/graph/stage.h"
 #include "ir/shard.h"
+#include "ir/step.h"
 #include "passes/rewrite.h"
 
 #include <stdlib.h>
@@ -262,7 +263,7 @@ static void write_gradient(Making *m, const Result *r)
 	Val old, v = own_part(m, r->value, &old);
 	if (!v.i)
 		return;
-	if (!strcmp(m->g->name, "micro_first") && added_before(m, r->value))
+	if (step_is(m->g->name, STEP_FIRST) && added_before(m, r->value))
 		old = read_buffer(m, r->buffer);
 	result(m, r->name, r->buffer, sum_of(m, old, v));
 }

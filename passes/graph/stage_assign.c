@@ -1,6 +1,7 @@
 /* passes/graph/stage_assign.c: which node is in which virtual stage, what crosses between them, and which stage has which
  * buffers. See stage.h. */
 #include "ir/cost.h"
+#include "ir/step.h"
 #include "passes/graph/stage.h"
 
 #include <math.h>
@@ -75,11 +76,8 @@ static u32 own_stage(const Assign *a, const Node *n)
 
 static EntryKind kind_of(const char *name)
 {
-	if (!strcmp(name, "init"))
-		return ENTRY_INIT;
-	if (!strcmp(name, "update"))
-		return ENTRY_UPDATE;
-	return !strcmp(name, "micro") || !strcmp(name, "micro_first") ? ENTRY_TRAIN : ENTRY_CHAIN;
+	StepPart part = step_name(name).part;
+	return part == STEP_INIT ? ENTRY_INIT : part == STEP_UPDATE ? ENTRY_UPDATE : step_is_micro(part) ? ENTRY_TRAIN : ENTRY_CHAIN;
 }
 
 static bool is_gradient(const Assign *a, const Result *r)

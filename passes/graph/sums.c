@@ -9,6 +9,7 @@
  * last: micro.backward.0 and its copy micro_last.backward.0. What is sent, and how often, is the same. */
 #include "ir/op.h"
 #include "ir/shard.h"
+#include "ir/step.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -59,8 +60,7 @@ static u32 last_entry(const Sums *s, u32 buffer)
 {
 	for (u32 i = 0; i < s->from->entry.n; i++) {
 		const Graph *g = s->from->entry.v[i];
-		bool first = str_starts(str_of(g->name), STR("micro_first"));
-		if (!str_starts(str_of(g->name), STR("micro")) || first == s->several)
+		if (step_name(g->name).part != (s->several ? STEP_MORE : STEP_FIRST))
 			continue;
 		for (u32 k = 0; k < g->result.n; k++)
 			if (g->result.v[k].buffer == buffer)
@@ -177,8 +177,7 @@ static bool has_sums(const Sums *s, u32 entry)
 static Graph *with_sums(const Sums *s, u32 entry)
 {
 	const Graph *from = s->from->entry.v[entry];
-	static const size_t micro = sizeof "micro" - 1;
-	const char *name = s->several ? arena_printf(s->cx->tmp, "micro_last%s", from->name + micro) : from->name;
+	const char *name = s->several ? step_named(s->cx->tmp, STEP_LAST, step_name(from->name).half) : from->name;
 	Copy x = begin_copy(s, from, name);
 	Val *sum = NEWN(s->cx->tmp, Val, from->result.n + 1);
 	for (u32 i = 0; i < from->node.n; i++) {
@@ -236,7 +235,7 @@ Program *pass_sums(PassCx *cx, const Program *in)
 {
 	Sums s = { .cx = cx, .from = in, .update = program_find_entry(in, STR("update")), .chain = NEWN(cx->tmp, Chain, in->buffer.n + 1) };
 	for (u32 i = 0; i < in->entry.n; i++)
-		s.several |= str_starts(str_of(in->entry.v[i]->name), STR("micro")) && !str_starts(str_of(in->entry.v[i]->name), STR("micro_"));
+		s.several |= step_name(in->entry.v[i]->name).part == STEP_MORE;
 	if (s.update)
 		find_chains(&s);
 	Program *to = make_buffers(&s);

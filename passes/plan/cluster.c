@@ -1,5 +1,6 @@
 /* passes/plan/cluster.c: see cluster.h. */
 #include "passes/plan/cluster.h"
+#include "ir/step.h"
 #include "passes/graph/bucket.h"
 
 #include <string.h>
@@ -11,12 +12,13 @@ ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket
 	Arena tmp = ARENA("cluster");
 	for (u32 i = 0; i < p->entry.n; i++) {
 		const EntryPlan *e = p->entry.v[i];
-		const Work **to = !strcmp(e->name, "micro_first") ? &c->first :
-				  !strcmp(e->name, "micro")       ? &c->more :
-				  !strcmp(e->name, "micro_last")  ? &c->last :
-				  !strcmp(e->name, "update")      ? &c->update :
-								    NULL;
-		if (!to)
+		StepName at = step_name(e->name);
+		const Work **to = at.part == STEP_FIRST  ? &c->first :
+				  at.part == STEP_MORE   ? &c->more :
+				  at.part == STEP_LAST   ? &c->last :
+				  at.part == STEP_UPDATE ? &c->update :
+							   NULL;
+		if (!to || *at.half)
 			continue;
 		const Work *w = *to = work_of(arena, &tmp, p, e);
 		if (to == &c->first)
