@@ -26,3 +26,14 @@ same() { # WHAT ONE OTHER
   paste <(losses "$2") <(losses "$3") | awk -v name="$1" '{ d = $1 - $2; if (d < 0) d = -d; if (d > 2e-5 * $1) bad = 1; n++ }
     END { print name ": " (n < 5 ? "too few" : bad ? "OTHER" : "same") " losses" }'
 }
+killed() { # ARGUMENTS...: of two ranks that train on and on, one is killed; what the other says
+  (rank torchrun 0 2 "$@" --steps 100000 -o killed --device cuda >killed.log 2>&1 || echo "status $?" >>killed.log) &
+  RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=localhost MASTER_PORT=$port "$plinth" train "$@" --steps 100000 -o killed --device cuda >/dev/null 2>&1 &
+  local mine=$! before
+  for _ in $(seq 1200); do [ "$(cat killed/metrics.jsonl 2>/dev/null | wc -l)" -ge 2 ] && break; sleep 0.1; done
+  kill -9 "$mine"
+  before=$(date +%s)
+  wait
+  [ $(($(date +%s) - before)) -lt 10 ] && echo "a killed rank: $(grep -m1 -o 'rank 1 (process.*' killed.log)"
+  grep -o 'status .*' killed.log
+}

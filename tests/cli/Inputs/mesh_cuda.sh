@@ -24,12 +24,4 @@ rank torchrun 1 2 "${gpt[@]}" --mesh data=4 -o wrong --device cuda >/dev/null 2>
 wait
 PLINTH_LIBNCCL=/nowhere/libnccl.so.2 rank torchrun 0 2 "${gpt[@]}" --mesh data=2 -o wrong --device cuda 2>&1 | grep -m1 -o 'cannot be loaded (/nowhere' || true
 MASTER_PORT=x RANK=0 WORLD_SIZE=2 MASTER_ADDR=localhost "$plinth" train "${gpt[@]}" --mesh data=2 -o wrong --device cuda 2>&1 | grep -m1 -o 'MASTER_PORT is x.*' || true
-(rank torchrun 0 2 "${gpt[@]}" --mesh data=2 --steps 100000 -o killed --device cuda >killed.log 2>&1 || echo "status $?" >>killed.log) &
-RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=localhost MASTER_PORT=$port "$plinth" train "${gpt[@]}" --mesh data=2 --steps 100000 -o killed --device cuda >/dev/null 2>&1 &
-mine=$!
-for _ in $(seq 1200); do [ "$(cat killed/metrics.jsonl 2>/dev/null | wc -l)" -ge 2 ] && break; sleep 0.1; done
-kill -9 "$mine"
-before=$(date +%s)
-wait
-[ $(($(date +%s) - before)) -lt 10 ] && echo "a killed rank: $(grep -m1 -o 'rank 1 (process.*' killed.log)"
-grep -o 'status .*' killed.log
+killed "${gpt[@]}" --mesh data=2
