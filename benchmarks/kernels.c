@@ -1,10 +1,12 @@
 /* benchmarks/kernels.c: GFLOP/s of the matrix products of a GPT-2 training step beside the multiply-add
- * peak measured in the same run: `kernels [M [threads [turns [bf16]]]]`. Each shape's three products are those of
- * forward (x W), and backward (dy W^T and x^T dy). The peak is taken right before and after each product for about as
- * long, and a share of the peak is of those two, the median over the turns: cores that other guests of a
- * host slow down for a while slow both. OpenBLAS and oneDNN compute the same in the same turns, by the same measure,
- * where they are installed (kernels_library.h). With `bf16` operands are that, sums are f32, and the peak is that of
- * multiply-adds of bf16 pairs where the processor has them. */
+ * peak measured in the same run: `kernels [M [FILTER...]]`, of products such as "fc dy W^T" those whose name has a FILTER in it.
+ * Each shape's three products are those of forward (x W), and backward (dy W^T and x^T dy). The peak is taken right before and
+ * after each product for about as long, and a share of the peak is of those two, the median over the turns: cores that other
+ * guests of a host slow down for a while slow both. OpenBLAS and oneDNN compute the same in the same turns, by the same measure,
+ * where they are installed (kernels_library.h). Options: `--threads N`, `--turns N`, `--alone` without the libraries, `--bf16`
+ * for operands of that, sums being f32 and the peak that of multiply-adds of bf16 pairs where the processor has them; `--cold`
+ * takes another matrix of weights, or of their gradients, each time, as the layers of a model do: what caches hold of the last
+ * one is of no use. */
 #include "benchmarks/kernels_library.h"
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
@@ -12,6 +14,7 @@
 #include "support/clock.h"
 #include "tools/roofline.h"
 
+#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +30,12 @@ static void must(Status s)
 
 /* ---- the peak: independent multiply-adds in registers ---- */
 
-enum { PEAK_TURNS = 200000 /* somewhat less than a millisecond */, PEAK_SUMS = 12, TURNS = 100 };
+enum {
+	PEAK_TURNS = 200000, /* somewhat less than a millisecond */
+	PEAK_SUMS = 12,
+	TURNS = 100,
+	COLD_BYTES = 128 << 20, /* of matrices that take turns, at least: more than a last-level cache */
+};
 #define WINDOW 0.015 /* s that something is measured for, at least */
 
 static bool pairs(const CpuMachine *machine, DType operand)
@@ -76,11 +84,17 @@ static f64 peak(PeakFunction *f, Threads *pool, u32 lanes, f64 seconds)
 
 /* ---- products ---- */
 
+enum { FORMS = 3 };
+
 typedef struct Product {
-	const char *name;
+	const char *layer, *name;
+	u32 form, times; /* of forward and backward; in a step of GPT-2 124M */
 	i64 M, N, K;
 	bool a_turned, b_turned;
 	Kernel *k;
+	u32 copies;      /* of its weights, or of their gradient, which is its slot `weights` */
+	u32 weights;
+	u64 copy_bytes;  /* from one to the next */
 	LaunchNeeds needs;
 	i64 *number;
 	KernelFunction *f;
@@ -121,7 +135,8 @@ static Kernel *product_kernel(Arena *a, Ir *ir, const Product *p, DType operand)
 
 typedef struct Launch {
 	const Product *p;
-	void *const *slot;
+	void *slot[3];
+	u32 copy; /* that is next */
 	u8 *workspace, *scratch;
 	u64 scratch_bytes;
 	u32 phase;
@@ -134,7 +149,7 @@ static void run_part(void *argument, TaskRange range)
 		range.begin, range.end);
 }
 
-static f64 run_product(Product *p, Threads *pool, Launch *l)
+static f64 run_product(const Product *p, Threads *pool, Launch *l)
 {
 	f64 start = clock_seconds();
 	l->p = p;
@@ -170,20 +185,22 @@ static void check_library(const Product *p, const ProductLibrary *l, void *const
 		}
 }
 
-/* What a step's products take: by medians, and of the peak. `times`: how often each of `n` is in a step. */
+/* What a step's products of a form take, or of all of them: by medians, and of the peak. */
 typedef struct Sum {
 	f64 seconds, share;
 } Sum;
-static Sum sum_of(const Product *p, const u32 *times, u32 n, u32 step, u32 who, u32 turns)
+static Sum sum_of(const Product *p, u32 n, u32 form, u32 who, u32 turns)
 {
 	Sum s = { 0 };
 	f64 work = 0, bound = 0;
-	for (u32 i = 0; i < n; i += step) {
-		s.seconds += times[i] * spread_of(p[i].seconds[who], turns).median;
-		work += times[i] * product_flops(&p[i]);
-		bound += times[i] * product_flops(&p[i]) / spread_of(p[i].share[who], turns).median;
+	for (u32 i = 0; i < n; i++) {
+		if (form < FORMS && p[i].form != form)
+			continue;
+		s.seconds += p[i].times * spread_of(p[i].seconds[who], turns).median;
+		work += p[i].times * product_flops(&p[i]);
+		bound += p[i].times * product_flops(&p[i]) / spread_of(p[i].share[who], turns).median;
 	}
-	s.share = work / bound;
+	s.share = bound > 0 ? work / bound : 0;
 	return s;
 }
 
@@ -197,11 +214,13 @@ static const struct {
 } layer[] = { { "qkv", 768, 2304, 12, false }, { "aproj", 768, 768, 12, false }, { "fc", 768, 3072, 12, false },
 	      { "fcproj", 3072, 768, 12, false }, { "head", 768, 50257, 0, false }, { "tied", 768, 50257, 1, true } };
 
-enum { PRODUCTS = 3 * COUNT(layer) };
+enum { PRODUCTS = FORMS * COUNT(layer) };
 
 typedef struct Bench {
-	Product product[PRODUCTS];
+	Product product[PRODUCTS]; /* those that are asked for */
+	u32 n;
 	u32 turns;
+	bool cold;
 	DType operand;
 	Threads *pool;
 	const CpuMachine *machine;
@@ -209,23 +228,41 @@ typedef struct Bench {
 	ProductLibrary library[PRODUCT_LIBRARIES];
 	u32 nlibrary;
 	HostArena memory;
-	void *slot[3];
 	Launch launch;
 	f64 most; /* of the peaks */
 } Bench;
 
-static void make_products(Bench *b, Arena *a, Ir *ir, i64 M)
+static bool wanted(const Product *p, char **filter, int nfilter)
+{
+	char name[32];
+	snprintf(name, sizeof name, "%s %s", p->layer, p->name);
+	bool found = !nfilter;
+	for (int i = 0; i < nfilter; i++)
+		found |= strstr(name, filter[i]) != NULL;
+	return found;
+}
+
+static void make_products(Bench *b, Arena *a, Ir *ir, i64 M, char **filter, int nfilter)
 {
 	for (u32 i = 0; i < PRODUCTS; i++) {
-		i64 in = layer[i / 3].in, out = layer[i / 3].out;
-		const Product p[] = { { .name = "x W", .M = M, .N = out, .K = in },
-				      { .name = "dy W^T", .M = M, .N = in, .K = out, .b_turned = true },
-				      { .name = "x^T dy", .M = in, .N = out, .K = M, .a_turned = true } };
-		const Product tied[] = { { .name = "x W^T", .M = M, .N = out, .K = in, .b_turned = true },
-					 { .name = "dy W", .M = M, .N = in, .K = out },
-					 { .name = "dy^T x", .M = out, .N = in, .K = M, .a_turned = true } };
-		b->product[i] = layer[i / 3].tied ? tied[i % 3] : p[i % 3];
-		b->product[i].k = product_kernel(a, ir, &b->product[i], b->operand);
+		u32 l = i / FORMS, form = i % FORMS;
+		i64 in = layer[l].in, out = layer[l].out;
+		const Product plain[FORMS] = { { .name = "x W", .M = M, .N = out, .K = in },
+					       { .name = "dy W^T", .M = M, .N = in, .K = out, .b_turned = true },
+					       { .name = "x^T dy", .M = in, .N = out, .K = M, .a_turned = true } };
+		const Product tied[FORMS] = { { .name = "x W^T", .M = M, .N = out, .K = in, .b_turned = true },
+					      { .name = "dy W", .M = M, .N = in, .K = out },
+					      { .name = "dy^T x", .M = out, .N = in, .K = M, .a_turned = true } };
+		Product *p = &b->product[b->n];
+		*p = layer[l].tied ? tied[form] : plain[form];
+		p->layer = layer[l].name;
+		p->times = layer[l].times;
+		p->form = form;
+		if (!wanted(p, filter, nfilter))
+			continue;
+		p->weights = form < 2 ? 1 : 2;
+		p->k = product_kernel(a, ir, p, b->operand);
+		b->n++;
 	}
 }
 
@@ -234,16 +271,16 @@ static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuProgram *program[2], 
 {
 	Kernel *kernel[PRODUCTS];
 	KernelFunction *function[PRODUCTS];
-	for (u32 i = 0; i < PRODUCTS; i++)
+	for (u32 i = 0; i < b->n; i++)
 		kernel[i] = b->product[i].k;
-	must(cpu_code_units(c, kernel, PRODUCTS, a, code));
-	must(cpu_code(c, kernel, PRODUCTS, a, &program[0], function));
+	must(cpu_code_units(c, kernel, b->n, a, code));
+	must(cpu_code(c, kernel, b->n, a, &program[0], function));
 	CpuUnit unit = { "peak", .emit = emit_peak, .argument = &b->operand };
 	cpu_compile(c, a, &unit, 1);
 	must(cpu_program_load(b->machine, &unit.object, 1, &program[1]));
 	b->peak = (PeakFunction *)(uintptr_t)cpu_program_find(program[1], "peak");
 	const TargetInfo *target = cpu_target(b->machine, a);
-	for (u32 i = 0; i < PRODUCTS; i++) {
+	for (u32 i = 0; i < b->n; i++) {
 		Product *p = &b->product[i];
 		p->f = function[i];
 		p->needs = target->needs(target, p->k);
@@ -256,12 +293,19 @@ static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuProgram *program[2], 
 static void make_memory(Bench *b)
 {
 	u64 workspace = 0, scratch = 0, slot_bytes[3] = { 0 }, at[4] = { 0 };
-	for (u32 i = 0; i < PRODUCTS; i++) {
-		const Product *p = &b->product[i];
+	for (u32 i = 0; i < b->n; i++) {
+		Product *p = &b->product[i];
 		workspace = MAX(workspace, p->needs.workspace);
 		scratch = MAX(scratch, p->needs.thread_scratch);
-		for (u32 s = 0; s < 3; s++)
-			slot_bytes[s] = MAX(slot_bytes[s], (u64)p->k->slot.v[s].elements * dtype_info[p->k->slot.v[s].dtype].bytes);
+		for (u32 s = 0; s < 3; s++) {
+			u64 bytes = (u64)p->k->slot.v[s].elements * dtype_info[p->k->slot.v[s].dtype].bytes;
+			if (s == p->weights) {
+				p->copy_bytes = ALIGN_UP(bytes, 4096);
+				p->copies = b->cold ? 1 + COLD_BYTES / (u32)MIN(bytes, (u64)COLD_BYTES) : 1;
+				bytes = p->copy_bytes * p->copies;
+			}
+			slot_bytes[s] = MAX(slot_bytes[s], bytes);
+		}
 	}
 	for (u32 s = 0; s < 3; s++)
 		at[s + 1] = ALIGN_UP(at[s] + slot_bytes[s], 4096);
@@ -275,10 +319,18 @@ static void make_memory(Bench *b)
 		/* the upper half of f32's bits is a bf16 */
 		memcpy(b->memory.base + i * bytes, (u8 *)&x + sizeof x - bytes, bytes);
 	}
-	for (u32 s = 0; s < 3; s++)
-		b->slot[s] = b->memory.base + at[s];
-	b->launch = (Launch){ .slot = b->slot, .workspace = b->memory.base + at[3], .scratch = b->memory.base + scratch_at,
+	b->launch = (Launch){ .workspace = b->memory.base + at[3], .scratch = b->memory.base + scratch_at,
 			      .scratch_bytes = ALIGN_UP(scratch + 64, 4096) };
+	for (u32 s = 0; s < 3; s++)
+		b->launch.slot[s] = b->memory.base + at[s];
+}
+
+/* A product, generated or a library's, once. */
+static f64 run_once(Bench *b, const Product *p, u32 who)
+{
+	Launch l = b->launch;
+	l.slot[p->weights] = (u8 *)l.slot[p->weights] + p->copy_bytes * (b->launch.copy++ % p->copies);
+	return who ? run_library(p, &b->library[who - 1], l.slot) : run_product(p, b->pool, &l);
 }
 
 /* One turn of a product: generated, then each library's. */
@@ -287,16 +339,20 @@ static void take_turn(Bench *b, Product *p, u32 turn)
 	u32 lanes = b->machine->lanes * (pairs(b->machine, b->operand) ? 2 : 1);
 	f64 before = peak(b->peak, b->pool, lanes, WINDOW);
 	for (u32 who = 0; who <= b->nlibrary; who++) {
-		f64 *took = &p->seconds[who][turn], sum = 0;
+		f64 first = run_once(b, p, who), sum = 0;
 		u32 n = 0;
-		/* the first wakes threads, which would count against a library that is called once */
-		for (f64 one; n == 0 || sum < WINDOW; sum += n++ ? one : 0)
-			one = who ? run_library(p, &b->library[who - 1], b->slot) : run_product(p, b->pool, &b->launch);
-		*took = sum / (n - 1);
+		/* the first wakes threads, which would count against a library that is called once, but where it takes long */
+		if (first > 4 * WINDOW) {
+			sum = first;
+			n = 1;
+		}
+		for (; sum < WINDOW; n++)
+			sum += run_once(b, p, who);
+		p->seconds[who][turn] = sum / n;
 		if (who) /* its threads are still awake, and would be in the peak's way */
 			nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
 		f64 after = peak(b->peak, b->pool, lanes, MIN(sum, 5 * WINDOW));
-		p->share[who][turn] = product_flops(p) / *took / ((before + after) / 2);
+		p->share[who][turn] = product_flops(p) / (sum / n) / ((before + after) / 2);
 		b->most = MAX(b->most, after);
 		before = after;
 	}
@@ -304,14 +360,15 @@ static void take_turn(Bench *b, Product *p, u32 turn)
 
 static void measure(Bench *b)
 {
-	for (u32 i = 0; i < PRODUCTS; i++) {
+	for (u32 i = 0; i < b->n; i++)
 		for (u32 k = 0; k < b->nlibrary; k++) {
 			run_product(&b->product[i], b->pool, &b->launch);
-			check_library(&b->product[i], &b->library[k], b->slot);
+			check_library(&b->product[i], &b->library[k], b->launch.slot);
 		}
-		for (u32 t = 0; t < b->turns; t++)
+	/* all products in each turn, so that what disturbs for a while does not fall on one of them */
+	for (u32 t = 0; t < b->turns; t++)
+		for (u32 i = 0; i < b->n; i++)
 			take_turn(b, &b->product[i], t);
-	}
 }
 
 static const char *library_name(const Bench *b, u32 who)
@@ -321,9 +378,9 @@ static const char *library_name(const Bench *b, u32 who)
 
 static void print_products(const Bench *b)
 {
-	for (u32 i = 0; i < PRODUCTS; i++) {
+	for (u32 i = 0; i < b->n; i++) {
 		const Product *p = &b->product[i];
-		printf("%-8s %-8s %6lld x %6lld x %6lld", layer[i / 3].name, p->name, (long long)p->M, (long long)p->N, (long long)p->K);
+		printf("%-8s %-8s %6lld x %6lld x %6lld", p->layer, p->name, (long long)p->M, (long long)p->N, (long long)p->K);
 		for (u32 who = 0; who <= b->nlibrary; who++)
 			printf("   %s%s%.3f ms %5.1f %%", library_name(b, who), who ? " " : "", spread_of(p->seconds[who], b->turns).median * 1e3,
 			       100 * spread_of(p->share[who], b->turns).median);
@@ -333,19 +390,16 @@ static void print_products(const Bench *b)
 
 static void print_step(const Bench *b)
 {
-	u32 times[PRODUCTS];
-	for (u32 i = 0; i < PRODUCTS; i++)
-		times[i] = layer[i / 3].times;
-	for (u32 form = 0; form < 4; form++) {
-		printf("step: %-7s", form < 3 ? b->product[form].name : "all");
-		Sum own = { 0 };
-		for (u32 who = 0; who <= b->nlibrary; who++) {
-			u32 first = form % 3, step = form < 3 ? 3 : 1;
-			Sum s = sum_of(b->product + first, times + first, PRODUCTS - first, step, who, b->turns);
-			own = who ? own : s;
-			printf("   %s%s%.1f ms, %.1f %% of peak", library_name(b, who), who ? " " : "", s.seconds * 1e3, 100 * s.share);
-			if (who)
-				printf(" (the generated code takes %.2f of it)", s.share / own.share);
+	static const char *const form_name[] = { "x W", "dy W^T", "x^T dy", "all" };
+	for (u32 form = 0; form <= FORMS; form++) {
+		Sum own = sum_of(b->product, b->n, form, 0, b->turns);
+		if (!(own.seconds > 0))
+			continue;
+		printf("step: %-7s   %.1f ms, %.1f %% of peak", form_name[form], own.seconds * 1e3, 100 * own.share);
+		for (u32 who = 1; who <= b->nlibrary; who++) {
+			Sum s = sum_of(b->product, b->n, form, who, b->turns);
+			printf("   %s %.1f ms, %.1f %% of peak (the generated code takes %.2f of it)", library_name(b, who), s.seconds * 1e3,
+			       100 * s.share, s.share / own.share);
 		}
 		printf("\n");
 	}
@@ -354,13 +408,34 @@ static void print_step(const Bench *b)
 int main(int argc, char **argv)
 {
 	static Bench b;
-	i64 M = argc > 1 ? atoll(argv[1]) : 256;
-	u32 threads = argc > 2 ? (u32)atoi(argv[2]) : 0;
-	b.turns = MIN(MAX(argc > 3 ? (u32)atoi(argv[3]) : 10, 1u), TURNS);
-	b.operand = argc > 4 && strcmp(argv[4], "bf16") == 0 ? DT_bf16 : DT_f32;
+	static const struct option option[] = { { "threads", required_argument, NULL, 'n' }, { "turns", required_argument, NULL, 't' },
+						{ "alone", no_argument, NULL, 'a' }, { "bf16", no_argument, NULL, 'b' },
+						{ "cold", no_argument, NULL, 'c' }, { 0 } };
+	u32 threads = 0;
+	bool alone = false;
+	b.turns = 10;
+	b.operand = DT_f32;
+	for (int c; (c = getopt_long(argc, argv, "", option, NULL)) != -1;)
+		switch (c) {
+		case 'n': threads = (u32)atoi(optarg); break;
+		case 't': b.turns = MIN(MAX((u32)atoi(optarg), 1u), TURNS); break;
+		case 'a': alone = true; break;
+		case 'b': b.operand = DT_bf16; break;
+		case 'c': b.cold = true; break;
+		default: return 1;
+		}
+	i64 M = optind < argc ? atoll(argv[optind++]) : 256;
+	if (M < 1) {
+		fprintf(stderr, "kernels [M [FILTER...]]: M is a number of rows\n");
+		return 1;
+	}
 	Arena a = ARENA("benchmark");
 	Diag diag = { .arena = &a };
-	make_products(&b, &a, ir_new(&a, &diag), M);
+	make_products(&b, &a, ir_new(&a, &diag), M, argv + optind, argc - optind);
+	if (!b.n) {
+		fprintf(stderr, "no product has such a name\n");
+		return 1;
+	}
 	CpuCompiler *c;
 	CpuProgram *program[2];
 	CpuCode code;
@@ -368,10 +443,12 @@ int main(int argc, char **argv)
 	b.machine = cpu_compiler_machine(c);
 	compile(&b, c, &a, program, &code);
 	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &b.pool));
-	b.nlibrary = product_libraries(threads_count(b.pool), b.operand == DT_bf16, b.library);
+	if (!alone)
+		b.nlibrary = product_libraries(threads_count(b.pool), b.operand == DT_bf16, b.library);
 	make_memory(&b);
 	measure(&b);
-	printf("%s, %u threads, M = %lld, %s: peak %.1f GFLOP/s; %u units of code\n", b.machine->name, threads_count(b.pool), (long long)M, dtype_info[b.operand].name, b.most * 1e-9, code.nunit);
+	printf("%s, %u threads, M = %lld, %s%s: peak %.1f GFLOP/s; %u units of code\n", b.machine->name, threads_count(b.pool), (long long)M,
+	       dtype_info[b.operand].name, b.cold ? ", weights from memory" : "", b.most * 1e-9, code.nunit);
 	print_products(&b);
 	print_step(&b);
 	host_arena_destroy(&b.memory);

@@ -6,31 +6,34 @@
 
 typedef LLVMValueRef V;
 
-/* Pieces of panels are in the second cache, and a tile of rows is in the first. Where there are 16 registers, panels are
- * narrow: several are packed together, so that what is read of a row is long enough for memory, and take turns on a block
- * of tiles of rows that is in the second cache too. Where there are 32, one wide panel meets all the rows.
+/* Where there are 16 registers, panels are narrow: a piece of one is in the first cache, with the tiles of rows that it meets.
+ * Several are packed together, so that what is read of a row is long enough for memory, and take turns on a block of tiles
+ * of rows that is in the second cache, as the panels are. Where there are 32, one wide panel is in the second cache and meets
+ * all the rows.
  *
- * Measured on Zen 3 (512 KiB, products of GPT-2 with M = 1024 and 4096, variants in turns in one process): pieces that
- * fit the first cache, of 384, take 2 to 10% longer, chunks of 1024 rows the same again at M = 4096, two panels in place
- * of four 1 to 3%; blocks of a seventh to a half of the cache differ by less than that. */
+ * Measured on Zen 3 (32 and 512 KiB), products of GPT-2 with variants in turns, call by call: pieces of 256 take 0.97 of the time
+ * of pieces that fill the second cache (848) with 256 rows, 0.96 with the head's 128, 0.99 to 1.00 with 1024 and 4096; 192, 320
+ * and 384 are within a hundredth of that. Chunks of 1024 rows take 2 to 10% longer at M = 4096, two panels in place of four 1 to 3%;
+ * blocks of a tenth to a half of the second cache differ by less than can be seen. */
 enum {
 	PIECE_K = 800,           /* at most */
 	PIECE_BYTES = 150 << 10, /* with 32 registers */
 	PANELS = 4,              /* with 16 */
+	USUAL_L1 = 32 << 10,
 	USUAL_L2 = 512 << 10,
 	CHUNK_ROWS_16 = 4096,
 	CHUNK_ROWS_32 = 1024,
 };
 
-/* Along K, of so many panels that are packed together. */
-static i64 piece_for(const CpuMachine *machine, Tile t, i64 panels)
+/* Along K. */
+static i64 piece_for(const CpuMachine *machine, Tile t)
 {
-	i64 bytes = t.dtype == DT_f64 ? 8 : 4, row = tile_width(t) * bytes, l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2;
+	i64 bytes = t.dtype == DT_f64 ? 8 : 4, row = tile_width(t) * bytes, l1 = machine->l1 ? (i64)machine->l1 : USUAL_L1;
 	if (machine->tuning.k)
 		return MAX(machine->tuning.k * 4 / bytes / 16 * 16, 16);
 	if (machine->registers >= 32)
 		return MIN(PIECE_K, PIECE_BYTES / row) / 16 * 16;
-	return MAX(MIN(PIECE_K, l2 * 5 / 8 / (row * panels)) / 16 * 16, 64);
+	return MAX(MIN(PIECE_K, l1 / (row + 2 * t.rows * bytes)) / 16 * 16, 64);
 }
 
 Blocks blocks_for(const CpuMachine *machine, Tile t)
@@ -38,7 +41,7 @@ Blocks blocks_for(const CpuMachine *machine, Tile t)
 	bool many = machine->registers >= 32;
 	i64 bytes = t.dtype == DT_f64 ? 8 : 4, l2 = machine->l2 ? (i64)machine->l2 : USUAL_L2;
 	i64 most = machine->tuning.panels ? machine->tuning.panels : many ? 1 : PANELS;
-	i64 panels = MAX(1, MIN(most, STRIP_VECTORS / (i64)t.vectors)), k = piece_for(machine, t, panels);
+	i64 panels = MAX(1, MIN(most, STRIP_VECTORS / (i64)t.vectors)), k = piece_for(machine, t);
 	i64 left = panels == 1 && many ? 0 : MAX(l2 / 5 / (k * t.rows * bytes), 1);
 	i64 rows = machine->tuning.chunk ? machine->tuning.chunk : many ? CHUNK_ROWS_32 : CHUNK_ROWS_16;
 	return (Blocks){ k * (t.pairs ? 2 : 1), (u32)panels, left, rows };
