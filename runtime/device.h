@@ -80,6 +80,8 @@ typedef struct Device {
 	Status (*synchronize)(void *state);
 	/* What a short matrix multiplication reaches in FLOPs a second: operands of `dtype`, sums in f32. 0: unknown. */
 	f64 (*peak)(void *state, PackageDtype dtype);
+	/* What is kept up over a tenth of a second, where that is less. NULL: the same. */
+	f64 (*sustained)(void *state, PackageDtype dtype);
 	/* Bytes read and written a second, measured on memory of its own that is given back; 0: no such way, or unknown.
 	 * NULL: all unknown. */
 	Status (*bandwidth)(void *state, f64 rate[DEVICE_MOVES]);

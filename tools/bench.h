@@ -63,6 +63,7 @@ typedef struct Bench {
 	f64 tokens;
 	f64 flops, flops_full;          /* the model's: causal attention as its half, as the full square */
 	f64 kernel_flops, kernel_bytes; /* of all its kernels */
+	f64 optimizer_bytes;            /* of those that change what lasts, in its update */
 	/* the machine */
 	const char *device, *machine; /* "cpu", "2 threads, znver4" */
 	Spread peak, narrow_peak;     /* FLOPs a second */
@@ -90,6 +91,9 @@ typedef struct Bench {
 	u32 ngroup;
 	Spread kernels; /* seconds of all kernels of a profiled step */
 	Bound bound;    /* of the step: the sum over its kernels */
+	/* Of the limit, which is the model's FLOPs at the peak and the optimizer's bytes at the bandwidth: by the peak that was kept up
+	 * around a run, of each run; by the best that was seen. n = 0: unknown */
+	Spread sustained, limit_seconds, of_limit, of_best_limit;
 } Bench;
 
 /* Compiles, allocates, runs the first steps. What the world refuses is out->failed where `lenient`, else a failure. All that

@@ -78,6 +78,10 @@ static json_t *step(const Bench *b)
 			      "steps_of_a_run", (json_int_t)b->steps, "tokens", real(b->tokens), "tokens_per_second",
 			      real(b->tokens / s), "flops", real(b->flops), "flops_full_square", real(b->flops_full),
 			      "kernel_flops", real(b->kernel_flops), "kernel_bytes", real(bytes));
+	if (b->of_limit.n)
+		json_object_update_new(j, json_pack("{s:o, s:o, s:o, s:o, s:o}", "optimizer_bytes", real(b->optimizer_bytes),
+						    "sustained_flops", spread(b->sustained), "limit_seconds", spread(b->limit_seconds),
+						    "of_limit", spread(b->of_limit), "of_best_limit", spread(b->of_best_limit)));
 	json_object_set_new(j, "beside_first", b->beside.n ? spread(b->beside) : json_null());
 	json_object_update_new(j,
 			       json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_second",

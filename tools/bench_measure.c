@@ -27,13 +27,19 @@ typedef struct Meter {
 	const PackageTensor *loss_sum, *loss_count;
 	Fetch pending[FETCHES]; /* of the step before: the device is given a step while it does the last */
 	bool has_pending;
-	f64 *peak, *narrow, *moved[DEVICE_MOVES]; /* [runs] */
+	f64 *peak, *narrow, *sustained, *moved[DEVICE_MOVES]; /* [runs] */
 	GpuWatch *watch; /* or NULL */
 	/* of the profile under way */
 	f64 *least; /* of an entry's steps */
 	BenchEntry *at;
 	u32 round; /* how many were done */
 } Meter;
+
+/* Do its products take bf16 or f16? */
+static bool narrow(const Bench *b)
+{
+	return b->options.precision && strcmp(b->options.precision, "f32") != 0;
+}
 
 /* ---- compiling ---- */
 
@@ -308,6 +314,16 @@ static Status probe(Meter *m, u32 r)
 	return OK;
 }
 
+/* The peak of what the step's products take, as it is kept up now. */
+static f64 sustained(Meter *m)
+{
+	Executor *x = m->x;
+	PackageDtype dtype = narrow(m->b) ? PACKAGE_BF16 : PACKAGE_F32;
+	if (m->b->options.no_probes)
+		return 0;
+	return x->device->sustained ? x->device->sustained(x->state, dtype) : x->device->peak(x->state, dtype);
+}
+
 static Status first_steps(Meter *m)
 {
 	Bench *b = m->b;
@@ -339,15 +355,44 @@ Status bench_round(Bench *b)
 	u32 r = m->round++;
 	f64 loss, seconds;
 	TRY(probe(m, r));
+	f64 before = sustained(m);
 	gpu_watch_begin(m->watch);
 	Status s = some_steps(m, b->steps, NONE, &b->loss[1], &seconds);
 	gpu_watch_end(m->watch);
 	TRY(s);
+	m->sustained[r] = (before + sustained(m)) / 2;
 	b->run_seconds[r] = seconds / b->steps;
 	return some_steps(m, 1, r, &loss, &seconds);
 }
 
 /* ---- what came out ---- */
+
+static bool changes_buffer(const PackageStep *s)
+{
+	bool changes = false;
+	for (u32 i = 0; i < s->nslot; i++)
+		changes |= s->slot_info[i].written && s->slot_info[i].place == PACKAGE_PERSISTENT;
+	return changes;
+}
+
+static void gather_limit(Meter *m)
+{
+	Bench *b = m->b;
+	u32 n = b->options.runs;
+	b->sustained = spread_of(m->sustained, n);
+	if (!(b->sustained.least > 0) || !(b->limit.bandwidth > 0) || !(b->step_peak > 0))
+		return;
+	f64 memory = b->optimizer_bytes / b->limit.bandwidth, *limit = NEWN(m->arena, f64, n), *of = NEWN(m->arena, f64, n);
+	f64 *best = NEWN(m->arena, f64, n);
+	for (u32 r = 0; r < n; r++) {
+		limit[r] = b->flops / m->sustained[r] + memory;
+		of[r] = limit[r] / b->run_seconds[r];
+		best[r] = (b->flops / b->step_peak + memory) / b->run_seconds[r];
+	}
+	b->limit_seconds = spread_of(limit, n);
+	b->of_limit = spread_of(of, n);
+	b->of_best_limit = spread_of(best, n);
+}
 
 static void gather_kernels(Meter *m)
 {
@@ -385,6 +430,8 @@ static void gather_kernels(Meter *m)
 			f64 bound = roofline_bound(&b->limit, run->flops, run->bytes, run->narrow).seconds * run->times;
 			b->bound.seconds += bound;
 			b->kernel_bytes += run->bytes * run->times;
+			if (!strcmp(run->entry, "update") && changes_buffer(s))
+				b->optimizer_bytes += run->bytes * run->times;
 		}
 	}
 	b->kernels = spread_of(all, runs);
@@ -422,11 +469,6 @@ static void gather_clocks(Meter *m)
 	b->held = gpu_watch_reasons(m->watch);
 }
 
-static bool narrow(const Bench *b)
-{
-	return b->options.precision && strcmp(b->options.precision, "f32") != 0;
-}
-
 void bench_finish(Bench *b, const Bench *first)
 {
 	Meter *m = b->meter;
@@ -450,6 +492,7 @@ void bench_finish(Bench *b, const Bench *first)
 	b->load[1] = load_now();
 	gather_clocks(m);
 	gather_kernels(m);
+	gather_limit(m);
 }
 
 static Status open(Meter *m)
@@ -497,6 +540,7 @@ Status bench_open(Lm *lm, const BenchOptions *options, BenchPoint point, bool le
 	out->run_seconds = NEWN(m->arena, f64, runs);
 	m->peak = NEWN(m->arena, f64, runs);
 	m->narrow = NEWN(m->arena, f64, runs);
+	m->sustained = NEWN(m->arena, f64, runs);
 	for (int k = 0; k < DEVICE_MOVES; k++)
 		m->moved[k] = NEWN(m->arena, f64, runs);
 	Status s = open(m);

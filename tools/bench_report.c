@@ -108,6 +108,11 @@ static void print_step(const Bench *b, Arena *a, FILE *to)
 		fprintf(to, "          %.1f%% of the roofline: its kernels need at least %s ms\n",
 			share(b->bound.seconds, s), milliseconds(a, b->bound.seconds));
 	}
+	if (b->of_limit.n)
+		fprintf(to, "          %.1f%% of the limit (%.1f to %.1f): FLOPs at the %.4g TFLOPS that are kept up%s, %s ms; by the best peak %.1f%%\n",
+			100 * b->of_limit.median, 100 * b->of_limit.least, 100 * b->of_limit.most, b->sustained.median * 1e-12,
+			b->optimizer_bytes > 0 ? arena_printf(a, ", the optimizer's %.4g GB at measured bandwidth", GIGA(b->optimizer_bytes)) : "",
+			milliseconds(a, b->limit_seconds.median), 100 * b->of_best_limit.median);
 	fprintf(to, "          kernels one by one %s ms (%s to %s)\n", milliseconds(a, b->kernels.median),
 		milliseconds(a, b->kernels.least), milliseconds(a, b->kernels.most));
 }

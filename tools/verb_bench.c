@@ -56,7 +56,8 @@ static const Command command = {
 		 "and most stand beside it. Beside each kernel stands its bound by the roofline: the\n"
 		 "larger of its FLOPs at the measured peak and its bytes at the measured bandwidth.\n"
 		 "TFLOPS are the model's: what forward and backward need, causal attention as the\n"
-		 "half that it is; MFU is their share of the published peak, where that is known.",
+		 "half that it is; MFU is their share of the published peak, where that is known. The\n"
+		 "limit of a step is these FLOPs at the peak and the optimizer's bytes at the bandwidth.",
 	.example = "  plinth bench models/gpt2.plinth --sizes B=4,T=64\n"
 		   "  plinth bench models/gpt2.plinth --preset tiny --sweep B=1,2,4,8 --json >bench.json\n"
 		   "  plinth bench models/gpt2.plinth --sizes B=1,T=1024 --sweep memory=all,2GiB --turns\n"

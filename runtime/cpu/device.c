@@ -159,9 +159,19 @@ static Status cpu_synchronize(void *state)
 	return OK;
 }
 
+static PeakKind peak_kind(PackageDtype dtype)
+{
+	return dtype == PACKAGE_BF16 ? PEAK_BF16 : PEAK_F32;
+}
+
 static f64 cpu_peak(void *state, PackageDtype dtype)
 {
-	return peak_measure(((Cpu *)state)->threads, dtype == PACKAGE_BF16 ? PEAK_BF16 : PEAK_F32);
+	return peak_measure(((Cpu *)state)->threads, peak_kind(dtype));
+}
+
+static f64 cpu_sustained(void *state, PackageDtype dtype)
+{
+	return peak_sustained(((Cpu *)state)->threads, peak_kind(dtype));
 }
 
 static Status cpu_bandwidth(void *state, f64 rate[DEVICE_MOVES])
@@ -206,6 +216,7 @@ const Device device_cpu = {
 	.run = cpu_run,
 	.synchronize = cpu_synchronize,
 	.peak = cpu_peak,
+	.sustained = cpu_sustained,
 	.bandwidth = cpu_bandwidth,
 	.describe = cpu_describe,
 	.choices = cpu_choices,

@@ -12,5 +12,7 @@ typedef enum PeakKind {
 /* In operations per second (an FMA is two), of all threads of the pool together; the best of a few short
  * runs, some 20 ms in all, so that one of them is undisturbed. 0 where this file knows no fast instruction for the machine. */
 f64 peak_measure(Threads *pool, PeakKind kind);
+/* The same over some 100 ms, disturbances and all: what could be kept up. */
+f64 peak_sustained(Threads *pool, PeakKind kind);
 
 #endif

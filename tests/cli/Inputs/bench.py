@@ -36,6 +36,13 @@ for k in kernels:
         near(max(k["flops"] / peak, k["bytes"] / bandwidth), k["bound_seconds"])
     assert k["bound_by"] == ("flops" if k["flops"] / peak > k["bytes"] / bandwidth else "bytes")
     assert not k["line"] or k["file"].endswith(".plinth")
+limit = step["flops"] / step["sustained_flops"]["median"] + step["optimizer_bytes"] / bandwidth
+near(step["limit_seconds"]["median"], limit)  # one run
+near(step["of_limit"]["median"], limit / step["seconds"]["median"])
+near(step["of_best_limit"]["median"], (step["flops"] / peak + step["optimizer_bytes"] / bandwidth) / step["seconds"]["median"])
+# AdamW reads the parameter, its gradient and two moments and writes three of them; the gradient's norm is not the optimizer's
+updates = sum(k["bytes"] for k in kernels if k["entry"] == "update" and k["class"] == "map")
+assert 0.9 * updates < step["optimizer_bytes"] <= updates, (updates, step["optimizer_bytes"])
 near(step["of_measured_peak"], step["flops_per_second"] / peak)
 assert sorted((k["seconds"]["median"] for k in kernels), reverse=True) == [k["seconds"]["median"] for k in kernels]
 # accumulated gradients: the second micro-step's kernels run once more; dropout and loss of one layer
