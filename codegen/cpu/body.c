@@ -234,6 +234,18 @@ static V load_if(Body *b, const KInst *in)
 	return here.value[0];
 }
 
+/* The same number in all lanes that are on, and read if any is. */
+static V load_for(Body *b, DType d, V at, V mask)
+{
+	CpuModule *m = b->m;
+	V zero = simd_constant(&b->one, d, 0);
+	CpuIf any = { 0 };
+	cpu_if_begin(m, &any, simd_any(&b->lanes, mask), 90);
+	V x = simd_load(&b->one, d, at, 0);
+	cpu_if_end(m, &any, 1, &x, &zero);
+	return simd_select(&b->lanes, mask, simd_splat(&b->lanes, any.value[0]), simd_constant(&b->lanes, d, 0));
+}
+
 static V load_lanes(Body *b, const KInst *in)
 {
 	const Access *a = in->access;
@@ -245,10 +257,8 @@ static V load_lanes(Body *b, const KInst *in)
 	V at = body_address(b, a), mask = lane_mask(b, in->in[0]);
 	if (index)
 		return simd_gather(&b->lanes, d, at, index, mask);
-	if (stride == 0) { /* in lanes by its condition alone */
-		V zero = simd_mul(&b->lanes, simd_iota(&b->lanes, DT_i64), simd_i64(&b->lanes, 0));
-		return simd_gather(&b->lanes, d, at, zero, mask);
-	}
+	if (stride == 0) /* in lanes by its condition alone */
+		return load_for(b, d, at, mask);
 	if (stride == 1)
 		return mask ? simd_load_masked(&b->lanes, d, at, 0, mask) :
 			      simd_load(&b->lanes, d, at, 0);

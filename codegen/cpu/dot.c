@@ -99,7 +99,10 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 	if (dot_is_thin(k))
 		return thin_variant(k);
 	Tile t = tile_of(machine, k);
-	return t.rows | t.vectors << 8 | (u64)t.pairs << 16;
+	Range kr = range_of(k, DIM_K);
+	u64 left = packing_variant(k, k->operand[0], range_of(k, DIM_M), kr, t.rows, t.lanes);
+	u64 right = packing_variant(k, k->operand[1], range_of(k, DIM_N), kr, tile_width(t), t.lanes);
+	return t.rows | t.vectors << 8 | (u64)t.pairs << 16 | left << 24 | right << 32;
 }
 
 /* A block of the work, whose two phases are 2 * block and 2 * block + 1. */

@@ -116,6 +116,8 @@ void strip_set(Body *b, const Strip *s, Range range, u32 v)
 
 /* ---- which way ---- */
 
+enum { SHORT_RUN = 8 }; /* of windows: a vector of most machines */
+
 /* Loads that are contiguous in dimension x or k, counted with the operands they need. */
 static void count_contiguous(const Kernel *k, KVal v, u32 x, u32 kd, bool *seen, i32 *along_x, i32 *along_k)
 {
@@ -144,12 +146,48 @@ bool operand_along_k(const Kernel *kernel, Arena *tmp, KVal operand, Range x, Ra
 	bool *seen = NEWN(tmp, bool, kernel->inst.n);
 	i32 along_x = 0, along_k = 0;
 	count_contiguous(kernel, operand, x.last - 1, k.last - 1, seen, &along_x, &along_k);
+	if (kernel->class == KERNEL_DOT && along_k == along_x && along_k > 0) {
+		i64 run = kernel->dim[x.last - 1].extent;
+		return run < SHORT_RUN && run < kernel->dim[k.last - 1].extent;
+	}
 	return along_k > along_x;
+}
+
+static u32 power_above(u32 n)
+{
+	u32 p = 1;
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
+/* Lanes of the vectors that columns are packed in: a narrow panel's are one group. */
+static u32 group_lanes(u32 width, u32 lanes)
+{
+	return width % lanes == 0 ? lanes : power_above(width);
+}
+
+static Runs runs_of(const Kernel *k, Range x, u32 width, u32 lanes)
+{
+	if (k->class != KERNEL_DOT || x.last - x.first < 2)
+		return (Runs){ 0 };
+	i64 run = k->dim[x.last - 1].extent, step = MIN(group_lanes(width, lanes), width);
+	return (Runs){ (u32)MIN(run, step), run && (run < step ? step % run == 0 && width % run == 0 : run % step == 0) };
 }
 
 Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes)
 {
-	return (Packing){ operand, x, k, width, compute, lanes, operand_along_k(b->k, b->arena, operand, x, k), false };
+	return (Packing){ .operand = operand, .x = x, .k = k, .width = width, .compute = compute, .lanes = lanes,
+			  .along_k = operand_along_k(b->k, b->arena, operand, x, k), .runs = runs_of(b->k, x, width, lanes) };
+}
+
+u64 packing_variant(const Kernel *kernel, KVal operand, Range x, Range k, u32 width, u32 lanes)
+{
+	Arena tmp = ARENA("packing");
+	Runs r = runs_of(kernel, x, width, lanes);
+	u64 v = operand_along_k(kernel, &tmp, operand, x, k) | (u64)r.aligned << 1 | (u64)r.length << 2;
+	arena_free(&tmp);
+	return v;
 }
 
 /* ---- values ---- */
@@ -191,20 +229,6 @@ static V row_value(Body *b, const Packing *p, V k, V base, V end)
 	body_release(b, mark);
 	y = LLVMBuildSelect(m->builder, cpu_less(m, next, end), y, simd_constant(&b->lanes, DT_f32, 0), "");
 	return pair_of(b, x, y);
-}
-
-static u32 power_above(u32 n)
-{
-	u32 p = 1;
-	while (p < n)
-		p *= 2;
-	return p;
-}
-
-/* Lanes of the vectors that columns are packed in: a narrow panel's are one group. */
-static u32 group_lanes(const Packing *p)
-{
-	return p->width % p->lanes == 0 ? p->lanes : power_above(p->width);
 }
 
 /* Row of the panel that has the k-th of its range. */
@@ -332,11 +356,106 @@ static void pack_runs(Body *b, const Packing *p, V x0, V x_count, V from, V to, 
 	run_end(b, &x);
 }
 
+/* What of a vector is in one run: its coordinates, as if it began there, and its lanes. */
+typedef struct Part {
+	V coord[KERNEL_DIMS];
+	V mask; /* without those that are past the end */
+	V here; /* lanes from the first on: those of the parts before are others */
+} Part;
+
+/* The coordinates of x where the next run begins. */
+static void next_run(Body *b, Range x)
+{
+	CpuModule *m = b->m;
+	V zero = cpu_i64(m, 0), carry = cpu_i64(m, 1);
+	b->coord[x.last - 1] = zero;
+	for (u32 d = x.last - 1; d-- > x.first;) {
+		V up = cpu_add(m, b->coord[d], carry), over = cpu_equal(m, up, b->extent[d]);
+		if (d == x.first) { /* past the last run: lanes that are off */
+			b->coord[d] = up;
+			continue;
+		}
+		b->coord[d] = LLVMBuildSelect(m->builder, over, zero, up, "");
+		carry = LLVMBuildSelect(m->builder, over, carry, zero, "");
+	}
+}
+
+/* How many runs a vector of `step` columns touches, at most. */
+static u32 parts_of(Runs r, u32 step)
+{
+	return r.aligned ? MAX(step / r.length, 1u) : step < 2 ? 1 : (step - 2) / r.length + 2;
+}
+
+/* Those of the vector whose first column is `at`. */
+static void find_parts(Body *b, const Packing *p, V at, V x_count, u32 n, Part *part)
+{
+	CpuModule *m = b->m;
+	u32 xd = p->x.last - 1;
+	V first = cpu_i64(m, 0), left = cpu_sub(m, x_count, at);
+	body_unflatten(b, p->x.first, p->x.last, at);
+	for (u32 i = 0; i < n; i++) {
+		V end = cpu_add(m, first, cpu_sub(m, b->extent[xd], b->coord[xd]));
+		if (i)
+			b->coord[xd] = cpu_sub(m, cpu_i64(m, 0), first);
+		memcpy(part[i].coord, b->coord, sizeof b->coord);
+		part[i].mask = simd_mask(&b->lanes, cpu_min(m, end, left));
+		part[i].here = LLVMBuildNot(m->builder, simd_mask(&b->lanes, first), "");
+		if (i)
+			part[i].mask = simd_and(&b->lanes, part[i].mask, part[i].here);
+		next_run(b, p->x);
+		first = end;
+	}
+}
+
+/* Vectors that go on in the next run, or past the end: each part is read under its mask, and one vector is stored. */
+static void pack_parts(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel, u32 vectors)
+{
+	CpuModule *m = b->m;
+	u32 L = b->lanes.lanes, step = MIN(L, p->width), n = parts_of(p->runs, step);
+	Part *part = NEWN(b->arena, Part, vectors * n);
+	for (u32 v = 0; v < vectors; v++)
+		find_parts(b, p, cpu_add(m, x0, cpu_i64(m, (i64)v * step)), x_count, n, part + v * n);
+	Run run = { 0 };
+	run_begin(b, &run, p->k, from, to);
+	CpuLoop k = { 0 };
+	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
+	u32 mark = body_mark(b);
+	for (u32 v = 0; v < vectors; v++) {
+		V value = NULL;
+		for (u32 i = 0; i < n; i++) {
+			const Part *x = &part[v * n + i];
+			for (u32 d = p->x.first; d < p->x.last; d++)
+				b->coord[d] = x->coord[d];
+			b->mask = x->mask;
+			V mine = row_value(b, p, k.index, run.base, run.end);
+			value = value ? simd_select(&b->lanes, x->here, mine, value) : mine;
+			body_release(b, mark);
+		}
+		put(b, p, value, at_row(b, p, panel, cpu_sub(m, k.index, from), cpu_i64(m, (i64)v * L)), NULL);
+	}
+	b->mask = NULL;
+	k.unroll = 1;
+	cpu_loop_end(m, &k, NULL);
+	run_end(b, &run);
+}
+
+/* i1: are runs as they were when the code was made, or longer where that does no harm? */
+static V runs_hold(Body *b, const Packing *p, u32 step)
+{
+	CpuModule *m = b->m;
+	V extent = b->extent[p->x.last - 1], length = cpu_i64(m, p->runs.length);
+	if (p->runs.length < step)
+		return cpu_equal(m, extent, length);
+	if (!p->runs.aligned)
+		return cpu_less(m, length, cpu_add(m, extent, cpu_i64(m, 1)));
+	return cpu_equal(m, cpu_rem(m, extent, cpu_i64(m, step)), cpu_i64(m, 0));
+}
+
 static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel)
 {
 	CpuModule *m = b->m;
 	Simd was = b->lanes;
-	b->lanes.lanes = group_lanes(p);
+	b->lanes.lanes = group_lanes(p->width, p->lanes);
 	u32 L = b->lanes.lanes, vectors = (p->width + L - 1) / L;
 	b->vector_dim = p->x.last - 1;
 	Strip strip; /* the lanes of a narrow panel's one vector are not all its */
@@ -348,8 +467,17 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	pack_strip(b, p, &strip, from, to, panel, NULL);
 	body_release(b, mark);
 	cpu_if_else(m, &whole);
+	CpuIf known = { 0 };
+	if (p->runs.length) {
+		cpu_if_begin(m, &known, runs_hold(b, p, MIN(L, p->width)), 90);
+		pack_parts(b, p, x0, x_count, from, to, panel, vectors);
+		body_release(b, mark);
+		cpu_if_else(m, &known);
+	}
 	pack_runs(b, p, x0, x_count, from, to, panel);
 	body_release(b, mark);
+	if (p->runs.length)
+		cpu_if_end(m, &known, 0, NULL, NULL);
 	cpu_if_end(m, &whole, 0, NULL, NULL);
 	b->vector_dim = NONE;
 	b->lanes = was;
@@ -442,7 +570,7 @@ static void pack_along_k(Body *b, const Packing *p, V x0, V x_count, V from, V t
 {
 	CpuModule *m = b->m;
 	Simd was = b->lanes;
-	b->lanes.lanes = p->width == 1 ? p->lanes : group_lanes(p);
+	b->lanes.lanes = p->width == 1 ? p->lanes : group_lanes(p->width, p->lanes);
 	u32 L = b->lanes.lanes;
 	u32 group = p->width == 1 ? 1 : MIN(L, p->width);
 	assert(p->width % group == 0);
@@ -487,7 +615,7 @@ void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_
 	CpuIf whole = { 0 };
 	if (!p->along_k) {
 		Simd was = b->lanes;
-		b->lanes.lanes = group_lanes(p);
+		b->lanes.lanes = group_lanes(p->width, p->lanes);
 		b->vector_dim = p->x.last - 1;
 		u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
 		Strip strip;

@@ -54,6 +54,13 @@ void strip_set(Body *b, const Strip *s, Range range, u32 v);
 
 /* ---- packing ---- */
 
+/* Of columns that are several dimensions, the last of which is a run: how long, up to a vector's columns (as many or more: that
+ * many), and whether each vector begins where a run does or, in long ones, at a multiple of its columns; 0: nothing is known. */
+typedef struct Runs {
+	u32 length;
+	bool aligned;
+} Runs;
+
 typedef struct Packing {
 	KVal operand;
 	Range x, k;    /* the panel's columns; the dimensions of the sum */
@@ -63,13 +70,17 @@ typedef struct Packing {
 	bool along_k;  /* contiguous along k rather than x */
 	bool pairs;    /* false, unless set after packing_of; compute is bf16 then, and ranges begin at even k of
 			* the last dimension, whose extent is even where it is not the only one */
+	Runs runs;     /* of x, for products: panels begin at multiples of the width */
 } Packing;
 /* Rows that packing may write past the range of K. */
 enum { PACK_SPILL = 16 };
 
-/* Is the operand contiguous along the last dimension of k rather than that of x? */
+/* Is the operand contiguous along the last dimension of k rather than that of x? Of a product's windows, which are along both:
+ * are those of x short, and shorter? */
 bool operand_along_k(const Kernel *kernel, Arena *tmp, KVal operand, Range x, Range k);
 Packing packing_of(const Body *b, KVal operand, Range x, Range k, u32 width, DType compute, u32 lanes);
+/* What of it the code depends on, beside the kernel's shape. */
+u64 packing_variant(const Kernel *kernel, KVal operand, Range x, Range k, u32 width, u32 lanes);
 /* Columns [x0, x0 + width) of `x_count`, k in [from, to), to the panel at `to_panel`, whose first row is
  * k = from. Other coordinates are set. */
 void pack(Body *b, const Packing *p, LLVMValueRef x0, LLVMValueRef x_count, LLVMValueRef from, LLVMValueRef to,

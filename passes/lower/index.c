@@ -20,10 +20,18 @@ Place place_base(const Lower *l, u32 b)
 	return p;
 }
 
+static bool digit_equal(const Digit *a, const Digit *b)
+{
+	return a->dim == b->dim && a->by == b->by && a->mod == b->mod && a->scale == b->scale;
+}
+
 bool place_equal(const Place *a, const Place *b)
 {
-	return a->offset == b->offset && a->dynamic.i == b->dynamic.i &&
-	       (!a->dynamic.i || a->scale == b->scale) && memcmp(a->coef, b->coef, sizeof a->coef) == 0;
+	bool same = a->offset == b->offset && a->ndigit == b->ndigit && a->dynamic.i == b->dynamic.i &&
+		    (!a->dynamic.i || a->scale == b->scale) && memcmp(a->coef, b->coef, sizeof a->coef) == 0;
+	for (u32 i = 0; i < a->ndigit && same; i++)
+		same = digit_equal(&a->digit[i], &b->digit[i]);
+	return same;
 }
 
 static KVal number(Lower *l, f64 value, DType dtype)
@@ -37,19 +45,59 @@ static KVal scalar2(Lower *l, Scalar s, KVal a, KVal b, DType dtype)
 					  .in = { a, b } });
 }
 
+static KVal index_value(Lower *l, i64 offset, const i64 *coef, DType dtype)
+{
+	Access a = { .offset = offset };
+	memcpy(a.stride, coef, sizeof a.stride);
+	return kernel_inst(l->k, (KInst){ .op = K_index, .dtype = (u8)dtype, .access = &a });
+}
+
+static KVal scaled_value(Lower *l, KVal v, i64 by, DType dtype)
+{
+	if (l->k->inst.v[v.i].dtype != dtype)
+		v = kernel_inst(l->k, (KInst){ .op = K_cast, .dtype = (u8)dtype, .in = { v } });
+	return by == 1 ? v : scalar2(l, S_mul, v, number(l, (f64)by, dtype), dtype);
+}
+
+/* Without its scale. A coordinate is not negative: in 32 bits without a sign, where it fits, division is cheap in lanes. */
+static KVal digit_value(Lower *l, const Digit *g)
+{
+	DType t = l->k->dim[g->dim].extent <= INT32_MAX ? DT_u32 : DT_i64;
+	i64 coef[KERNEL_DIMS] = { 0 };
+	coef[g->dim] = 1;
+	KVal v = index_value(l, 0, coef, t);
+	if (g->by != 1)
+		v = scalar2(l, S_floordiv, v, number(l, (f64)g->by, t), t);
+	return g->mod ? scalar2(l, S_mod, v, number(l, (f64)g->mod, t), t) : v;
+}
+
+u32 place_terms(Lower *l, const Place *p, u32 n, u32 most, KVal *term, i64 *stride)
+{
+	for (u32 i = 0; i <= p->ndigit; i++) {
+		if (i == p->ndigit && !p->dynamic.i)
+			break;
+		KVal v = i < p->ndigit ? digit_value(l, &p->digit[i]) : p->dynamic;
+		i64 by = i < p->ndigit ? p->digit[i].scale : p->scale;
+		if (n == most) { /* one too many: added to the last */
+			KVal sum = scaled_value(l, term[n - 1], stride[n - 1], DT_i64);
+			v = scalar2(l, S_add, sum, scaled_value(l, v, by, DT_i64), DT_i64);
+			by = 1;
+			n--;
+		}
+		term[n] = v;
+		stride[n++] = by;
+	}
+	return n;
+}
+
 KVal place_value(Lower *l, const Place *p, DType dtype)
 {
-	Access a = { .offset = p->offset };
-	memcpy(a.stride, p->coef, sizeof a.stride);
-	KVal v = kernel_inst(l->k, (KInst){ .op = K_index, .dtype = (u8)dtype, .access = &a });
-	if (!p->dynamic.i)
-		return v;
-	KVal d = p->dynamic;
-	if (l->k->inst.v[d.i].dtype != dtype)
-		d = kernel_inst(l->k, (KInst){ .op = K_cast, .dtype = (u8)dtype, .in = { d } });
-	if (p->scale != 1)
-		d = scalar2(l, S_mul, d, number(l, (f64)p->scale, dtype), dtype);
-	return scalar2(l, S_add, v, d, dtype);
+	KVal v = index_value(l, p->offset, p->coef, dtype), term[PLACE_DIGITS + 1];
+	i64 stride[PLACE_DIGITS + 1];
+	u32 n = place_terms(l, p, 0, COUNT(term), term, stride);
+	for (u32 i = 0; i < n; i++)
+		v = scalar2(l, S_add, v, scaled_value(l, term[i], stride[i], dtype), dtype);
+	return v;
 }
 
 Place place_scaled(Lower *l, Place p, i64 by)
@@ -58,30 +106,132 @@ Place place_scaled(Lower *l, Place p, i64 by)
 	p.offset *= by;
 	for (u32 d = 0; d < KERNEL_DIMS; d++)
 		p.coef[d] *= by;
+	for (u32 i = 0; i < p.ndigit; i++)
+		p.digit[i].scale *= by;
 	p.scale *= by;
 	return p;
 }
 
+static void add_dynamic(Lower *l, Place *p, KVal dynamic, i64 scale)
+{
+	if (p->dynamic.i) { /* one dynamic part a place: the two are added up */
+		KVal mine = scaled_value(l, p->dynamic, p->scale, DT_i64);
+		dynamic = scalar2(l, S_add, mine, scaled_value(l, dynamic, scale, DT_i64), DT_i64);
+		scale = 1;
+	}
+	p->dynamic = dynamic;
+	p->scale = scale;
+}
+
+/* Values that a digit takes, its scale aside: 0 to one less. */
+static i64 digit_range(const Lower *l, const Digit *g)
+{
+	i64 n = (l->k->dim[g->dim].extent + g->by - 1) / g->by;
+	return g->mod ? MIN(n, g->mod) : n;
+}
+
+static bool digit_before(const Digit *a, const Digit *b)
+{
+	return a->dim != b->dim ? a->dim < b->dim : a->by != b->by ? a->by < b->by : a->mod < b->mod;
+}
+
+/* s m (x / (b m) % n) + s (x / b % m) is s (x / b % (m n)): is `high` the first of these, and `low` the second? */
+static bool digits_join(const Digit *high, const Digit *low)
+{
+	return low->mod && high->by == low->by * low->mod && high->scale == low->scale * low->mod;
+}
+
+static void add_digit(Lower *l, Place *p, Digit g)
+{
+	for (;;) {
+		i64 n = (l->k->dim[g.dim].extent + g.by - 1) / g.by;
+		if (g.mod >= n)
+			g.mod = 0;
+		if (n <= 1 || g.mod == 1 || !g.scale)
+			return;
+		if (g.by == 1 && !g.mod) {
+			p->coef[g.dim] += g.scale;
+			return;
+		}
+		u32 i;
+		for (i = 0; i < p->ndigit; i++) {
+			const Digit h = p->digit[i];
+			if (h.dim != g.dim)
+				continue;
+			if (h.by == g.by && h.mod == g.mod) {
+				g.scale += h.scale;
+				break;
+			}
+			const Digit *high = h.by > g.by ? &h : &g, *low = h.by > g.by ? &g : &h;
+			if (digits_join(high, low)) {
+				g = (Digit){ low->by, high->mod * low->mod, low->scale, g.dim };
+				break;
+			}
+		}
+		if (i == p->ndigit)
+			break;
+		p->ndigit--;
+		memmove(p->digit + i, p->digit + i + 1, (p->ndigit - i) * sizeof *p->digit);
+	}
+	if (p->ndigit == PLACE_DIGITS) {
+		add_dynamic(l, p, digit_value(l, &g), g.scale);
+		return;
+	}
+	u32 at = p->ndigit++;
+	for (; at && digit_before(&g, &p->digit[at - 1]); at--)
+		p->digit[at] = p->digit[at - 1];
+	p->digit[at] = g;
+}
+
 Place place_add(Lower *l, Place a, Place b)
 {
-	if (a.dynamic.i && b.dynamic.i) {
-		/* one dynamic part a place: add the two up */
-		Place part = { .dynamic = b.dynamic, .scale = b.scale }, mine = { .dynamic = a.dynamic,
-										  .scale = a.scale };
-		a.dynamic = scalar2(l, S_add, place_value(l, &mine, DT_i64),
-				    place_value(l, &part, DT_i64), DT_i64);
-		a.scale = 1;
-	} else if (b.dynamic.i) {
-		a.dynamic = b.dynamic;
-		a.scale = b.scale;
-	}
 	a.offset += b.offset;
 	for (u32 d = 0; d < KERNEL_DIMS; d++)
 		a.coef[d] += b.coef[d];
+	for (u32 i = 0; i < b.ndigit; i++)
+		add_digit(l, &a, b.digit[i]);
+	if (b.dynamic.i)
+		add_dynamic(l, &a, b.dynamic, b.scale);
 	return a;
 }
 
-/* linear / stride and linear % stride as places; false where no affine answer exists. */
+/* Splits the digit, whose range is not below q, into what is divided by q and what is left; false where that is no digit. */
+static bool cut_digit(const Digit *g, i64 q, Digit *quotient, Digit *rest)
+{
+	if (g->mod % q)
+		return false;
+	*quotient = (Digit){ g->by * q, g->mod / q, 1, g->dim };
+	*rest = (Digit){ g->by, q, g->scale, g->dim };
+	return true;
+}
+
+/* One term of `rest` alone runs past `stride`, which is `most` in all, and the others are less than one step of it: that term's digits
+ * go where they belong. */
+static bool divide_term(Lower *l, i64 stride, i64 most, Place *quotient, Place *rest)
+{
+	for (u32 i = 0; i < l->k->ndim + rest->ndigit; i++) {
+		bool whole = i < l->k->ndim;
+		Digit g = whole ? (Digit){ 1, 0, rest->coef[i], i } : rest->digit[i - l->k->ndim], high, low;
+		if (g.scale <= 0 || stride % g.scale)
+			continue;
+		i64 q = stride / g.scale, others = most - g.scale * (digit_range(l, &g) - 1);
+		if (others >= g.scale || !cut_digit(&g, q, &high, &low))
+			continue;
+		if (whole) {
+			rest->coef[i] = 0;
+		} else {
+			u32 at = i - l->k->ndim;
+			rest->ndigit--;
+			memmove(rest->digit + at, rest->digit + at + 1, (rest->ndigit - at) * sizeof *rest->digit);
+		}
+		add_digit(l, quotient, high);
+		add_digit(l, rest, low);
+		return !quotient->dynamic.i && !rest->dynamic.i;
+	}
+	return false;
+}
+
+/* linear / stride and linear % stride as places; false where they are not made of coordinates and digits. */
 static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, Place *rest)
 {
 	*quotient = (Place){ 0 };
@@ -99,6 +249,19 @@ static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, P
 			return false;
 		} else {
 			most += linear->coef[d] * (l->k->dim[d].extent - 1);
+		}
+	}
+	rest->ndigit = 0;
+	for (u32 i = 0; i < linear->ndigit; i++) {
+		Digit g = linear->digit[i];
+		if (g.scale % stride == 0) {
+			g.scale /= stride;
+			add_digit(l, quotient, g);
+		} else if (g.scale < 0) {
+			return false;
+		} else {
+			most += g.scale * (digit_range(l, &g) - 1);
+			rest->digit[rest->ndigit++] = g;
 		}
 	}
 	if (most < stride)
@@ -119,7 +282,7 @@ static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, P
 		l->split_inner = inner;
 		return true; /* what follows is thrown away */
 	}
-	return false;
+	return divide_term(l, stride, most, quotient, rest);
 }
 
 /* By arithmetic at run time: right for any index. */

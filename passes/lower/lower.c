@@ -99,34 +99,28 @@ Access lower_access(Lower *l, Val v, const Index *at, bool written)
 	assert(at->rank == t->rank);
 	Place linear = { 0 };
 	i64 stride = 1;
-	KVal dynamic[2];
-	i64 dynamic_stride[2];
-	u32 ndynamic = 0;
+	Access a = { 0 };
+	KVal term[COUNT(a.dynamic)];
+	i64 by[COUNT(a.dynamic)];
 	const ints layout = l->f->layout[v.i];
 	for (u32 i = t->rank; i-- > 0;) {
 		u32 d = layout.n ? (u32)layout.v[i] : i;
 		Place p = place_scaled(l, at->dim[d], stride);
-		if (p.dynamic.i && ndynamic < 2) {
-			dynamic[ndynamic] = p.dynamic;
-			dynamic_stride[ndynamic++] = p.scale;
+		if (p.dynamic.i && a.ndynamic < COUNT(term)) {
+			term[a.ndynamic] = p.dynamic;
+			by[a.ndynamic++] = p.scale;
 			p.dynamic = (KVal){ 0 };
 		}
 		linear = place_add(l, linear, p);
 		stride *= i + 1 == t->rank && l->f->pitch[v.i] ? l->f->pitch[v.i] : type_extent(t, d);
 	}
-	Access a = { .slot = lower_slot(l, v, written), .offset = linear.offset };
+	a.slot = lower_slot(l, v, written);
+	a.offset = linear.offset;
 	memcpy(a.stride, linear.coef, sizeof a.stride);
-	if (linear.dynamic.i) { /* a third one: added to the second */
-		Place second = { .dynamic = dynamic[1], .scale = dynamic_stride[1] };
-		Place third = { .dynamic = linear.dynamic, .scale = linear.scale };
-		second = place_add(l, second, third);
-		dynamic[1] = second.dynamic;
-		dynamic_stride[1] = second.scale;
-	}
-	a.ndynamic = ndynamic;
-	for (u32 i = 0; i < ndynamic; i++) {
-		a.dynamic[i].index = dynamic[i];
-		a.dynamic[i].stride = dynamic_stride[i];
+	a.ndynamic = place_terms(l, &linear, a.ndynamic, COUNT(term), term, by);
+	for (u32 i = 0; i < a.ndynamic; i++) {
+		a.dynamic[i].index = term[i];
+		a.dynamic[i].stride = by[i];
 	}
 	return a;
 }
@@ -266,10 +260,12 @@ static KVal lower_random(Lower *l, const Node *n, const Index *at)
 	}
 	Access place = { .offset = linear.offset };
 	memcpy(place.stride, linear.coef, sizeof place.stride);
-	if (linear.dynamic.i) {
-		place.ndynamic = 1;
-		place.dynamic[0].index = linear.dynamic;
-		place.dynamic[0].stride = linear.scale;
+	KVal term;
+	i64 by;
+	place.ndynamic = place_terms(l, &linear, 0, 1, &term, &by);
+	if (place.ndynamic) {
+		place.dynamic[0].index = term;
+		place.dynamic[0].stride = by;
 	}
 	Index none = { 0 };
 	/* the same for all points: whatever guards this one does not guard them */
@@ -449,6 +445,8 @@ static u64 memo_key(const Lower *l, Val v, const Index *at)
 		h = hash_words(h, &at->dim[d].offset, sizeof(i64));
 		h = hash_words(h, at->dim[d].coef, sizeof at->dim[d].coef);
 		h = hash_words(h, &at->dim[d].dynamic, sizeof(KVal));
+		for (u32 i = 0; i < at->dim[d].ndigit; i++)
+			h = hash_words(h, &at->dim[d].digit[i].by, sizeof(i64));
 	}
 	return h;
 }

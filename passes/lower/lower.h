@@ -3,15 +3,27 @@
  * Lowering pulls: from what the group stores, backwards through its nodes, an index is carried along.
  * Views only change the index, so that no view ever costs a copy. An index is affine in the domain's
  * coordinates; where a reshape cuts across a coordinate, the domain dimension is split in two and the
- * kernel is made again; where that cannot be, the index is computed by division at run time. */
+ * kernel is made again; where that cannot be, quotients and remainders of the coordinate are carried along (digits), which
+ * another reshape, or the tensor's strides in memory, mostly put together again; what is left of them is computed by division at
+ * run time. */
 #ifndef PL_LOWER_H
 #define PL_LOWER_H
 #include "passes/fuse.h"
 
-/* An index into one dimension of a tensor: offset + sum of coef[d] * coordinate d + scale * dynamic. */
+/* scale * (coordinate `dim` / by % mod); mod 0: no remainder is taken. What a reshape leaves of a coordinate that cannot be
+ * split in two (a row's). */
+typedef struct Digit {
+	i64 by, mod, scale;
+	u32 dim;
+} Digit;
+
+/* An index into one dimension of a tensor: offset + sum of coef[d] * coordinate d + sum of digits + scale * dynamic. */
+enum { PLACE_DIGITS = 4 };
 typedef struct Place {
 	i64 offset;
 	i64 coef[KERNEL_DIMS];
+	u32 ndigit;
+	Digit digit[PLACE_DIGITS]; /* ascending by dim, by and mod, no two alike; those that make up a coordinate are in coef */
 	KVal dynamic;
 	i64 scale;
 } Place;
@@ -58,6 +70,9 @@ Place place_add(Lower *l, Place a, Place b);
 Place place_scaled(Lower *l, Place p, i64 by);
 /* The place as an integer instruction of `dtype`. */
 KVal place_value(Lower *l, const Place *p, DType dtype);
+/* What of the place is not affine, as integer instructions with their strides, behind `n` that there are: at most `most`, then what
+ * is left is added up. How many there are then. */
+u32 place_terms(Lower *l, const Place *p, u32 n, u32 most, KVal *term, i64 *stride);
 bool place_equal(const Place *a, const Place *b);
 
 /* The operand's index from the result's, through a reshape. May set l->split_dim. */

@@ -234,6 +234,64 @@ static void test_factored(void **state)
 	suite_run(&s, 8);
 }
 
+/* ---- windows ---- */
+
+/* A product whose right operand (or left: `turned`) is an image [B, C, height, width] read through 3 x 3 windows, `step` apart:
+ * columns are the windows' places and the sum is over what they hold, or the other way round (`weights`). Runs of columns are
+ * `wide` long, or 3. */
+static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned, DType compute)
+{
+	enum { B = 2, C = 3, HIGH = 3, OTHER = 7 };
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "windows");
+	k->compute = compute;
+	const i64 place[] = { B, HIGH, wide }, hold[] = { C, 3, 3 };
+	const i64 height = (HIGH - 1) * step + 3, width = (wide - 1) * step + 3;
+	const i64 place_stride[] = { C * height * width, width * step, step }, hold_stride[] = { height * width, width, 1 };
+	const i64 *x = weights ? hold : place, *sum = weights ? place : hold;
+	const i64 *xs = weights ? hold_stride : place_stride, *ss = weights ? place_stride : hold_stride;
+	DimRole role = turned ? DIM_M : DIM_N, other = turned ? DIM_N : DIM_M;
+	u32 x0 = turned ? 0 : 1, o = turned ? 3 : 0, k0 = 4;
+	if (!turned)
+		kb_dim(k, other, OTHER);
+	for (u32 i = 0; i < 3; i++)
+		kb_dim(k, role, x[i]);
+	if (turned)
+		kb_dim(k, other, OTHER);
+	for (u32 i = 0; i < 3; i++)
+		kb_dim(k, DIM_K, sum[i]);
+	i64 K = sum[0] * sum[1] * sum[2], X = x[0] * x[1] * x[2];
+	DType t = compute == DT_f64 ? DT_f64 : DT_f32;
+	Access image = { .slot = kb_slot(k, t, B * C * height * width) }, rows = { .slot = kb_slot(k, t, OTHER * K) },
+	       out = { .slot = kb_slot(k, t, OTHER * X) };
+	i64 stride = K, across = OTHER * X;
+	rows.stride[o] = K;
+	out.stride[o] = turned ? 1 : X;
+	for (u32 i = 0; i < 3; i++) {
+		image.stride[x0 + i] = xs[i];
+		image.stride[k0 + i] = ss[i];
+		rows.stride[k0 + i] = stride /= sum[i];
+		across /= i ? x[i] : OTHER * x[0];
+		out.stride[x0 + i] = across * (turned ? OTHER : 1);
+	}
+	k->operand[turned] = kb_load(k, rows, NO);
+	k->operand[!turned] = kb_load(k, image, NO);
+	k->noperand = 2;
+	kb_store(k, out, kb_acc(k, t, 0), NO);
+	suite_add(s, k, 2 + 2 * sqrt((f64)K), MAX(1, sqrt((f64)K) / 4));
+}
+
+/* Runs shorter and longer than vectors, some of which begin where vectors do, of every type of panel. */
+static void test_windows(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 wide[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 16, 24, 33 };
+	for (u32 i = 0; i < COUNT(wide); i++)
+		for (u32 t = 0; t < 4; t++)
+			add_windows(&s, wide[i], 1 + (i + t) % 5 / 4, t & 1, t >> 1, (i + t) % 7 == 6 ? DT_f64 : DT_f32);
+	suite_run(&s, 12);
+}
+
 /* Operands that are gathered, guarded, repeated, or do not depend on all they may. */
 static void test_operands(void **state)
 {
@@ -296,7 +354,9 @@ static void test_pairs(void **state)
 	add_factored(&s, 3, 7, 5, 20, 4, 10, 0);
 	add_factored(&s, 3, 7, 5, 20, 4, 10, 3);
 	add_factored(&s, 3, 7, 5, 20, 4, 9, 1);
-	for (u32 i = s.cases.n - 3; i < s.cases.n; i++)
+	for (u32 t = 0; t < 4; t++) /* and of windows, of which those of the weights' gradient are in pairs where places are even */
+		add_windows(&s, 4 + 6 * (t >> 1), 1, t & 1, t >> 1, DT_f32);
+	for (u32 i = s.cases.n - 7; i < s.cases.n; i++)
 		s.cases.v[i].k->compute = DT_bf16;
 	suite_run_pairs(&s, 11);
 }
@@ -370,7 +430,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
-		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin),
+		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -201,6 +201,47 @@ static void long_chain(void **state)
 	free(text);
 }
 
+/* A row that a reshape makes of several dimensions, one of which a weight belongs to: its elements are read in one piece, for what
+ * the reshape divides its strides put together again; the weight is found by one division. */
+static void merged_rows(void **state)
+{
+	(void)state;
+	static const char text[] = "program t\nentry e {\n  %x = input x : f32[2, 6, 4, 5]\n  %w = input w : f32[6]\n"
+				   "  %1 = broadcast %w {dims = [1]} : f32[2, 6, 4, 5]\n  %2 = mul %x, %1 : f32[2, 6, 4, 5]\n"
+				   "  %3 = reshape %2 : f32[2, 2, 3, 4, 5]\n  %4 = reshape %3 : f32[2, 2, 60]\n"
+				   "  %5 = sum %4 {axes = [2]} : f32[2, 2]\n  result r = %5\n}\n";
+	check_text(text);
+	/* rows that end elsewhere than what they are made of does */
+	check_text("program t\nentry e {\n  %x = input x : f32[4, 6, 5]\n  %w = input w : f32[6]\n"
+		   "  %1 = broadcast %w {dims = [1]} : f32[4, 6, 5]\n  %2 = mul %x, %1 : f32[4, 6, 5]\n"
+		   "  %3 = transpose %2 {perm = [1, 0, 2]} : f32[6, 4, 5]\n  %4 = reshape %3 : f32[3, 40]\n"
+		   "  %5 = sum %4 {axes = [1]} : f32[3]\n  %6 = reshape %x : f32[12, 10]\n"
+		   "  %7 = sum %6 {axes = [1]} : f32[12]\n  result r = %5\n  result q = %7\n}\n");
+	Bench c;
+	bench_open(&c);
+	Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
+	Status status;
+	PassCx cx = { .out = &c.arena, .tmp = &c.tmp, .ir = c.ir, .diag = &c.diag };
+	p = pipeline_run(STR("bind,expand,canonical"), &cx, p, &status);
+	const Plan *plan = plan_program(&c.arena, &c.tmp, p, NULL, &c.diag);
+	u32 rows = 0, divisions = 0;
+	for (u32 i = 0; i < plan->kernel.n; i++) {
+		const Kernel *k = plan->kernel.v[i];
+		rows += k->class == KERNEL_ROW;
+		for (u32 j = 1; j < k->inst.n; j++) {
+			const KInst *in = &k->inst.v[j];
+			divisions += in->op == K_scalar && (in->scalar == S_floordiv || in->scalar == S_mod);
+			if (in->op == K_load && k->slot.v[in->access->slot].elements > 6) {
+				assert_int_equal(in->access->ndynamic, 0);
+				assert_int_equal(in->access->stride[k->ndim - 1], 1);
+			}
+		}
+	}
+	assert_int_equal(rows, 1);
+	assert_int_equal(divisions, 1);
+	bench_close(&c);
+}
+
 /* ---- random ---- */
 
 static void every_op(void **state)
@@ -263,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand_made),
 		cmocka_unit_test(long_chain),
+		cmocka_unit_test(merged_rows),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
 	};
