@@ -338,14 +338,21 @@ static void emit_phase(Body *b, u32 kind, const void *argument)
 		emit_attend(&f);
 }
 
+static u32 tiles_of_attention(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
+{
+	Forward shape = forward_make(NULL, machine, k);
+	tile[0] = shape.a.score;
+	tile[1] = shape.out;
+	return 2;
+}
+
 static void emit_attention(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
-	Forward shape = forward_make(NULL, m->machine, k);
-	Tiles tiles = { .score = tile_function(m, arena_printf(arena, "%s.score", name), shape.a.score) };
-	tiles.out = shape.out.rows == shape.a.score.rows ? tiles.score :
-			    tile_function(m, arena_printf(arena, "%s.out", name), shape.out);
+	Tile tile[CPU_TILES];
+	tiles_of_attention(m->machine, k, tile);
+	Tiles tiles = { .score = tile_function(m, tile[0]), .out = tile_function(m, tile[1]) };
 	body_phases(m, k, arena, name, 2, emit_phase, &tiles);
 }
 
 const CpuKernelClass cpu_attention = { .needs = needs_attention, .emit = emit_attention,
-				       .variant = variant_attention };
+				       .variant = variant_attention, .tiles = tiles_of_attention };

@@ -662,16 +662,13 @@ static void make_packings(Backward *f)
 		f->bias = packing_of(b, k->operand[a->bias], a->x, a->n, w, a->type, L);
 }
 
-static void make_tiles(CpuModule *m, Backward *f, const Kernel *k, Arena *arena, const char *name)
+static u32 tiles_of_attention_grad(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
 {
-	Backward shape = backward_make(NULL, m->machine, k);
-	Tile score = shape.a.score, key = shape.k.tile, value = shape.v.tile;
-	f->score_function = tile_function(m, arena_printf(arena, "%s.score", name), score);
-	f->k.tile_function = key.rows == score.rows ? f->score_function :
-			     tile_function(m, arena_printf(arena, "%s.key", name), key);
-	f->v.tile_function = value.rows == score.rows ? f->score_function :
-			     value.rows == key.rows   ? f->k.tile_function :
-			     tile_function(m, arena_printf(arena, "%s.value", name), value);
+	Backward shape = backward_make(NULL, machine, k);
+	tile[0] = shape.a.score;
+	tile[1] = shape.k.tile;
+	tile[2] = shape.v.tile;
+	return 3;
 }
 
 static void emit_phase(Body *b, u32 kind, const void *tiles)
@@ -694,10 +691,13 @@ static void emit_phase(Body *b, u32 kind, const void *tiles)
 
 static void emit_attention_grad(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
-	Backward tiles = { 0 };
-	make_tiles(m, &tiles, k, arena, name);
+	Tile tile[CPU_TILES];
+	tiles_of_attention_grad(m->machine, k, tile);
+	Backward tiles = { .score_function = tile_function(m, tile[0]) };
+	tiles.k.tile_function = tile_function(m, tile[1]);
+	tiles.v.tile_function = tile_function(m, tile[2]);
 	body_phases(m, k, arena, name, PHASES, emit_phase, &tiles);
 }
 
 const CpuKernelClass cpu_attention_grad = { .needs = needs_attention_grad, .emit = emit_attention_grad,
-					    .variant = variant_attention_grad };
+					    .variant = variant_attention_grad, .tiles = tiles_of_attention_grad };

@@ -105,6 +105,14 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 	return t.rows | t.vectors << 8 | (u64)t.pairs << 16 | left << 24 | right << 32;
 }
 
+static u32 tiles_of_dot(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
+{
+	if (dot_is_thin(k))
+		return 0;
+	tile[0] = tile_of(machine, k);
+	return 1;
+}
+
 /* A block of the work, whose two phases are 2 * block and 2 * block + 1. */
 typedef struct Block {
 	Count kb, batch0, nbatch, tile0, ntile; /* which cut of K; items; tiles of rows */
@@ -269,8 +277,8 @@ static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *na
 		thin_emit(m, k, arena, name);
 		return;
 	}
-	V tile = tile_function(m, arena_printf(arena, "%s.tile", name), tile_of(m->machine, k));
+	V tile = tile_function(m, tile_of(m->machine, k));
 	body_phases(m, k, arena, name, 2, emit_phase, &tile);
 }
 
-const CpuKernelClass cpu_dot = { .needs = needs_dot, .emit = emit_dot, .variant = variant_dot };
+const CpuKernelClass cpu_dot = { .needs = needs_dot, .emit = emit_dot, .variant = variant_dot, .tiles = tiles_of_dot };

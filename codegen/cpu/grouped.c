@@ -264,12 +264,19 @@ static void emit_phase(Body *b, u32 kind, const void *tile)
 		emit_multiply(&d);
 }
 
+static u32 tiles_of_grouped(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
+{
+	tile[0] = tile_of(machine, k);
+	return 1;
+}
+
 static void emit_grouped(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
-	V tile = tile_function(m, arena_printf(arena, "%s.tile", name), tile_of(m->machine, k));
+	V tile = tile_function(m, tile_of(m->machine, k));
 	body_phases(m, k, arena, name, 2, emit_phase, &tile);
 }
 
-const CpuKernelClass cpu_grouped = { .needs = needs_grouped, .emit = emit_grouped, .variant = variant_grouped };
+const CpuKernelClass cpu_grouped = { .needs = needs_grouped, .emit = emit_grouped, .variant = variant_grouped,
+				     .tiles = tiles_of_grouped };
 const CpuKernelClass cpu_grouped_weights = { .needs = needs_grouped, .emit = emit_grouped,
-					     .variant = variant_grouped };
+					     .variant = variant_grouped, .tiles = tiles_of_grouped };

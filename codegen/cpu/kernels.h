@@ -6,6 +6,9 @@
 #include "codegen/cpu/count.h"
 #include "ir/target.h"
 
+struct Tile;
+enum { CPU_TILES = 3 };
+
 typedef struct CpuKernelClass {
 	/* What the launch needs, and the tasks of phase `phase`; by the extents of `k`, and where `b` is not NULL in code,
 	 * by those that it is given. */
@@ -17,6 +20,8 @@ typedef struct CpuKernelClass {
 	/* What of the kernel's numbers its code is made for: kernels of one shape share code where this
 	 * is equal too. Optional: nothing. */
 	u64 (*variant)(const CpuMachine *machine, const Kernel *k);
+	/* The register tiles that its code calls (panel.h), which kernels share, at most CPU_TILES: how many. Optional: none. */
+	u32 (*tiles)(const CpuMachine *machine, const Kernel *k, struct Tile *tile);
 } CpuKernelClass;
 
 /* By KernelClass; NULL is a class without code. */

@@ -6,12 +6,11 @@
 
 /* ---- functions ---- */
 
-static void attribute(CpuModule *m, LLVMAttributeIndex where, const char *name, u64 value)
+static void attribute(CpuModule *m, LLVMValueRef function, LLVMAttributeIndex where, const char *name, u64 value)
 {
 	u32 kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
 	assert(kind);
-	LLVMAddAttributeAtIndex(m->function, where,
-				LLVMCreateEnumAttribute(m->context, kind, value));
+	LLVMAddAttributeAtIndex(function, where, LLVMCreateEnumAttribute(m->context, kind, value));
 }
 
 static void text_attribute(CpuModule *m, const char *name, const char *value)
@@ -21,30 +20,36 @@ static void text_attribute(CpuModule *m, const char *name, const char *value)
 							  value, (u32)strlen(value)));
 }
 
-LLVMValueRef cpu_function_begin(CpuModule *m, const char *name, LLVMTypeRef result, u32 n,
-				const CpuParameter *parameter, bool local)
+LLVMValueRef cpu_function_declare(CpuModule *m, const char *name, LLVMTypeRef result, u32 n, const CpuParameter *parameter)
 {
 	LLVMTypeRef type[64];
 	assert(n <= COUNT(type));
 	for (u32 i = 0; i < n; i++)
 		type[i] = parameter[i].type;
-	m->function = LLVMAddFunction(m->module, name, LLVMFunctionType(result, type, n, false));
-	if (local)
-		LLVMSetLinkage(m->function, LLVMInternalLinkage);
+	LLVMValueRef f = LLVMAddFunction(m->module, name, LLVMFunctionType(result, type, n, false));
 	for (u32 i = 0; i < n; i++) {
 		const char *called = parameter[i].name ? parameter[i].name : "";
-		LLVMSetValueName2(LLVMGetParam(m->function, i), called, strlen(called));
-		attribute(m, i + 1, "noundef", 0);
+		LLVMSetValueName2(LLVMGetParam(f, i), called, strlen(called));
+		attribute(m, f, i + 1, "noundef", 0);
 		if (type[i] != m->pointer)
 			continue;
 		if (parameter[i].noalias)
-			attribute(m, i + 1, "noalias", 0);
+			attribute(m, f, i + 1, "noalias", 0);
 		if (parameter[i].readonly)
-			attribute(m, i + 1, "readonly", 0);
+			attribute(m, f, i + 1, "readonly", 0);
 		if (parameter[i].align)
-			attribute(m, i + 1, "align", parameter[i].align);
+			attribute(m, f, i + 1, "align", parameter[i].align);
 	}
-	attribute(m, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind", 0);
+	attribute(m, f, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind", 0);
+	return f;
+}
+
+LLVMValueRef cpu_function_begin(CpuModule *m, const char *name, LLVMTypeRef result, u32 n,
+				const CpuParameter *parameter, bool local)
+{
+	m->function = cpu_function_declare(m, name, result, n, parameter);
+	if (local)
+		LLVMSetLinkage(m->function, LLVMInternalLinkage);
 	text_attribute(m, "target-cpu", m->machine->name);
 	text_attribute(m, "target-features", m->machine->features);
 	/* else LLVM halves 512-bit vectors on CPUs that it thinks prefer 256 bits */

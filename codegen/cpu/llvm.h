@@ -22,6 +22,7 @@ typedef struct CpuModule {
 	LLVMBuilderRef builder;
 	LLVMTypeRef none, i1, i8, i16, i32, i64, f16, f32, f64, pointer;
 	LLVMValueRef function; /* the one being built */
+	const char *prefix;    /* of the names of functions that modules share; NULL: what is called is in this one */
 } CpuModule;
 
 typedef struct CpuParameter {
@@ -36,6 +37,8 @@ typedef struct CpuParameter {
  * Functions do not nest. */
 LLVMValueRef cpu_function_begin(CpuModule *m, const char *name, LLVMTypeRef result, u32 n,
 				const CpuParameter *parameter, bool local);
+/* The same without a body: a function of another module's. */
+LLVMValueRef cpu_function_declare(CpuModule *m, const char *name, LLVMTypeRef result, u32 n, const CpuParameter *parameter);
 /* Returns `result`, or nothing where it is NULL. */
 void cpu_function_end(CpuModule *m, LLVMValueRef result);
 LLVMValueRef cpu_parameter(const CpuModule *m, u32 index);

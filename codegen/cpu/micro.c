@@ -147,17 +147,40 @@ static void steps(const Simd *s, Tile t, V count, u32 by, u32 n, V *carried)
 		carried[i] = k.carried[i];
 }
 
-LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t)
+const char *tile_symbol(Arena *arena, const char *prefix, Tile t)
 {
-	const CpuParameter parameter[] = {
-		{ .type = m->pointer, .name = "a", .noalias = true, .readonly = true },
-		{ .type = m->pointer, .name = "b", .noalias = true, .readonly = true },
-		{ .type = m->pointer, .name = "c", .noalias = true },
-		{ .type = m->i64, .name = "k" },
-		{ .type = m->i1, .name = "more" },
-		{ .type = m->pointer, .name = "next", .readonly = true },
-	};
-	V f = cpu_function_begin(m, name, m->none, COUNT(parameter), parameter, true);
+	return arena_printf(arena, "%stile_%s_%u_%ux%u%s", prefix, dtype_info[t.dtype].name, t.rows, t.vectors, t.lanes, t.pairs ? "_pairs" : "");
+}
+
+enum { TILE_PARAMETERS = 6 };
+static void parameters(const CpuModule *m, CpuParameter p[TILE_PARAMETERS])
+{
+	p[0] = (CpuParameter){ .type = m->pointer, .name = "a", .noalias = true, .readonly = true };
+	p[1] = (CpuParameter){ .type = m->pointer, .name = "b", .noalias = true, .readonly = true };
+	p[2] = (CpuParameter){ .type = m->pointer, .name = "c", .noalias = true };
+	p[3] = (CpuParameter){ .type = m->i64, .name = "k" };
+	p[4] = (CpuParameter){ .type = m->i1, .name = "more" };
+	p[5] = (CpuParameter){ .type = m->pointer, .name = "next", .readonly = true };
+}
+
+LLVMValueRef tile_function(CpuModule *m, Tile t)
+{
+	CpuParameter p[TILE_PARAMETERS];
+	Arena tmp = ARENA("tile");
+	const char *name = tile_symbol(&tmp, m->prefix ? m->prefix : "", t);
+	V f = LLVMGetNamedFunction(m->module, name);
+	parameters(m, p);
+	if (!f)
+		f = m->prefix ? cpu_function_declare(m, name, m->none, TILE_PARAMETERS, p) : tile_emit(m, name, t, true);
+	arena_free(&tmp);
+	return f;
+}
+
+LLVMValueRef tile_emit(CpuModule *m, const char *name, Tile t, bool local)
+{
+	CpuParameter parameter[TILE_PARAMETERS];
+	parameters(m, parameter);
+	V f = cpu_function_begin(m, name, m->none, TILE_PARAMETERS, parameter, local);
 	Simd s = { m, t.lanes };
 	LLVMTypeRef one = panel_type(m, t.dtype);
 	u32 n = t.rows * t.vectors;

@@ -120,10 +120,14 @@ bool tile_at(const CpuMachine *machine, u32 index, u32 *rows, u32 *vectors);
 /* May the kernel's operands be packed in pairs, over dimensions k? */
 bool tile_pairs(const CpuMachine *machine, const Kernel *kernel, Range k);
 
-/* A local function (A panel of `rows` columns, B panel of `tile_width` columns, C, k, more, next): C, row-major
+/* A function (A panel of `rows` columns, B panel of `tile_width` columns, C, k, more, next): C, row-major
  * [rows][tile_width], is set to the sum over k of A^T B, or where `more` that is added, in order of k. It also reads
- * the row of B after the last, whatever is there, and asks for the A panel at `next`, for the second cache. */
-LLVMValueRef tile_function(CpuModule *m, const char *name, Tile t);
+ * the row of B after the last, whatever is there, and asks for the A panel at `next`, for the second cache.
+ * Where modules share functions (CpuModule.prefix), it is in one of its own, which CpuKernelClass.tiles asks for. */
+LLVMValueRef tile_function(CpuModule *m, Tile t);
+/* Its code, under the name that modules which share it call it by. */
+LLVMValueRef tile_emit(CpuModule *m, const char *name, Tile t, bool local);
+const char *tile_symbol(Arena *arena, const char *prefix, Tile t);
 
 /* ---- products ---- */
 

@@ -2,8 +2,11 @@
 #include "codegen/cpu/target.h"
 
 #include "codegen/cpu/kernels.h"
+#include "codegen/cpu/panel.h"
 #include "codegen/cpu/thin.h"
 #include "support/map.h"
+
+#include <string.h>
 
 typedef LLVMValueRef V;
 
@@ -66,8 +69,10 @@ const TargetInfo *cpu_target(const CpuMachine *machine, Arena *arena)
 /* ---- code ---- */
 
 typedef struct Shape {
-	const Kernel *kernel; /* the first that has it */
+	const Kernel *kernel; /* the first that has it; NULL: it is that of a register tile */
+	Tile tile;
 	const char *symbol, *needs; /* needs: NULL where it is known */
+	const char *prefix;
 } Shape;
 
 /* See NeedsFunction. */
@@ -94,11 +99,36 @@ _Static_assert((int)PACKAGE_PHASES == (int)KERNEL_PHASES, "launches have at most
 static void emit_shape(CpuModule *m, const void *argument)
 {
 	const Shape *s = argument;
+	if (!s->kernel) {
+		tile_emit(m, s->symbol, s->tile, false);
+		return;
+	}
 	Arena tmp = ARENA("emit");
+	m->prefix = s->prefix;
 	cpu_kernel_class[s->kernel->class]->emit(m, s->kernel, &tmp, s->symbol);
 	if (s->needs)
 		emit_needs(m, s->kernel, &tmp, s->needs);
 	arena_free(&tmp);
+}
+
+/* Units for the register tiles that kernel `k` calls, where there are none yet; `known`: those that there are, by the hash of
+ * their names. */
+static void add_tiles(const CpuCompiler *c, const Kernel *k, Arena *arena, Map *known, CpuCode *out)
+{
+	Tile tile[CPU_TILES];
+	const CpuKernelClass *class = cpu_kernel_class[k->class];
+	u32 n = class->tiles ? class->tiles(cpu_compiler_machine(c), k, tile) : 0;
+	for (u32 i = 0; i < n; i++) {
+		const char *symbol = tile_symbol(arena, cpu_compiler_prefix(c), tile[i]);
+		u64 h = hash_bytes(0, symbol, strlen(symbol));
+		if (map_get(known, h))
+			continue;
+		map_put(known, h, out->nunit);
+		Shape *s = NEW(arena, Shape);
+		*s = (Shape){ .tile = tile[i], .symbol = symbol };
+		out->unit[out->nunit++] = (CpuUnit){ .name = symbol + strlen(cpu_compiler_prefix(c)), .identity = symbol, .emit = emit_shape,
+						     .argument = s };
+	}
 }
 
 Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena, CpuCode *out)
@@ -106,7 +136,7 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 	const CpuMachine *machine = cpu_compiler_machine(c);
 	Shape *shape = NEWN(arena, Shape, n + 1);
 	bool needs = cpu_compiler_needs(c);
-	*out = (CpuCode){ .unit = NEWN(arena, CpuUnit, n + 1), .symbol = NEWN(arena, const char *, n + 1),
+	*out = (CpuCode){ .unit = NEWN(arena, CpuUnit, (1 + CPU_TILES) * n + 1), .symbol = NEWN(arena, const char *, n + 1),
 			  .needs = needs ? NEWN(arena, const char *, n + 1) : NULL };
 	Map known = { .arena = arena };
 	for (u32 i = 0; i < n; i++) {
@@ -131,6 +161,7 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 		map_put(&known, h, out->nunit);
 		Shape *s = &shape[out->nunit];
 		s->kernel = k;
+		s->prefix = cpu_compiler_prefix(c);
 		s->symbol = out->symbol[i] =
 			arena_printf(arena, "%s%s_%016llx", cpu_compiler_prefix(c), kernel_class_name[k->class],
 				     (unsigned long long)h);
@@ -139,6 +170,9 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 		out->unit[out->nunit++] = (CpuUnit){ .name = k->name, .identity = needs ? s->needs : s->symbol, .emit = emit_shape,
 						     .argument = s };
 	}
+	Map tiles = { .arena = arena };
+	for (u32 i = 0, nshape = out->nunit; i < nshape; i++)
+		add_tiles(c, shape[i].kernel, arena, &tiles, out);
 	cpu_compile(c, arena, out->unit, out->nunit);
 	return OK;
 }

@@ -376,7 +376,8 @@ static void test_pairs_code(void **state)
 	char *text = NULL;
 	size_t n = 0;
 	FILE *to = open_memstream(&text, &n);
-	cpu_print(c, &code.unit[0], CPU_ASSEMBLY, to);
+	for (u32 i = 0; i < code.nunit; i++)
+		cpu_print(c, &code.unit[i], CPU_ASSEMBLY, to);
 	fclose(to);
 	/* blocks of code between labels: the fullest has four steps of a tile of 8 rows of 3 vectors */
 	u32 most = 0;
