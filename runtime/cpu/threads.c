@@ -1,6 +1,7 @@
 /* runtime/cpu/threads.c: see threads.h. A run is announced by one counter, `generation`, that the
  * threads watch, and finished when another, `arrived`, has counted them all; a hot dispatch is two
- * cache lines that travel. Sleeping is on a futex of the same counters, so that nobody who looks at
+ * cache lines that travel. Tasks are claimed from a thread's own part at the front, by halves of what is left, and from others' at
+ * the back (the guided self-scheduling of Polychronopoulos and Kuck 1987, with a part for each thread). Sleeping is on a futex of the same counters, so that nobody who looks at
  * them can miss a change; the waker makes the system call only when someone sleeps. */
 #include "runtime/cpu/threads.h"
 
@@ -22,6 +23,7 @@ typedef struct Worker {
 	Threads *pool;
 	pthread_t thread;
 	u32 index;
+	_Alignas(LINE) _Atomic u64 left; /* of its part: tasks from the lower half's number to below the upper half's */
 } Worker;
 
 /* A counter that can be waited for, on a cache line of its own. */
@@ -38,7 +40,6 @@ struct Threads {
 	/* the run; written by the caller before `generation` changes */
 	TaskFunction *run;
 	void *argument;
-	i64 ntask;
 	bool everyone;
 	Gate generation;                    /* counts runs */
 	Gate arrived;                       /* threads done with the run, counted over all runs */
@@ -94,20 +95,49 @@ static u32 gate_add(Gate *g, u32 by)
 
 /* ---- the work of one thread ---- */
 
+static u64 part(u64 begin, u64 end)
+{
+	return end << 32 | begin;
+}
+
+/* Half of what is left of a part, rounded up; false: nothing is. */
+static bool claim(_Atomic u64 *left, bool front, TaskRange *r)
+{
+	for (u64 was = atomic_load(left);;) {
+		u64 begin = was & UINT32_MAX, end = was >> 32, half = (end - begin + 1) / 2;
+		if (begin >= end)
+			return false;
+		u64 now = front ? part(begin + half, end) : part(begin, end - half);
+		if (!atomic_compare_exchange_weak(left, &was, now))
+			continue;
+		r->begin = (i64)(front ? begin : end - half);
+		r->end = r->begin + (i64)half;
+		return true;
+	}
+}
+
 static void work(Threads *p, u32 thread)
 {
-	TaskRange r = { .thread = thread, .nthread = p->count };
+	TaskRange r = { .thread = thread, .nthread = p->count, .begin = thread, .end = (i64)thread + 1 };
 	if (p->everyone) {
-		r.begin = thread;
-		r.end = (i64)thread + 1;
-	} else {
-		/* the first `rest` threads get one more */
-		i64 each = p->ntask / p->count, rest = p->ntask % p->count;
-		r.begin = each * thread + MIN((i64)thread, rest);
-		r.end = r.begin + each + (thread < rest);
-	}
-	if (r.begin < r.end)
 		p->run(p->argument, r);
+		return;
+	}
+	for (u32 i = 0; i < p->count; i++)
+		while (claim(&p->worker[(thread + i) % p->count].left, i == 0, &r))
+			p->run(p->argument, r);
+}
+
+/* The first `rest` threads get one more. */
+static void divide(Threads *p, i64 ntask)
+{
+	assert(ntask <= UINT32_MAX);
+	u64 each = (u64)ntask / p->count, rest = (u64)ntask % p->count, begin = 0;
+	for (u32 t = 0; t < p->count; t++) {
+		u64 end = begin + each + (t < rest);
+		atomic_store_explicit(&p->worker[t].left, part(begin, end), memory_order_relaxed);
+		begin = end;
+	}
 }
 
 static void *worker(void *argument)
@@ -140,9 +170,9 @@ void threads_run(Threads *p, TaskFunction *run, void *argument, i64 ntask)
 {
 	p->run = run;
 	p->argument = argument;
-	p->ntask = ntask;
 	p->everyone = false;
 	if (p->count > 1 && ntask > 1) {
+		divide(p, ntask);
 		start(p);
 		return;
 	}

@@ -1,6 +1,7 @@
 /* runtime/cpu/threads.h: the pool of threads that kernels run on. A kernel's tasks are numbered; thread
- * t of n takes the t-th of n contiguous ranges, always, so which thread computes what never
- * changes, and results do not depend on n as long as tasks do not depend on each other.
+ * t of n begins with the t-th of n contiguous ranges, and then helps others with theirs: on a machine that is shared, a
+ * core may be away for a while. Results depend neither on n nor on who computed what, as long as tasks do not depend on
+ * each other.
  *
  * The caller is thread 0 and works too; the others spin for a while after a kernel, because the
  * next one is usually near, and then sleep. One caller at a time: a pool belongs to one executor.
@@ -32,7 +33,7 @@ u32 threads_count(const Threads *p);
 /* How many a count of 0 makes. */
 u32 threads_usable(void);
 
-/* Calls `run` once on every thread whose range is not empty, and returns when all are done: what
+/* Calls `run` on threads with ranges of tasks, each task being in one, and returns when all are done: what
  * they wrote is then seen by the caller, and by every thread in the next run. Not from within a
  * run. */
 void threads_run(Threads *p, TaskFunction *run, void *argument, i64 ntask);

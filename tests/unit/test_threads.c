@@ -1,5 +1,5 @@
-/* The pool: every task runs once and on the thread it belongs to, for any number of threads and
- * tasks; runs see what the last one wrote; barriers hold; sleeping threads wake up. */
+/* The pool: every task runs once, for any number of threads and tasks; threads that are done help those that are not;
+ * runs see what the last one wrote; barriers hold; sleeping threads wake up. */
 #include "runtime/cpu/threads.h"
 
 #include <pthread.h>
@@ -22,18 +22,20 @@ static Threads *pool(u32 count)
 
 enum { MOST = 1000 };
 typedef struct Marks {
-	int runs[MOST];
+	atomic_int runs[MOST];
 	u32 thread[MOST];
 	pthread_t id[8];
+	atomic_int wrong;
 } Marks;
 
 static void mark(void *argument, TaskRange r)
 {
 	Marks *m = argument;
-	assert_true(r.begin < r.end);
 	m->id[r.thread] = pthread_self();
+	if (r.begin >= r.end)
+		atomic_fetch_add(&m->wrong, 1);
 	for (i64 i = r.begin; i < r.end; i++) {
-		m->runs[i]++;
+		atomic_fetch_add(&m->runs[i], 1);
 		m->thread[i] = r.thread;
 	}
 }
@@ -47,23 +49,48 @@ static void test_ranges(void **state)
 		for (u32 t = 0; t < COUNT(tasks); t++) {
 			Marks m = { 0 };
 			threads_run(p, mark, &m, tasks[t]);
-			u32 size[8] = { 0 };
+			bool worked[8] = { 0 };
+			assert_int_equal(m.wrong, 0);
 			for (i64 i = 0; i < MOST; i++) {
 				assert_int_equal(m.runs[i], i < tasks[t]);
-				if (i >= tasks[t])
-					continue;
-				/* contiguous, ascending */
-				assert_true(!i || m.thread[i] >= m.thread[i - 1]);
-				size[m.thread[i]]++;
+				assert_true(m.thread[i] < n);
+				worked[m.thread[i]] |= i < tasks[t];
 			}
 			for (u32 i = 0; i < n; i++)
-				assert_true(size[i] == (u32)(tasks[t] / n) ||
-					    size[i] == (u32)(tasks[t] / n + 1));
-			if (tasks[t])
-				assert_true(pthread_equal(m.id[0], pthread_self()));
-			for (u32 i = 1; i < n && tasks[t] >= n; i++)
-				assert_false(pthread_equal(m.id[i], pthread_self()));
+				if (worked[i])
+					assert_int_equal(pthread_equal(m.id[i], pthread_self()) != 0, i == 0);
 		}
+		threads_destroy(p);
+	}
+}
+
+/* Whoever has task 0 waits until all tasks but its range's are done: others must take what is left of its part. */
+typedef struct Stuck {
+	i64 tasks;
+	atomic_int done;
+	bool alone; /* nobody helped within ten seconds */
+} Stuck;
+
+static void hold(void *argument, TaskRange r)
+{
+	Stuck *s = argument;
+	i64 mine = r.end - r.begin;
+	for (u32 ms = 0; r.begin == 0 && !s->alone && atomic_load(&s->done) < s->tasks - mine; ms++) {
+		usleep(1000);
+		s->alone = ms > 10000;
+	}
+	atomic_fetch_add(&s->done, (int)mine);
+}
+
+static void test_help(void **state)
+{
+	(void)state;
+	for (u32 n = 2; n <= 4; n++) {
+		Threads *p = pool(n);
+		Stuck s = { .tasks = 64 };
+		threads_run(p, hold, &s, s.tasks);
+		assert_int_equal(s.done, s.tasks);
+		assert_false(s.alone);
 		threads_destroy(p);
 	}
 }
@@ -175,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_help),
 		cmocka_unit_test(test_runs_follow),
 		cmocka_unit_test(test_barrier),
 		cmocka_unit_test(test_idle),
