@@ -285,17 +285,21 @@ i64 driver_times(const Program *p, const char *entry, i64 accumulate)
 	return accumulate - 1 - last;
 }
 
-/* The pipeline `lower`, with one device's part in its midst. */
-static const char *lowering(Arena *arena, const DriverOptions *o, bool autocast)
+static bool is_autocast(const DriverOptions *o)
+{
+	return o->precision && !strcmp(o->precision, "autocast");
+}
+
+/* What is behind "expand,simplify" in the pipeline `lower`, with one device's part in its midst. */
+static const char *lowering(Arena *arena, const DriverOptions *o)
 {
 	Buf b = { .arena = arena };
 	if (!o->shard && !o->pipe) /* how many chunks there are follows from sizes */
-		return o->sized || o->unchunked ? "expand,simplify,narrow,canonical" : "lower";
-	buf_printf(&b, "expand,simplify");
+		return o->sized || o->unchunked ? "narrow,canonical" : "chunk,narrow,canonical";
 	if (o->shard)
-		buf_printf(&b, ",partition{%s%s},simplify", o->shard, autocast ? ",messages=bf16" : "");
+		buf_printf(&b, "partition{%s%s},simplify", o->shard, is_autocast(o) ? ",messages=bf16" : "");
 	if (o->pipe)
-		buf_printf(&b, ",stage{over=%s:%u,axis=%u,at=%u,schedule=%s,interleave=%u,micro=%u},simplify", o->pipe->over, o->pipe->stages,
+		buf_printf(&b, "%sstage{over=%s:%u,axis=%u,at=%u,schedule=%s,interleave=%u,micro=%u},simplify", b.n ? "," : "", o->pipe->over, o->pipe->stages,
 			   o->pipe->axis, o->pipe->at, pipe_kind_name[o->pipe->kind], o->pipe->chunks, o->pipe->micros);
 	if (o->gradients)
 		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
@@ -322,6 +326,62 @@ static void set_tasks(Arena *arena, const DriverPipe *pipe, Package *p)
 	}
 }
 
+/* From the source to what is divided over devices: a training step, composites expanded. `model`: before these are. */
+static const Program *prepare(Arena *arena, PassCx *cx, const Program *program, const DriverOptions *o, const Program **model, Status *status)
+{
+	const Program *p = o->decode_along ? derive_decoding(cx, program, o, status) : program;
+	if (!p || *status)
+		return NULL;
+	p = select_entries(arena, p, o);
+	const char *sizes = all_sizes(cx->tmp, program, p, o);
+	bool training = has_entry(p, "micro"), sized = *sizes;
+	const char *results = !is_autocast(o) ? "" : o->parameters ? ",results=bf16,sums=bf16" : ",results=bf16";
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s%s%s", sized ? "{" : "", sizes,
+					sized ? "}" : "", is_autocast(o) ? "bf16" : o->precision ? o->precision : "f32", results,
+					o->scores ? "scores,simplify," : "", training ? "train" : "forward",
+					o->parameters ? arena_printf(arena, ",masters{parameters=%s}", o->parameters) : "");
+	p = pipeline_run(str_of(text), cx, p, status);
+	if (!p || *status)
+		return NULL;
+	if (training && !o->accumulate)
+		p = without_micro(arena, p);
+	*model = p;
+	cx->trace = o->trace;
+	return pipeline_run(STR("expand,simplify"), cx, p, status);
+}
+
+/* The same, from what was made for an earlier plan where there is such. */
+static const Program *prepare_once(PassCx *cx, const Program *program, const DriverOptions *o, const Program **model, Status *status)
+{
+	DriverPrepared *all = o->prepared;
+	for (u32 i = 0; i < DRIVER_PREPARED; i++)
+		if (all->of[i].program && all->of[i].accumulate == o->accumulate && !strcmp(all->of[i].sizes, o->sizes)) {
+			*model = all->of[i].model;
+			return all->of[i].program;
+		}
+	u32 at = all->next++ % DRIVER_PREPARED;
+	arena_free(&all->of[at].arena);
+	all->of[at].arena = ARENA("prepared");
+	all->of[at].program = NULL;
+	PassCx own = *cx;
+	own.out = &all->of[at].arena;
+	const Program *p = prepare(own.out, &own, program, o, model, status);
+	cx->time = own.time;
+	if (p && !*status) {
+		all->of[at].sizes = arena_printf(own.out, "%s", o->sizes);
+		all->of[at].accumulate = o->accumulate;
+		all->of[at].model = *model;
+		all->of[at].program = p;
+	}
+	return p;
+}
+
+void driver_prepared_free(DriverPrepared *all)
+{
+	for (u32 i = 0; i < DRIVER_PREPARED; i++)
+		arena_free(&all->of[i].arena);
+}
+
 static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
@@ -331,26 +391,12 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	TRY(out->backend->target(arena, o, out));
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
 	Status status = OK;
-	const Program *p = o->decode_along ? derive_decoding(&cx, program, o, &status) : program;
+	const Program *p = o->prepared ? prepare_once(&cx, program, o, &out->model, &status) :
+					 prepare(arena, &cx, program, o, &out->model, &status);
 	if (!p || status)
 		goto done;
-	p = select_entries(arena, p, o);
-	const char *sizes = all_sizes(&tmp, program, p, o);
-	bool training = has_entry(p, "micro"), sized = *sizes;
-	bool autocast = o->precision && !strcmp(o->precision, "autocast");
-	const char *results = !autocast ? "" : o->parameters ? ",results=bf16,sums=bf16" : ",results=bf16";
-	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s%s%s", sized ? "{" : "", sizes,
-					sized ? "}" : "", autocast ? "bf16" : o->precision ? o->precision : "f32", results,
-					o->scores ? "scores,simplify," : "", training ? "train" : "forward",
-					o->parameters ? arena_printf(arena, ",masters{parameters=%s}", o->parameters) : "");
-	p = pipeline_run(str_of(text), &cx, p, &status);
-	if (!p || status)
-		goto done;
-	if (training && !o->accumulate)
-		p = without_micro(arena, p);
-	out->model = p;
 	cx.trace = o->trace;
-	p = pipeline_run(str_of(lowering(arena, o, autocast)), &cx, p, &status);
+	p = pipeline_run(str_of(lowering(arena, o)), &cx, p, &status);
 	if (!p || status)
 		goto done;
 	out->flops = o->pipe ? flops_of(arena, &tmp, p, 1) : flops_as(arena, &tmp, out->model, p);

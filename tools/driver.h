@@ -18,6 +18,19 @@ typedef struct DriverPipe {
 
 struct RematProblem;
 
+/* Programs before they are divided over devices, for plans of one program whose options differ in sizes, accumulate and shard
+ * alone: those of the last few sizes are made once. What a plan was made with may be gone when the next one is. */
+enum { DRIVER_PREPARED = 8 };
+typedef struct DriverPrepared {
+	struct {
+		Arena arena;
+		const char *sizes;
+		bool accumulate;
+		const Program *model, *program;
+	} of[DRIVER_PREPARED];
+	u32 next;
+} DriverPrepared;
+
 #define DRIVER_NEVER (~(u64)0)
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
@@ -41,6 +54,7 @@ typedef struct DriverOptions {
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	u64 bucket;               /* bytes of messages that are put together; 0: as many as the pass bucket has by itself */
 	bool late_sums;           /* gradients are summed over devices in update (without passes/graph/sums.c) */
+	DriverPrepared *prepared; /* NULL: nothing is kept */
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */
@@ -84,6 +98,7 @@ PL_MUST_USE Status driver_plan(Arena *arena, const Program *program, const Drive
 /* The same and code: out->package is ready for executor_create, until driver_close. */
 PL_MUST_USE Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out);
 void driver_close(Compiled *c);
+void driver_prepared_free(DriverPrepared *all);
 
 /* "cpu", or "cuda" in a build that makes no code for CPUs. */
 const char *driver_default_device(void);

@@ -79,6 +79,18 @@ static bool has_axis(const Axes *a, Str name)
 	return false;
 }
 
+/* An axis of one device divides nothing: without it a program has no messages along it, which would stand between kernels. */
+static void drop_single(Axes *a)
+{
+	u32 kept = 0;
+	for (u32 i = 0; i < a->n; i++)
+		if (a->size[i] > 1) {
+			a->name[kept] = a->name[i];
+			a->size[kept++] = a->size[i];
+		}
+	a->n = kept;
+}
+
 typedef struct Rules {
 	Buf text;
 	u32 used;     /* axes of the mesh (bits) that some rule divides over */
@@ -145,7 +157,9 @@ static Status find_pipe(Lm *lm, const TextList *more, const char *schedule, Axes
 	if (micro != (u64)lm->model->accumulate)
 		return FAIL(STATUS_INPUT, "layers -> %s(micro = %llu), and a step has %lld micro-batches: --set train.batch.accumulate=%llu",
 			    over, (unsigned long long)micro, (long long)lm->model->accumulate, (unsigned long long)micro);
-	*out = (DriverPipe){ .over = over, .axis = at, .stages = a->size[at], .micros = (u32)micro };
+	*out = (DriverPipe){ .over = over, .stages = a->size[at], .micros = (u32)micro };
+	for (u32 i = 0; i < at; i++)
+		out->axis += a->size[i] > 1; /* where it was among the axes that are left */
 	TRY(find_schedule(lm, schedule, out));
 	if (out->stages > 64)
 		return FAIL(STATUS_UNSUPPORTED, "a pipeline has at most 64 stages, not %u", out->stages);
@@ -206,6 +220,8 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 	TRY(find_pipe(lm, more, schedule, &axes, &out->pipe));
 	if (out->devices == out->pipe.stages)
 		return OK;
+	const Axes named = axes;
+	drop_single(&axes);
 	Rules r = { .text.arena = &lm->arena, .axes = &axes };
 	for (u32 i = 0; i < axes.n; i++)
 		buf_printf(&r.text, "%smesh=%s:%u", i ? "," : "", axes.name[i], axes.size[i]);
@@ -215,13 +231,13 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 		const char *equals = strchr(more->v[i], '=');
 		if ((out->pipe.stages && str_starts(str_of(more->v[i]), STR("layers="))) || str_starts(str_of(more->v[i]), str_of(bucket_line)))
 			continue;
-		if (!equals || !has_axis(&axes, str_of(equals + 1)))
+		if (!equals || !has_axis(&named, str_of(equals + 1)))
 			return FAIL(STATUS_INPUT, "--shard is written AXIS=MESH, such as parameters=data, with an axis of the mesh: not %s",
 				    more->v[i]);
 		add_rule(&r, (Str){ more->v[i], (size_t)(equals - more->v[i]) }, equals + 1);
 	}
 	for (u32 i = 0; i < axes.n; i++) {
-		if (r.used >> i & 1 || axes.size[i] == 1)
+		if (r.used >> i & 1)
 			continue;
 		if (strcmp(axes.name[i], "data") != 0)
 			return FAIL(STATUS_INPUT, "no rule divides anything over the mesh axis '%s': a line of the shard block says what, such as "
@@ -301,6 +317,7 @@ static Status find_stage(Lm *lm, const char *mesh, MeshRun *m)
 	Axes axes;
 	u32 stride = 1;
 	TRY(find_axes(lm, mesh, &axes));
+	drop_single(&axes);
 	for (u32 i = m->pipe.axis + 1; i < axes.n; i++)
 		stride *= axes.size[i];
 	m->pipe.at = m->pipe.stages ? comm_rank(m->comm) / stride % m->pipe.stages : 0;

@@ -93,7 +93,8 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	bool cpu = !strcmp(machine->device, "cpu");
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules, .bucket = 1 /* its timeline is of messages, each by itself */,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
-			    .accumulate = c->accumulate, .machine = machine, .unplaced = true };
+			    .accumulate = c->accumulate, .machine = machine, .unplaced = true,
+			    .prepared = c->prepared };
 	TRY(read_habits(a, &c->habits, &o));
 	/* others' programs wait for these sums */
 	o.late_sums = c->habits.attention || c->habits.loss || c->habits.masters;

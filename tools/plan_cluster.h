@@ -51,6 +51,7 @@ typedef struct ClusterCase {
 	const char *sizes, *precision;
 	Recompute recompute;
 	ClusterHabits habits;
+	DriverPrepared *prepared; /* of a search; or NULL */
 } ClusterCase;
 
 typedef struct ClusterPlanned {

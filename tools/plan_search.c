@@ -27,6 +27,7 @@ typedef struct Search {
 	const ClusterOptions *o;
 	const Machine *machine;
 	ClusterModel model;
+	DriverPrepared prepared;
 	i64 devices, batch;
 	u64 room;
 	u32 layers;
@@ -53,7 +54,7 @@ static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro
 	shard.v = rule;
 	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
-			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits };
+			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
 		return p->work;
 	*d = before; /* what does not divide is no mistake here */
@@ -303,6 +304,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 			print_found(&s, n, all, took);
 	}
 	int code = status ? lm_failed("plan", &s.model.lm, status) : 0;
+	driver_prepared_free(&s.prepared);
 	lm_close(&s.model.lm);
 	arena_free(&a);
 	return code;

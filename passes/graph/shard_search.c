@@ -275,12 +275,31 @@ static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 
 /* ---- the search ---- */
 
+/* The node does otherwise along m: whoever counts with that is to choose anew. Its users see how large its results are, along any
+ * axis; makers of its operands and others that read them see what it wants of these, along m. */
+static void tell_neighbours(Search *s, u32 node, u32 m)
+{
+	const Node *n = &s->g->node.v[node];
+	s->stale[node] = UINT8_MAX;
+	for (u32 k = 0; k < n->nout; k++)
+		for (u32 i = 0; i < s->user[n->out.i + k].n; i++)
+			if (s->user[n->out.i + k].v[i].node != NONE)
+				s->stale[s->user[n->out.i + k].v[i].node] = UINT8_MAX;
+	for (u32 k = 0; k < n->nin; k++) {
+		s->stale[s->g->value.v[n->in[k].i].node] |= (u8)(1u << m);
+		for (u32 i = 0; i < s->user[n->in[k].i].n; i++)
+			if (s->user[n->in[k].i].v[i].node != NONE)
+				s->stale[s->user[n->in[k].i].v[i].node] |= (u8)(1u << m);
+	}
+}
+
 /* Takes the cheapest choice; of equal ones the present, else the last that passes sums on. */
 static bool improve(Search *s, u32 node, u32 m)
 {
 	Choice *at = &s->e->choice[node][m], was = *at, best = was;
-	if (was.kind == CHOICE_GIVEN)
+	if (was.kind == CHOICE_GIVEN || !(s->stale[node] >> m & 1)) /* it would find what it found */
 		return false;
+	s->stale[node] &= (u8)~(1u << m);
 	Candidates c;
 	candidates(s, node, m, &c);
 	f64 least = -1;
@@ -298,12 +317,16 @@ static bool improve(Search *s, u32 node, u32 m)
 		}
 	}
 	*at = best;
-	return best.kind != was.kind || best.which != was.which || best.outer != was.outer;
+	bool changed = best.kind != was.kind || best.which != was.which || best.outer != was.outer;
+	if (changed)
+		tell_neighbours(s, node, m);
+	return changed;
 }
 
 static void descend(Search *s)
 {
 	u32 n = s->g->node.n;
+	memset(s->stale, UINT8_MAX, n);
 	for (u32 m = 0; m < s->mesh->n; m++)
 		for (u32 i = 0; i < n; i++)
 			improve(s, i, m);

@@ -24,6 +24,7 @@ typedef struct Search {
 	VEC(User) *user;   /* [value] */
 	f64 *work;         /* [node] seconds of it whole */
 	Axis (*class)[MAX_RANK]; /* [value] */
+	u8 *stale;         /* [node] mesh axes (bits) along which something has changed that its choice depends on */
 	bool *free_result; /* [result] of a gradient: as it comes */
 	bool forced;       /* names decide */
 	bool whole_stays;  /* of the second search: what is whole is not made a part of a sum */
