@@ -260,10 +260,7 @@ Datum *tensor_elementwise(Elaborator *e, Op op, Datum **arg, u32 n, Loc loc)
 	}
 	DType t = promoted(&p);
 	bool logical = op == OP_and || op == OP_or || op == OP_not;
-	bool float_only = op == OP_exp || op == OP_log || op == OP_sqrt || op == OP_rsqrt || op == OP_recip ||
-			  op == OP_sin || op == OP_cos || op == OP_tanh || op == OP_sigmoid || op == OP_erf ||
-			  op == OP_div;
-	if (float_only && !dtype_is_float(t))
+	if (scalar_info[op].real && !dtype_is_float(t))
 		t = DT_f32;
 	if (logical)
 		t = DT_b1;

@@ -28,11 +28,13 @@ const char *const dim_role_name[DIM_ROLES] = {
 
 const KScalarInfo kernel_scalar[SCALARS] = {
 #define SAME false
+#define REAL false
 #define BOOL true
-#define SCALAR(name, nin, result, value, flops) [S_##name] = { #name, nin, result, flops },
+#define SCALAR(name, nin, result, value, flops, effort) [S_##name] = { #name, nin, result, flops, effort },
 #include "ir/scalar.def"
 #undef SCALAR
 #undef SAME
+#undef REAL
 #undef BOOL
 };
 
@@ -40,8 +42,8 @@ f64 kernel_scalar_value(Scalar s, f64 a, f64 b, f64 c)
 {
 	(void)b, (void)c;
 	switch (s) {
-#define SCALAR(name, nin, result, value, flops) \
-	case S_##name:                          \
+#define SCALAR(name, nin, result, value, flops, effort) \
+	case S_##name:                                  \
 		return value;
 #include "ir/scalar.def"
 #undef SCALAR

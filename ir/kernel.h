@@ -128,7 +128,7 @@ typedef struct KScalarInfo {
 	const char *name;
 	u8 nin;
 	bool is_bool;
-	u8 flops;
+	u8 flops, effort;
 } KScalarInfo;
 extern const KScalarInfo kernel_scalar[SCALARS];
 /* The reference value, in f64. */
@@ -149,6 +149,12 @@ typedef struct KInst {
 	u32 sweep;   /* ROW and COLUMN: 0, or one more than the reductions it needs */
 	Loc loc;
 } KInst;
+
+/* A series or a call on every target (exp and dearer): its value is rather kept than computed again. */
+static inline bool kernel_costly(const KInst *in)
+{
+	return in->op == K_scalar && kernel_scalar[in->scalar].effort >= 12;
+}
 
 typedef struct KSlot {
 	DType dtype;

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define SCALAR(op, nin, result, expression, flops)                            \
+#define SCALAR(op, nin, result, expression, flops, effort)                       \
 	static f64 op##_value(f64 a PL_UNUSED, f64 b PL_UNUSED, f64 c PL_UNUSED) \
 	{                                                                     \
 		return expression;                                            \
@@ -11,11 +11,11 @@
 #include "ir/scalar.def"
 #undef SCALAR
 
-enum { RESULT_SAME = false, RESULT_BOOL = true };
+enum { RESULT_SAME, RESULT_REAL, RESULT_BOOL };
 
 const ScalarInfo scalar_info[OPS] = {
-#define SCALAR(op, nin, result, expression, flops) \
-	[OP_##op] = { nin, RESULT_##result, flops, op##_value },
+#define SCALAR(op, nin, result, expression, flops, effort) \
+	[OP_##op] = { nin, RESULT_##result == RESULT_REAL, RESULT_##result == RESULT_BOOL, flops, effort, op##_value },
 #include "ir/scalar.def"
 #undef SCALAR
 };

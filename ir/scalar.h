@@ -6,8 +6,9 @@
 
 typedef struct ScalarInfo {
 	u8 nin;
+	bool real;    /* operands that are no floats become f32 */
 	bool boolean; /* the result is b1 whatever the operands are */
-	f64 flops;
+	u8 flops, effort;
 	f64 (*value)(f64 a, f64 b, f64 c);
 } ScalarInfo;
 /* nin is 0 for ops that are not elementwise. */

@@ -108,21 +108,7 @@ static bool along_row(const Kernel *k, u32 i)
 
 static bool costly(const KInst *in)
 {
-	if (in->op == K_random)
-		return true;
-	if (in->op != K_scalar || in->dtype != DT_f32)
-		return false;
-	switch ((Scalar)in->scalar) {
-	case S_exp:
-	case S_log:
-	case S_sin:
-	case S_cos:
-	case S_tanh:
-	case S_sigmoid:
-	case S_erf:
-	case S_pow: return true;
-	default: return false;
-	}
+	return in->op == K_random || (in->dtype == DT_f32 && kernel_costly(in));
 }
 
 static Sweeps plan_sweeps(const Kernel *k, Arena *arena)

@@ -621,19 +621,7 @@ void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted)
 
 bool cuda_costly(const KInst *in)
 {
-	if (in->op != K_scalar)
-		return in->op == K_random;
-	switch ((Scalar)in->scalar) {
-	case S_exp:
-	case S_log:
-	case S_sin:
-	case S_cos:
-	case S_tanh:
-	case S_sigmoid:
-	case S_erf:
-	case S_pow: return true;
-	default: return in->dtype == DT_f64;
-	}
+	return in->op == K_random || kernel_costly(in) || (in->op == K_scalar && in->dtype == DT_f64);
 }
 
 void cuda_hoist_uniform(CudaBody *b)

@@ -413,7 +413,7 @@ static Val elementwise_sample(Random *r, Builder *b, Op op)
 	return build(b, op, in, nin, 0, &(none_attr){ 0 });
 }
 
-#define SCALAR(op, nin, result, expression, flops)                                          \
+#define SCALAR(op, nin, result, expression, flops, effort)                                  \
 	static void op##_eval(EvalCx *cx)                                                   \
 	{                                                                                   \
 		f64 *to = cx->out[0].data;                                                  \

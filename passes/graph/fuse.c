@@ -12,6 +12,7 @@
  * Linear in nodes but for the recomputation search, which is bounded. The idea of one greedy pass over a
  * topological order is XLA's instruction fusion; recomputing cheap producers, Halide's inlining. */
 #include "passes/fuse.h"
+#include "ir/scalar.h"
 #include "passes/lower/lower.h"
 
 #include <stdlib.h>
@@ -84,21 +85,9 @@ static KernelClass skeleton_class(Op op)
 /* What one evaluation costs, in units of an addition on a vector unit. */
 static u32 effort(Op op)
 {
+	if (scalar_info[op].nin)
+		return scalar_info[op].effort;
 	switch (op) {
-	case OP_exp:
-	case OP_log:
-	case OP_sigmoid:
-	case OP_tanh:
-	case OP_erf: return 12;
-	case OP_sin:
-	case OP_cos: return 20;
-	case OP_pow: return 40;
-	case OP_div:
-	case OP_recip:
-	case OP_sqrt:
-	case OP_rsqrt:
-	case OP_mod:
-	case OP_floordiv: return 5;
 	case OP_random: return 20;
 	case OP_gather:
 	case OP_take_along: return 4;
