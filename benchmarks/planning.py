@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """planning.py [MODEL...]: see planning.sh. A row for each model and size; what cannot be planned or run is told with its reason."""
-import json, os, statistics, subprocess, sys, tempfile
+import json, os, shutil, statistics, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 PLINTH = os.environ["PLINTH"]
-MACHINE = os.environ["MACHINE"]
-RANKS = os.environ.get("RANKS")
+MPIRUN = os.environ["MPIRUN"].split()
 # model, options, sizes
 CASES = [
     ("gpt2", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
@@ -37,17 +36,18 @@ TWO = [
     ("llama", ["--preset", "smollm_135m", "--set", "layers=4"], "data=2", ["B=2,T=64", "B=8,T=128"]),
     ("mixtral", ["--preset", "test"], "data=2", ["B=16,T=64"]),
 ]
-ABOUT = """The machine file is measured once, before; nothing is fitted to steps. On a machine that others share a step's time may change by half
-between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
+ABOUT = """Machine and steps are measured in turns: in each round the machine, whole and as two ranks, then every step beside what is predicted
+for that round's machine. Rows have medians over rounds. Nothing is fitted to steps. On a machine that others share a step's time may
+change by half between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
 
-* Convolutions (fashion, unet, vae): products that read through windows reach a fifth of what plain ones of the same size do, and
-  kernels of some microseconds cost about ten more with two threads than the same one again and again.
-* Small matrices (M N K of 128^3) in a step's forward half, and scatters (embeddings' gradients), are slower than alone.
+* Convolutions (fashion, unet, vae): kernels that pad or interleave short rows of images are slower than `stream` says.
+* Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
 * Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
   are as many as cores; the link is measured without that.
 """
 VOCABULARY = 320
-STEPS = 20
+STEPS = 12
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 
 
 def run(args):
@@ -57,25 +57,34 @@ def run(args):
     return json.loads(p.stdout)
 
 
-def one_device(model, options, sizes):
+def measured(name, folder, launcher):
+    """The machine's file: the one that the environment names, or measured now."""
+    if name in os.environ:
+        return os.environ[name]
+    out = os.path.join(folder, name + ".plinth")
+    subprocess.run(launcher + [PLINTH, "doctor", "--calibrate", "--output", out], check=True, capture_output=True)
+    return out
+
+
+def one_device(machine, model, options, sizes):
     args = [os.path.join(ROOT, "models", model + ".plinth"), "--precision", "f32", "--json", "--sizes", sizes] + options
-    predicted = run(["plan", "--machine", MACHINE] + args)["step_seconds"]
-    point = run(["bench", "--no-probes"] + args)["points"][0]
+    predicted = run(["plan", "--machine", machine] + args)["step_seconds"]
+    point = run(["bench", "--no-probes", "--runs", "1"] + args)["points"][0]
     if "failed" in point:
         raise RuntimeError(point["failed"])
     return predicted, point["step"]["seconds"]["median"]
 
 
-def two_ranks(model, options, mesh, sizes, folder):
+def two_ranks(machine, model, options, mesh, sizes, folder):
     """Steps as `plinth train` makes them: of a run's, the median, without the first quarter."""
     args = [os.path.join(ROOT, "models", model + ".plinth"), "--precision", "f32", "--mesh", mesh, "--json"] + options + ["--set", "vocab=%d" % VOCABULARY]
-    predicted = run(["plan", "--machine", RANKS, "--sizes", sizes] + args)["step_seconds"]
+    predicted = run(["plan", "--machine", machine, "--sizes", sizes] + args)["step_seconds"]
     data, out = os.path.join(folder, "text"), os.path.join(tempfile.mkdtemp(dir=folder), "run")
     if not os.path.exists(data + ".tokenizer.json"):
         subprocess.run([PLINTH, "data", "tokenize", os.path.join(ROOT, "LICENSE"), "--tokenizer", "bpe", "--vocab", str(VOCABULARY), "-o", data],
                        check=True, capture_output=True)
     batch = [x for size in sizes.split(",") for x in ("--set", "train.batch." + size)]
-    p = subprocess.run(os.environ["MPIRUN"].split() + ["-n", "2", PLINTH, "train"] + args + batch + ["--data", data, "--steps", str(STEPS), "-o", out],
+    p = subprocess.run(MPIRUN + ["-n", "2", PLINTH, "train"] + args + batch + ["--data", data, "--steps", str(STEPS), "-o", out],
                        capture_output=True, text=True)
     steps = [json.loads(line)["step_ms"] / 1e3 for line in p.stdout.splitlines() if line.startswith("{") and "step_ms" in line]
     if p.returncode or len(steps) < STEPS:
@@ -83,42 +92,57 @@ def two_ranks(model, options, mesh, sizes, folder):
     return predicted, statistics.median(steps[STEPS // 4:])
 
 
-def main(only):
-    cases = [(model, options, "", sizes) for model, options, all_sizes in CASES for sizes in all_sizes]
-    cases += [(model, options, mesh, sizes) for model, options, mesh, all_sizes in TWO for sizes in all_sizes if RANKS]
-    lines, missing, errors = {}, [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        for model, options, mesh, sizes in cases:
-            if only and model not in only:
-                continue
-            try:
-                p, t = two_ranks(model, options, mesh, sizes, folder) if mesh else one_device(model, options, sizes)
-            except RuntimeError as why:
-                missing.append("* %s %s %s %s: %s" % (model, " ".join(options), mesh, sizes, why))
-                print(missing[-1], flush=True)
-                continue
-            kind = "two ranks" if mesh else "one device"
-            errors.setdefault(kind, []).append(abs(p / t - 1))
-            line = "| %s | %s | %s | %.3g | %.3g | %+.1f%% |" % (model, " ".join(options + [mesh]), sizes, 1e3 * p, 1e3 * t, 100 * (p / t - 1))
-            lines.setdefault(kind, []).append(line)
-            print(line, flush=True)
-    summary = "; ".join("%s: %d steps, **mean absolute error %.1f%%**" % (kind, len(e), 100 * sum(e) / len(e)) for kind, e in errors.items())
-    print(summary)
-    if only:
-        return
+def report(rows, missing, machines, rounds):
+    errors, lines = {}, {}
+    for (model, options, mesh, sizes), pairs in rows.items():
+        p, t = (statistics.median(x) for x in zip(*pairs))
+        kind = "two ranks" if mesh else "one device"
+        errors.setdefault(kind, []).append(p / t - 1)
+        line = "| %s | %s | %s | %.3g | %.3g | %+.1f%% |" % (model, " ".join(options + (mesh,)), sizes, 1e3 * p, 1e3 * t, 100 * (p / t - 1))
+        lines.setdefault(kind, []).append(line)
+    summary = "; ".join("%s: %d steps, **mean absolute error %.1f%%** (mean %+.1f%%)" % (kind, len(e), 100 * sum(map(abs, e)) / len(e), 100 * sum(e) / len(e))
+                        for kind, e in errors.items())
     head = "| model | options | sizes | predicted ms | measured ms | error |\n| --- | --- | --- | --- | --- | --- |\n"
-    with open(MACHINE) as f:
-        machine = f.read()
-    with open(os.path.join(HERE, "planning.md"), "w") as f:
-        f.write("# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\n\n%s" % (summary, ABOUT))
-        for kind, some in lines.items():
-            f.write("\n## %s\n\n%s%s\n" % (kind.capitalize(), head, "\n".join(some)))
-        if missing:
-            f.write("\nNot measured:\n\n%s\n" % "\n".join(missing))
-        f.write("\nThe machine, as it was measured beside:\n\n```\n%s```\n" % machine)
-        if RANKS:
-            with open(RANKS) as ranks:
-                f.write("\nAs two ranks:\n\n```\n%s```\n" % ranks.read())
+    text = "# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\n\n%s" % (summary, ABOUT)
+    for kind, some in lines.items():
+        text += "\n## %s\n\n%s%s\n" % (kind.capitalize(), head, "\n".join(some))
+    if missing:
+        text += "\nNot measured:\n\n%s\n" % "\n".join(missing)
+    text += "\nRounds: %d. The machine, as the last one measured it:\n" % rounds
+    for machine in machines:
+        with open(machine) as f:
+            text += "\n```\n%s```\n" % f.read()
+    return summary, text
+
+
+def main(only):
+    ranks = shutil.which(MPIRUN[0])
+    cases = [(model, options, "", sizes) for model, options, all_sizes in CASES for sizes in all_sizes]
+    cases += [(model, options, mesh, sizes) for model, options, mesh, all_sizes in TWO for sizes in all_sizes if ranks]
+    rows, missing = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for done in range(1, ROUNDS + 1):
+            machines = [measured("MACHINE", folder, [])] + ([measured("RANKS", folder, MPIRUN + ["-n", "2"])] if ranks else [])
+            for model, options, mesh, sizes in cases:
+                name = "%s %s %s %s" % (model, " ".join(options), mesh, sizes)
+                if (only and model not in only) or any(name in line for line in missing):
+                    continue
+                try:
+                    if mesh:
+                        p, t = two_ranks(machines[1], model, options, mesh, sizes, folder)
+                    else:
+                        p, t = one_device(machines[0], model, options, sizes)
+                except RuntimeError as why:
+                    missing.append("* %s: %s" % (name, why))
+                    print(missing[-1], flush=True)
+                    continue
+                rows.setdefault((model, tuple(options), mesh, sizes), []).append((p, t))
+                print("%d  %-70s %9.2f %9.2f ms  %+.1f%%" % (done, name, 1e3 * p, 1e3 * t, 100 * (p / t - 1)), flush=True)
+            summary, text = report(rows, missing, machines, done)
+            print(summary, flush=True)
+            if not only: # after each round: what is stopped early has what it measured
+                with open(os.path.join(HERE, "planning.md"), "w") as f:
+                    f.write(text)
 
 
 main(sys.argv[1:])

@@ -1,20 +1,10 @@
 #!/usr/bin/env bash
 # planning.sh: predicted beside measured on this machine's CPU: every model of models/ at several sizes, `plinth plan` against
 # `plinth bench`, and some of them on two ranks, `plinth plan --mesh` against `plinth train`; one after the other on a quiet machine
-# (some ten minutes on two cores). Writes benchmarks/planning.md. It measures the machine first, whole and as two ranks, unless
-# MACHINE and RANKS name machine files. PLINTH: the binary; MPIRUN: `mpirun --oversubscribe`, or as you start it.
+# (some ten minutes on two cores). Writes benchmarks/planning.md. It measures the machine, whole and as two ranks, in each of ROUNDS
+# rounds (3), unless MACHINE and RANKS name machine files. PLINTH: the binary; MPIRUN: `mpirun --oversubscribe`, or as you start it.
 # `planning.sh gpt2` does those models alone and writes nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export PLINTH=${PLINTH:-$here/../build/plinth} MPIRUN=${MPIRUN:-mpirun --oversubscribe}
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-if [ -z "${MACHINE:-}" ]; then
-	export MACHINE=$tmp/host.plinth
-	"$PLINTH" doctor --calibrate --output "$MACHINE" >/dev/null
-fi
-if [ -z "${RANKS:-}" ] && command -v ${MPIRUN%% *} >/dev/null; then
-	export RANKS=$tmp/ranks.plinth
-	$MPIRUN -n 2 "$PLINTH" doctor --calibrate --output "$RANKS" >/dev/null
-fi
 python3 "$here/planning.py" "$@"

@@ -22,7 +22,8 @@ static const Field fields[] = {
 	FIELD(launch, NUMBER, true),   FIELD(arithmetic, NUMBER, true),   FIELD(matmul, CURVE, true),
 	FIELD(attention, CURVE, true), FIELD(attention_grad, CURVE, true), FIELD(stream, CURVE, true),
 	FIELD(domain, COUNT, false),   FIELD(link, LINK, false),          FIELD(network, LINK, false),
-	FIELD(unaligned, NUMBER, false),
+	FIELD(unaligned, NUMBER, false), FIELD(scatter, NUMBER, false),    FIELD(heads, CURVE, false),
+	FIELD(windows, CURVE, false),
 	FIELD(power, NUMBER, false),   FIELD(price, NUMBER, false),       { "reserved", FIELD_NUMBER, false, offsetof(Machine, reserved), -1 },
 };
 #undef FIELD

@@ -37,6 +37,10 @@ typedef struct Machine {
 	Curve matmul;       /* of the peak, by the cube root of M N K of all that one kernel makes */
 	Curve attention;    /* of the peak, by the queries of a head */
 	Curve attention_grad;
+	Curve heads;        /* of what attention's curves say, by the features of a head: 1 at those that they were measured with */
+	Curve windows;      /* of the bandwidth, at which products bring windows of an operand (a convolution's) into order, by how many elements lie
+			     * together; before the product itself. None: at no cost */
+	f64 scatter;        /* share of the bandwidth, of rows that are added where an index says; 0: as `stream` */
 	Curve stream;       /* of the bandwidth, by the bytes that a kernel touches: above 1 what stays in caches */
 	i64 domain;         /* devices that `link` joins; what is beyond goes by `network` */
 	Link link, network;

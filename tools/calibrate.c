@@ -18,7 +18,7 @@ typedef struct Calibration {
 	const char *name, *machine;
 	DType narrow;        /* what curves of products are measured in */
 	f64 peak[DTYPES], bandwidth, memory;
-	f64 launch, arithmetic;
+	f64 launch, arithmetic, scatter;
 	u32 ranks;           /* that are devices beside one another; 1: one device, no link */
 	f64 link, latency;   /* bytes a second, seconds */
 } Calibration;
@@ -87,15 +87,54 @@ static Status products(Calibration *c, CurvePoint *point, u32 *n)
 	return OK;
 }
 
+enum { HEADS = 12, FEATURES = 64 };
+
 static Status attention(Calibration *c, bool derivative, CurvePoint *point, u32 *n)
 {
 	c->say(derivative ? "attention's derivative" : "attention");
 	static const i64 size[] = { 64, 256, 1024, 4096 };
-	enum { HEADS = 12 };
 	KernelTime t = { 0 };
 	for (*n = 0; *n < COUNT(size) && t.seconds < 0.1; (*n)++) {
-		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], c->narrow, derivative), 1, &t));
+		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], FEATURES, c->narrow, derivative), 1, &t));
 		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds / c->peak[c->narrow] };
+	}
+	return OK;
+}
+
+/* Attention and its derivative with heads of other widths, beside those that the curves are measured with. */
+static Status heads(Calibration *c, CurvePoint *point, u32 *n)
+{
+	c->say("widths of heads");
+	static const i64 width[] = { 8, 16, 32, FEATURES, 128 };
+	enum { QUERIES = 256 };
+	f64 usual = 0;
+	for (*n = 0; *n < COUNT(width); (*n)++) {
+		KernelTime t, grad;
+		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, width[*n], c->narrow, false), 1, &t));
+		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, width[*n], c->narrow, true), 1, &grad));
+		point[*n] = (CurvePoint){ (f64)width[*n], (t.flops + grad.flops) / (t.seconds + grad.seconds) };
+		if (width[*n] == FEATURES)
+			usual = point[*n].share;
+	}
+	for (u32 i = 0; i < *n; i++)
+		point[i].share /= usual;
+	return OK;
+}
+
+/* What convolutions take beyond plain products of their size: windows of images, by the length of an image's row. */
+static Status windows(Calibration *c, const Curve *matmul, CurvePoint *point, u32 *n)
+{
+	c->say("windows of convolutions");
+	static const i64 row[] = { 4, 7, 14, 28, 60 }; /* vectors begin anywhere in most */
+	enum { PLACES = 4096, CHANNELS = 16, HELD = 9 * CHANNELS };
+	for (*n = 0; *n < COUNT(row); (*n)++) {
+		KernelTime t;
+		i64 images = MAX(PLACES / (row[*n] * row[*n]), 1);
+		TRY(work_time(c, program_windows(c->arena, images, CHANNELS, row[*n]), 1, &t));
+		f64 places = (f64)(images * row[*n] * row[*n]);
+		f64 product = t.flops / (c->peak[DT_f32] * curve_share(matmul, cbrt(places * CHANNELS * HELD)));
+		f64 bytes = places * HELD * sizeof(f32);
+		point[*n] = (CurvePoint){ (f64)row[*n], bytes / MAX(t.seconds - product, t.seconds * 0.05) / c->bandwidth };
 	}
 	return OK;
 }
@@ -120,6 +159,8 @@ static Status streams(Calibration *c, CurvePoint *point, u32 *n)
 		point[i].share /= c->bandwidth;
 	TRY(work_time(c, program_gelu(c->arena, 100000), 1, &t));
 	c->arithmetic = t.flops / t.seconds;
+	TRY(work_time(c, program_scatter(c->arena, 1024, 128), 1, &t));
+	c->scatter = t.bytes / t.seconds / c->bandwidth;
 	return OK;
 }
 
@@ -193,12 +234,15 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	bool cpu = str_starts(str_of(device), STR("cpu"));
 	c.narrow = cpu ? DT_f32 : DT_bf16;
 	TRY(probe(&c));
-	CurvePoint stream[POINTS], matmul[POINTS], forward[POINTS], backward[POINTS];
-	u32 nstream, nmatmul, nforward, nbackward;
+	CurvePoint stream[POINTS], matmul[POINTS], forward[POINTS], backward[POINTS], width[POINTS], window[POINTS];
+	u32 nstream, nmatmul, nforward, nbackward, nwidth, nwindow;
 	TRY(streams(&c, stream, &nstream));
 	TRY(products(&c, matmul, &nmatmul));
 	TRY(attention(&c, false, forward, &nforward));
 	TRY(attention(&c, true, backward, &nbackward));
+	TRY(heads(&c, width, &nwidth));
+	if (cpu)
+		TRY(windows(&c, &(Curve){ matmul, nmatmul }, window, &nwindow));
 	if (c.ranks > 1)
 		TRY(between_ranks(&c));
 	Buf b = { .arena = a };
@@ -211,10 +255,14 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	if (!cpu)
 		buf_printf(&b, ", f16 = %.4g", c.peak[DT_bf16]);
 	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", c.bandwidth);
-	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n", c.launch, c.arithmetic / c.peak[DT_f32]);
+	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n  scatter        = %.3g\n", c.launch, c.arithmetic / c.peak[DT_f32],
+		   c.scatter);
 	put_curve(&b, "matmul", matmul, nmatmul);
 	put_curve(&b, "attention", forward, nforward);
 	put_curve(&b, "attention_grad", backward, nbackward);
+	put_curve(&b, "heads", width, nwidth);
+	if (cpu)
+		put_curve(&b, "windows", window, nwindow);
 	put_curve(&b, "stream", stream, nstream);
 	if (c.ranks > 1)
 		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g }\n", c.ranks, c.link, c.latency);

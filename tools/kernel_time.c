@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-enum { FEATURES = 64 };
-
 /* ---- programs ---- */
 
 typedef struct Maker {
@@ -101,10 +99,31 @@ const Program *program_gelu(Arena *a, i64 n)
 	return made(&m, &out, 1);
 }
 
-const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative)
+const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n)
 {
 	Maker m = maker_new(a);
-	const i64 wide[] = { 1, heads, n, FEATURES }, row[] = { 1, heads, n };
+	Val x = tensor(&m, "x", DT_f32, 4, (const i64[]){ images, channels, n + 2, n + 2 });
+	Val w = tensor(&m, "w", DT_f32, 4, (const i64[]){ channels, channels, 3, 3 });
+	Val out = BA(&m.b, conv2d, (x, w), .groups = 1);
+	return made(&m, &out, 1);
+}
+
+const Program *program_scatter(Arena *a, i64 n, i64 wide)
+{
+	Maker m = maker_new(a);
+	Val rows = tensor(&m, "a", DT_f32, 2, (const i64[]){ n, wide }), place = tensor(&m, "b", DT_f32, 1, &n);
+	/* inputs are numbers from 1/2 to 2 */
+	Val scale = make_full_like(&m.b, place, (f64)n / 2);
+	Val at = BA(&m.b, cast, (B(&m.b, mul, place, scale)), .dtype = DT_i32);
+	Dim size = dim_number(m.ir, n);
+	Val out = BA(&m.b, scatter_add, (rows, at), .axis = 0, .size = { 1, &size });
+	return made(&m, &out, 1);
+}
+
+const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType dtype, bool derivative)
+{
+	Maker m = maker_new(a);
+	const i64 wide[] = { 1, heads, n, features }, row[] = { 1, heads, n };
 	static const char *const name[] = { "q", "k", "v", "out_", "lse", "dout" };
 	Val in[COUNT(name)];
 	for (u32 i = 0; i < (derivative ? 6 : 3); i++)

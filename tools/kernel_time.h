@@ -35,8 +35,12 @@ const Program *program_products(Arena *a, i64 n, u32 count, DType dtype);
 const Program *program_streams(Arena *a, i64 n, u32 count);
 const Program *program_small(Arena *a, u32 count); /* activations of few numbers, no two as many: each has code of its own */
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
-/* Causal, f32 or narrower, of `heads` heads of 64 features over n positions; its derivative. */
-const Program *program_attention(Arena *a, i64 heads, i64 n, DType dtype, bool derivative);
+/* Causal, f32 or narrower, of `heads` heads of so many features over n positions; its derivative. */
+const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType dtype, bool derivative);
+/* A convolution of f32 images of rows of n in and out, channels and 3 x 3 windows, with no edge: the product alone. */
+const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n);
+/* n rows of so many f32, added to a table of as many where an index says. */
+const Program *program_scatter(Arena *a, i64 n, i64 wide);
 /* One device's part: the sum of n f32 over `parts` devices. */
 const Program *program_all_reduce(Arena *a, u32 parts, i64 n);
 

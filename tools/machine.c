@@ -89,9 +89,15 @@ void machine_print(Buf *b, const Machine *m)
 	buf_printf(b, "  bandwidth      = %.4g\n  launch         = %.3g\n  arithmetic     = %.3g\n", m->bandwidth, m->launch, m->arithmetic);
 	if (m->unaligned > 0)
 		buf_printf(b, "  unaligned      = %.3g\n", m->unaligned);
+	if (m->scatter > 0)
+		buf_printf(b, "  scatter        = %.3g\n", m->scatter);
 	print_curve(b, "matmul", &m->matmul);
 	print_curve(b, "attention", &m->attention);
 	print_curve(b, "attention_grad", &m->attention_grad);
+	if (m->heads.n)
+		print_curve(b, "heads", &m->heads);
+	if (m->windows.n)
+		print_curve(b, "windows", &m->windows);
 	print_curve(b, "stream", &m->stream);
 	if (m->domain > 1)
 		buf_printf(b, "  domain         = %lld\n", (long long)m->domain);

@@ -27,6 +27,39 @@ static bool aligned(const Kernel *k)
 	return true;
 }
 
+/* Extent of the last dimension of a role, and how many it has. */
+static i64 last_extent(const Kernel *k, DimRole role, u32 *n)
+{
+	i64 extent = 1;
+	*n = 0;
+	for (u32 d = 0; d < k->ndim; d++)
+		if (k->dim[d].role == role) {
+			extent = k->dim[d].extent;
+			++*n;
+		}
+	return extent;
+}
+
+/* Seconds in which a product's operand that is read through windows is brought into order: one whose columns (or rows) are several
+ * dimensions, not stepped through as one. Elements lie together along the last of them or of the sum. */
+static f64 windows(const Machine *m, const Kernel *k)
+{
+	if (k->class != KERNEL_DOT || !m->windows.n)
+		return 0;
+	static const DimRole role[] = { DIM_M, DIM_N };
+	u32 nk;
+	i64 together = last_extent(k, DIM_K, &nk);
+	f64 seconds = 0;
+	for (u32 i = 0; i < COUNT(role); i++) {
+		u32 n;
+		i64 run = MAX(last_extent(k, role[i], &n), together);
+		f64 bytes = extent(k, DIM_BATCH) * extent(k, role[i]) * extent(k, DIM_K) * dtype_info[DT_f32].bytes;
+		if (n > 1 && nk > 1)
+			seconds += bytes / (m->bandwidth * curve_share(&m->windows, (f64)run));
+	}
+	return seconds;
+}
+
 /* FLOPs a second of the kernel's arithmetic. */
 static f64 rate(const Machine *m, const Kernel *k)
 {
@@ -38,8 +71,8 @@ static f64 rate(const Machine *m, const Kernel *k)
 	case KERNEL_GROUPED:
 	case KERNEL_GROUPED_WEIGHTS: /* many products at once fill the device as one that is as large */
 		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_BATCH) * extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
-	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M));
-	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M));
+	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
+	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
 	default: return f32 * m->arithmetic;
 	}
 }
@@ -49,7 +82,9 @@ LaunchTime predict_kernel(const Machine *m, const Kernel *k)
 	f64 bytes = k->bytes_read + k->bytes_written;
 	f64 part[LIMITERS] = { [LIMIT_LAUNCH] = m->launch };
 	f64 flops = rate(m, k), moved = m->bandwidth * curve_share(&m->stream, bytes);
-	part[LIMIT_ARITHMETIC] = flops > 0 ? k->flops / flops : 0;
+	if (k->class == KERNEL_SCATTER && m->scatter > 0)
+		moved = m->bandwidth * m->scatter;
+	part[LIMIT_ARITHMETIC] = (flops > 0 ? k->flops / flops : 0) + windows(m, k);
 	part[LIMIT_MEMORY] = moved > 0 ? bytes / moved : 0;
 	LaunchTime t = { .seconds = m->launch + MAX(part[LIMIT_ARITHMETIC], part[LIMIT_MEMORY]) };
 	for (u32 i = 1; i < LIMITERS; i++)

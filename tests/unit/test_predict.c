@@ -68,6 +68,10 @@ static void rows_that_are_not_aligned(void **state)
 	k.dim[2] = (KDim){ .role = DIM_K, .extent = 104 };
 	k.dim[3] = (KDim){ .role = DIM_V, .extent = 104 };
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5));
+	static const CurvePoint width[] = { { 52, 0.5 }, { 208, 1 } };
+	m.heads = (Curve){ width, 2 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5 * 0.75));
+	m.heads = (Curve){ 0 };
 	k.dim[2].extent = k.dim[3].extent = 108;
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5 * 0.25));
 	k.compute = DT_f32;
@@ -81,6 +85,26 @@ static void rows_that_are_not_aligned(void **state)
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.25 * curve_share(&curve, cbrt(1000.0 * 1001 * 1000))));
 }
 
+/* A convolution: columns and sum of three dimensions each, of which images' rows of 10 are the longest run; a plain product of two
+ * such ranges has nothing to bring into order where the sum is one dimension. */
+static void windows_are_brought_into_order(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	static const CurvePoint run[] = { { 5, 0.1 }, { 20, 0.3 } };
+	m.windows = (Curve){ run, 2 };
+	Kernel k = { .class = KERNEL_DOT, .ndim = 5, .compute = DT_f32, .flops = 2.0 * 4 * 500 * 20 };
+	static const DimRole role[] = { DIM_M, DIM_N, DIM_N, DIM_K, DIM_K };
+	static const i64 size[] = { 4, 50, 10, 10, 2 };
+	for (u32 d = 0; d < 5; d++)
+		k.dim[d] = (KDim){ .role = role[d], .extent = size[d] };
+	f64 product = k.flops / (1e12 * curve_share(&curve, cbrt(4.0 * 500 * 20)));
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + product + 500.0 * 20 * 4 / (1e12 * 0.2));
+	k.ndim = 4;
+	k.dim[3].extent = 20;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + product);
+}
+
 static void what_limits(void **state)
 {
 	(void)state;
@@ -90,6 +114,10 @@ static void what_limits(void **state)
 	LaunchTime t = predict_kernel(&m, &k);
 	close_to(t.seconds, 1e-6 + 1e9 / (1e12 * 0.5));
 	assert_int_equal(t.by, LIMIT_MEMORY);
+	k.class = KERNEL_SCATTER;
+	m.scatter = 0.125;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 1e9 / (1e12 * 0.125));
+	k.class = KERNEL_MAP;
 	k.bytes_read = 10;
 	k.flops = 10;
 	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_LAUNCH);
@@ -146,7 +174,7 @@ int main(void)
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
 		cmocka_unit_test(rows_that_are_not_aligned),
-		cmocka_unit_test(what_limits),
+		cmocka_unit_test(windows_are_brought_into_order), cmocka_unit_test(what_limits),
 		cmocka_unit_test(collectives_by_ring_and_domain),
 		cmocka_unit_test(the_best_size_for_a_budget),
 	};
