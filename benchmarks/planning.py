@@ -40,7 +40,8 @@ ABOUT = """Machine and steps are measured in turns: in each round the machine, w
 for that round's machine. Rows have medians over rounds. Nothing is fitted to steps. On a machine that others share a step's time may
 change by half between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
 
-* Convolutions (fashion, unet, vae): kernels that pad or interleave short rows of images are slower than `stream` says.
+* Convolutions (fashion, unet, vae): kernels that pad or interleave short rows of images are slower than `stream` says; one that reads pixels twice (behind
+  an upsampling) has runs of one element, which `windows` does not know.
 * Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
 * Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
   are as many as cores; the link is measured without that.

@@ -42,6 +42,27 @@ V reduce_masked(const Simd *s, Reduce r, DType d, V x, V mask)
 	return mask ? simd_select(s, mask, x, reduce_identity(s, r, d)) : x;
 }
 
+/* ---- what an element takes ---- */
+
+static bool along_row(const Kernel *k, u32 i)
+{
+	return k->inst.v[i].depends >> (k->ndim - 1) & 1;
+}
+
+static bool costly(const KInst *in)
+{
+	return in->op == K_random || (in->dtype == DT_f32 && kernel_costly(in));
+}
+
+/* Does an element take several times what one of a sum of two tensors does? */
+static bool heavy(const Kernel *k)
+{
+	bool any = k->inst.n > 24;
+	for (u32 i = 1; i < k->inst.n && !any; i++)
+		any = costly(&k->inst.v[i]) && along_row(k, i);
+	return any;
+}
+
 /* ---- tasks: the last dimension is a row of n elements, the others P rows ---- */
 
 typedef struct Split {
@@ -49,7 +70,7 @@ typedef struct Split {
 	Count all, n;       /* rows there are; elements of one */
 } Split;
 
-static Split split_of(Body *b, const Kernel *k, bool may_cut)
+static Split split_of(Body *b, const CpuMachine *machine, const Kernel *k, bool may_cut)
 {
 	CpuModule *m = b ? b->m : NULL;
 	u32 last = k->ndim - 1;
@@ -58,7 +79,11 @@ static Split split_of(Body *b, const Kernel *k, bool may_cut)
 	Count n = count_max(m, s.n, one);
 	if (may_cut)
 		s.pieces = count_div_up(m, n, task);
-	s.rows = count_max(m, one, count_div(m, task, n));
+	s.rows = count_max(m, one, count_div(m, count_of(m, TASK_ELEMENTS / (heavy(k) ? 4 : 1)), n));
+	/* of several tasks, as many for each thread, and equal ones */
+	Count tasks = count_div_up(m, s.all, s.rows), cores = count_of(m, (i64)machine->cores);
+	Count even = count_max(m, one, count_mul(m, count_div_up(m, tasks, cores), cores));
+	s.rows = count_if_less(m, one, tasks, count_max(m, one, count_div_up(m, s.all, even)), s.rows);
 	return s;
 }
 
@@ -72,7 +97,7 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 {
 	CpuModule *m = b->m;
 	V one = cpu_i64(m, 1), chunk = cpu_i64(m, TASK_ELEMENTS);
-	Split s = split_of(b, b->k, may_cut);
+	Split s = split_of(b, m->machine, b->k, may_cut);
 	V pieces = s.pieces.v, per = s.rows.v, rows = s.all.v, n = s.n.v;
 	cpu_loop_begin(m, &r->task, b->begin, b->end, one, 0, NULL);
 	V piece = cpu_rem(m, r->task.index, pieces), block = cpu_div(m, r->task.index, pieces);
@@ -80,14 +105,24 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 	V end = cpu_min(m, cpu_add(m, first, per), rows);
 	r->from = may_cut ? cpu_mul(m, piece, chunk) : cpu_i64(m, 0);
 	r->to = may_cut ? cpu_min(m, n, cpu_add(m, r->from, chunk)) : n;
-	cpu_loop_begin(m, &r->row, first, end, one, 0, NULL);
-	body_unflatten(b, 0, b->k->ndim - 1, r->row.index);
+	/* coordinates are counted from row to row: dividing takes as long as a short row does */
+	u32 outer = b->k->ndim - 1;
+	body_unflatten(b, 0, outer, first);
+	cpu_loop_begin(m, &r->row, first, end, one, outer, b->coord);
+	memcpy(b->coord, r->row.carried, outer * sizeof *b->coord);
 }
 
 static void row_loop_end(Body *b, RowLoop *r)
 {
+	CpuModule *m = b->m;
+	V next[KERNEL_DIMS], zero = cpu_i64(m, 0), carry = cpu_i64(m, 1);
+	for (u32 d = b->k->ndim - 1; d-- > 0;) {
+		V up = cpu_add(m, r->row.carried[d], carry), over = cpu_equal(m, up, b->extent[d]);
+		next[d] = d ? LLVMBuildSelect(m->builder, over, zero, up, "") : up;
+		carry = LLVMBuildSelect(m->builder, over, carry, zero, "");
+	}
 	r->row.unroll = 1;
-	cpu_loop_end(b->m, &r->row, NULL);
+	cpu_loop_end(m, &r->row, next);
 	r->task.unroll = 1;
 	cpu_loop_end(b->m, &r->task, NULL);
 }
@@ -100,16 +135,6 @@ typedef struct Sweeps {
 	i32 *kept;  /* [inst] which row of scratch, or -1 */
 	u32 nkept;
 } Sweeps;
-
-static bool along_row(const Kernel *k, u32 i)
-{
-	return k->inst.v[i].depends >> (k->ndim - 1) & 1;
-}
-
-static bool costly(const KInst *in)
-{
-	return in->op == K_random || (in->dtype == DT_f32 && kernel_costly(in));
-}
 
 static Sweeps plan_sweeps(const Kernel *k, Arena *arena)
 {
@@ -186,10 +211,19 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 	}
 }
 
+/* Rows of a MAP that are mostly what a block leaves: vectors are then taken one by one, so that few are masked. */
+static bool short_rows(const CpuMachine *machine, const Kernel *k)
+{
+	i64 n = k->dim[k->ndim - 1].extent, block = 4 * (i64)machine->lanes;
+	return k->class == KERNEL_MAP && n < 4 * block && n % block >= (i64)machine->lanes;
+}
+
 /* How many vectors a block has: enough to hide latencies, fewer for large bodies. With reductions the
  * number decides over the order of sums, and so does not depend on what functions happen to cost. */
-static u32 block_vectors(const Kernel *k, u32 nreduce)
+static u32 block_vectors(const CpuMachine *machine, const Kernel *k, u32 nreduce)
 {
+	if (short_rows(machine, k))
+		return 1;
 	u32 n = k->inst.n;
 	for (u32 i = 1; i < k->inst.n && !nreduce; i++)
 		n += k->inst.v[i].op == K_random ? 40 : costly(&k->inst.v[i]) ? 20 : 0;
@@ -255,7 +289,7 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	}
 	if (!nreduce && !any)
 		return;
-	u32 U = block_vectors(k, nreduce);
+	u32 U = block_vectors(m->machine, k, nreduce);
 	if (U * nreduce > CPU_CARRIED)
 		U = 1;
 	assert(U * nreduce <= CPU_CARRIED);
@@ -344,31 +378,36 @@ static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 	body_end(&b);
 }
 
-static CountNeeds needs(Body *b, const Kernel *k, bool may_cut)
+static CountNeeds needs(Body *b, const CpuMachine *machine, const Kernel *k, bool may_cut)
 {
 	CpuModule *m = b ? b->m : NULL;
-	Split s = split_of(b, k, may_cut);
+	Split s = split_of(b, machine, k, may_cut);
 	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_mul(m, s.pieces, count_div_up(m, s.all, s.rows)) };
 }
 
 static CountNeeds needs_map(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	(void)machine, (void)phase;
-	return needs(b, k, true);
+	(void)phase;
+	return needs(b, machine, k, true);
+}
+
+static u64 variant_map(const CpuMachine *machine, const Kernel *k)
+{
+	return short_rows(machine, k);
 }
 
 static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	(void)machine, (void)phase;
+	(void)phase;
 	CpuModule *m = b ? b->m : NULL;
 	Arena tmp = ARENA("needs");
 	Sweeps sw = plan_sweeps(k, &tmp);
 	arena_free(&tmp);
-	CountNeeds x = needs(b, k, false);
+	CountNeeds x = needs(b, machine, k, false);
 	Count n = count_extent(b, k, k->ndim - 1, k->ndim);
 	x.scratch = count_mul(m, count_of(m, (i64)sw.nkept * (i64)sizeof(f32)), padded_row(m, n));
 	return x;
 }
 
-const CpuKernelClass cpu_map = { .needs = needs_map, .emit = emit_rows };
+const CpuKernelClass cpu_map = { .needs = needs_map, .emit = emit_rows, .variant = variant_map };
 const CpuKernelClass cpu_row = { .needs = needs_row, .emit = emit_rows };
