@@ -204,8 +204,7 @@ const EntryPlan *package_entry_plan(const Plan *plan, u32 entry)
 	return plan->entry.v[i];
 }
 
-static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s, u32 micro,
-			KernelFunction *const *function)
+static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, const Step *s, u32 micro)
 {
 	const Kernel *k = plan->kernel.v[s->kernel];
 	LaunchNeeds needs = k->collective || plan->sizes ? (LaunchNeeds){ 0 } : plan->target->needs(plan->target, k);
@@ -226,7 +225,6 @@ static PackageStep step(Arena *arena, const Plan *plan, const EntryPlan *e, cons
 	return (PackageStep){
 		.collective = k->collective ? collective(arena, &plan->program->mesh, k->collective) : NULL,
 		.until = s->until,
-		.function = function ? function[s->kernel] : NULL,
 		.slot = slot,
 		.slot_info = info,
 		.nslot = k->slot.n,
@@ -257,8 +255,7 @@ static void set_inputs(Arena *arena, const Program *p, const char *name, Package
 				set_digits(arena, &p->mesh, ATTR(&g->node.v[i], input)->split, &to->input[k]);
 }
 
-static PackageEntry entry(Formulas *f, const Plan *plan, const EntryPlan *e, u32 micro, KernelFunction *const *function,
-			  const EntryFlops *flops)
+static PackageEntry entry(Formulas *f, const Plan *plan, const EntryPlan *e, u32 micro, const EntryFlops *flops)
 {
 	Arena *arena = f->arena;
 	PackageEntry to = { .name = micro ? arena_printf(arena, "%s@%u", e->name, micro) : e->name, .ninput = e->input.n,
@@ -267,7 +264,7 @@ static PackageEntry entry(Formulas *f, const Plan *plan, const EntryPlan *e, u32
 			    .step = NEWN(arena, PackageStep, e->step.n + 1), .model_flops = flops->model, .model_flops_full = flops->model_full };
 	set_inputs(arena, plan->program, e->name, &to);
 	for (u32 s = 0; s < e->step.n; s++) {
-		to.step[s] = step(arena, plan, e, &e->step.v[s], micro, function);
+		to.step[s] = step(arena, plan, e, &e->step.v[s], micro);
 		to.hardware_flops += to.step[s].flops;
 		if (plan->sizes)
 			set_varying(f, plan, e->step.v[s].kernel, &to.step[s]);
@@ -275,8 +272,7 @@ static PackageEntry entry(Formulas *f, const Plan *plan, const EntryPlan *e, u32
 	return to;
 }
 
-Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *function, const EntryFlops *flops,
-		      Str machine)
+Package *package_link(Arena *arena, const Plan *plan, const EntryFlops *flops, Str machine)
 {
 	const Program *program = plan->program;
 	Package *p = NEW(arena, Package);
@@ -295,7 +291,7 @@ Package *package_link(Arena *arena, const Plan *plan, KernelFunction *const *fun
 	p->entry = NEWN(arena, PackageEntry, p->nentry + 1);
 	for (u32 i = 0, at = 0; i < plan->entry.n; i++)
 		for (u32 micro = 0; micro < entry_slots(plan, plan->entry.v[i]); micro++)
-			p->entry[at++] = entry(&f, plan, plan->entry.v[i], micro, function, &flops[i]);
+			p->entry[at++] = entry(&f, plan, plan->entry.v[i], micro, &flops[i]);
 	p->formula = f.v.v;
 	p->nformula = f.v.n;
 	p->naxis = plan->sizes ? plan->sizes->naxis : 0;
@@ -341,6 +337,8 @@ void package_name_code(Arena *arena, const Plan *plan, const char *const *symbol
 		const EntryPlan *of = package_entry_plan(plan, e);
 		for (u32 s = 0; s < of->step.n; s++) {
 			u32 kernel = of->step.v[s].kernel;
+			if (!symbol[kernel])
+				continue; /* a collective */
 			package->entry[e].step[s].code = symbol_index(&x, symbol[kernel]);
 			if (plan->sizes)
 				package->entry[e].step[s].needs_code = symbol_index(&x, needs[kernel]);

@@ -75,8 +75,25 @@ const char *cpu_machine_name(void)
 	return "x86_64-linux-gnu";
 }
 
+/* EBX of leaf 1 has the number of the core that asks. */
+void cpu_words(u32 word[CPU_WORDS])
+{
+	static const struct {
+		u32 leaf, sub;
+	} asked[] = { { 0, 0 }, { 1, 0 }, { 7, 0 }, { 7, 1 }, { 0xd, 1 }, { 0x14, 0 }, { 0x19, 0 }, { 0x24, 0 }, { 0x80000001, 0 }, { 0x80000008, 0 } };
+	_Static_assert(4 * COUNT(asked) < CPU_WORDS, "room for all");
+	memset(word, 0, CPU_WORDS * sizeof *word);
+	for (u32 i = 0; i < COUNT(asked); i++) {
+		u32 *reg = word + 4 * i;
+		if (__get_cpuid_count(asked[i].leaf, asked[i].sub, &reg[EAX], &reg[EBX], &reg[ECX], &reg[EDX]) && asked[i].leaf == 1)
+			reg[EBX] = 0;
+	}
+	word[4 * COUNT(asked)] = saved_state();
+}
+
 #else
 
+#include <stdio.h>
 #include <sys/auxv.h>
 
 /* Bits of the kernel's AT_HWCAP, and above them those of AT_HWCAP2 (Linux, elf_hwcaps.rst). */
@@ -94,6 +111,19 @@ static bool has(u32 i)
 const char *cpu_machine_name(void)
 {
 	return "aarch64-linux-gnu";
+}
+
+void cpu_words(u32 word[CPU_WORDS])
+{
+	u64 has[] = { getauxval(AT_HWCAP), getauxval(AT_HWCAP2) };
+	memset(word, 0, CPU_WORDS * sizeof *word);
+	memcpy(word, has, sizeof has);
+	FILE *f = fopen("/sys/devices/system/cpu/cpu0/regs/identification/midr_el1", "re"); /* MIDR_EL1 as text */
+	if (!f)
+		return;
+	if (!fgets((char *)(word + 4), 32, f))
+		word[4] = 0;
+	fclose(f);
 }
 #endif
 

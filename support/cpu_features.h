@@ -10,5 +10,8 @@ const char *cpu_lacks(const char *list, char *name, size_t room);
 bool cpu_feature_known(const char *name, size_t n);
 /* The machine that this program runs on: "x86_64-linux-gnu", "aarch64-linux-gnu". */
 const char *cpu_machine_name(void);
+/* All that the processor says of itself, which one it is and what it has, to tell it from others. */
+enum { CPU_WORDS = 44 };
+void cpu_words(u32 word[CPU_WORDS]);
 
 #endif

@@ -38,9 +38,9 @@ static json_t *compile(const Bench *b)
 	for (u32 i = 0; i < t->pass.n; i++)
 		json_array_append_new(passes, json_pack("{s:s, s:o}", "pass", t->pass.v[i].pass, "seconds",
 							real(t->pass.v[i].seconds)));
-	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o}", "seconds", real(t->total), "passes_seconds",
+	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:b, s:o, s:o, s:o, s:I, s:o, s:o}", "seconds", real(t->total), "passes_seconds",
 			 real(t->passes), "plan_seconds", real(t->plan), "code_seconds", real(t->code), "units",
-			 (json_int_t)(t->compiled + t->cached), "from_cache", (json_int_t)t->cached, "passes", passes,
+			 (json_int_t)(t->compiled + t->cached), "from_cache", (json_int_t)t->cached, "whole_from_cache", (int)t->kept, "passes", passes,
 			 "first_launch_seconds", real(b->start.launch), "memory_seconds", real(b->start.memory), "memory_page_faults",
 			 (json_int_t)b->start.faults, "values_seconds", real(b->start.values), "first_step_seconds",
 			 real(b->start.step));

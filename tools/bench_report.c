@@ -32,8 +32,9 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 		fprintf(to, " (%sFLOP with attention's full square)", lm_scaled(a, b->flops_full));
 	fprintf(to, ", %u kernels\n", b->nkernel);
 	fprintf(to,
-		"compiled  in %.3f s: passes %.3f s, plan %.3f s, code %.3f s (%u units, %u of them from the cache)\n",
-		t->total, t->passes, t->plan, t->code, t->compiled + t->cached, t->cached);
+		"compiled  in %.3f s: passes %.3f s, plan %.3f s, code %.3f s (%s)\n", t->total, t->passes, t->plan, t->code,
+		t->kept ? "the whole program from the cache" :
+			  arena_printf(a, "%u units, %u of them from the cache", t->compiled + t->cached, t->cached));
 	fprintf(to,
 		"started   from the command to the first launch %.3f s; beside that, memory %.3f s (%llu page faults), first values "
 		"%.3f s; end of the first step after %.3f s\n",

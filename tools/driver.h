@@ -74,6 +74,7 @@ typedef struct DriverTimes {
 	f64 passes, plan, code, total;
 	VEC(PassTime) pass;
 	u32 compiled, cached; /* units of code */
+	bool kept;            /* the program was in the cache as a whole (tools/kept.h) */
 } DriverTimes;
 
 typedef struct DriverBackend DriverBackend;
@@ -84,6 +85,7 @@ typedef struct Compiled {
 	const Program *program; /* as it was planned */
 	const Plan *plan;
 	const Package *package;
+	const PackageVariant *variant; /* of a CPU: the package with its code; else NULL */
 	const TargetInfo *target;
 	const char *machine;    /* what code is made for: "sapphirerapids", "sm_90a" */
 	DriverTimes times;

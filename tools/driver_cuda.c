@@ -63,7 +63,7 @@ static Status code(Arena *arena, const DriverOptions *o, Cache *cache, Compiled 
 	const Plan *p = out->plan;
 	CudaCode code;
 	TRY(cuda_code(arch, &options, p->kernel.v, p->kernel.n, arena, &code));
-	Package *package = package_link(arena, p, NULL, out->flops, str_of(arch->name));
+	Package *package = package_link(arena, p, out->flops, str_of(arch->name));
 	cuda_link(arena, p, arch, &code, package);
 	out->package = package;
 	out->times.compiled = code.compiled;

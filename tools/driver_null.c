@@ -16,7 +16,7 @@ static Status target(Arena *arena, const DriverOptions *o, Compiled *out)
 static Status code(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *out)
 {
 	(void)o, (void)cache;
-	Package *p = package_link(arena, out->plan, NULL, out->flops, str_of(out->machine));
+	Package *p = package_link(arena, out->plan, out->flops, str_of(out->machine));
 	p->device = "null";
 	out->package = p;
 	return OK;

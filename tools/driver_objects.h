@@ -15,6 +15,8 @@ typedef struct DriverObjects {
 PL_MUST_USE Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const char *prefix, Compiled *c,
 				  DriverObjects *out);
 void driver_objects_close(DriverObjects *d);
+/* The same, linked: the package and its code, as files of packages have them; its sizes are "". */
+PL_MUST_USE Status driver_variant(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *c, PackageVariant *out);
 
 /* The C libraries that what they call is in. */
 enum { DRIVER_NEEDED = 2 };

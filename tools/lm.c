@@ -3,6 +3,8 @@
 #include "runtime/evaluate.h"
 #include "runtime/signals.h"
 #include "runtime/views.h"
+#include "support/clock.h"
+#include "tools/kept.h"
 #include "tools/packaged.h"
 #include "tools/sizes.h"
 #include "tools/verbs.h"
@@ -301,6 +303,31 @@ Status run_options(const RunOptions *o, DeviceOptions *out)
 	return o->matmul ? device_matmul_parse(o->matmul, &out->matmul) : OK;
 }
 
+/* What was compiled before and kept as a whole, or what the driver makes now. */
+static Status compile_source(Lm *lm, const DriverOptions *o, LmRun *out)
+{
+	Arena *a = &lm->source.arena;
+	f64 begun = clock_seconds();
+	Cache *cache = NULL;
+	if (!o->no_cache && cache_open(a, NULL, 0, &cache))
+		cache = NULL; /* no place to keep code */
+	Kept kept = kept_of(a, &lm->source, o, cache);
+	PackageVariant *v = NEW(a, PackageVariant);
+	if (kept_find(a, &kept, v)) {
+		TRY(cpu_code_load(lm->operand.source, v, &out->code));
+		out->compiled.machine = v->cpu;
+		out->package = &v->package;
+		out->compiled.times.kept = true;
+		out->compiled.times.total = out->compiled.times.code = clock_seconds() - begun;
+		return OK;
+	}
+	TRY(driver_compile(a, lm->model->program, o, &out->compiled));
+	out->package = out->compiled.package;
+	if (out->compiled.variant)
+		kept_put(a, &kept, out->compiled.variant);
+	return out->package ? OK : model_wrong(lm);
+}
+
 Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 {
 	*out = (LmRun){ 0 };
@@ -320,9 +347,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 			    lm->operand.source);
 	if (lm->file)
 		return packaged_load(lm, how, out);
-	TRY(driver_compile(&lm->source.arena, lm->model->program, &o, &out->compiled));
-	out->package = out->compiled.package;
-	return out->package ? OK : model_wrong(lm);
+	return compile_source(lm, &o, out);
 }
 
 Status lm_executor(LmRun *run, const RunOptions *options)

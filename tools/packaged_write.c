@@ -1,4 +1,5 @@
 /* tools/packaged_write.c: packages written: see packaged.h. */
+#include "tools/kept.h"
 #include "tools/packaged.h"
 #include "tools/sizes.h"
 
@@ -26,12 +27,15 @@ typedef struct Writer {
 	VEC(PackageVariant) variant;
 } Writer;
 
-static Status plan(Writer *w, const Job *job, DriverOptions *d, Compiled *out)
+static DriverOptions options(const Writer *w, const Job *job)
 {
-	*d = (DriverOptions){ .entry = job->entry, .nentry = job->nentry, .sizes = job->sizes, .precision = w->file.precision,
-			      .decode_along = job->capacity ? "T" : NULL, .capacity = job->capacity,
-			      .accumulate = w->lm->model->accumulate > 1, .device = d->device, .cpu = d->cpu, .arch = d->arch,
-			      .threads = w->o->threads };
+	return (DriverOptions){ .entry = job->entry, .nentry = job->nentry, .sizes = job->sizes, .precision = w->file.precision,
+				.decode_along = job->capacity ? "T" : NULL, .capacity = job->capacity,
+				.accumulate = w->lm->model->accumulate > 1, .threads = w->o->threads };
+}
+
+static Status plan(Writer *w, const DriverOptions *d, Compiled *out)
+{
 	TRY(driver_plan(w->arena, w->lm->model->program, d, out));
 	return out->plan ? OK : FAIL(STATUS_INPUT, "%s cannot be compiled", w->lm->operand.source);
 }
@@ -48,36 +52,39 @@ static const char *sizes_of(Writer *w, const Job *job)
 #if PLINTH_LLVM
 static Status add_cpu(Writer *w, const Job *job, const char *cpu)
 {
-	DriverOptions d = { .device = "cpu", .cpu = cpu };
-	Compiled c;
-	DriverObjects objects;
-	TRY(plan(w, job, &d, &c));
-	TRY(driver_objects(w->arena, &d, w->cache, "", &c, &objects));
-	ElfOptions link = { .export = c.package->symbol, .nexport = c.package->nsymbol, .needed = driver_needed, .nneeded = DRIVER_NEEDED };
-	const CpuMachine *m = c.target->self;
-	PackageVariant v = { .machine = m->target, .cpu = arena_printf(w->arena, "%s", m->name),
-			     .features = arena_printf(w->arena, "%s", m->needs), .sizes = sizes_of(w, job), .package = *c.package };
-	/* a program that only copies nothing has no kernels */
-	Status s = objects.code.nunit ? elf_link(w->arena, objects.object, objects.code.nunit, &link, &v.code) : OK;
-	driver_objects_close(&objects);
-	if (!s)
-		VEC_PUSH(w->arena, &w->variant, v);
-	return s;
+	DriverOptions d = options(w, job);
+	d.device = "cpu";
+	d.cpu = cpu;
+	Kept kept = kept_of(w->arena, &w->lm->source, &d, w->cache);
+	PackageVariant v;
+	if (!kept_find(w->arena, &kept, &v)) {
+		Compiled c;
+		TRY(plan(w, &d, &c));
+		TRY(driver_variant(w->arena, &d, w->cache, &c, &v));
+		kept_put(w->arena, &kept, &v);
+	}
+	v.sizes = sizes_of(w, job);
+	VEC_PUSH(w->arena, &w->variant, v);
+	return OK;
 }
 #else
 static Status add_cpu(Writer *w, const Job *job, const char *cpu)
 {
 	Compiled c;
-	DriverOptions d = { .device = "cpu", .cpu = cpu };
-	return plan(w, job, &d, &c); /* says that this build cannot */
+	DriverOptions d = options(w, job);
+	d.device = "cpu";
+	d.cpu = cpu;
+	return plan(w, &d, &c); /* says that this build cannot */
 }
 #endif
 
 static Status add_cuda(Writer *w, const Job *job, const char *arch)
 {
-	DriverOptions d = { .device = "cuda", .arch = arch };
+	DriverOptions d = options(w, job);
 	Compiled c;
-	TRY(plan(w, job, &d, &c));
+	d.device = "cuda";
+	d.arch = arch;
+	TRY(plan(w, &d, &c));
 	TRY(c.backend->code(w->arena, &d, w->cache, &c));
 	VEC_PUSH(w->arena, &w->variant, (PackageVariant){ .machine = arch, .cpu = "", .features = "", .sizes = sizes_of(w, job),
 							  .package = *c.package });

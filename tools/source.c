@@ -36,6 +36,9 @@ static bool find(void *cx, Arena *arena, const char *name, const char **path, St
 static void elaborate_text(const char *path, const SourceOptions *options, SourceFile *out)
 {
 	out->ir = ir_new(&out->arena, &out->diag);
+	out->preset = options->preset ? arena_printf(&out->arena, "%s", options->preset) : NULL;
+	for (int i = 0; i < options->set.n; i++)
+		VEC_PUSH(&out->arena, &out->set, arena_printf(&out->arena, "%s", options->set.v[i]));
 	const Ast *ast = parse_source(&out->arena, &out->ir->names, &out->diag, path, out->text);
 	if (!ast || out->diag.nerror)
 		return;

@@ -31,6 +31,8 @@ typedef struct SourceFile {
 	Model *model; /* NULL after errors */
 	Str text;     /* of the file itself */
 	VEC(SourceUse) use;
+	const char *preset; /* what it was read with; NULL: none */
+	VEC(const char *) set; /* with what a published config said */
 } SourceFile;
 
 /* A failure is the world's; what is wrong with the file is in out->diag. */

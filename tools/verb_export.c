@@ -289,7 +289,7 @@ static Status run(Lm *lm)
 	TRY(check_entries(&x));
 	TRY(io_make_folder(output));
 	/* what it reads is known from the plan; a kernel alone is given its parameters */
-	x.variant[0].package = package_link(x.arena, x.variant[0].compiled.plan, NULL, x.variant[0].compiled.flops, STR(""));
+	x.variant[0].package = package_link(x.arena, x.variant[0].compiled.plan, x.variant[0].compiled.flops, STR(""));
 	if (!x.nkernel)
 		TRY(put_weights(lm, &x, shrunk));
 	TRY(export_build(&x, &o));

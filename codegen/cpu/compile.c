@@ -7,11 +7,10 @@
  * a third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
  * simplification). */
 #include "codegen/cpu/llvm.h"
+#include "support/build_id.h"
 #include "support/clock.h"
 #include "support/cpu_features.h"
 
-#include <elf.h>
-#include <link.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -233,31 +232,12 @@ static CacheKey key_of(const CpuCompiler *c, const CpuModule *m)
 	return key;
 }
 
-/* The first object that is told of is the program itself: its build ID, a hash of all that was linked. */
-static int find_build_id(struct dl_phdr_info *info, size_t size, void *out)
-{
-	(void)size;
-	for (u32 i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
-		const u8 *at = (const u8 *)(info->dlpi_addr + h->p_vaddr), *end = at + h->p_memsz;
-		while (h->p_type == PT_NOTE && at + sizeof(ElfW(Nhdr)) <= end) {
-			const ElfW(Nhdr) *n = (const void *)at;
-			const u8 *name = at + sizeof *n, *text = name + ALIGN_UP(n->n_namesz, 4);
-			if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 && !memcmp(name, "GNU", 4))
-				*(Blob *)out = (Blob){ text, n->n_descsz };
-			at = text + ALIGN_UP(n->n_descsz, 4);
-		}
-	}
-	return 1;
-}
-
 /* Can the unit be found by its identity? Then *key is where its object's key is. */
 static bool identity_key(const CpuCompiler *c, const CpuUnit *unit, CacheKey *key)
 {
-	Blob build = { 0 };
+	Blob build = build_id();
 	if (!c->options.cache || !unit->identity)
 		return false;
-	dl_iterate_phdr(find_build_id, &build);
 	*key = make_key(c, BY_IDENTITY, (Blob){ (const u8 *)unit->identity, strlen(unit->identity) }, build);
 	return build.n > 0;
 }

@@ -1,8 +1,12 @@
 /* codegen/cpu/llvm_api.c: see llvm_api.h. */
 #include "codegen/cpu/llvm_api.h"
 #include "support/library.h"
+#include "support/str.h"
 
 #include <llvm/Config/llvm-config.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 LlvmApi llvm_api;
 
@@ -29,6 +33,17 @@ static Status load(void)
 	if (major != LLVM_VERSION_MAJOR)
 		return FAIL(STATUS_UNSUPPORTED, "%s is LLVM %u; this plinth was built for LLVM %d", l.path, major, LLVM_VERSION_MAJOR);
 	return OK;
+}
+
+u64 llvm_stamp(void)
+{
+	const char *given = getenv("PLINTH_LIBLLVM"), *path = given && *given ? given : PLINTH_LLVM_LIBRARY;
+	struct stat st = { 0 };
+	u64 h = hash_bytes(HASH_SEED, path, strlen(path));
+	if (stat(path, &st) != 0) /* the system finds it somewhere */
+		return h;
+	i64 of[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
+	return hash_bytes(h, of, sizeof of);
 }
 
 Status llvm_load(void)

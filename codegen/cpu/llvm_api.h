@@ -25,6 +25,8 @@ extern LlvmApi llvm_api;
 /* Before any other function of LLVM is called; cpu_machine() does it for all that emit. $PLINTH_LIBLLVM names the
  * library where it is none of the usual. */
 PL_MUST_USE Status llvm_load(void);
+/* Of the file that would be loaded: other code may come from it where this is another number. Loads nothing. */
+u64 llvm_stamp(void);
 
 #include "codegen/llvm_names.h"
 

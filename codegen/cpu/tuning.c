@@ -3,18 +3,26 @@
 #include "codegen/cpu/panel.h"
 #include "support/io.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Changes when what the numbers mean does, or the code that they were measured on. */
 #define FORMAT "plinth products 3"
 
+static Status folder_of(Arena *a, const char **folder)
+{
+	const char *cache;
+	TRY(io_cache_folder(a, &cache));
+	*folder = arena_printf(a, "%s/tuning", cache);
+	return io_make_folder(*folder);
+}
+
 Status tuning_path(Arena *a, const CpuMachine *m, const char **path)
 {
 	const char *folder;
-	TRY(io_cache_folder(a, &folder));
-	folder = arena_printf(a, "%s/tuning", folder);
-	TRY(io_make_folder(folder));
+	TRY(folder_of(a, &folder));
 	u64 size[] = { m->l1, m->l2, m->l3, m->lanes, m->registers, m->bf16_pairs };
 	u64 h = hash_bytes(hash_bytes(HASH_SEED, m->features, strlen(m->features)), size, sizeof size);
 	*path = arena_printf(a, "%s/%s-%016llx", folder, m->name, (unsigned long long)h);
@@ -49,6 +57,27 @@ bool tuning_read(const CpuMachine *m, Str text, CpuTuning *out)
 		return false;
 	*out = t;
 	return true;
+}
+
+u64 tuning_stamp(void)
+{
+	Arena a = ARENA("tuning");
+	const char *folder;
+	u64 h = HASH_SEED;
+	Status s = folder_of(&a, &folder);
+	DIR *d = s ? NULL : opendir(folder);
+	/* in no order in particular: their sum */
+	for (struct dirent *e; d && (e = readdir(d));) {
+		struct stat st;
+		if (e->d_name[0] == '.' || fstatat(dirfd(d), e->d_name, &st, 0) != 0)
+			continue;
+		i64 of[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
+		h += hash_bytes(hash_bytes(HASH_SEED, e->d_name, strlen(e->d_name)), of, sizeof of);
+	}
+	if (d)
+		closedir(d);
+	arena_free(&a);
+	return h;
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;

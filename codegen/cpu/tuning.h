@@ -16,6 +16,9 @@ bool tuning_read(const CpuMachine *machine, Str text, CpuTuning *out);
 /* What the file says, read at the first call; all 0 where there is none, or one that is damaged. */
 CpuTuning tuning_recorded(const CpuMachine *machine);
 
+/* Another number where what files of this kind say may have changed, of whatever machine. */
+u64 tuning_stamp(void);
+
 /* Could this be the tuning of that machine? Its tile must be one of those that there are. */
 bool tuning_valid(const CpuMachine *machine, const CpuTuning *t);
 static inline bool tuning_any(const CpuTuning *t)

@@ -41,15 +41,22 @@ static Status open_library(const char *path, Blob code, CpuCodeImage *out)
 	return out->library ? OK : FAIL(STATUS_DEVICE, "the code of %s cannot be loaded: %s", path, dlerror());
 }
 
+static void *find(void *library, const char *symbol)
+{
+	return library ? dlsym(library, symbol) : NULL;
+}
+
 static Status find_functions(const char *path, PackageVariant *v, void *library)
 {
 	Package *p = &v->package;
 	for (u32 e = 0; e < p->nentry; e++)
 		for (u32 s = 0; s < p->entry[e].nstep; s++) {
 			PackageStep *step = &p->entry[e].step[s];
+			if (step->collective)
+				continue;
 			const char *symbol = p->symbol[step->code], *needs = p->naxis ? p->symbol[step->needs_code] : NULL;
-			step->function = (KernelFunction *)(uintptr_t)dlsym(library, symbol);
-			step->needs = needs ? (NeedsFunction *)(uintptr_t)dlsym(library, needs) : NULL;
+			step->function = (KernelFunction *)(uintptr_t)find(library, symbol);
+			step->needs = needs ? (NeedsFunction *)(uintptr_t)find(library, needs) : NULL;
 			if (!step->function || (needs && !step->needs))
 				return FAIL(STATUS_INPUT, "%s is damaged: its code has no %s", path, step->function ? needs : symbol);
 		}
@@ -67,7 +74,9 @@ Status cpu_code_load(const char *path, PackageVariant *v, CpuCodeImage **out)
 	CpuCodeImage *image = calloc(1, sizeof *image);
 	if (!image)
 		return FAIL(STATUS_MEMORY, "no memory to load compiled code");
-	Status s = open_library(path, v->code, image);
+	image->file = -1;
+	/* a program that only copies nothing has no code */
+	Status s = v->code.n ? open_library(path, v->code, image) : OK;
 	if (!s)
 		s = find_functions(path, v, image->library);
 	if (s)
