@@ -17,7 +17,8 @@ typedef LLVMValueRef V;
 enum {
 	BUDGET = 1 << 21,     /* elements of A that a block packs at least, where there are so many */
 	LONG_K = 8192,        /* beyond this, K is cut into blocks */
-	BLOCK_K = 4096,       /* of at least so many */
+	BLOCK_K = 4096,       /* of at least so many: what is packed is still in the last cache when it is read */
+	MOST_K = 8,           /* at most so many blocks: phases are limited */
 	FEW_ROWS = 32,        /* of a task, at least: packing B is shared by them */
 	TOGETHER = 32,        /* rows that are packed together */
 };
@@ -27,7 +28,7 @@ enum {
 typedef struct Division {
 	Count B, M, N, K;
 	Count tiles, panels; /* of rows of the tile's height; of columns of its width */
-	Count ks, nks;       /* k in a block, and how many blocks: at most 4 */
+	Count ks, nks;       /* k in a block, and how many blocks: at most MOST_K */
 	Count tile_size;     /* elements of a packed tile of a block, with what packing spills */
 	Count nb, tb;        /* batch items and tiles of a block */
 	Count nbb, nmb;      /* how many blocks of them; no more than 32 blocks in all */
@@ -56,8 +57,8 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	Division g = { .B = extent[0], .M = extent[1], .N = extent[2], .K = extent[3] };
 	g.tiles = count_div_up(m, g.M, N_(t.rows));
 	g.panels = count_div_up(m, g.N, N_(tile_width(t)));
-	Count quarter = count_mul(m, count_div_up(m, g.K, N_(64)), N_(16));
-	g.ks = count_if_less(m, N_(LONG_K), g.K, count_max(m, quarter, N_(BLOCK_K)), count_max(m, g.K, one));
+	Count part = count_mul(m, count_div_up(m, g.K, N_(16 * MOST_K)), N_(16));
+	g.ks = count_if_less(m, N_(LONG_K), g.K, count_max(m, part, N_(BLOCK_K)), count_max(m, g.K, one));
 	g.nks = count_max(m, one, count_div_up(m, g.K, g.ks));
 	Count deep = t.pairs ? count_div_up(m, g.ks, N_(2)) : g.ks;
 	g.tile_size = count_mul(m, count_add(m, count_round(m, deep, 16), N_(PACK_SPILL)), N_(t.rows));
