@@ -4,7 +4,8 @@
  * A row is swept once for stores, and once before for each level of reductions. In a sweep, the body is
  * emitted for a block of several vectors without masks, each with accumulators of its own, and once more
  * with a mask for what remains. A value that is costly and wanted in a later sweep is kept in the
- * thread's scratch (a row long); cheap ones are computed again.
+ * thread's scratch (a row long); cheap ones are computed again. Of a loss and its derivative in one kernel that is the exponential of
+ * which the sum is taken: what softmax wants later is a multiple of it.
  *
  * Of an output that is to be stored past the caches (KSlot.streamed) whole vectors are, in rows where they lie at multiples of
  * their size; what remains of a row is stored as ever. */
@@ -134,11 +135,71 @@ typedef struct Sweeps {
 	u32 *need;  /* [inst] bit s: needed in lanes in sweep s */
 	i32 *kept;  /* [inst] which row of scratch, or -1 */
 	u32 nkept;
+	struct Multiple *multiple; /* [inst] */
 } Sweeps;
+
+/* An e^(x - to) that is e^(from - to) times another, e^(x - from); of 0: none. */
+typedef struct Multiple {
+	u32 of;
+	KVal from, to;
+	V factor; /* of the row, in the sweep at hand */
+} Multiple;
+
+/* ---- softmax behind its own log-sum-exp ---- */
+
+static const KInst *scalar_of(const Kernel *k, KVal v, Scalar s)
+{
+	const KInst *in = &k->inst.v[v.i];
+	return v.i && in->op == K_scalar && in->scalar == (u8)s && in->dtype == DT_f32 ? in : NULL;
+}
+
+/* Of where(x == -inf, 0, x), which is how rows of -inf alone are got over, x; else v. */
+static KVal but_for_nothing(const Kernel *k, KVal v)
+{
+	const KInst *in = scalar_of(k, v, S_where), *test = in ? &k->inst.v[in->in[0].i] : NULL;
+	if (!test || test->op != K_scalar || test->scalar != S_eq || test->in[0].i != in->in[2].i)
+		return v;
+	const KInst *never = &k->inst.v[test->in[1].i], *zero = &k->inst.v[in->in[1].i];
+	bool is = never->op == K_const && never->imm == -__builtin_inf() && zero->op == K_const && zero->imm == 0;
+	return is ? in->in[2] : v;
+}
+
+/* e^(x - shift) of a row? Then the difference. */
+static const KInst *shifted(const Kernel *k, u32 i)
+{
+	const KInst *e = scalar_of(k, (KVal){ i }, S_exp), *d = e ? scalar_of(k, e->in[0], S_sub) : NULL;
+	return d && along_row(k, d->in[0].i) && !along_row(k, d->in[1].i) ? d : NULL;
+}
+
+/* Is inst i = e^(x - l) with l = m + log(sum of inst j), inst j being e^(x - m)? m is the greatest x, so that the sum is at least 1 and
+ * the factor between the two at most 1. */
+static bool softmax_of(const Kernel *k, u32 i, u32 j)
+{
+	const KInst *late = shifted(k, i), *early = shifted(k, j);
+	if (!late || !early || late->in[0].i != early->in[0].i)
+		return false;
+	const KInst *m = &k->inst.v[but_for_nothing(k, early->in[1]).i];
+	const KInst *l = scalar_of(k, but_for_nothing(k, late->in[1]), S_add);
+	if (m->op != K_reduce || m->reduce != REDUCE_max || m->in[0].i != early->in[0].i || !l || l->in[0].i != early->in[1].i)
+		return false;
+	const KInst *log = scalar_of(k, l->in[1], S_log), *sum = log ? &k->inst.v[log->in[0].i] : NULL;
+	return sum && sum->op == K_reduce && sum->reduce == REDUCE_sum && sum->in[0].i == j;
+}
+
+static Multiple *find_multiples(const Kernel *k, Arena *arena)
+{
+	Multiple *m = NEWN(arena, Multiple, k->inst.n + 1);
+	for (u32 i = 1; i < k->inst.n; i++)
+		for (u32 j = 1; j < i && shifted(k, i) && !m[i].of; j++)
+			if (softmax_of(k, i, j))
+				m[i] = (Multiple){ .of = j, .from = shifted(k, j)->in[1], .to = shifted(k, i)->in[1] };
+	return m;
+}
 
 static Sweeps plan_sweeps(const Kernel *k, Arena *arena)
 {
-	Sweeps s = { .n = 1, .need = NEWN(arena, u32, k->inst.n + 1), .kept = NEWN(arena, i32, k->inst.n + 1) };
+	Sweeps s = { .n = 1, .need = NEWN(arena, u32, k->inst.n + 1), .kept = NEWN(arena, i32, k->inst.n + 1),
+		     .multiple = find_multiples(k, arena) };
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];
 		s.kept[i] = -1;
@@ -157,6 +218,12 @@ static Sweeps plan_sweeps(const Kernel *k, Arena *arena)
 		if (need & (need - 1) && costly(in) && along_row(k, i)) {
 			s.kept[i] = (i32)s.nkept++;
 			need &= -need; /* its operands are wanted the first time only */
+		}
+		if (in->op == K_reduce)
+			need = 1u << (in->sweep - 1);
+		if (s.multiple[i].of) {
+			s.need[s.multiple[i].of] |= need;
+			continue;
 		}
 		for (u32 j = 0; j < 3; j++)
 			s.need[in->in[j].i] |= need;
@@ -195,9 +262,13 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 			body_store(b, i);
 			continue;
 		}
+		bool first = (sw->need[i] & ((1u << s) - 1)) == 0;
+		const Multiple *x = &sw->multiple[i];
+		if (x->of && (sw->kept[i] < 0 || first))
+			body_set(b, (KVal){ i }, simd_mul(&b->lanes, body_vector(b, (KVal){ x->of }), simd_splat(&b->lanes, x->factor)),
+				 true);
 		if (sw->kept[i] < 0)
 			continue; /* made when it is asked for */
-		bool first = (sw->need[i] & ((1u << s) - 1)) == 0;
 		V at = kept_at(b, sw->kept[i], b->coord[k->ndim - 1]);
 		if (first) /* the scratch row is padded: whole vectors, always */
 			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
@@ -298,6 +369,11 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 		for (u32 r = 0; r < nreduce; r++) {
 			const KInst *in = &k->inst.v[reduce[r]];
 			carried[u * nreduce + r] = reduce_identity(&b->lanes, in->reduce, in->dtype);
+		}
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (sw->multiple[i].of && sw->need[i] >> s & 1) {
+			V from_to = simd_sub(&b->one, body_scalar(b, sw->multiple[i].from), body_scalar(b, sw->multiple[i].to));
+			sw->multiple[i].factor = simd_exp(&b->one, from_to);
 		}
 	V width = cpu_i64(m, (i64)U * L);
 	V span = cpu_sub(m, to, from);

@@ -305,6 +305,33 @@ static inline void add_cross_entropy(Suite *s, i64 P, i64 n)
 	c->high[1] = (f64)(n - 1);
 }
 
+/* The log of a sum of exponentials, and e^(x - that) in the same kernel: with rows of -infinity got over or without such rows, and once wanted
+ * in two sweeps. Logits to 90, and to 9000: their rounding is that of the exponent, 5e-4. */
+static inline void add_softmax_again(Suite *s, i64 P, i64 n, bool guarded, bool twice)
+{
+	Row r = row_kernel(s, "softmax again", DT_f32, P, n);
+	Kernel *k = r.k;
+	KVal scale = kb_load(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1), NO), least = kb_const(k, DT_f32, -INFINITY);
+	KVal x = kb_op(k, S_mul, r.x, scale), zero = kb_const(k, DT_f32, 0);
+	if (guarded)
+		x = kb_op3(k, S_where, kb_op(k, S_lt, scale, kb_const(k, DT_f32, 20)), least, x);
+	KVal most = kb_reduce(k, REDUCE_max, x), m = most;
+	if (guarded)
+		m = kb_op3(k, S_where, kb_op(k, S_eq, most, least), zero, most);
+	KVal sum = kb_reduce(k, REDUCE_sum, kb_op(k, S_exp, kb_op(k, S_sub, x, m), NO));
+	KVal lse = kb_op(k, S_add, m, kb_op(k, S_log, sum, NO)), shift = lse;
+	if (guarded)
+		shift = kb_op3(k, S_where, kb_op(k, S_eq, lse, least), zero, lse);
+	KVal p = kb_op(k, S_exp, kb_op(k, S_sub, x, shift), NO), share = p;
+	if (twice)
+		share = kb_op(k, S_sub, p, kb_reduce(k, REDUCE_max, p));
+	store_row(&r, DT_f32, share);
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, P), 0, 1), lse, NO);
+	Case *c = suite_add(s, k, guarded ? 30 : 2000, guarded ? 20 : 10);
+	u32 of = k->inst.v[scale.i].access->slot;
+	c->high[of] = guarded ? 90 : 9000;
+}
+
 static inline void rows_cases(Suite *s)
 {
 	static const i64 extents[] = { 1, 2, 7, 16, 31, 64, 65, 127, 300, 768 };
@@ -313,6 +340,7 @@ static inline void rows_cases(Suite *s)
 		add_softmax(s, i % 3 == 1 ? DT_bf16 : i % 3 == 2 ? DT_f16 : DT_f32, P, n);
 		add_layer_norm(s, i % 2 ? DT_f32 : DT_bf16, P, n);
 		add_cross_entropy(s, P, n);
+		add_softmax_again(s, P, n, i % 2, i % 3 == 0);
 	}
 	add_softmax(s, DT_f32, 90, 400); /* several tasks */
 	add_softmax(s, DT_f64, 9, 77);
