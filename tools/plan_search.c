@@ -1,6 +1,7 @@
 /* tools/plan_search.c: see plan_search.h. */
 #include "tools/plan_search.h"
 #include "tools/cluster_report.h"
+#include "tools/mesh.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -31,6 +32,10 @@ typedef struct Search {
 	i64 devices, batch;
 	u64 room;
 	u32 layers;
+	/* what the options leave to choose from */
+	u32 tensor, pipe, data, chunks; /* 0: any */
+	u32 recompute;                  /* bits by Recompute */
+	u32 divide;                     /* how many of `divides` */
 	VEC(Choice) choice;     /* that may fit */
 	u32 considered, too_large, undivided, above, planned;
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
@@ -85,16 +90,16 @@ static u64 least_memory(const ClusterStep *t, const Choice *c)
 
 static void consider(Search *s, const ClusterWork *w, Choice c)
 {
-	static const u32 chunks[] = { 1, 2, 4 };
-	for (u32 k = 0; k < COUNT(chunks); k++) {
-		c.chunks = chunks[k];
+	const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
+	for (u32 k = 0; k < (s->chunks ? COUNT(held) : COUNT(chunks)); k++) {
+		c.chunks = s->chunks ? held[k] : chunks[k];
 		if (c.pipe * c.chunks > s->layers || (c.chunks > 1 && (c.pipe == 1 || c.micros % c.pipe)))
 			continue;
 		Arena tmp = ARENA("bound");
 		ClusterShape shape = shape_of(s, &c);
 		ClusterStep t = cluster_step(&tmp, s->machine, w, &shape);
 		c.bound = t.pipeline;
-		for (c.divide = 0; c.divide < (c.data > 1 ? DIVIDES : 1u); c.divide++) {
+		for (c.divide = 0; c.divide < (c.data > 1 ? s->divide : 1u); c.divide++) {
 			s->considered++;
 			c.least = least_memory(&t, &c);
 			if (c.least > s->room)
@@ -115,12 +120,16 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 	s->undivided += !w;
 	if (w && !s->layers)
 		s->layers = w->first->layers;
-	for (u32 r = 0; w && r < RECOMPUTE_WHOLE; r++) {
+	for (u32 r = 0; w && r < RECOMPUTES; r++) {
+		if (!(s->recompute >> r & 1))
+			continue;
 		if (r)
 			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
 		for (u32 pipe = 1; pipe <= s->devices / tensor && (pipe == 1 || pipe <= s->layers); pipe++) {
 			u32 data = (u32)(s->devices / tensor / pipe);
 			if ((i64)tensor * pipe * data != s->devices || s->batch % ((i64)micro * data))
+				continue;
+			if ((s->pipe && s->pipe != pipe) || (s->data && s->data != data))
 				continue;
 			i64 micros = s->batch / ((i64)micro * data);
 			if (micros <= 1 << 16)
@@ -182,10 +191,15 @@ static int by_seconds(const void *a, const void *b)
 static u32 search(Search *s, bool all)
 {
 	u32 limit = (u32)MIN(s->devices, MAX(s->machine->domain, 1) * 2);
-	for (u32 tensor = 1; tensor <= limit; tensor++)
-		for (i64 micro = 1; micro <= 16 && s->devices % tensor == 0; micro *= 2)
+	for (u32 tensor = s->tensor ? s->tensor : 1; tensor <= (s->tensor ? s->tensor : limit); tensor++) {
+		if (s->devices % tensor)
+			continue;
+		if (s->o->micro && s->batch % s->o->micro == 0)
+			consider_all(s, tensor, (u32)s->o->micro);
+		for (i64 micro = 1; micro <= 16 && !s->o->micro; micro *= 2)
 			if (s->batch % micro == 0)
 				consider_all(s, tensor, (u32)micro);
+	}
 	if (!s->choice.n)
 		return 0;
 	qsort(s->choice.v, s->choice.n, sizeof *s->choice.v, by_bound);
@@ -280,6 +294,55 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_decref(root);
 }
 
+/* ---- what the options hold ---- */
+
+/* "auto,tensor=8,pipe=1" */
+static Status read_axes(Search *s)
+{
+	Str name;
+	i64 size;
+	for (const char *at = s->o->mesh + strlen("auto") + (s->o->mesh[strlen("auto")] == ','); *at;) {
+		TRY(mesh_axis(s->o->mesh, &at, &name, &size));
+		u32 *to = str_equal(name, STR("data")) ? &s->data : str_equal(name, STR("tensor")) ? &s->tensor : str_equal(name, STR("pipe")) ? &s->pipe : NULL;
+		if (!to)
+			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, not over %.*s", STR_ARG(name));
+		*to = (u32)size;
+	}
+	return OK;
+}
+
+/* "none,whole" */
+static Status read_recompute(Search *s)
+{
+	Recompute one;
+	for (const char *at = s->o->recompute; at && *at;) {
+		size_t n = strcspn(at, ",");
+		TRY(cluster_recompute(arena_strn(s->arena, (Str){ at, n }), &one));
+		s->recompute |= 1u << one;
+		at += n + (at[n] == ',');
+	}
+	/* what computes whole layers again takes longer than what computes what is needed, and holds as much */
+	s->recompute = s->recompute ? s->recompute : 1u << RECOMPUTE_NONE | 1u << RECOMPUTE_NEEDED;
+	return OK;
+}
+
+static Status read_held(Search *s)
+{
+	const ClusterOptions *o = s->o;
+	TRY(read_axes(s));
+	TRY(read_recompute(s));
+	PipeKind kind = PIPE_1F1B;
+	s->chunks = o->schedule ? 1 : 0;
+	if (o->schedule && (!pipe_kind_read(o->schedule, &kind, &s->chunks) || kind == PIPE_GPIPE))
+		return FAIL(STATUS_INPUT, "--schedule is 1f1b, or interleaved:2 with 2 chunks for each stage, with --mesh auto, not %s", o->schedule);
+	while (o->divided && s->divide < DIVIDES && strcmp(o->divided, divides[s->divide]))
+		s->divide++;
+	if (s->divide == DIVIDES)
+		return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), not %s", o->divided);
+	s->divide = o->divided ? s->divide + 1 : DIVIDES;
+	return OK;
+}
+
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
 {
 	struct timespec from, to;
@@ -287,7 +350,9 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	Arena a = ARENA("search");
 	Search s = { .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
 		     .room = (u64)(machine->memory - machine->reserved) };
-	Status status = cluster_open(o->path, o->source, &s.model);
+	Status status = read_held(&s);
+	if (!status)
+		status = cluster_open(o->path, o->source, &s.model);
 	if (!status && !s.model.lm.model->has_train)
 		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
 	s.layers = s.model.layers;

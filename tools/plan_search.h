@@ -5,7 +5,10 @@
  * computed again, and what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too).
  * Each (tensor, micro-batch) is planned once on a batch of one device, which bounds every division that has them: messages
  * over the batch's devices only add time, and dividing only what lies there for good spares memory. Divisions are then
- * planned as they are in order of their bounds, until the bound is above the time of the last of those that are told. */
+ * planned as they are in order of their bounds, until the bound is above the time of the last of those that are told.
+ *
+ * What is said is not searched: `--mesh auto,tensor=8`, `--micro 2`, `--schedule 1f1b`; `--recompute none,whole` and
+ * `--divided gradients` (at most) say what there is to choose from, such as what a framework has. */
 #ifndef PL_PLAN_SEARCH_H
 #define PL_PLAN_SEARCH_H
 #include "tools/plan_cluster.h"

@@ -20,7 +20,7 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
-static const char *mesh, *recompute, *schedule, *masters, *attention, *loss, *trace, *runs, *fit, *devices;
+static const char *mesh, *recompute, *schedule, *divided, *masters, *attention, *loss, *trace, *runs, *fit, *devices;
 static TextList shard;
 static i64 micro, batch;
 static f64 price;
@@ -43,13 +43,14 @@ static const Option options[] = {
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
 	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
-	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest. Without --machine: what each device says to the others and holds" },
+	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest, of those with tensor=8 for auto,tensor=8. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
 	{ "devices", 0, OPTION_TEXT, &devices, "N", "of --mesh: how many in all; 64..4096: as --sweep devices=64..4096" },
 	{ "batch", 0, OPTION_INT, &batch, "N", "of --mesh: sequences of a step" },
 	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
-	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do" },
+	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do; auto chooses among none,whole" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of --mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
+	{ "divided", 0, OPTION_TEXT, &divided, "WHAT", "of --mesh auto: what devices along data divide at most: nothing, optimizer_state, gradients, parameters" },
 	{ "masters", 0, OPTION_TEXT, &masters, "TYPE,TYPE", "of --mesh: parameters and gradients are stored as bf16 (or bf16,f32, or bf16,bf16+f32: a micro-batch's beside sums), f32 masters with the optimizer's states, as in Megatron-LM" },
 	{ "attention", 0, OPTION_TEXT, &attention, "HOW", "of --mesh: whole, one kernel, or scores, which go through memory, as before FlashAttention" },
 	{ "loss", 0, OPTION_TEXT, &loss, "HOW", "of --mesh: chunks of tokens, or whole, which holds all logits at once, as most frameworks do" },
@@ -291,10 +292,17 @@ static i64 devices_of(const char *text)
 	return product;
 }
 
+/* "auto", or "auto,tensor=8": the rest is chosen. */
+static bool is_auto(const char *text)
+{
+	size_t n = strcspn(text, ",");
+	return str_equal((Str){ text, n }, STR("auto"));
+}
+
 /* --devices, or what --sweep says of it: what is wrong with it beside the rest is told; 0: nothing is. */
 static int read_devices(i64 *least, i64 *most)
 {
-	bool swept = sweep && *sweep, searched = mesh && !strcmp(mesh, "auto");
+	bool swept = sweep && *sweep, searched = mesh && is_auto(mesh);
 	if (swept && devices)
 		return verb_misused("plan", "--sweep devices= says how many: not with --devices");
 	const char *text = swept ? strchr(sweep, '=') + 1 : devices, *name = swept ? "--sweep devices=" : "--devices ";
@@ -307,8 +315,10 @@ static int read_devices(i64 *least, i64 *most)
 		return verb_misused("plan", "%s%s: how a step scales depends on the machine: --machine NAME", name, text);
 	if (range && (searched || trace || scaling))
 		return verb_misused("plan", "%s%s is of one division, whose axis data grows: not with --mesh auto, --trace, --scaling", name, text);
-	if (searched && (!machine_name || !*least || !batch || micro || recompute || schedule || trace || scaling))
+	if (searched && (!machine_name || !*least || !batch || trace || scaling))
 		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
+	if (divided && !searched)
+		return verb_misused("plan", "--divided is of --mesh auto: --shard %s=data says what one division divides", divided);
 	if (*least && !range && !mesh)
 		return verb_misused("plan", "--devices %s says how many, not how they divide the model: --mesh auto, or --mesh data=%s", text, text);
 	i64 has = mesh && !searched ? devices_of(mesh) : 0;
@@ -326,13 +336,13 @@ static int cluster(const char *path, f64 tokens, f64 flops, i64 least, i64 most)
 	Status s = machine_open(&a, machine_name, &file);
 	int status = s ? verb_failed("plan", s) : file.machine ? 0 : verb_report(&file.source.diag, false);
 	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
-			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .habits = { masters, attention, loss }, .tokens = tokens, .price = price,
+			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .divided = divided, .habits = { masters, attention, loss }, .tokens = tokens, .price = price,
 			     .trace = trace, .json = json, .scaling = scaling, .flops = flops };
 	if (!status && runs)
 		status = plan_runs(runs, file.machine, fit);
 	else if (!status && most > least)
 		status = plan_scale(&o, file.machine, least, most, svg);
-	else if (!status && !strcmp(mesh, "auto"))
+	else if (!status && is_auto(mesh))
 		status = plan_search(&o, file.machine, least, all);
 	else if (!status)
 		status = plan_cluster(&o, file.machine);

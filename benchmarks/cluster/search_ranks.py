@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
-"""Where published plans stand among all that the search finds: `search_ranks.py [MODEL...]` writes search_ranks.csv, which
-`validate.py report` reads. Of each model on each machine the published plan is the run with the most tokens a second and device; its
-predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
-finds to fit. The search computes less again and divides more than Megatron could in 2022: its runs are also ranked among all
-divisions (data, tensor, pipe, micro-batch) that do as the run does in these. Rows of the table are kept, so that it can be made model
-by model. PLINTH: the binary."""
-import csv, json, os, re, subprocess, sys, tempfile
+"""Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL...]` writes search_ranks.csv,
+which `validate.py report` reads. Of each model on each machine the published plan is the run with the most tokens a second and device;
+its predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
+finds to fit: once among all that Plinth has, and once among what the run's framework had (HAD). Rows of the table are kept, so that it
+can be made model by model; with --again they are made anew. PLINTH: the binary."""
+import csv, json, os, subprocess, sys
 import validate as v
 
 PATH = os.path.join(v.HERE, "search_ranks.csv")
-COLUMNS = ["row", "model", "machine", "devices", "published_s", "predicted_s", "found", "faster", "best_s", "best", "alike", "alike_faster", "alike_best_s", "alike_best"]
+COLUMNS = ["row", "model", "machine", "devices", "published_s", "predicted_s", "found", "faster", "best_s", "best", "had_found", "had_faster", "had_best_s", "had_best"]
+# Options of the search that leave what a framework had when the runs were made: FSDP of PyTorch 2.1 in LLM Foundry divides over data alone;
+# DeepSpeed's pipelines have 1F1B and optimizer states divided at most (ZeRO-1), and Megatron-DeepSpeed computed whole layers again or
+# nothing; Megatron-LM divides optimizer states at most beside tensor and pipe.
+HAD = {
+    "LLM Foundry / Composer FSDP": ["--mesh", "auto,tensor=1,pipe=1", "--recompute", "none,whole"],
+    "Megatron-DeepSpeed": ["--mesh", "auto", "--recompute", "none,whole", "--schedule", "1f1b", "--divided", "optimizer_state"],
+    "Megatron-LM": ["--mesh", "auto", "--recompute", "none,needed,whole", "--divided", "optimizer_state"],
+}
 
 
 def published():
@@ -24,9 +31,9 @@ def published():
     return [r for _, r in best.values()]
 
 
-def search(r):
+def search(r, among):
     run = v.as_run(r)
-    command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.MACHINE[r["gpu"]]), "--mesh", "auto", "--devices", r["n_gpus"],
+    command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.MACHINE[r["gpu"]])] + among + ["--devices", r["n_gpus"],
                "--batch", str(run["batch"]), "--sizes", run["sizes"], "--precision", run["precision"], "--all", "--json"]
     command += [x for key in ("masters", "attention", "loss") if key in run for x in ("--" + key, run[key])]
     command += [x for s in run["shard"] if not s.endswith("=data") for x in ("--shard", s)]  # what of it holds for all divisions
@@ -34,63 +41,36 @@ def search(r):
     return json.loads(p.stdout)["plans"] if p.returncode == 0 else p.stderr.strip()
 
 
-def divisions(r):
-    """The row's run divided otherwise: as many devices, the same batch; what is computed again and what data divides are as in the run."""
-    run, n, batch = v.as_run(r), v.number(r, "n_gpus"), v.number(r, "global_batch_seqs")
-    run.pop("schedule", None)
-    micros = sorted({1, 2, 4, 8, 16, run["micro"]})
-    for tensor in (t for t in range(1, 17) if n % t == 0):
-        for pipe in (p for p in range(1, v.number(r, "layers") + 1) if n // tensor % p == 0):
-            data = n // tensor // pipe
-            shard = [s for s in run["shard"] if (data > 1 or not s.endswith("=data")) and (tensor > 1 or not s.endswith("=tensor"))]
-            for micro in (m for m in micros if batch % (m * data) == 0):
-                yield dict(run, name="%d / %d / %d, micro %d" % (data, tensor, pipe, micro), shard=shard, micro=micro,
-                           mesh="data=%d,tensor=%d,pipe=%d" % (data, tensor, pipe))
-
-
-def alike(r):
-    """All of these that fit: (seconds, name), fastest first."""
-    machine = v.machine_file(v.MACHINE[r["gpu"]])
-    room = float(re.search(r"^ *memory *= *(\S+)", open(machine).read(), re.M).group(1)) - v.reserved(v.MACHINE[r["gpu"]])
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
-        f.write("\n".join(map(json.dumps, divisions(r))) + "\n")
-        f.flush()
-        out = subprocess.run([v.PLINTH, "plan", "--runs", f.name, "--machine", machine], capture_output=True, text=True, check=True).stdout
-    told = map(json.loads, out.splitlines())
-    return sorted((j["step_seconds"], j["name"]) for j in told if "error" not in j and j["memory_bytes"] <= room)
-
-
 def as_text(p):
     return "%d / %d / %d, micro %d, %s again, %s divided" % (p["data"], p["tensor"], p["pipe"], p["micro"], p["recompute"], p["divided"]) + (
         ", %d chunks" % p["chunks"] if p["chunks"] > 1 else "")
 
 
-def main(models):
+def rank(row, prefix, seconds, plans):
+    row[prefix + "found"] = 0 if isinstance(plans, str) else len(plans)
+    row[prefix + "best"] = plans if isinstance(plans, str) else as_text(plans[0])
+    if row[prefix + "found"]:
+        row[prefix + "faster"] = sum(p["step_seconds"] < seconds for p in plans)
+        row[prefix + "best_s"] = "%.4g" % plans[0]["step_seconds"]
+
+
+def main(models, again):
     done = {r["row"]: r for r in csv.DictReader(open(PATH))} if os.path.exists(PATH) else {}
-    for r in published():
-        if r["model"] not in models if models else r["row_id"] in done:
+    for r in sorted(published(), key=lambda r: r["row_id"] in done):
+        if (models and r["model"] not in models) or (done.get(r["row_id"], {}).get("had_found") and not again):
             continue
-        told = v.plan([r], v.machine_file(v.MACHINE[r["gpu"]]))[r["row_id"]]
-        plans = search(r)
+        seconds = v.plan([r], v.machine_file(v.MACHINE[r["gpu"]]))[r["row_id"]]["step_seconds"]
         row = dict(row=r["row_id"], model=r["model"], machine=v.MACHINE[r["gpu"]], devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),
-                   predicted_s="%.4g" % told["step_seconds"])
-        if isinstance(plans, str):
-            row.update(found=0, best=plans)
-        else:
-            row.update(found=len(plans), faster=sum(p["step_seconds"] < told["step_seconds"] for p in plans),
-                       best_s="%.4g" % plans[0]["step_seconds"], best=as_text(plans[0]))
-        if r["framework"].startswith("Megatron-DeepSpeed"):
-            some = alike(r)
-            row.update(alike=len(some), alike_faster=sum(t < told["step_seconds"] for t, _ in some))
-            if some:
-                row.update(alike_best_s="%.4g" % some[0][0], alike_best=some[0][1])
+                   predicted_s="%.4g" % seconds)
+        rank(row, "", seconds, search(r, ["--mesh", "auto"]))
+        rank(row, "had_", seconds, search(r, HAD[r["framework"]]))
         done[r["row_id"]] = row
         print(row, flush=True)
         with open(PATH, "w") as f:
-            w = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+            w = csv.DictWriter(f, COLUMNS, lineterminator="\n", extrasaction="ignore")
             w.writeheader()
             w.writerows(done[k] for k in sorted(done, key=int))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([x for x in sys.argv[1:] if x != "--again"], "--again" in sys.argv)

@@ -191,24 +191,79 @@ def repeated(some):
     return list(by.values())
 
 
+def scatter(some):
+    """Standard deviation of the logarithm of a time that is measured again, of all configurations that were."""
+    again = [[math.log(seconds(r)) for r in same] for same in repeated(some) if len(same) > 1]
+    return math.sqrt(sum((x - sum(g) / len(g)) ** 2 for g in again for x in g) / sum(len(g) - 1 for g in again))
+
+
+def expected(some, asked, errors):
+    """Rank correlations of times with themselves when each is off by one of `errors(row)`, a logarithm, drawn anew: (model, mean of
+    1000 draws), and the mean over models: of all draws, and what one in twenty is below and above. What is published has errors already, so that times are
+    further apart here than the true ones are: somewhat too high."""
+    dice, by = random.Random(SEED), {}
+    mean = {r["row_id"]: sum(map(seconds, same)) / len(same) for same in repeated(some) for r in same}
+    for r in asked:
+        by.setdefault(r["model"], []).append(r)
+    by = {m: g for m, g in by.items() if len(g) > 4}
+    draws = []
+    for _ in range(1000):
+        draws.append([correlation(ranks([mean[r["row_id"]] for r in g]), ranks([mean[r["row_id"]] * math.exp(errors(r, dice)) for r in g])) for g in by.values()])
+    means = sorted(sum(d) / len(d) for d in draws)
+    return [(m, sum(d[i] for d in draws) / len(draws)) for i, m in enumerate(by)], sum(means) / len(means), means[len(means) // 20], means[len(means) * 19 // 20]
+
+
+def expected_text(found):
+    each, mean, low, high = found
+    return "%.3f (nine times in ten %.3f to %.3f): " % (mean, low, high) + ", ".join("%s %.2f" % (m, x) for m, x in each if x < 0.95)
+
+
+def effects(train, told):
+    """Mean errors of training rows by machine and column of the configuration, at least 5 rows each, in standard errors: the largest first."""
+    by = {}
+    for r in train:
+        off = math.log(told[r["row_id"]]["step_seconds"] / seconds(r))
+        micros = number(r, "global_batch_seqs") // (number(r, "dp") * number(r, "micro_batch"))
+        for column, x in [(c, r[c]) for c in ("tp", "pp", "dp", "micro_batch", "heads")] + [("micro-batches", micros)]:
+            by.setdefault((MACHINE[r["gpu"]], column, x), []).append(off)
+    found = []
+    for key, x in by.items():
+        mean = sum(x) / len(x)
+        if len(x) >= 5:
+            found.append((abs(mean) / math.sqrt(sum((a - mean) ** 2 for a in x) / (len(x) - 1) / len(x)), mean, key))
+    return sorted(found, reverse=True)
+
+
 def rank_lines(out, some, asked, told):
-    """Rank correlation within models, and what the rows themselves allow: that of each configuration's mean over all its rows."""
+    """Rank correlation within models, and what the rows themselves allow."""
     by_model = list(groups(asked, told, lambda r: r["model"]))
-    mean = {r["row_id"]: {"step_seconds": sum(map(seconds, same)) / len(same)} for same in repeated(some) for r in same}
-    exact = {x[0]: x[3] for x in groups(asked, mean, lambda r: r["model"])}
     most = [max(map(seconds, same)) / min(map(seconds, same)) - 1 for same in repeated(some) if len(same) > 1]
     rhos = [x[3] for x in by_model if x[3] == x[3]]
     rows_of = [x[1] for x in by_model if x[3] == x[3]]
-    trained = [x[3] for x in groups([r for r in some if r not in asked], told, lambda r: r["model"]) if x[3] == x[3]]
+    train = [r for r in some if r not in asked]
+    trained = [x[3] for x in groups(train, told, lambda r: r["model"]) if x[3] == x[3]]
+    off = {}
+    for r in train:
+        off.setdefault(MACHINE[r["gpu"]], []).append(math.log(told[r["row_id"]]["step_seconds"] / seconds(r)))
+    sd = scatter(some)
+    worst = effects([r for r in train if r["framework"] == "Megatron-DeepSpeed"], told)
     out += ["* Rank correlation within a model: Spearman's, ties at their mean rank, of a model's test rows on all its machines, for models with at least",
             "  5 of them; all models count alike. Mean **%.3f**, least %.3f; %d of %d at least 0.9 (each model counted by its rows: %.3f; training rows: %.3f)." % (
                 sum(rhos) / len(rhos), min(rhos), sum(x >= 0.9 for x in rhos), len(rhos), sum(a * b for a, b in zip(rhos, rows_of)) / sum(rows_of),
                 sum(trained) / len(trained)),
-            "* What the rows allow: %d configurations were measured more than once; their times differ by up to %.1f%% (%d of them by more than 3%%)." % (
+            "* What the rows allow: %d configurations were measured more than once; their times differ by up to %.1f%% (%d of them by more than 3%%), with a" % (
                 len(most), 100 * max(most), sum(x > 0.03 for x in most)),
-            "  Who knew each one's mean would have " + ", ".join("%.3f for %s" % (c, m) for m, c in exact.items() if c < 0.9995) + ". GPT 39.1B's rows 537 and 540 (data 16 and 8,",
-            "  pipe 8 and 16, all else equal) would by their bubbles be 3% apart and are 35%; its rows of tensor 2 and 4 lie up to 60% above those of tensor 8 in no",
-            "  order of micro-batch or data, in training rows as in test rows. Of GPT 175B six of eight test rows lie within 4% of one another."]
+            "  standard deviation of %.1f%%. Who knew every true time would, with rows off by so much, have on these test rows (simulated)" % (100 * sd),
+            "  %s." % (expected_text(expected(some, asked, lambda r, dice: dice.gauss(0, sd)))),
+            "  Who was off by what the fitted machines are off by on training rows (one drawn of those of the row's machine) would have",
+            "  %s." % expected_text(expected(some, asked, lambda r, dice: dice.choice(off[MACHINE[r["gpu"]]]))),
+            "* GPT 39.1B's rows 537 and 540 (data 16 and 8, pipe 8 and 16, all else equal) would by their bubbles be 3% apart and are 35%; its rows of",
+            "  tensor 2 and 4 lie up to 60% above those of tensor 8 in no order of micro-batch or data, in training rows as in test rows. Of GPT 175B six",
+            "  of eight test rows lie within 4% of one another. In their training rows no column of the configuration (tensor, pipe, data, micro-batch, their",
+            "  number, heads) is left with a clear effect: the mean error furthest from 0, of those of at least 5 rows, is %+.1f%% (%s %s on %s), %.1f standard" % (
+                100 * worst[0][1], worst[0][2][1], worst[0][2][2], worst[0][2][0], worst[0][0]),
+            "  errors, of %d that were looked at. Products that lose time to the beginning and end of their sums (K / (K + depth)), and one more point of" % len(worst),
+            "  the curve of products at 16384, were tried, and made training rows no better."]
 
 
 def reserved(name):
@@ -232,13 +287,21 @@ def fit_reserved(name, some, told):
             f.write(re.sub(r"(?m)^( *reserved *= *)\S+", r"\g<1>%.0f" % max(beside), text))
 
 
-def memory_error(r, told):
-    return memory(r, told) / float(r["mem_per_gpu_gib"]) - 1
+def memory_error(r, told, more=0):
+    return (memory(r, told) + more) / float(r["mem_per_gpu_gib"]) - 1
+
+
+def never_below(some, told):
+    """Of rows that an allocator counts: what a reserve would have to be (GiB) for no training row to lie higher, and errors with it."""
+    counted = [r for r in some if r["mem_per_gpu_gib"] and r["framework"] == "Megatron-LM"]
+    more = max(float(r["mem_per_gpu_gib"]) - memory(r, told) for r in counted if r["row_id"] not in test_ids())
+    return more, [memory_error(r, told, more) for r in counted]
 
 
 def memory_table(out, some, told):
     """Rows whose memory is published, by what they count and how the framework stores gradients."""
     kinds = {}
+    more, with_it = never_below(some, told)
     for r in some:
         if r["mem_per_gpu_gib"]:
             even = r["dp_sharding"] != "ZeRO-1" or int(r["hidden"]) % int(r["dp"]) == 0
@@ -246,7 +309,14 @@ def memory_table(out, some, told):
     out += ["", "## Memory", "",
             "Jean Zay's rows are whole GiB of an engineer's log, and contradict one another: rows 402 and 403 have the same configuration, and 44 and 38 GiB; row 364",
             "takes 65 GiB with a micro-batch of 2, row 365 56 GiB with one of 4, all else equal. No prediction lies within 5% above both. DeepSpeed divides",
-            "optimizer states as one long vector over 6, 12 or 24 devices; Plinth divides tensors, and 14336 is no multiple of these: it plans them whole."]
+            "optimizer states as one long vector over 6, 12 or 24 devices; Plinth divides tensors, and 14336 is no multiple of these: it plans them whole.", "",
+            "B200's rows are what PyTorch's allocator gave out at most, so that nothing is added for drivers. Beside parameters, gradients and states they hold, of",
+            "12 layers, 8.84, 4.50 and 2.34 GiB with tensor 2, 4 and 8: all of it is divided. Plinth keeps what enters a divided product gathered (two values of",
+            "64 MiB a layer), where Megatron-LM gathers again in the backward half; and Megatron-LM holds logits in 16 bits, in f32 and as exponentials (5 GiB over",
+            "tensor), where Plinth holds less: the one is above with tensor 8, the other below with tensor 2. Of 4 layers of 405B the rows hold 7 GiB over tensor",
+            "more, which nothing here explains. With %.1f GiB reserved none of their training rows would be lower, %d of all %d would be, %d would lie 0 to 5%% above," % (
+                more, sum(x < -5e-4 for x in with_it), len(with_it), sum(-5e-4 <= x <= 0.05 for x in with_it)),
+            "and the most would be %+.1f%%: too far apart for a reserve, so that none is added." % (100 * max(with_it))]
     table(out, ["machine", "framework", "stores", "rows", "below", "0 to 5% above", "more", "mean error", "least", "most"],
           [k + (len(e), sum(x < 0 for x in e), sum(0 <= x <= 0.05 for x in e), sum(x > 0.05 for x in e), "%+.1f%%" % (100 * sum(e) / len(e)),
                 "%+.1f%%" % (100 * min(e)), "%+.1f%%" % (100 * max(e))) for k, e in sorted(kinds.items())])
@@ -289,27 +359,27 @@ def search_table(out):
     path = os.path.join(HERE, "search_ranks.csv")
     some = list(csv.DictReader(open(path))) if os.path.exists(path) else []
     every = {(r["model"], MACHINE[r["gpu"]]) for r in rows() if not why_not(r)}
-    found = [r for r in some if int(r["found"])]
-    among = [r for r in some if int(r.get("alike") or 0)]
-    share = lambda r, of="found", faster="faster": (int(r[faster]) + 1) / (int(r[of]) + 1)
+    share = lambda r, of: (int(r[of + "faster"]) + 1) / (int(r[of + "found"]) + 1)
     text = lambda x: ("%.1f%%" if x <= 0.05 else "**%.1f%%**") % (100 * x)
+    cells = lambda r, of: ((r[of + "found"], r[of + "faster"], text(share(r, of)), r[of + "best_s"] + " s: " + r[of + "best"]) if int(r.get(of + "found") or 0)
+                           else ("", "", "", r.get(of + "best") or ""))
+    within = lambda of: "%d of %d" % (sum(share(r, of) <= 0.05 for r in some if int(r.get(of + "found") or 0)), sum(int(r.get(of + "found") or 0) > 0 for r in some))
     out += ["", "## Published plans among those that the search finds", "",
             "Of each model on each machine the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
-            "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`).",
-            "MPT's runs divide over data alone and compute whole layers again; B200's have micro-batches of 1: what is faster does otherwise.",
-            "%d of %d are searched so far: %d of %d for which something fits lie in the first 5%%." % (
-                len(some), len(every), sum(share(r) <= 0.05 for r in found), len(found))]
+            "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`). All that Plinth has",
+            "includes what a run's framework did not have: PyTorch's FSDP divided over data alone; Megatron-DeepSpeed computed whole layers again",
+            "or nothing, divided optimizer states at most and had no interleaved stages; Megatron-LM divided optimizer states at most. The same search",
+            "with the options that say so (`HAD`, docs/planning.md) finds less that is faster, and less in all, so that the first 5% are fewer: of less than 19",
+            "plans none. What is faster there: GPT's runs all compute whole layers again, as their experiment was set, and most would fit with nothing computed",
+            "again; BLOOM candidates have micro-batches of 2 and 4 where 1, or fewer devices along tensor, is predicted to be faster.",
+            "", "%d of %d are searched. In the first 5%% lie %s for which something fits; among what its framework had, %s." % (
+                len(some), len(every), within(""), within("had_"))]
     table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "in the first", "the fastest"],
-          [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"], r["found"], r["faster"],
-            text(share(r)) if r in found else "", (r["best_s"] + " s: " if r in found else "") + r["best"])
-           for r in some])
-    if among:
-        out += ["", "Megatron-DeepSpeed's runs of 2022 compute whole layers again and divide at most optimizer states, where the search computes less again and",
-                "divides what it likes. Among all divisions over data, tensor and pipe, with micro-batches of 1 to 16, that do as the run does in these,",
-                "%d of %d lie in the first 5%%:" % (sum(share(r, "alike", "alike_faster") <= 0.05 for r in among), len(among))]
-        table(out, ["row", "model", "machine", "devices", "predicted s", "plans that fit", "faster", "in the first", "the fastest"],
-              [(r["row"], r["model"], r["machine"], r["devices"], r["predicted_s"], r["alike"], r["alike_faster"], text(share(r, "alike", "alike_faster")),
-                r["alike_best_s"] + " s: " + r["alike_best"]) for r in among])
+          [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"]) + cells(r, "") for r in some])
+    later = [r for r in some if r.get("had_found")]
+    out += ["", "Among what the framework had, of %d rows so far (the first table's others were made with the machine files before the last fit):" % len(later)]
+    table(out, ["row", "model", "machine", "predicted s", "plans found", "faster", "in the first", "the fastest"],
+          [(r["row"], r["model"], r["machine"], r["predicted_s"]) + cells(r, "had_") for r in later])
 
 
 def report():
