@@ -40,11 +40,15 @@ ABOUT = """Machine and steps are measured in turns: in each round the machine, w
 for that round's machine. Rows have medians over rounds. Nothing is fitted to steps. On a machine that others share a step's time may
 change by half between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
 
-* Convolutions (fashion, unet, vae): kernels that pad or interleave short rows of images are slower than `stream` says; one that reads pixels twice (behind
-  an upsampling) has runs of one element, which `windows` does not know.
+* The machine's measurement itself: the share that products of 256^3 reach came out between 0.31 and 0.51 of the peak in calibrations of the
+  same code within an hour, where a neighbour of the host took its turn in the second that they take. All rows of a round then lie to one
+  side; the next round's lie to the other.
+* Convolutions (fashion, unet, vae): `windows` is what is left of a convolution's time without a plain product's, and moves with it; images
+  that are read twice (behind an upsampling) have runs of one element, which it does not know; kernels that pad or interleave short rows
+  take three to five times what `stream` says.
 * Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
 * Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
-  are as many as cores; the link is measured without that.
+  are as many as cores; the link is measured without that. Nothing else may run on either core: these rows are the first to move.
 """
 VOCABULARY = 320
 STEPS = 12
@@ -93,7 +97,7 @@ def two_ranks(machine, model, options, mesh, sizes, folder):
     return predicted, statistics.median(steps[STEPS // 4:])
 
 
-def report(rows, missing, machines, rounds):
+def report(rows, missing, machines):
     errors, lines = {}, {}
     for (model, options, mesh, sizes), pairs in rows.items():
         p, t = (statistics.median(x) for x in zip(*pairs))
@@ -109,39 +113,50 @@ def report(rows, missing, machines, rounds):
         text += "\n## %s\n\n%s%s\n" % (kind.capitalize(), head, "\n".join(some))
     if missing:
         text += "\nNot measured:\n\n%s\n" % "\n".join(missing)
-    text += "\nRounds: %d. The machine, as the last one measured it:\n" % rounds
-    for machine in machines:
-        with open(machine) as f:
-            text += "\n```\n%s```\n" % f.read()
+    text += "\nEach step was measured %d to %d times. Machines, as they were measured last:\n" % (min(map(len, rows.values())), max(map(len, rows.values())))
+    for kind in machines:
+        text += "\n```\n%s```\n" % machines[kind]
     return summary, text
 
 
 def main(only):
     ranks = shutil.which(MPIRUN[0])
-    cases = [(model, options, "", sizes) for model, options, all_sizes in CASES for sizes in all_sizes]
-    cases += [(model, options, mesh, sizes) for model, options, mesh, all_sizes in TWO for sizes in all_sizes if ranks]
-    rows, missing = {}, []
+    cases = [(model, tuple(options), "", sizes) for model, options, all_sizes in CASES for sizes in all_sizes]
+    cases += [(model, tuple(options), mesh, sizes) for model, options, mesh, all_sizes in TWO for sizes in all_sizes if ranks]
+    cases = [case for case in cases if not only or case[0] in only]
+    keep = os.environ.get("KEEP")
+    known = json.load(open(keep)) if keep and os.path.exists(keep) else {"rows": [], "machines": {}}
+    rows = {(model, tuple(options), mesh, sizes): pairs for model, options, mesh, sizes, pairs in known["rows"]}
+    texts, missing = known["machines"], []
     with tempfile.TemporaryDirectory() as folder:
-        for done in range(1, ROUNDS + 1):
-            machines = [measured("MACHINE", folder, [])] + ([measured("RANKS", folder, MPIRUN + ["-n", "2"])] if ranks else [])
-            for model, options, mesh, sizes in cases:
+        for _ in range(ROUNDS):
+            machine = {}
+            least = min(len(rows.get(case, [])) for case in cases)
+            for case in [case for case in cases if len(rows.get(case, [])) == least]: # what an earlier call left of a round comes first
+                model, options, mesh, sizes = case
                 name = "%s %s %s %s" % (model, " ".join(options), mesh, sizes)
-                if (only and model not in only) or any(name in line for line in missing):
-                    continue
+                kind = "RANKS" if mesh else "MACHINE"
+                if kind not in machine:
+                    machine[kind] = measured(kind, folder, MPIRUN + ["-n", "2"] if mesh else [])
+                    texts[kind] = open(machine[kind]).read()
                 try:
                     if mesh:
-                        p, t = two_ranks(machines[1], model, options, mesh, sizes, folder)
+                        p, t = two_ranks(machine[kind], model, list(options), mesh, sizes, folder)
                     else:
-                        p, t = one_device(machines[0], model, options, sizes)
+                        p, t = one_device(machine[kind], model, list(options), sizes)
                 except RuntimeError as why:
                     missing.append("* %s: %s" % (name, why))
+                    cases.remove(case)
                     print(missing[-1], flush=True)
                     continue
-                rows.setdefault((model, tuple(options), mesh, sizes), []).append((p, t))
-                print("%d  %-70s %9.2f %9.2f ms  %+.1f%%" % (done, name, 1e3 * p, 1e3 * t, 100 * (p / t - 1)), flush=True)
-            summary, text = report(rows, missing, machines, done)
+                rows.setdefault(case, []).append((p, t))
+                print("%d  %-70s %9.2f %9.2f ms  %+.1f%%" % (len(rows[case]), name, 1e3 * p, 1e3 * t, 100 * (p / t - 1)), flush=True)
+                if keep:
+                    with open(keep, "w") as f:
+                        json.dump({"rows": [list(key) + [pairs] for key, pairs in rows.items()], "machines": texts}, f)
+            summary, text = report(rows, missing, texts)
             print(summary, flush=True)
-            if not only: # after each round: what is stopped early has what it measured
+            if not only:
                 with open(os.path.join(HERE, "planning.md"), "w") as f:
                     f.write(text)
 
