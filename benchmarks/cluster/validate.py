@@ -263,7 +263,7 @@ def rank_lines(out, some, asked, told):
             "  number, heads) is left with a clear effect: the mean error furthest from 0, of those of at least 5 rows, is %+.1f%% (%s %s on %s), %.1f standard" % (
                 100 * worst[0][1], worst[0][2][1], worst[0][2][2], worst[0][2][0], worst[0][0]),
             "  errors, of %d that were looked at. Products that lose time to the beginning and end of their sums (K / (K + depth)), and one more point of" % len(worst),
-            "  the curve of products at 16384, were tried, and made training rows no better."]
+            "  the curve of products at 16384, were tried (the latter on a100_jean_zay alone), and made training rows no better."]
 
 
 def reserved(name):
