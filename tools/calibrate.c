@@ -1,5 +1,7 @@
 /* tools/calibrate.c: what planning needs to know of a device (ir/machine.h), measured with kernels that Plinth makes for
- * it: peaks and bandwidth by the device's own probes, and what share of them work of several sizes reaches. Some ten seconds. */
+ * it: peaks and bandwidth by the device's own probes, and what share of them work of several sizes reaches. All is measured in
+ * TURNS, one behind the other, and each number is the median of its own over them: who shares the machine for a second or two
+ * has one turn, not a number. Shares are taken of medians. A minute. */
 #include "tools/calibrate.h"
 #include "runtime/comm/comm.h"
 #include "tools/kernel_time.h"
@@ -8,7 +10,28 @@
 #include <string.h>
 #include <time.h>
 
-enum { POINTS = 16, ROUNDS = 5 };
+enum { POINTS = 8, ROUNDS = 5, TURNS = 3 };
+
+typedef enum Measured {
+	M_MATMUL,         /* FLOPs a second, by the cube root of M N K */
+	M_ATTENTION,      /* FLOPs a second, by length */
+	M_ATTENTION_GRAD,
+	M_HEADS,          /* FLOPs a second of both, by width */
+	M_WINDOWS,        /* seconds, by the length of an image's row */
+	M_STREAM,         /* bytes a second, by bytes */
+	M_CURVES
+} Measured;
+
+static const char *const curve_name[] = { "matmul", "attention", "attention_grad", "heads", "windows", "stream" };
+
+/* What one turn has measured. */
+typedef struct Sample {
+	f64 peak[DTYPES], bandwidth;  /* by the device's probes; 0: it has none */
+	f64 launch;                   /* seconds */
+	f64 arithmetic, scatter;      /* FLOPs, bytes a second */
+	f64 link, latency;            /* bytes a second, seconds */
+	f64 rate[M_CURVES][POINTS];
+} Sample;
 
 typedef struct Calibration {
 	Arena *arena;
@@ -16,18 +39,41 @@ typedef struct Calibration {
 	DeviceOptions device;
 	void (*say)(const char *what);
 	const char *name, *machine;
-	DType narrow;        /* what curves of products are measured in */
-	f64 peak[DTYPES], bandwidth, memory;
-	f64 launch, arithmetic, scatter;
-	u32 ranks;           /* that are devices beside one another; 1: one device, no link */
-	f64 link, latency;   /* bytes a second, seconds */
+	DType narrow;           /* what curves of products are measured in */
+	f64 memory;
+	u32 ranks;              /* that are devices beside one another; 1: one device, no link */
+	u32 n[M_CURVES];        /* points of the curves, which the first turn sets */
+	f64 at[M_CURVES][POINTS];
+	u32 turn;
+	Sample *to;             /* of this turn */
 } Calibration;
+
+static void tell(Calibration *c, const char *what)
+{
+	c->say(arena_printf(c->arena, "%s (%u of %u)", what, c->turn + 1, TURNS));
+}
+
+/* One more point of a curve: `rate` at `at`. */
+static void point(Calibration *c, Measured curve, u32 i, f64 at, f64 rate)
+{
+	assert(i < POINTS);
+	c->at[curve][i] = at;
+	c->to->rate[curve][i] = rate;
+	if (!c->turn)
+		c->n[curve] = i + 1;
+}
+
+/* Is there a point i? Later turns have the first one's; that one goes on to where a point takes `most` seconds. */
+static bool more(const Calibration *c, Measured curve, u32 i, u32 sizes, f64 seconds, f64 most)
+{
+	return !c->turn ? i < sizes && seconds < most : i < c->n[curve];
+}
 
 /* Seconds beyond the launches of `count` kernels. */
 static Status work_time(Calibration *c, const Program *p, u32 count, KernelTime *out)
 {
 	TRY(kernel_time(p, &c->driver, &c->device, ROUNDS, out));
-	out->seconds = MAX(out->median - count * c->launch, out->median * 0.05);
+	out->seconds = MAX(out->median - count * c->to->launch, out->median * 0.05);
 	return OK;
 }
 
@@ -40,7 +86,7 @@ static u32 together(f64 bytes)
 /* Peaks, bandwidth, names: of an executor that holds a small program. */
 static Status probe(Calibration *c)
 {
-	c->say("peaks and bandwidth");
+	tell(c, "peaks and bandwidth");
 	Compiled compiled;
 	TRY(driver_compile(c->arena, program_stream(c->arena, 16), &c->driver, &compiled));
 	if (!compiled.package)
@@ -55,9 +101,9 @@ static Status probe(Calibration *c)
 			s = d->info(c->device.index, &info);
 		if (!s && d->bandwidth)
 			s = d->bandwidth(x->state, rate);
-		c->peak[DT_f32] = d->peak(x->state, PACKAGE_F32);
-		c->peak[DT_bf16] = d->peak(x->state, PACKAGE_BF16);
-		c->bandwidth = MAX(rate[MOVE_UPDATE], rate[MOVE_COPY]);
+		c->to->peak[DT_f32] = d->peak(x->state, PACKAGE_F32);
+		c->to->peak[DT_bf16] = d->peak(x->state, PACKAGE_BF16);
+		c->to->bandwidth = MAX(rate[MOVE_UPDATE], rate[MOVE_COPY]);
 		c->memory = (f64)info.memory / c->ranks;
 		c->machine = compiled.machine;
 		c->name = arena_printf(c->arena, "%s, %s", compiled.machine, d->describe(x->state, c->arena));
@@ -67,100 +113,88 @@ static Status probe(Calibration *c)
 	return s;
 }
 
-/* The share of the peak that products of several sizes reach; the largest tells the peak where nothing else does. */
-static Status products(Calibration *c, CurvePoint *point, u32 *n)
+static Status products(Calibration *c)
 {
-	c->say("matrix products");
+	tell(c, "matrix products");
 	static const i64 size[] = { 16, 32, 64, 128, 256, 512, 1024, 2048 };
 	KernelTime t = { 0 };
-	for (*n = 0; *n < COUNT(size) && t.seconds < 0.2; (*n)++) {
-		u32 count = together((f64)(9 * size[*n] * size[*n]) * dtype_info[c->narrow].bytes);
-		TRY(work_time(c, program_products(c->arena, size[*n], count, c->narrow), count, &t));
+	for (u32 i = 0; more(c, M_MATMUL, i, COUNT(size), t.seconds, 0.2); i++) {
+		u32 count = together((f64)(9 * size[i] * size[i]) * dtype_info[c->narrow].bytes);
+		TRY(work_time(c, program_products(c->arena, size[i], count, c->narrow), count, &t));
 		t.seconds /= count;
-		point[*n] = (CurvePoint){ cbrt(4) * (f64)size[*n], t.flops / count / t.seconds };
-		c->peak[c->narrow] = MAX(c->peak[c->narrow], point[*n].share);
+		point(c, M_MATMUL, i, cbrt(4) * (f64)size[i], t.flops / count / t.seconds);
 	}
-	for (u32 i = 0; i < *n; i++)
-		point[i].share /= c->peak[c->narrow];
-	if (!(c->peak[DT_f32] > 0))
-		c->peak[DT_f32] = c->peak[c->narrow];
 	return OK;
 }
 
 enum { HEADS = 12, FEATURES = 64 };
 
-static Status attention(Calibration *c, bool derivative, CurvePoint *point, u32 *n)
+static Status attention(Calibration *c, bool derivative)
 {
-	c->say(derivative ? "attention's derivative" : "attention");
+	tell(c, derivative ? "attention's derivative" : "attention");
 	static const i64 size[] = { 64, 256, 1024, 4096 };
+	Measured curve = derivative ? M_ATTENTION_GRAD : M_ATTENTION;
 	KernelTime t = { 0 };
-	for (*n = 0; *n < COUNT(size) && t.seconds < 0.1; (*n)++) {
-		TRY(work_time(c, program_attention(c->arena, HEADS, size[*n], FEATURES, c->narrow, derivative), 1, &t));
-		point[*n] = (CurvePoint){ (f64)size[*n], t.flops / t.seconds / c->peak[c->narrow] };
+	for (u32 i = 0; more(c, curve, i, COUNT(size), t.seconds, 0.1); i++) {
+		TRY(work_time(c, program_attention(c->arena, HEADS, size[i], FEATURES, c->narrow, derivative), 1, &t));
+		point(c, curve, i, (f64)size[i], t.flops / t.seconds);
 	}
 	return OK;
 }
+
+static const i64 head_width[] = { 8, 16, 32, FEATURES, 128 };
 
 /* Attention and its derivative with heads of other widths, beside those that the curves are measured with. */
-static Status heads(Calibration *c, CurvePoint *point, u32 *n)
+static Status heads(Calibration *c)
 {
-	c->say("widths of heads");
-	static const i64 width[] = { 8, 16, 32, FEATURES, 128 };
+	tell(c, "widths of heads");
 	enum { QUERIES = 256 };
-	f64 usual = 0;
-	for (*n = 0; *n < COUNT(width); (*n)++) {
+	for (u32 i = 0; i < COUNT(head_width); i++) {
 		KernelTime t, grad;
-		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, width[*n], c->narrow, false), 1, &t));
-		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, width[*n], c->narrow, true), 1, &grad));
-		point[*n] = (CurvePoint){ (f64)width[*n], (t.flops + grad.flops) / (t.seconds + grad.seconds) };
-		if (width[*n] == FEATURES)
-			usual = point[*n].share;
+		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, head_width[i], c->narrow, false), 1, &t));
+		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, head_width[i], c->narrow, true), 1, &grad));
+		point(c, M_HEADS, i, (f64)head_width[i], (t.flops + grad.flops) / (t.seconds + grad.seconds));
 	}
-	for (u32 i = 0; i < *n; i++)
-		point[i].share /= usual;
 	return OK;
 }
 
-/* What convolutions take beyond plain products of their size: windows of images, by the length of an image's row. */
-static Status windows(Calibration *c, const Curve *matmul, CurvePoint *point, u32 *n)
+static const i64 image_row[] = { 4, 7, 14, 28, 60 }; /* vectors begin anywhere in most */
+enum { PLACES = 4096, CHANNELS = 16, HELD = 9 * CHANNELS };
+
+static i64 images_of(i64 row)
 {
-	c->say("windows of convolutions");
-	static const i64 row[] = { 4, 7, 14, 28, 60 }; /* vectors begin anywhere in most */
-	enum { PLACES = 4096, CHANNELS = 16, HELD = 9 * CHANNELS };
-	for (*n = 0; *n < COUNT(row); (*n)++) {
+	return MAX(PLACES / (row * row), 1);
+}
+
+static Status windows(Calibration *c)
+{
+	tell(c, "windows of convolutions");
+	for (u32 i = 0; i < COUNT(image_row); i++) {
 		KernelTime t;
-		i64 images = MAX(PLACES / (row[*n] * row[*n]), 1);
-		TRY(work_time(c, program_windows(c->arena, images, CHANNELS, row[*n]), 1, &t));
-		f64 places = (f64)(images * row[*n] * row[*n]);
-		f64 product = t.flops / (c->peak[DT_f32] * curve_share(matmul, cbrt(places * CHANNELS * HELD)));
-		f64 bytes = places * HELD * sizeof(f32);
-		point[*n] = (CurvePoint){ (f64)row[*n], bytes / MAX(t.seconds - product, t.seconds * 0.05) / c->bandwidth };
+		TRY(work_time(c, program_windows(c->arena, images_of(image_row[i]), CHANNELS, image_row[i]), 1, &t));
+		point(c, M_WINDOWS, i, (f64)image_row[i], t.seconds);
 	}
 	return OK;
 }
 
 /* What moves bytes, by how many: small ones stay in caches. */
-static Status streams(Calibration *c, CurvePoint *point, u32 *n)
+static Status streams(Calibration *c)
 {
-	c->say("memory");
+	tell(c, "memory");
 	static const i64 size[] = { 1000, 10000, 100000, 1000000, 4000000, 32000000 };
 	enum { SMALL = 64 };
 	KernelTime t;
 	TRY(kernel_time(program_small(c->arena, SMALL), &c->driver, &c->device, ROUNDS, &t));
-	c->launch = t.median / SMALL; /* with the way to code that does not run twice in a row */
-	for (*n = 0; *n < COUNT(size); (*n)++) {
-		u32 count = together(12 * (f64)size[*n]);
-		TRY(work_time(c, program_streams(c->arena, size[*n], count), count, &t));
-		point[*n] = (CurvePoint){ t.bytes / count, t.bytes / t.seconds };
+	c->to->launch = t.median / SMALL; /* with the way to code that does not run twice in a row */
+	for (u32 i = 0; i < COUNT(size); i++) {
+		u32 count = together(12 * (f64)size[i]);
+		TRY(work_time(c, program_streams(c->arena, size[i], count), count, &t));
+		point(c, M_STREAM, i, t.bytes / count, t.bytes / t.seconds);
 	}
-	if (!(c->bandwidth > 0))
-		c->bandwidth = point[*n - 1].share;
-	for (u32 i = 0; i < *n; i++)
-		point[i].share /= c->bandwidth;
 	TRY(work_time(c, program_gelu(c->arena, 100000), 1, &t));
-	c->arithmetic = t.flops / t.seconds;
+	c->to->arithmetic = t.flops / t.seconds;
 	TRY(work_time(c, program_scatter(c->arena, 1024, 128), 1, &t));
-	c->scatter = t.bytes / t.seconds / c->bandwidth;
+	c->to->scatter = t.bytes / t.seconds;
 	return OK;
 }
 
@@ -171,6 +205,17 @@ static f64 now(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+static f64 median(f64 *x, u32 n)
+{
+	for (u32 i = 1; i < n; i++)
+		for (u32 k = i; k && x[k] < x[k - 1]; k--) {
+			f64 swap = x[k];
+			x[k] = x[k - 1];
+			x[k - 1] = swap;
+		}
+	return x[n / 2];
 }
 
 /* Of a sum of n f32 over all ranks; the median of as many rounds on every rank, for each waits for the others. */
@@ -191,13 +236,7 @@ static Status sum_time(Calibration *c, i64 n, f64 *seconds)
 	timed_close(&t);
 	if (s)
 		return s;
-	for (u32 i = 1; i < SUMS; i++)
-		for (u32 k = i; k && took[k] < took[k - 1]; k--) {
-			f64 x = took[k];
-			took[k] = took[k - 1];
-			took[k - 1] = x;
-		}
-	*seconds = took[SUMS / 2];
+	*seconds = median(took, SUMS);
 	return OK;
 }
 
@@ -206,20 +245,73 @@ static Status between_ranks(Calibration *c)
 {
 	static const i64 small = 16, large = 4000000;
 	f64 way, whole, ranks = (f64)c->ranks;
-	c->say("sums over ranks");
+	tell(c, "sums over ranks");
 	TRY(sum_time(c, small, &way));
 	TRY(sum_time(c, large, &whole));
-	c->latency = way / (2 * MIN(ranks - 1, log2(ranks)));
-	c->link = 2 * (ranks - 1) / ranks * (f64)(large - small) * sizeof(f32) / MAX(whole - way, whole * 0.05);
+	c->to->latency = way / (2 * MIN(ranks - 1, log2(ranks)));
+	c->to->link = 2 * (ranks - 1) / ranks * (f64)(large - small) * sizeof(f32) / MAX(whole - way, whole * 0.05);
 	return OK;
 }
 
-static void put_curve(Buf *b, const char *name, const CurvePoint *point, u32 n)
+/* ---- all of it ---- */
+
+static Status measure(Calibration *c)
 {
-	buf_printf(b, "  %-14s = [", name);
-	for (u32 i = 0; i < n; i++)
-		buf_printf(b, "%s(%.6g, %.3g)", i ? ", " : "", point[i].at, point[i].share);
-	buf_printf(b, "]\n");
+	TRY(probe(c));
+	TRY(streams(c));
+	TRY(products(c));
+	TRY(attention(c, false));
+	TRY(attention(c, true));
+	TRY(heads(c));
+	if (str_starts(str_of(c->driver.device), STR("cpu")))
+		TRY(windows(c));
+	if (c->ranks > 1)
+		TRY(between_ranks(c));
+	return OK;
+}
+
+/* Of every number its median; a sample is nothing but such. */
+static Sample medians(const Sample *turn)
+{
+	Sample out;
+	enum { NUMBERS = sizeof(Sample) / sizeof(f64) };
+	for (u32 i = 0; i < NUMBERS; i++) {
+		f64 all[TURNS];
+		for (u32 k = 0; k < TURNS; k++)
+			memcpy(&all[k], (const char *)&turn[k] + i * sizeof(f64), sizeof(f64));
+		f64 one = median(all, TURNS);
+		memcpy((char *)&out + i * sizeof(f64), &one, sizeof one);
+	}
+	return out;
+}
+
+/* Rates become shares; where the device has no probes, the best of a curve is the peak. */
+static void take_shares(Calibration *c, Sample *m, Curve curve[M_CURVES])
+{
+	CurvePoint *p = NEWN(c->arena, CurvePoint, M_CURVES * POINTS);
+	for (u32 k = 0; k < M_CURVES; k++)
+		curve[k] = (Curve){ p + k * POINTS, c->n[k] };
+	for (u32 i = 0; i < c->n[M_MATMUL]; i++)
+		m->peak[c->narrow] = MAX(m->peak[c->narrow], m->rate[M_MATMUL][i]);
+	if (!(m->peak[DT_f32] > 0))
+		m->peak[DT_f32] = m->peak[c->narrow];
+	if (!(m->bandwidth > 0))
+		m->bandwidth = m->rate[M_STREAM][c->n[M_STREAM] - 1];
+	f64 usual = 1;
+	for (u32 i = 0; i < c->n[M_HEADS]; i++)
+		usual = head_width[i] == FEATURES ? m->rate[M_HEADS][i] : usual;
+	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, 1, m->bandwidth };
+	for (u32 k = 0; k < M_CURVES; k++)
+		for (u32 i = 0; i < c->n[k]; i++)
+			p[k * POINTS + i] = (CurvePoint){ c->at[k][i], m->rate[k][i] / whole[k] };
+	/* what convolutions take beyond plain products of their size */
+	for (u32 i = 0; i < c->n[M_WINDOWS]; i++) {
+		f64 places = (f64)(images_of(image_row[i]) * image_row[i] * image_row[i]), seconds = m->rate[M_WINDOWS][i];
+		f64 product = 2 * places * CHANNELS * HELD / (m->peak[DT_f32] * curve_share(&curve[M_MATMUL], cbrt(places * CHANNELS * HELD)));
+		p[M_WINDOWS * POINTS + i].share = places * HELD * sizeof(f32) / MAX(seconds - product, seconds * 0.05) / m->bandwidth;
+	}
+	m->arithmetic /= m->peak[DT_f32];
+	m->scatter /= m->bandwidth;
 }
 
 Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what), const char **text)
@@ -233,39 +325,34 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	TRY(run_options(where, &c.device));
 	bool cpu = str_starts(str_of(device), STR("cpu"));
 	c.narrow = cpu ? DT_f32 : DT_bf16;
-	TRY(probe(&c));
-	CurvePoint stream[POINTS], matmul[POINTS], forward[POINTS], backward[POINTS], width[POINTS], window[POINTS];
-	u32 nstream, nmatmul, nforward, nbackward, nwidth, nwindow;
-	TRY(streams(&c, stream, &nstream));
-	TRY(products(&c, matmul, &nmatmul));
-	TRY(attention(&c, false, forward, &nforward));
-	TRY(attention(&c, true, backward, &nbackward));
-	TRY(heads(&c, width, &nwidth));
-	if (cpu)
-		TRY(windows(&c, &(Curve){ matmul, nmatmul }, window, &nwindow));
-	if (c.ranks > 1)
-		TRY(between_ranks(&c));
+	Sample turn[TURNS] = { 0 };
+	for (u32 i = 0; i < TURNS; i++) {
+		c.turn = i;
+		c.to = &turn[i];
+		TRY(measure(&c));
+	}
+	Sample m = medians(turn);
+	Curve curve[M_CURVES];
+	take_shares(&c, &m, curve);
 	Buf b = { .arena = a };
 	buf_printf(&b, "# Measured by `plinth doctor --calibrate`: what planning knows of this machine (docs/planning.md).\nmachine {\n");
 	buf_printf(&b, "  name           = \"%s\"\n  device         = \"%s\"\n", c.name, cpu ? "cpu" : "cuda");
 	buf_printf(&b, "  arch           = \"%s\"\n", c.machine);
-	buf_printf(&b, "  peak           = { f32 = %.4g", c.peak[DT_f32]);
-	if (c.peak[DT_bf16] > 0)
-		buf_printf(&b, ", bf16 = %.4g", c.peak[DT_bf16]);
+	buf_printf(&b, "  peak           = { f32 = %.4g", m.peak[DT_f32]);
+	if (m.peak[DT_bf16] > 0)
+		buf_printf(&b, ", bf16 = %.4g", m.peak[DT_bf16]);
 	if (!cpu)
-		buf_printf(&b, ", f16 = %.4g", c.peak[DT_bf16]);
-	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", c.bandwidth);
-	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n  scatter        = %.3g\n", c.launch, c.arithmetic / c.peak[DT_f32],
-		   c.scatter);
-	put_curve(&b, "matmul", matmul, nmatmul);
-	put_curve(&b, "attention", forward, nforward);
-	put_curve(&b, "attention_grad", backward, nbackward);
-	put_curve(&b, "heads", width, nwidth);
-	if (cpu)
-		put_curve(&b, "windows", window, nwindow);
-	put_curve(&b, "stream", stream, nstream);
+		buf_printf(&b, ", f16 = %.4g", m.peak[DT_bf16]);
+	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", m.bandwidth);
+	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n  scatter        = %.3g\n", m.launch, m.arithmetic, m.scatter);
+	for (u32 k = 0; k < M_CURVES; k++) {
+		if (curve[k].n)
+			buf_printf(&b, "  %-14s = [", curve_name[k]);
+		for (u32 i = 0; i < curve[k].n; i++)
+			buf_printf(&b, "%s(%.6g, %.3g)%s", i ? ", " : "", curve[k].point[i].at, curve[k].point[i].share, i + 1 == curve[k].n ? "]\n" : "");
+	}
 	if (c.ranks > 1)
-		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g }\n", c.ranks, c.link, c.latency);
+		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g }\n", c.ranks, m.link, m.latency);
 	buf_printf(&b, "}\n");
 	*text = b.text;
 	return OK;

@@ -312,7 +312,7 @@ def memory_table(out, some, told):
             "optimizer states as one long vector over 6, 12 or 24 devices; Plinth divides tensors, and 14336 is no multiple of these: it plans them whole.", "",
             "B200's rows are what PyTorch's allocator gave out at most, so that nothing is added for drivers. Beside parameters, gradients and states they hold, of",
             "12 layers, 8.84, 4.50 and 2.34 GiB with tensor 2, 4 and 8: all of it is divided. Plinth keeps what enters a divided product gathered (two values of",
-            "64 MiB a layer), where Megatron-LM gathers again in the backward half; and Megatron-LM holds logits in 16 bits, in f32 and as exponentials (5 GiB over",
+            "64 MiB a layer), which Megatron-LM gathers again in the backward half (Korthikanti et al. 2022); and it seems to hold logits in 16 bits, f32 and as exponentials (5 GiB over",
             "tensor), where Plinth holds less: the one is above with tensor 8, the other below with tensor 2. Of 4 layers of 405B the rows hold 7 GiB over tensor",
             "more, which nothing here explains. With %.1f GiB reserved none of their training rows would be lower, %d of all %d would be, %d would lie 0 to 5%% above," % (
                 more, sum(x < -5e-4 for x in with_it), len(with_it), sum(-5e-4 <= x <= 0.05 for x in with_it)),
