@@ -32,6 +32,7 @@ typedef struct DriverPrepared {
 } DriverPrepared;
 
 #define DRIVER_NEVER (~(u64)0)
+/* What changes the code that is made for one CPU is in the key of tools/kept.c too. */
 typedef struct DriverOptions {
 	const char *const *entry; /* those to compile, by the names that elaboration gives them; NULL: all */
 	u32 nentry;

@@ -173,8 +173,8 @@ static void objects_are_apart(void **state)
 		assert_null(driver_compile(&a, program_product(&a, 100, 100, 100, DT_f32, false), &o, &c));
 		bool again = i + 1 == COUNT(tuning);
 		if (i) {
-			assert_int_equal(c.times.cached, again);
-			assert_int_equal(c.times.compiled, !again);
+			assert_int_equal(c.times.cached > 0, again);
+			assert_int_equal(c.times.compiled > 0, !again);
 		}
 		driver_close(&c);
 	}
