@@ -40,12 +40,11 @@ ABOUT = """Machine and steps are measured in turns: in each round the machine, w
 for that round's machine. Rows have medians over rounds. Nothing is fitted to steps. On a machine that others share a step's time may
 change by half between two runs of this script. What is missed beside that, by what `plinth bench` says of kernels:
 
-* The machine's measurement itself: the share that products of 256^3 reach came out between 0.31 and 0.51 of the peak in calibrations of the
-  same code within an hour, where a neighbour of the host took its turn in the second that they take. All rows of a round then lie to one
-  side; the next round's lie to the other.
+* The machine's measurement itself, where a neighbour of the host takes its turn: each number is the median of three turns, and
+  those of products still move by a tenth between rounds. Steps of the same program moved by 15% within a minute (llama tiny, B=8,T=256).
 * Convolutions (fashion, unet, vae): `windows` is what is left of a convolution's time without a plain product's, and moves with it; images
-  that are read twice (behind an upsampling) have runs of one element, which it does not know; kernels that pad or interleave short rows
-  take three to five times what `stream` says.
+  that are read twice (behind an upsampling) have runs of one element, which it does not know, and take four times as long; kernels that
+  pad or interleave short rows take three to six times what `stream` says.
 * Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
 * Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
   are as many as cores; the link is measured without that. Nothing else may run on either core: these rows are the first to move.
