@@ -2,11 +2,11 @@
  * them. */
 #include "passes/pass.h"
 #include "passes/check_eval.h"
+#include "support/clock.h"
 #include "support/io.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 const Pass pass_info[PASSES] = {
 #define PASS(name, needs, gives, drops, arguments, help)                                           \
@@ -243,13 +243,6 @@ static void save_before(PassCx *cx, const PipelineOptions *o, const Step *s, con
 
 /* ---- running ---- */
 
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
-
 static u32 count_nodes(const Program *p)
 {
 	u32 n = 0;
@@ -318,9 +311,9 @@ static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u3
 	if (wanted(o->dump_before, o->ndump_before, s->pass->name) && !*status)
 		*status = dump(o, in, index, s->pass->name, "before", false);
 	size_t held = out->used;
-	f64 start = seconds();
+	f64 start = clock_seconds();
 	Program *p = s->pass->run(&mine, in);
-	f64 took = seconds() - start;
+	f64 took = clock_seconds() - start;
 	arena_free(&tmp);
 	if (!p || cx->diag->nerror > errors)
 		return NULL;

@@ -3,17 +3,10 @@
 #include "runtime/data/loader.h"
 #include "runtime/signals.h"
 #include "runtime/views.h"
+#include "support/clock.h"
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
-
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
-}
 
 static Status run(Executor *x, const BatchInputs *in, Loader *l, u8 *const *batch, u64 most, Evaluation *out)
 {
@@ -45,7 +38,7 @@ static Status run(Executor *x, const BatchInputs *in, Loader *l, u8 *const *batc
 Status evaluate(Executor *x, const char *entry, const Dataset *data, u64 most, Evaluation *out)
 {
 	*out = (Evaluation){ 0 };
-	f64 begin = seconds();
+	f64 begin = clock_seconds();
 	BatchInputs in;
 	TRY(batch_inputs(x, entry, &in));
 	Arena tmp = ARENA("evaluate");
@@ -58,7 +51,7 @@ Status evaluate(Executor *x, const char *entry, const Dataset *data, u64 most, E
 		loader_close(l);
 	}
 	arena_free(&tmp);
-	out->seconds = seconds() - begin;
+	out->seconds = clock_seconds() - begin;
 	return s;
 }
 

@@ -15,10 +15,10 @@
 #include "runtime/data/loader.h"
 #include "runtime/numerics.h"
 #include "runtime/signals.h"
+#include "support/clock.h"
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 /* A step that was given to the device, and whose numbers are not looked at yet. */
 typedef struct Pending {
@@ -56,13 +56,6 @@ struct Training {
 	f64 model_flops, model_flops_full; /* of a step */
 	u64 step_units;          /* of the data: tokens, images */
 };
-
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
-}
 
 /* ---- making ---- */
 
@@ -431,7 +424,7 @@ static Status begin_step(Training *t)
 	assert(t->npending < PENDING);
 	Pending *p = &t->pending[t->npending];
 	bool staged = t->x->package->pipe.stages;
-	*p = (Pending){ .step = t->step + 1, .begun = seconds() };
+	*p = (Pending){ .step = t->step + 1, .begun = clock_seconds() };
 	if (t->careful)
 		TRY(keep_counters(t, false));
 	for (u32 i = 0; i < t->config.accumulate; i++) {
@@ -468,7 +461,7 @@ static Status end_step(Training *t, StepMetrics *m, f64 *spent)
 	TRY(executor_fetched(t->x, p.rate, METRIC_UNKNOWN, &m->learning_rate));
 	m->step = p.step;
 	m->train_loss = sum / count;
-	f64 now = seconds();
+	f64 now = clock_seconds();
 	*spent = now - MAX(p.begun, t->settled);
 	t->settled = now;
 	bool loss = isfinite(m->train_loss);
@@ -525,7 +518,7 @@ static void rates(const Training *t, StepMetrics *m, f64 spent, f64 begin, u64 m
 		if (t->config.datasheet > 0)
 			m->mfu = t->model_flops / spent / t->config.datasheet;
 	}
-	m->eta_seconds = (seconds() - begin) / (f64)made * (f64)(t->config.steps - m->step);
+	m->eta_seconds = (clock_seconds() - begin) / (f64)made * (f64)(t->config.steps - m->step);
 }
 
 static Status record(Training *t, const StepMetrics *m)
@@ -584,7 +577,7 @@ static Status look(Training *t, Loop *l, TrainingEnd *end)
 
 static Status run(Training *t, TrainingEnd *end)
 {
-	Loop l = { .begin = seconds() };
+	Loop l = { .begin = clock_seconds() };
 	while (t->step < t->config.steps) {
 		bool stop;
 		TRY(comm_any(t->x->comm, "the beginning of a step", signals_requested() != 0, &stop));
@@ -599,7 +592,7 @@ static Status run(Training *t, TrainingEnd *end)
 		end->tflops = t->model_flops * (f64)l.made / l.in_steps * 1e-12;
 	if (l.made || !t->has_saved)
 		TRY(save(t));
-	end->seconds = seconds() - l.begin;
+	end->seconds = clock_seconds() - l.begin;
 	return OK;
 }
 

@@ -4,6 +4,7 @@
  * has one turn, not a number. Shares are taken of medians. A minute. */
 #include "tools/calibrate.h"
 #include "runtime/comm/comm.h"
+#include "support/clock.h"
 #include "tools/kernel_time.h"
 
 #include <math.h>
@@ -200,13 +201,6 @@ static Status streams(Calibration *c)
 
 /* ---- between ranks ---- */
 
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
-
 static f64 median(f64 *x, u32 n)
 {
 	for (u32 i = 1; i < n; i++)
@@ -228,10 +222,10 @@ static Status sum_time(Calibration *c, i64 n, f64 *seconds)
 	TRY(timed_open(c->arena, program_all_reduce(c->arena, c->ranks, n), &c->driver, &o, &t));
 	Status s = comm_mesh(o.comm, &t.compiled.package->mesh);
 	for (u32 i = 0; i <= SUMS && !s; i++) {
-		f64 from = now(), ignored;
+		f64 from = clock_seconds(), ignored;
 		s = timed_run(&t, &ignored);
 		if (i) /* the first one warms up */
-			took[i - 1] = now() - from;
+			took[i - 1] = clock_seconds() - from;
 	}
 	timed_close(&t);
 	if (s)

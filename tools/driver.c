@@ -7,17 +7,10 @@
 #include "passes/graph/bind.h"
 #include "passes/plan/plan.h"
 #include "runtime/cpu/threads.h"
+#include "support/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static f64 now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
-}
 
 /* ---- the entries asked for, and the buffers that they touch ---- */
 
@@ -385,7 +378,7 @@ void driver_prepared_free(DriverPrepared *all)
 static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
-	f64 begun = now();
+	f64 begun = clock_seconds();
 	Arena tmp = ARENA("passes");
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
@@ -400,15 +393,15 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	if (!p || status)
 		goto done;
 	out->flops = o->pipe ? flops_of(arena, &tmp, p, 1) : flops_as(arena, &tmp, out->model, p);
-	out->times.passes = now() - begun;
-	begun = now();
+	out->times.passes = clock_seconds() - begun;
+	begun = clock_seconds();
 	out->program = p;
 	status = plan_limited(arena, &tmp, p, o, out);
 	if (out->plan && !o->sized && !driver_bounds(o->sizes))
 		plan_stream((Plan *)(uintptr_t)out->plan, o->stream_beyond);
 	if (out->plan) /* the same for every mesh: what resumes compare */
 		((Plan *)(uintptr_t)out->plan)->identity = program_hash(out->model);
-	out->times.plan = now() - begun;
+	out->times.plan = clock_seconds() - begun;
 done:
 	for (u32 i = 0; i < cx.time.n; i++)
 		VEC_PUSH(arena, &out->times.pass, cx.time.v[i]);
@@ -460,7 +453,7 @@ static Status read_bounds(Arena *arena, Ir *ir, const DriverOptions *o, Buf *num
 /* One program for all sizes in range: planned at some of them (passes/plan/dynamic.c). */
 static Status plan_for_all(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
-	f64 begun = now();
+	f64 begun = clock_seconds();
 	PlanAxis *axis = NEWN(arena, PlanAxis, PLAN_AXES);
 	u32 naxis = 0;
 	Buf numbers = { .arena = arena };
@@ -499,7 +492,7 @@ static Status plan_for_all(Arena *arena, const Program *program, const DriverOpt
 	Arena tmp = ARENA("sizes");
 	out->plan = plan_for_sizes(&tmp, axis, naxis, at, plan, n, program->ir->diag);
 	arena_free(&tmp);
-	out->times.passes = now() - begun;
+	out->times.passes = clock_seconds() - begun;
 	return OK;
 }
 
@@ -515,21 +508,21 @@ Status driver_plan(Arena *arena, const Program *program, const DriverOptions *op
 
 Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
 {
-	f64 begun = now();
+	f64 begun = clock_seconds();
 	TRY(plan(arena, program, options, out));
 	if (!out->plan)
 		return OK;
 	Cache *cache = NULL;
 	if (!options->no_cache && cache_open(arena, NULL, 0, &cache))
 		cache = NULL; /* no place to keep code: everything is compiled */
-	f64 at = now();
+	f64 at = clock_seconds();
 	TRY(out->backend->code(arena, options, cache, out));
 	if (cache)
 		cache_trim(cache);
 	if (options->pipe && has_entry(out->model, "micro_first"))
 		set_tasks(arena, options->pipe, (Package *)(uintptr_t)out->package);
-	out->times.code = now() - at;
-	out->times.total = now() - begun;
+	out->times.code = clock_seconds() - at;
+	out->times.total = clock_seconds() - begun;
 	return OK;
 }
 

@@ -1,12 +1,12 @@
 /* tools/plan_search.c: see plan_search.h. */
 #include "tools/plan_search.h"
+#include "support/clock.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* What the batch's devices divide: each with what comes before it. */
 enum { DIVIDES = 4 };
@@ -345,8 +345,7 @@ static Status read_held(Search *s)
 
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
 {
-	struct timespec from, to;
-	clock_gettime(CLOCK_MONOTONIC, &from);
+	f64 begun = clock_seconds();
 	Arena a = ARENA("search");
 	Search s = { .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
 		     .room = (u64)(machine->memory - machine->reserved) };
@@ -358,8 +357,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	s.layers = s.model.layers;
 	if (!status) {
 		u32 n = search(&s, all);
-		clock_gettime(CLOCK_MONOTONIC, &to);
-		f64 took = (f64)(to.tv_sec - from.tv_sec) + 1e-9 * (f64)(to.tv_nsec - from.tv_nsec);
+		f64 took = clock_seconds() - begun;
 		if (!n)
 			status = FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s%s", s.considered, lm_bytes(&a, s.room),
 				      s.considered ? "" : ": --batch must be a multiple of the devices along data, and sizes must divide over tensor");

@@ -1,11 +1,11 @@
 /* tools/verb_data.c: `plinth data tokenize|info|verify|decode`: text into token shards, and what is
  * in token shards. The work is done in runtime/data. */
 #include "runtime/data/tokenize.h"
+#include "support/clock.h"
 #include "tools/verbs.h"
 
 #include <jansson.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* --- tokenize --------------------------------------------------------------------------------- */
@@ -64,17 +64,10 @@ typedef struct Progress {
 	f64 next;
 } Progress;
 
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
-}
-
 static void show_progress(void *context, const char *stage, u64 done, u64 total)
 {
 	Progress *p = context;
-	f64 now = seconds();
+	f64 now = clock_seconds();
 	if (now < p->next)
 		return;
 	p->next = now + (p->terminal ? 0.1 : 10);
@@ -152,7 +145,7 @@ static int do_tokenize(int argc, char **argv)
 		return verb_misused(name, "--separator is token, none or auto, not '%s'",
 				    separator);
 	Arena a = ARENA("data");
-	Progress progress = { .terminal = isatty(STDERR_FILENO) && !json, .next = seconds() + 1 };
+	Progress progress = { .terminal = isatty(STDERR_FILENO) && !json, .next = clock_seconds() + 1 };
 	TokenizeReport r;
 	Status s = tokenize(
 		&a,

@@ -1,9 +1,9 @@
 /* runtime/cpu/peak.c: see peak.h. Chains of vector multiply-adds that live in registers: as many as it takes to
  * cover the instruction's latency on both ports, and no memory at all. */
 #include "runtime/cpu/peak.h"
+#include "support/clock.h"
 
 #include <string.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -86,19 +86,12 @@ static void probe(void *argument, TaskRange r)
 	p->sink[r.thread] = p->chains(ROUNDS);
 }
 
-static f64 seconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
-}
-
 static f64 rate(Threads *pool, Probe *p, int runs)
 {
-	f64 begin = seconds();
+	f64 begin = clock_seconds();
 	for (int run = 0; run < runs; run++)
 		threads_run_all(pool, probe, p);
-	return runs * p->flops * ROUNDS * threads_count(pool) / (seconds() - begin);
+	return runs * p->flops * ROUNDS * threads_count(pool) / (clock_seconds() - begin);
 }
 
 f64 peak_measure(Threads *pool, PeakKind kind)
