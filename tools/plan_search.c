@@ -88,8 +88,10 @@ static u64 least_memory(const ClusterStep *t, const Choice *c)
 	return most;
 }
 
-static void consider(Search *s, const ClusterWork *w, Choice c)
+/* Whether one of them may fit. */
+static bool consider(Search *s, const ClusterWork *w, Choice c)
 {
+	u32 before = s->choice.n;
 	const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
 	for (u32 k = 0; k < (s->chunks ? COUNT(held) : COUNT(chunks)); k++) {
 		c.chunks = s->chunks ? held[k] : chunks[k];
@@ -109,11 +111,13 @@ static void consider(Search *s, const ClusterWork *w, Choice c)
 		}
 		arena_free(&tmp);
 	}
+	return s->choice.n > before;
 }
 
-/* All that have so many devices along tensor and sequences in a micro-batch. */
-static void consider_all(Search *s, u32 tensor, u32 micro)
+/* All that have so many devices along tensor and sequences in a micro-batch; whether one of them may fit. */
+static bool consider_all(Search *s, u32 tensor, u32 micro)
 {
+	bool fits = false;
 	Arena a = ARENA("search");
 	ClusterPlanned p;
 	ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, true, &p);
@@ -133,11 +137,27 @@ static void consider_all(Search *s, u32 tensor, u32 micro)
 				continue;
 			i64 micros = s->batch / ((i64)micro * data);
 			if (micros <= 1 << 16)
-				consider(s, w, (Choice){ .tensor = tensor, .pipe = pipe, .data = data, .micro = micro,
-							 .micros = (u32)micros, .recompute = (Recompute)r });
+				fits |= consider(s, w, (Choice){ .tensor = tensor, .pipe = pipe, .data = data, .micro = micro,
+								 .micros = (u32)micros, .recompute = (Recompute)r });
 		}
 	}
 	arena_free(&a);
+	return fits;
+}
+
+/* All micro-batches that divide the batch. Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to
+ * choose from, and as many sequences in flight or more. */
+static void consider_micros(Search *s, u32 tensor)
+{
+	VEC(u32) without = { 0 };
+	i64 least = s->o->micro ? s->o->micro : 1, most = s->o->micro ? s->o->micro : s->batch;
+	for (i64 micro = least; micro <= most; micro++) {
+		bool may = s->batch % micro == 0;
+		for (u32 i = 0; may && i < without.n; i++)
+			may = micro % without.v[i] != 0;
+		if (may && !consider_all(s, tensor, (u32)micro))
+			VEC_PUSH(s->arena, &without, (u32)micro);
+	}
 }
 
 static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWork *w, Choice *c)
@@ -194,11 +214,7 @@ static u32 search(Search *s, bool all)
 	for (u32 tensor = s->tensor ? s->tensor : 1; tensor <= (s->tensor ? s->tensor : limit); tensor++) {
 		if (s->devices % tensor)
 			continue;
-		if (s->o->micro && s->batch % s->o->micro == 0)
-			consider_all(s, tensor, (u32)s->o->micro);
-		for (i64 micro = 1; micro <= 16 && !s->o->micro; micro *= 2)
-			if (s->batch % micro == 0)
-				consider_all(s, tensor, (u32)micro);
+		consider_micros(s, tensor);
 	}
 	if (!s->choice.n)
 		return 0;

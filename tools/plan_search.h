@@ -1,7 +1,7 @@
 /* tools/plan_search.h: `plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048`: which division of a model over
  * that many devices takes the least time, among those that fit.
  *
- * Searched together: sizes of the axes data, tensor and pipe, the micro-batch, chunks of stages (interleaved 1F1B), what is
+ * Searched together: sizes of the axes data, tensor and pipe, the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
  * computed again, and what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too).
  * Each (tensor, micro-batch) is planned once on a batch of one device, which bounds every division that has them: messages
  * over the batch's devices only add time, and dividing only what lies there for good spares memory. Divisions are then
