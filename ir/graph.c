@@ -1,6 +1,8 @@
 /* ir/graph.c: programs and graphs as containers; see graph.h. Nodes are made in build.c. */
 #include "ir/graph.h"
 
+#include <string.h>
+
 const char *const buffer_kind_name[BUFFER_KINDS] = {
 	[BUFFER_PARAMETER] = "parameter", [BUFFER_STATE] = "state",
 	[BUFFER_GRADIENT] = "gradient",   [BUFFER_COUNTER] = "counter",
@@ -37,6 +39,17 @@ Program *program_new(Arena *arena, Ir *ir, const char *name)
 	p->ir = ir;
 	p->name = intern_z(&ir->names, name);
 	return p;
+}
+
+size_t scope_layer(const char *scope)
+{
+	for (const char *at = scope; at && *at;) {
+		size_t n = strcspn(at, ".");
+		if (n && strspn(at, "0123456789") == n)
+			return (size_t)(at - scope) + n;
+		at += n + (at[n] == '.');
+	}
+	return 0;
 }
 
 u32 program_find_buffer(const Program *p, const char *name)

@@ -163,6 +163,9 @@ static inline const Node *val_node(const Graph *g, Val v)
 	return &g->node.v[g->value.v[v.i].node];
 }
 
+/* How much of a scope names the layer that it lies in: "h.3" of "h.3.attn", up to the first part that is a number; 0: it is in none. */
+size_t scope_layer(const char *scope);
+
 /* Text. print(parse(print(p))) == print(p). The form is described in docs/ir.md. */
 void program_print(const Program *p, FILE *to);
 void graph_print(const Graph *g, FILE *to);

@@ -4,8 +4,9 @@
  *
  * A node is built with local shapes and operands brought to where it wants them. From one placement to another goes
  * one mesh axis at a time, cheapest first: slices, then moves and sums of parts, then gathers; each step is made once
- * and shared. Parameters that are gathered for the forward half are gathered again for the backward half, and not
- * kept in between (ZeRO-3). */
+ * and shared. What is gathered for the forward half is gathered again for the backward half, and not kept in between:
+ * parameters (ZeRO-3), and what a layer's products take along a divided sequence, of which a device keeps its own part
+ * (Korthikanti et al. 2022). What no layer lies behind, such as a head's operand, is wanted again at once, and kept. */
 #include "passes/graph/ring.h"
 #include "passes/graph/shard.h"
 #include "passes/rewrite.h"
@@ -15,7 +16,8 @@
 /* A value of the new graph: the old one's, in some placement. */
 typedef struct Form {
 	Places places;
-	u32 again;
+	bool gathered; /* on the way to it */
+	u32 again;     /* of what is gathered: for the backward half */
 	Val v;
 } Form;
 
@@ -27,7 +29,7 @@ typedef struct Partition {
 	const Graph *from;
 	Builder b;
 	VEC(Form) *form;    /* [value of from] */
-	bool *of_parameter; /* [value] made of parameters alone: cheap to have again */
+	bool *of_parameter; /* [value] made of parameters alone: gathered again for the backward half wherever it is used */
 	u32 loss;           /* the node behind which the backward half begins, or NONE */
 	u32 again;          /* of the node at hand */
 	Map local_axis;     /* class and local size -> class */
@@ -120,11 +122,19 @@ static Val on_first(Partition *x, Val v, u32 m)
 
 /* ---- from one placement to another ---- */
 
+/* Is it gathered again for the backward half? */
+static u32 again_of(const Partition *x, Val v)
+{
+	u32 maker = x->from->value.v[v.i].node;
+	bool of_layer = maker <= x->loss && scope_layer(x->from->node.v[maker].scope);
+	return x->of_parameter[v.i] || of_layer ? x->again : 0;
+}
+
 static Val find_form(const Partition *x, Val v, const Places *p)
 {
 	for (u32 i = 0; i < x->form[v.i].n; i++) {
 		const Form *f = &x->form[v.i].v[i];
-		bool same = f->again == (x->of_parameter[v.i] ? x->again : 0);
+		bool same = !f->gathered || f->again == again_of(x, v);
 		for (u32 m = 0; m < x->mesh->n; m++)
 			same &= place_equal(f->places.at[m], p->at[m]);
 		if (same)
@@ -133,9 +143,9 @@ static Val find_form(const Partition *x, Val v, const Places *p)
 	return (Val){ 0 };
 }
 
-static void add_form(Partition *x, Val v, const Places *p, Val to)
+static void add_form(Partition *x, Val v, const Places *p, bool gathered, Val to)
 {
-	VEC_PUSH(x->cx->tmp, &x->form[v.i], ((Form){ *p, x->of_parameter[v.i] ? x->again : 0, to }));
+	VEC_PUSH(x->cx->tmp, &x->form[v.i], ((Form){ *p, gathered, gathered ? again_of(x, v) : 0, to }));
 }
 
 /* Does mesh axis m's digit fit beside those that are there? */
@@ -218,7 +228,7 @@ static DType message_dtype(const Partition *x, Val whole, Val v, u32 m)
 	return t == DT_f32 && !(r->batch >> m & 1) && of_products(x, whole, DEPTH) ? r->messages : t;
 }
 
-static Val collective(Partition *x, Val v, u32 m, const Places *now, Place to)
+static Val collective(Partition *x, Val v, u32 m, u32 again, const Places *now, Place to)
 {
 	Builder *b = &x->b;
 	Place from = now->at[m];
@@ -240,7 +250,7 @@ static Val collective(Partition *x, Val v, u32 m, const Places *now, Place to)
 	if (to.kind == PLACE_WHOLE)
 		return build(b, OP_all_gather, &v, 1, 1,
 			     &(all_gather_attr){ .over = over, .parts = parts, .axes = { 1, &axis }, .outer = { 1, &outer },
-						 .again = x->again });
+						 .again = again });
 	return build(b, OP_all_to_all, &v, 1, 1,
 		     &(all_to_all_attr){ .over = over, .parts = parts, .axes = { 1, &axis }, .outer = { 1, &outer },
 					 .to = { 1, &to_axis }, .to_outer = { 1, &to_outer } });
@@ -256,7 +266,7 @@ static Val remake_full(Partition *x, Val v, const Places *want)
 	const Type *local = place_type(x->cx->ir, x->mesh, want->at, val_type(x->from, v));
 	Val made = build(&x->b, OP_full, NULL, 0, 1, attributes_shaped(x->cx->tmp, maker, local));
 	name_axes(x, made, val_axis(x->from, v));
-	add_form(x, v, want, made);
+	add_form(x, v, want, false, made);
 	return made;
 }
 
@@ -274,8 +284,6 @@ static Val convert(Partition *x, Val v, const Places *want)
 		x->b.loc = maker->loc;
 		x->b.scope = maker->scope;
 	}
-	u32 again = x->again;
-	x->again = x->of_parameter[v.i] ? x->again : 0;
 	for (;;) {
 		bool there = true;
 		for (u32 m = 0; m < x->mesh->n; m++)
@@ -286,19 +294,19 @@ static Val convert(Partition *x, Val v, const Places *want)
 		u32 m = next_step(x, v, &f.places, want, &to);
 		Places now = f.places;
 		f.places.at[m] = to;
+		f.gathered |= now.at[m].kind == PLACE_SPLIT && to.kind == PLACE_WHOLE;
 		Val found = find_form(x, v, &f.places);
 		if (!found.i) {
 			bool sum = now.at[m].kind == PLACE_PARTIAL && now.at[m].reduce == SHARD_SUM;
 			DType is = val_type(x->b.g, f.v)->dtype, sent = sum ? message_dtype(x, v, f.v, m) : is;
 			found = sent == is ? f.v : make_cast(&x->b, f.v, sent);
-			found = collective(x, found, m, &now, to);
+			found = collective(x, found, m, again_of(x, v), &now, to);
 			found = sent == is ? found : make_cast(&x->b, found, is);
 			name_axes(x, found, val_axis(x->from, v));
-			add_form(x, v, &f.places, found);
+			add_form(x, v, &f.places, f.gathered, found);
 		}
 		f.v = found;
 	}
-	x->again = again;
 	x->b.loc = loc;
 	x->b.scope = scope;
 	return f.v;
@@ -536,10 +544,7 @@ static void partition_node(Partition *x, u32 node)
 		if (to.i >= was)
 			name_axes(x, to, val_axis(x->from, v));
 		x->of_parameter[v.i] = parameters && n->op != OP_full && n->op != OP_iota && n->op != OP_input;
-		u32 again = x->again;
-		x->again = 0;
-		add_form(x, v, &at, to);
-		x->again = again;
+		add_form(x, v, &at, false, to);
 	}
 	arena_release(&x->b.tmp, mark);
 }

@@ -49,16 +49,11 @@ bool stage_old_gradient(const StagePlan *x, const EntryStages *e, Val v)
 	return old;
 }
 
-/* "h.3" of "h.3.attn.c_attn": up to the first part that is a number; NULL: no layer's. */
+/* "h.3" of "h.3.attn.c_attn"; NULL: no layer's. */
 static const char *layer_of(Ir *ir, const char *scope)
 {
-	for (const char *at = scope; *at;) {
-		size_t n = strcspn(at, ".");
-		if (n && strspn(at, "0123456789") == n)
-			return intern(&ir->names, (Str){ scope, (size_t)(at - scope) + n });
-		at += n + (at[n] == '.');
-	}
-	return NULL;
+	size_t n = scope_layer(scope);
+	return n ? intern(&ir->names, (Str){ scope, n }) : NULL;
 }
 
 static u32 layer_index(const Assign *a, const Node *n)

@@ -242,21 +242,10 @@ static Schedule make_schedule(Fit *f, const RematOutcome *o, u32 *remade_step)
 
 /* ---- checkpointing by blocks ---- */
 
-/* "h.3" of "h.3.attn": up to the first number; 0: of no layer that repeats. */
-static size_t layer_length(const char *scope)
-{
-	for (const char *at = scope; at && *at; at += strcspn(at, "."), at += *at == '.') {
-		size_t n = strcspn(at, ".");
-		if (n && strspn(at, "0123456789") == n)
-			return (size_t)(at + n - scope);
-	}
-	return 0;
-}
-
 static bool same_layer(const char *a, const char *b)
 {
-	size_t n = layer_length(a);
-	return n && n == layer_length(b) && !strncmp(a, b, n);
+	size_t n = scope_layer(a);
+	return n && n == scope_layer(b) && !strncmp(a, b, n);
 }
 
 /* As by hand: of what a layer makes, that stays which another one reads, and what its last step makes beside it. */
@@ -275,7 +264,7 @@ static PlanPoint offer_blocks(const Fit *f, Remat *m)
 			last |= leaves[f->step[s].writes[i]];
 		for (u32 i = 0; i < f->step[s].nwrite; i++) {
 			u32 b = f->step[s].writes[i];
-			drop[b] = !leaves[b] && (!last || life[b].map != NONE) && layer_length(f->x->entry->buffer.v[b].scope);
+			drop[b] = !leaves[b] && (!last || life[b].map != NONE) && scope_layer(f->x->entry->buffer.v[b].scope);
 		}
 	}
 	RematAnswer a = remat_offer(m, drop);

@@ -61,6 +61,11 @@ static f64 ready(const Walker *x, u32 i)
 			return -1;
 		at = MAX(at, begun);
 	}
+	if (p->behind != NONE) {
+		if (!x->done[p->behind])
+			return -1;
+		at = MAX(at, x->out->begin[p->behind]);
+	}
 	return at;
 }
 

@@ -8,18 +8,6 @@ const char *const recompute_name[RECOMPUTES] = { "none", "needed", "whole" };
 
 /* ---- which layer ---- */
 
-/* The length of the scope's part that names a layer: "model.layers.3" of "model.layers.3.mlp"; 0: it is in none. */
-static size_t layer_length(const char *scope)
-{
-	for (const char *at = scope; *at;) {
-		size_t n = strcspn(at, ".");
-		if (at != scope && n && strspn(at, "0123456789") == n)
-			return (size_t)(at - scope) + n;
-		at += n + (at[n] != 0);
-	}
-	return 0;
-}
-
 typedef struct Layers {
 	Map of; /* hash of the layer's name -> its number, from 1 */
 	u32 n;
@@ -27,7 +15,7 @@ typedef struct Layers {
 
 static u64 layer_key(const char *scope)
 {
-	size_t n = layer_length(scope);
+	size_t n = scope_layer(scope);
 	return n ? hash_bytes(HASH_SEED, scope, n) : 0;
 }
 
@@ -169,11 +157,15 @@ static void tell_messages(Work *w)
 			w->piece[p->after[i]].late = false;
 	}
 	/* parameters are gathered as they are, or rounded before: early if all behind it is read from memory */
+	u32 kernel = NONE;
 	for (u32 s = 0; s < w->npiece; s++) {
 		Piece *p = &w->piece[s];
-		p->early = p->message && p->kernel->collective->op == OP_all_gather;
+		bool gather = p->message && p->kernel->collective->op == OP_all_gather;
+		p->early = gather;
 		for (u32 i = 0; i < p->nafter && p->early; i++)
 			p->early = w->piece[p->after[i]].nafter == 0 && !w->piece[p->after[i]].message;
+		p->behind = gather && !p->early && ((const all_gather_attr *)p->kernel->collective->attr)->again ? kernel : NONE;
+		kernel = p->message ? kernel : s;
 	}
 }
 
@@ -304,6 +296,7 @@ typedef struct Again {
 	Work *to;
 	u32 *place; /* of each piece of `from` in `to` */
 	u32 *copy;  /* of forward pieces: one more than their copy's place; 0: none yet */
+	u32 *twin;  /* of what the backward half gathers: one more than the forward piece whose copy gathers it already; 0: none does */
 	bool *wanted;
 } Again;
 
@@ -336,6 +329,8 @@ static void put(Again *x, Arena *arena, u32 s, bool again)
 		after[i] = copied ? x->copy[d] - 1 : x->place[d];
 	}
 	p.after = after;
+	if (p.behind != NONE)
+		p.behind = x->place[p.behind];
 	if (again) {
 		p.rank = work_rank(x->from, p.rank, true);
 		p.again = true;
@@ -347,10 +342,28 @@ static void put(Again *x, Arena *arena, u32 s, bool again)
 	x->to->piece[x->to->npiece++] = p;
 }
 
-static bool same_gather(const Piece *a, const Piece *b)
+/* Does piece `b` of the backward half gather what `a` of the forward half does? */
+static bool same_gather(const Work *w, u32 a, u32 b)
 {
-	return a->early && b->early && a->kernel->collective->op == b->kernel->collective->op && a->kernel->slot.n &&
-	       b->kernel->slot.n && !strcmp(a->kernel->name, b->kernel->name);
+	const Piece *x = &w->piece[a], *y = &w->piece[b];
+	if (x->early && y->early)
+		return x->kernel->slot.n && y->kernel->slot.n && !strcmp(x->kernel->name, y->kernel->name);
+	bool same = y->behind != NONE && x->message && x->kernel->collective->op == OP_all_gather && x->kernel->slot.n == y->kernel->slot.n;
+	for (u32 i = 0; same && i < x->kernel->slot.n; i++)
+		same = x->kernel->slot.v[i].written || w->entry->step.v[a].slot[i] == w->entry->step.v[b].slot[i];
+	return same;
+}
+
+/* The buffer that a gather writes, by its root. */
+static u32 gathers_into(const Work *w, u32 s)
+{
+	u32 b = NONE;
+	for (u32 i = 0; i < w->piece[s].kernel->slot.n; i++)
+		if (w->piece[s].kernel->slot.v[i].written)
+			b = w->entry->step.v[s].slot[i];
+	while (w->entry->buffer.v[b].root != NONE)
+		b = w->entry->buffer.v[b].root;
+	return b;
 }
 
 /* Values of `from` as the new pieces make and read them. */
@@ -372,7 +385,9 @@ static void copy_values(Again *x, Arena *arena)
 			if (e->buffer.v[b].kind == MEMORY_PERSISTENT)
 				continue;
 			bool first = !of[b];
-			if (first) {
+			if (first && x->twin[s] && k->slot.v[i].written && again[gathers_into(w, x->twin[s] - 1)]) {
+				of[b] = again[gathers_into(w, x->twin[s] - 1)];
+			} else if (first) {
 				to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->place[s], .next = NONE };
 				of[b] = to->nvalue;
 				if (x->copy[s]) {
@@ -404,7 +419,8 @@ const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 	*to = *w;
 	to->npiece = to->nvalue = 0;
 	to->piece = NEWN(arena, Piece, 2 * w->npiece + 1);
-	Again x = { w, to, NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, bool, w->npiece + 1) };
+	Again x = { w, to, NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1),
+		    NEWN(tmp, bool, w->npiece + 1) };
 	bool *done = NEWN(tmp, bool, w->units + 1);
 	for (u32 u = 1; u <= w->layers; u++)
 		choose(&x, u, how);
@@ -418,12 +434,11 @@ const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 				if (w->piece[k].rank == unit && x.wanted[k])
 					put(&x, arena, k, true);
 		}
-		u32 twin = NONE; /* what the copies gathered already */
-		for (u32 k = 0; back && p->early && k < s && twin == NONE; k++)
-			if (w->piece[k].rank == unit && x.copy[k] && same_gather(&w->piece[k], p))
-				twin = x.copy[k] - 1;
-		if (twin != NONE)
-			x.place[s] = twin;
+		for (u32 k = 0; back && (p->early || p->behind != NONE) && k < s && !x.twin[s]; k++)
+			if (w->piece[k].rank == unit && x.copy[k] && same_gather(w, k, s))
+				x.twin[s] = k + 1;
+		if (x.twin[s])
+			x.place[s] = x.copy[x.twin[s] - 1] - 1;
 		else
 			put(&x, arena, s, false);
 	}

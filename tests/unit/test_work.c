@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { WTE, W0, W1, G0, GE, TOKENS, X0, C0, X1, C1, X2, LOSS, D2, D1, D0, BUFFERS };
+enum { WTE, W0, W1, G0, GE, TOKENS, X0, C0, X1, C1, X2, LOSS, D2, D1, D0, R0, R1, BUFFERS };
 enum { EMBED, CAST0, LAYER0, CAST1, LAYER1, HEAD, DHEAD, DLAYER1, DLAYER0, DEMBED };
 static const char data_axis[] = "data";
 
@@ -75,15 +75,15 @@ static void add_buffers(Made *m, EntryPlan *e)
 		[X1] = { MEMORY_TRANSIENT, "x1", NONE, 100 },   [C1] = { MEMORY_TRANSIENT, "c1", NONE, 12 },
 		[X2] = { MEMORY_TRANSIENT, "x2", NONE, 100 },   [LOSS] = { MEMORY_RESULT, "loss_sum", NONE, 4 },
 		[D2] = { MEMORY_TRANSIENT, "d2", NONE, 100 },   [D1] = { MEMORY_TRANSIENT, "d1", NONE, 100 },
-		[D0] = { MEMORY_TRANSIENT, "d0", NONE, 100 },
+		[D0] = { MEMORY_TRANSIENT, "d0", NONE, 100 },   [R0] = { MEMORY_TRANSIENT, "r0", NONE, 12 },
+		[R1] = { MEMORY_TRANSIENT, "r1", NONE, 12 },
 	};
 	for (u32 i = 0; i < BUFFERS; i++)
 		VEC_PUSH(&m->arena, &e->buffer, ((PlanBuffer){ .kind = buffer[i].kind, .name = buffer[i].name, .persistent = buffer[i].persistent,
 							       .bytes = buffer[i].bytes, .root = NONE }));
 }
 
-/* `gathered`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed. */
-static Made *make(bool gathered)
+static Made *make_empty(void)
 {
 	Made *m = calloc(1, sizeof *m);
 	assert_non_null(m);
@@ -97,12 +97,23 @@ static Made *make(bool gathered)
 	const char *const name[] = { "wte", "h.0.w", "h.1.w", "grad h.0.w", "grad wte" };
 	for (u32 i = 0; i < COUNT(kind); i++)
 		VEC_PUSH(a, &m->program.buffer, ((Buffer){ .name = name[i], .kind = kind[i], .type = scalar, .of = i == 3 ? 1 : i == 4 ? 0 : NONE }));
-	if (gathered)
-		m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
 	EntryPlan *e = &m->micro;
 	e->name = "micro_first";
 	add_buffers(m, e);
+	m->update.name = "update";
+	add_buffers(m, &m->update);
+	VEC_PUSH(a, &m->plan.entry, &m->micro);
+	VEC_PUSH(a, &m->plan.entry, &m->update);
 	launch(m, e, "wte", 100, LIST(TOKENS, WTE), LIST(X0));
+	launch(m, &m->update, "h.0", 50, LIST(G0), LIST(W0));
+	return m;
+}
+
+/* `gathered`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed. */
+static Made *make(bool gathered)
+{
+	Made *m = make_empty();
+	EntryPlan *e = &m->micro;
 	Kernel *c0 = launch(m, e, "h.0", 12, LIST(W0), LIST(C0));
 	launch(m, e, "h.0", 100, LIST(X0, C0), LIST(X1));
 	Kernel *c1 = launch(m, e, "h.1", 12, LIST(W1), LIST(C1));
@@ -114,16 +125,34 @@ static Made *make(bool gathered)
 	if (gathered) {
 		static const all_gather_attr gather = { .over = data_axis, .parts = 2 };
 		static const all_reduce_attr reduce = { .over = data_axis, .parts = 2 };
+		m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
 		as_message(m, c0, OP_all_gather, &gather);
 		as_message(m, c1, OP_all_gather, &gather);
 		as_message(m, launch(m, e, "h.0", 24, LIST(G0), LIST(G0)), OP_all_reduce, &reduce);
 	}
 	launch(m, e, "wte", 40, LIST(D0, TOKENS), LIST(GE));
-	m->update.name = "update";
-	add_buffers(m, &m->update);
-	launch(m, &m->update, "h.0", 50, LIST(G0), LIST(W0));
-	VEC_PUSH(a, &m->plan.entry, &m->micro);
-	VEC_PUSH(a, &m->plan.entry, &m->update);
+	return m;
+}
+
+/* Layers gather what they take along a divided axis, and gather it again for their derivatives. */
+enum { S_GATHER0 = 1, S_LAYER0, S_GATHER1, S_LAYER1, S_HEAD, S_DHEAD, S_AGAIN1, S_DLAYER1, S_AGAIN0, S_DLAYER0, S_DEMBED, S_STEPS };
+static Made *make_sequence(void)
+{
+	static const all_gather_attr first = { .over = data_axis, .parts = 2 }, again = { .over = data_axis, .parts = 2, .again = 1 };
+	Made *m = make_empty();
+	EntryPlan *e = &m->micro;
+	m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
+	as_message(m, launch(m, e, "h.0", 12, LIST(X0), LIST(C0)), OP_all_gather, &first);
+	launch(m, e, "h.0", 100, LIST(C0, W0), LIST(X1));
+	as_message(m, launch(m, e, "h.1", 12, LIST(X1), LIST(C1)), OP_all_gather, &first);
+	launch(m, e, "h.1", 100, LIST(C1, W1), LIST(X2));
+	launch(m, e, "", 4, LIST(X2), LIST(LOSS));
+	launch(m, e, "", 100, LIST(X2), LIST(D2));
+	as_message(m, launch(m, e, "h.1", 12, LIST(X1), LIST(R1)), OP_all_gather, &again);
+	launch(m, e, "h.1", 100, LIST(R1, D2), LIST(D1));
+	as_message(m, launch(m, e, "h.0", 12, LIST(X0), LIST(R0)), OP_all_gather, &again);
+	launch(m, e, "h.0", 124, LIST(R0, D1), LIST(D0, G0));
+	launch(m, e, "wte", 40, LIST(D0, TOKENS), LIST(GE));
 	return m;
 }
 
@@ -262,6 +291,42 @@ static void messages_beside_work(void **state)
 	drop(m);
 }
 
+static void gathered_again(void **state)
+{
+	(void)state;
+	Made *m = make_sequence();
+	Work *w = work_here(m);
+	/* x0 and the tokens, x1, x2: what was gathered is not kept */
+	static const u64 kept[] = { 108, 100, 100, 0 };
+	for (u32 u = 0; u < 4; u++)
+		assert_int_equal(w->kept[u] + w->same[u], kept[u]);
+	assert_int_equal(w->working[work_rank(w, 1, false)], 12);
+	assert_int_equal(w->working[work_rank(w, 1, true)], 212); /* d1, d0, r0 */
+	assert_int_equal(w->piece[S_AGAIN1].rank, work_rank(w, 2, true));
+	assert_false(w->piece[S_AGAIN1].early);
+	/* 24 s each: forward they are waited for; back they go beside the kernel before, and not as soon as x1 and x0 are there */
+	Machine fast = machine(1 / 6.0), slow = machine(1 / 60.0);
+	Walk t = walk(&m->arena, &fast, w, BUCKET_BYTES);
+	close_to(t.begin[S_AGAIN1], t.begin[S_DHEAD]);
+	close_to(t.begin[S_AGAIN0], t.begin[S_DLAYER1]);
+	close_to(t.seconds, 768 - 100 + 48);
+	t = walk(&m->arena, &slow, w, BUCKET_BYTES);
+	close_to(t.seconds, 668 + 2 * 240 + 2 * 140);
+	/* a layer that is computed again gathers for both at once */
+	const Work *whole = work_again(&m->arena, &m->arena, w, RECOMPUTE_WHOLE);
+	static const u32 rank[] = { 0, 1, 1, 2, 2, 3, 4, 5, 5, 5, 6, 6, 6, 7 };
+	assert_int_equal(whole->npiece, COUNT(rank));
+	u32 gathers = 0;
+	for (u32 i = 0; i < COUNT(rank); i++) {
+		assert_int_equal(whole->piece[i].rank, rank[i]);
+		gathers += whole->piece[i].message;
+	}
+	assert_int_equal(gathers, 4);
+	assert_int_equal(whole->piece[9].after[0], 7);
+	assert_int_equal(whole->working[work_rank(w, 1, true)], 212); /* d1, d0 or x1 again, and what was gathered, once */
+	drop(m);
+}
+
 /* Four layers in two stages, three micro-batches. */
 static void a_step_of_stages(void **state)
 {
@@ -316,6 +381,7 @@ int main(void)
 		cmocka_unit_test(layers_compute_again),
 		cmocka_unit_test(kernels_one_behind_the_other),
 		cmocka_unit_test(messages_beside_work),
+		cmocka_unit_test(gathered_again),
 		cmocka_unit_test(a_step_of_stages),
 		cmocka_unit_test(a_machine_from_steps),
 	};
