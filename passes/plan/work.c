@@ -88,18 +88,38 @@ static void tell_halves(Arena *tmp, const Work *w, bool *backward)
 		backward[s] = any && !forward[s];
 }
 
-static void number_layers(Arena *tmp, const Work *w, Layers *l)
+/* What follows from parameters, and from nothing else that a micro-batch or a step may change. */
+static void tell_constant(Work *w)
 {
-	*l = (Layers){ .of = { .arena = tmp } };
 	for (u32 s = 0; s < w->npiece; s++) {
-		u64 key = layer_key(kernel_of(w, s)->scope);
-		if (key && !map_get(&l->of, key))
-			map_put(&l->of, key, ++l->n);
+		Piece *p = &w->piece[s];
+		p->constant = true;
+		for (u32 i = 0; i < p->nafter; i++)
+			p->constant &= w->piece[p->after[i]].constant;
+		for (u32 i = 0; i < p->kernel->slot.n; i++) {
+			const PlanBuffer *b = &w->entry->buffer.v[w->entry->step.v[s].slot[i]];
+			const Buffer *from = persistent_of(w->plan, b);
+			if (!p->kernel->slot.v[i].written && b->kind != MEMORY_TRANSIENT)
+				p->constant &= from && from->kind == BUFFER_PARAMETER;
+		}
 	}
 }
 
+/* In the order in which a step comes to them; what follows from parameters alone may come earlier. */
+static void number_layers(Arena *tmp, const Work *w, Layers *l)
+{
+	*l = (Layers){ .of = { .arena = tmp } };
+	for (u32 constant = 0; constant < 2; constant++)
+		for (u32 s = 0; s < w->npiece; s++) {
+			u64 key = layer_key(kernel_of(w, s)->scope);
+			if (key && w->piece[s].constant == constant && !map_get(&l->of, key))
+				map_put(&l->of, key, ++l->n);
+		}
+}
+
 /* Pieces outside of layers belong to what lies before or behind these, by where they stand; a scope that the forward half
- * has is where that has it. */
+ * has is where that has it. What follows from parameters alone may stand anywhere: it tells nothing of what stands beside it, and
+ * belongs, outside of layers, to who reads it first. */
 static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backward)
 {
 	Map outside = { .arena = tmp };
@@ -109,11 +129,12 @@ static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backwar
 		if (backward[s])
 			continue;
 		u32 unit = layer_number(l, k->scope);
-		at = MAX(at, unit);
+		if (!w->piece[s].constant)
+			at = MAX(at, unit);
 		if (!unit)
 			unit = at == l->n && l->n ? l->n + 1 : at;
 		u64 key = hash_bytes(HASH_SEED, k->scope, strlen(k->scope));
-		if (*k->scope && !map_get(&outside, key))
+		if (*k->scope && !w->piece[s].constant && !map_get(&outside, key))
 			map_put(&outside, key, unit);
 		w->piece[s].rank = work_rank(w, unit, false);
 	}
@@ -125,11 +146,22 @@ static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backwar
 			continue;
 		u32 unit = layer_number(l, k->scope);
 		u64 *known = map_get(&outside, hash_bytes(HASH_SEED, k->scope, strlen(k->scope)));
-		if (unit)
-			at = MIN(at, unit);
-		else
+		if (!unit)
 			unit = *k->scope && known ? (u32)*known : at > 1 || left == 0 ? at : 0;
+		else if (!w->piece[s].constant)
+			at = MIN(at, unit);
 		w->piece[s].rank = work_rank(w, unit, true);
+	}
+	u32 *first = NEWN(tmp, u32, w->npiece + 1); /* rank of who reads it first in its half */
+	for (u32 s = w->npiece; s-- > 0;) {
+		Piece *p = &w->piece[s];
+		if (p->constant && !layer_number(l, kernel_of(w, s)->scope) && first[s])
+			p->rank = first[s] - 1;
+		for (u32 i = 0; i < p->nafter; i++) {
+			u32 d = p->after[i];
+			if (backward[d] == backward[s])
+				first[d] = first[d] ? MIN(first[d], p->rank + 1) : p->rank + 1;
+		}
 	}
 }
 
@@ -166,23 +198,6 @@ static void tell_messages(Work *w)
 			p->early = w->piece[p->after[i]].nafter == 0 && !w->piece[p->after[i]].message;
 		p->behind = gather && !p->early && ((const all_gather_attr *)p->kernel->collective->attr)->again ? kernel : NONE;
 		kernel = p->message ? kernel : s;
-	}
-}
-
-/* What follows from parameters, and from nothing else that a micro-batch or a step may change. */
-static void tell_constant(Work *w)
-{
-	for (u32 s = 0; s < w->npiece; s++) {
-		Piece *p = &w->piece[s];
-		p->constant = true;
-		for (u32 i = 0; i < p->nafter; i++)
-			p->constant &= w->piece[p->after[i]].constant;
-		for (u32 i = 0; i < p->kernel->slot.n; i++) {
-			const PlanBuffer *b = &w->entry->buffer.v[w->entry->step.v[s].slot[i]];
-			const Buffer *from = persistent_of(w->plan, b);
-			if (!p->kernel->slot.v[i].written && b->kind != MEMORY_TRANSIENT)
-				p->constant &= from && from->kind == BUFFER_PARAMETER;
-		}
 	}
 }
 
@@ -269,11 +284,12 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
 		     .piece = NEWN(arena, Piece, e->step.n + 1) };
 	for (u32 s = 0; s < w->npiece; s++)
 		w->piece[s].kernel = kernel_of(w, s);
+	find_edges(arena, w);
+	tell_constant(w);
 	Layers layers;
 	number_layers(tmp, w, &layers);
 	w->layers = layers.n;
 	w->units = layers.n + 2;
-	find_edges(arena, w);
 	bool *backward = NEWN(tmp, bool, w->npiece + 1), any = false;
 	tell_halves(tmp, w, backward);
 	for (u32 s = 0; s < w->npiece; s++)
@@ -283,7 +299,6 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
 	else
 		tell_ranks_by_name(w, &layers);
 	tell_messages(w);
-	tell_constant(w);
 	find_values(arena, w);
 	sum_values(arena, tmp, w);
 	return w;

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { WTE, W0, W1, G0, GE, TOKENS, X0, C0, X1, C1, X2, LOSS, D2, D1, D0, R0, R1, BUFFERS };
+enum { WTE, W0, W1, G0, GE, TOKENS, X0, C0, X1, C1, X2, LOSS, D2, D1, D0, R0, R1, CE, BUFFERS };
 enum { EMBED, CAST0, LAYER0, CAST1, LAYER1, HEAD, DHEAD, DLAYER1, DLAYER0, DEMBED };
 static const char data_axis[] = "data";
 
@@ -76,7 +76,7 @@ static void add_buffers(Made *m, EntryPlan *e)
 		[X2] = { MEMORY_TRANSIENT, "x2", NONE, 100 },   [LOSS] = { MEMORY_RESULT, "loss_sum", NONE, 4 },
 		[D2] = { MEMORY_TRANSIENT, "d2", NONE, 100 },   [D1] = { MEMORY_TRANSIENT, "d1", NONE, 100 },
 		[D0] = { MEMORY_TRANSIENT, "d0", NONE, 100 },   [R0] = { MEMORY_TRANSIENT, "r0", NONE, 12 },
-		[R1] = { MEMORY_TRANSIENT, "r1", NONE, 12 },
+		[R1] = { MEMORY_TRANSIENT, "r1", NONE, 12 },    [CE] = { MEMORY_TRANSIENT, "ce", NONE, 20 },
 	};
 	for (u32 i = 0; i < BUFFERS; i++)
 		VEC_PUSH(&m->arena, &e->buffer, ((PlanBuffer){ .kind = buffer[i].kind, .name = buffer[i].name, .persistent = buffer[i].persistent,
@@ -104,6 +104,14 @@ static Made *make_empty(void)
 	add_buffers(m, &m->update);
 	VEC_PUSH(a, &m->plan.entry, &m->micro);
 	VEC_PUSH(a, &m->plan.entry, &m->update);
+	return m;
+}
+
+/* What both programs below begin with. */
+static Made *make_embedding(void)
+{
+	Made *m = make_empty();
+	EntryPlan *e = &m->micro;
 	launch(m, e, "wte", 100, LIST(TOKENS, WTE), LIST(X0));
 	launch(m, &m->update, "h.0", 50, LIST(G0), LIST(W0));
 	return m;
@@ -112,7 +120,7 @@ static Made *make_empty(void)
 /* `gathered`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed. */
 static Made *make(bool gathered)
 {
-	Made *m = make_empty();
+	Made *m = make_embedding();
 	EntryPlan *e = &m->micro;
 	Kernel *c0 = launch(m, e, "h.0", 12, LIST(W0), LIST(C0));
 	launch(m, e, "h.0", 100, LIST(X0, C0), LIST(X1));
@@ -139,7 +147,7 @@ enum { S_GATHER0 = 1, S_LAYER0, S_GATHER1, S_LAYER1, S_HEAD, S_DHEAD, S_AGAIN1, 
 static Made *make_sequence(void)
 {
 	static const all_gather_attr first = { .over = data_axis, .parts = 2 }, again = { .over = data_axis, .parts = 2, .again = 1 };
-	Made *m = make_empty();
+	Made *m = make_embedding();
 	EntryPlan *e = &m->micro;
 	m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
 	as_message(m, launch(m, e, "h.0", 12, LIST(X0), LIST(C0)), OP_all_gather, &first);
@@ -192,6 +200,32 @@ static void pieces_by_layer(void **state)
 	assert_int_equal(w->piece[DLAYER1].after[0], LAYER0);
 	assert_int_equal(w->piece[DLAYER1].after[1], CAST1);
 	assert_int_equal(w->piece[DLAYER1].after[2], DHEAD);
+	drop(m);
+}
+
+/* Weights are rounded before all else, the last layer's first, and the table, which has no scope, is read rounded by the embedding and the head. */
+static void weights_first(void **state)
+{
+	(void)state;
+	Made *m = make_empty();
+	EntryPlan *e = &m->micro;
+	launch(m, e, "h.1", 12, LIST(W1), LIST(C1));
+	launch(m, e, "h.0", 12, LIST(W0), LIST(C0));
+	launch(m, e, "", 20, LIST(WTE), LIST(CE));
+	launch(m, e, "", 100, LIST(TOKENS, CE), LIST(X0));
+	launch(m, e, "h.0", 100, LIST(X0, C0), LIST(X1));
+	launch(m, e, "h.1", 100, LIST(X1, C1), LIST(X2));
+	launch(m, e, "", 4, LIST(X2, CE), LIST(LOSS));
+	launch(m, e, "", 100, LIST(X2, CE), LIST(D2));
+	launch(m, e, "h.1", 100, LIST(X1, C1, D2), LIST(D1));
+	launch(m, e, "h.0", 124, LIST(X0, C0, D1), LIST(D0, G0));
+	launch(m, e, "", 40, LIST(D0, TOKENS), LIST(GE));
+	Work *w = work_here(m);
+	assert_int_equal(w->layers, 2);
+	static const u32 rank[] = { 2, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7 };
+	assert_int_equal(w->npiece, COUNT(rank));
+	for (u32 i = 0; i < COUNT(rank); i++)
+		assert_int_equal(w->piece[i].rank, rank[i]);
 	drop(m);
 }
 
@@ -377,6 +411,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_by_layer),
+		cmocka_unit_test(weights_first),
 		cmocka_unit_test(bytes_by_layer),
 		cmocka_unit_test(layers_compute_again),
 		cmocka_unit_test(kernels_one_behind_the_other),
