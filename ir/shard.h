@@ -8,7 +8,7 @@
  *
  * A dimension is split by a *digit*: extent = outer * n * inner, and device i of n holds, of every outer
  * position, block i of inner elements. outer = 1 is the ordinary split into consecutive parts; splitting H of a
- * fused (three H K) is outer = three. Digits of several mesh axes may lie in one dimension beside one another; in
+ * fused (three H K) is outer = three; inner = 1 are stripes, of which device i has every n-th position from i on. Digits of several mesh axes may lie in one dimension beside one another; in
  * which order is a fact of the digits, not of the mesh. */
 #ifndef PL_SHARD_H
 #define PL_SHARD_H
@@ -38,6 +38,7 @@ typedef struct ShardLabel {
 	i64 extent;
 	ShardReduce reduce; /* of results without the label; NONE: these are the same on every device */
 	ShardFix fix;
+	bool stripes;       /* to be divided in stripes: positions that all see those before them are equal work only so */
 	ShardPoint *at;     /* [nin + nout] */
 } ShardLabel;
 

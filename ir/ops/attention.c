@@ -550,16 +550,17 @@ static void label_repeated(ShardRule *r, u32 label, u32 tensor, const Type *t, u
 		shard_at(r, label, tensor, (u32)at, outer);
 }
 
-/* Of self-attention: queries, keys and values in the same blocks; a mask keeps all keys. */
+/* Of self-attention: queries, keys and values at the same positions; a mask keeps all keys. */
 static void label_positions(ShardRule *r, i64 rows, u32 rank)
 {
 	const Node *n = r->n;
-	bool mask = ((const attention_attr *)n->attr)->mask;
+	const attention_attr *a = n->attr;
 	u32 l = shard_label(r, rows);
 	r->label.v[l].fix = SHARD_RING;
+	r->label.v[l].stripes = a->causal;
 	for (u32 i = 0; i < n->nin + n->nout; i++) {
 		const Type *t = val_type(r->g, i < n->nin ? n->in[i] : (Val){ n->out.i + i - n->nin });
-		if (mask && i == 3)
+		if (a->mask && i == 3)
 			label_repeated(r, l, i, t, rank, rank - 2, 1, rows);
 		else
 			shard_at(r, l, i, rank - 2, 1);

@@ -538,6 +538,13 @@ static void use_stored(Fuse *x, Val v, u32 by)
 		store(x, v, by);
 }
 
+/* Attention's mask is asked for one element at a time, by code that makes it of what it is made of as well as it loads it. */
+static bool is_mask(const Node *n, u32 operand)
+{
+	bool attention = n->op == OP_attention || n->op == OP_attention_grad;
+	return attention && operand == 3 && ((const attention_attr *)n->attr)->mask; /* both ops' */
+}
+
 /* Products read each of their operands many times. */
 static bool reads_often(Op op)
 {
@@ -553,7 +560,7 @@ static void place_skeleton(Fuse *x, u32 node)
 	for (u32 i = 0; i < n->nin; i++)
 		if (n->in[i].i == added_onto(n).i)
 			store(x, n->in[i], node);
-		else if (x->stores_operands && reads_often((Op)n->op))
+		else if (x->stores_operands && reads_often((Op)n->op) && !is_mask(n, i))
 			use_stored(x, n->in[i], node);
 		else
 			use(x, n->in[i], into, node, CHEAP_OPERAND);

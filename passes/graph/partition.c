@@ -225,7 +225,7 @@ static DType message_dtype(const Partition *x, Val whole, Val v, u32 m)
 	enum { DEPTH = 12 };
 	const ShardRules *r = x->at->rules;
 	DType t = val_type(x->b.g, v)->dtype;
-	return t == DT_f32 && !(r->batch >> m & 1) && of_products(x, whole, DEPTH) ? r->messages : t;
+	return t == DT_f32 && !(r->tokens >> m & 1) && of_products(x, whole, DEPTH) ? r->messages : t;
 }
 
 static Val collective(Partition *x, Val v, u32 m, u32 again, const Places *now, Place to)
@@ -469,7 +469,7 @@ static bool build_ring(Partition *x, u32 node, const Val *in, Val *out)
 	Places digits = label_digits(x, node, label);
 	while (digits.at[m].kind != PLACE_SPLIT)
 		m++;
-	Ring r = { &x->b, x->mesh->axis[m].name, parts_of(x, m), coordinate(x, m) };
+	Ring r = { &x->b, x->mesh->axis[m].name, parts_of(x, m), coordinate(x, m), digits.at[m].outer };
 	ring_attention(&r, &x->from->node.v[node], in, out);
 	return true;
 }

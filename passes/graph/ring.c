@@ -8,7 +8,7 @@ typedef struct Turns {
 	Builder *b;
 	const attention_attr *a; /* both ops' */
 	Val q, k, v, mask;       /* of this turn: k and v; mask {0}: none */
-	i64 rows, keys;          /* positions of a block */
+	i64 keys;                /* of a device: as many as queries */
 	bool backward;
 } Turns;
 
@@ -27,43 +27,62 @@ static Val permute(const Turns *t, Val v)
 
 static Val number(const Turns *t, i64 x)
 {
-	return make_full(t->b, (f64)x, DT_i64, (dims){ 0 });
+	return make_full(t->b, (f64)x, DT_i32, (dims){ 0 });
 }
 
-/* iota along one of [rows, keys]. */
+/* iota along one of two. */
 static Val positions(const Turns *t, i64 axis, dims shape)
 {
-	return BS(t->b, iota, .axis = axis, .dtype = DT_i64, .shape = shape);
+	return BS(t->b, iota, .axis = axis, .dtype = DT_i32, .shape = shape);
 }
 
-/* Which of its keys the block of turn i lets be seen by causality: blocks of earlier positions wholly, but for a window, and
- * those that came round the end, which are later ones, not at all. */
+static Val this_device(const Turns *t)
+{
+	return make_cast(t->b, t->r->at, DT_i32);
+}
+
+/* 1 where the keys of turn i came round the end: they are of a device behind this one; else 0. */
+static Val round_the_end(const Turns *t, i64 i)
+{
+	return make_cast(t->b, B(t->b, lt, this_device(t), number(t, i)), DT_i32);
+}
+
+/* Of stripes, query j and key k of turn i are n (j - k) + i positions apart, and n less where the keys came round the end. */
+static i64 window_at(const Turns *t, i64 i)
+{
+	return MAX(0, (t->a->window - i + t->r->parts - 1) / t->r->parts);
+}
+
 static Val causal_mask(const Turns *t, i64 i)
 {
-	Ir *ir = t->b->g->ir;
-	Dim dim[2] = { dim_number(ir, t->a->window ? t->rows : 1), dim_number(ir, t->a->window ? t->keys : 1) };
-	dims shape = { 2, dim };
-	Val seen = make_broadcast(t->b, B(t->b, le, number(t, i), t->r->at), shape);
+	Dim n = dim_number(t->b->g->ir, t->keys), dim[2] = { n, n };
+	dims row = { 1, dim }, square = { 2, dim };
+	Val query = positions(t, 0, square), key = B(t->b, add, positions(t, 0, row), make_broadcast(t->b, round_the_end(t, i), row));
+	key = make_broadcast(t->b, key, square);
+	Val seen = B(t->b, le, key, query);
 	if (!t->a->window)
 		return seen;
-	Val apart = B(t->b, sub, positions(t, 0, shape), positions(t, 1, shape));
-	apart = B(t->b, add, apart, make_full(t->b, (f64)(i * t->keys), DT_i64, shape));
-	return B(t->b, and, seen, B(t->b, lt, apart, make_full(t->b, (f64)t->a->window, DT_i64, shape)));
+	Val apart = B(t->b, sub, query, key);
+	return B(t->b, and, seen, B(t->b, lt, apart, make_full(t->b, (f64)window_at(t, i), DT_i32, square)));
 }
 
-/* The columns of the given mask that belong to the block of turn i. */
+/* The columns of the given mask that belong to the keys of turn i. */
 static Val given_mask(const Turns *t, i64 i)
 {
 	const Type *m = type_of(t, t->mask);
 	u32 last = m->rank - 1u;
 	if (type_extent(m, last) != t->keys * t->r->parts)
 		return t->mask; /* the same for every key */
-	Dim keys = dim_number(t->b->g->ir, t->keys);
-	dims shape = { 1, &keys };
-	Val block = B(t->b, sub, t->r->at, number(t, i)); /* below 0: round the end */
-	block = B(t->b, where, B(t->b, lt, block, number(t, 0)), B(t->b, add, block, number(t, t->r->parts)), block);
-	Val first = B(t->b, mul, block, number(t, t->keys));
-	Val index = B(t->b, add, positions(t, 0, shape), make_broadcast(t->b, first, shape));
+	Ir *ir = t->b->g->ir;
+	i64 run = t->keys / t->r->runs;
+	Dim dim[2] = { dim_number(ir, t->r->runs), dim_number(ir, run) }, keys = dim_number(ir, t->keys);
+	dims shape = { 2, dim };
+	Val device = B(t->b, sub, this_device(t), number(t, i));
+	device = B(t->b, add, device, B(t->b, mul, round_the_end(t, i), number(t, t->r->parts)));
+	Val first = B(t->b, mul, positions(t, 0, shape), make_full(t->b, (f64)(run * t->r->parts), DT_i32, shape));
+	first = B(t->b, add, first, make_broadcast(t->b, B(t->b, mul, device, number(t, run)), shape));
+	Val index = B(t->b, add, first, positions(t, 1, shape));
+	index = BA(t->b, reshape, (index), .shape = { 1, &keys });
 	return BA(t->b, gather, (t->mask, index), .axis = last);
 }
 
@@ -81,7 +100,7 @@ static Val both(const Turns *t, Val a, Val b)
 	return B(t->b, and, make_broadcast(t->b, a, shape), make_broadcast(t->b, b, shape));
 }
 
-/* The op on the block of turn i: in turn 0 queries and keys stand at the same positions. `more`: operands behind the mask. */
+/* The op on the keys of turn i: in turn 0 they stand at the positions of the queries. `more`: operands behind the mask. */
 static Val one_turn(const Turns *t, Op op, i64 i, const Val *more, u32 nmore, u32 nout)
 {
 	attention_attr a = *t->a;
@@ -89,8 +108,8 @@ static Val one_turn(const Turns *t, Op op, i64 i, const Val *more, u32 nmore, u3
 	u32 n = 3;
 	if (i && a.causal)
 		mask = mask.i ? both(t, mask, causal_mask(t, i)) : causal_mask(t, i);
-	a.causal &= i == 0;
-	a.window = i == 0 ? a.window : 0;
+	if (a.window)
+		a.window = window_at(t, i) + (i > 0);
 	a.mask = mask.i != 0;
 	if (mask.i)
 		in[n++] = mask;
@@ -160,10 +179,10 @@ void ring_attention(const Ring *r, const Node *n, const Val *in, Val *out)
 {
 	Turns t = { .r = r, .b = r->b, .a = n->attr, .q = in[0], .k = in[1], .v = in[2], .backward = n->op == OP_attention_grad };
 	const Type *q = type_of(&t, t.q);
-	t.rows = t.keys = type_extent(q, q->rank - 2u);
+	t.keys = type_extent(q, q->rank - 2u);
 	if (t.a->mask)
 		t.mask = in[3];
-	assert(!t.a->bias);
+	assert(!t.a->bias && (!t.a->causal || t.r->runs == t.keys));
 	if (n->op == OP_attention)
 		forward(&t, out);
 	else

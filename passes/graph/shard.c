@@ -40,7 +40,7 @@ static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
 		r->states |= 1u << m;
 	else {
 		bool sequence = str_equal(a->name, STR("sequence"));
-		r->batch |= str_equal(a->name, STR("B")) ? 1u << m : 0;
+		r->tokens |= str_equal(a->name, STR("B")) || str_equal(a->name, STR("T")) ? 1u << m : 0;
 		AxisRule rule = { sequence ? "T" : intern(&cx->ir->names, a->name), m, sequence, a->loc };
 		VEC_PUSH(cx->out, &r->axis, rule);
 	}
@@ -82,11 +82,43 @@ static bool named(const AxisClass *c, const char *name, bool exactly)
 	return false;
 }
 
+/* Classes of positions of which attention is causal. */
+static void find_striped(Search *s)
+{
+	s->striped = NEWN(s->cx->tmp, bool, s->nclass + 1);
+	for (u32 e = 0; e < s->p->entry.n; e++)
+		for (u32 i = 0; i < s->p->entry.v[e]->node.n; i++) {
+			const Graph *g = s->p->entry.v[e];
+			const Node *n = &g->node.v[i];
+			ShardRule r;
+			if (n->op != OP_attention)
+				continue;
+			shard_rule(s->cx->tmp, g, n, &r);
+			for (u32 l = 0; l < r.label.n; l++)
+				for (u32 k = 0; r.label.v[l].stripes && k < n->nin; k++)
+					if (r.label.v[l].at[k].dim >= 0)
+						s->striped[axis_find(s->cx->ir, val_axis(g, n->in[k])[r.label.v[l].at[k].dim]).id] = true;
+		}
+}
+
+/* Devices that divide the class before a rule of this priority does: from inside by stripes, from outside by all else. */
+static i64 devices_before(const Search *s, u32 class, const AxisRule *r)
+{
+	i64 before = 1;
+	for (u32 m = 0; m < s->mesh->n; m++) {
+		u8 priority = s->mapped[class * MESH_AXES + m];
+		if (priority && m != r->mesh && (!s->striped[class] || (priority == 1) == r->secondary))
+			before = MAX(before, s->prefix[class * MESH_AXES + m] * s->mesh->axis[m].size);
+	}
+	return before;
+}
+
 /* Which classes each rule means: those that have just its name, or, if there is none, those of a module that have. */
 static void map_classes(Search *s)
 {
 	const Ir *ir = s->cx->ir;
 	s->nclass = ir->axis.n;
+	find_striped(s);
 	s->mapped = NEWN(s->cx->tmp, u8, s->nclass * MESH_AXES + 1);
 	s->prefix = NEWN(s->cx->tmp, i64, s->nclass * MESH_AXES + 1);
 	s->told = NEWN(s->cx->tmp, bool, s->nclass + 1);
@@ -98,14 +130,10 @@ static void map_classes(Search *s)
 		for (u32 i = 1; i < s->nclass; i++) {
 			if (ir->axis.v[i].alias || !named(&ir->axis.v[i], r->axis, exactly))
 				continue;
-			i64 before = 1;
-			for (u32 m = 0; m < s->mesh->n; m++)
-				if (s->mapped[i * MESH_AXES + m] && m != r->mesh)
-					before = MAX(before, s->prefix[i * MESH_AXES + m] * s->mesh->axis[m].size);
-			u8 *to = &s->mapped[i * MESH_AXES + r->mesh];
-			if (!*to)
-				s->prefix[i * MESH_AXES + r->mesh] = before;
-			*to = MAX(*to, (u8)(r->secondary ? 1 : 2));
+			u8 *to = &s->mapped[i * MESH_AXES + r->mesh], priority = r->secondary ? 1 : 2;
+			if (!*to || (s->striped[i] && priority > *to))
+				s->prefix[i * MESH_AXES + r->mesh] = devices_before(s, i, r);
+			*to = MAX(*to, priority);
 		}
 	}
 }
@@ -129,7 +157,7 @@ static void add_name(Search *s, Names *out, Axis class, u32 m, i64 before)
 		return;
 	}
 	out->priority[out->n] = priority;
-	out->outer[out->n++] = before * prefix;
+	out->outer[out->n++] = before * (s->striped[class.id] && priority == 2 ? size / (prefix * s->mesh->axis[m].size) : prefix);
 }
 
 void shard_names(Search *s, Names *out, Axis class, u32 m, i64 before)
@@ -210,11 +238,11 @@ static Places named_places(Search *s, const Type *t, const Axis *axis)
 	return p;
 }
 
-/* What an entry is given are rows of a batch, each whole: a device takes its part of a row itself. */
+/* What an entry is given are rows of a batch, consecutive ones and each whole: a device takes its part of a row itself. */
 static Places rows_alone(const Search *s, Places p)
 {
 	for (u32 m = 0; m < s->mesh->n; m++)
-		if (p.at[m].kind == PLACE_SPLIT && p.at[m].dim)
+		if (p.at[m].kind == PLACE_SPLIT && (p.at[m].dim || place_local_outer(s->mesh, p.at, m) != 1))
 			p.at[m] = (Place){ 0 };
 	return p;
 }

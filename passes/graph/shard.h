@@ -29,7 +29,7 @@ typedef struct ShardRules {
 	Mesh mesh;
 	VEC(AxisRule) axis;
 	u32 parameters, gradients, states; /* mesh axes (bits) over which these are divided too */
-	u32 batch;        /* mesh axes (bits) that divide B: over these, sums are of gradients */
+	u32 tokens;       /* mesh axes (bits) that divide B or T: over these, sums are of gradients */
 	DType messages;   /* what parts of products' sums are rounded to on their way (autocast); f32: they are not */
 } ShardRules;
 

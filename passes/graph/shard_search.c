@@ -143,7 +143,7 @@ static bool label_fits(const Search *s, u32 node, u32 m, u32 label, i64 outer)
 	for (u32 k = 0; k < s->mesh->n; k++)
 		digits += digit[k].kind == PLACE_SPLIT;
 	if (l->fix == SHARD_RING)
-		return digits == 1 && outer == 1;
+		return digits == 1 && (!l->stripes || outer * s->mesh->axis[m].size == l->extent);
 	if (l->fix != SHARD_LOOKUP && l->fix != SHARD_GROUPS)
 		return true;
 	/* a device's rows (or groups) are consecutive: digits begin at 1 and leave no gap */

@@ -15,7 +15,8 @@ typedef struct Search {
 	const Mesh *mesh;
 	Placement *out;
 	u8 *mapped;        /* [class * mesh axes]: 0, 1 secondary, 2 primary */
-	i64 *prefix;       /* the same: devices of mesh axes that divide the class before this one */
+	i64 *prefix;       /* the same: devices of mesh axes that divide the class before this one, from outside or, in stripes, from inside */
+	bool *striped;     /* [class]: primary rules divide it in stripes */
 	u32 nclass;
 	bool *told;        /* [class]: that it does not divide was said */
 	/* of one entry */

@@ -184,6 +184,31 @@ static void hand_made(void **state)
 		   "  result y = %7\n  result a = %13\n  result b = %14\n  result c = %15\n}\n");
 }
 
+/* A mask that positions make is worked out where attention asks for it, also by a target that reads operands as they stand: one of
+ * long texts would be larger than all else. */
+static void masks_are_not_stored(void **state)
+{
+	(void)state;
+	static const char text[] = "program t\nfacts BOUND EXPANDED\nentry e {\n"
+				   "  %q = input q : f32[2, 64, 4]\n  %k = input k : f32[2, 64, 4]\n  %at = input at : i32[]\n"
+				   "  %1 = iota {axis = 0} : i32[64, 64]\n  %2 = iota {axis = 0} : i32[64]\n"
+				   "  %3 = broadcast %at {dims = []} : i32[64]\n  %4 = add %2, %3 : i32[64]\n"
+				   "  %5 = broadcast %4 {dims = [1]} : i32[64, 64]\n  %6 = le %5, %1 : b1[64, 64]\n"
+				   "  %7, %8 = attention %q, %k, %k, %6 {causal = true, mask = true, window = 0, scale = 0} :"
+				   " f32[2, 64, 4], f32[2, 64]\n  result y = %7\n}\n";
+	check_text(text);
+	for (u32 i = 0; i < COUNT(targets); i++) {
+		Bench c;
+		bench_open(&c);
+		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
+		const Plan *plan = plan_program(&c.arena, &c.tmp, p, &targets[i], &c.diag);
+		for (u32 k = 0; k < plan->kernel.n; k++)
+			if (plan->kernel.v[k]->class != KERNEL_ATTENTION)
+				assert_true(plan->kernel.v[k]->bytes_written <= 64 * 4);
+		bench_close(&c);
+	}
+}
+
 /* A chain of operations in one kernel, longer than the call stack is deep. */
 static void long_chain(void **state)
 {
@@ -303,6 +328,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand_made),
+		cmocka_unit_test(masks_are_not_stored),
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
 		cmocka_unit_test(every_op),

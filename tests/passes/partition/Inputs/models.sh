@@ -55,11 +55,12 @@ divide mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert,parameters=dat
 sizes=B=4,T=8 step capacity mixtral "${small[@]}" --set vocab=32 --set groups=2 --set capacity=1.25
 for rules in mesh=expert:2,B=expert mesh=expert:4,B=expert mesh=data:2,mesh=expert:2,B=data,B=expert,parameters=data \
   mesh=expert:2,mesh=tensor:2,B=expert,Experts.F=tensor,Attention.H=tensor; do divide $rules,Experts.E=expert capacity; done
-# context parallelism: attention as a ring, with a causal mask, one that is given, and none
+# context parallelism: attention as a ring: causal, of stripes, under a mask that is given, and of all positions
 divide mesh=context:2,T=context gpt llama bible bert
 divide mesh=context:4,T=context gpt llama
 divide mesh=data:2,mesh=context:2,B=data,T=context,parameters=data gpt llama
 divide mesh=context:2,mesh=tensor:2,T=context,$tensor gpt llama
+divide mesh=context:2,mesh=tensor:2,T=context,$tensor,sequence=tensor,optimizer_state=context gpt llama
 # padding that lies unevenly: what a device has none of counts for nothing
 "$plinth" check --graph "$root/tests/passes/partition/Inputs/padding.plinth" > "$tmp.graph"
 "$plinth" opt --passes="backward,bind{B=4,T=12},simplify,expand,simplify" "$tmp.graph" -o "$tmp.padding"
