@@ -234,7 +234,14 @@ static bool recompute(Fuse *x, Search *s, Val v)
 	return true;
 }
 
-/* Group `into` wants `v`, which is not at home there: makes sure that it can be had. */
+/* Windows that overlap, whose elements are read several times? */
+static bool overlaps(const Node *n)
+{
+	return n->op == OP_unfold && ATTR(n, unfold)->step < ATTR(n, unfold)->size * ATTR(n, unfold)->dilation;
+}
+
+/* Group `into` wants `v`, which is not at home there: makes sure that it can be had. Behind windows that overlap all that is computed
+ * is stored: a padded image's edges, or where an element of one that is enlarged comes from, would be worked out for every window. */
 static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 {
 	u32 node = x->g->value.v[v.i].node;
@@ -245,7 +252,7 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 		return;
 	if (class == NODE_FREE) {
 		for (u32 i = 0; i < n->nin; i++)
-			use(x, n->in[i], into, by, limit);
+			use(x, n->in[i], into, by, overlaps(n) ? 0 : limit);
 		return;
 	}
 	if (class == NODE_POINTWISE) {
