@@ -343,7 +343,7 @@ void rows_epilogue(const Attention *a, const RowResult *r, V x0, V count)
 	V line = attention_at(a, r->rows, cpu_mul(m, row.index, r->stride));
 	Run run;
 	V f0 = r->f0 ? r->f0 : cpu_i64(m, 0), f1 = r->f1 ? r->f1 : body_product(b, r->f.first, r->f.last);
-	run_begin(b, &run, r->f, f0, f1);
+	run_begin(b, &run, r->f, f0, f1, NULL);
 	for (u32 pass = 0; pass < 2; pass++) {
 		RunLanes lane;
 		run_lanes_begin(b, &lane, &run, r->f, pass, 0, NULL);

@@ -278,7 +278,7 @@ static void emit_row_sum(const Backward *f, V sum)
 	Body *b = a->b;
 	CpuModule *m = b->m;
 	Run run = { 0 };
-	run_begin(b, &run, a->v, cpu_i64(m, 0), a->V.v);
+	run_begin(b, &run, a->v, cpu_i64(m, 0), a->V.v, NULL);
 	V total = simd_load(&b->lanes, a->type, sum, 0);
 	for (u32 pass = 0; pass < 2; pass++) {
 		RunLanes lane;

@@ -405,6 +405,112 @@ static V random_lanes(Body *b, const KInst *in, const Simd *s)
 	return simd_uniform(s, draw);
 }
 
+static void mark_needed(const Kernel *k, KVal v, bool *mark)
+{
+	if (!v.i || mark[v.i])
+		return;
+	mark[v.i] = true;
+	const KInst *in = &k->inst.v[v.i];
+	for (u32 i = 0; i < COUNT(in->in); i++)
+		mark_needed(k, in->in[i], mark);
+	for (u32 i = 0; in->access && i < in->access->ndynamic; i++)
+		mark_needed(k, in->access->dynamic[i].index, mark);
+}
+
+/* Does it follow from coordinates alone? */
+static bool of_place(const Kernel *k, KVal v)
+{
+	const KInst *in = &k->inst.v[v.i];
+	if (in->op == K_index)
+		return !in->access->ndynamic;
+	bool all = in->op == K_const || in->op == K_scalar || in->op == K_cast;
+	for (u32 i = 0; all && i < COUNT(in->in); i++)
+		all = !in->in[i].i || of_place(k, in->in[i]);
+	return all;
+}
+
+/* What operand `which` of a `where` needs, and nothing else does. */
+static bool *needed_alone(Body *b, u32 where, u32 which)
+{
+	const Kernel *k = b->k;
+	bool *alone = NEWN(b->arena, bool, k->inst.n);
+	mark_needed(k, k->inst.v[where].in[which], alone);
+	for (u32 i = 0; i < k->noperand; i++)
+		alone[k->operand[i].i] = false;
+	for (u32 u = k->inst.n; u-- > 1;) { /* users are behind what they use */
+		const KInst *in = &k->inst.v[u];
+		for (u32 i = 0; !alone[u] && i < COUNT(in->in); i++)
+			if (u != where || i != which)
+				alone[in->in[i].i] = false;
+		for (u32 i = 0; !alone[u] && in->access && i < in->access->ndynamic; i++)
+			alone[in->access->dynamic[i].index.i] = false;
+	}
+	return alone;
+}
+
+static bool known(const Body *b, u32 i)
+{
+	return b->scalar[i] || b->vector[i];
+}
+
+/* Does it take more to work them out, where they are not known yet, than to jump? */
+static bool worth_a_jump(const Body *b, const bool *alone)
+{
+	enum { JUMP = 24 };
+	u32 effort = 0;
+	for (u32 i = 1; i < b->k->inst.n; i++) {
+		const KInst *in = &b->k->inst.v[i];
+		if (alone[i] && !known(b, i))
+			effort += in->op == K_random ? JUMP : in->op == K_scalar ? kernel_scalar[in->scalar].effort : 1;
+	}
+	return effort >= JUMP;
+}
+
+/* Operand `which` of a `where`, worked out only if `any` lane takes it; else 0. */
+static V side_value(Body *b, u32 where, u32 which, const bool *alone, V any)
+{
+	CpuModule *m = b->m;
+	const KInst *in = &b->k->inst.v[where];
+	/* what others want too is at hand for them as well */
+	bool *outside = NEWN(b->arena, bool, b->k->inst.n);
+	for (u32 u = 1; u < b->k->inst.n; u++) {
+		const KInst *user = &b->k->inst.v[u];
+		for (u32 i = 0; alone[u] && i < COUNT(user->in); i++)
+			outside[user->in[i].i] |= !alone[user->in[i].i];
+		for (u32 i = 0; alone[u] && user->access && i < user->access->ndynamic; i++)
+			outside[user->access->dynamic[i].index.i] |= !alone[user->access->dynamic[i].index.i];
+	}
+	for (u32 i = 1; i < b->k->inst.n; i++)
+		if (outside[i] && !known(b, i))
+			body_in_lanes(b, (KVal){ i }) ? body_vector(b, (KVal){ i }) : body_scalar(b, (KVal){ i });
+	CpuIf here = { 0 };
+	cpu_if_begin(m, &here, any, 50);
+	u32 mark = body_mark(b);
+	V x = body_vector(b, in->in[which]), zero = simd_constant(&b->lanes, in->dtype, 0);
+	body_release(b, mark);
+	cpu_if_end(m, &here, 1, &x, &zero);
+	return here.value[0];
+}
+
+/* Where places alone decide which of two is taken, whole vectors mostly take the same: a piece of a concatenation, or what is
+ * inside of a pad's edges. What is dear is then worked out only where some lane takes it. NULL: it is not dear. */
+static V where_lanes(Body *b, u32 where)
+{
+	const KInst *in = &b->k->inst.v[where];
+	if (in->op != K_scalar || in->scalar != S_where || !of_place(b->k, in->in[0]))
+		return NULL;
+	bool *alone[] = { NULL, needed_alone(b, where, 1), needed_alone(b, where, 2) }, dear[3] = { 0 };
+	for (u32 i = 1; i < 3; i++)
+		dear[i] = worth_a_jump(b, alone[i]);
+	if (!dear[1] && !dear[2])
+		return NULL;
+	const Simd *s = body_in_lanes(b, in->in[0]) ? &b->lanes : &b->one;
+	V first = s == &b->lanes ? body_vector(b, in->in[0]) : body_scalar(b, in->in[0]), x[3];
+	for (u32 i = 1; i < 3; i++)
+		x[i] = dear[i] ? side_value(b, where, i, alone[i], simd_any(s, i == 1 ? first : simd_not(s, first))) : body_vector(b, in->in[i]);
+	return simd_select(s, first, x[1], x[2]);
+}
+
 static V emit(Body *b, KVal v, bool in_lanes)
 {
 	const KInst *in = &b->k->inst.v[v.i];
@@ -425,6 +531,9 @@ static V emit(Body *b, KVal v, bool in_lanes)
 	case K_random: return random_lanes(b, in, s);
 	default: break;
 	}
+	V either = in_lanes ? where_lanes(b, v.i) : NULL;
+	if (either)
+		return either;
 	V x[3] = { 0 };
 	for (u32 i = 0; i < 3 && in->in[i].i; i++)
 		x[i] = in_lanes ? body_vector(b, in->in[i]) : body_scalar(b, in->in[i]);
@@ -491,6 +600,31 @@ LLVMValueRef body_product(Body *b, u32 first, u32 last)
 	for (u32 d = first; d < last; d++)
 		n = cpu_mul(b->m, n, b->extent[d]);
 	return n;
+}
+
+V body_run(Body *b, u32 first, u32 last)
+{
+	CpuModule *m = b->m;
+	const Kernel *k = b->k;
+	bool *needed = NEWN(b->arena, bool, k->inst.n);
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_store)
+			mark_needed(k, (KVal){ i }, needed);
+	V run = b->extent[last - 1], one = NULL; /* i1: are the dimensions so far one? */
+	for (u32 d = last - 1; d-- > first;) {
+		for (u32 i = 1; i < k->inst.n; i++) {
+			const Access *a = needed[i] ? k->inst.v[i].access : NULL;
+			if (!a || (!a->stride[d] && !a->stride[d + 1]))
+				continue;
+			u32 at = kernel_access_number(k, a) + 1;
+			V outer = stride_value(b, a->stride[d], at + d), inner = stride_value(b, a->stride[d + 1], at + d + 1);
+			V same = cpu_equal(m, outer, cpu_mul(m, inner, b->extent[d + 1]));
+			one = one ? LLVMBuildAnd(m->builder, one, same, "") : same;
+		}
+		V more = cpu_mul(m, run, b->extent[d]);
+		run = one ? LLVMBuildSelect(m->builder, one, more, run, "") : more;
+	}
+	return run;
 }
 
 void body_unflatten(Body *b, u32 first, u32 last, V flat)

@@ -260,7 +260,8 @@ static void emit_phase(Body *b, u32 kind, const void *tile)
 	b->lanes.lanes = t.lanes;
 	d.g = divide(b, m->machine, k, t);
 	d.p = (Product){ .b = b, .t = t, .tile_function = *(const V *)tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
-			 .outer = range_mask(d.batch), .N = d.g.N.v, .row_end = d.g.M.v, .tile_size = d.g.tile_size.v };
+			 .outer = range_mask(d.batch), .N = d.g.N.v, .run = product_run(b, range_of(k, DIM_N)), .row_end = d.g.M.v,
+			 .tile_size = d.g.tile_size.v };
 	d.left = packing_of(b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
 	d.p.right = packing_of(b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
 	d.left.pairs = d.p.right.pairs = t.pairs;

@@ -171,7 +171,7 @@ static void emit_zeros(Grouped *d, V from, V to)
 		simd_store(&b->lanes, p->t.dtype, simd_constant(&b->lanes, p->t.dtype, 0),
 			   cpu_at(m, panel_type(m, p->t.dtype), tile, cpu_i64(m, i * p->t.lanes)), 0);
 	Strip strip;
-	strip_make(b, &strip, p->nr, p->n0, p->N, p->t.vectors, p->t.lanes);
+	strip_make(b, &strip, p->nr, p->n0, p->N, p->t.vectors, p->t.lanes, p->run);
 	CpuLoop l = { 0 };
 	cpu_loop_begin(m, &l, from, to, rows, 0, NULL);
 	u32 mark = body_mark(b);

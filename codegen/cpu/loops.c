@@ -7,6 +7,9 @@
  * thread's scratch (a row long); cheap ones are computed again. Of a loss and its derivative in one kernel that is the exponential of
  * which the sum is taken: what softmax wants later is a multiple of it.
  *
+ * What remains of a map's row is one more whole vector, which begins before where the others end, if nothing is in place and the row
+ * is as long: masked stores are slow on some processors.
+ *
  * Of an output that is to be stored past the caches (KSlot.streamed) whole vectors are, in rows where they lie at multiples of
  * their size; what remains of a row is stored as ever. */
 #include "codegen/cpu/kernels.h"
@@ -345,6 +348,36 @@ static V streams_aligned(Body *b, const Sweeps *sw, u32 s, V from)
 	return all;
 }
 
+/* May an output be where an input is? Then nothing is written twice: it would be of what was written. */
+static bool in_place(const Kernel *k)
+{
+	bool any = false;
+	for (u32 i = 0; i < k->slot.n; i++)
+		any |= k->slot.v[i].may_alias || (k->slot.v[i].read && k->slot.v[i].written);
+	return any;
+}
+
+/* Vectors from column `from` on, which are fewer than a block; under a mask, or with `back` all whole, the last of which begins
+ * where it ends with the row: some of it is written twice. */
+static void sweep_rest(Body *b, const Sweeps *sw, u32 s, V from, V to, bool back, const u32 *reduce, u32 nreduce, V *carried)
+{
+	CpuModule *m = b->m;
+	u32 last = b->k->ndim - 1;
+	V L = cpu_i64(m, b->lanes.lanes), acc[CPU_CARRIED];
+	CpuLoop rest = { 0 };
+	cpu_loop_begin(m, &rest, from, to, L, nreduce, carried);
+	u32 mark = body_mark(b);
+	b->coord[last] = back ? cpu_min(m, rest.index, cpu_sub(m, to, L)) : rest.index;
+	b->mask = back ? NULL : simd_mask(&b->lanes, cpu_sub(m, to, rest.index));
+	memcpy(acc, rest.carried, nreduce * sizeof *acc);
+	sweep_block(b, sw, s, reduce, nreduce, acc);
+	body_release(b, mark);
+	b->mask = NULL;
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, acc);
+	memcpy(carried, rest.carried, nreduce * sizeof *carried);
+}
+
 static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 {
 	CpuModule *m = b->m;
@@ -378,7 +411,6 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	V width = cpu_i64(m, (i64)U * L);
 	V span = cpu_sub(m, to, from);
 	V whole = cpu_add(m, from, cpu_mul(m, cpu_div(m, span, width), width));
-	CpuLoop rest = { 0 };
 	b->vector_dim = last;
 	V aligned = nreduce ? NULL : streams_aligned(b, sw, s, from); /* what reduces is small beside what it reads */
 	if (aligned) {
@@ -405,23 +437,22 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 				part[u] = reduce_combine(&b->lanes, in->reduce, in->dtype, part[u], part[u + n / 2]);
 		total[r] = part[0];
 	}
-	cpu_loop_begin(m, &rest, whole, to, cpu_i64(m, L), nreduce, total);
-	u32 mark = body_mark(b);
-	b->coord[last] = rest.index;
-	b->mask = simd_mask(&b->lanes, cpu_sub(m, to, rest.index));
-	V acc[CPU_CARRIED];
-	memcpy(acc, rest.carried, nreduce * sizeof *acc);
-	sweep_block(b, sw, s, reduce, nreduce, acc);
-	body_release(b, mark);
-	b->mask = NULL;
-	rest.unroll = 1;
-	cpu_loop_end(m, &rest, acc);
+	CpuIf wide = { 0 };
+	bool back = k->class == KERNEL_MAP && !in_place(k);
+	if (back) {
+		cpu_if_begin(m, &wide, cpu_less(m, cpu_i64(m, L - 1), span), 90);
+		sweep_rest(b, sw, s, whole, to, true, reduce, 0, total);
+		cpu_if_else(m, &wide);
+	}
+	sweep_rest(b, sw, s, whole, to, false, reduce, nreduce, total);
+	if (back)
+		cpu_if_end(m, &wide, 0, NULL, NULL);
 	b->vector_dim = NONE;
 	b->coord[last] = cpu_i64(m, 0);
 	for (u32 r = 0; r < nreduce; r++) {
 		const KInst *in = &k->inst.v[reduce[r]];
 		body_set(b, (KVal){ reduce[r] },
-			 reduce_lanes(&b->lanes, in->reduce, in->dtype, rest.carried[r]), false);
+			 reduce_lanes(&b->lanes, in->reduce, in->dtype, total[r]), false);
 	}
 }
 
@@ -469,7 +500,7 @@ static CountNeeds needs_map(Body *b, const CpuMachine *machine, const Kernel *k,
 
 static u64 variant_map(const CpuMachine *machine, const Kernel *k)
 {
-	return short_rows(machine, k);
+	return short_rows(machine, k) | (u64)in_place(k) << 1;
 }
 
 static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)

@@ -38,7 +38,7 @@ u32 range_mask(Range r)
 	return mask;
 }
 
-void run_begin(Body *b, Run *r, Range range, V from, V to)
+void run_begin(Body *b, Run *r, Range range, V from, V to, V length)
 {
 	CpuModule *m = b->m;
 	assert(range.first < range.last);
@@ -49,12 +49,15 @@ void run_begin(Body *b, Run *r, Range range, V from, V to)
 		r->base = cpu_i64(m, 0);
 		return;
 	}
-	V one = cpu_i64(m, 1), extent = b->extent[range.last - 1];
+	V one = cpu_i64(m, 1), extent = length ? length : b->extent[range.last - 1];
 	V last = cpu_div(m, cpu_add(m, to, cpu_sub(m, extent, one)), extent);
 	r->loop = (CpuLoop){ 0 };
 	cpu_loop_begin(m, &r->loop, cpu_div(m, from, extent), last, one, 0, NULL);
-	body_unflatten(b, range.first, range.last - 1, r->loop.index);
 	r->base = cpu_mul(m, r->loop.index, extent);
+	if (length) /* the last dimensions are 0 there */
+		body_unflatten(b, range.first, range.last, r->base);
+	else
+		body_unflatten(b, range.first, range.last - 1, r->loop.index);
 	V end = cpu_add(m, r->base, extent);
 	r->begin = LLVMBuildSelect(m->builder, cpu_less(m, from, r->base), r->base, from, "");
 	r->end = cpu_min(m, to, end);
@@ -90,21 +93,26 @@ void run_lanes_end(Body *b, RunLanes *l, const V *next)
 	cpu_loop_end(b->m, &l->loop, next);
 }
 
-void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step)
+void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step, V length)
 {
 	CpuModule *m = b->m;
 	u32 last = range.last - 1;
+	V extent = length ? length : b->extent[last];
 	assert(n <= STRIP_VECTORS);
 	s->n = n;
 	V end = cpu_add(m, at, cpu_i64(m, (i64)n * step));
 	s->whole = cpu_less(m, end, cpu_add(m, count, cpu_i64(m, 1)));
 	for (u32 v = 0; v < n; v++) {
-		body_unflatten(b, range.first, range.last, cpu_add(m, at, cpu_i64(m, (i64)v * step)));
+		V first = cpu_add(m, at, cpu_i64(m, (i64)v * step));
+		V in_run = length ? cpu_rem(m, first, length) : NULL;
+		body_unflatten(b, range.first, range.last, length ? cpu_sub(m, first, in_run) : first);
+		if (length)
+			b->coord[last] = in_run;
 		memcpy(s->coord[v], b->coord, sizeof s->coord[v]);
 		if (range.last - range.first < 2)
 			continue;
 		V past = cpu_add(m, b->coord[last], cpu_i64(m, step - 1));
-		s->whole = LLVMBuildAnd(m->builder, s->whole, cpu_less(m, past, b->extent[last]), "");
+		s->whole = LLVMBuildAnd(m->builder, s->whole, cpu_less(m, past, extent), "");
 	}
 }
 
@@ -303,7 +311,7 @@ static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, 
 	CpuModule *m = b->m;
 	u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
 	Run run = { 0 };
-	run_begin(b, &run, p->k, from, to);
+	run_begin(b, &run, p->k, from, to, NULL);
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
 	if (each == 1 && s->n > 1)
@@ -334,12 +342,12 @@ static void pack_runs(Body *b, const Packing *p, V x0, V x_count, V from, V to, 
 	u32 L = b->lanes.lanes, xd = p->x.last - 1;
 	Run x = { 0 }, run = { 0 };
 	V end = cpu_min(m, x_count, cpu_add(m, x0, cpu_i64(m, p->width)));
-	run_begin(b, &x, p->x, x0, end);
+	run_begin(b, &x, p->x, x0, end, NULL);
 	CpuLoop lane = { 0 }, k = { 0 };
 	cpu_loop_begin(m, &lane, x.begin, x.end, cpu_i64(m, L), 0, NULL);
 	V mask = simd_mask(&b->lanes, cpu_sub(m, x.end, lane.index));
 	V column = cpu_sub(m, lane.index, x0);
-	run_begin(b, &run, p->k, from, to);
+	run_begin(b, &run, p->k, from, to, NULL);
 	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
 	u32 mark = body_mark(b);
 	b->coord[xd] = cpu_sub(m, lane.index, x.base);
@@ -416,7 +424,7 @@ static void pack_parts(Body *b, const Packing *p, V x0, V x_count, V from, V to,
 	for (u32 v = 0; v < vectors; v++)
 		find_parts(b, p, cpu_add(m, x0, cpu_i64(m, (i64)v * step)), x_count, n, part + v * n);
 	Run run = { 0 };
-	run_begin(b, &run, p->k, from, to);
+	run_begin(b, &run, p->k, from, to, NULL);
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
 	u32 mark = body_mark(b);
@@ -460,7 +468,7 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	b->vector_dim = p->x.last - 1;
 	Strip strip; /* the lanes of a narrow panel's one vector are not all its */
 	assert(vectors == 1 || vectors * L == p->width);
-	strip_make(b, &strip, p->x, x0, x_count, vectors, MIN(L, p->width));
+	strip_make(b, &strip, p->x, x0, x_count, vectors, MIN(L, p->width), NULL);
 	CpuIf whole = { 0 };
 	cpu_if_begin(m, &whole, strip.whole, 90);
 	u32 mark = body_mark(b);
@@ -587,7 +595,7 @@ static void pack_along_k(Body *b, const Packing *p, V x0, V x_count, V from, V t
 		memcpy(rows.coord[i], b->coord, sizeof rows.coord[i]);
 	}
 	Run run = { 0 };
-	run_begin(b, &run, p->k, from, to);
+	run_begin(b, &run, p->k, from, to, NULL);
 	pack_columns(b, p, &rows, &run, from, cpu_at(m, panel_type(m, p->compute), panel, g.index));
 	run_end(b, &run);
 	body_release(b, mark);
@@ -619,7 +627,7 @@ void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_
 		b->vector_dim = p->x.last - 1;
 		u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
 		Strip strip;
-		strip_make(b, &strip, p->x, x0, x_count, most * each, MIN(L, p->width));
+		strip_make(b, &strip, p->x, x0, x_count, most * each, MIN(L, p->width), NULL);
 		V all = LLVMBuildAnd(m->builder, strip.whole, cpu_equal(m, count, cpu_i64(m, most)), "");
 		cpu_if_begin(m, &whole, all, 90);
 		u32 mark = body_mark(b);

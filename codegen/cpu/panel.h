@@ -22,14 +22,15 @@ u32 range_mask(Range r);
 
 /* for each longest piece [begin, end) of [from, to) in which only the last dimension changes: its other
  * coordinates are set; the last one's, at flattened index i, is i - base. One piece, and no loop, where
- * there is one dimension. Nothing is carried. */
+ * there is one dimension. Nothing is carried. length: that of a run, where it goes on beyond the last dimension (body_run);
+ * NULL: that dimension's. */
 typedef struct Run {
 	LLVMValueRef begin, end, base;
 	/* private */
 	CpuLoop loop;
 	bool looped;
 } Run;
-void run_begin(Body *b, Run *r, Range range, LLVMValueRef from, LLVMValueRef to);
+void run_begin(Body *b, Run *r, Range range, LLVMValueRef from, LLVMValueRef to, LLVMValueRef length);
 void run_end(Body *b, Run *r);
 
 /* for each vector of lanes along the last dimension of a run's range: in pass 0 the whole ones, in pass 1 what is left, under a
@@ -42,14 +43,14 @@ void run_lanes_begin(Body *b, RunLanes *l, const Run *r, Range range, u32 pass, 
 void run_lanes_end(Body *b, RunLanes *l, const LLVMValueRef *next);
 
 /* Vectors of a strip: `n`, each `step` elements on from flattened index `at`, of which the first `step` lanes count;
- * the coordinates of each. */
+ * the coordinates of each. length: as of runs. */
 enum { STRIP_VECTORS = 12 };
 typedef struct Strip {
 	u32 n;
 	LLVMValueRef coord[STRIP_VECTORS][KERNEL_DIMS];
 	LLVMValueRef whole; /* i1: no vector goes past the end or on to the next run */
 } Strip;
-void strip_make(Body *b, Strip *s, Range range, LLVMValueRef at, LLVMValueRef count, u32 n, u32 step);
+void strip_make(Body *b, Strip *s, Range range, LLVMValueRef at, LLVMValueRef count, u32 n, u32 step, LLVMValueRef length);
 void strip_set(Body *b, const Strip *s, Range range, u32 v);
 
 /* ---- packing ---- */
@@ -150,6 +151,7 @@ typedef struct Product {
 	Range mr, nr;
 	u32 outer;                    /* the dimensions whose coordinates are set, as bits */
 	LLVMValueRef N, n0, panels;   /* columns there are; the first; panels from there, at most those of Blocks */
+	LLVMValueRef run;             /* how many of them the body goes through as along the last dimension: product_run() */
 	LLVMValueRef k0, k1;
 	/* tiles [tile0, tile1): the packed rows of tile i are at left + i * tile_size and begin with left_k; its
 	 * first row is row0 + i * rows; results in [row_begin, row_end) count */
@@ -159,6 +161,8 @@ typedef struct Product {
 	LLVMValueRef keep, sums, sum_stride, first, last;
 } Product;
 void product(const Product *p);
+/* NULL where columns are one dimension. */
+LLVMValueRef product_run(Body *b, Range nr);
 
 /* Bytes that it needs of scratch, at most, for so many panels, tiles and so long a sum. */
 Count product_scratch(CpuModule *m, const CpuMachine *machine, Tile t, Count panels, Count tiles, Count k);

@@ -77,6 +77,11 @@ V product_sums(const Product *p)
 
 /* ---- the body ---- */
 
+V product_run(Body *b, Range nr)
+{
+	return nr.last - nr.first > 1 ? body_run(b, nr.first, nr.last) : NULL;
+}
+
 /* Sets the accumulators from a tile's row, at `column`. */
 static void set_sum(const Product *p, V tile, V row, V column)
 {
@@ -103,6 +108,7 @@ static void store_all(Body *b)
 static void results_strip(const Product *p, const Strip *s, V tile, V row)
 {
 	Body *b = p->b;
+	b->vector_dim = p->nr.last - 1;
 	for (u32 v = 0; v < s->n; v++) {
 		u32 mark = body_mark(b);
 		strip_set(b, s, p->nr, v);
@@ -118,18 +124,14 @@ static void results_runs(const Product *p, V tile, V row)
 	CpuModule *m = b->m;
 	Run run = { 0 };
 	V end = cpu_min(m, p->N, cpu_add(m, p->n0, cpu_i64(m, tile_width(p->t))));
-	run_begin(b, &run, p->nr, p->n0, end);
-	CpuLoop lane = { 0 };
-	cpu_loop_begin(m, &lane, run.begin, run.end, cpu_i64(m, p->t.lanes), 0, NULL);
-	u32 mark = body_mark(b);
-	b->mask = simd_mask(&b->lanes, cpu_sub(m, run.end, lane.index));
-	b->coord[p->nr.last - 1] = cpu_sub(m, lane.index, run.base);
-	set_sum(p, tile, row, cpu_sub(m, lane.index, p->n0));
-	store_all(b);
-	b->mask = NULL;
-	body_release(b, mark);
-	lane.unroll = 1;
-	cpu_loop_end(m, &lane, NULL);
+	run_begin(b, &run, p->nr, p->n0, end, p->run);
+	for (u32 pass = 0; pass < 2; pass++) {
+		RunLanes lane;
+		run_lanes_begin(b, &lane, &run, p->nr, pass, 0, NULL);
+		set_sum(p, tile, row, cpu_sub(m, lane.loop.index, p->n0));
+		store_all(b);
+		run_lanes_end(b, &lane, NULL);
+	}
 	run_end(b, &run);
 }
 
@@ -145,7 +147,6 @@ void product_results(const Product *p, const Strip *s, V m0, V first, V last, V 
 		u32 mark = body_mark(b);
 		body_unflatten(b, p->mr.first, p->mr.last, cpu_add(m, m0, row.index));
 		body_hoist(b, p->outer | range_mask(p->mr), NULL);
-		b->vector_dim = p->nr.last - 1;
 		if (branch == 0)
 			results_strip(p, s, tile, row.index);
 		else
@@ -242,7 +243,7 @@ static void emit_cut(const Product *p, const Cut *c)
 	Product here = *p;
 	here.n0 = cpu_add(m, p->n0, cpu_mul(m, panel.index, cpu_i64(m, tile_width(p->t))));
 	Strip strip;
-	strip_make(b, &strip, p->nr, here.n0, p->N, p->t.vectors, p->t.lanes);
+	strip_make(b, &strip, p->nr, here.n0, p->N, p->t.vectors, p->t.lanes, p->run);
 	V right = at_element(p, b->scratch, cpu_mul(m, panel.index, size));
 	V part = cpu_add(m, done, cpu_mul(m, panel.index, in_block));
 	cpu_loop_begin(m, &tile, block.index, end, one, 0, NULL);

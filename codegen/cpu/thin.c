@@ -210,7 +210,7 @@ static void emit_results(Thin *x, V n, V sums, V pitch)
 {
 	CpuModule *m = x->b->m;
 	Strip strip;
-	strip_make(x->b, &strip, x->nr, n, x->N.v, x->t.vectors, x->t.lanes);
+	strip_make(x->b, &strip, x->nr, n, x->N.v, x->t.vectors, x->t.lanes, x->p.run);
 	x->p.n0 = n;
 	CpuLoop row = { 0 };
 	cpu_loop_begin(m, &row, cpu_i64(m, 0), cpu_i64(m, x->rows), cpu_i64(m, 1), 0, NULL);
@@ -303,7 +303,7 @@ static void emit_streams(const Thin *x, V from, V end, u32 streams)
 		left[i] = simd_load_splat(&b->lanes, DT_f32, at(x, x->x, index));
 	}
 	Run run = { 0 };
-	run_begin(b, &run, x->nr, x->n0, x->n1);
+	run_begin(b, &run, x->nr, x->n0, x->n1, NULL);
 	b->vector_dim = x->nr.last - 1;
 	/* cache lines, which are asked for once; then what is left */
 	u32 vectors = MAX(1, 64 / (b->lanes.lanes * (u32)sizeof(f32)));
@@ -353,7 +353,8 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 	body_begin(&b, m, k, arena, name);
 	b.lanes.lanes = m->machine->lanes;
 	Thin x = thin_make(&b, m->machine, k);
-	x.p = (Product){ .b = &b, .t = x.t, .mr = x.mr, .nr = x.nr, .outer = range_mask(x.batch), .N = x.N.v };
+	x.p = (Product){ .b = &b, .t = x.t, .mr = x.mr, .nr = x.nr, .outer = range_mask(x.batch), .N = x.N.v,
+			 .run = product_run(&b, x.nr) };
 	x.x = b.scratch;
 	x.sums = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
 	body_hoist(&b, 0, NULL);

@@ -71,6 +71,25 @@ static KVal digit_value(Lower *l, const Digit *g)
 	return g->mod ? scalar2(l, S_mod, v, number(l, (f64)g->mod, t), t) : v;
 }
 
+static i64 digit_range(const Lower *l, const Digit *g);
+
+/* Values that it takes are from *low to *high; false where that is not known. */
+static bool place_range(const Lower *l, const Place *p, f64 *low, f64 *high)
+{
+	*low = *high = (f64)p->offset;
+	for (u32 d = 0; d < l->k->ndim; d++)
+		*(p->coef[d] < 0 ? low : high) += (f64)p->coef[d] * (f64)(l->k->dim[d].extent - 1);
+	for (u32 i = 0; i < p->ndigit; i++)
+		*(p->digit[i].scale < 0 ? low : high) += (f64)p->digit[i].scale * (f64)(digit_range(l, &p->digit[i]) - 1);
+	return !p->dynamic.i;
+}
+
+DType place_dtype(const Lower *l, const Place *p)
+{
+	f64 low, high;
+	return place_range(l, p, &low, &high) && low >= INT32_MIN && high <= INT32_MAX ? DT_i32 : DT_i64;
+}
+
 u32 place_terms(Lower *l, const Place *p, u32 n, u32 most, KVal *term, i64 *stride)
 {
 	for (u32 i = 0; i <= p->ndigit; i++) {
@@ -289,11 +308,12 @@ static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, P
 static void divide_dynamic(Lower *l, const Place *linear, i64 stride, i64 extent, bool first,
 			   Place *out)
 {
-	KVal v = place_value(l, linear, DT_i64);
+	DType t = MAX(stride, extent) <= INT32_MAX ? place_dtype(l, linear) : DT_i64;
+	KVal v = place_value(l, linear, t);
 	if (stride != 1)
-		v = scalar2(l, S_floordiv, v, number(l, (f64)stride, DT_i64), DT_i64);
+		v = scalar2(l, S_floordiv, v, number(l, (f64)stride, t), t);
 	if (!first)
-		v = scalar2(l, S_mod, v, number(l, (f64)extent, DT_i64), DT_i64);
+		v = scalar2(l, S_mod, v, number(l, (f64)extent, t), t);
 	*out = (Place){ .dynamic = v, .scale = 1 };
 }
 

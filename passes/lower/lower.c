@@ -167,12 +167,13 @@ static KVal in_range(Lower *l, const Place *p, i64 low, i64 high, i64 extent)
 {
 	KVal lower = { 0 }, upper = { 0 };
 	KVal i = { 0 };
+	DType t = extent <= INT32_MAX ? place_dtype(l, p) : DT_i64;
 	if (low > 0 || high < extent)
-		i = place_value(l, p, DT_i64);
+		i = place_value(l, p, t);
 	if (low > 0)
-		lower = scalar(l, S_le, DT_b1, constant(l, (f64)low, DT_i64), i, (KVal){ 0 });
+		lower = scalar(l, S_le, DT_b1, constant(l, (f64)low, t), i, (KVal){ 0 });
 	if (high < extent)
-		upper = scalar(l, S_lt, DT_b1, i, constant(l, (f64)high, DT_i64), (KVal){ 0 });
+		upper = scalar(l, S_lt, DT_b1, i, constant(l, (f64)high, t), (KVal){ 0 });
 	return both(l, lower, upper);
 }
 

@@ -70,6 +70,8 @@ Place place_add(Lower *l, Place a, Place b);
 Place place_scaled(Lower *l, Place p, i64 by);
 /* The place as an integer instruction of `dtype`. */
 KVal place_value(Lower *l, const Place *p, DType dtype);
+/* The type that a place is worked out in: lanes of 32 bits are twice as many as of 64, and are compared and divided faster. */
+DType place_dtype(const Lower *l, const Place *p);
 /* What of the place is not affine, as integer instructions with their strides, behind `n` that there are: at most `most`, then what
  * is left is added up. How many there are then. */
 u32 place_terms(Lower *l, const Place *p, u32 n, u32 most, KVal *term, i64 *stride);

@@ -238,8 +238,9 @@ static void test_factored(void **state)
 
 /* A product whose right operand (or left: `turned`) is an image [B, C, height, width] read through 3 x 3 windows, `step` apart:
  * columns are the windows' places and the sum is over what they hold, or the other way round (`weights`). Runs of columns are
- * `wide` long, or 3. */
-static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned, DType compute)
+ * `wide` long, or 3. Results are dense, but for `apart` elements before each column of the first dimension and, where that is odd,
+ * of the second too. */
+static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned, i64 apart, DType compute)
 {
 	enum { B = 2, C = 3, HIGH = 3, OTHER = 7 };
 	Kernel *k = suite_kernel(s, KERNEL_DOT, "windows");
@@ -262,7 +263,7 @@ static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned,
 	i64 K = sum[0] * sum[1] * sum[2], X = x[0] * x[1] * x[2];
 	DType t = compute == DT_f64 ? DT_f64 : DT_f32;
 	Access image = { .slot = kb_slot(k, t, B * C * height * width) }, rows = { .slot = kb_slot(k, t, OTHER * K) },
-	       out = { .slot = kb_slot(k, t, OTHER * X) };
+	       out = { .slot = kb_slot(k, t, OTHER * (X + apart * x[0] * (1 + x[1]))) };
 	i64 stride = K, across = OTHER * X;
 	rows.stride[o] = K;
 	out.stride[o] = turned ? 1 : X;
@@ -276,6 +277,11 @@ static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned,
 	k->operand[turned] = kb_load(k, rows, NO);
 	k->operand[!turned] = kb_load(k, image, NO);
 	k->noperand = 2;
+	if (!turned) {
+		out.stride[x0 + 1] += apart % 2 * apart;
+		out.stride[x0] = x[1] * out.stride[x0 + 1] + apart;
+		out.stride[o] = x[0] * out.stride[x0];
+	}
 	kb_store(k, out, kb_acc(k, t, 0), NO);
 	suite_add(s, k, 2 + 2 * sqrt((f64)K), MAX(1, sqrt((f64)K) / 4));
 }
@@ -288,7 +294,8 @@ static void test_windows(void **state)
 	static const i64 wide[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 16, 24, 33 };
 	for (u32 i = 0; i < COUNT(wide); i++)
 		for (u32 t = 0; t < 4; t++)
-			add_windows(&s, wide[i], 1 + (i + t) % 5 / 4, t & 1, t >> 1, (i + t) % 7 == 6 ? DT_f64 : DT_f32);
+			for (i64 apart = 0; apart < (t >> 1 ? 1 : 3); apart++)
+				add_windows(&s, wide[i], 1 + (i + t) % 5 / 4, t & 1, t >> 1, apart, (i + t) % 7 == 6 ? DT_f64 : DT_f32);
 	suite_run(&s, 12);
 }
 
@@ -355,7 +362,7 @@ static void test_pairs(void **state)
 	add_factored(&s, 3, 7, 5, 20, 4, 10, 3);
 	add_factored(&s, 3, 7, 5, 20, 4, 9, 1);
 	for (u32 t = 0; t < 4; t++) /* and of windows, of which those of the weights' gradient are in pairs where places are even */
-		add_windows(&s, 4 + 6 * (t >> 1), 1, t & 1, t >> 1, DT_f32);
+		add_windows(&s, 4 + 6 * (t >> 1), 1, t & 1, t >> 1, 0, DT_f32);
 	for (u32 i = s.cases.n - 7; i < s.cases.n; i++)
 		s.cases.v[i].k->compute = DT_bf16;
 	suite_run_pairs(&s, 11);

@@ -49,6 +49,51 @@ static void test_exact_rows(void **state)
 	suite_run(&s, 50);
 }
 
+/* Rows of which a piece is one dear function and the rest another, which share an operand: pieces that end where vectors do and not,
+ * of rows or of what is around them, in rows shorter and longer than vectors. */
+static void test_pieces(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 wide[] = { 1, 5, 8, 9, 14, 16, 33, 100 };
+	for (u32 i = 0; i < COUNT(wide); i++)
+		for (u32 which = 0; which < 3; which++) {
+			i64 n = wide[i], from = which == 2 ? 2 : n / 3, to = which == 2 ? 5 : n - n / 4;
+			Kernel *k = suite_kernel(&s, which == 1 ? KERNEL_ROW : KERNEL_MAP, "pieces");
+			kb_dim(k, DIM_PARALLEL, 7);
+			kb_dim(k, which == 1 ? DIM_ROW : DIM_PARALLEL, n);
+			KVal at = kb_index(k, DT_i32, which == 2 ? ACCESS(0, 0, 1) : ACCESS(0, 0, 0, 1));
+			KVal inside = kb_op(k, S_and, kb_op(k, S_le, kb_const(k, DT_i32, (f64)from), at),
+					    kb_op(k, S_lt, at, kb_const(k, DT_i32, (f64)to)));
+			KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, 7 * n), 0, n, 1), inside);
+			KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, 7 * n), 0, n, 1), NO), shared = kb_op(k, S_exp, y, NO);
+			KVal first = kb_op(k, S_mul, kb_op(k, S_sigmoid, x, NO), kb_op(k, S_erf, kb_op(k, S_add, x, shared), NO));
+			KVal other = kb_op(k, S_cos, kb_op(k, S_mul, shared, kb_op(k, S_tanh, y, NO)), NO);
+			KVal either = kb_op3(k, S_where, inside, first, other);
+			if (which == 1)
+				either = kb_op(k, S_sub, either, kb_reduce(k, REDUCE_max, either));
+			kb_store(k, ACCESS(kb_slot(k, DT_f32, 7 * n), 0, n, 1), kb_op(k, S_add, either, shared), NO);
+			suite_add(&s, k, 12, 4);
+		}
+	suite_run(&s, 9);
+}
+
+/* In place, and with rows that vectors do not divide, every element is written once. */
+static void test_in_place(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (i64 n = 1; n < 40; n += 2) {
+		Kernel *k = suite_kernel(&s, KERNEL_MAP, "in place");
+		kb_dim(k, DIM_PARALLEL, 5);
+		kb_dim(k, DIM_PARALLEL, n);
+		Access at = ACCESS(kb_slot(k, DT_f32, 5 * (n + 1)), 0, n + 1, 1);
+		kb_store(k, at, kb_op(k, S_add, kb_load(k, at, NO), kb_const(k, DT_f32, 1)), NO);
+		suite_add(&s, k, 0, 1);
+	}
+	suite_run(&s, 3);
+}
+
 /* Outputs that are stored past the caches: rows that are whole vectors and not, that lie at multiples of their size and not, in
  * several types, two of one kernel, beside a reduction, and a column that is no row's. */
 static void test_streamed(void **state)
@@ -153,6 +198,10 @@ static void test_sharing(void **state)
 	assert_int_equal(code.nunit, 2);
 	assert_ptr_equal(code.symbol[0], code.symbol[1]);
 	assert_string_not_equal(code.symbol[0], code.symbol[2]);
+	/* nor does one whose result may be in an operand's place */
+	k[1]->slot.v[1].may_alias = 1;
+	assert_null(cpu_code_units(c, k, 2, &s.arena, &code));
+	assert_string_not_equal(code.symbol[0], code.symbol[1]);
 	cpu_compiler_destroy(c);
 	suite_run(&s, 5);
 }
@@ -164,6 +213,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows), cmocka_unit_test(test_long_rows),
+		cmocka_unit_test(test_pieces),      cmocka_unit_test(test_in_place),
 		cmocka_unit_test(test_streamed), cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
 		cmocka_unit_test(test_random_draws), cmocka_unit_test(test_sharing),
 	};
