@@ -115,6 +115,24 @@ static void add_rule(Rules *r, Str axis, const char *to)
 	}
 }
 
+Str mesh_over(const Lm *lm, const TextList *more, const char *axis, u32 i)
+{
+	for (u32 k = 0; k < lm->model->shard.n; k++) {
+		const ShardLine *line = &lm->model->shard.v[k];
+		for (const char *to = line->mesh; !strcmp(line->axis, axis) && *to;) {
+			size_t n = strcspn(to, " ()");
+			if (n && !i--)
+				return (Str){ to, n };
+			to += n + (to[n] != 0);
+		}
+	}
+	size_t n = strlen(axis);
+	for (int k = 0; more && k < more->n; k++)
+		if (!strncmp(more->v[k], axis, n) && more->v[k][n] == '=' && !i--)
+			return str_of(more->v[k] + n + 1);
+	return (Str){ 0 };
+}
+
 /* Which mesh axis layers go to: as a line says, else that of the name `pipe`; NULL: none. */
 static const char *layers_axis(const Lm *lm, const TextList *more, const Axes *a)
 {

@@ -25,6 +25,8 @@ PL_MUST_USE Status mesh_open(Lm *lm, const char *mesh, const TextList *more, con
 /* Ranks on one host compile one after the other's first: what one has compiled the others find. `turn` false: before,
  * true: after compiling. */
 PL_MUST_USE Status mesh_turn(const MeshRun *m, bool done);
+/* The i-th mesh axis that lines of the shard block and of --shard divide `axis` over; empty: there are fewer. */
+Str mesh_over(const Lm *lm, const TextList *more, const char *axis, u32 i);
 /* After the package is on its device: groups, and the device's coordinates into its buffers. */
 PL_MUST_USE Status mesh_start(const MeshRun *m, Executor *x);
 void mesh_close(MeshRun *m);

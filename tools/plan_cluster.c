@@ -154,16 +154,22 @@ Status cluster_recompute(const char *text, Recompute *out)
 	return OK;
 }
 
-/* Takes the axis pipe out of the mesh, and finds how many devices the batch is divided over. */
-static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out, i64 *within)
+static bool divides(const Lm *lm, const TextList *more, const char *axis, Str mesh)
+{
+	Str over;
+	for (u32 i = 0; (over = mesh_over(lm, more, axis, i)).n; i++)
+		if (str_equal(over, mesh))
+			return true;
+	return false;
+}
+
+/* Takes the axis pipe out of the mesh, and finds how many devices the batch is divided over, and how many have the same tokens of it. */
+static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, const TextList *more, Asked *out)
 {
 	Buf rest = { .arena = a };
-	const char *batch = "data";
-	for (u32 i = 0; i < lm->model->shard.n; i++)
-		if (!strcmp(lm->model->shard.v[i].axis, "B"))
-			batch = lm->model->shard.v[i].mesh;
-	out->shape.pipe = 1;
-	out->plan.data = *within = 1;
+	bool said = mesh_over(lm, more, "B", 0).n != 0;
+	out->shape.pipe = out->shape.copies = 1;
+	out->plan.data = 1;
 	Str name;
 	i64 size;
 	for (const char *at = mesh; *at;) {
@@ -173,9 +179,10 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, Asked *out, i6
 			continue;
 		}
 		buf_printf(&rest, "%s%.*s=%lld", rest.n ? "," : "", STR_ARG(name), (long long)size);
-		*within *= size;
-		if (str_equal(name, str_of(batch)))
-			out->plan.data = size;
+		if (said ? divides(lm, more, "B", name) : str_equal(name, STR("data")))
+			out->plan.data *= size;
+		else if (!divides(lm, more, "T", name))
+			out->shape.copies *= (u32)size;
 	}
 	out->plan.mesh = rest.n ? rest.text : "data=1";
 	return OK;
@@ -229,8 +236,7 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	*out = (Asked){ 0 };
 	if (!m->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
-	i64 within;
-	TRY(read_mesh(a, &m->lm, o->mesh, out, &within));
+	TRY(read_mesh(a, &m->lm, o->mesh, o->shard, out));
 	TRY(read_schedule(o->schedule, &out->shape));
 	TRY(cluster_recompute(o->recompute ? o->recompute : "none", &out->shape.recompute));
 	TRY(read_batch(o, &m->lm, out));
@@ -240,7 +246,6 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	out->plan.habits = o->habits;
 	out->plan.precision = o->precision ? o->precision : m->lm.model->precision;
 	out->shape.layers = m->layers;
-	out->shape.copies = (u32)(within / out->plan.data);
 	return OK;
 }
 

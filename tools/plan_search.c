@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the batch's devices divide: each with what comes before it. */
+/* What devices that have other tokens divide: each with what comes before it. */
 enum { DIVIDES = 4 };
 static const char *const divides[DIVIDES] = { "nothing", "optimizer_state", "gradients", "parameters" };
 
 typedef struct Choice {
-	u32 tensor, pipe, data, chunks, micro, micros, divide;
+	u32 tensor, context, pipe, data, chunks, micro, micros, divide;
 	Recompute recompute;
 	f64 bound;       /* seconds: not less */
 	u64 least;       /* bytes: not less */
@@ -33,7 +33,8 @@ typedef struct Search {
 	u64 room;
 	u32 layers;
 	/* what the options leave to choose from */
-	u32 tensor, pipe, data, chunks; /* 0: any */
+	u32 tensor, context, pipe, data, chunks; /* 0: any */
+	Str texts;                      /* the mesh axis of `context`; empty: no rule divides texts */
 	u32 recompute;                  /* bits by Recompute */
 	u32 divide;                     /* how many of `divides` */
 	VEC(Choice) choice;     /* that may fit */
@@ -41,23 +42,35 @@ typedef struct Search {
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
 } Search;
 
-static const char *mesh_text(Arena *a, u32 data, u32 tensor)
+/* "data=2,context=4,tensor=8" */
+static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 {
-	return arena_printf(a, "data=%u,tensor=%u", data, tensor);
+	const char *texts = s->texts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->texts), c->context) : "";
+	return arena_printf(a, "data=%u%s,tensor=%u", c->data, texts, c->tensor);
+}
+
+/* What follows `before` for each axis that has other tokens: " --shard optimizer_state=data". */
+static const char *divided_text(const Search *s, Arena *a, const Choice *c, const char *before)
+{
+	const char *data = c->data > 1 ? arena_printf(a, "%s%s=data", before, divides[c->divide]) : "";
+	const char *texts = c->context > 1 ? arena_printf(a, "%s%s=%.*s", before, divides[c->divide], STR_ARG(s->texts)) : "";
+	return c->divide ? arena_printf(a, "%s%s", data, texts) : "";
 }
 
 /* NULL: it does not divide so. */
-static ClusterWork *planned(Search *s, Arena *a, u32 data, u32 tensor, u32 micro, u32 divide, bool accumulate, ClusterPlanned *p)
+static ClusterWork *planned(Search *s, Arena *a, const Choice *which, bool accumulate, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
 	TextList shard = { .n = s->o->shard->n };
-	const char **rule = NEWN(a, const char *, shard.n + 1);
+	const char **rule = NEWN(a, const char *, shard.n + 2);
 	for (int i = 0; i < shard.n; i++)
 		rule[i] = s->o->shard->v[i];
-	if (divide && data > 1)
-		rule[shard.n++] = arena_printf(a, "%s=data", divides[divide]);
+	if (which->divide && which->data > 1)
+		rule[shard.n++] = arena_printf(a, "%s=data", divides[which->divide]);
+	if (which->divide && which->context > 1)
+		rule[shard.n++] = arena_printf(a, "%s=%.*s", divides[which->divide], STR_ARG(s->texts));
 	shard.v = rule;
-	ClusterCase c = { .mesh = mesh_text(a, data, tensor), .shard = &shard, .data = data, .micro = micro, .accumulate = accumulate,
+	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data, .micro = which->micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
@@ -80,7 +93,7 @@ static u64 least_memory(const ClusterStep *t, const Choice *c)
 	u64 most = 0;
 	for (u32 i = 0; i < c->pipe; i++) {
 		const StageStep *x = &t->stage[i];
-		u64 bytes = x->kept + x->bytes.other, d = c->data;
+		u64 bytes = x->kept + x->bytes.other, d = (u64)c->data * c->context;
 		bytes += x->bytes.parameters / (c->divide >= 3 ? d : 1) + x->bytes.gradients / (c->divide >= 2 ? d : 1) +
 			 x->bytes.optimizer / (c->divide >= 1 ? d : 1);
 		most = MAX(most, bytes);
@@ -101,7 +114,7 @@ static bool consider(Search *s, const ClusterWork *w, Choice c)
 		ClusterShape shape = shape_of(s, &c);
 		ClusterStep t = cluster_step(&tmp, s->machine, w, &shape);
 		c.bound = t.pipeline;
-		for (c.divide = 0; c.divide < (c.data > 1 ? s->divide : 1u); c.divide++) {
+		for (c.divide = 0; c.divide < (c.data * c.context > 1 ? s->divide : 1u); c.divide++) {
 			s->considered++;
 			c.least = least_memory(&t, &c);
 			if (c.least > s->room)
@@ -114,13 +127,15 @@ static bool consider(Search *s, const ClusterWork *w, Choice c)
 	return s->choice.n > before;
 }
 
-/* All that have so many devices along tensor and sequences in a micro-batch; whether one of them may fit. */
-static bool consider_all(Search *s, u32 tensor, u32 micro)
+/* All that have so many devices along tensor and context, and sequences in a micro-batch; whether one of them may fit. */
+static bool consider_all(Search *s, Choice base)
 {
 	bool fits = false;
 	Arena a = ARENA("search");
 	ClusterPlanned p;
-	ClusterWork *w = planned(s, &a, 1, tensor, micro, 0, true, &p);
+	base.data = 1;
+	ClusterWork *w = planned(s, &a, &base, true, &p);
+	i64 rest = s->devices / base.tensor / base.context;
 	s->undivided += !w;
 	if (w && !s->layers)
 		s->layers = w->first->layers;
@@ -129,16 +144,18 @@ static bool consider_all(Search *s, u32 tensor, u32 micro)
 			continue;
 		if (r)
 			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
-		for (u32 pipe = 1; pipe <= s->devices / tensor && (pipe == 1 || pipe <= s->layers); pipe++) {
-			u32 data = (u32)(s->devices / tensor / pipe);
-			if ((i64)tensor * pipe * data != s->devices || s->batch % ((i64)micro * data))
+		w->last = NULL; /* which has sums of gradients over context beside it, that others have in the update */
+		for (u32 pipe = 1; pipe <= rest && (pipe == 1 || pipe <= s->layers); pipe++) {
+			u32 data = (u32)(rest / pipe);
+			if ((i64)pipe * data != rest || s->batch % ((i64)base.micro * data))
 				continue;
 			if ((s->pipe && s->pipe != pipe) || (s->data && s->data != data))
 				continue;
-			i64 micros = s->batch / ((i64)micro * data);
+			i64 micros = s->batch / ((i64)base.micro * data);
+			Choice c = { .tensor = base.tensor, .context = base.context, .pipe = pipe, .data = data, .micro = base.micro,
+				     .micros = (u32)micros, .recompute = (Recompute)r };
 			if (micros <= 1 << 16)
-				fits |= consider(s, w, (Choice){ .tensor = tensor, .pipe = pipe, .data = data, .micro = micro,
-								 .micros = (u32)micros, .recompute = (Recompute)r });
+				fits |= consider(s, w, c);
 		}
 	}
 	arena_free(&a);
@@ -147,7 +164,7 @@ static bool consider_all(Search *s, u32 tensor, u32 micro)
 
 /* All micro-batches that divide the batch. Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to
  * choose from, and as many sequences in flight or more. */
-static void consider_micros(Search *s, u32 tensor)
+static void consider_micros(Search *s, u32 tensor, u32 context)
 {
 	VEC(u32) without = { 0 };
 	i64 least = s->o->micro ? s->o->micro : 1, most = s->o->micro ? s->o->micro : s->batch;
@@ -155,7 +172,7 @@ static void consider_micros(Search *s, u32 tensor)
 		bool may = s->batch % micro == 0;
 		for (u32 i = 0; may && i < without.n; i++)
 			may = micro % without.v[i] != 0;
-		if (may && !consider_all(s, tensor, (u32)micro))
+		if (may && !consider_all(s, (Choice){ .tensor = tensor, .context = context, .micro = (u32)micro }))
 			VEC_PUSH(s->arena, &without, (u32)micro);
 	}
 }
@@ -178,10 +195,10 @@ static void plan_choices(Search *s, u32 at)
 	ClusterPlanned p;
 	const Choice *first = &s->choice.v[at];
 	ClusterWork *w[RECOMPUTES] = { NULL };
-	bool divides_so = planned(s, &a, first->data, first->tensor, first->micro, first->divide, first->micros > 1, &p) != NULL;
+	bool divides_so = planned(s, &a, first, first->micros > 1, &p) != NULL;
 	for (u32 i = at; i < s->choice.n; i++) {
 		Choice *c = &s->choice.v[i];
-		if (c->data != first->data || c->tensor != first->tensor || c->micro != first->micro || c->divide != first->divide)
+		if (c->data != first->data || c->context != first->context || c->tensor != first->tensor || c->micro != first->micro || c->divide != first->divide)
 			continue;
 		s->planned++;
 		c->planned = true;
@@ -214,7 +231,10 @@ static u32 search(Search *s, bool all)
 	for (u32 tensor = s->tensor ? s->tensor : 1; tensor <= (s->tensor ? s->tensor : limit); tensor++) {
 		if (s->devices % tensor)
 			continue;
-		consider_micros(s, tensor);
+		i64 least = s->context ? s->context : 1, most = s->context ? s->context : s->texts.n ? s->devices / tensor : 1;
+		for (i64 context = least; context <= most; context++)
+			if (s->devices / tensor % context == 0)
+				consider_micros(s, tensor, (u32)context);
 	}
 	if (!s->choice.n)
 		return 0;
@@ -249,17 +269,19 @@ static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 	Buf given = { .arena = a };
 	for (int i = 0; i < s->o->shard->n; i++)
 		buf_printf(&given, " --shard %s", s->o->shard->v[i]);
-	return arena_printf(a, "--mesh data=%u,tensor=%u,pipe=%u --micro %u --recompute %s%s%s%s", c->data, c->tensor, c->pipe, c->micro,
-			    recompute_name[c->recompute], c->divide ? arena_printf(a, " --shard %s=data", divides[c->divide]) : "",
+	return arena_printf(a, "--mesh %s,pipe=%u --micro %u --recompute %s%s%s%s", mesh_text(s, a, c), c->pipe, c->micro,
+			    recompute_name[c->recompute], divided_text(s, a, c, " --shard "),
 			    c->chunks > 1 ? arena_printf(a, " --schedule interleaved:%u", c->chunks) : "", given.n ? given.text : "");
 }
 
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
 static void print_reasons(const Search *s, u32 n)
 {
-	static const char *const what[] = { "tensor", "pipe", "micro-batch", "recompute", "divided", "chunks" };
+	static const char *const what[] = { "tensor", "context", "pipe", "micro-batch", "recompute", "divided", "chunks" };
 	const Choice *best = &s->choice.v[0];
 	for (u32 k = 0; k < COUNT(what); k++) {
+		if (k == 1 && !s->texts.n)
+			continue;
 		for (u32 i = 1; i <= n; i++) {
 			if (i == n || (s->cut > 0 && s->choice.v[i].seconds > s->cut)) {
 				if (s->cut > 0)
@@ -267,8 +289,8 @@ static void print_reasons(const Search *s, u32 n)
 				break;
 			}
 			const Choice *c = &s->choice.v[i];
-			u32 is[] = { c->tensor, c->pipe, c->micro, c->recompute, c->divide, c->chunks };
-			u32 was[] = { best->tensor, best->pipe, best->micro, best->recompute, best->divide, best->chunks };
+			u32 is[] = { c->tensor, c->context, c->pipe, c->micro, c->recompute, c->divide, c->chunks };
+			u32 was[] = { best->tensor, best->context, best->pipe, best->micro, best->recompute, best->divide, best->chunks };
 			if (is[k] == was[k])
 				continue;
 			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
@@ -298,8 +320,8 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:s, s:s}", "step_seconds", c->seconds, "mfu", c->mfu,
-						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "tensor", (int)c->tensor,
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s}", "step_seconds", c->seconds, "mfu", c->mfu,
+						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "context", (int)c->context, "tensor", (int)c->tensor,
 						       "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
 						       recompute_name[c->recompute], "divided", divides[c->divide]));
 	}
@@ -319,9 +341,14 @@ static Status read_axes(Search *s)
 	i64 size;
 	for (const char *at = s->o->mesh + strlen("auto") + (s->o->mesh[strlen("auto")] == ','); *at;) {
 		TRY(mesh_axis(s->o->mesh, &at, &name, &size));
-		u32 *to = str_equal(name, STR("data")) ? &s->data : str_equal(name, STR("tensor")) ? &s->tensor : str_equal(name, STR("pipe")) ? &s->pipe : NULL;
+		u32 *to = str_equal(name, STR("data"))	 ? &s->data :
+			  str_equal(name, STR("tensor")) ? &s->tensor :
+			  str_equal(name, STR("pipe"))	 ? &s->pipe :
+			  str_equal(name, s->texts)	 ? &s->context :
+							   NULL;
 		if (!to)
-			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, not over %.*s", STR_ARG(name));
+			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, and over the axis that texts go to (--shard T=context), "
+						  "not over %.*s", STR_ARG(name));
 		*to = (u32)size;
 	}
 	return OK;
@@ -345,6 +372,7 @@ static Status read_recompute(Search *s)
 static Status read_held(Search *s)
 {
 	const ClusterOptions *o = s->o;
+	s->texts = mesh_over(&s->model.lm, o->shard, "T", 0);
 	TRY(read_axes(s));
 	TRY(read_recompute(s));
 	PipeKind kind = PIPE_1F1B;
@@ -365,11 +393,11 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	Arena a = ARENA("search");
 	Search s = { .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
 		     .room = (u64)(machine->memory - machine->reserved) };
-	Status status = read_held(&s);
-	if (!status)
-		status = cluster_open(o->path, o->source, &s.model);
+	Status status = cluster_open(o->path, o->source, &s.model);
 	if (!status && !s.model.lm.model->has_train)
 		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
+	if (!status)
+		status = read_held(&s);
 	s.layers = s.model.layers;
 	if (!status) {
 		u32 n = search(&s, all);

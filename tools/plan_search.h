@@ -1,10 +1,10 @@
 /* tools/plan_search.h: `plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048`: which division of a model over
  * that many devices takes the least time, among those that fit.
  *
- * Searched together: sizes of the axes data, tensor and pipe, the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
+ * Searched together: sizes of the axes data, tensor and pipe, and of the one that a rule divides texts over (`--shard T=context`), the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
  * computed again, and what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too).
- * Each (tensor, micro-batch) is planned once on a batch of one device, which bounds every division that has them: messages
- * over the batch's devices only add time, and dividing only what lies there for good spares memory. Divisions are then
+ * Each (tensor, context, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
+ * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory. Divisions are then
  * planned as they are in order of their bounds, until the bound is above the time of the last of those that are told.
  *
  * What is said is not searched: `--mesh auto,tensor=8`, `--micro 2`, `--schedule 1f1b`; `--recompute none,whole` and

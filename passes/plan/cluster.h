@@ -15,10 +15,10 @@ typedef struct ClusterShape {
 	u32 micros;        /* micro-batches of a step */
 	u32 layers;        /* of the model; 0: as many as were planned */
 	Recompute recompute;
-	u32 copies;        /* devices of a stage that have the same rows of the batch; 0: 1 */
+	u32 copies;        /* devices of a stage that have the same tokens; 0: 1 */
 } ClusterShape;
 
-/* What one stage hands to the next, all devices that have the same rows hand on in parts, each its own, and gather again behind
+/* What one stage hands to the next, all devices that have the same tokens hand on in parts, each its own, and gather again behind
  * the network, where that is faster (the scatter and gather of Narayanan et al. 2021b). */
 
 /* What devices of one stage do in a step, and hold. */
