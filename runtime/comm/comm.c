@@ -2,8 +2,9 @@
 #include "runtime/comm/comm.h"
 #include "runtime/comm/blocks.h"
 #include "runtime/comm/queue.h"
+#include "runtime/comm/reduce.h"
+#include "runtime/comm/share.h"
 #include "support/clock.h"
-#include "support/half.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -32,6 +33,12 @@ typedef struct Sent {
 	u8 *p;
 } Sent;
 
+/* A collective under way. */
+typedef struct Flow {
+	Share *share; /* where it is; NULL: in the queue */
+	const PackageStep *step;
+} Flow;
+
 struct Comm {
 	const Transport *transport;
 	void *state;
@@ -49,6 +56,8 @@ struct Comm {
 	void (*doing)(void *cx, char *to, size_t size); /* of the device that runs steps; or NULL */
 	void *doing_cx;
 	Queue *queue; /* of collectives under way; NULL: there were none yet */
+	Flow flow[COMM_ROOM]; /* what is under way */
+	u32 begun, done, queued; /* all so far, and how many of those under way are in the queue */
 };
 
 u32 comm_launched(void)
@@ -190,54 +199,6 @@ static Status exchange(Comm *c, u32 m, u32 n, const u64 *out, const u64 *in)
 	return wait_done(c);
 }
 
-/* ---- adding ---- */
-
-static f64 combined(PackageReduce how, f64 a, f64 b)
-{
-	if (how == PACKAGE_SUM)
-		return a + b;
-	return how == PACKAGE_MAX ? (a > b || a != a ? a : b) : (a < b || a != a ? a : b);
-}
-
-#define COMBINE(type)                                                                      \
-	do {                                                                               \
-		type *restrict x = to;                                                     \
-		const type *restrict y = from;                                             \
-		for (u64 i = 0; i < n && how == PACKAGE_SUM; i++)                          \
-			x[i] = (type)(x[i] + y[i]);                                        \
-		for (u64 i = 0; i < n && how == PACKAGE_MAX; i++)                          \
-			x[i] = x[i] > y[i] || x[i] != x[i] ? x[i] : y[i];                  \
-		for (u64 i = 0; i < n && how == PACKAGE_MIN; i++)                          \
-			x[i] = x[i] < y[i] || x[i] != x[i] ? x[i] : y[i];                  \
-	} while (0)
-
-/* to[i] = to[i] (+) from[i] */
-static void combine(PackageReduce how, u8 dtype, void *to, const void *from, u64 n)
-{
-	switch (dtype) {
-	case PACKAGE_F32: COMBINE(f32); break;
-	case PACKAGE_F64: COMBINE(f64); break;
-	case PACKAGE_I32: COMBINE(i32); break;
-	case PACKAGE_I64: COMBINE(i64); break;
-	case PACKAGE_U32: COMBINE(u32); break;
-	case PACKAGE_U8: COMBINE(u8); break;
-	case PACKAGE_I8: COMBINE(i8); break;
-	case PACKAGE_BF16:
-	case PACKAGE_F16: {
-		u16 *x = to;
-		const u16 *y = from;
-		bool brain = dtype == PACKAGE_BF16;
-		for (u64 i = 0; i < n; i++) {
-			f32 a = brain ? f32_from_bf16(x[i]) : f32_from_f16(x[i]), b = brain ? f32_from_bf16(y[i]) : f32_from_f16(y[i]);
-			f32 z = (f32)combined(how, a, b);
-			x[i] = brain ? bf16_from_f32(z) : f16_from_f32(z);
-		}
-		break;
-	}
-	default: NEVER("a sum of what cannot be added");
-	}
-}
-
 /* ---- blocks of a dimension ---- */
 
 static void take_block(u8 *to, const u8 *whole, Rows r, u32 parts, u32 c)
@@ -304,7 +265,7 @@ static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 
 		chunk(said_elements(&w->tensor[i]), n, me, &from, &count);
 		memcpy(c->send.p + at, c->receive.p + at, count * size);
 		for (u32 k = 1; k < n; k++)
-			combine(w->reduce, w->tensor[i].dtype, c->send.p + at, c->receive.p + k * mine + at, count);
+			reduce_into(w->reduce, w->tensor[i].dtype, c->send.p + at, c->receive.p + k * mine + at, count);
 		at += count * size;
 	}
 	TRY(all_gather(c, w->mesh, most));
@@ -368,7 +329,7 @@ static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in,
 		u64 bytes = said_bytes(&w->tensor[i]) / n;
 		memcpy(out[i], c->receive.p + at, bytes);
 		for (u32 k = 1; k < n; k++)
-			combine(w->reduce, w->tensor[i].dtype, out[i], c->receive.p + k * (total / n) + at,
+			reduce_into(w->reduce, w->tensor[i].dtype, out[i], c->receive.p + k * (total / n) + at,
 				bytes / package_dtype_bytes[w->tensor[i].dtype]);
 		at += bytes;
 	}
@@ -495,7 +456,7 @@ static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u
 			part = c->receive.p;
 		}
 		if (k)
-			combine(PACKAGE_SUM, t->dtype, out[0] + from * size, part, count);
+			reduce_into(PACKAGE_SUM, t->dtype, out[0] + from * size, part, count);
 		else
 			memcpy(out[0] + from * size, part, count * size);
 	}
@@ -510,6 +471,15 @@ static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u
 	return OK;
 }
 
+void comm_step_text(const Comm *c, const PackageStep *step, char *to, size_t size)
+{
+	const char *over = c->mesh.axis[step->collective->mesh].name;
+	if (step->line)
+		snprintf(to, size, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
+	else
+		snprintf(to, size, "%s over %s", step->name, over);
+}
+
 static Status speak(void *cx, const PackageStep *step, u8 *memory)
 {
 	static Status (*const run[])(Comm *, const PackageCollective *, u8 *const *, u8 *const *) = {
@@ -519,11 +489,7 @@ static Status speak(void *cx, const PackageStep *step, u8 *memory)
 	};
 	Comm *c = cx;
 	const PackageCollective *what = step->collective;
-	const char *over = c->mesh.axis[what->mesh].name;
-	if (step->line)
-		snprintf(c->what, sizeof c->what, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
-	else
-		snprintf(c->what, sizeof c->what, "%s over %s", step->name, over);
+	comm_step_text(c, step, c->what, sizeof c->what);
 	if (!c->transport->group)
 		return FAIL(STATUS_UNSUPPORTED, "%s: ranks that meet by %s send nothing from the host: --device cuda", c->what, c->transport->name);
 	TRY(reserve(&c->slots, step->nslot * sizeof(u8 *)));
@@ -533,17 +499,61 @@ static Status speak(void *cx, const PackageStep *step, u8 *memory)
 	return run[what->kind](c, what, slot, slot + what->n);
 }
 
-Status comm_begin(Comm *c, const PackageStep *step, u8 *memory)
+/* Does one take what another makes, or write what it reads? A buffer has one place in memory for as long as something of it is under way. */
+static bool touches(const PackageStep *a, const PackageStep *b)
 {
-	if (!c->queue)
+	for (u32 i = 0; i < a->nslot; i++)
+		for (u32 k = 0; k < b->nslot; k++)
+			if (a->slot[i] == b->slot[k])
+				return true;
+	return false;
+}
+
+/* Those of the queue come one behind the other, and those of an axis that is shared; otherwise what this one takes must be there. */
+static Status wait_for_operands(Comm *c, const Flow *f)
+{
+	for (u32 i = c->begun; i-- != c->done;) {
+		const Flow *was = &c->flow[i % COMM_ROOM];
+		bool behind = was->share == f->share && (!f->share || was->step->collective->mesh == f->step->collective->mesh);
+		if (!behind && touches(was->step, f->step))
+			return comm_wait(c, c->begun - i - 1);
+	}
+	return OK;
+}
+
+Status comm_begin(Comm *c, Share *share, const PackageStep *step, u8 *memory)
+{
+	Flow f = { share && share_takes(share, step->collective) ? share : NULL, step };
+	TRY(comm_wait(c, COMM_ROOM - 1));
+	TRY(wait_for_operands(c, &f));
+	if (!f.share && !c->queue)
 		TRY(queue_open(speak, c, &c->queue));
-	queue_begin(c->queue, step, memory);
+	if (f.share)
+		share_begin(f.share, step);
+	else
+		queue_begin(c->queue, step, memory);
+	c->queued += !f.share;
+	c->flow[c->begun++ % COMM_ROOM] = f;
 	return OK;
 }
 
 Status comm_wait(Comm *c, u32 left)
 {
-	return c->queue ? queue_wait(c->queue, left) : OK;
+	for (; c->begun - c->done > left; c->done++) {
+		Share *share = c->flow[c->done % COMM_ROOM].share;
+		TRY(share ? share_end(share) : queue_wait(c->queue, c->queued - 1));
+		c->queued -= !share;
+	}
+	return OK;
+}
+
+void comm_forget(Comm *c, const Share *share)
+{
+	u32 kept = c->done;
+	for (u32 i = c->done; i != c->begun; i++)
+		if (c->flow[i % COMM_ROOM].share != share)
+			c->flow[kept++ % COMM_ROOM] = c->flow[i % COMM_ROOM];
+	c->begun = kept;
 }
 
 /* ---- joining and leaving ---- */
@@ -648,6 +658,16 @@ u32 comm_local_rank(const Comm *c)
 u32 comm_local_ranks(const Comm *c)
 {
 	return c->local_ranks;
+}
+
+bool comm_beside(const Comm *c, u32 rank)
+{
+	return !strcmp(c->peer[rank].host, c->peer[c->rank].host);
+}
+
+i64 comm_process(const Comm *c, u32 rank)
+{
+	return c->peer[rank].process;
 }
 
 u32 comm_coordinate(const Comm *c, u32 m)

@@ -7,7 +7,8 @@
  * An all_reduce is a reduce_scatter and an all_gather: each rank sums a part (Thakur et al. 2005); 2 (n - 1) / n of the
  * bytes leave each rank, which is the least there is.
  *
- * Collectives of a step run on a thread of the rank's, in the order in which they are begun, beside its work.
+ * Collectives of a step run on a thread of the rank's, in the order in which they are begun, beside its work; among ranks of one host
+ * those that wait for them make them, in memory that they share (share.h).
  *
  * While a rank waits it looks whether the others are alive: a rank that is gone ends the wait with a failure that
  * names it, and what was waited for. */
@@ -42,6 +43,9 @@ typedef struct Transport {
 extern const Transport transport_mpi, transport_nccl;
 
 typedef struct Comm Comm;
+struct Share; /* share.h */
+/* How many collectives may be under way. */
+enum { COMM_ROOM = 256 };
 
 /* How many ranks a launcher of MPI says that there are, from its environment; 0: none launched this process as a rank. */
 u32 comm_launched(void);
@@ -54,6 +58,9 @@ u32 comm_ranks(const Comm *c);
 /* This rank's place among those on its host, and how many they are. */
 u32 comm_local_rank(const Comm *c);
 u32 comm_local_ranks(const Comm *c);
+/* Is that rank on this one's host? Its process there. */
+bool comm_beside(const Comm *c, u32 rank);
+i64 comm_process(const Comm *c, u32 rank);
 
 /* Whether no rank before this one is on the same host and has the same role; every rank calls. */
 PL_MUST_USE Status comm_first(Comm *c, u32 role, bool *first);
@@ -74,11 +81,16 @@ u32 comm_coordinate_of(const Comm *c, u32 rank, u32 m);
 /* The rank that differs from this one in its coordinate along m alone. */
 u32 comm_rank_at(const Comm *c, u32 m, u32 coordinate);
 
-/* Begins a collective of the package, in whose memory its slots are; it goes on beside what the caller does (queue.h), behind those
- * begun before. Nobody touches what it writes or changes what it reads until it is waited for. */
-PL_MUST_USE Status comm_begin(Comm *c, const PackageStep *step, u8 *memory);
+/* Begins a collective of the package, in whose memory its slots are: in memory that its ranks share, where `share` takes it (NULL:
+ * none is shared); else it goes on beside what the caller does (queue.h), behind those begun before. Nobody touches what it writes or
+ * changes what it reads until it is waited for. */
+PL_MUST_USE Status comm_begin(Comm *c, struct Share *share, const PackageStep *step, u8 *memory);
 /* Until at most `left` of those that were begun are under way: the first ones are done then. Fails where one has failed. */
 PL_MUST_USE Status comm_wait(Comm *c, u32 left);
+/* What is under way there will not be waited for any more. */
+void comm_forget(Comm *c, const struct Share *share);
+/* "all_reduce over data (model.plinth:8)": of a collective, for messages. */
+void comm_step_text(const Comm *c, const PackageStep *step, char *to, size_t size);
 
 /* ---- for the run around it; every rank calls, with `what` for messages ---- */
 

@@ -3,6 +3,7 @@
 #include "runtime/device.h"
 #include "runtime/comm/blocks.h"
 #include "runtime/comm/comm.h"
+#include "runtime/comm/share_map.h"
 #include "runtime/cpu/bandwidth.h"
 #include "runtime/cpu/peak.h"
 #include "support/str.h"
@@ -14,6 +15,7 @@
 typedef struct Cpu {
 	const Package *package;
 	struct Comm *comm;
+	ShareMap shared; /* with ranks beside this one */
 	Threads *threads;
 	HostArena arena;
 	u8 *scratch;         /* of thread 0; that of thread t is scratch + t * scratch_size */
@@ -44,8 +46,18 @@ static Status cpu_open(const Package *package, const DeviceOptions *o, void **st
 			most = MAX(most, package->entry[i].step[s].nslot);
 	c->slot = NEWN(&memory, void *, most + 1);
 	c->scratch_size = ALIGN_UP(package->thread_scratch, 4096);
-	size_t arena = ALIGN_UP(package->arena_bytes, 4096);
-	Status s = host_arena_create(arena + c->scratch_size * threads_count(c->threads), c->threads, &c->arena);
+	bool mesh = c->comm && package->mesh.n, shares = mesh && comm_local_ranks(c->comm) > 1;
+	size_t arena = ALIGN_UP(package->arena_bytes, 4096), room = arena + c->scratch_size * threads_count(c->threads);
+	HostRange *part = NULL;
+	u32 npart = 0;
+	if (shares)
+		part = share_map_parts(&memory, package, room, &npart);
+	Status s = host_arena_create_shared(room + (shares ? share_map_room(&package->mesh) : 0), part, npart, c->threads, &c->arena);
+	if (!s && mesh) {
+		s = share_map_open(c->comm, package, &c->arena, room, c->threads, &c->shared);
+		if (s)
+			host_arena_destroy(&c->arena);
+	}
 	if (s) {
 		threads_destroy(c->threads);
 		arena_free(&memory);
@@ -60,6 +72,7 @@ static Status cpu_open(const Package *package, const DeviceOptions *o, void **st
 static void cpu_close(void *state)
 {
 	Cpu *c = state;
+	share_map_close(&c->shared);
 	threads_destroy(c->threads);
 	host_arena_destroy(&c->arena);
 	Arena memory = c->memory;
@@ -123,7 +136,7 @@ static Status begin_collective(Cpu *c, const PackageStep *s)
 {
 	if (!c->comm)
 		return FAIL(STATUS_UNSUPPORTED, "%s: this is one device's part of a program, and there are no other ranks", s->name);
-	return comm_begin(c->comm, s, c->arena.base);
+	return comm_begin(c->comm, c->shared.share, s, c->arena.base);
 }
 
 static Status cpu_run(void *state, const PackageEntry *entry, StepHook *hook, void *cx)
@@ -186,8 +199,17 @@ static Status cpu_bandwidth(void *state, f64 rate[DEVICE_MOVES])
 
 static const char *cpu_describe(const void *state, Arena *a)
 {
-	u32 n = threads_count(((const Cpu *)state)->threads);
-	return arena_printf(a, "%u thread%s", n, n == 1 ? "" : "s");
+	const Cpu *c = state;
+	u32 n = threads_count(c->threads);
+	Buf b = { .arena = a };
+	buf_printf(&b, "%u thread%s", n, n == 1 ? "" : "s");
+	const char *before = ", memory shared over ";
+	for (u32 m = 0; c->shared.share && m < c->package->mesh.n; m++)
+		if (share_joins(c->shared.share, m)) {
+			buf_printf(&b, "%s%s", before, c->package->mesh.axis[m].name);
+			before = " and ";
+		}
+	return b.text;
 }
 
 static u32 cpu_choices(const void *state, Arena *a, const DeviceChoice **out)

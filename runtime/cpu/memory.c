@@ -9,8 +9,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
-
 /* The number after `field` in a file of /proc or /sys, or the first if `field` is NULL; false where
  * there is none ("max" is none). */
 static bool read_number(const char *path, const char *field, u64 *out)
@@ -116,8 +114,8 @@ static void touch(void *argument, TaskRange r)
 {
 	const HostArena *a = argument;
 	for (i64 i = r.begin; i < r.end; i++) {
-		u8 *page = a->base + (size_t)i * HUGE_PAGE;
-		size_t n = MIN(HUGE_PAGE, a->size - (size_t)i * HUGE_PAGE);
+		u8 *page = a->base + (size_t)i * HOST_HUGE_PAGE;
+		size_t n = MIN(HOST_HUGE_PAGE, a->size - (size_t)i * HOST_HUGE_PAGE);
 		/* small pages too, if the kernel gave those */
 		for (size_t at = 0; at < n; at += 4096)
 			*(volatile u8 *)(page + at) = 0;
@@ -126,9 +124,38 @@ static void touch(void *argument, TaskRange r)
 
 #define GIB(n) ((f64)(n) / (1u << 30))
 
+/* Pages of a file instead of the arena's own, where there are parts that others may map. */
+static Status share(HostArena *a, const HostRange *part, u32 n)
+{
+	if (!n)
+		return OK;
+	size_t whole = ALIGN_UP(a->size, HOST_HUGE_PAGE);
+	int file = memfd_create("plinth", MFD_CLOEXEC);
+	if (file < 0 || ftruncate(file, (off_t)whole) != 0) {
+		int code = errno;
+		if (file >= 0)
+			close(file);
+		return FAIL(STATUS_MEMORY, "cannot get %.2f GiB of memory that ranks share: %s", GIB(whole), strerror(code));
+	}
+	a->file = file;
+	for (u32 i = 0; i < n; i++) {
+		assert(part[i].offset + part[i].bytes <= a->size);
+		size_t from = part[i].offset & ~(HOST_HUGE_PAGE - 1), to = ALIGN_UP(part[i].offset + part[i].bytes, HOST_HUGE_PAGE);
+		if (from < to &&
+		    mmap(a->base + from, to - from, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, (off_t)from) == MAP_FAILED)
+			return FAIL(STATUS_MEMORY, "cannot map %.2f GiB of memory that ranks share: %s", GIB(to - from), strerror(errno));
+	}
+	return OK;
+}
+
 Status host_arena_create(size_t size, Threads *pool, HostArena *out)
 {
-	*out = (HostArena){ 0 };
+	return host_arena_create_shared(size, NULL, 0, pool, out);
+}
+
+Status host_arena_create_shared(size_t size, const HostRange *part, u32 n, Threads *pool, HostArena *out)
+{
+	*out = (HostArena){ .file = -1 };
 	size = MAX(size, (size_t)1);
 	size_t available = host_memory_available();
 	if (available && size > available)
@@ -137,7 +164,7 @@ Status host_arena_create(size_t size, Threads *pool, HostArena *out)
 			    "free; lower the batch size, or set a `memory` budget so that the "
 			    "compiler recomputes to fit",
 			    GIB(size), GIB(available));
-	size_t mapped = ALIGN_UP(size, HUGE_PAGE) + HUGE_PAGE;
+	size_t mapped = ALIGN_UP(size, HOST_HUGE_PAGE) + HOST_HUGE_PAGE;
 	u64 space = limit_left(RLIMIT_AS, "VmSize:"), data = limit_left(RLIMIT_DATA, "VmData:");
 	if (mapped < size || mapped > MIN(space, data))
 		return FAIL(STATUS_MEMORY,
@@ -151,11 +178,16 @@ Status host_arena_create(size_t size, Threads *pool, HostArena *out)
 			    strerror(errno), errno == ENOMEM ? "; see ulimit -v" : "");
 	out->mapping = p;
 	out->mapped = mapped;
-	out->base = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_PAGE);
+	out->base = (u8 *)ALIGN_UP((uintptr_t)p, HOST_HUGE_PAGE);
 	out->size = size;
+	Status s = share(out, part, n);
+	if (s) {
+		host_arena_destroy(out);
+		return s;
+	}
 	/* where the kernel has no huge pages, small ones will do */
-	madvise(out->base, ALIGN_UP(size, HUGE_PAGE), MADV_HUGEPAGE);
-	i64 pages = (i64)((size + HUGE_PAGE - 1) / HUGE_PAGE);
+	madvise(out->base, ALIGN_UP(size, HOST_HUGE_PAGE), MADV_HUGEPAGE);
+	i64 pages = (i64)((size + HOST_HUGE_PAGE - 1) / HOST_HUGE_PAGE);
 	if (pool)
 		threads_run(pool, touch, out, pages);
 	else
@@ -166,7 +198,9 @@ Status host_arena_create(size_t size, Threads *pool, HostArena *out)
 
 void host_arena_destroy(HostArena *a)
 {
+	if (a->mapping && a->file >= 0)
+		close(a->file);
 	if (a->mapping)
 		munmap(a->mapping, a->mapped);
-	*a = (HostArena){ 0 };
+	*a = (HostArena){ .file = -1 };
 }

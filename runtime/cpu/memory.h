@@ -4,10 +4,13 @@
 #define PL_MEMORY_H
 #include "runtime/cpu/threads.h"
 
+#define HOST_HUGE_PAGE ((size_t)2 << 20)
+
 typedef struct HostArena {
 	u8 *base; /* aligned to 2 MiB, zeroed */
 	size_t size;
 	size_t huge; /* bytes of it on huge pages, as the kernel says */
+	int file;    /* has what is shared of it, at the same offsets; -1: nothing is */
 	/* private */
 	void *mapping;
 	size_t mapped;
@@ -18,6 +21,14 @@ typedef struct HostArena {
  * thread of `pool` that gets the corresponding part of a run, for it to be near on machines with
  * several memory nodes; NULL: by the caller. */
 PL_MUST_USE Status host_arena_create(size_t size, Threads *pool, HostArena *out);
+
+/* A part of an arena. */
+typedef struct HostRange {
+	u64 offset, bytes;
+} HostRange;
+/* The same, with parts that other processes may map: the huge pages on which they lie are those of a file in memory. The kernel
+ * gives small pages there, unless it is told otherwise (transparent_hugepage/shmem_enabled). */
+PL_MUST_USE Status host_arena_create_shared(size_t size, const HostRange *part, u32 n, Threads *pool, HostArena *out);
 void host_arena_destroy(HostArena *a);
 
 /* Bytes that can still be had: free memory and what the kernel can take back, no more than what is

@@ -50,15 +50,6 @@ struct Threads {
 
 /* ---- waiting ---- */
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
 static void futex_wait(atomic_uint *at, u32 expected)
 {
 	/* returns at once if the value has changed; a spurious return is looked at again */
@@ -73,7 +64,7 @@ static u32 gate_wait(Gate *g, u32 old, u32 spins)
 		now = atomic_load_explicit(&g->value, memory_order_acquire);
 		if (now != old)
 			return now;
-		relax();
+		threads_relax();
 	}
 	/* Between saying that one sleeps and sleeping, the value may change: the kernel compares it
 	 * again. Sequential consistency orders this increment before that comparison, and the
@@ -239,7 +230,7 @@ static u32 turns_per_us(void)
 	struct timespec a, b;
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	for (u32 i = 0; i < 2000; i++)
-		relax();
+		threads_relax();
 	clock_gettime(CLOCK_MONOTONIC, &b);
 	i64 ns = (b.tv_sec - a.tv_sec) * 1000000000 + (b.tv_nsec - a.tv_nsec);
 	return (u32)(2000 * 1000 / MAX(ns, 2000)) + 1;

@@ -45,4 +45,14 @@ void threads_run_all(Threads *p, TaskFunction *run, void *argument);
  * after. */
 void threads_barrier(Threads *p);
 
+/* One turn of a loop that waits for another core. */
+static inline void threads_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 #endif

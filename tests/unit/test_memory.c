@@ -2,10 +2,14 @@
  */
 #include "runtime/cpu/memory.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void test_arena(void **state)
@@ -27,6 +31,46 @@ static void test_arena(void **state)
 		host_arena_destroy(&a);
 	}
 	threads_destroy(pool);
+}
+
+/* Parts in a file: another process writes where this one reads, and the rest is this one's alone. */
+static void test_shared(void **state)
+{
+	(void)state;
+	const HostRange part[] = { { 5, 100 }, { ((u64)7 << 20) + 4096, 9000 }, { 50, 0 } };
+	HostArena a;
+	assert_null(host_arena_create_shared(((size_t)11 << 20) + 3, part, COUNT(part), NULL, &a));
+	for (size_t at = 0; at < a.size; at++)
+		assert_int_equal(a.base[at], 0);
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), a.file);
+	pid_t other = fork();
+	if (!other) {
+		int file = open(path, O_RDWR);
+		u8 *p = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+		if (file < 0 || p == MAP_FAILED)
+			_exit(1);
+		memset(p + part[0].offset, 1, part[0].bytes);
+		memset(p + part[1].offset, 2, part[1].bytes);
+		memset(a.base + ((size_t)3 << 20), 3, 4096); /* a copy of its own, since fork */
+		p[((size_t)3 << 20) + 8192] = 3; /* of the file, which is not mapped there */
+		_exit(0);
+	}
+	int ended = 1;
+	assert_int_equal(waitpid(other, &ended, 0), other);
+	assert_int_equal(ended, 0);
+	for (size_t at = 0; at < a.size; at++)
+		for (u32 i = 0; i <= 2; i++) {
+			bool in = i < 2 && at >= part[i].offset && at < part[i].offset + part[i].bytes;
+			if (in || i == 2) {
+				assert_int_equal(a.base[at], in ? i + 1 : 0);
+				break;
+			}
+		}
+	host_arena_destroy(&a);
+	assert_null(host_arena_create(4096, NULL, &a));
+	assert_int_equal(a.file, -1);
+	host_arena_destroy(&a);
 }
 
 static void test_peak(void **state)
@@ -73,7 +117,7 @@ static void test_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_arena),
+		cmocka_unit_test(test_arena), cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_peak),
 		cmocka_unit_test(test_too_large),
 	};

@@ -22,6 +22,7 @@ cmp -s data/latest again/latest && echo "data=2 again: same bits in $parts files
 ranks 2 --mesh data=2 --shard bucket=0 --steps 6 -o alone 2>/dev/null
 cmp <(losses data) <(losses alone) && echo "data=2, each message by itself: same bits"
 ranks 4 --mesh data=2,tensor=2 --steps 6 -o both 2>both.log; same data=2,tensor=2 both
+grep -o 'memory shared over data and tensor' both.log
 ranks 2 --mesh data=2 --shard parameters=data --steps 6 -o zero 2>/dev/null; same "data=2, parameters divided" zero
 ranks 2 --mesh tensor=2 --shard sequence=tensor --steps 6 -o sequence 2>/dev/null; same "tensor=2, sequence divided" sequence
 ranks 4 --mesh context=4 --shard T=context --shard optimizer_state=context --steps 6 -o stripes 2>/dev/null; same context=4 stripes
