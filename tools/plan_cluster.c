@@ -72,7 +72,7 @@ static Status read_habits(Arena *a, const ClusterHabits *h, DriverOptions *o)
 	if (h->attention && !o->scores && strcmp(h->attention, "whole"))
 		return FAIL(STATUS_INPUT, "--attention is whole (one kernel), or scores (which go through memory), not %s", h->attention);
 	if (h->masters && !read_masters(a, h->masters, o))
-		return FAIL(STATUS_INPUT, "--masters is a type of parameters and of gradients (bf16, bf16,f32, or bf16,bf16+f32), not %s", h->masters);
+		return FAIL(STATUS_INPUT, "--masters is a type of parameters and of gradients (bf16, bf16,f32, bf16,bf16+f32, or f32: as in the source), not %s", h->masters);
 	return OK;
 }
 

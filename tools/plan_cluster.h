@@ -9,7 +9,7 @@
 /* What frameworks do that Plinth's own steps do not: 16-bit parameters beside f32 masters (passes/graph/masters.c), and
  * attention without a kernel of its own. */
 typedef struct ClusterHabits {
-	const char *masters; /* "bf16": parameters and gradients; "bf16,f32": each; "bf16,bf16+f32": a micro-batch's, and sums; NULL: f32 */
+	const char *masters; /* "bf16": parameters and gradients; "bf16,f32": each; "bf16,bf16+f32": a micro-batch's, and sums; "f32": as they are, but sums of layers narrow; NULL: f32 */
 	const char *attention; /* "whole" (or NULL), or "scores": these are written and read */
 	const char *loss;      /* "chunks" (or NULL) of tokens, or "whole": all logits at once */
 } ClusterHabits;

@@ -6,6 +6,7 @@
  *   * A message begins as soon as its operands are there: gradients are summed while the backward half goes on (Li et al. 2020).
  *   * One that makes more than it takes, in memory that is there for a while, begins when twice its time, and that of those
  *     before it, is left until it is needed: parameters are gathered while those before are at work (ZeRO-3's prefetch, FSDP: Zhao et al. 2023), and no more of them.
+ *     What it takes is computed by then, such as the device's part of a parameter in 16 bits.
  *   * A kernel whose message is still on its way lets others pass, those that the stated order has next: at most so many as
  *     take twice what is left to wait. So products for weights' gradients run while those of what came in are summed (tensor
  *     parallelism: Shoeybi et al. 2019).
@@ -59,6 +60,7 @@ typedef struct Overlap {
 	f64 *cost;       /* seconds of each launch */
 	f64 *stated;     /* when it begins if kernels alone take time */
 	Indices *after;  /* launches that wait for it */
+	Indices *before; /* of a message: launches that it waits for */
 	u32 *waits;      /* how many that have not begun it waits for */
 	u32 *needed;     /* of a message: the first kernel that waits for it, or NONE */
 	bool *patient;   /* a message that does not begin long before that */
@@ -75,6 +77,8 @@ static void edge(Overlap *o, u32 from, u32 to)
 	if (from == to)
 		return;
 	VEC_PUSH(o->x->tmp, &o->after[from], to);
+	if (said_by(o->x, &o->s->launch.v[to]))
+		VEC_PUSH(o->x->tmp, &o->before[to], from);
 	o->waits[to]++;
 }
 
@@ -162,6 +166,16 @@ static void begin(Overlap *o, u32 i)
 	}
 }
 
+/* Kernels that a patient message waits for, and that wait for nothing themselves. */
+static void begin_operands(Overlap *o, u32 message)
+{
+	for (u32 k = 0; k < o->before[message].n; k++) {
+		u32 i = o->before[message].v[k];
+		if (!o->begun[i] && !o->waits[i] && o->there[i] <= o->now && !said_by(o->x, &o->s->launch.v[i]))
+			begin(o, i);
+	}
+}
+
 /* Messages whose operands are there, in the stated order; `head`: the first kernel that is left. */
 static void begin_messages(Overlap *o, Indices *message, u32 head)
 {
@@ -171,6 +185,8 @@ static void begin_messages(Overlap *o, Indices *message, u32 head)
 		f64 from = head == NONE ? o->now : MAX(o->now, o->there[head]), ahead = MAX(o->line - from, 0) + 2 * o->cost[i];
 		/* the next chance comes when the first kernel is done */
 		bool due = !o->patient[i] || needed == NONE || head == NONE || o->stated[needed] - o->stated[head] - o->cost[head] < ahead;
+		if (due && o->patient[i])
+			begin_operands(o, i);
 		if (o->waits[i] == 0 && due)
 			begin(o, i);
 		else
@@ -194,7 +210,8 @@ Schedule overlap_schedule(Planner *x, const Schedule *s, u32 *place)
 {
 	u32 n = s->launch.n;
 	Overlap o = { .x = x, .s = s, .n = n, .place = place, .cost = NEWN(x->tmp, f64, n + 1), .stated = NEWN(x->tmp, f64, n + 1),
-		      .after = NEWN(x->tmp, Indices, n + 1), .waits = NEWN(x->tmp, u32, n + 1), .needed = NEWN(x->tmp, u32, n + 1),
+		      .after = NEWN(x->tmp, Indices, n + 1), .before = NEWN(x->tmp, Indices, n + 1), .waits = NEWN(x->tmp, u32, n + 1),
+		      .needed = NEWN(x->tmp, u32, n + 1),
 		      .patient = NEWN(x->tmp, bool, n + 1), .begun = NEWN(x->tmp, bool, n + 1), .there = NEWN(x->tmp, f64, n + 1) };
 	Indices message = { 0 };
 	bool stages = false;
@@ -218,6 +235,8 @@ Schedule overlap_schedule(Planner *x, const Schedule *s, u32 *place)
 		begin_messages(&o, &message, head < n ? head : NONE);
 		if (head == n)
 			break;
+		if (o.begun[head]) /* for a message */
+			continue;
 		assert(!o.waits[head] && "the stated order is one");
 		if (waiting != head) {
 			waiting = head;

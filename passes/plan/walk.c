@@ -105,8 +105,9 @@ static void run(Walker *x, u32 i)
 {
 	const Piece *p = &x->w->piece[i];
 	RankTime *r = &x->out->rank[p->rank];
-	/* a rank that has begun lets parameters of the next one be gathered: also where nothing of those between is left */
-	for (u32 k = p->rank + 1; k-- > 0 && x->started[k] < 0;)
+	/* a rank that has begun lets parameters of the next one be gathered: also where nothing of those between is left. What follows
+	 * from parameters alone is no beginning: it is there early */
+	for (u32 k = p->rank + !p->constant; k-- > 0 && x->started[k] < 0;)
 		x->started[k] = x->kernels;
 	f64 at = ready(x, i);
 	while (at < 0 || at > x->kernels) { /* messages are on their way first */

@@ -31,8 +31,8 @@ static u32 product(const PlannedText *c, u32 n)
 	return step_of(c, KERNEL_DOT, n);
 }
 
-/* A chain of products with parameters that are gathered: 2 x 1024^3 FLOPs each, 4 MiB each. */
-static const char *gathers(Arena *a)
+/* A chain of products with parameters that are gathered: 2 x 1024^3 FLOPs each, 4 MiB each; `made`: what is gathered is computed from them. */
+static const char *gathers(Arena *a, bool made)
 {
 	Buf b = { .arena = a };
 	buf_printf(&b, "program t\nfacts BOUND EXPANDED\nmesh x = 4\n");
@@ -40,12 +40,16 @@ static const char *gathers(Arena *a)
 		buf_printf(&b, "buffer @w%u : f32[256, 1024] parameter\n", i);
 	buf_printf(&b, "entry e {\n  %%1 = input x : f32[1024, 1024]\n");
 	for (u32 i = 0; i < LAYERS; i++) {
-		u32 at = 3 * i + 2;
+		u32 at = (3 + made) * i + 2;
 		buf_printf(&b, "  %%%u = read @w%u : f32[256, 1024]\n", at, i);
+		if (made) {
+			buf_printf(&b, "  %%%u = exp %%%u : f32[256, 1024]\n", at + 1, at);
+			at++;
+		}
 		buf_printf(&b, "  %%%u = all_gather %%%u {over = \"x\", parts = 4, axes = [0], outer = [1], again = 0} : f32[1024, 1024]\n", at + 1, at);
-		buf_printf(&b, "  %%%u = dot %%%u, %%%u {spec = \"ik,kj->ij\"} : f32[1024, 1024]\n", at + 2, at - 1, at + 1);
+		buf_printf(&b, "  %%%u = dot %%%u, %%%u {spec = \"ik,kj->ij\"} : f32[1024, 1024]\n", at + 2, at - 1 - made, at + 1);
 	}
-	buf_printf(&b, "  result y = %%%u\n}\n", 3 * LAYERS + 1);
+	buf_printf(&b, "  result y = %%%u\n}\n", (3 + made) * LAYERS + 1);
 	return b.text;
 }
 
@@ -55,11 +59,29 @@ static void gathers_one_layer_ahead(void **state)
 	(void)state;
 	Arena a = ARENA("text");
 	PlannedText c;
-	plan_text(&c, gathers(&a), "lower", 0);
+	plan_text(&c, gathers(&a, false), "lower", 0);
 	for (u32 i = 0; i < LAYERS; i++) {
 		assert_int_equal(c.e->step.v[said(&c, i)].until, product(&c, i));
 		if (i > 0)
 			assert_true(said(&c, i) < product(&c, i - 1));
+		if (i > 1)
+			assert_true(said(&c, i) > product(&c, i - 2));
+	}
+	plan_text_free(&c);
+	arena_free(&a);
+}
+
+/* So are those of which something is computed first. */
+static void what_is_gathered_is_computed_ahead(void **state)
+{
+	(void)state;
+	Arena a = ARENA("text");
+	PlannedText c;
+	plan_text(&c, gathers(&a, true), "lower", 0);
+	for (u32 i = 1; i < LAYERS; i++) {
+		assert_int_equal(c.e->step.v[said(&c, i)].until, product(&c, i));
+		assert_true(step_of(&c, KERNEL_MAP, i) < said(&c, i));
+		assert_true(said(&c, i) < product(&c, i - 1));
 		if (i > 1)
 			assert_true(said(&c, i) > product(&c, i - 2));
 	}
@@ -73,8 +95,8 @@ static void within_a_budget_waits_at_once(void **state)
 	(void)state;
 	Arena a = ARENA("text");
 	PlannedText free, tight;
-	plan_text(&free, gathers(&a), "lower", 0);
-	plan_text(&tight, gathers(&a), "lower", free.plan->arena_bytes - (4 << 20));
+	plan_text(&free, gathers(&a, false), "lower", 0);
+	plan_text(&tight, gathers(&a, false), "lower", free.plan->arena_bytes - (4 << 20));
 	assert_true(tight.plan->arena_bytes <= free.plan->arena_bytes - (4 << 20));
 	for (u32 i = 0; i < LAYERS; i++)
 		assert_int_equal(tight.e->step.v[said(&tight, i)].until, said(&tight, i) + 1);
@@ -145,7 +167,7 @@ static void wrong_plans_are_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(gathers_one_layer_ahead), cmocka_unit_test(within_a_budget_waits_at_once),
+		cmocka_unit_test(gathers_one_layer_ahead), cmocka_unit_test(what_is_gathered_is_computed_ahead), cmocka_unit_test(within_a_budget_waits_at_once),
 		cmocka_unit_test(sums_go_on_beside_work),  cmocka_unit_test(wrong_plans_are_found),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
