@@ -2,21 +2,32 @@
 """Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL...]` writes search_ranks.csv,
 which `validate.py report` reads. Of each model on each machine the published plan is the run with the most tokens a second and device;
 its predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
-finds to fit: once among all that Plinth has, and once among what the run's framework had (HAD). Rows of the table are kept, so that it
+finds to fit: once among all that Plinth has, and once among what was tried in the published runs (`tried`). Rows of the table are kept, so that it
 can be made model by model; with --again they are made anew. PLINTH: the binary."""
 import csv, json, os, subprocess, sys
 import validate as v
 
+DIVIDED = ["nothing", "optimizer_state", "gradients", "parameters"]  # each with what comes before it
 PATH = os.path.join(v.HERE, "search_ranks.csv")
-COLUMNS = ["row", "model", "machine", "devices", "published_s", "predicted_s", "found", "faster", "best_s", "best", "had_found", "had_faster", "had_best_s", "had_best"]
-# Options of the search that leave what a framework had when the runs were made: FSDP of PyTorch 2.1 in LLM Foundry divides over data alone;
-# DeepSpeed's pipelines have 1F1B and optimizer states divided at most (ZeRO-1), and Megatron-DeepSpeed computed whole layers again or
-# nothing; Megatron-LM divides optimizer states at most beside tensor and pipe.
-HAD = {
-    "LLM Foundry / Composer FSDP": ["--mesh", "auto,tensor=1,pipe=1", "--recompute", "none,whole"],
-    "Megatron-DeepSpeed": ["--mesh", "auto", "--recompute", "none,whole", "--schedule", "1f1b", "--divided", "optimizer_state"],
-    "Megatron-LM": ["--mesh", "auto", "--recompute", "none,needed,whole", "--divided", "optimizer_state"],
-}
+COLUMNS = ["row", "model", "machine", "devices", "published_s", "predicted_s", "found", "faster", "best_s", "best", "tried_found", "tried_faster", "tried_best_s", "tried_best"]
+
+
+def tried(r):
+    """Options of the search that leave what was tried on the row's machine with its framework: what all of these runs have in common was
+    settled before."""
+    of = lambda x: (v.MACHINE[x["gpu"]], x["framework"])
+    same = [x for x in v.rows() if of(x) == of(r) and not v.why_not(x)]
+    runs = [v.as_run(x) for x in same]
+    values = lambda key: {v.number(x, key) for x in same}
+    held = ["%s=%d" % (axis, *values(key)) for axis, key in (("tensor", "tp"), ("pipe", "pp")) if len(values(key)) == 1]
+    again = sorted({run["recompute"] for run in runs})
+    divided = max(DIVIDED.index(d) for run in runs for d in [s.split("=")[0] for s in run["shard"]] + ["nothing"] if d in DIVIDED)
+    options = ["--mesh", ",".join(["auto"] + held), "--recompute", ",".join(again), "--divided", DIVIDED[divided]]
+    if values("vpp") == {1}:
+        options += ["--schedule", "1f1b"]
+    if len(values("micro_batch")) == 1:
+        options += ["--micro", str(*values("micro_batch"))]
+    return options
 
 
 def published():
@@ -57,13 +68,13 @@ def rank(row, prefix, seconds, plans):
 def main(models, again):
     done = {r["row"]: r for r in csv.DictReader(open(PATH))} if os.path.exists(PATH) else {}
     for r in sorted(published(), key=lambda r: r["row_id"] in done):
-        if (models and r["model"] not in models) or (done.get(r["row_id"], {}).get("had_found") and not again):
+        if (models and r["model"] not in models) or (done.get(r["row_id"], {}).get("tried_found") and not again):
             continue
         seconds = v.plan([r], v.machine_file(v.MACHINE[r["gpu"]]))[r["row_id"]]["step_seconds"]
         row = dict(row=r["row_id"], model=r["model"], machine=v.MACHINE[r["gpu"]], devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),
                    predicted_s="%.4g" % seconds)
         rank(row, "", seconds, search(r, ["--mesh", "auto"]))
-        rank(row, "had_", seconds, search(r, HAD[r["framework"]]))
+        rank(row, "tried_", seconds, search(r, tried(r)))
         done[r["row_id"]] = row
         print(row, flush=True)
         with open(PATH, "w") as f:

@@ -83,6 +83,8 @@ def as_run(r):
                precision="autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
     if r["framework"].startswith("Megatron"):  # 16-bit parameters; gradients summed in f32 where the run is in bf16
         run["masters"] = "bf16" if r["precision"] == "fp16" else "bf16,f32" if r["framework"] == "Megatron-LM" else "bf16,bf16+f32"
+    if "FSDP" in r["framework"]:  # f32 parameters are gathered in 16 bits, and so are all values of layers
+        run["masters"] = "f32"
     if r["framework"] == "Megatron-DeepSpeed":  # of 2022: without FlashAttention
         run["attention"] = "scores"
     if vpp > 1:
@@ -366,27 +368,23 @@ def search_table(out):
     path = os.path.join(HERE, "search_ranks.csv")
     some = list(csv.DictReader(open(path))) if os.path.exists(path) else []
     every = {(r["model"], MACHINE[r["gpu"]]) for r in rows() if not why_not(r)}
-    share = lambda r, of: (int(r[of + "faster"]) + 1) / (int(r[of + "found"]) + 1)
+    share = lambda r, of: int(r[of + "faster"]) / int(r[of + "found"])
     text = lambda x: ("%.1f%%" if x <= 0.05 else "**%.1f%%**") % (100 * x)
     cells = lambda r, of: ((r[of + "found"], r[of + "faster"], text(share(r, of)), r[of + "best_s"] + " s: " + r[of + "best"]) if int(r.get(of + "found") or 0)
                            else ("", "", "", r.get(of + "best") or ""))
     within = lambda of: "%d of %d" % (sum(share(r, of) <= 0.05 for r in some if int(r.get(of + "found") or 0)), sum(int(r.get(of + "found") or 0) > 0 for r in some))
     out += ["", "## Published plans among those that the search finds", "",
             "Of each model on each machine the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
-            "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`). All that Plinth has",
-            "includes what a run's framework did not have: PyTorch's FSDP divided over data alone; Megatron-DeepSpeed computed whole layers again",
-            "or nothing, divided optimizer states at most and had no interleaved stages; Megatron-LM divided optimizer states at most. The same search",
-            "with the options that say so (`HAD`, docs/planning.md) finds less that is faster, and less in all, so that the first 5% are fewer: of less than 19",
-            "plans none. What is faster there: GPT's runs all compute whole layers again, as their experiment was set, and most would fit with nothing computed",
-            "again; BLOOM candidates have micro-batches of 2 and 4 where 1, or fewer devices along tensor, is predicted to be faster.",
-            "", "%d of %d are searched. In the first 5%% lie %s for which something fits; among what its framework had, %s." % (
-                len(some), len(every), within(""), within("had_"))]
-    table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "in the first", "the fastest"],
+            "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`); the first 5% are those than which",
+            "at most one in twenty is faster. All that Plinth has includes what was settled before any published run: PyTorch's FSDP divided over data",
+            "alone; all of GPT's and BLOOM's runs compute whole layers again, without interleaved stages, and divide nothing or optimizer states; B200's have",
+            "micro-batches of 1 and compute nothing again. The second table holds what all runs with a framework on a machine have in common (`tried`).",
+            "", "%d of %d are searched. In the first 5%% lie %s; of what was tried, %s." % (len(some), len(every), within(""), within("tried_"))]
+    table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "share", "the fastest"],
           [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"]) + cells(r, "") for r in some])
-    later = [r for r in some if r.get("had_found")]
-    out += ["", "Among what the framework had, of %d rows so far (the first table's others were made with the machine files before the last fit):" % len(later)]
-    table(out, ["row", "model", "machine", "predicted s", "plans found", "faster", "in the first", "the fastest"],
-          [(r["row"], r["model"], r["machine"], r["predicted_s"]) + cells(r, "had_") for r in later])
+    out += ["", "Among what was tried:"]
+    table(out, ["row", "model", "machine", "predicted s", "plans found", "faster", "share", "the fastest"],
+          [(r["row"], r["model"], r["machine"], r["predicted_s"]) + cells(r, "tried_") for r in some])
 
 
 def report():
