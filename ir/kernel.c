@@ -295,6 +295,19 @@ u32 kernel_results_needed(const Kernel *k, KVal v)
 	return mask;
 }
 
+bool kernel_needs_slot(const Kernel *k, KVal v, u32 slot)
+{
+	if (!v.i)
+		return false;
+	const KInst *in = &k->inst.v[v.i];
+	bool needs = in->op == K_load && in->access->slot == slot;
+	for (u32 j = 0; j < 3 && !needs; j++)
+		needs = kernel_needs_slot(k, in->in[j], slot);
+	for (u32 j = 0; in->access && j < in->access->ndynamic && !needs; j++)
+		needs = kernel_needs_slot(k, in->access->dynamic[j].index, slot);
+	return needs;
+}
+
 bool kernel_stores_result(const Kernel *k, u32 which)
 {
 	for (u32 i = 1; i < k->inst.n; i++)

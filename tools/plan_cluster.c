@@ -43,6 +43,12 @@ Status cluster_open(const char *path, const SourceOptions *source, ClusterModel 
 
 /* ---- one division ---- */
 
+static bool read_float(const char *text, DType *out)
+{
+	*out = dtype_named(str_of(text));
+	return *out == DT_f32 || *out == DT_bf16 || *out == DT_f16;
+}
+
 /* "bf16", "bf16,f32", "bf16,bf16+f32" */
 static bool read_masters(Arena *a, const char *text, DriverOptions *o)
 {
@@ -55,12 +61,21 @@ static bool read_masters(Arena *a, const char *text, DriverOptions *o)
 		o->gradients += plus + 1;
 	}
 	const char *type[] = { o->parameters, o->gradients, o->parts ? o->parts : "f32" };
-	for (u32 i = 0; i < COUNT(type); i++) {
-		DType d = dtype_named(str_of(type[i]));
-		if (d != DT_f32 && d != DT_bf16 && d != DT_f16)
+	DType d;
+	for (u32 i = 0; i < COUNT(type); i++)
+		if (!read_float(type[i], &d))
 			return false;
-	}
 	return true;
+}
+
+static u64 *placeholders_of(Arena *a, const Work *w, DType type)
+{
+	Arena tmp = ARENA("placeholders");
+	u64 *bytes = work_weights(a, &tmp, w);
+	for (u32 u = 0; u < w->units; u++)
+		bytes[u] *= (u64)dtype_info[type].bytes;
+	arena_free(&tmp);
+	return bytes;
 }
 
 static Status read_habits(Arena *a, const ClusterHabits *h, DriverOptions *o)
@@ -106,6 +121,12 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	out->work = cluster_work(a, plan, c->recompute, run.bucket);
 	if (!out->work)
 		return FAIL(STATUS_INPUT, "%s has no training step", lm->operand.source);
+	out->work->in_place = c->habits.masters; /* gradients lie in one buffer, of which each device sums its part */
+	DType held = DT_f32;
+	if (c->habits.placeholders && !read_float(c->habits.placeholders, &held))
+		return FAIL(STATUS_INPUT, "--placeholders is their type: bf16, f16 or f32, not %s", c->habits.placeholders);
+	if (c->habits.placeholders)
+		out->work->placeholders = placeholders_of(a, out->work->first, held);
 	u32 planned = out->work->first->layers, layers = m->layers ? m->layers : planned;
 	if (m->layers && planned != CLUSTER_LAYERS)
 		return FAIL(STATUS_UNSUPPORTED, "%s with %d layers has %u that are named with a number, so that one does not tell the others",

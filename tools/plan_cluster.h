@@ -6,12 +6,13 @@
 #include "passes/plan/cluster.h"
 #include "tools/lm.h"
 
-/* What frameworks do that Plinth's own steps do not: 16-bit parameters beside f32 masters (passes/graph/masters.c), and
- * attention without a kernel of its own. */
+/* What frameworks do that Plinth's own steps do not: 16-bit parameters beside f32 masters (passes/graph/masters.c),
+ * attention without a kernel of its own, all logits at once, and what stands for gradients that products add up themselves. */
 typedef struct ClusterHabits {
 	const char *masters; /* "bf16": parameters and gradients; "bf16,f32": each; "bf16,bf16+f32": a micro-batch's, and sums; "f32": as they are, but sums of layers narrow; NULL: f32 */
 	const char *attention; /* "whole" (or NULL), or "scores": these are written and read */
 	const char *loss;      /* "chunks" (or NULL) of tokens, or "whole": all logits at once */
+	const char *placeholders; /* "bf16": tensors of this type, that stand for the gradients of a layer's weights; NULL: there are none */
 } ClusterHabits;
 
 typedef struct ClusterOptions {

@@ -30,7 +30,7 @@ static TextList list_of(Arena *a, const json_t *j, const char *key)
 static Status prepare(Arena *a, const json_t *j, const Machine *machine, MeasuredRun *out)
 {
 	static const char *const known[] = { "name", "model", "preset", "set", "shard", "mesh", "sizes", "batch", "micro", "precision",
-					     "recompute", "schedule", "masters", "attention", "loss", "seconds" };
+					     "recompute", "schedule", "masters", "attention", "loss", "placeholders", "seconds" };
 	const char *key;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)j, key, value) {
@@ -47,7 +47,7 @@ static Status prepare(Arena *a, const json_t *j, const Machine *machine, Measure
 			     .micro = json_integer_value(json_object_get(j, "micro")),
 			     .batch = json_integer_value(json_object_get(j, "batch")), .recompute = text_of(a, j, "recompute"),
 			     .schedule = text_of(a, j, "schedule"),
-			     .habits = { text_of(a, j, "masters"), text_of(a, j, "attention"), text_of(a, j, "loss") } };
+			     .habits = { text_of(a, j, "masters"), text_of(a, j, "attention"), text_of(a, j, "loss"), text_of(a, j, "placeholders") } };
 	if (!o.path || !o.mesh)
 		return FAIL(STATUS_INPUT, "a run has a \"model\" and a \"mesh\"");
 	out->name = text_of(a, j, "name");

@@ -20,7 +20,7 @@
 
 static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
-static const char *mesh, *recompute, *schedule, *divided, *masters, *attention, *loss, *trace, *runs, *fit, *devices;
+static const char *mesh, *recompute, *schedule, *divided, *masters, *attention, *loss, *placeholders, *trace, *runs, *fit, *devices;
 static TextList shard;
 static i64 micro, batch;
 static f64 price;
@@ -53,6 +53,7 @@ static const Option options[] = {
 	{ "divided", 0, OPTION_TEXT, &divided, "WHAT", "of --mesh auto: what devices along data divide at most: nothing, optimizer_state, gradients, parameters" },
 	{ "masters", 0, OPTION_TEXT, &masters, "TYPE,TYPE", "of --mesh: parameters and gradients are stored as bf16 (or bf16,f32, or bf16,bf16+f32: a micro-batch's beside sums), f32 masters with the optimizer's states, as in Megatron-LM; f32: as they are, what layers add up 16 bits wide, as in PyTorch's FSDP" },
 	{ "attention", 0, OPTION_TEXT, &attention, "HOW", "of --mesh: whole, one kernel, or scores, which go through memory, as before FlashAttention" },
+	{ "placeholders", 0, OPTION_TEXT, &placeholders, "TYPE", "of --mesh: one of this type for each of a layer's weights, which layers share, stands for its gradient, as in Transformer Engine" },
 	{ "loss", 0, OPTION_TEXT, &loss, "HOW", "of --mesh: chunks of tokens, or whole, which holds all logits at once, as most frameworks do" },
 	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "of --mesh: the step as a timeline, for ui.perfetto.dev" },
 	{ "runs", 0, OPTION_TEXT, &runs, "FILE", "instead of a model: many of them, a JSON object in each line (docs/planning.md)" },
@@ -336,7 +337,7 @@ static int cluster(const char *path, f64 tokens, f64 flops, i64 least, i64 most)
 	Status s = machine_open(&a, machine_name, &file);
 	int status = s ? verb_failed("plan", s) : file.machine ? 0 : verb_report(&file.source.diag, false);
 	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
-			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .divided = divided, .habits = { masters, attention, loss }, .tokens = tokens, .price = price,
+			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .divided = divided, .habits = { masters, attention, loss, placeholders }, .tokens = tokens, .price = price,
 			     .trace = trace, .json = json, .scaling = scaling, .flops = flops };
 	if (!status && runs)
 		status = plan_runs(runs, file.machine, fit);

@@ -293,6 +293,14 @@ void attention_scores(Builder *b, const Node *n, const Val *in, Val *out)
 	out[1] = BA(b, logsumexp, (scores), .axis = last);
 }
 
+/* Of narrow operands the result is rounded too before its next product, and so it is for the derivative, which has rowsum(dout * out)
+ * of it (as FlashAttention does): nothing wide is kept for that sum. */
+static Val rounded_out(Builder *b, Val out, Val q)
+{
+	DType narrow = val_type(b->g, q)->dtype, wide = val_type(b->g, out)->dtype;
+	return narrow == wide ? out : make_cast(b, make_cast(b, out, narrow), wide);
+}
+
 static void attention_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	const attention_attr *a = n->attr;
@@ -300,7 +308,7 @@ static void attention_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	u32 nin = n->nin;
 	for (u32 i = 0; i < nin; i++)
 		in[i] = n->in[i];
-	in[nin++] = out;
+	in[nin++] = rounded_out(b, out, n->in[0]);
 	in[nin++] = (Val){ out.i + 1 };
 	in[nin++] = dout[0].i ? dout[0] : make_full_like(b, out, 0);
 	if (dout[1].i)

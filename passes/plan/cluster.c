@@ -67,6 +67,8 @@ typedef struct Building {
 	f64 *forward, *backward, *send; /* [virtual stage] */
 	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
 	u64 *same;                      /* [stage]: once for all micro-batches */
+	u64 *shared;                    /* [stage]: what its layers have in common */
+	u64 *sums, *updating;           /* [stage]: of the update, what its units keep, and the most that one at work takes beside */
 	u64 handed;
 	const Machine *m;
 	ClusterStep *out;
@@ -93,8 +95,11 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 		}
 	}
 	const Work *u = b->w->update;
-	const RankTime *r = &b->update.rank[cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers)];
+	u32 updated = cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers);
+	const RankTime *r = &b->update.rank[updated];
 	if (u->layers || at == 0 || at > b->layers) {
+		b->sums[stage] += u->kept[updated] + u->same[updated] - (b->w->in_place ? u->summed[updated] : 0);
+		b->updating[stage] = MAX(b->updating[stage], u->working[updated]);
 		/* the norm of all gradients stands between their sums and what they change: nothing to hide messages behind */
 		s->update += r->seconds - r->waiting + r->messages;
 		add_rank(s, r, 1);
@@ -104,6 +109,11 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	s->bytes.gradients += p->gradients;
 	s->bytes.optimizer += p->optimizer;
 	s->bytes.other += p->other;
+	u64 placeholders = b->w->placeholders ? b->w->placeholders[unit] : 0;
+	if (at >= 1 && at <= b->layers)
+		b->shared[stage] = MAX(b->shared[stage], placeholders);
+	else
+		s->bytes.other += placeholders;
 	/* when a unit is at work, what those behind it keep is not there yet, or no more */
 	u64 *kept = &b->kept[stage * shape->chunks + chunk], *most = &b->most[stage * shape->chunks + chunk];
 	*kept += w->kept[unit];
@@ -153,15 +163,14 @@ static void sum_memory(Building *b)
 	ClusterStep *out = b->out;
 	for (u32 i = 0; i < b->shape->pipe; i++) {
 		StageStep *s = &out->stage[i];
+		s->bytes.other += b->shared[i];
 		const u64 *kept = &b->kept[i * b->shape->chunks];
 		s->kept = b->shape->pipe > 1 ? pipe_held_bytes(&out->schedule, i, kept) : kept[0];
 		s->kept += b->same[i];
 		s->held = b->shape->pipe > 1 ? pipe_held(&out->schedule, i, 0) : 1;
-		u64 more = 0, update = 0;
+		u64 more = 0, update = b->sums[i] + b->updating[i];
 		for (u32 c = 0; c < b->shape->chunks; c++)
 			more = MAX(more, MAX(b->most[i * b->shape->chunks + c], kept[c]) - kept[c]);
-		for (u32 r = 0; r < b->w->update->units; r++)
-			update = MAX(update, b->w->update->working[r]);
 		u64 values = MAX(s->kept + more + (b->shape->pipe > 1 ? 2 * b->handed : 0), update);
 		s->working = values - s->kept;
 		s->total = s->bytes.parameters + s->bytes.gradients + s->bytes.optimizer + s->bytes.other + values;
@@ -191,7 +200,9 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	ClusterStep out = { .shape = *shape, .stage = NEWN(arena, StageStep, shape->pipe + 1) };
 	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
 		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
-		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe) };
+		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe),
+		       .shared = NEWN(arena, u64, shape->pipe), .sums = NEWN(arena, u64, shape->pipe),
+		       .updating = NEWN(arena, u64, shape->pipe) };
 	b.first = walk(arena, m, w->first, w->bucket);
 	if (w->more)
 		b.more = walk(arena, m, w->more, w->bucket);

@@ -52,6 +52,8 @@ typedef struct ClusterWork {
 	UnitBytes tied;                    /* what the first and the last stage both have: one has it once */
 	i64 within;                        /* devices of a stage */
 	u64 bucket;                        /* bytes of messages that go together (walk.h) */
+	bool in_place;                     /* the update's sums of gradients over devices lie where the gradients do */
+	u64 *placeholders;                 /* by unit, bytes that stand for its weights' gradients, of which layers have the same; or NULL */
 } ClusterWork;
 
 /* NULL with an entry missing that a step needs. `bucket` as of the pass, though the plan is made without it; 0: BUCKET_BYTES. */

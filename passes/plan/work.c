@@ -245,18 +245,41 @@ static u64 added(const WorkValue *v, u64 *most)
 	return most[v->next] - was;
 }
 
+/* Sums a persistent gradient over devices. */
+static bool sums_gradient(const Work *w, u32 s)
+{
+	const Kernel *k = kernel_of(w, s);
+	bool sums = k->collective && (k->collective->op == OP_all_reduce || k->collective->op == OP_reduce_scatter), gradient = false;
+	for (u32 i = 0; i < k->slot.n && sums && !gradient; i++) {
+		const Buffer *from = persistent_of(w->plan, &w->entry->buffer.v[w->entry->step.v[s].slot[i]]);
+		gradient = !k->slot.v[i].written && from && from->kind == BUFFER_GRADIENT;
+	}
+	return gradient;
+}
+
+/* Is another unit at work while the value is there? */
+static bool outlives_unit(const Work *w, const WorkValue *v)
+{
+	bool other = false;
+	for (u32 s = v->maker; s <= v->last && !other; s++)
+		other = w->piece[s].rank != w->piece[v->maker].rank;
+	return other;
+}
+
 /* From values to what units keep and hand on, and the most alive beside. */
 static void sum_values(Arena *arena, Arena *tmp, Work *w)
 {
 	w->kept = NEWN(arena, u64, w->units + 1);
 	w->same = NEWN(arena, u64, w->units + 1);
+	w->summed = NEWN(arena, u64, w->units + 1);
 	w->handed = NEWN(arena, u64, w->units + 1);
 	i64 *change = NEWN(tmp, i64, w->npiece + 2), now = 0;
 	u64 *kept = NEWN(tmp, u64, w->npiece + 1), *handed = NEWN(tmp, u64, w->npiece + 1);
 	for (u32 i = 0; i < w->nvalue; i++) {
 		WorkValue *v = &w->value[i];
 		u32 from = w->piece[v->maker].rank, to = w->piece[v->last].rank;
-		v->kept = !work_backward(w, from) && work_backward(w, to);
+		v->kept = w->halves ? !work_backward(w, from) && work_backward(w, to) : outlives_unit(w, v);
+		w->summed[from] += v->kept && !w->halves && sums_gradient(w, v->maker) ? v->bytes : 0;
 		bool constant = w->piece[v->maker].constant;
 		const Piece *next = v->next == NONE || constant ? NULL : &w->piece[v->next];
 		bool summed = next && next->kernel->class != KERNEL_DOT;
@@ -294,6 +317,7 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
 	tell_halves(tmp, w, backward);
 	for (u32 s = 0; s < w->npiece; s++)
 		any |= backward[s];
+	w->halves = any;
 	if (any)
 		tell_ranks(tmp, w, &layers, backward);
 	else
@@ -484,6 +508,40 @@ static void find_needed(const Work *w, u32 *first, u32 *last)
 			last[d] = MAX(last[d], last[s]);
 		}
 	}
+}
+
+/* Of a product: not what is added behind it. */
+static bool is_operand(const Kernel *k, u32 slot)
+{
+	bool is = false;
+	for (u32 i = 0; k->class == KERNEL_DOT && i < k->noperand && !is; i++)
+		is = kernel_needs_slot(k, k->operand[i], slot);
+	return is;
+}
+
+u64 *work_weights(Arena *arena, Arena *tmp, const Work *w)
+{
+	const EntryPlan *e = w->entry;
+	u64 *out = NEWN(arena, u64, w->units + 1);
+	bool *constant = NEWN(tmp, bool, e->buffer.n + 1);
+	u32 *seen = NEWN(tmp, u32, e->buffer.n + 1); /* the last unit that counted the buffer, from 1 */
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		const Buffer *from = persistent_of(w->plan, &e->buffer.v[i]);
+		constant[i] = from && from->kind == BUFFER_PARAMETER;
+	}
+	for (u32 s = 0; s < w->npiece; s++) {
+		const Piece *p = &w->piece[s];
+		for (u32 i = 0; i < p->kernel->slot.n && !work_backward(w, p->rank); i++) {
+			u32 b = e->step.v[s].slot[i], unit = work_unit(w, p->rank);
+			if (p->kernel->slot.v[i].written) {
+				constant[b] = p->constant;
+			} else if (constant[b] && seen[b] != unit + 1 && is_operand(p->kernel, i)) {
+				seen[b] = unit + 1;
+				out[unit] += (u64)type_elements(e->buffer.v[b].type);
+			}
+		}
+	}
+	return out;
 }
 
 static void add_bytes(UnitBytes *to, BufferKind kind, u64 bytes)

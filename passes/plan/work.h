@@ -46,13 +46,16 @@ typedef struct Work {
 	const EntryPlan *entry;
 	const Mesh *mesh;
 	u32 layers, units; /* units = layers + 2 */
+	bool halves;       /* there is a loss, and what it does not need */
 	u32 npiece, nvalue;
 	Piece *piece;
 	WorkValue *value;
 	/* by unit. What one kernel of the next unit reads first, and adds up (a layer's input and what the layer makes of it),
 	 * counts as their sum, which is what a stage would hand on, and what is kept of a layer that is computed again */
-	u64 *kept;    /* bytes that its forward half leaves for the backward half: of each micro-batch */
+	u64 *kept;    /* bytes that its forward half leaves for the backward half: of each micro-batch; of an entry without halves, bytes
+	               * that stay while other units are at work: summed gradients, until the norm of all is known */
 	u64 *same;    /* the same, of what is so for every micro-batch (rounded parameters): once, however many are in flight */
+	u64 *summed;  /* of `kept`, sums over devices of what persistent gradients are */
 	u64 *handed;  /* bytes that it hands to the next unit, forward */
 	u64 *working; /* by rank: the most bytes alive at once beside what is kept */
 } Work;
@@ -81,5 +84,7 @@ typedef struct UnitBytes {
 	u64 parameters, gradients, optimizer, other;
 } UnitBytes;
 UnitBytes *work_persistent(Arena *arena, const Work *micro, UnitBytes *tied);
+/* By unit, numbers in the weights that its products take: operands made of parameters alone. */
+u64 *work_weights(Arena *arena, Arena *tmp, const Work *micro);
 
 #endif

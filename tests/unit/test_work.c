@@ -361,6 +361,44 @@ static void gathered_again(void **state)
 	drop(m);
 }
 
+/* An update sums gradients over devices, and changes parameters when the norm of all is known. */
+static void sums_until_the_norm(void **state)
+{
+	(void)state;
+	static const all_reduce_attr reduce = { .over = data_axis, .parts = 2 };
+	Made *m = make(false);
+	EntryPlan *e = &m->update;
+	m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
+	as_message(m, launch(m, e, "h.0", 12, LIST(G0), LIST(C0)), OP_all_reduce, &reduce);
+	as_message(m, launch(m, e, "h.1", 12, LIST(GE), LIST(C1)), OP_all_reduce, &reduce);
+	launch(m, e, "", 4, LIST(C0, C1), LIST(D2));
+	launch(m, e, "h.0", 50, LIST(C0, D2), LIST(D0));
+	launch(m, e, "h.0", 50, LIST(D0), LIST(W0));
+	launch(m, e, "h.1", 50, LIST(C1, D2), LIST(W1));
+	Work *w = work_of(&m->arena, &m->arena, &m->plan, e);
+	static const u64 kept[] = { 0, 12, 12, 100 }, summed[] = { 0, 12, 12, 0 }, working[] = { 0, 100, 0, 0 };
+	for (u32 u = 0; u < 4; u++) {
+		assert_int_equal(w->kept[u] + w->same[u], kept[u]);
+		assert_int_equal(w->summed[u], summed[u]);
+		assert_int_equal(w->working[u], working[u]);
+	}
+	/* of six layers, with micro-batches that take nothing: what they sum up, the norm, and what one of them makes; or no sums, where these lie
+	 * in place of gradients */
+	ClusterWork *c = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
+	for (u32 u = 0; u < c->first->units; u++)
+		((u64 *)c->first->kept)[u] = 0;
+	for (u32 r = 0; r < 2 * c->first->units; r++)
+		((u64 *)c->first->working)[r] = 0;
+	Machine fast = machine(1e30);
+	ClusterShape shape = { .pipe = 1, .chunks = 1, .schedule = PIPE_1F1B, .micros = 1, .layers = 6 };
+	ClusterStep s = cluster_step(&m->arena, &fast, c, &shape);
+	assert_int_equal(s.stage[0].kept + s.stage[0].working, 6 * 12 + 100 + 100);
+	c->in_place = true;
+	s = cluster_step(&m->arena, &fast, c, &shape);
+	assert_int_equal(s.stage[0].kept + s.stage[0].working, 100 + 100);
+	drop(m);
+}
+
 /* Four layers in two stages, three micro-batches. */
 static void a_step_of_stages(void **state)
 {
@@ -417,6 +455,7 @@ int main(void)
 		cmocka_unit_test(kernels_one_behind_the_other),
 		cmocka_unit_test(messages_beside_work),
 		cmocka_unit_test(gathered_again),
+		cmocka_unit_test(sums_until_the_norm),
 		cmocka_unit_test(a_step_of_stages),
 		cmocka_unit_test(a_machine_from_steps),
 	};
