@@ -69,9 +69,8 @@ def as_run(r):
     divided = {"none": [], "": [], "ZeRO-1": ["optimizer_state"], "FSDP FULL_SHARD": ["parameters", "gradients", "optimizer_state"],
                "FSDP SHARD_GRAD_OP": ["gradients", "optimizer_state"]}[r["dp_sharding"]]
     if r["framework"] == "Megatron-LM":
-        # the column is empty; with 18 bytes a parameter on each device, none of its runs of dp > 1 would take as little as it says
+        # the column is empty, and so is seq_parallel: the launcher of these runs says --use-distributed-optimizer and --sequence-parallel
         divided = ["optimizer_state"]
-    # nor is seq_parallel; what its activations take halves with each doubling of tp, which residuals do only so
     sequence = ["sequence=tensor"] if tp > 1 and (r["seq_parallel"] == "yes" or r["framework"] == "Megatron-LM") else []
     run = dict(name=r["row_id"], model=os.path.join(ROOT, "models", model + ".plinth"),
                set=["%s=%d" % kv for kv in config.items()],
@@ -85,6 +84,8 @@ def as_run(r):
         run["masters"] = "bf16" if r["precision"] == "fp16" else "bf16,f32" if r["framework"] == "Megatron-LM" else "bf16,bf16+f32"
     if "FSDP" in r["framework"]:  # f32 parameters are gathered in 16 bits, and so are all values of layers
         run["masters"] = "f32"
+    if r["framework"] == "Megatron-LM":  # its products are Transformer Engine's (2.11): they add up gradients, and autograd is given placeholders
+        run["placeholders"] = "bf16"
     if r["framework"] == "Megatron-DeepSpeed":  # of 2022: without FlashAttention
         run["attention"] = "scores"
     if vpp > 1:
@@ -273,9 +274,12 @@ def reserved(name):
     return float(re.search(r"^ *reserved *= *(\S+)", open(machine_file(name)).read(), re.M).group(1))
 
 
+WORKSPACES = 2 * 2**25  # cuBLAS's, of PyTorch and of Transformer Engine: 32 MiB each since Hopper, from the allocator that the rows count
+
+
 def memory(r, told):
     """GiB as the row counts them: B200's are what an allocator gave out at most, the log of Jean Zay's shows the whole device's use."""
-    beside = 0 if r["framework"] == "Megatron-LM" else reserved(MACHINE[r["gpu"]])
+    beside = WORKSPACES if r["framework"] == "Megatron-LM" else reserved(MACHINE[r["gpu"]])
     return (told[r["row_id"]]["memory_bytes"] + beside) / 2**30
 
 
@@ -293,17 +297,9 @@ def memory_error(r, told, more=0):
     return (memory(r, told) + more) / float(r["mem_per_gpu_gib"]) - 1
 
 
-def never_below(some, told):
-    """Of rows that an allocator counts: what a reserve would have to be (GiB) for no training row to lie higher, and errors with it."""
-    counted = [r for r in some if r["mem_per_gpu_gib"] and r["framework"] == "Megatron-LM"]
-    more = max(float(r["mem_per_gpu_gib"]) - memory(r, told) for r in counted if r["row_id"] not in test_ids())
-    return more, [memory_error(r, told, more) for r in counted]
-
-
 def memory_table(out, some, told):
     """Rows whose memory is published, by what they count and how the framework stores gradients."""
     kinds = {}
-    more, with_it = never_below(some, told)
     for r in some:
         if r["mem_per_gpu_gib"]:
             even = r["dp_sharding"] != "ZeRO-1" or int(r["hidden"]) % int(r["dp"]) == 0
@@ -312,13 +308,14 @@ def memory_table(out, some, told):
             "Jean Zay's rows are whole GiB of an engineer's log, and contradict one another: rows 402 and 403 have the same configuration, and 44 and 38 GiB; row 364",
             "takes 65 GiB with a micro-batch of 2, row 365 56 GiB with one of 4, all else equal. No prediction lies within 5% above both. DeepSpeed divides",
             "optimizer states as one long vector over 6, 12 or 24 devices; Plinth divides tensors, and 14336 is no multiple of these: it plans them whole.", "",
-            "B200's rows are what PyTorch's allocator gave out at most, so that nothing is added for drivers. Beside parameters, gradients and states they hold, of",
-            "12 layers, 8.84, 4.50 and 2.34 GiB with tensor 2, 4 and 8: all of it is divided. Plinth keeps what enters a divided product gathered (two values of",
-            "64 MiB a layer), which Megatron-LM gathers again in the backward half (Korthikanti et al. 2022); and it seems to hold logits in 16 bits, f32 and as exponentials (5 GiB over",
-            "tensor), where Plinth holds less: the one is above with tensor 8, the other below with tensor 2. Of 4 layers of 405B the rows hold 7 GiB over tensor",
-            "more, which nothing here explains. With %.1f GiB reserved none of their training rows would be lower, %d of all %d would be, %d would lie 0 to 5%% above," % (
-                more, sum(x < -5e-4 for x in with_it), len(with_it), sum(-5e-4 <= x <= 0.05 for x in with_it)),
-            "and the most would be %+.1f%%: too far apart for a reserve, so that none is added." % (100 * max(with_it))]
+            "B200's rows are what PyTorch's allocator gave out at most, so that nothing is added for drivers, only two workspaces of cuBLAS, 32 MiB each. What",
+            "Megatron-LM holds is planned from its source and from that of Transformer Engine: what a divided sequence's products take is gathered again in the",
+            "backward half (Plinth does so everywhere); sums of gradients over devices lie where the gradients do (`--masters`); and each distinct weight of a layer, and",
+            "the head's, has a placeholder in 16 bits for autograd, since products add up gradients themselves (`--placeholders bf16`): 10 GiB over tensor on the rows of 405B.",
+            "These have 16 groups of keys, as the launcher says that their source names, and not 8, as the model does. No number here is fitted.", "",
+            "Of Jean Zay's rows, one decides what is reserved: 382, whose twin with other heads (383) takes 5 GiB less. Beside what is planned, rows in fp16 hold",
+            "5 to 16 GiB (without 403), least with many stages (408, 410) and most with many layers on one; those in bf16 9 GiB with 2 billion parameters on a device and 14",
+            "with 4, as if 2.5 bytes of each were held that nothing here explains."]
     table(out, ["machine", "framework", "stores", "rows", "below", "0 to 5% above", "more", "mean error", "least", "most"],
           [k + (len(e), sum(x < 0 for x in e), sum(0 <= x <= 0.05 for x in e), sum(x > 0.05 for x in e), "%+.1f%%" % (100 * sum(e) / len(e)),
                 "%+.1f%%" % (100 * min(e)), "%+.1f%%" % (100 * max(e))) for k, e in sorted(kinds.items())])
@@ -326,8 +323,8 @@ def memory_table(out, some, told):
 
 def long_texts(some, told):
     off = sorted(100 * (told[r["row_id"]]["step_seconds"] / seconds(r) - 1) for r in some if number(r, "cp") > 1)
-    return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. The machine file is older than their\n"
-            "  plans: it was fitted to texts of 4096 tokens, of whose steps attention is so little that its curve stayed where it began, an estimate." % (
+    return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. They alone say what attention takes:\n"
+            "  of steps of texts of 4096 tokens it is little." % (
                 len(off), off[0], off[-1]))
 
 
@@ -406,9 +403,8 @@ def report():
            "* Test rows: %d, **mean absolute error of step time %.1f%%** (training rows: %d, %.1f%%)." % (len(pairs), 100 * error(pairs), len(trained), 100 * error(trained))]
     rank_lines(out, some, asked, told)
     out += ["* What a row's framework says is planned as such: Megatron's stores parameters in 16 bits beside f32 masters (`--masters`), and Megatron-DeepSpeed's",
-           "  runs, of 2022, have no FlashAttention (`--attention scores`). B200's rows do not say whether optimizer states are divided; with 18 bytes a",
-           "  parameter on each device none with data > 1 would take as little as it says: they are. Nor do they say whether the sequence is divided: what they",
-           "  hold beside parameters halves with each doubling of tensor, which it does only so. All hold a micro-batch's logits at once (`--loss whole`) and",
+           "  runs, of 2022, have no FlashAttention (`--attention scores`). B200's rows divide optimizer states and the sequence, as the launcher of their source",
+           "  says, and their products are Transformer Engine's (`--placeholders`). All hold a micro-batch's logits at once (`--loss whole`) and",
            "  send a layer's parameters or gradients together (`--shard bucket=16GiB`).",
            "* Groups of some of a node's devices, which divide a batch beside tensor 2 or 4, share its links: on a100_800gbps they reach 0.3 of what",
            "  their members' links would carry (`network.apart`, by its training rows, whose error fell from 4.5 to 3.5%); Jean Zay's rows show no such loss.",
