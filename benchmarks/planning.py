@@ -46,8 +46,8 @@ change by half between two runs of this script. What is missed beside that, by w
   that are read twice (behind an upsampling) have runs of one element, which it does not know, and take four times as long; kernels that
   pad or interleave short rows take three to six times what `stream` says.
 * Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
-* Two ranks: a message that is waited for by a thread which sleeps costs a turn of the scheduler's where ranks and their threads
-  are as many as cores; the link is measured without that. Nothing else may run on either core: these rows are the first to move.
+* Two ranks wait for one another in every step, so that each has what disturbs either; the link is measured by medians. Nothing else may
+  run on either core: these rows are the first to move.
 """
 VOCABULARY = 320
 STEPS = 12

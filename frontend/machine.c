@@ -81,9 +81,13 @@ static void link(Elaborator *e, const Datum *d, Link *out)
 			number(e, at->value, "latency", 0, &out->latency);
 		else if (!strcmp(at->name, "apart"))
 			number(e, at->value, "apart", 0, &out->apart);
+		else if (!strcmp(at->name, "occupies"))
+			number(e, at->value, "occupies", 0, &out->occupies);
 		else
-			fail(e, E0513, at->name_loc, "a link has bandwidth, latency and apart, and no '%s'", at->name);
+			fail(e, E0513, at->name_loc, "a link has bandwidth, latency, apart and occupies, and no '%s'", at->name);
 	}
+	if (out->occupies > 1)
+		fail(e, E0513, d->loc, "occupies is the share of a message's time that its device cannot compute in: at most 1");
 	if (!(out->bandwidth > 0))
 		fail(e, E0513, d->loc, "a link has a bandwidth: { bandwidth = 450e9, latency = 2e-6 }");
 }

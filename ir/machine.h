@@ -21,6 +21,7 @@ typedef struct Link {
 	f64 bandwidth; /* one way, of one device */
 	f64 latency;
 	f64 apart; /* of a network, share of its bandwidth that is left to groups with some devices of a domain, but not one or all; 0: all of it */
+	f64 occupies; /* share of a message's time that it takes of the device's own, whatever kernels are there to run beside it */
 } Link;
 
 typedef struct Machine {

@@ -30,7 +30,7 @@ typedef struct Sample {
 	f64 peak[DTYPES], bandwidth;  /* by the device's probes; 0: it has none */
 	f64 launch;                   /* seconds */
 	f64 arithmetic, scatter;      /* FLOPs, bytes a second */
-	f64 link, latency;            /* bytes a second, seconds */
+	f64 link, latency, occupies;  /* bytes a second, seconds, a share */
 	f64 rate[M_CURVES][POINTS];
 } Sample;
 
@@ -212,18 +212,19 @@ static f64 median(f64 *x, u32 n)
 	return x[n / 2];
 }
 
-/* Of a sum of n f32 over all ranks; the median of as many rounds on every rank, for each waits for the others. */
-static Status sum_time(Calibration *c, i64 n, f64 *seconds)
+/* Of a sum of n f32 over all ranks, none if n = 0, and so many products beside it; the median of as many rounds on every rank, for
+ * each waits for the others. */
+static Status sum_time(Calibration *c, i64 n, u32 products, f64 *seconds)
 {
-	enum { SUMS = 31 };
+	enum { SUMS = 31, SIZE = 256 };
 	f64 took[SUMS];
 	Timed t;
 	DeviceOptions o = c->device;
-	TRY(timed_open(c->arena, program_all_reduce(c->arena, c->ranks, n), &c->driver, &o, &t));
-	Status s = comm_mesh(o.comm, &t.compiled.package->mesh);
+	TRY(timed_open(c->arena, program_all_reduce(c->arena, c->ranks, n, SIZE, products), &c->driver, &o, &t));
+	Status s = OK;
 	for (u32 i = 0; i <= SUMS && !s; i++) {
-		f64 from = clock_seconds(), ignored;
-		s = timed_run(&t, &ignored);
+		f64 from = clock_seconds();
+		s = executor_run(t.executor, &t.compiled.package->entry[0], NULL, NULL); /* whoever watches steps has them one behind the other */
 		if (i) /* the first one warms up */
 			took[i - 1] = clock_seconds() - from;
 	}
@@ -234,16 +235,21 @@ static Status sum_time(Calibration *c, i64 n, f64 *seconds)
 	return OK;
 }
 
-/* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of a large one bytes a second. */
+/* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of a large one bytes a second; and how much of that
+ * one's time comes on top of work that would hide it. */
 static Status between_ranks(Calibration *c)
 {
+	enum { BESIDE = 8 };
 	static const i64 small = 16, large = 4000000;
-	f64 way, whole, ranks = (f64)c->ranks;
+	f64 way, whole, work, both, ranks = (f64)c->ranks;
 	tell(c, "sums over ranks");
-	TRY(sum_time(c, small, &way));
-	TRY(sum_time(c, large, &whole));
+	TRY(sum_time(c, small, 0, &way));
+	TRY(sum_time(c, large, 0, &whole));
+	TRY(sum_time(c, 0, BESIDE, &work));
+	TRY(sum_time(c, large, BESIDE, &both));
 	c->to->latency = way / (2 * MIN(ranks - 1, log2(ranks)));
 	c->to->link = 2 * (ranks - 1) / ranks * (f64)(large - small) * sizeof(f32) / MAX(whole - way, whole * 0.05);
+	c->to->occupies = MIN(MAX((both - MAX(work, whole)) / MIN(work, whole), 0), 1);
 	return OK;
 }
 
@@ -346,7 +352,7 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 			buf_printf(&b, "%s(%.6g, %.3g)%s", i ? ", " : "", curve[k].point[i].at, curve[k].point[i].share, i + 1 == curve[k].n ? "]\n" : "");
 	}
 	if (c.ranks > 1)
-		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g }\n", c.ranks, m.link, m.latency);
+		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g, occupies = %.3g }\n", c.ranks, m.link, m.latency, m.occupies);
 	buf_printf(&b, "}\n");
 	*text = b.text;
 	return OK;

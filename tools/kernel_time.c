@@ -56,17 +56,22 @@ const Program *program_stream(Arena *a, i64 n)
 	return made(&m, &out, 1);
 }
 
+static void add_products(Maker *m, i64 n, u32 count, DType dtype, Val *out)
+{
+	const i64 wide[] = { 4 * n, n }, square[] = { n, n };
+	for (u32 i = 0; i < count; i++) {
+		bool gradient = i % 2;
+		Val left = tensor(m, arena_printf(m->arena, "a%u", i), dtype, 2, wide);
+		Val right = tensor(m, arena_printf(m->arena, "b%u", i), dtype, 2, gradient ? wide : square);
+		out[i] = BA(&m->b, dot, (left, right), .spec = intern_z(&m->ir->names, gradient ? "ki,kj->ij" : "ik,kj->ij"));
+	}
+}
+
 const Program *program_products(Arena *a, i64 n, u32 count, DType dtype)
 {
 	Maker m = maker_new(a);
 	Val *out = NEWN(a, Val, count + 1);
-	const i64 wide[] = { 4 * n, n }, square[] = { n, n };
-	for (u32 i = 0; i < count; i++) {
-		bool gradient = i % 2;
-		Val left = tensor(&m, arena_printf(a, "a%u", i), dtype, 2, wide);
-		Val right = tensor(&m, arena_printf(a, "b%u", i), dtype, 2, gradient ? wide : square);
-		out[i] = BA(&m.b, dot, (left, right), .spec = intern_z(&m.ir->names, gradient ? "ki,kj->ij" : "ik,kj->ij"));
-	}
+	add_products(&m, n, count, dtype, out);
 	return made(&m, out, count);
 }
 
@@ -142,15 +147,20 @@ const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType
 	return made(&m, out, n_out);
 }
 
-const Program *program_all_reduce(Arena *a, u32 parts, i64 n)
+const Program *program_all_reduce(Arena *a, u32 parts, i64 n, i64 size, u32 count)
 {
 	Maker m = maker_new(a);
+	Val *out = NEWN(a, Val, count + 1);
+	u32 nout = 0;
 	const char *over = intern_z(&m.ir->names, "rank");
 	m.program->mesh = (Mesh){ .n = 1, .axis = { { over, parts } } };
-	Val in = tensor(&m, "a", DT_f32, 1, &n);
-	all_reduce_attr attr = { .over = over, .parts = parts, .reduce = intern_z(&m.ir->names, "sum") };
-	Val out = build(&m.b, OP_all_reduce, &in, 1, 1, &attr);
-	return made(&m, &out, 1);
+	if (n) {
+		Val in = tensor(&m, "a", DT_f32, 1, &n);
+		all_reduce_attr attr = { .over = over, .parts = parts, .reduce = intern_z(&m.ir->names, "sum") };
+		out[nout++] = build(&m.b, OP_all_reduce, &in, 1, 1, &attr);
+	}
+	add_products(&m, size, count, DT_f32, out + nout);
+	return made(&m, out, nout + count);
 }
 
 /* ---- the clock ---- */

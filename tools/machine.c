@@ -71,6 +71,8 @@ static void print_link(Buf *b, const char *name, const Link *l)
 	buf_printf(b, "  %-14s = { bandwidth = %.4g, latency = %.3g", name, l->bandwidth, l->latency);
 	if (l->apart > 0)
 		buf_printf(b, ", apart = %.3g", l->apart);
+	if (l->occupies > 0)
+		buf_printf(b, ", occupies = %.3g", l->occupies);
 	buf_printf(b, " }\n");
 }
 

@@ -104,11 +104,17 @@ EntryTime predict_entry(const Machine *m, const Plan *p, const EntryPlan *e)
 	return total;
 }
 
+/* How many of those devices, numbered so, are of one domain. */
+static i64 within_domain(const Machine *m, i64 parts, i64 stride)
+{
+	return stride >= m->domain ? 1 : MIN(parts, m->domain / stride);
+}
+
 f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride)
 {
 	if (parts < 2)
 		return 0;
-	i64 inner = stride >= m->domain ? 1 : MIN(parts, m->domain / stride);
+	i64 inner = within_domain(m, parts, stride);
 	bool leaves = inner < parts;
 	bool some = inner > 1 && inner < m->domain && leaves; /* of a domain's devices */
 	f64 network = (f64)inner * m->network.bandwidth * (some && m->network.apart > 0 ? m->network.apart : 1), outer = ceil((f64)parts / (f64)inner);
@@ -136,11 +142,24 @@ f64 message_bytes(const KCollective *c)
 	return c->op == OP_all_gather ? bytes * (f64)a->parts : bytes;
 }
 
+/* Of devices next to one another along an axis: how far their numbers are apart. */
+static i64 stride_of(const Mesh *mesh, const char *axis)
+{
+	i64 stride = 1;
+	for (u32 i = mesh->n; i-- > 0 && mesh->axis[i].name != axis;)
+		stride *= mesh->axis[i].size;
+	return stride;
+}
+
 f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share)
 {
 	const all_reduce_attr *a = c->attr;
-	i64 stride = 1;
-	for (u32 i = mesh->n; i-- > 0 && mesh->axis[i].name != a->over;)
-		stride *= mesh->axis[i].size;
-	return predict_collective(m, c->op, share * message_bytes(c), a->parts, stride);
+	return predict_collective(m, c->op, share * message_bytes(c), a->parts, stride_of(mesh, a->over));
+}
+
+f64 message_occupies(const Machine *m, const Mesh *mesh, const KCollective *c)
+{
+	const all_reduce_attr *a = c->attr;
+	bool leaves = within_domain(m, a->parts, stride_of(mesh, a->over)) < a->parts;
+	return (leaves ? &m->network : &m->link)->occupies;
 }

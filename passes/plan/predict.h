@@ -35,5 +35,7 @@ f64 predict_collective(const Machine *m, Op op, f64 bytes, i64 parts, i64 stride
 f64 message_bytes(const KCollective *c);
 /* The same of a kernel of a plan for `mesh`, whose last axis is numbered first, and `share` of its bytes: 0 is the way alone. */
 f64 predict_message(const Machine *m, const Mesh *mesh, const KCollective *c, f64 share);
+/* What share of that time kernels stand still, whatever they are (Link.occupies). */
+f64 message_occupies(const Machine *m, const Mesh *mesh, const KCollective *c);
 
 #endif

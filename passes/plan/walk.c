@@ -9,6 +9,7 @@ typedef struct Walker {
 	const Work *w;
 	Walk *out;
 	f64 *cost;    /* seconds of each piece */
+	f64 *taken;   /* of a message: those in which no kernel runs */
 	bool *done;
 	f64 *started; /* [rank]: when the first kernel of it began, or less than 0 */
 	VEC(u32) waiting; /* messages that were not sent, in the plan's order */
@@ -24,6 +25,7 @@ static void price(Arena *tmp, Walker *x, u64 bucket)
 	Map open = { .arena = tmp }; /* -> bytes in the bucket that is being filled, and one more */
 	for (u32 i = 0; i < w->npiece; i++) {
 		const Piece *p = &w->piece[i];
+		x->taken[i] = p->message ? message_occupies(x->m, w->mesh, p->kernel->collective) : 0; /* a share, until its time is known */
 		if (!p->message) {
 			LaunchTime t = predict_kernel(x->m, p->kernel);
 			x->cost[i] = t.seconds;
@@ -42,6 +44,8 @@ static void price(Arena *tmp, Walker *x, u64 bucket)
 			x->cost[i] -= predict_message(x->m, w->mesh, c, 0);
 		map_put(&open, key, (joins ? *was : 1) + bytes);
 	}
+	for (u32 i = 0; i < w->npiece; i++)
+		x->taken[i] *= x->cost[i];
 }
 
 /* When what the piece waits for is there; less than 0: not known yet. */
@@ -74,6 +78,8 @@ static void send(Walker *x, u32 which, f64 from)
 	u32 i = x->waiting.v[which];
 	x->out->begin[i] = from;
 	x->out->end[i] = x->links = from + x->cost[i];
+	if (x->taken[i] > 0)
+		x->kernels = MAX(x->kernels, from) + x->taken[i];
 	x->out->rank[x->w->piece[i].rank].messages += x->cost[i];
 	x->done[i] = true;
 	memmove(&x->waiting.v[which], &x->waiting.v[which + 1], (x->waiting.n - which - 1) * sizeof *x->waiting.v);
@@ -109,7 +115,7 @@ static void run(Walker *x, u32 i)
 	 * from parameters alone is no beginning: it is there early */
 	for (u32 k = p->rank + !p->constant; k-- > 0 && x->started[k] < 0;)
 		x->started[k] = x->kernels;
-	f64 at = ready(x, i);
+	f64 at = ready(x, i), was = x->kernels;
 	while (at < 0 || at > x->kernels) { /* messages are on their way first */
 		if (!send_first(x, at < 0 ? 1e300 : at))
 			break;
@@ -119,8 +125,8 @@ static void run(Walker *x, u32 i)
 	while (send_first(x, x->kernels))
 		;
 	f64 from = MAX(at, x->kernels), end = from + x->cost[i];
-	r->seconds += end - x->kernels;
-	r->waiting += from - x->kernels;
+	r->seconds += end - was;
+	r->waiting += from - was;
 	r->by[x->by[i]] += x->cost[i];
 	x->out->begin[i] = from;
 	x->out->end[i] = x->kernels = end;
@@ -132,7 +138,7 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	Arena tmp = ARENA("walk");
 	Walk out = { .rank = NEWN(arena, RankTime, 2 * w->units + 1), .begin = NEWN(arena, f64, w->npiece + 1),
 		     .end = NEWN(arena, f64, w->npiece + 1) };
-	Walker x = { .m = m, .w = w, .out = &out, .cost = NEWN(&tmp, f64, w->npiece + 1), .done = NEWN(&tmp, bool, w->npiece + 1),
+	Walker x = { .m = m, .w = w, .out = &out, .cost = NEWN(&tmp, f64, w->npiece + 1), .taken = NEWN(&tmp, f64, w->npiece + 1), .done = NEWN(&tmp, bool, w->npiece + 1),
 		     .by = NEWN(&tmp, Limiter, w->npiece + 1), .started = NEWN(&tmp, f64, 2 * w->units + 1) };
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = -1;
@@ -150,10 +156,11 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	}
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = MAX(x.started[r], 0);
+	f64 was = x.kernels;
 	while (send_first(&x, 1e300))
 		;
 	assert(!x.waiting.n);
-	f64 rest = MAX(x.links - x.kernels, 0);
+	f64 rest = MAX(x.links, x.kernels) - was;
 	out.rank[last].seconds += rest;
 	out.rank[last].waiting += rest;
 	out.seconds = MAX(x.kernels, x.links);

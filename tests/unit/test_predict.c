@@ -126,7 +126,7 @@ static void what_limits(void **state)
 static void collectives_by_ring_and_domain(void **state)
 {
 	(void)state;
-	Machine m = { .domain = 8, .link = { 400e9, 1e-6, 0 }, .network = { 50e9, 5e-6, 0 } };
+	Machine m = { .domain = 8, .link = { .bandwidth = 400e9, .latency = 1e-6 }, .network = { .bandwidth = 50e9, .latency = 5e-6 } };
 	/* within a domain: 8 devices next to each other */
 	close_to(predict_collective(&m, OP_all_gather, 8e9, 8, 1), 7e9 / 400e9 + 7e-6);
 	close_to(predict_collective(&m, OP_all_reduce, 8e9, 8, 1), 2 * (7e9 / 400e9 + 7e-6));

@@ -173,7 +173,7 @@ static void drop(Made *m)
 /* A byte takes a second; links carry `rate` bytes a second. */
 static Machine machine(f64 rate)
 {
-	Machine m = { .bandwidth = 1, .arithmetic = 1, .domain = 8, .link = { rate, 0, 0 } };
+	Machine m = { .bandwidth = 1, .arithmetic = 1, .domain = 8, .link = { .bandwidth = rate } };
 	m.peak[DT_f32] = 1e30;
 	return m;
 }
@@ -322,6 +322,22 @@ static void messages_beside_work(void **state)
 	close_to(w.rank[2].waiting, 140);
 	close_to(w.begin[LAYER1], 480);
 	close_to(w.seconds, 668 + 140 + 140 + 200);
+	/* messages that the device is busy with hide behind no kernel, and those of half their time by half; on the link that they take alone */
+	fast.network.occupies = slow.network.occupies = 1;
+	close_to(walk(&m->arena, &fast, work, BUCKET_BYTES).seconds, 668);
+	fast.link.occupies = slow.link.occupies = 1;
+	w = walk(&m->arena, &fast, work, BUCKET_BYTES);
+	close_to(w.seconds, 668 + 3 * 24);
+	f64 sum = 0, waiting = 0;
+	for (u32 r = 0; r < 8; r++) {
+		sum += w.rank[r].seconds;
+		waiting += w.rank[r].waiting;
+	}
+	close_to(sum, w.seconds);
+	close_to(waiting, 3 * 24);
+	close_to(walk(&m->arena, &slow, work, BUCKET_BYTES).seconds, 668 + 3 * 240);
+	fast.link.occupies = 0.5;
+	close_to(walk(&m->arena, &fast, work, BUCKET_BYTES).seconds, 668 + 3 * 12);
 	drop(m);
 }
 
