@@ -117,6 +117,16 @@ static void number_layers(Arena *tmp, const Work *w, Layers *l)
 		}
 }
 
+/* Does all that the piece reads come from behind the layers? So does the gradient of a tied table that the head gives, however late it is made. */
+static bool of_head(const Work *w, u32 s)
+{
+	const Piece *p = &w->piece[s];
+	bool all = p->nafter > 0;
+	for (u32 i = 0; i < p->nafter; i++)
+		all &= work_unit(w, w->piece[p->after[i]].rank) == w->units - 1;
+	return all;
+}
+
 /* Pieces outside of layers belong to what lies before or behind these, by where they stand; a scope that the forward half
  * has is where that has it. What follows from parameters alone may stand anywhere: it tells nothing of what stands beside it, and
  * belongs, outside of layers, to who reads it first. */
@@ -146,7 +156,9 @@ static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backwar
 			continue;
 		u32 unit = layer_number(l, k->scope);
 		u64 *known = map_get(&outside, hash_bytes(HASH_SEED, k->scope, strlen(k->scope)));
-		if (!unit)
+		if (!unit && of_head(w, s))
+			unit = l->n + 1;
+		else if (!unit)
 			unit = *k->scope && known ? (u32)*known : at > 1 || left == 0 ? at : 0;
 		else if (!w->piece[s].constant)
 			at = MIN(at, unit);

@@ -229,6 +229,19 @@ static void weights_first(void **state)
 	drop(m);
 }
 
+/* A product of the head for a tied table's gradient stands last of all, and is of the head; what follows from a layer is not. */
+static void gradients_of_the_head(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	launch(m, &m->micro, "", 10, LIST(D2), LIST(GE));
+	launch(m, &m->micro, "", 10, LIST(D1), LIST(GE));
+	Work *w = work_here(m);
+	assert_int_equal(w->piece[DEMBED + 1].rank, work_rank(w, 3, true));
+	assert_int_equal(w->piece[DEMBED + 2].rank, work_rank(w, 0, true));
+	drop(m);
+}
+
 static void bytes_by_layer(void **state)
 {
 	(void)state;
@@ -466,6 +479,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_by_layer),
 		cmocka_unit_test(weights_first),
+		cmocka_unit_test(gradients_of_the_head),
 		cmocka_unit_test(bytes_by_layer),
 		cmocka_unit_test(layers_compute_again),
 		cmocka_unit_test(kernels_one_behind_the_other),
