@@ -235,12 +235,12 @@ static Status sum_time(Calibration *c, i64 n, u32 products, f64 *seconds)
 	return OK;
 }
 
-/* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of a large one bytes a second; and how much of that
- * one's time comes on top of work that would hide it. */
+/* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of one that no cache holds, as none holds gradients by
+ * the end of a step, bytes a second; and how much of that one's time comes on top of work that would hide it. */
 static Status between_ranks(Calibration *c)
 {
 	enum { BESIDE = 8 };
-	static const i64 small = 16, large = 4000000;
+	static const i64 small = 16, large = 16000000;
 	f64 way, whole, work, both, ranks = (f64)c->ranks;
 	tell(c, "sums over ranks");
 	TRY(sum_time(c, small, 0, &way));

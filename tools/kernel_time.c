@@ -151,16 +151,18 @@ const Program *program_all_reduce(Arena *a, u32 parts, i64 n, i64 size, u32 coun
 {
 	Maker m = maker_new(a);
 	Val *out = NEWN(a, Val, count + 1);
-	u32 nout = 0;
-	const char *over = intern_z(&m.ir->names, "rank");
+	const char *over = intern_z(&m.ir->names, "rank"), *name = intern_z(&m.ir->names, "gradient");
 	m.program->mesh = (Mesh){ .n = 1, .axis = { { over, parts } } };
 	if (n) {
-		Val in = tensor(&m, "a", DT_f32, 1, &n);
+		Dim dim = dim_number(m.ir, n);
+		Val was = BS(&m.b, read, .buffer = name, .dtype = DT_f32, .shape = { 1, &dim });
+		u32 buffer = program_buffer(m.program, (Buffer){ .name = name, .kind = BUFFER_GRADIENT, .type = val_type(m.b.g, was), .of = NONE,
+								 .axis = COPYN(a, Axis, val_axis(m.b.g, was), 1) });
 		all_reduce_attr attr = { .over = over, .parts = parts, .reduce = intern_z(&m.ir->names, "sum") };
-		out[nout++] = build(&m.b, OP_all_reduce, &in, 1, 1, &attr);
+		graph_result(m.b.g, name, buffer, build(&m.b, OP_all_reduce, &was, 1, 1, &attr));
 	}
-	add_products(&m, size, count, DT_f32, out + nout);
-	return made(&m, out, nout + count);
+	add_products(&m, size, count, DT_f32, out);
+	return made(&m, out, count);
 }
 
 /* ---- the clock ---- */

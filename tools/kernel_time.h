@@ -41,7 +41,7 @@ const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType
 const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n);
 /* n rows of so many f32, added to a table of as many where an index says. */
 const Program *program_scatter(Arena *a, i64 n, i64 wide);
-/* One device's part: the sum of n f32 over `parts` devices, and `count` products of program_products beside it; n = 0: these alone. */
+/* One device's part: the sum of n f32 over `parts` devices, in place as gradients' are, and `count` products of program_products beside it; n = 0: these alone. */
 const Program *program_all_reduce(Arena *a, u32 parts, i64 n, i64 size, u32 count);
 
 #endif
