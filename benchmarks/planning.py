@@ -42,10 +42,9 @@ change by half between two runs of this script. What is missed beside that, by w
 
 * The machine's measurement itself, where a neighbour of the host takes its turn: each number is the median of three turns, and
   those of products still move by a tenth between rounds. Steps of the same program moved by 15% within a minute (llama tiny, B=8,T=256).
-* Convolutions (fashion, unet, vae): `windows` is what is left of a convolution's time without a plain product's, and moves with it; images
-  that are read twice (behind an upsampling) have runs of one element, which it does not know, and take four times as long; kernels that
-  pad or interleave short rows take three to six times what `stream` says.
-* Small matrices (M N K of 128^3) in a step's forward half are slower than alone.
+* Convolutions (fashion, unet, vae): `windows` is what is left of a convolution's time without a plain product's, and moves with it; a
+  product that is cut off the end of a panel (1 x 1 convolutions, M of 8 and K of 24) takes twice what `matmul` says of its size.
+* Of two functions between which places choose (halves of a gated activation) both are counted, and one is worked out.
 * Two ranks wait for one another in every step, so that each has what disturbs either; the link is measured by medians. Nothing else may
   run on either core: these rows are the first to move.
 """

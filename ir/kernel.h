@@ -200,6 +200,8 @@ typedef struct Kernel {
 	DType compute;         /* DOT, ATTENTION: what products are taken in: f32, bf16 or f16 operands
 				* (each operand is rounded to it), f64 */
 	f64 flops;             /* as graph nodes count them, for reports */
+	f64 effort, costly;    /* of all but what the skeleton does, in additions (ir/scalar.def), for times; that part of it which is of
+				* costly functions and of elements that lie apart */
 	f64 bytes_read, bytes_written; /* each slot's touched elements once */
 } Kernel;
 

@@ -34,6 +34,9 @@ typedef struct Machine {
 	f64 bandwidth;      /* from and to memory */
 	f64 launch;         /* of a kernel: from the end of one to the start of the next */
 	f64 arithmetic;     /* share of the f32 peak that kernels other than products reach */
+	f64 effort;         /* the same in additions as ir/scalar.def counts them; 0: FLOPs count, at `arithmetic` */
+	f64 series;         /* how many times as many costly functions take as it says, and elements that lie apart; 0: once */
+	Curve rows;         /* of `effort`, by the length of the rows that a kernel is over */
 	f64 unaligned;      /* share of what they else reach, of products whose rows do not begin at multiples of 16 bytes; 0: all of it */
 	Curve matmul;       /* of the peak, by the cube root of M N K of all that one kernel makes */
 	Curve attention;    /* of the peak, by the queries of a head */

@@ -19,17 +19,19 @@ typedef enum Measured {
 	M_ATTENTION_GRAD,
 	M_HEADS,          /* FLOPs a second of both, by width */
 	M_WINDOWS,        /* seconds, by the length of an image's row */
+	M_ROWS,           /* additions a second, by the length of a row */
 	M_STREAM,         /* bytes a second, by bytes */
 	M_CURVES
 } Measured;
 
-static const char *const curve_name[] = { "matmul", "attention", "attention_grad", "heads", "windows", "stream" };
+static const char *const curve_name[] = { "matmul", "attention", "attention_grad", "heads", "windows", "rows", "stream" };
 
 /* What one turn has measured. */
 typedef struct Sample {
 	f64 peak[DTYPES], bandwidth;  /* by the device's probes; 0: it has none */
 	f64 launch;                   /* seconds */
-	f64 arithmetic, scatter;      /* FLOPs, bytes a second */
+	f64 arithmetic, effort, scatter; /* FLOPs, additions, bytes a second */
+	f64 series;                   /* additions beside what ir/scalar.def says */
 	f64 link, latency, occupies;  /* bytes a second, seconds, a share */
 	f64 rate[M_CURVES][POINTS];
 } Sample;
@@ -133,7 +135,7 @@ enum { HEADS = 12, FEATURES = 64 };
 static Status attention(Calibration *c, bool derivative)
 {
 	tell(c, derivative ? "attention's derivative" : "attention");
-	static const i64 size[] = { 64, 256, 1024, 4096 };
+	static const i64 size[] = { 16, 64, 256, 1024, 4096 };
 	Measured curve = derivative ? M_ATTENTION_GRAD : M_ATTENTION;
 	KernelTime t = { 0 };
 	for (u32 i = 0; more(c, curve, i, COUNT(size), t.seconds, 0.1); i++) {
@@ -178,6 +180,24 @@ static Status windows(Calibration *c)
 	return OK;
 }
 
+static const i64 row_length[] = { 3, 5, 9, 16, 30, 62, 130, 514 };
+
+/* Kernels over rows, by their length: short ones are mostly what begins and ends them. What their function takes, beyond what is
+ * counted for it, is told by the longest. */
+static Status rows(Calibration *c)
+{
+	enum { ELEMENTS = 100000, N = COUNT(row_length) };
+	KernelTime t[N];
+	tell(c, "short rows");
+	for (u32 i = 0; i < N; i++)
+		TRY(work_time(c, program_rows(c->arena, MAX(ELEMENTS / (row_length[i] * row_length[i]), 1), row_length[i]), 1, &t[i]));
+	const KernelTime *longest = &t[N - 1];
+	c->to->series = MAX(1, (longest->seconds * c->to->effort - (longest->effort - longest->costly)) / longest->costly);
+	for (u32 i = 0; i < N; i++)
+		point(c, M_ROWS, i, (f64)row_length[i], (t[i].effort + t[i].costly * (c->to->series - 1)) / t[i].seconds);
+	return OK;
+}
+
 /* What moves bytes, by how many: small ones stay in caches. */
 static Status streams(Calibration *c)
 {
@@ -194,6 +214,9 @@ static Status streams(Calibration *c)
 	}
 	TRY(work_time(c, program_gelu(c->arena, 100000), 1, &t));
 	c->to->arithmetic = t.flops / t.seconds;
+	KernelTime plain;
+	TRY(work_time(c, program_update(c->arena, 32768), 1, &plain));
+	c->to->effort = plain.effort / plain.seconds;
 	TRY(work_time(c, program_scatter(c->arena, 1024, 128), 1, &t));
 	c->to->scatter = t.bytes / t.seconds;
 	return OK;
@@ -263,8 +286,10 @@ static Status measure(Calibration *c)
 	TRY(attention(c, false));
 	TRY(attention(c, true));
 	TRY(heads(c));
-	if (str_starts(str_of(c->driver.device), STR("cpu")))
+	if (str_starts(str_of(c->driver.device), STR("cpu"))) {
 		TRY(windows(c));
+		TRY(rows(c));
+	}
 	if (c->ranks > 1)
 		TRY(between_ranks(c));
 	return OK;
@@ -300,7 +325,7 @@ static void take_shares(Calibration *c, Sample *m, Curve curve[M_CURVES])
 	f64 usual = 1;
 	for (u32 i = 0; i < c->n[M_HEADS]; i++)
 		usual = head_width[i] == FEATURES ? m->rate[M_HEADS][i] : usual;
-	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, 1, m->bandwidth };
+	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, 1, m->effort, m->bandwidth };
 	for (u32 k = 0; k < M_CURVES; k++)
 		for (u32 i = 0; i < c->n[k]; i++)
 			p[k * POINTS + i] = (CurvePoint){ c->at[k][i], m->rate[k][i] / whole[k] };
@@ -311,6 +336,7 @@ static void take_shares(Calibration *c, Sample *m, Curve curve[M_CURVES])
 		p[M_WINDOWS * POINTS + i].share = places * HELD * sizeof(f32) / MAX(seconds - product, seconds * 0.05) / m->bandwidth;
 	}
 	m->arithmetic /= m->peak[DT_f32];
+	m->effort /= m->peak[DT_f32];
 	m->scatter /= m->bandwidth;
 }
 
@@ -345,6 +371,8 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 		buf_printf(&b, ", f16 = %.4g", m.peak[DT_bf16]);
 	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", m.bandwidth);
 	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n  scatter        = %.3g\n", m.launch, m.arithmetic, m.scatter);
+	if (cpu)
+		buf_printf(&b, "  effort         = %.3g\n  series         = %.3g\n", m.effort, m.series);
 	for (u32 k = 0; k < M_CURVES; k++) {
 		if (curve[k].n)
 			buf_printf(&b, "  %-14s = [", curve_name[k]);

@@ -91,8 +91,8 @@ const Program *program_small(Arena *a, u32 count)
 	Maker m = maker_new(a);
 	Val *out = NEWN(a, Val, count + 1);
 	for (u32 i = 0; i < count; i++) {
-		i64 n = 16 * (i + 1);
-		out[i] = BA(&m.b, gelu, (tensor(&m, arena_printf(a, "a%u", i), DT_f32, 1, &n)), .approximate = true);
+		Val x = tensor(&m, arena_printf(a, "a%u", i), DT_f32, 2, (const i64[]){ 4, 16 });
+		out[i] = BA(&m.b, sum, (B(&m.b, exp, B(&m.b, mul, x, make_full_like(&m.b, x, -1 - i / 8.0)))), .axes = INTS(&m.b, 1));
 	}
 	return made(&m, out, count);
 }
@@ -101,6 +101,32 @@ const Program *program_gelu(Arena *a, i64 n)
 {
 	Maker m = maker_new(a);
 	Val out = BA(&m.b, gelu, (tensor(&m, "a", DT_f32, 1, &n)), .approximate = true);
+	return made(&m, &out, 1);
+}
+
+const Program *program_update(Arena *a, i64 n)
+{
+	Maker m = maker_new(a);
+	static const char *const name[] = { "p", "g", "m", "v" };
+	Val x[COUNT(name)];
+	for (u32 i = 0; i < COUNT(name); i++)
+		x[i] = tensor(&m, name[i], DT_f32, 1, &n);
+#define TIMES(v, by) B(&m.b, mul, v, make_full_like(&m.b, v, by))
+	Val first = B(&m.b, add, TIMES(x[2], 0.875), TIMES(x[1], 0.125));
+	Val second = B(&m.b, add, TIMES(x[3], 0.96875), TIMES(B(&m.b, mul, x[1], x[1]), 0.03125));
+	Val down = B(&m.b, add, B(&m.b, sqrt, second), make_full_like(&m.b, second, 0x1p-20));
+	Val next = B(&m.b, sub, x[0], TIMES(B(&m.b, div, first, down), 0x1p-10));
+#undef TIMES
+	return made(&m, (Val[]){ next, first, second }, 3);
+}
+
+const Program *program_rows(Arena *a, i64 images, i64 n)
+{
+	Maker m = maker_new(a);
+	Val x = tensor(&m, "x", DT_f32, 3, (const i64[]){ images, n - 2, n - 2 }), scale = tensor(&m, "scale", DT_f32, 1, &images);
+	Val y = B(&m.b, silu, B(&m.b, mul, x, make_unreduce(&m.b, scale, x, INTS(&m.b, 1, 2))));
+	Dim around[] = { dim_number(m.ir, 0), dim_number(m.ir, 1), dim_number(m.ir, 1) };
+	Val out = BA(&m.b, pad, (y), .low = { 3, around }, .high = { 3, around }, .value = 0);
 	return made(&m, &out, 1);
 }
 
@@ -262,6 +288,8 @@ Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOp
 		for (u32 i = 0; i < e->step.n; i++) {
 			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
 			out->flops += k->flops;
+			out->effort += k->effort;
+			out->costly += k->costly;
 			out->bytes += k->bytes_read + k->bytes_written;
 		}
 		timed_close(&t);

@@ -19,7 +19,7 @@ void timed_close(Timed *t);
 typedef struct KernelTime {
 	f64 seconds; /* the least of the rounds */
 	f64 median;
-	f64 flops, bytes;
+	f64 flops, effort, costly, bytes;
 } KernelTime;
 
 /* Compiles the program, gives its inputs numbers with random digits (power depends on how many bits change), runs it
@@ -33,10 +33,13 @@ const Program *program_stream(Arena *a, i64 n);                           /* n s
  * turns of 4 n rows with n x n weights, and the gradient of such weights. */
 const Program *program_products(Arena *a, i64 n, u32 count, DType dtype);
 const Program *program_streams(Arena *a, i64 n, u32 count);
-const Program *program_small(Arena *a, u32 count); /* activations of few numbers, no two as many: each has code of its own */
+const Program *program_small(Arena *a, u32 count); /* sums of exponentials of few numbers, each times another: each has code of its own */
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
 /* Causal, f32 or narrower, of `heads` heads of so many features over n positions; its derivative. */
 const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType dtype, bool derivative);
+const Program *program_update(Arena *a, i64 n);                           /* of n parameters, by Adam */
+/* Images with rows of n - 2, scaled channel by channel and activated, with an edge of zeros: rows of n. */
+const Program *program_rows(Arena *a, i64 images, i64 n);
 /* A convolution of f32 images of rows of n in and out, channels and 3 x 3 windows, with no edge: the product alone. */
 const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n);
 /* n rows of so many f32, added to a table of as many where an index says. */

@@ -89,6 +89,10 @@ void machine_print(Buf *b, const Machine *m)
 	if (m->reserved > 0)
 		buf_printf(b, "  reserved       = %.0f\n", m->reserved);
 	buf_printf(b, "  bandwidth      = %.4g\n  launch         = %.3g\n  arithmetic     = %.3g\n", m->bandwidth, m->launch, m->arithmetic);
+	if (m->effort > 0)
+		buf_printf(b, "  effort         = %.3g\n", m->effort);
+	if (m->series > 0)
+		buf_printf(b, "  series         = %.3g\n", m->series);
 	if (m->unaligned > 0)
 		buf_printf(b, "  unaligned      = %.3g\n", m->unaligned);
 	if (m->scatter > 0)
@@ -100,6 +104,8 @@ void machine_print(Buf *b, const Machine *m)
 		print_curve(b, "heads", &m->heads);
 	if (m->windows.n)
 		print_curve(b, "windows", &m->windows);
+	if (m->rows.n)
+		print_curve(b, "rows", &m->rows);
 	print_curve(b, "stream", &m->stream);
 	if (m->domain > 1)
 		buf_printf(b, "  domain         = %lld\n", (long long)m->domain);

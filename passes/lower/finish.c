@@ -296,6 +296,30 @@ static f64 points(const Kernel *k, u32 depends)
 	return n;
 }
 
+/* What a vector unit does for one evaluation, in additions. A draw is ten rounds of two wide products for a block of four words,
+ * of which an element takes one; elements that lie apart are read or written one by one. What lies together takes no arithmetic. */
+static u32 effort(const Kernel *k, const KInst *n, bool *costly)
+{
+	enum { DRAW = 200, APART = 12 };
+	u32 last = k->ndim - 1;
+	*costly = kernel_costly(n);
+	switch (n->op) {
+	case K_scalar: return kernel_scalar[n->scalar].effort;
+	case K_random: return DRAW;
+	case K_cast:
+	case K_reduce: return 1;
+	case K_load:
+	case K_store: {
+		bool apart = n->access->stride[last] > 1 || n->access->stride[last] < 0;
+		for (u32 i = 0; i < n->access->ndynamic; i++)
+			apart |= k->inst.v[n->access->dynamic[i].index.i].depends >> last & 1;
+		*costly = apart;
+		return apart ? APART : 0;
+	}
+	default: return 0;
+	}
+}
+
 static void count(Kernel *k)
 {
 	u32 reduced = 0, summed = 0;
@@ -308,6 +332,10 @@ static void count(Kernel *k)
 	f64 *touched = NEWN(k->arena, f64, k->slot.n + 1);
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *n = &k->inst.v[i];
+		bool costly;
+		f64 takes = effort(k, n, &costly) * points(k, n->depends | (n->op == K_reduce ? reduced : 0));
+		k->effort += takes;
+		k->costly += costly ? takes : 0;
 		if (n->op == K_scalar)
 			k->flops += kernel_scalar[n->scalar].flops * points(k, n->depends);
 		else if (n->op == K_reduce)

@@ -60,7 +60,18 @@ static f64 windows(const Machine *m, const Kernel *k)
 	return seconds;
 }
 
-/* FLOPs a second of the kernel's arithmetic. */
+/* Seconds of a kernel's arithmetic that is over places, in rows: by what it takes of a vector unit where the machine tells that. */
+static f64 over_rows(const Machine *m, const Kernel *k)
+{
+	f64 peak = m->peak[DT_f32];
+	if (!(m->effort > 0))
+		return k->flops / (peak * m->arithmetic);
+	f64 row = k->ndim ? (f64)k->dim[k->ndim - 1].extent : 1;
+	f64 additions = k->effort + k->costly * (m->series > 0 ? m->series - 1 : 0);
+	return additions / (peak * m->effort * curve_share(&m->rows, row));
+}
+
+/* FLOPs a second of a kernel that has a skeleton. */
 static f64 rate(const Machine *m, const Kernel *k)
 {
 	f64 f32 = m->peak[DT_f32], peak = m->peak[k->compute] > 0 ? m->peak[k->compute] : f32;
@@ -73,7 +84,7 @@ static f64 rate(const Machine *m, const Kernel *k)
 		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_BATCH) * extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
 	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
 	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
-	default: return f32 * m->arithmetic;
+	default: return 0;
 	}
 }
 
@@ -84,7 +95,7 @@ LaunchTime predict_kernel(const Machine *m, const Kernel *k)
 	f64 flops = rate(m, k), moved = m->bandwidth * curve_share(&m->stream, bytes);
 	if (k->class == KERNEL_SCATTER && m->scatter > 0)
 		moved = m->bandwidth * m->scatter;
-	part[LIMIT_ARITHMETIC] = (flops > 0 ? k->flops / flops : 0) + windows(m, k);
+	part[LIMIT_ARITHMETIC] = (flops > 0 ? k->flops / flops : over_rows(m, k)) + windows(m, k);
 	part[LIMIT_MEMORY] = moved > 0 ? bytes / moved : 0;
 	LaunchTime t = { .seconds = m->launch + MAX(part[LIMIT_ARITHMETIC], part[LIMIT_MEMORY]) };
 	for (u32 i = 1; i < LIMITERS; i++)

@@ -123,6 +123,26 @@ static void what_limits(void **state)
 	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_LAUNCH);
 }
 
+/* Where the machine tells what a vector unit does, that counts rather than FLOPs, and rows that are short take longer: of 10 elements,
+ * half way between those of 5 and 20. */
+static void rows_by_effort_and_length(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	static const CurvePoint row[] = { { 5, 0.25 }, { 20, 0.75 } };
+	m.rows = (Curve){ row, 2 };
+	Kernel k = { .class = KERNEL_MAP, .ndim = 2, .flops = 1e9, .effort = 4e9, .costly = 1e9 };
+	k.dim[0] = (KDim){ .role = DIM_PARALLEL, .extent = 1000 };
+	k.dim[1] = (KDim){ .role = DIM_PARALLEL, .extent = 10 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 1e9 / (1e12 * 0.5));
+	m.effort = 0.125;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 4e9 / (1e12 * 0.125 * 0.5));
+	m.series = 3;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + (3e9 + 3e9) / (1e12 * 0.125 * 0.5));
+	k.dim[1].extent = 1000;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 6e9 / (1e12 * 0.125 * 0.75));
+}
+
 static void collectives_by_ring_and_domain(void **state)
 {
 	(void)state;
@@ -175,7 +195,7 @@ int main(void)
 		cmocka_unit_test(products_by_size_and_type),
 		cmocka_unit_test(rows_that_are_not_aligned),
 		cmocka_unit_test(windows_are_brought_into_order), cmocka_unit_test(what_limits),
-		cmocka_unit_test(collectives_by_ring_and_domain),
+		cmocka_unit_test(rows_by_effort_and_length), cmocka_unit_test(collectives_by_ring_and_domain),
 		cmocka_unit_test(the_best_size_for_a_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
