@@ -46,7 +46,7 @@ def search(r, among):
     run = v.as_run(r)
     command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.MACHINE[r["gpu"]])] + among + ["--devices", r["n_gpus"],
                "--batch", str(run["batch"]), "--sizes", run["sizes"], "--precision", run["precision"], "--all", "--json"]
-    command += [x for key in ("masters", "attention", "loss") if key in run for x in ("--" + key, run[key])]
+    command += [x for key in ("masters", "attention", "loss", "placeholders") if key in run for x in ("--" + key, run[key])]
     command += [x for s in run["shard"] if not s.endswith("=data") for x in ("--shard", s)]  # what of it holds for all divisions
     p = subprocess.run(command + [x for s in run["set"] for x in ("--set", s)], capture_output=True, text=True)
     return json.loads(p.stdout)["plans"] if p.returncode == 0 else p.stderr.strip()

@@ -322,6 +322,19 @@ def memory_table(out, some, told):
                 "%+.1f%%" % (100 * min(e)), "%+.1f%%" % (100 * max(e))) for k, e in sorted(kinds.items())])
 
 
+def room(name):
+    """Bytes that a machine file leaves to a program."""
+    text = open(machine_file(name)).read()
+    of = lambda key: float(re.search(r"^ *%s *= *([0-9.e+]+)$" % key, text, re.M).group(1))
+    return of("memory") - of("reserved")
+
+
+def too_large(some, told):
+    ids = [r["row_id"] for r in some if told[r["row_id"]]["memory_bytes"] > room(MACHINE[r["gpu"]])]
+    return ("* All of these programs ran, so that each fits into its device, and many of FSDP's had the largest micro-batch that does. Of %d planned, %d are said\n"
+            "  not to fit (%s); five of them are those whose states do not divide over their devices." % (len(some), len(ids), ", ".join(ids)))
+
+
 def long_texts(some, told):
     off = sorted(100 * (told[r["row_id"]]["step_seconds"] / seconds(r) - 1) for r in some if number(r, "cp") > 1)
     return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. They alone say what attention takes:\n"
@@ -414,6 +427,7 @@ def report():
                len(held), sum(0 <= m <= 0.05 for m in held), sum(m < 0 for m in held)),
            "  of that program takes; where the row is of the whole device (Jean Zay), and what the machine file says is reserved beside it: drivers, message",
            "  buffers and what a caching allocator holds, so much that no training row lies higher. The table below has them by what they count.",
+           too_large(some, told),
            "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
     table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: MACHINE[r["gpu"]])])
     table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
