@@ -65,7 +65,7 @@ static f64 over_rows(const Machine *m, const Kernel *k)
 {
 	f64 peak = m->peak[DT_f32];
 	if (!(m->effort > 0))
-		return k->flops / (peak * m->arithmetic);
+		return peak * m->arithmetic > 0 ? k->flops / (peak * m->arithmetic) : 0;
 	f64 row = k->ndim ? (f64)k->dim[k->ndim - 1].extent : 1;
 	f64 additions = k->effort + k->costly * (m->series > 0 ? m->series - 1 : 0);
 	return additions / (peak * m->effort * curve_share(&m->rows, row));
