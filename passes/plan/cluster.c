@@ -50,6 +50,30 @@ u32 cluster_layers(u32 layers, u32 stages, u32 stage)
 	return layers / stages + (stage >= begin && stage < begin + more);
 }
 
+/* Messages that nothing in the entry waits for, of a stage's units: they go while units before them are at work. Units come in the order of
+ * the forward half, so that those with which the backward half ends come first. */
+typedef struct LateSums {
+	f64 messages, work; /* of the units so far */
+	f64 rest;           /* seconds that messages are on their way behind the last unit */
+} LateSums;
+
+static void add_late(LateSums *l, const RankTime *backward)
+{
+	l->messages += backward->late;
+	l->rest = MAX(l->rest, l->messages - l->work);
+	l->work += backward->seconds;
+}
+
+/* A unit's part of a walk; what is left of late messages is counted by LateSums. */
+static RankTime part_of(const Walk *w, u32 rank)
+{
+	RankTime r = w->rank[rank];
+	f64 rest = rank == w->last ? w->rest : 0;
+	r.seconds -= rest;
+	r.waiting -= rest;
+	return r;
+}
+
 /* Adds a unit's part of a walk to a stage, `times` times. */
 static void add_rank(StageStep *s, const RankTime *r, f64 times)
 {
@@ -59,12 +83,17 @@ static void add_rank(StageStep *s, const RankTime *r, f64 times)
 		s->by[i] += times * r->by[i];
 }
 
+/* A step's micro-batches. */
+enum { MICRO_FIRST, MICRO_BETWEEN, MICRO_LAST, MICROS };
+
 typedef struct Building {
 	const ClusterWork *w;
 	const ClusterShape *shape;
 	u32 layers;
 	Walk first, more, last, update;
+	const Walk *micro[MICROS];
 	f64 *forward, *backward, *send; /* [virtual stage] */
+	LateSums *late;                 /* [stage][MICROS] */
 	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
 	u64 *same;                      /* [stage]: once for all micro-batches */
 	u64 *shared;                    /* [stage]: what its layers have in common */
@@ -81,17 +110,16 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	u32 unit = cluster_unit(w, b->layers, at), stage = virtual % shape->pipe, chunk = virtual / shape->pipe;
 	StageStep *s = &b->out->stage[stage];
 	f64 n = (f64)shape->micros;
-	/* a step's micro-batches: the first, those between, the last */
-	const Walk *more = b->w->more ? &b->more : &b->first, *last = b->w->last ? &b->last : more;
-	const Walk *of[] = { shape->micros > 1 || !b->w->last ? &b->first : last, more, last };
-	const f64 times[] = { 1, shape->micros > 2 ? n - 2 : 0, shape->micros > 1 };
+	const f64 times[MICROS] = { 1, shape->micros > 2 ? n - 2 : 0, shape->micros > 1 };
 	for (u32 back = 0; back < 2; back++) {
-		u32 rank = work_rank(w, unit, back);
-		for (u32 i = 0; i < COUNT(of); i++) {
-			f64 seconds = times[i] * of[i]->rank[rank].seconds / n;
+		for (u32 i = 0; i < MICROS; i++) {
+			RankTime r = part_of(b->micro[i], work_rank(w, unit, back));
+			f64 seconds = times[i] * r.seconds / n;
 			*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
 			*(back ? &s->backward : &s->forward) += seconds;
-			add_rank(s, &of[i]->rank[rank], times[i]);
+			add_rank(s, &r, times[i]);
+			if (back)
+				add_late(&b->late[stage * MICROS + i], &r);
 		}
 	}
 	const Work *u = b->w->update;
@@ -119,6 +147,24 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	*kept += w->kept[unit];
 	b->same[stage] += w->same[unit];
 	*most = MAX(*most, *kept + MAX(w->working[work_rank(w, unit, false)], w->working[work_rank(w, unit, true)]));
+}
+
+/* What is left of the late messages of each micro-batch but the last one comes before the next one; what is left of the last one's, before
+ * the update. Where the walk is of all layers, that tells it. */
+static void wait_between(Building *b, u32 stage)
+{
+	const ClusterShape *shape = b->shape;
+	StageStep *s = &b->out->stage[stage];
+	bool all = shape->pipe == 1 && shape->chunks == 1 && b->layers == b->w->first->layers;
+	f64 rest[MICROS];
+	for (u32 i = 0; i < MICROS; i++)
+		rest[i] = all ? b->micro[i]->rest : b->late[stage * MICROS + i].rest;
+	u32 micros = shape->micros;
+	f64 between = (micros > 1 ? rest[MICRO_FIRST] : 0) + (micros > 2 ? (f64)(micros - 2) * rest[MICRO_BETWEEN] : 0);
+	s->sums = rest[micros > 1 ? MICRO_LAST : MICRO_FIRST];
+	s->waiting += between + s->sums;
+	s->backward += between / (f64)micros;
+	b->backward[stage + shape->pipe * (shape->chunks - 1)] += between / (f64)micros;
 }
 
 static f64 hand_on(const Building *b, f64 bytes)
@@ -156,6 +202,8 @@ static void build_stages(Building *b)
 		b->handed = MAX(b->handed, handed);
 		b->send[v] = shape->pipe > 1 ? hand_on(b, (f64)handed) : 0;
 	}
+	for (u32 i = 0; i < shape->pipe; i++)
+		wait_between(b, i);
 }
 
 static void sum_memory(Building *b)
@@ -201,7 +249,7 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	Building b = { .w = w, .shape = shape, .layers = shape->layers ? shape->layers : w->first->layers, .m = m, .out = &out,
 		       .forward = NEWN(arena, f64, stages), .backward = NEWN(arena, f64, stages), .send = NEWN(arena, f64, stages),
 		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe),
-		       .shared = NEWN(arena, u64, shape->pipe), .sums = NEWN(arena, u64, shape->pipe),
+		       .late = NEWN(arena, LateSums, shape->pipe * MICROS), .shared = NEWN(arena, u64, shape->pipe), .sums = NEWN(arena, u64, shape->pipe),
 		       .updating = NEWN(arena, u64, shape->pipe) };
 	b.first = walk(arena, m, w->first, w->bucket);
 	if (w->more)
@@ -209,24 +257,29 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 	if (w->last)
 		b.last = walk(arena, m, w->last, w->bucket);
 	b.update = walk(arena, m, w->update, w->bucket);
+	b.micro[MICRO_BETWEEN] = w->more ? &b.more : &b.first;
+	b.micro[MICRO_LAST] = w->last ? &b.last : b.micro[MICRO_BETWEEN];
+	b.micro[MICRO_FIRST] = shape->micros > 1 || !w->last ? &b.first : b.micro[MICRO_LAST];
 	build_stages(&b);
 	out.schedule = pipe_schedule(arena, shape->schedule, shape->pipe, shape->chunks, shape->micros);
 	out.timeline = pipe_timeline(arena, &out.schedule, &(PipeTimes){ b.forward, b.backward, b.send, false });
 	out.pipeline = out.timeline.seconds;
-	f64 most = 0;
+	f64 most = 0, busy = 0;
 	for (u32 i = 0; i < shape->pipe; i++) {
 		StageStep *s = &out.stage[i];
+		out.pipeline = MAX(out.pipeline, out.timeline.end[(size_t)(i + 1) * out.schedule.ntask - 1] + s->sums);
 		if (shape->pipe > 1 && w->tied.gradients && (i == 0 || i + 1 == shape->pipe))
 			s->update += predict_collective(m, OP_all_reduce, (f64)w->tied.gradients, 2, w->within);
 		out.update = MAX(out.update, s->update);
 		if (out.timeline.busy[i] > most) {
 			most = out.timeline.busy[i];
+			busy = most + s->sums;
 			out.busiest = i;
 		}
 	}
 	for (u32 v = 0; v + 1 < stages; v++)
 		out.sending = MAX(out.sending, b.send[v]);
-	out.bubble = out.pipeline > 0 ? 1 - most / out.pipeline : 0;
+	out.bubble = out.pipeline > 0 ? 1 - busy / out.pipeline : 0;
 	out.seconds = out.pipeline + out.update;
 	sum_memory(&b);
 	return out;

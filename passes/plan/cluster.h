@@ -25,6 +25,7 @@ typedef struct ClusterShape {
 typedef struct StageStep {
 	u32 first, layers;                 /* of its first chunk; of all chunks */
 	f64 forward, backward;             /* of one micro-batch through all chunks */
+	f64 sums;                          /* behind its last micro-batch: sums of gradients that nothing hides are on their way */
 	f64 update;
 	f64 waiting, messages;             /* seconds of a step: waiting for messages, and of messages on their way */
 	f64 by[LIMITERS];                  /* seconds of a step in kernels that each limits */
@@ -35,7 +36,7 @@ typedef struct StageStep {
 
 typedef struct ClusterStep {
 	ClusterShape shape;
-	f64 seconds, pipeline, update;     /* seconds = pipeline + update */
+	f64 seconds, pipeline, update;     /* seconds = pipeline + update; a pipeline ends when the gradients of all stages are summed */
 	f64 sending;                       /* from one stage to the next, of one micro-batch, the slowest */
 	f64 bubble;                        /* share of `pipeline` in which the busiest stage has nothing to do */
 	u64 memory;                        /* the most of any stage */

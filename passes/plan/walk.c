@@ -80,7 +80,9 @@ static void send(Walker *x, u32 which, f64 from)
 	x->out->end[i] = x->links = from + x->cost[i];
 	if (x->taken[i] > 0)
 		x->kernels = MAX(x->kernels, from) + x->taken[i];
-	x->out->rank[x->w->piece[i].rank].messages += x->cost[i];
+	RankTime *r = &x->out->rank[x->w->piece[i].rank];
+	r->messages += x->cost[i];
+	r->late += x->w->piece[i].late ? x->cost[i] : 0;
 	x->done[i] = true;
 	memmove(&x->waiting.v[which], &x->waiting.v[which + 1], (x->waiting.n - which - 1) * sizeof *x->waiting.v);
 	x->waiting.n--;
@@ -147,12 +149,11 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	for (u32 i = 0; i < w->npiece; i++)
 		if (w->piece[i].message)
 			VEC_PUSH(&tmp, &x.waiting, i);
-	u32 last = 0;
 	for (u32 i = 0; i < w->npiece; i++) {
 		if (w->piece[i].message)
 			continue;
 		run(&x, i);
-		last = w->piece[i].rank;
+		out.last = w->piece[i].rank;
 	}
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = MAX(x.started[r], 0);
@@ -160,9 +161,9 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	while (send_first(&x, 1e300))
 		;
 	assert(!x.waiting.n);
-	f64 rest = MAX(x.links, x.kernels) - was;
-	out.rank[last].seconds += rest;
-	out.rank[last].waiting += rest;
+	out.rest = MAX(x.links, x.kernels) - was;
+	out.rank[out.last].seconds += out.rest;
+	out.rank[out.last].waiting += out.rest;
 	out.seconds = MAX(x.kernels, x.links);
 	arena_free(&tmp);
 	return out;

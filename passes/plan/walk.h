@@ -11,14 +11,16 @@
 #include "passes/plan/work.h"
 
 /* Seconds of one rank (work.h): of the device from where the one before ends, of that waiting for messages, and of
- * messages on their way, behind work or not. */
+ * messages on their way, behind work or not; `late`: of those of them that nothing waits for. */
 typedef struct RankTime {
-	f64 seconds, waiting, messages;
+	f64 seconds, waiting, messages, late;
 	f64 by[LIMITERS]; /* of kernels */
 } RankTime;
 
 typedef struct Walk {
 	f64 seconds;
+	f64 rest;         /* of these, behind the last kernel: late messages that are still on their way. Rank `last` has it */
+	u32 last;
 	RankTime *rank;   /* [2 * units] */
 	f64 *begin, *end; /* [piece] */
 } Walk;

@@ -451,6 +451,30 @@ static void a_step_of_stages(void **state)
 	drop(m);
 }
 
+/* Sums of layers' gradients take longer than the layers: what is left grows with their number, which the plan's two do not tell. */
+static void sums_behind_many_layers(void **state)
+{
+	(void)state;
+	Made *m = make(true);
+	Machine slow = machine(1 / 60.0); /* a message takes 240 s, a layer 124 to go backward */
+	ClusterWork *w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
+	ClusterShape shape = { .pipe = 1, .chunks = 1, .schedule = PIPE_1F1B, .micros = 1, .layers = 4 };
+	ClusterStep s = cluster_step(&m->arena, &slow, w, &shape);
+	/* three layers as the first, which has a sum: 720 s from where the third-last is through, of which two layers and the embedding hide 288 */
+	f64 once = 100 + 4 * 240 + 4 + 100 + 100 + 3 * 124 + 40, rest = 3 * 240 - (2 * 124 + 40);
+	close_to(s.stage[0].sums, rest);
+	close_to(s.pipeline, once + rest);
+	close_to(s.stage[0].waiting, 4 * 140 + rest);
+	close_to(s.bubble + 1, 1);
+	/* nothing in this program keeps sums to the last micro-batch */
+	shape.micros = 3;
+	close_to(cluster_step(&m->arena, &slow, w, &shape).pipeline, 3 * (once + rest));
+	shape.layers = 2; /* as planned */
+	shape.micros = 1;
+	close_to(cluster_step(&m->arena, &slow, w, &shape).pipeline, 668 + 140 + 140 + 200);
+	drop(m);
+}
+
 static void a_machine_from_steps(void **state)
 {
 	(void)state;
@@ -487,6 +511,7 @@ int main(void)
 		cmocka_unit_test(gathered_again),
 		cmocka_unit_test(sums_until_the_norm),
 		cmocka_unit_test(a_step_of_stages),
+		cmocka_unit_test(sums_behind_many_layers),
 		cmocka_unit_test(a_machine_from_steps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
