@@ -262,8 +262,8 @@ def rank_lines(out, some, asked, told):
             "  %s." % expected_text(expected(some, asked, lambda r, dice: dice.choice(off[MACHINE[r["gpu"]]]))),
             "* GPT 39.1B's rows 537 and 540 (data 16 and 8, pipe 8 and 16, all else equal) would by their bubbles be 3% apart and are 35%; its rows of",
             "  tensor 2 and 4 lie up to 60% above those of tensor 8 in no order of micro-batch or data, in training rows as in test rows. Of GPT 175B six",
-            "  of eight test rows lie within 4% of one another. In their training rows no column of the configuration (tensor, pipe, data, micro-batch, their",
-            "  number, heads) is left with a clear effect: the mean error furthest from 0, of those of at least 5 rows, is %+.1f%% (%s %s on %s), %.1f standard" % (
+            "  of eight test rows lie within 4% of one another. In their training rows columns of the configuration (tensor, pipe, data, micro-batch, their",
+            "  number, heads) are left with small effects: the clearest, of those of at least 5 rows, is %+.1f%% (%s %s on %s), %.1f standard" % (
                 100 * worst[0][1], worst[0][2][1], worst[0][2][2], worst[0][2][0], worst[0][0]),
             "  errors, of %d that were looked at. Products that lose time to the beginning and end of their sums (K / (K + depth)), and one more point of" % len(worst),
             "  the curve of products at 16384, were tried (the latter on a100_jean_zay alone), and made training rows no better."]
@@ -390,7 +390,9 @@ def search_table(out):
             "at most one in twenty is faster. All that Plinth has includes what was settled before any published run: PyTorch's FSDP divided over data",
             "alone; all of GPT's and BLOOM's runs compute whole layers again, without interleaved stages, and divide nothing or optimizer states; B200's have",
             "micro-batches of 1 and compute nothing again. The second table holds what all runs with a framework on a machine have in common (`tried`).",
-            "", "%d of %d are searched. In the first 5%% lie %s; of what was tried, %s." % (len(some), len(every), within(""), within("tried_"))]
+            "Many of its rows have few plans: %d have less than 20." % sum(int(r["tried_found"]) < 20 for r in some),
+            "", "%d of %d are searched. In the first 5%% lie %s; of what was tried, %s. Nothing that was tried is faster than %d of them." % (
+                len(some), len(every), within(""), within("tried_"), sum(r["tried_faster"] == "0" for r in some))]
     table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "share", "the fastest"],
           [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"]) + cells(r, "") for r in some])
     out += ["", "Among what was tried:"]
@@ -418,7 +420,7 @@ def report():
     rank_lines(out, some, asked, told)
     out += ["* What a row's framework says is planned as such: Megatron's stores parameters in 16 bits beside f32 masters (`--masters`), and Megatron-DeepSpeed's",
            "  runs, of 2022, have no FlashAttention (`--attention scores`). B200's rows divide optimizer states and the sequence, as the launcher of their source",
-           "  says, and their products are Transformer Engine's (`--placeholders`). All hold a micro-batch's logits at once (`--loss whole`) and",
+           "  says, and their products are Transformer Engine's (`--placeholders`). FSDP's layers are 16 bits wide, as Composer has them (`--masters f32`). All hold a micro-batch's logits at once (`--loss whole`) and",
            "  send a layer's parameters or gradients together (`--shard bucket=16GiB`).",
            "* Groups of some of a node's devices, which divide a batch beside tensor 2 or 4, share its links: on a100_800gbps they reach 0.3 of what",
            "  their members' links would carry (`network.apart`, by its training rows, whose error fell from 4.5 to 3.5%); Jean Zay's rows show no such loss.",
