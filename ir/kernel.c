@@ -295,17 +295,16 @@ u32 kernel_results_needed(const Kernel *k, KVal v)
 	return mask;
 }
 
-bool kernel_needs_slot(const Kernel *k, KVal v, u32 slot)
+void kernel_mark_needed(const Kernel *k, KVal v, bool *mark)
 {
-	if (!v.i)
-		return false;
+	if (!v.i || mark[v.i])
+		return;
+	mark[v.i] = true;
 	const KInst *in = &k->inst.v[v.i];
-	bool needs = in->op == K_load && in->access->slot == slot;
-	for (u32 j = 0; j < 3 && !needs; j++)
-		needs = kernel_needs_slot(k, in->in[j], slot);
-	for (u32 j = 0; in->access && j < in->access->ndynamic && !needs; j++)
-		needs = kernel_needs_slot(k, in->access->dynamic[j].index, slot);
-	return needs;
+	for (u32 i = 0; i < COUNT(in->in); i++)
+		kernel_mark_needed(k, in->in[i], mark);
+	for (u32 i = 0; in->access && i < in->access->ndynamic; i++)
+		kernel_mark_needed(k, in->access->dynamic[i].index, mark);
 }
 
 bool kernel_stores_result(const Kernel *k, u32 which)

@@ -217,8 +217,8 @@ bool kernel_verify(const Kernel *k, Diag *d);
 
 /* The skeleton's results (bit i: K_acc i) that an instruction needs; does some store need result `which`? */
 u32 kernel_results_needed(const Kernel *k, KVal v);
-/* Does an instruction need what is read of the slot? */
-bool kernel_needs_slot(const Kernel *k, KVal v, u32 slot);
+/* Marks an instruction and all that it needs; `mark`: one for each instruction. */
+void kernel_mark_needed(const Kernel *k, KVal v, bool *mark);
 bool kernel_stores_result(const Kernel *k, u32 which);
 
 /* The oracle one level down: plain loops in f64. slot[i]: elements of slot i as f64. */

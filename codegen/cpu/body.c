@@ -405,18 +405,6 @@ static V random_lanes(Body *b, const KInst *in, const Simd *s)
 	return simd_uniform(s, draw);
 }
 
-static void mark_needed(const Kernel *k, KVal v, bool *mark)
-{
-	if (!v.i || mark[v.i])
-		return;
-	mark[v.i] = true;
-	const KInst *in = &k->inst.v[v.i];
-	for (u32 i = 0; i < COUNT(in->in); i++)
-		mark_needed(k, in->in[i], mark);
-	for (u32 i = 0; in->access && i < in->access->ndynamic; i++)
-		mark_needed(k, in->access->dynamic[i].index, mark);
-}
-
 /* Does it follow from coordinates alone? */
 static bool of_place(const Kernel *k, KVal v)
 {
@@ -434,7 +422,7 @@ static bool *needed_alone(Body *b, u32 where, u32 which)
 {
 	const Kernel *k = b->k;
 	bool *alone = NEWN(b->arena, bool, k->inst.n);
-	mark_needed(k, k->inst.v[where].in[which], alone);
+	kernel_mark_needed(k, k->inst.v[where].in[which], alone);
 	for (u32 i = 0; i < k->noperand; i++)
 		alone[k->operand[i].i] = false;
 	for (u32 u = k->inst.n; u-- > 1;) { /* users are behind what they use */
@@ -609,7 +597,7 @@ V body_run(Body *b, u32 first, u32 last)
 	bool *needed = NEWN(b->arena, bool, k->inst.n);
 	for (u32 i = 1; i < k->inst.n; i++)
 		if (k->inst.v[i].op == K_store)
-			mark_needed(k, (KVal){ i }, needed);
+			kernel_mark_needed(k, (KVal){ i }, needed);
 	V run = b->extent[last - 1], one = NULL; /* i1: are the dimensions so far one? */
 	for (u32 d = last - 1; d-- > first;) {
 		for (u32 i = 1; i < k->inst.n; i++) {

@@ -522,12 +522,12 @@ static void find_needed(const Work *w, u32 *first, u32 *last)
 	}
 }
 
-/* Of a product: not what is added behind it. */
-static bool is_operand(const Kernel *k, u32 slot)
+/* Does a product's operand need what is read of the slot? Not what is added behind it. */
+static bool is_operand(const Kernel *k, const bool *needed, u32 slot)
 {
 	bool is = false;
-	for (u32 i = 0; k->class == KERNEL_DOT && i < k->noperand && !is; i++)
-		is = kernel_needs_slot(k, k->operand[i], slot);
+	for (u32 i = 1; i < k->inst.n && !is; i++)
+		is = needed[i] && k->inst.v[i].op == K_load && k->inst.v[i].access->slot == slot;
 	return is;
 }
 
@@ -543,11 +543,14 @@ u64 *work_weights(Arena *arena, Arena *tmp, const Work *w)
 	}
 	for (u32 s = 0; s < w->npiece; s++) {
 		const Piece *p = &w->piece[s];
+		bool *needed = NEWN(tmp, bool, p->kernel->inst.n + 1);
+		for (u32 i = 0; p->kernel->class == KERNEL_DOT && i < p->kernel->noperand; i++)
+			kernel_mark_needed(p->kernel, p->kernel->operand[i], needed);
 		for (u32 i = 0; i < p->kernel->slot.n && !work_backward(w, p->rank); i++) {
 			u32 b = e->step.v[s].slot[i], unit = work_unit(w, p->rank);
 			if (p->kernel->slot.v[i].written) {
 				constant[b] = p->constant;
-			} else if (constant[b] && seen[b] != unit + 1 && is_operand(p->kernel, i)) {
+			} else if (constant[b] && seen[b] != unit + 1 && is_operand(p->kernel, needed, i)) {
 				seen[b] = unit + 1;
 				out[unit] += (u64)type_elements(e->buffer.v[b].type);
 			}
