@@ -55,6 +55,11 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 /* Puts sums beside products that read what they sum (TargetInfo.sums_beside): fuse_sums.c. Groups are complete, and `live` says
  * which nodes are. */
 void fuse_sums(Grouping *f, Arena *tmp, const bool *live);
+/* How stored values lie in memory: f->layout and f->pitch; rows of wide accesses begin at multiples of `row_align` bytes, 0: anywhere.
+ * fuse_layout.c. */
+void fuse_layout(Grouping *f, Arena *tmp, const bool *live, u32 row_align);
+/* The group that the node is at home in, of those that remain, or NONE. */
+u32 grouping_home(const Grouping *f, u32 node);
 /* The product in whose group the sum is: which of its operands is summed. */
 u32 summed_operand(const Graph *g, const Node *dot, const Node *sum);
 /* The extent of what is innermost in memory, of a stored value that is no scalar. */

@@ -108,19 +108,19 @@ typedef struct Fuse {
 	const Graph *sizes; /* the same graph, at the sizes that decide */
 	Arena *tmp;
 	bool stores_operands; /* of the target */
-	u32 row_align;
 } Fuse;
 
-static u32 group_find(const Grouping *f, u32 i)
+u32 grouping_home(const Grouping *f, u32 node)
 {
-	while (f->group.v[i].into != NONE)
-		i = f->group.v[i].into;
-	return i;
+	u32 group = f->home[node];
+	while (group != NONE && f->group.v[group].into != NONE)
+		group = f->group.v[group].into;
+	return group;
 }
 
 static u32 home_of(const Fuse *x, u32 node)
 {
-	return x->f->home[node] == NONE ? NONE : group_find(x->f, x->f->home[node]);
+	return grouping_home(x->f, node);
 }
 
 static bool same_shape(const Type *a, const Type *b)
@@ -278,10 +278,7 @@ u32 group_result(const Grouping *f, u32 group, Val v)
 	if (node == skeleton)
 		return v.i - n->out.i;
 	NodeClass class = node_class((Op)n->op);
-	u32 home = f->home[node];
-	while (home != NONE && f->group.v[home].into != NONE)
-		home = f->group.v[home].into;
-	if (class != NODE_FREE && home != group)
+	if (class != NODE_FREE && grouping_home(f, node) != group)
 		return NONE;
 	for (u32 i = 0; i < n->nin; i++) {
 		u32 result = group_result(f, group, n->in[i]);
@@ -630,80 +627,6 @@ static bool *live_nodes(Arena *tmp, const Graph *g, u32 *uses)
 	return live;
 }
 
-/* ---- the order of a stored value's elements ---- */
-
-/* A value whose every use is one transposition is stored in that order: what reads it then finds contiguous what it
- * runs over. Values that the entry gives away keep the order of their type. */
-static void choose_layouts(Fuse *x, const bool *live)
-{
-	const Graph *g = x->g;
-	Grouping *f = x->f;
-	f->layout = NEWN(f->arena, ints, g->value.n + 1);
-	f->pitch = NEWN(f->arena, i64, g->value.n + 1);
-	bool *fixed = NEWN(x->tmp, bool, g->value.n + 1);
-	for (u32 i = 0; i < g->result.n; i++)
-		fixed[g->result.v[i].value.i] = true;
-	for (u32 i = 0; i < g->node.n; i++) {
-		const Node *n = &g->node.v[i];
-		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nout; k++)
-			fixed[n->out.i + k] = true;
-		if (added_onto(n).i)
-			fixed[n->out.i] = true;
-		for (u32 k = 0; live[i] && k < n->nin; k++) {
-			Val v = n->in[k];
-			if (!f->stored[v.i] || fixed[v.i])
-				continue;
-			/* uses in the group that makes the value take it from registers */
-			if (home_of(x, i) != NONE && home_of(x, i) == home_of(x, g->value.v[v.i].node))
-				continue;
-			const ints *was = &f->layout[v.i];
-			const ints perm = n->op == OP_transpose ? ATTR(n, transpose)->perm : (ints){ 0 };
-			fixed[v.i] = !perm.n || (was->n && memcmp(was->v, perm.v, perm.n * sizeof *perm.v) != 0);
-			f->layout[v.i] = fixed[v.i] ? (ints){ 0 } : perm;
-		}
-	}
-}
-
-i64 grouping_row(const Grouping *f, Val v)
-{
-	const Type *t = val_type(f->g, v);
-	const ints layout = f->layout[v.i];
-	return type_extent(t, layout.n ? (u32)layout.v[layout.n - 1] : t->rank - 1u);
-}
-
-/* Rows begin where wide accesses may: a long row whose length is odd is followed by a gap. */
-static void choose_pitches(Fuse *x)
-{
-	enum { LONG = 64 };
-	const Graph *g = x->g;
-	Grouping *f = x->f;
-	bool *given = NEWN(x->tmp, bool, g->value.n + 1);
-	for (u32 i = 0; i < g->result.n; i++)
-		given[g->result.v[i].value.i] = true;
-	for (u32 i = 0; i < g->node.n; i++) {
-		const Node *n = &g->node.v[i];
-		for (u32 k = 0; node_class((Op)n->op) == NODE_COLLECTIVE && k < n->nin + n->nout; k++)
-			given[k < n->nin ? n->in[k].i : n->out.i + k - n->nin] = true;
-		if (added_onto(n).i) /* in one place */
-			given[added_onto(n).i] = given[n->out.i] = true;
-	}
-	for (u32 v = 0; x->row_align && v < g->value.n; v++) {
-		const Type *t = val_type(g, (Val){ v });
-		if (!f->stored[v] || given[v] || !t->rank)
-			continue;
-		i64 row = grouping_row(f, (Val){ v });
-		i64 align = MAX(1, (i64)x->row_align / dtype_info[t->dtype].bytes);
-		if (row >= LONG && row % align)
-			f->pitch[v] = ALIGN_UP(row, align);
-	}
-}
-
-i64 grouping_elements(const Grouping *f, Val v)
-{
-	i64 n = type_elements(val_type(f->g, v));
-	return f->pitch[v.i] ? n / grouping_row(f, v) * f->pitch[v.i] : n;
-}
-
 static int by_key(const void *a, const void *b)
 {
 	u64 i = *(const u64 *)a, k = *(const u64 *)b;
@@ -739,7 +662,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	u32 *uses = NEWN(tmp, u32, g->value.n + 1);
 	bool *live = live_nodes(tmp, g, uses);
 	Arena scratch = ARENA("fuse"); /* its own: searches give back what they took */
-	Fuse x = { f, uses, g, like && like->value.n == g->value.n ? like : g, &scratch, target && target->stores_operands, target ? target->row_align : 0 };
+	Fuse x = { f, uses, g, like && like->value.n == g->value.n ? like : g, &scratch, target && target->stores_operands };
 	for (u32 i = 0; i < g->node.n; i++) {
 		if (!live[i])
 			continue;
@@ -756,8 +679,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 		place_result(&x, g->result.v[i].value, NONE);
 	if (target && target->sums_beside)
 		fuse_sums(f, &scratch, live);
-	choose_layouts(&x, live);
-	choose_pitches(&x);
+	fuse_layout(f, &scratch, live, target ? target->row_align : 0);
 	keep_used(f, tmp);
 	arena_free(&scratch);
 	return f;

@@ -19,10 +19,7 @@ static const Node *node_of(const Lower *l, Val v)
 
 static u32 home_of(const Lower *l, Val v)
 {
-	u32 group = l->f->home[l->g->value.v[v.i].node];
-	while (group != NONE && l->f->group.v[group].into != NONE)
-		group = l->f->group.v[group].into;
-	return group;
+	return grouping_home(l->f, l->g->value.v[v.i].node);
 }
 
 static bool at_home(const Lower *l, Val v)
