@@ -509,13 +509,13 @@ static void place_reduction(Fuse *x, u32 node)
 			into = new_group(x, KERNEL_ROW, t, node);
 		x->f->group.v[into].class = KERNEL_ROW;
 	} else {
-		/* the column reduction just before, over the same things: one pass for both */
+		/* the column reduction just before, over the same things: one pass for both, where none waits for the other */
 		for (u32 k = x->f->group.n; k > 0 && into == NONE && k + 4 > x->f->group.n; k--) {
 			const Group *gr = &x->f->group.v[k - 1];
 			bool same = gr->class == KERNEL_COLUMN && gr->into == NONE && !gr->closed &&
 				    same_shape(gr->shape, t) && gr->axes.n == axes.n &&
 				    memcmp(gr->axes.v, axes.v, axes.n * sizeof *axes.v) == 0 &&
-				    x->g->node.v[gr->member.v[0]].scope == n->scope;
+				    x->g->node.v[gr->member.v[0]].scope == n->scope && seen_in(x, n->in[0], t, k - 1) == SEEN_NOT;
 			if (same)
 				into = k - 1;
 		}

@@ -250,6 +250,18 @@ static bool divide_term(Lower *l, i64 stride, i64 most, Place *quotient, Place *
 	return false;
 }
 
+/* May a dimension of that role become two? Targets have one loop, or one of each role, where not (kernel.h). */
+static bool may_split(const Kernel *k, DimRole role)
+{
+	switch (k->class) {
+	case KERNEL_ATTENTION:
+	case KERNEL_ATTENTION_GRAD: return role == DIM_BATCH;
+	case KERNEL_GROUPED:
+	case KERNEL_GROUPED_WEIGHTS: return false;
+	default: return role != DIM_ROW;
+	}
+}
+
 /* linear / stride and linear % stride as places; false where they are not made of coordinates and digits. */
 static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, Place *rest)
 {
@@ -288,11 +300,7 @@ static bool divide(Lower *l, const Place *linear, i64 stride, Place *quotient, P
 	/* A coordinate that runs past `stride`: split where it does, if that is at a whole place. */
 	for (u32 d = 0; d < l->k->ndim; d++) {
 		i64 c = rest->coef[d], extent = l->k->dim[d].extent;
-		DimRole role = l->k->dim[d].role;
-		bool single = role == DIM_ROW || ((l->k->class == KERNEL_ATTENTION ||
-						   l->k->class == KERNEL_ATTENTION_GRAD) &&
-						  role != DIM_BATCH);
-		if (c <= 0 || c * (extent - 1) < stride || stride % c || single || rest->offset)
+		if (c <= 0 || c * (extent - 1) < stride || stride % c || !may_split(l->k, l->k->dim[d].role) || rest->offset)
 			continue;
 		i64 inner = stride / c;
 		if (extent % inner || l->k->ndim >= KERNEL_DIMS)

@@ -6,8 +6,23 @@ typedef struct Shape {
 	i64 G, M, N, K;      /* M: rows of x, or of the weights; K: width of x, or its rows */
 	f64 low, high;       /* offsets are drawn from here */
 	DType from, compute;
-	u32 turned;          /* bit 0: w is [G, N, K], or x [M, K]; bit 1: something before and after */
+	u32 turned;          /* bit 0: w is [G, N, K], or x [M, K]; bit 1: something before and after; bit 2: rows and columns of the
+			      * result come from two halves in turns, as they may behind a reshape */
 } Shape;
+
+/* Coordinate c of a dimension is element c / 2 of half c % 2. */
+static void in_halves(Kernel *k, Access *a, u32 dim)
+{
+	Access along = { 0 };
+	along.stride[dim] = 1;
+	KVal c = kb_index(k, DT_u32, along), two = kb_const(k, DT_u32, 2);
+	a->ndynamic = 2;
+	a->dynamic[0].index = kb_op(k, S_floordiv, c, two);
+	a->dynamic[0].stride = a->stride[dim];
+	a->dynamic[1].index = kb_op(k, S_mod, c, two);
+	a->dynamic[1].stride = a->stride[dim] * ((k->dim[dim].extent + 1) / 2);
+	a->stride[dim] = 0;
+}
 
 static void add(Suite *s, KernelClass class, const Shape *h)
 {
@@ -19,13 +34,18 @@ static void add(Suite *s, KernelClass class, const Shape *h)
 	kb_dim(k, DIM_N, h->N);
 	kb_dim(k, DIM_K, h->K);
 	bool turned = h->turned & 1, fused = h->turned >> 1 & 1;
-	u32 sx = kb_slot(k, h->from, h->M * h->K);
+	bool halves = h->turned >> 2 & 1;
+	u32 sx = kb_slot(k, h->from, (h->M + halves) * h->K);
 	Access x = !weights || turned ? ACCESS(sx, 0, 0, h->K, 0, 1) : ACCESS(sx, 0, 0, 1, 0, h->M), w;
 	if (weights)
-		w = ACCESS(kb_slot(k, h->from, h->K * h->N), 0, 0, 0, 1, h->N);
+		w = ACCESS(kb_slot(k, h->from, h->K * (h->N + halves)), 0, 0, 0, 1, h->N);
 	else
-		w = turned ? ACCESS(kb_slot(k, h->from, h->G * h->K * h->N), 0, h->K * h->N, 0, h->K, 1)
-			   : ACCESS(kb_slot(k, h->from, h->G * h->K * h->N), 0, h->K * h->N, 0, 1, h->N);
+		w = turned ? ACCESS(kb_slot(k, h->from, (h->G * h->N + halves) * h->K), 0, h->K * h->N, 0, h->K, 1)
+			   : ACCESS(kb_slot(k, h->from, (h->G * h->N + halves) * h->K), 0, h->K * h->N, 0, 1, h->N);
+	if (halves) {
+		in_halves(k, &x, 1);
+		in_halves(k, &w, 2);
+	}
 	Access from = ACCESS(kb_slot(k, DT_i32, h->G + 1), 0, 1), to = from;
 	to.offset = 1;
 	KVal xv = kb_load(k, x, NO);
@@ -57,7 +77,8 @@ static const Shape rows[] = {
 	{ 3, 64, 33, 1700, 0, 64, DT_f32, DT_f32, 1 },  { 3, 2300, 9, 24, 100, 2300, DT_f32, DT_f32, 0 },
 	{ 4, 50, 40, 24, 0, 50, DT_bf16, DT_bf16, 0 },  { 4, 50, 40, 24, 0, 50, DT_f32, DT_f16, 1 },
 	{ 4, 50, 40, 24, 0, 50, DT_f64, DT_f64, 0 },    { 2, 5200, 3, 900, 0, 5200, DT_f32, DT_f32, 0 },
-	{ 5, 1, 1, 1, 0, 1, DT_f32, DT_f32, 0 },
+	{ 5, 1, 1, 1, 0, 1, DT_f32, DT_f32, 0 },        { 4, 50, 40, 24, 5, 40, DT_f32, DT_f32, 4 },
+	{ 3, 37, 17, 33, 0, 37, DT_f32, DT_f32, 7 },
 };
 
 static void test_rows(void **state)
@@ -75,7 +96,8 @@ static const Shape weights[] = {
 	{ 1, 5, 16, 30, 0, 30, DT_f32, DT_f32, 0 },    { 3, 70, 33, 1700, 0, 1700, DT_f32, DT_f32, 0 },
 	{ 4, 24, 40, 50, 0, 50, DT_bf16, DT_bf16, 0 }, { 4, 24, 40, 50, 0, 50, DT_f32, DT_f16, 1 },
 	{ 4, 24, 40, 50, 0, 50, DT_f64, DT_f64, 0 },   { 2, 1300, 9, 40, 0, 40, DT_f32, DT_f32, 0 },
-	{ 5, 1, 1, 1, 0, 1, DT_f32, DT_f32, 0 },
+	{ 5, 1, 1, 1, 0, 1, DT_f32, DT_f32, 0 },       { 4, 24, 40, 50, 5, 40, DT_f32, DT_f32, 4 },
+	{ 3, 33, 17, 37, 0, 37, DT_f32, DT_f32, 7 },
 };
 
 static void test_weights(void **state)

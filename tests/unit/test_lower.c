@@ -184,6 +184,32 @@ static void hand_made(void **state)
 		   "  result y = %7\n  result a = %13\n  result b = %14\n  result c = %15\n}\n");
 }
 
+/* Operands of products of experts, each of whose dimensions a reshape makes of two that stand in memory the other way round: such kernels
+ * have one dimension of each role. */
+static void grouped_behind_reshapes(void **state)
+{
+	(void)state;
+	check_text("program t\nentry e {\n"
+		   "  %x = input x : f32[2, 3, 2, 2]\n  %w = input w : f32[2, 2, 2, 2, 3, 2]\n  %dy = input dy : f32[2, 3, 3, 2]\n"
+		   "  %o = input o : i32[5]\n"
+		   "  %1 = transpose %x {perm = [1, 0, 3, 2]} : f32[3, 2, 2, 2]\n  %2 = reshape %1 : f32[6, 4]\n"
+		   "  %3 = transpose %w {perm = [1, 0, 3, 2, 5, 4]} : f32[2, 2, 2, 2, 2, 3]\n  %4 = reshape %3 : f32[4, 4, 6]\n"
+		   "  %5 = transpose %dy {perm = [1, 0, 3, 2]} : f32[3, 2, 2, 3]\n  %6 = reshape %5 : f32[6, 6]\n"
+		   "  %7 = grouped_dot %2, %4, %o : f32[6, 6]\n"
+		   "  %8 = grouped_dot_weights %2, %6, %o {groups = [4]} : f32[4, 4, 6]\n"
+		   "  result y = %7\n  result dw = %8\n}\n");
+}
+
+/* A sum over columns of what another such sum, repeated, is: one pass over the columns cannot give both. */
+static void sum_of_a_repeated_sum(void **state)
+{
+	(void)state;
+	check_text("program t\nentry e {\n  %1 = input x : f32[8, 3]\n"
+		   "  %2 = sum %1 {axes = [0]} : f32[3]\n  %3 = broadcast %2 {dims = [1]} : f32[8, 3]\n"
+		   "  %4 = sum %3 {axes = [0]} : f32[3]\n  %5 = sum %1 {axes = [0]} : f32[3]\n"
+		   "  result a = %2\n  result b = %4\n  result c = %5\n}\n");
+}
+
 /* A mask that positions make is worked out where attention asks for it, also by a target that reads operands as they stand: one of
  * long texts would be larger than all else. */
 static void masks_are_not_stored(void **state)
@@ -328,6 +354,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand_made),
+		cmocka_unit_test(grouped_behind_reshapes),
+		cmocka_unit_test(sum_of_a_repeated_sum),
 		cmocka_unit_test(masks_are_not_stored),
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
