@@ -26,8 +26,7 @@ enum {
 /* ---- the division of work ---- */
 
 typedef struct Division {
-	Count B, M, N, K;
-	Count tiles, panels; /* of rows of the tile's height; of columns of its width */
+	ProductSize of;
 	Count ks, nks;       /* k in a block, and how many blocks: at most MOST_K */
 	Count tile_size;     /* elements of a packed tile of a block, with what packing spills */
 	Count nb, tb;        /* batch items and tiles of a block */
@@ -48,31 +47,23 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 {
 	CpuModule *m = b ? b->m : NULL;
 #define N_(x) count_of(m, (x))
-	const DimRole role[] = { DIM_BATCH, DIM_M, DIM_N, DIM_K };
-	Count extent[4], one = N_(1);
-	for (u32 i = 0; i < 4; i++) {
-		Range r = range_of(k, role[i]);
-		extent[i] = count_extent(b, k, r.first, r.last);
-	}
-	Division g = { .B = extent[0], .M = extent[1], .N = extent[2], .K = extent[3] };
-	g.tiles = count_div_up(m, g.M, N_(t.rows));
-	g.panels = count_div_up(m, g.N, N_(tile_width(t)));
-	Count part = count_mul(m, count_div_up(m, g.K, N_(16 * MOST_K)), N_(16));
-	g.ks = count_if_less(m, N_(LONG_K), g.K, count_max(m, part, N_(BLOCK_K)), count_max(m, g.K, one));
-	g.nks = count_max(m, one, count_div_up(m, g.K, g.ks));
-	Count deep = t.pairs ? count_div_up(m, g.ks, N_(2)) : g.ks;
-	g.tile_size = count_mul(m, count_add(m, count_round(m, deep, 16), N_(PACK_SPILL)), N_(t.rows));
-	Count all = count_mul(m, g.tiles, g.tile_size);
+	Count one = N_(1);
+	Division g = { .of = product_size(b, k, t, DIM_BATCH) };
+	Count part = count_mul(m, count_div_up(m, g.of.K, N_(16 * MOST_K)), N_(16));
+	g.ks = count_if_less(m, N_(LONG_K), g.of.K, count_max(m, part, N_(BLOCK_K)), count_max(m, g.of.K, one));
+	g.nks = count_max(m, one, count_div_up(m, g.of.K, g.ks));
+	g.tile_size = packed_tile(m, t, g.ks);
+	Count all = count_mul(m, g.of.tiles, g.tile_size);
 	Count parts = count_if_less(m, one, g.nks, N_(2), N_(10));
-	Count budget = count_max(m, N_(BUDGET), count_div(m, count_mul(m, g.B, all), parts));
+	Count budget = count_max(m, N_(BUDGET), count_div(m, count_mul(m, g.of.outer, all), parts));
 	g.nb = count_max(m, one, count_div(m, budget, count_max(m, all, one)));
-	g.nb = count_min(m, count_max(m, g.B, one), g.nb);
+	g.nb = count_min(m, count_max(m, g.of.outer, one), g.nb);
 	g.tb = count_max(m, one, count_div(m, budget, g.tile_size));
-	g.tb = count_min(m, count_max(m, g.tiles, one), g.tb);
-	g.nbb = count_div_up(m, g.B, g.nb);
-	g.nmb = count_div_up(m, g.tiles, g.tb);
+	g.tb = count_min(m, count_max(m, g.of.tiles, one), g.tb);
+	g.nbb = count_div_up(m, g.of.outer, g.nb);
+	g.nmb = count_div_up(m, g.of.tiles, g.tb);
 	/* a block's rows are divided only where there would be too few tasks */
-	Count columns = count_max(m, one, count_mul(m, g.nb, g.panels));
+	Count columns = count_max(m, one, count_mul(m, g.nb, g.of.panels));
 	Count pieces = count_div_up(m, N_(4 * (i64)machine->cores), columns);
 	g.ct = count_max(m, count_div_up(m, g.tb, pieces), count_min(m, g.tb, N_((FEW_ROWS + t.rows - 1) / t.rows)));
 	/* of equal pieces: threads get equal numbers of tasks, so a short last piece would let one of them idle */
@@ -81,7 +72,7 @@ static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile
 	/* and neighbouring panels are one task's where there are many */
 	Count each = count_div(m, columns, N_(4 * (i64)machine->cores));
 	g.cp = count_max(m, one, count_min(m, each, N_(blocks_for(machine, t).panels)));
-	g.groups = count_div_up(m, g.panels, g.cp);
+	g.groups = count_div_up(m, g.of.panels, g.cp);
 	Count few = count_div(m, count_mul(m, g.nb, g.tb), N_(4 * (i64)machine->cores));
 	g.tp = count_max(m, one, count_min(m, few, N_(tiles_together(t))));
 	return g;
@@ -126,9 +117,9 @@ static Block block_of(CpuModule *m, const Division *g, Count phase)
 	Block x = { .kb = count_rem(m, block, nks) };
 	block = count_div(m, block, nks);
 	x.batch0 = count_mul(m, count_div(m, block, nmb), g->nb);
-	x.nbatch = count_max(m, zero, count_min(m, g->nb, count_sub(m, g->B, x.batch0)));
+	x.nbatch = count_max(m, zero, count_min(m, g->nb, count_sub(m, g->of.outer, x.batch0)));
 	x.tile0 = count_mul(m, count_rem(m, block, nmb), g->tb);
-	x.ntile = count_min(m, g->tb, count_sub(m, g->tiles, x.tile0));
+	x.ntile = count_min(m, g->tb, count_sub(m, g->of.tiles, x.tile0));
 	return x;
 }
 
@@ -141,7 +132,7 @@ static CountNeeds needs_dot(Body *b, const CpuMachine *machine, const Kernel *k,
 	Division g = divide(b, machine, k, t);
 	Block x = block_of(m, &g, phase);
 	Count one = count_of(m, 1), two = count_of(m, 2), items = count_mul(m, g.nb, g.tb), tile = count_of(m, (i64)t.rows * tile_width(t));
-	Count sums = count_if_less(m, one, g.nks, count_mul(m, count_mul(m, items, g.panels), tile), count_of(m, 0));
+	Count sums = count_if_less(m, one, g.nks, count_mul(m, count_mul(m, items, g.of.panels), tile), count_of(m, 0));
 	Count bytes = count_mul(m, count_add(m, count_mul(m, items, g.tile_size), sums), count_of(m, panel_bytes(k->compute)));
 	Count odd = count_rem(m, phase, two);
 	Count pack = count_div_up(m, x.ntile, g.tp), multiply = count_mul(m, count_div_up(m, x.ntile, g.ct), g.groups);
@@ -157,7 +148,7 @@ static CountNeeds needs_dot(Body *b, const CpuMachine *machine, const Kernel *k,
 
 typedef struct Dot {
 	Division g;
-	Range batch, kr;
+	Range batch;
 	Packing left;
 	Product p; /* its columns are the right operand's */
 	/* of the phase */
@@ -180,7 +171,7 @@ static void decode_phase(Dot *d)
 	d->tile0 = x.tile0.v;
 	d->ntile = x.ntile.v;
 	d->p.left_k = d->p.k0 = cpu_mul(m, kb, g->ks.v);
-	d->p.k1 = cpu_min(m, g->K.v, cpu_add(m, d->p.k0, g->ks.v));
+	d->p.k1 = cpu_min(m, g->of.K.v, cpu_add(m, d->p.k0, g->ks.v));
 	d->p.keep = cpu_less(m, cpu_i64(m, 1), g->nks.v);
 	d->p.first = cpu_equal(m, kb, cpu_i64(m, 0));
 	d->p.last = cpu_equal(m, cpu_add(m, kb, cpu_i64(m, 1)), g->nks.v);
@@ -212,7 +203,7 @@ static void emit_pack(Dot *d)
 	set_batch(d, item);
 	V row = cpu_mul(m, cpu_add(m, d->tile0, tile), cpu_i64(m, d->p.t.rows));
 	V to = at_element(d, packed_item(d, item), cpu_mul(m, tile, d->g.tile_size.v));
-	pack_panels(b, &d->left, row, d->g.M.v, d->p.k0, d->p.k1, to, tiles_together(d->p.t), count,
+	pack_panels(b, &d->left, row, d->g.of.M.v, d->p.k0, d->p.k1, to, tiles_together(d->p.t), count,
 		    d->g.tile_size.v);
 	body_release(b, mark);
 	task.unroll = 1;
@@ -234,16 +225,16 @@ static void emit_multiply(Dot *d)
 	p->tile0 = cpu_mul(m, cpu_rem(m, rest, chunks), d->g.ct.v);
 	p->tile1 = cpu_min(m, d->ntile, cpu_add(m, p->tile0, d->g.ct.v));
 	p->n0 = cpu_mul(m, panel, cpu_i64(m, tile_width(p->t)));
-	p->panels = cpu_min(m, d->g.cp.v, cpu_sub(m, d->g.panels.v, panel));
+	p->panels = cpu_min(m, d->g.cp.v, cpu_sub(m, d->g.of.panels.v, panel));
 	set_batch(d, item);
 	p->left = packed_item(d, item);
 	p->row_begin = p->row0 = cpu_mul(m, d->tile0, rows);
 	/* where K is cut, sums stay in the workspace: after A, those of each tile and panel */
 	V size = cpu_i64(m, (i64)p->t.rows * tile_width(p->t)), a = cpu_mul(m, d->g.nb.v, d->g.tb.v);
-	V index = cpu_mul(m, cpu_add(m, cpu_mul(m, item, d->g.tb.v), p->tile0), d->g.panels.v);
+	V index = cpu_mul(m, cpu_add(m, cpu_mul(m, item, d->g.tb.v), p->tile0), d->g.of.panels.v);
 	index = cpu_mul(m, cpu_add(m, index, panel), size);
 	p->sums = at_element(d, b->workspace, cpu_add(m, cpu_mul(m, a, d->g.tile_size.v), index));
-	p->sum_stride = cpu_mul(m, d->g.panels.v, size);
+	p->sum_stride = cpu_mul(m, d->g.of.panels.v, size);
 	product(p);
 	body_release(b, mark);
 	task.unroll = 1;
@@ -256,15 +247,13 @@ static void emit_phase(Body *b, u32 kind, const void *tile)
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
 	Tile t = tile_of(m->machine, k);
-	Dot d = { .batch = range_of(k, DIM_BATCH), .kr = range_of(k, DIM_K) };
-	b->lanes.lanes = t.lanes;
+	Dot d = { .batch = range_of(k, DIM_BATCH) };
+	d.p = product_open(b, t, *(const V *)tile, DIM_BATCH, &d.left);
 	d.g = divide(b, m->machine, k, t);
-	d.p = (Product){ .b = b, .t = t, .tile_function = *(const V *)tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
-			 .outer = range_mask(d.batch), .N = d.g.N.v, .run = product_run(b, range_of(k, DIM_N)), .row_end = d.g.M.v,
-			 .tile_size = d.g.tile_size.v };
-	d.left = packing_of(b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
-	d.p.right = packing_of(b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
-	d.left.pairs = d.p.right.pairs = t.pairs;
+	d.p.N = d.g.of.N.v;
+	d.p.run = product_run(b, d.p.nr);
+	d.p.row_end = d.g.of.M.v;
+	d.p.tile_size = d.g.tile_size.v;
 	decode_phase(&d);
 	body_hoist(b, 0, NULL);
 	if (kind == 0)

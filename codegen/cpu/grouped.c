@@ -20,8 +20,7 @@ enum {
 };
 
 typedef struct Division {
-	Count G, M, N, K;
-	Count tiles, panels; /* of rows; of columns */
+	ProductSize of;
 	Count tile_size;     /* elements of a packed tile, with what packing spills */
 	Count tb, nmb;       /* tiles of a block; blocks */
 	Count chunk;         /* tiles of a chunk */
@@ -38,22 +37,14 @@ static Division divide(Body *b, const Kernel *k, Tile t)
 {
 	CpuModule *m = b ? b->m : NULL;
 #define N_(x) count_of(m, (x))
-	const DimRole role[] = { DIM_G, DIM_M, DIM_N, DIM_K };
-	Count extent[4], one = N_(1);
-	for (u32 i = 0; i < 4; i++) {
-		Range r = range_of(k, role[i]);
-		extent[i] = count_extent(b, k, r.first, r.last);
-	}
-	Division g = { .G = extent[0], .M = extent[1], .N = extent[2], .K = extent[3] };
-	g.tiles = count_div_up(m, g.M, N_(t.rows));
-	g.panels = count_div_up(m, g.N, N_(tile_width(t)));
-	Count deep = t.pairs ? count_div_up(m, g.K, N_(2)) : g.K;
-	g.tile_size = count_mul(m, count_add(m, count_round(m, deep, 16), N_(PACK_SPILL)), N_(t.rows));
-	g.tb = count_max(m, count_div(m, N_(BUDGET), g.tile_size), count_div_up(m, g.tiles, N_(KERNEL_PHASES / 2)));
-	g.tb = count_min(m, count_max(m, g.tiles, one), count_max(m, g.tb, one));
-	g.nmb = count_div_up(m, g.tiles, g.tb);
+	Count one = N_(1);
+	Division g = { .of = product_size(b, k, t, DIM_G) };
+	g.tile_size = packed_tile(m, t, g.of.K);
+	g.tb = count_max(m, count_div(m, N_(BUDGET), g.tile_size), count_div_up(m, g.of.tiles, N_(KERNEL_PHASES / 2)));
+	g.tb = count_min(m, count_max(m, g.of.tiles, one), count_max(m, g.tb, one));
+	g.nmb = count_div_up(m, g.of.tiles, g.tb);
 	g.chunk = count_min(m, g.tb, N_(MAX(1, CHUNK_ROWS / (i64)t.rows)));
-	g.groups = of_weights(k) ? g.G : count_add(m, g.G, one);
+	g.groups = of_weights(k) ? g.of.outer : count_add(m, g.of.outer, one);
 	return g;
 #undef N_
 }
@@ -81,12 +72,12 @@ static CountNeeds needs_grouped(Body *b, const CpuMachine *machine, const Kernel
 	Tile t = tile_of(machine, k);
 	Division g = divide(b, k, t);
 	Count one = count_of(m, 1), two = count_of(m, 2), bytes = count_of(m, panel_bytes(k->compute));
-	Count tile0 = count_mul(m, count_div(m, phase, two), g.tb), pack = count_min(m, g.tb, count_sub(m, g.tiles, tile0));
+	Count tile0 = count_mul(m, count_div(m, phase, two), g.tb), pack = count_min(m, g.tb, count_sub(m, g.of.tiles, tile0));
 	return (CountNeeds){
 		.workspace = count_add(m, count_mul(m, count_mul(m, g.tb, g.tile_size), bytes), count_of(m, 64)),
-		.scratch = product_scratch(m, machine, t, one, g.chunk, g.K),
+		.scratch = product_scratch(m, machine, t, one, g.chunk, g.of.K),
 		.phases = count_mul(m, two, g.nmb),
-		.tasks = count_if_less(m, count_rem(m, phase, two), one, pack, count_mul(m, g.groups, g.panels)),
+		.tasks = count_if_less(m, count_rem(m, phase, two), one, pack, count_mul(m, g.groups, g.of.panels)),
 	};
 }
 
@@ -94,7 +85,7 @@ static CountNeeds needs_grouped(Body *b, const CpuMachine *machine, const Kernel
 
 typedef struct Grouped {
 	Division g;
-	Range gr, kr;
+	Range gr;
 	Packing left;
 	Product p;
 	/* of the phase */
@@ -106,9 +97,9 @@ static void decode_phase(Grouped *d)
 	CpuModule *m = d->p.b->m;
 	V block = cpu_div(m, d->p.b->phase, cpu_i64(m, 2)), rows = cpu_i64(m, d->p.t.rows);
 	d->tile0 = cpu_mul(m, block, d->g.tb.v);
-	d->ntile = cpu_min(m, d->g.tb.v, cpu_sub(m, d->g.tiles.v, d->tile0));
+	d->ntile = cpu_min(m, d->g.tb.v, cpu_sub(m, d->g.of.tiles.v, d->tile0));
 	d->row_begin = cpu_mul(m, d->tile0, rows);
-	d->row_end = cpu_min(m, d->g.M.v, cpu_mul(m, cpu_add(m, d->tile0, d->ntile), rows));
+	d->row_end = cpu_min(m, d->g.of.M.v, cpu_mul(m, cpu_add(m, d->tile0, d->ntile), rows));
 }
 
 static void emit_pack(Grouped *d)
@@ -120,7 +111,7 @@ static void emit_pack(Grouped *d)
 	u32 mark = body_mark(b);
 	V row = cpu_mul(m, cpu_add(m, d->tile0, task.index), cpu_i64(m, d->p.t.rows));
 	V to = cpu_at(m, panel_type(m, b->k->compute), b->workspace, cpu_mul(m, task.index, d->g.tile_size.v));
-	pack(b, &d->left, row, d->g.M.v, cpu_i64(m, 0), d->g.K.v, to);
+	pack(b, &d->left, row, d->g.of.M.v, cpu_i64(m, 0), d->g.of.K.v, to);
 	body_release(b, mark);
 	task.unroll = 1;
 	cpu_loop_end(m, &task, NULL);
@@ -145,14 +136,14 @@ typedef struct Bounds {
 static Bounds group_rows(Grouped *d, V g)
 {
 	CpuModule *m = d->p.b->m;
-	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), M = d->g.M.v, start[] = { zero, zero, zero };
+	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), M = d->g.of.M.v, start[] = { zero, zero, zero };
 	CpuLoop l = { 0 };
-	cpu_loop_begin(m, &l, zero, cpu_min(m, d->g.G.v, cpu_add(m, g, one)), one, 3, start);
+	cpu_loop_begin(m, &l, zero, cpu_min(m, d->g.of.outer.v, cpu_add(m, g, one)), one, 3, start);
 	V before = l.carried[2], from = bound(d, 2, l.index, before, M), to = bound(d, 3, l.index, from, M);
 	l.unroll = 1;
 	cpu_loop_end(m, &l, (V[]){ before, from, to });
 	/* past the last group */
-	V past = cpu_less(m, cpu_sub(m, d->g.G.v, one), g);
+	V past = cpu_less(m, cpu_sub(m, d->g.of.outer.v, one), g);
 	return (Bounds){ LLVMBuildSelect(m->builder, past, l.carried[2], l.carried[0], ""),
 			 LLVMBuildSelect(m->builder, past, M, l.carried[1], ""),
 			 LLVMBuildSelect(m->builder, past, M, l.carried[2], "") };
@@ -211,22 +202,22 @@ static void emit_multiply(Grouped *d)
 	Product *p = &d->p;
 	Body *b = p->b;
 	CpuModule *m = b->m;
-	V zero = cpu_i64(m, 0), last = cpu_max(m, zero, cpu_sub(m, d->g.G.v, cpu_i64(m, 1)));
+	V zero = cpu_i64(m, 0), last = cpu_max(m, zero, cpu_sub(m, d->g.of.outer.v, cpu_i64(m, 1)));
 	CpuLoop task = { 0 };
 	cpu_loop_begin(m, &task, b->begin, b->end, cpu_i64(m, 1), 0, NULL);
 	u32 mark = body_mark(b);
-	V g = cpu_div(m, task.index, d->g.panels.v);
-	p->n0 = cpu_mul(m, cpu_rem(m, task.index, d->g.panels.v), cpu_i64(m, tile_width(p->t)));
+	V g = cpu_div(m, task.index, d->g.of.panels.v);
+	p->n0 = cpu_mul(m, cpu_rem(m, task.index, d->g.of.panels.v), cpu_i64(m, tile_width(p->t)));
 	p->left = b->workspace;
 	p->tile_size = d->g.tile_size.v;
 	p->left_k = zero;
 	Bounds r = { 0 };
 	if (of_weights(b->k)) {
-		p->k0 = bound(d, 2, g, zero, d->g.K.v);
-		p->k1 = bound(d, 3, g, p->k0, d->g.K.v);
+		p->k0 = bound(d, 2, g, zero, d->g.of.K.v);
+		p->k1 = bound(d, 3, g, p->k0, d->g.of.K.v);
 	} else {
 		p->k0 = zero;
-		p->k1 = d->g.K.v;
+		p->k1 = d->g.of.K.v;
 		r = group_rows(d, g);
 	}
 	b->coord[d->gr.first] = cpu_min(m, g, last);
@@ -248,14 +239,11 @@ static void emit_phase(Body *b, u32 kind, const void *tile)
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
 	Tile t = tile_of(m->machine, k);
-	Grouped d = { .gr = range_of(k, DIM_G), .kr = range_of(k, DIM_K) };
-	b->lanes.lanes = t.lanes;
+	Grouped d = { .gr = range_of(k, DIM_G) };
+	d.p = product_open(b, t, *(const V *)tile, DIM_G, &d.left);
 	d.g = divide(b, k, t);
-	d.p = (Product){ .b = b, .t = t, .tile_function = *(const V *)tile, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
-			 .outer = range_mask(d.gr), .N = d.g.N.v, .panels = cpu_i64(m, 1) };
-	d.left = packing_of(b, k->operand[0], d.p.mr, d.kr, t.rows, k->compute, t.lanes);
-	d.p.right = packing_of(b, k->operand[1], d.p.nr, d.kr, tile_width(t), k->compute, t.lanes);
-	d.left.pairs = d.p.right.pairs = t.pairs;
+	d.p.N = d.g.of.N.v;
+	d.p.panels = cpu_i64(m, 1);
 	decode_phase(&d);
 	body_hoist(b, 0, NULL);
 	if (kind == 0)

@@ -161,6 +161,19 @@ typedef struct Product {
 	LLVMValueRef keep, sums, sum_stride, first, last;
 } Product;
 void product(const Product *p);
+/* The product of the kernel's two operands over DIM_K, and how the first is packed in tiles of rows; `outer` is the role of the
+ * dimensions beside. Which part of it is computed, and where packed tiles are, is left to set. */
+Product product_open(Body *b, Tile t, LLVMValueRef tile_function, DimRole outer, Packing *left);
+
+/* Extents, of all dimensions of a role together, and how many tiles of rows and panels of columns they are. b: NULL where no code is
+ * being made. */
+typedef struct ProductSize {
+	Count outer, M, N, K;
+	Count tiles, panels;
+} ProductSize;
+ProductSize product_size(Body *b, const Kernel *k, Tile t, DimRole outer);
+/* Elements of a packed tile of rows that is k long, with what packing spills. */
+Count packed_tile(CpuModule *m, Tile t, Count k);
 /* NULL where columns are one dimension. */
 LLVMValueRef product_run(Body *b, Range nr);
 

@@ -63,6 +63,39 @@ Count product_scratch(CpuModule *m, const CpuMachine *machine, Tile t, Count pan
 	return count_add(m, count_mul(m, n, count_of(m, t.dtype == DT_f64 ? 8 : 4)), count_of(m, 64));
 }
 
+ProductSize product_size(Body *b, const Kernel *k, Tile t, DimRole outer)
+{
+	CpuModule *m = b ? b->m : NULL;
+	const DimRole role[] = { outer, DIM_M, DIM_N, DIM_K };
+	Count extent[COUNT(role)];
+	for (u32 i = 0; i < COUNT(role); i++) {
+		Range r = range_of(k, role[i]);
+		extent[i] = count_extent(b, k, r.first, r.last);
+	}
+	return (ProductSize){ .outer = extent[0], .M = extent[1], .N = extent[2], .K = extent[3],
+			      .tiles = count_div_up(m, extent[1], count_of(m, t.rows)),
+			      .panels = count_div_up(m, extent[2], count_of(m, tile_width(t))) };
+}
+
+Count packed_tile(CpuModule *m, Tile t, Count k)
+{
+	Count deep = t.pairs ? count_div_up(m, k, count_of(m, 2)) : k;
+	return count_mul(m, count_add(m, count_round(m, deep, 16), count_of(m, PACK_SPILL)), count_of(m, t.rows));
+}
+
+Product product_open(Body *b, Tile t, V tile_function, DimRole outer, Packing *left)
+{
+	const Kernel *k = b->k;
+	Range kr = range_of(k, DIM_K);
+	b->lanes.lanes = t.lanes;
+	Product p = { .b = b, .t = t, .tile_function = tile_function, .mr = range_of(k, DIM_M), .nr = range_of(k, DIM_N),
+		      .outer = range_mask(range_of(k, outer)) };
+	*left = packing_of(b, k->operand[0], p.mr, kr, t.rows, k->compute, t.lanes);
+	p.right = packing_of(b, k->operand[1], p.nr, kr, tile_width(t), k->compute, t.lanes);
+	left->pairs = p.right.pairs = t.pairs;
+	return p;
+}
+
 static V at_element(const Product *p, V base, V index)
 {
 	CpuModule *m = p->b->m;
