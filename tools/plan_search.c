@@ -49,27 +49,26 @@ static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 	return arena_printf(a, "data=%u%s,tensor=%u", c->data, texts, c->tensor);
 }
 
-/* What follows `before` for each axis that has other tokens: " --shard optimizer_state=data". */
-static const char *divided_text(const Search *s, Arena *a, const Choice *c, const char *before)
+/* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such: "optimizer_state=data". */
+static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 {
-	const char *data = c->data > 1 ? arena_printf(a, "%s%s=data", before, divides[c->divide]) : "";
-	const char *texts = c->context > 1 ? arena_printf(a, "%s%s=%.*s", before, divides[c->divide], STR_ARG(s->texts)) : "";
-	return c->divide ? arena_printf(a, "%s%s", data, texts) : "";
+	const TextList *given = s->o->shard;
+	const char **rule = NEWN(a, const char *, given->n + 2);
+	int n = 0;
+	for (int i = 0; i < given->n; i++)
+		rule[n++] = given->v[i];
+	if (c->divide && c->data > 1)
+		rule[n++] = arena_printf(a, "%s=data", divides[c->divide]);
+	if (c->divide && c->context > 1)
+		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->texts));
+	return (TextList){ .v = rule, .n = n };
 }
 
 /* NULL: it does not divide so. */
 static ClusterWork *planned(Search *s, Arena *a, const Choice *which, bool accumulate, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
-	TextList shard = { .n = s->o->shard->n };
-	const char **rule = NEWN(a, const char *, shard.n + 2);
-	for (int i = 0; i < shard.n; i++)
-		rule[i] = s->o->shard->v[i];
-	if (which->divide && which->data > 1)
-		rule[shard.n++] = arena_printf(a, "%s=data", divides[which->divide]);
-	if (which->divide && which->context > 1)
-		rule[shard.n++] = arena_printf(a, "%s=%.*s", divides[which->divide], STR_ARG(s->texts));
-	shard.v = rule;
+	TextList shard = rules_of(s, a, which);
 	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data, .micro = which->micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
@@ -266,12 +265,14 @@ static u32 search(Search *s, bool all)
 
 static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 {
-	Buf given = { .arena = a };
-	for (int i = 0; i < s->o->shard->n; i++)
-		buf_printf(&given, " --shard %s", s->o->shard->v[i]);
-	return arena_printf(a, "--mesh %s,pipe=%u --micro %u --recompute %s%s%s%s", mesh_text(s, a, c), c->pipe, c->micro,
-			    recompute_name[c->recompute], divided_text(s, a, c, " --shard "),
-			    c->chunks > 1 ? arena_printf(a, " --schedule interleaved:%u", c->chunks) : "", given.n ? given.text : "");
+	Buf b = { .arena = a };
+	buf_printf(&b, "--mesh %s,pipe=%u --micro %u --recompute %s", mesh_text(s, a, c), c->pipe, c->micro, recompute_name[c->recompute]);
+	if (c->chunks > 1)
+		buf_printf(&b, " --schedule interleaved:%u", c->chunks);
+	const TextList shard = rules_of(s, a, c);
+	for (int i = 0; i < shard.n; i++)
+		buf_printf(&b, " --shard %s", shard.v[i]);
+	return b.text;
 }
 
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
