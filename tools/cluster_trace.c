@@ -1,5 +1,6 @@
 /* tools/cluster_trace.c: a predicted step as a timeline for Perfetto, in the format of what `plinth bench --trace` measures:
- * entries, kernels, and messages beside them, of one device; then a track for each stage of the pipeline. Microseconds. */
+ * entries (a step's first micro-batch, its last one where that sums gradients, the update), kernels, and messages beside them, of one
+ * device; then a track for each stage of the pipeline, with what is left of sums of gradients behind its last micro-batch. Microseconds. */
 #include "support/io.h"
 #include "tools/cluster_report.h"
 
@@ -52,8 +53,11 @@ Status cluster_trace(const ClusterReport *r, const char *path)
 	track(events, "thread_name", TRACK_KERNELS, "kernels");
 	track(events, "thread_name", TRACK_MESSAGES, "messages");
 	const ClusterWork *w = r->planned->work;
-	f64 at = entry(events, a, r->machine, w->first, w->bucket, 0);
-	entry(events, a, r->machine, w->update, w->bucket, at);
+	const Work *of[] = { s->shape.micros > 1 || !w->last ? w->first : NULL, w->last, w->update };
+	f64 at = 0;
+	for (u32 i = 0; i < COUNT(of); i++)
+		if (of[i])
+			at = entry(events, a, r->machine, of[i], w->bucket, at);
 	for (u32 i = 0; i < s->shape.pipe; i++) {
 		track(events, "thread_name", TRACK_STAGES + i, arena_printf(a, "stage %u", i));
 		const PipeTask *task = pipe_tasks(&s->schedule, i);
@@ -65,6 +69,8 @@ Status cluster_trace(const ClusterReport *r, const char *path)
 			      json_pack("{s:i}", "chunk", (int)task[k].chunk));
 			end = s->timeline.end[n];
 		}
+		if (s->stage[i].sums > 0)
+			event(events, "sums of gradients", "sums", TRACK_STAGES + i, end, s->stage[i].sums, json_object());
 		event(events, "update", "stage", TRACK_STAGES + i, MAX(end, s->pipeline), s->stage[i].update, json_object());
 	}
 	json_t *all = json_pack("{s:o, s:s}", "traceEvents", events, "displayTimeUnit", "ms");
