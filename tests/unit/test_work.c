@@ -451,6 +451,35 @@ static void a_step_of_stages(void **state)
 	drop(m);
 }
 
+/* 100 bytes go from stage to stage: whole, by each device of four that have the same tokens, or in four parts that are gathered behind the
+ * network, where this takes less. Values that come and that go lie beside a stage's own. */
+static void what_stages_hand_on(void **state)
+{
+	(void)state;
+	Made *m = make(false);
+	ClusterWork *w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
+	w->within = 8; /* all of a domain: stages speak through the network */
+	Machine a = machine(1000);
+	a.link.latency = 0.5;
+	a.network = (Link){ .bandwidth = 10, .latency = 2 };
+	ClusterShape shape = { .pipe = 2, .chunks = 1, .schedule = PIPE_1F1B, .micros = 1, .layers = 4 };
+	f64 whole = 100 / 10.0 + 2, parts = 25 / 10.0 + 2 + 0.75 * 100 / 1000 + 3 * 0.5, forward = 100 + 2 * 112, all = forward + 228 + 324 + 288;
+	ClusterStep s = cluster_step(&m->arena, &a, w, &shape);
+	close_to(s.sending, whole);
+	close_to(s.pipeline, all + 2 * whole);
+	close_to(s.timeline.begin[s.schedule.ntask], forward + whole); /* of stage 1 */
+	shape.copies = 4;
+	s = cluster_step(&m->arena, &a, w, &shape);
+	close_to(s.sending, parts);
+	close_to(s.pipeline, all + 2 * parts);
+	a.link.latency = 5;
+	close_to(cluster_step(&m->arena, &a, w, &shape).sending, whole);
+	/* at work, a layer and the one behind it have 200 bytes of derivatives */
+	assert_int_equal(s.stage[0].working, 200 + 2 * 100);
+	assert_int_equal(s.stage[1].working, 200 + 2 * 100);
+	drop(m);
+}
+
 /* Sums of layers' gradients take longer than the layers: what is left grows with their number, which the plan's two do not tell. */
 static void sums_behind_many_layers(void **state)
 {
@@ -511,6 +540,7 @@ int main(void)
 		cmocka_unit_test(gathered_again),
 		cmocka_unit_test(sums_until_the_norm),
 		cmocka_unit_test(a_step_of_stages),
+		cmocka_unit_test(what_stages_hand_on),
 		cmocka_unit_test(sums_behind_many_layers),
 		cmocka_unit_test(a_machine_from_steps),
 	};
