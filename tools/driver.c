@@ -506,19 +506,20 @@ Status driver_plan(Arena *arena, const Program *program, const DriverOptions *op
 	return plan(arena, program, options, out);
 }
 
+Cache *driver_cache(Arena *arena, const DriverOptions *o)
+{
+	Cache *cache = o->cache;
+	return o->no_cache || (!cache && cache_open(arena, NULL, 0, &cache)) ? NULL : cache;
+}
+
 Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out)
 {
 	f64 begun = clock_seconds();
 	TRY(plan(arena, program, options, out));
 	if (!out->plan)
 		return OK;
-	Cache *cache = NULL;
-	if (!options->no_cache && cache_open(arena, NULL, 0, &cache))
-		cache = NULL; /* no place to keep code: everything is compiled */
 	f64 at = clock_seconds();
-	TRY(out->backend->code(arena, options, cache, out));
-	if (cache)
-		cache_trim(cache);
+	TRY(out->backend->code(arena, options, driver_cache(arena, options), out));
 	if (options->pipe && has_entry(out->model, "micro_first"))
 		set_tasks(arena, options->pipe, (Package *)(uintptr_t)out->package);
 	out->times.code = clock_seconds() - at;

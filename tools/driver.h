@@ -65,6 +65,7 @@ typedef struct DriverOptions {
 	u32 threads;              /* that compile; 0: one per core */
 	FILE *trace;              /* where passes between the model and its kernels say what they decided; NULL: nowhere */
 	bool no_cache;            /* object code is neither looked up nor kept */
+	Cache *cache;             /* one that is open; NULL: driver_cache opens it */
 } DriverOptions;
 
 /* How often a step of so many micro-batches runs the entry, of those of training. */
@@ -101,6 +102,8 @@ PL_MUST_USE Status driver_plan(Arena *arena, const Program *program, const Drive
 /* The same and code: out->package is ready for executor_create, until driver_close. */
 PL_MUST_USE Status driver_compile(Arena *arena, const Program *program, const DriverOptions *options, Compiled *out);
 void driver_close(Compiled *c);
+/* Where code is looked up and kept; NULL: options want none, or there is no place for it. */
+Cache *driver_cache(Arena *arena, const DriverOptions *o);
 void driver_prepared_free(DriverPrepared *all);
 
 /* "cpu", or "cuda" in a build that makes no code for CPUs. */

@@ -198,10 +198,7 @@ static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 
 Status export_build(Export *x, const DriverOptions *o)
 {
-	Cache *cache = NULL;
-	if (!o->no_cache && cache_open(x->arena, NULL, 0, &cache))
-		cache = NULL; /* no place to keep code: everything is compiled */
-	return assemble(x, o, cache);
+	return assemble(x, o, driver_cache(x->arena, o));
 }
 #else
 Status export_plan(Export *x, const DriverOptions *o, const char *cpu)

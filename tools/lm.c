@@ -304,14 +304,13 @@ Status run_options(const RunOptions *o, DeviceOptions *out)
 }
 
 /* What was compiled before and kept as a whole, or what the driver makes now. */
-static Status compile_source(Lm *lm, const DriverOptions *o, LmRun *out)
+static Status compile_source(Lm *lm, DriverOptions *o, LmRun *out)
 {
 	Arena *a = &lm->source.arena;
 	f64 begun = clock_seconds();
-	Cache *cache = NULL;
-	if (!o->no_cache && cache_open(a, NULL, 0, &cache))
-		cache = NULL; /* no place to keep code */
-	Kept kept = kept_of(a, &lm->source, o, cache);
+	o->cache = driver_cache(a, o);
+	o->no_cache = !o->cache;
+	Kept kept = kept_of(a, &lm->source, o, o->cache);
 	PackageVariant *v = NEW(a, PackageVariant);
 	if (kept_find(a, &kept, v)) {
 		TRY(cpu_code_load(lm->operand.source, v, &out->code));

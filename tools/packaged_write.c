@@ -243,8 +243,7 @@ Status packaged_write(Lm *lm, const PackagedOptions *o)
 	add_model(&w);
 	add_source(&w);
 	TRY(add_sizes(&w, sizes));
-	if (cache_open(w.arena, NULL, 0, &w.cache))
-		w.cache = NULL; /* no place to keep code: everything is compiled */
+	w.cache = driver_cache(w.arena, &(DriverOptions){ .no_cache = false });
 	TRY(programs(&w, sizes));
 	w.file.variant = w.variant.v;
 	w.file.nvariant = w.variant.n;
