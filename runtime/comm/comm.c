@@ -1,8 +1,5 @@
 /* runtime/comm/comm.c: see comm.h. */
-#include "runtime/comm/comm.h"
-#include "runtime/comm/blocks.h"
-#include "runtime/comm/queue.h"
-#include "runtime/comm/reduce.h"
+#include "runtime/comm/state.h"
 #include "runtime/comm/share.h"
 #include "support/clock.h"
 
@@ -15,50 +12,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-/* Who a rank is: for messages, and to see whether it lives. */
-typedef struct Peer {
-	char host[64];
-	i64 process;
-} Peer;
-
-typedef struct Buffer {
-	u8 *p;
-	u64 size;
-} Buffer;
-
-/* Under way: the bytes are kept until they have left. */
-typedef struct Sent {
-	void *message;
-	u8 *p;
-} Sent;
-
-/* A collective under way. */
-typedef struct Flow {
-	Share *share; /* where it is; NULL: in the queue */
-	const PackageStep *step;
-} Flow;
-
-struct Comm {
-	const Transport *transport;
-	void *state;
-	u32 rank, ranks, local_rank, local_ranks;
-	Peer *peer; /* [ranks] */
-	PackageMesh mesh;
-	void *group[6];
-	u32 at[6];  /* this rank's coordinates */
-	Buffer send, receive, slots; /* slots: addresses */
-	int *count[4]; /* [ranks] bytes and places, sent and received */
-	u64 *bytes[2]; /* [ranks] to send and to receive */
-	Sent *sent;
-	u32 nsent, room;
-	char what[300]; /* that is waited for */
-	void (*doing)(void *cx, char *to, size_t size); /* of the device that runs steps; or NULL */
-	void *doing_cx;
-	Queue *queue; /* of collectives under way; NULL: there were none yet */
-	Flow flow[COMM_ROOM]; /* what is under way */
-	u32 begun, done, queued; /* all so far, and how many of those under way are in the queue */
-};
 
 u32 comm_launched(void)
 {
@@ -117,15 +70,13 @@ Status comm_failed(Comm *c, Status s, const char *what, f64 seconds)
 	return s;
 }
 
-/* A failure of the transport, in the words of this rank. */
-static Status said_failed(Comm *c, Status s, f64 seconds)
+Status comm_said_failed(Comm *c, Status s, f64 seconds)
 {
 	return s ? comm_failed(c, status_context(s, "rank %u in %s", c->rank, c->what), c->what, seconds) : OK;
 }
 
-/* Until the message, or else the collective, that was begun is done; spins a little, then sleeps, for ranks may be more than
- * cores. */
-static Status wait_message(Comm *c, void **message)
+/* Spins a little, then sleeps, for ranks may be more than cores. */
+Status comm_wait_message(Comm *c, void **message)
 {
 	f64 begun = clock_seconds(), looked = begun;
 	for (u32 tries = 0;; tries++) {
@@ -133,7 +84,7 @@ static Status wait_message(Comm *c, void **message)
 		Status s = message ? c->transport->test_message(c->state, message, &done) : c->transport->test(c->state, &done);
 		f64 now = clock_seconds();
 		if (s)
-			return said_failed(c, s, now - begun);
+			return comm_said_failed(c, s, now - begun);
 		if (done)
 			return OK;
 		if (c->queue && queue_stops(c->queue))
@@ -151,324 +102,12 @@ static Status wait_message(Comm *c, void **message)
 
 static Status wait_done(Comm *c)
 {
-	return wait_message(c, NULL);
+	return comm_wait_message(c, NULL);
 }
 
 static void waiting_for(Comm *c, const char *what)
 {
 	snprintf(c->what, sizeof c->what, "%s", what);
-}
-
-/* ---- memory and messages ---- */
-
-static Status reserve(Buffer *b, u64 bytes)
-{
-	if (bytes <= b->size)
-		return OK;
-	free(b->p);
-	b->size = 0;
-	b->p = malloc(bytes + 64);
-	if (!b->p)
-		return FAIL(STATUS_MEMORY, "no memory for %llu bytes of messages", (unsigned long long)bytes);
-	b->size = bytes;
-	return OK;
-}
-
-static Status check_bytes(const Comm *c, u64 bytes)
-{
-	if (bytes <= INT32_MAX)
-		return OK;
-	return FAIL(STATUS_UNSUPPORTED, "%s: a message of %llu bytes, and 2 GiB is the most", c->what, (unsigned long long)bytes);
-}
-
-/* Sends send.p, bytes[k] for member k in turn; what comes is in receive.p likewise. */
-static Status exchange(Comm *c, u32 m, u32 n, const u64 *out, const u64 *in)
-{
-	u64 sent = 0, received = 0;
-	for (u32 k = 0; k < n; k++) {
-		c->count[0][k] = (int)out[k];
-		c->count[1][k] = (int)sent;
-		c->count[2][k] = (int)in[k];
-		c->count[3][k] = (int)received;
-		sent += out[k];
-		received += in[k];
-	}
-	TRY(check_bytes(c, MAX(sent, received)));
-	Status s = c->transport->all_to_all(c->state, c->group[m], c->send.p, c->count[0], c->count[1], c->receive.p, c->count[2], c->count[3]);
-	TRY(said_failed(c, s, 0));
-	return wait_done(c);
-}
-
-/* ---- blocks of a dimension ---- */
-
-static void take_block(u8 *to, const u8 *whole, Rows r, u32 parts, u32 c)
-{
-	for (u64 i = 0; i < r.n; i++)
-		memcpy(to + i * r.bytes, whole + (i * parts + c) * r.bytes, r.bytes);
-}
-
-static void put_block(u8 *whole, const u8 *from, Rows r, u32 parts, u32 c)
-{
-	for (u64 i = 0; i < r.n; i++)
-		memcpy(whole + (i * parts + c) * r.bytes, from + i * r.bytes, r.bytes);
-}
-
-/* ---- the collectives ---- */
-
-/* Elements of a tensor that member c sums in an all_reduce. */
-static void chunk(u64 n, u32 parts, u32 c, u64 *from, u64 *count)
-{
-	*from = n * c / parts;
-	*count = n * (c + 1) / parts - *from;
-}
-
-static Status all_gather(Comm *c, u32 m, u64 bytes)
-{
-	TRY(check_bytes(c, bytes * c->mesh.axis[m].size));
-	TRY(said_failed(c, c->transport->all_gather(c->state, c->group[m], c->send.p, (int)bytes, c->receive.p), 0));
-	return wait_done(c);
-}
-
-/* Every member sums its part of each tensor, in order of coordinates, and hands it round. */
-static Status all_reduce(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
-	u64 total = 0, mine = 0, from, count, at = 0;
-	for (u32 i = 0; i < w->n; i++) {
-		chunk(said_elements(&w->tensor[i]), n, me, &from, &count);
-		mine += count * package_dtype_bytes[w->tensor[i].dtype];
-		total += said_bytes(&w->tensor[i]);
-	}
-	u64 most = 0; /* of a member's part: what all_gather hands round */
-	for (u32 k = 0; k < n; k++) {
-		c->bytes[0][k] = 0;
-		c->bytes[1][k] = mine;
-		for (u32 i = 0; i < w->n; i++) {
-			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
-			c->bytes[0][k] += count * package_dtype_bytes[w->tensor[i].dtype];
-		}
-		most = MAX(most, c->bytes[0][k]);
-	}
-	TRY(reserve(&c->send, MAX(total, most)));
-	TRY(reserve(&c->receive, MAX(mine, most) * n));
-	for (u32 k = 0; k < n; k++)
-		for (u32 i = 0; i < w->n; i++) {
-			u64 size = package_dtype_bytes[w->tensor[i].dtype];
-			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
-			memcpy(c->send.p + at, in[i] + from * size, count * size);
-			at += count * size;
-		}
-	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
-	at = 0;
-	for (u32 i = 0; i < w->n; i++) {
-		u64 size = package_dtype_bytes[w->tensor[i].dtype];
-		chunk(said_elements(&w->tensor[i]), n, me, &from, &count);
-		memcpy(c->send.p + at, c->receive.p + at, count * size);
-		for (u32 k = 1; k < n; k++)
-			reduce_into(w->reduce, w->tensor[i].dtype, c->send.p + at, c->receive.p + k * mine + at, count);
-		at += count * size;
-	}
-	TRY(all_gather(c, w->mesh, most));
-	for (u32 k = 0; k < n; k++) {
-		at = k * most;
-		for (u32 i = 0; i < w->n; i++) {
-			u64 size = package_dtype_bytes[w->tensor[i].dtype];
-			chunk(said_elements(&w->tensor[i]), n, k, &from, &count);
-			memcpy(out[i] + from * size, c->receive.p + at, count * size);
-			at += count * size;
-		}
-	}
-	return OK;
-}
-
-static Status gather_parts(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 n = c->mesh.axis[w->mesh].size;
-	u64 total = 0, at = 0;
-	for (u32 i = 0; i < w->n; i++)
-		total += said_bytes(&w->tensor[i]);
-	TRY(reserve(&c->send, total));
-	TRY(reserve(&c->receive, total * n));
-	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
-		memcpy(c->send.p + at, in[i], said_bytes(&w->tensor[i]));
-	TRY(all_gather(c, w->mesh, total));
-	for (u32 k = 0; k < n; k++) {
-		at = k * total;
-		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
-			put_block(out[i], c->receive.p + at, block_rows(&w->tensor[i], w->tensor[i].axis, w->tensor[i].outer, false, n), n, k);
-	}
-	return OK;
-}
-
-/* Block k of every tensor, cut along its axis `to` or else `axis`, goes to device k; `total`: bytes of all tensors. */
-static Status exchange_blocks(Comm *c, const PackageCollective *w, u8 *const *in, bool to, u64 *total)
-{
-	u32 n = c->mesh.axis[w->mesh].size;
-	u64 at = 0;
-	*total = 0;
-	for (u32 i = 0; i < w->n; i++)
-		*total += said_bytes(&w->tensor[i]);
-	TRY(reserve(&c->send, *total));
-	TRY(reserve(&c->receive, *total));
-	for (u32 k = 0; k < n; k++) {
-		c->bytes[0][k] = c->bytes[1][k] = *total / n;
-		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]) / n) {
-			const PackageCollectiveTensor *t = &w->tensor[i];
-			take_block(c->send.p + at, in[i], to ? rows_sent(t, n) : block_rows(t, t->axis, t->outer, true, n), n, k);
-		}
-	}
-	return exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]);
-}
-
-static Status reduce_scatter(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 n = c->mesh.axis[w->mesh].size;
-	u64 total, at = 0;
-	TRY(exchange_blocks(c, w, in, false, &total));
-	for (u32 i = 0; i < w->n; i++) {
-		u64 bytes = said_bytes(&w->tensor[i]) / n;
-		memcpy(out[i], c->receive.p + at, bytes);
-		for (u32 k = 1; k < n; k++)
-			reduce_into(w->reduce, w->tensor[i].dtype, out[i], c->receive.p + k * (total / n) + at,
-				bytes / package_dtype_bytes[w->tensor[i].dtype]);
-		at += bytes;
-	}
-	return OK;
-}
-
-static Status all_to_all(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 n = c->mesh.axis[w->mesh].size;
-	u64 total, at;
-	TRY(exchange_blocks(c, w, in, true, &total));
-	for (u32 k = 0; k < n; k++) {
-		at = k * (total / n);
-		for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]) / n)
-			put_block(out[i], c->receive.p + at, rows_received(&w->tensor[i], n), n, k);
-	}
-	return OK;
-}
-
-static Status permute(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 n = c->mesh.axis[w->mesh].size, me = c->at[w->mesh];
-	u32 to = ring_member(me, w->shift, n, false), from = ring_member(me, w->shift, n, true);
-	u64 total = 0, at = 0;
-	for (u32 i = 0; i < w->n; i++)
-		total += said_bytes(&w->tensor[i]);
-	TRY(reserve(&c->send, total));
-	TRY(reserve(&c->receive, total));
-	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
-		memcpy(c->send.p + at, in[i], said_bytes(&w->tensor[i]));
-	for (u32 k = 0; k < n; k++) {
-		c->bytes[0][k] = k == to ? total : 0;
-		c->bytes[1][k] = k == from ? total : 0;
-	}
-	TRY(exchange(c, w->mesh, n, c->bytes[0], c->bytes[1]));
-	at = 0;
-	for (u32 i = 0; i < w->n; at += said_bytes(&w->tensor[i++]))
-		memcpy(out[i], c->receive.p + at, said_bytes(&w->tensor[i]));
-	return OK;
-}
-
-/* ---- between two ---- */
-
-static Status forget_sent(Comm *c)
-{
-	for (u32 i = 0; i < c->nsent;) {
-		bool done = false;
-		TRY(said_failed(c, c->transport->test_message(c->state, &c->sent[i].message, &done), 0));
-		if (!done) {
-			i++;
-			continue;
-		}
-		free(c->sent[i].p);
-		c->sent[i] = c->sent[--c->nsent];
-	}
-	return OK;
-}
-
-/* Does not wait: the bytes are copied. */
-static Status post(Comm *c, u32 m, u32 to, u32 tag, const void *bytes, u64 n)
-{
-	TRY(check_bytes(c, n));
-	TRY(forget_sent(c));
-	if (c->nsent == c->room) {
-		u32 room = MAX(2 * c->room, 16u);
-		Sent *more = realloc(c->sent, room * sizeof *more);
-		if (!more)
-			return FAIL(STATUS_MEMORY, "no memory for messages");
-		c->sent = more;
-		c->room = room;
-	}
-	Sent *s = &c->sent[c->nsent];
-	*s = (Sent){ .p = malloc(n + 1) };
-	if (!s->p)
-		return FAIL(STATUS_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)n);
-	memcpy(s->p, bytes, n);
-	c->nsent++;
-	return said_failed(c, c->transport->send(c->state, c->group[m], to, tag, s->p, (int)n, &s->message), 0);
-}
-
-static Status take(Comm *c, u32 m, u32 from, u32 tag, void *bytes, u64 n)
-{
-	void *message;
-	TRY(check_bytes(c, n));
-	TRY(said_failed(c, c->transport->receive(c->state, c->group[m], from, tag, bytes, (int)n, &message), 0));
-	return wait_message(c, &message);
-}
-
-static Status send_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	*out[0] = 0; /* its token */
-	return post(c, w->mesh, w->peer, w->tag, in[0], said_bytes(w->tensor));
-}
-
-static Status receive_one(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	(void)in;
-	return take(c, w->mesh, w->peer, w->tag, out[0], said_bytes(w->tensor));
-}
-
-/* A member sums its part of the tensor, in order of coordinates, and hands it round; see all_reduce. */
-static Status reduce_among(Comm *c, const PackageCollective *w, u8 *const *in, u8 *const *out)
-{
-	u32 tag = (1u << 20) + 2 * w->tag; /* above those of send and receive */
-	u32 member[64], n = 0, me = c->at[w->mesh], mine = 0;
-	const PackageCollectiveTensor *t = w->tensor;
-	u64 size = package_dtype_bytes[t->dtype], all = said_elements(t), from, count, other, others;
-	for (u32 k = 0; k < 64; k++)
-		if (w->members >> k & 1) {
-			mine = k == me ? n : mine;
-			member[n++] = k;
-		}
-	for (u32 k = 0; k < n; k++) {
-		chunk(all, n, k, &from, &count);
-		if (k != mine)
-			TRY(post(c, w->mesh, member[k], tag, in[0] + from * size, count * size));
-	}
-	chunk(all, n, mine, &from, &count);
-	TRY(reserve(&c->receive, count * size));
-	for (u32 k = 0; k < n; k++) {
-		const u8 *part = in[0] + from * size;
-		if (k != mine) {
-			TRY(take(c, w->mesh, member[k], tag, c->receive.p, count * size));
-			part = c->receive.p;
-		}
-		if (k)
-			reduce_into(PACKAGE_SUM, t->dtype, out[0] + from * size, part, count);
-		else
-			memcpy(out[0] + from * size, part, count * size);
-	}
-	for (u32 k = 0; k < n; k++)
-		if (k != mine)
-			TRY(post(c, w->mesh, member[k], tag + 1, out[0] + from * size, count * size));
-	for (u32 k = 0; k < n; k++) {
-		chunk(all, n, k, &other, &others);
-		if (k != mine)
-			TRY(take(c, w->mesh, member[k], tag + 1, out[0] + other * size, others * size));
-	}
-	return OK;
 }
 
 void comm_step_text(const Comm *c, const PackageStep *step, char *to, size_t size)
@@ -478,25 +117,6 @@ void comm_step_text(const Comm *c, const PackageStep *step, char *to, size_t siz
 		snprintf(to, size, "%s over %s (%s:%u)", step->name, over, step->file, step->line);
 	else
 		snprintf(to, size, "%s over %s", step->name, over);
-}
-
-static Status speak(void *cx, const PackageStep *step, u8 *memory)
-{
-	static Status (*const run[])(Comm *, const PackageCollective *, u8 *const *, u8 *const *) = {
-		[PACKAGE_ALL_REDUCE] = all_reduce, [PACKAGE_ALL_GATHER] = gather_parts, [PACKAGE_REDUCE_SCATTER] = reduce_scatter,
-		[PACKAGE_ALL_TO_ALL] = all_to_all, [PACKAGE_PERMUTE] = permute, [PACKAGE_SEND] = send_one, [PACKAGE_RECEIVE] = receive_one,
-		[PACKAGE_REDUCE_AMONG] = reduce_among,
-	};
-	Comm *c = cx;
-	const PackageCollective *what = step->collective;
-	comm_step_text(c, step, c->what, sizeof c->what);
-	if (!c->transport->group)
-		return FAIL(STATUS_UNSUPPORTED, "%s: ranks that meet by %s send nothing from the host: --device cuda", c->what, c->transport->name);
-	TRY(reserve(&c->slots, step->nslot * sizeof(u8 *)));
-	u8 **slot = (u8 **)c->slots.p;
-	for (u32 i = 0; i < step->nslot; i++)
-		slot[i] = memory + step->slot[i];
-	return run[what->kind](c, what, slot, slot + what->n);
 }
 
 /* Does one take what another makes, or write what it reads? A buffer has one place in memory for as long as something of it is under way. */
@@ -527,7 +147,7 @@ Status comm_begin(Comm *c, Share *share, const PackageStep *step, u8 *memory)
 	TRY(comm_wait(c, COMM_ROOM - 1));
 	TRY(wait_for_operands(c, &f));
 	if (!f.share && !c->queue)
-		TRY(queue_open(speak, c, &c->queue));
+		TRY(queue_open(collective_run, c, &c->queue));
 	if (f.share)
 		share_begin(f.share, step);
 	else
@@ -565,13 +185,12 @@ static Status meet(Comm *c)
 		snprintf(me.host, sizeof me.host, "?");
 	waiting_for(c, "the start");
 	Peer *peer = calloc(c->ranks, sizeof *peer);
-	for (u32 i = 0; i < 4; i++)
-		c->count[i] = calloc(c->ranks, sizeof(int));
-	for (u32 i = 0; i < 2; i++)
-		c->bytes[i] = calloc(c->ranks, sizeof(u64));
-	if (!peer || !c->count[3] || !c->bytes[1])
+	Status s = messages_open(&c->messages, c->ranks);
+	if (!peer || s) {
+		free(peer);
 		return FAIL(STATUS_MEMORY, "no memory for %u ranks", c->ranks);
-	Status s = c->transport->all_gather(c->state, NULL, &me, sizeof me, peer);
+	}
+	s = c->transport->all_gather(c->state, NULL, &me, sizeof me, peer);
 	if (!s)
 		s = wait_done(c);
 	c->peer = peer;
@@ -601,17 +220,8 @@ Status comm_open(const Transport *by, Comm **out)
 
 static void drop(Comm *c)
 {
-	for (u32 i = 0; i < 4; i++)
-		free(c->count[i]);
-	free(c->bytes[0]);
-	free(c->bytes[1]);
+	messages_close(&c->messages);
 	free(c->peer);
-	for (u32 i = 0; i < c->nsent; i++)
-		free(c->sent[i].p);
-	free(c->sent);
-	free(c->send.p);
-	free(c->receive.p);
-	free(c->slots.p);
 	free(c);
 }
 
@@ -718,7 +328,7 @@ Status comm_gather(Comm *c, const char *what, const void *mine, u32 bytes, void 
 {
 	TRY(comm_wait(c, 0));
 	waiting_for(c, what);
-	TRY(said_failed(c, c->transport->all_gather(c->state, NULL, mine, (int)bytes, all), 0));
+	TRY(comm_said_failed(c, c->transport->all_gather(c->state, NULL, mine, (int)bytes, all), 0));
 	return wait_done(c);
 }
 
