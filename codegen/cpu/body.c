@@ -9,7 +9,7 @@ enum { IN_LANES = 1u << 31 };
 
 static void begin(Body *b, CpuModule *m, const Kernel *k, Arena *arena)
 {
-	*b = (Body){ .m = m, .k = k, .arena = arena, .vector_dim = NONE };
+	*b = (Body){ .m = m, .k = k, .arena = arena, .vector_dim = NONE, .inner_dim = NONE };
 	b->lanes = (Simd){ m, m->machine->lanes };
 	b->one = (Simd){ m, 1 };
 	b->scalar = NEWN(arena, V, k->inst.n);
@@ -161,10 +161,10 @@ static V linear(Body *b, const Access *a)
 {
 	u32 at = kernel_access_number(b->k, a);
 	V sum = b->number[at];
-	/* the vector dimension last: what is before it does not change in the inner loop */
-	for (u32 pass = 0; pass < 2; pass++)
+	/* what the inner loop goes along last: what is before it does not change there */
+	for (u32 pass = 0; pass < 3; pass++)
 		for (u32 d = 0; d < b->k->ndim; d++)
-			if (a->stride[d] && b->k->dim[d].extent != 1 && (d == b->vector_dim) == (pass == 1))
+			if (a->stride[d] && b->k->dim[d].extent != 1 && (d == b->inner_dim ? 2u : d == b->vector_dim) == pass)
 				sum = cpu_add(b->m, sum,
 					      cpu_mul(b->m, b->coord[d],
 						      stride_value(b, a->stride[d], at + 1 + d)));
@@ -625,4 +625,25 @@ void body_unflatten(Body *b, u32 first, u32 last, V flat)
 			flat = cpu_div(b->m, flat, b->extent[d]);
 		}
 	}
+}
+
+void body_advance(Body *b, u32 first, u32 last, const V *by)
+{
+	CpuModule *m = b->m;
+	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), carry = zero;
+	for (u32 d = last; d-- > first;) {
+		V sum = cpu_add(m, cpu_add(m, b->coord[d], by[d]), carry);
+		b->coord[d] = sum;
+		if (d == first)
+			break;
+		V inside = cpu_less(m, sum, b->extent[d]);
+		b->coord[d] = LLVMBuildSelect(m->builder, inside, sum, cpu_sub(m, sum, b->extent[d]), "");
+		carry = LLVMBuildSelect(m->builder, inside, zero, one, "");
+	}
+}
+
+void body_unit(const Body *b, u32 first, u32 last, V *by)
+{
+	for (u32 d = first; d < last; d++)
+		by[d] = cpu_i64(b->m, d + 1 == last);
 }

@@ -26,6 +26,7 @@ typedef struct Body {
 	LLVMValueRef extent[KERNEL_DIMS];
 	LLVMValueRef coord[KERNEL_DIMS];
 	u32 vector_dim;          /* or NONE */
+	u32 inner_dim;           /* which the innermost loop goes along, where that is another; or NONE */
 	bool stream;             /* whole vectors of streamed slots are at multiples of their size: body_store passes the caches */
 	LLVMValueRef mask;       /* or NULL */
 	/* what is known: scalar and vector form of each instruction */
@@ -70,6 +71,11 @@ LLVMValueRef body_run(Body *b, u32 first, u32 last);
 
 /* Coordinates of dimensions [first, last) from their flattened index, last dimension fastest. */
 void body_unflatten(Body *b, u32 first, u32 last, LLVMValueRef flat);
+/* From those of one flattened index to those of another, `by` further on, whose own coordinates are by[first] to by[last - 1], without a
+ * division. Past the end the first dimension goes on. */
+void body_advance(Body *b, u32 first, u32 last, const LLVMValueRef *by);
+/* Coordinates of 1. */
+void body_unit(const Body *b, u32 first, u32 last, LLVMValueRef *by);
 /* The product of extents of dimensions [first, last). */
 LLVMValueRef body_product(Body *b, u32 first, u32 last);
 

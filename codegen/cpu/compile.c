@@ -18,10 +18,11 @@
 #include <string.h>
 
 #define MAX_THREADS 64
-/* instcombine as a name alone would end the process if it needed a second round */
+/* instcombine as a name alone would end the process if it needed a second round. It makes a chain of additions to a pointer of a sum
+ * of indices, and leaves that in the loop, whatever of the sum was outside: what does not change there is moved out again */
 #define PASSES                                                                                     \
 	"function(sroa,early-cse,loop-mssa(licm),loop-unroll,"                                     \
-	"instcombine<no-verify-fixpoint>,early-cse,adce)"
+	"instcombine<no-verify-fixpoint>,early-cse,loop-mssa(licm),adce)"
 /* Of code generation, which takes four fifths of the time. Loops come with their addresses as they should be (the register
  * tile's are pointers that move on), so that reducing strength makes nothing better and takes a third of the time; what
  * levels above Less add (a second scheduling, duplicated tails) changes nothing in loops that count, for a fifth. Nor does

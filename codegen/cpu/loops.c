@@ -118,15 +118,13 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 
 static void row_loop_end(Body *b, RowLoop *r)
 {
-	CpuModule *m = b->m;
-	V next[KERNEL_DIMS], zero = cpu_i64(m, 0), carry = cpu_i64(m, 1);
-	for (u32 d = b->k->ndim - 1; d-- > 0;) {
-		V up = cpu_add(m, r->row.carried[d], carry), over = cpu_equal(m, up, b->extent[d]);
-		next[d] = d ? LLVMBuildSelect(m->builder, over, zero, up, "") : up;
-		carry = LLVMBuildSelect(m->builder, over, carry, zero, "");
-	}
+	V unit[KERNEL_DIMS];
+	u32 outer = b->k->ndim - 1;
+	memcpy(b->coord, r->row.carried, outer * sizeof *b->coord);
+	body_unit(b, 0, outer, unit);
+	body_advance(b, 0, outer, unit);
 	r->row.unroll = 1;
-	cpu_loop_end(m, &r->row, next);
+	cpu_loop_end(b->m, &r->row, b->coord);
 	r->task.unroll = 1;
 	cpu_loop_end(b->m, &r->task, NULL);
 }

@@ -49,15 +49,18 @@ void run_begin(Body *b, Run *r, Range range, V from, V to, V length)
 		r->base = cpu_i64(m, 0);
 		return;
 	}
-	V one = cpu_i64(m, 1), extent = length ? length : b->extent[range.last - 1];
+	u32 outer = range.last - 1, n = length ? 0 : outer - range.first;
+	V one = cpu_i64(m, 1), extent = length ? length : b->extent[outer], first = cpu_div(m, from, extent);
 	V last = cpu_div(m, cpu_add(m, to, cpu_sub(m, extent, one)), extent);
 	r->loop = (CpuLoop){ 0 };
-	cpu_loop_begin(m, &r->loop, cpu_div(m, from, extent), last, one, 0, NULL);
+	r->first = range.first;
+	r->last = range.first + n;
+	body_unflatten(b, r->first, r->last, first);
+	cpu_loop_begin(m, &r->loop, first, last, one, n, b->coord + r->first);
+	memcpy(b->coord + r->first, r->loop.carried, n * sizeof *b->coord);
 	r->base = cpu_mul(m, r->loop.index, extent);
 	if (length) /* the last dimensions are 0 there */
 		body_unflatten(b, range.first, range.last, r->base);
-	else
-		body_unflatten(b, range.first, range.last - 1, r->loop.index);
 	V end = cpu_add(m, r->base, extent);
 	r->begin = LLVMBuildSelect(m->builder, cpu_less(m, from, r->base), r->base, from, "");
 	r->end = cpu_min(m, to, end);
@@ -67,8 +70,13 @@ void run_end(Body *b, Run *r)
 {
 	if (!r->looped)
 		return;
+	/* coordinates are counted from run to run: dividing takes as long as a short run does */
+	V unit[KERNEL_DIMS];
+	memcpy(b->coord + r->first, r->loop.carried, (r->last - r->first) * sizeof *b->coord);
+	body_unit(b, r->first, r->last, unit);
+	body_advance(b, r->first, r->last, unit);
 	r->loop.unroll = 1;
-	cpu_loop_end(b->m, &r->loop, NULL);
+	cpu_loop_end(b->m, &r->loop, b->coord + r->first);
 }
 
 void run_lanes_begin(Body *b, RunLanes *l, const Run *r, Range range, u32 pass, u32 n, const V *carried)
@@ -93,6 +101,16 @@ void run_lanes_end(Body *b, RunLanes *l, const V *next)
 	cpu_loop_end(b->m, &l->loop, next);
 }
 
+/* Those of a flattened index, beside what is set. */
+static void coordinates_of(Body *b, Range range, V flat, V out[KERNEL_DIMS])
+{
+	V was[KERNEL_DIMS];
+	memcpy(was, b->coord, sizeof was);
+	body_unflatten(b, range.first, range.last, flat);
+	memcpy(out, b->coord, sizeof was);
+	memcpy(b->coord, was, sizeof was);
+}
+
 void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step, V length)
 {
 	CpuModule *m = b->m;
@@ -102,10 +120,16 @@ void strip_make(Body *b, Strip *s, Range range, V at, V count, u32 n, u32 step, 
 	s->n = n;
 	V end = cpu_add(m, at, cpu_i64(m, (i64)n * step));
 	s->whole = cpu_less(m, end, cpu_add(m, count, cpu_i64(m, 1)));
+	V by[KERNEL_DIMS];
+	if (!length)
+		coordinates_of(b, range, cpu_i64(m, step), by);
 	for (u32 v = 0; v < n; v++) {
 		V first = cpu_add(m, at, cpu_i64(m, (i64)v * step));
 		V in_run = length ? cpu_rem(m, first, length) : NULL;
-		body_unflatten(b, range.first, range.last, length ? cpu_sub(m, first, in_run) : first);
+		if (length || !v)
+			body_unflatten(b, range.first, range.last, length ? cpu_sub(m, first, in_run) : first);
+		else
+			body_advance(b, range.first, range.last, by);
 		if (length)
 			b->coord[last] = in_run;
 		memcpy(s->coord[v], b->coord, sizeof s->coord[v]);
@@ -371,23 +395,6 @@ typedef struct Part {
 	V here; /* lanes from the first on: those of the parts before are others */
 } Part;
 
-/* The coordinates of x where the next run begins. */
-static void next_run(Body *b, Range x)
-{
-	CpuModule *m = b->m;
-	V zero = cpu_i64(m, 0), carry = cpu_i64(m, 1);
-	b->coord[x.last - 1] = zero;
-	for (u32 d = x.last - 1; d-- > x.first;) {
-		V up = cpu_add(m, b->coord[d], carry), over = cpu_equal(m, up, b->extent[d]);
-		if (d == x.first) { /* past the last run: lanes that are off */
-			b->coord[d] = up;
-			continue;
-		}
-		b->coord[d] = LLVMBuildSelect(m->builder, over, zero, up, "");
-		carry = LLVMBuildSelect(m->builder, over, carry, zero, "");
-	}
-}
-
 /* How many runs a vector of `step` columns touches, at most. */
 static u32 parts_of(Runs r, u32 step)
 {
@@ -395,12 +402,13 @@ static u32 parts_of(Runs r, u32 step)
 }
 
 /* Those of the vector whose first column is `at`. */
-static void find_parts(Body *b, const Packing *p, V at, V x_count, u32 n, Part *part)
+static void find_parts(Body *b, const Packing *p, const Strip *s, u32 v, V at, V x_count, u32 n, Part *part)
 {
 	CpuModule *m = b->m;
 	u32 xd = p->x.last - 1;
-	V first = cpu_i64(m, 0), left = cpu_sub(m, x_count, at);
-	body_unflatten(b, p->x.first, p->x.last, at);
+	V first = cpu_i64(m, 0), left = cpu_sub(m, x_count, at), unit[KERNEL_DIMS];
+	body_unit(b, p->x.first, xd, unit);
+	strip_set(b, s, p->x, v);
 	for (u32 i = 0; i < n; i++) {
 		V end = cpu_add(m, first, cpu_sub(m, b->extent[xd], b->coord[xd]));
 		if (i)
@@ -410,19 +418,20 @@ static void find_parts(Body *b, const Packing *p, V at, V x_count, u32 n, Part *
 		part[i].here = LLVMBuildNot(m->builder, simd_mask(&b->lanes, first), "");
 		if (i)
 			part[i].mask = simd_and(&b->lanes, part[i].mask, part[i].here);
-		next_run(b, p->x);
+		body_advance(b, p->x.first, xd, unit); /* past the last run: lanes that are off */
+		b->coord[xd] = cpu_i64(m, 0);
 		first = end;
 	}
 }
 
 /* Vectors that go on in the next run, or past the end: each part is read under its mask, and one vector is stored. */
-static void pack_parts(Body *b, const Packing *p, V x0, V x_count, V from, V to, V panel, u32 vectors)
+static void pack_parts(Body *b, const Packing *p, const Strip *s, V x0, V x_count, V from, V to, V panel)
 {
 	CpuModule *m = b->m;
-	u32 L = b->lanes.lanes, step = MIN(L, p->width), n = parts_of(p->runs, step);
+	u32 L = b->lanes.lanes, step = MIN(L, p->width), vectors = s->n, n = parts_of(p->runs, step);
 	Part *part = NEWN(b->arena, Part, vectors * n);
 	for (u32 v = 0; v < vectors; v++)
-		find_parts(b, p, cpu_add(m, x0, cpu_i64(m, (i64)v * step)), x_count, n, part + v * n);
+		find_parts(b, p, s, v, cpu_add(m, x0, cpu_i64(m, (i64)v * step)), x_count, n, part + v * n);
 	Run run = { 0 };
 	run_begin(b, &run, p->k, from, to, NULL);
 	CpuLoop k = { 0 };
@@ -466,6 +475,7 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	b->lanes.lanes = group_lanes(p->width, p->lanes);
 	u32 L = b->lanes.lanes, vectors = (p->width + L - 1) / L;
 	b->vector_dim = p->x.last - 1;
+	b->inner_dim = p->k.last - 1;
 	Strip strip; /* the lanes of a narrow panel's one vector are not all its */
 	assert(vectors == 1 || vectors * L == p->width);
 	strip_make(b, &strip, p->x, x0, x_count, vectors, MIN(L, p->width), NULL);
@@ -478,7 +488,7 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	CpuIf known = { 0 };
 	if (p->runs.length) {
 		cpu_if_begin(m, &known, runs_hold(b, p, MIN(L, p->width)), 90);
-		pack_parts(b, p, x0, x_count, from, to, panel, vectors);
+		pack_parts(b, p, &strip, x0, x_count, from, to, panel);
 		body_release(b, mark);
 		cpu_if_else(m, &known);
 	}
@@ -487,7 +497,7 @@ static void pack_along_x(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	if (p->runs.length)
 		cpu_if_end(m, &known, 0, NULL, NULL);
 	cpu_if_end(m, &whole, 0, NULL, NULL);
-	b->vector_dim = NONE;
+	b->vector_dim = b->inner_dim = NONE;
 	b->lanes = was;
 }
 
@@ -589,9 +599,15 @@ static void pack_along_k(Body *b, const Packing *p, V x0, V x_count, V from, V t
 	u32 mark = body_mark(b);
 	Rows rows = { .n = group };
 	V first = cpu_add(m, x0, g.index);
+	V by[KERNEL_DIMS];
+	body_unit(b, p->x.first, p->x.last, by);
+	body_unflatten(b, p->x.first, p->x.last, cpu_min(m, last, first));
 	for (u32 i = 0; i < group; i++) {
-		/* columns past the end repeat the last one */
-		body_unflatten(b, p->x.first, p->x.last, cpu_min(m, last, cpu_add(m, first, cpu_i64(m, i))));
+		if (i) { /* columns past the end repeat the last one */
+			V inside = cpu_less(m, cpu_add(m, first, cpu_i64(m, i - 1)), last);
+			by[p->x.last - 1] = LLVMBuildZExt(m->builder, inside, m->i64, "");
+			body_advance(b, p->x.first, p->x.last, by);
+		}
 		memcpy(rows.coord[i], b->coord, sizeof rows.coord[i]);
 	}
 	Run run = { 0 };
@@ -625,6 +641,7 @@ void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_
 		Simd was = b->lanes;
 		b->lanes.lanes = group_lanes(p->width, p->lanes);
 		b->vector_dim = p->x.last - 1;
+		b->inner_dim = p->k.last - 1;
 		u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
 		Strip strip;
 		strip_make(b, &strip, p->x, x0, x_count, most * each, MIN(L, p->width), NULL);
@@ -633,7 +650,7 @@ void pack_panels(Body *b, const Packing *p, V x0, V x_count, V from, V to, V to_
 		u32 mark = body_mark(b);
 		pack_strip(b, p, &strip, from, to, to_panel, size);
 		body_release(b, mark);
-		b->vector_dim = NONE;
+		b->vector_dim = b->inner_dim = NONE;
 		b->lanes = was;
 		cpu_if_else(m, &whole);
 	}

@@ -22,13 +22,14 @@ u32 range_mask(Range r);
 
 /* for each longest piece [begin, end) of [from, to) in which only the last dimension changes: its other
  * coordinates are set; the last one's, at flattened index i, is i - base. One piece, and no loop, where
- * there is one dimension. Nothing is carried. length: that of a run, where it goes on beyond the last dimension (body_run);
+ * there is one dimension. length: that of a run, where it goes on beyond the last dimension (body_run);
  * NULL: that dimension's. */
 typedef struct Run {
 	LLVMValueRef begin, end, base;
 	/* private */
 	CpuLoop loop;
 	bool looped;
+	u32 first, last; /* dimensions whose coordinates are carried */
 } Run;
 void run_begin(Body *b, Run *r, Range range, LLVMValueRef from, LLVMValueRef to, LLVMValueRef length);
 void run_end(Body *b, Run *r);
