@@ -10,6 +10,7 @@
 #include "benchmarks/kernels_library.h"
 #include "codegen/cpu/target.h"
 #include "codegen/cpu/vector.h"
+#include "runtime/cpu/code.h"
 #include "runtime/cpu/memory.h"
 #include "support/clock.h"
 #include "tools/roofline.h"
@@ -267,22 +268,25 @@ static void make_products(Bench *b, Arena *a, Ir *ir, i64 M, char **filter, int 
 }
 
 /* Code of all products, and of the peak. */
-static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuProgram *program[2], CpuCode *code)
+static void compile(Bench *b, CpuCompiler *c, Arena *a, CpuCodeImage *image[2], CpuCode *code)
 {
+	static const char *const peak[] = { "peak" };
 	Kernel *kernel[PRODUCTS];
-	KernelFunction *function[PRODUCTS];
+	Blob library;
 	for (u32 i = 0; i < b->n; i++)
 		kernel[i] = b->product[i].k;
 	must(cpu_code_units(c, kernel, b->n, a, code));
-	must(cpu_code(c, kernel, b->n, a, &program[0], function));
+	must(cpu_link(a, code->unit, code->nunit, code->symbol, b->n, &library));
+	must(cpu_code_open("products", library, &image[0]));
 	CpuUnit unit = { "peak", .emit = emit_peak, .argument = &b->operand };
 	cpu_compile(c, a, &unit, 1);
-	must(cpu_program_load(b->machine, &unit.object, 1, &program[1]));
-	b->peak = (PeakFunction *)(uintptr_t)cpu_program_find(program[1], "peak");
+	must(cpu_link(a, &unit, 1, peak, 1, &library));
+	must(cpu_code_open("peak", library, &image[1]));
+	b->peak = (PeakFunction *)(uintptr_t)cpu_code_find(image[1], "peak");
 	const TargetInfo *target = cpu_target(b->machine, a);
 	for (u32 i = 0; i < b->n; i++) {
 		Product *p = &b->product[i];
-		p->f = function[i];
+		p->f = (KernelFunction *)(uintptr_t)cpu_code_find(image[0], code->symbol[i]);
 		p->needs = target->needs(target, p->k);
 		p->number = NEWN(a, i64, kernel_numbers(p->k, NULL));
 		kernel_numbers(p->k, p->number);
@@ -437,11 +441,11 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	CpuCompiler *c;
-	CpuProgram *program[2];
+	CpuCodeImage *image[2];
 	CpuCode code;
 	must(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
 	b.machine = cpu_compiler_machine(c);
-	compile(&b, c, &a, program, &code);
+	compile(&b, c, &a, image, &code);
 	must(threads_create(&(ThreadsOptions){ .count = threads, .pinned = true }, &b.pool));
 	if (!alone)
 		b.nlibrary = product_libraries(threads_count(b.pool), b.operand == DT_bf16, b.library);
@@ -453,8 +457,8 @@ int main(int argc, char **argv)
 	print_step(&b);
 	host_arena_destroy(&b.memory);
 	threads_destroy(b.pool);
-	for (u32 i = 0; i < COUNT(program); i++)
-		cpu_program_unload(program[i]);
+	for (u32 i = 0; i < COUNT(image); i++)
+		cpu_code_unload(image[i]);
 	cpu_compiler_destroy(c);
 	arena_free(&a);
 	return 0;

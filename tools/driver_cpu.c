@@ -23,8 +23,6 @@ static Package *link_package(Arena *arena, const Compiled *c)
 	return package_link(arena, c->plan, c->flops, str_of(arena_printf(arena, "%s %s", m->name, m->features)));
 }
 
-const char *const driver_needed[DRIVER_NEEDED] = { "libm.so.6", "libc.so.6" };
-
 Status driver_objects(Arena *arena, const DriverOptions *o, Cache *cache, const char *prefix, Compiled *c, DriverObjects *out)
 {
 	const CpuMachine *m = c->target->self;
@@ -59,12 +57,12 @@ Status driver_variant(Arena *arena, const DriverOptions *o, Cache *cache, Compil
 	CpuTimes t = cpu_compiler_times(objects.compiler);
 	c->times.compiled = t.misses;
 	c->times.cached = t.hits;
-	ElfOptions link = { .export = c->package->symbol, .nexport = c->package->nsymbol, .needed = driver_needed, .nneeded = DRIVER_NEEDED };
 	const CpuMachine *m = c->target->self;
 	*out = (PackageVariant){ .machine = m->target, .cpu = arena_printf(arena, "%s", m->name), .features = arena_printf(arena, "%s", m->needs),
 				 .sizes = "", .package = *c->package };
 	/* a program that only copies nothing has no kernels */
-	Status s = objects.code.nunit ? elf_link(arena, objects.object, objects.code.nunit, &link, &out->code) : OK;
+	const CpuCode *code = &objects.code;
+	Status s = code->nunit ? cpu_link(arena, code->unit, code->nunit, c->package->symbol, c->package->nsymbol, &out->code) : OK;
 	driver_objects_close(&objects);
 	return s;
 }

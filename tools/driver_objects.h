@@ -18,8 +18,4 @@ void driver_objects_close(DriverObjects *d);
 /* The same, linked: the package and its code, as files of packages have them; its sizes are "". */
 PL_MUST_USE Status driver_variant(Arena *arena, const DriverOptions *o, Cache *cache, Compiled *c, PackageVariant *out);
 
-/* The C libraries that what they call is in. */
-enum { DRIVER_NEEDED = 2 };
-extern const char *const driver_needed[DRIVER_NEEDED];
-
 #endif

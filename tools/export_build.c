@@ -185,8 +185,8 @@ static Status assemble(Export *x, const DriverOptions *o, Cache *cache)
 	TRY(add_interface(x, &library, cache, &object));
 	add_object(x, &object, arena_printf(x->arena, "%s_data.o", x->name), elf_data_object(x->arena, object.v[object.n - 1].bytes, data, ndata));
 	TRY(add_runtime(x, &object));
-	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = driver_needed,
-			       .nneeded = DRIVER_NEEDED };
+	ElfOptions options = { .soname = arena_printf(x->arena, "lib%s.so", x->name), .needed = cpu_needed,
+			       .nneeded = CPU_NEEDED };
 	options.export = cpu_library_symbols(x->arena, &library, &options.nexport);
 	Blob shared, fixed;
 	TRY(elf_link(x->arena, object.v, object.n, &options, &shared));

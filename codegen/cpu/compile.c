@@ -1,4 +1,4 @@
-/* codegen/cpu/compile.c: from modules being built to objects and loaded code; see llvm.h.
+/* codegen/cpu/compile.c: from modules being built to objects, and these linked; see llvm.h.
  *
  * A unit is built, hashed as bitcode, looked up in the cache, and only when missing optimized and
  * turned into an object. Which bitcode this build of the compiler makes of a unit is remembered in the cache too, by
@@ -7,11 +7,11 @@
  * a third of the time (design: sroa for scratch, hoisting of address arithmetic, unrolling, and
  * simplification). */
 #include "codegen/cpu/llvm.h"
+#include "codegen/elf.h"
 #include "support/build_id.h"
 #include "support/clock.h"
 #include "support/cpu_features.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -368,6 +368,17 @@ void cpu_compile(CpuCompiler *c, Arena *a, CpuUnit *unit, u32 n)
 		cache_trim(c->options.cache);
 }
 
+const char *const cpu_needed[CPU_NEEDED] = { "libm.so.6", "libc.so.6" };
+
+Status cpu_link(Arena *arena, const CpuUnit *unit, u32 n, const char *const *symbol, u32 nsymbol, Blob *out)
+{
+	ObjectFile *object = NEWN(arena, ObjectFile, n + 1);
+	for (u32 i = 0; i < n; i++)
+		object[i] = (ObjectFile){ unit[i].name, unit[i].object };
+	ElfOptions options = { .export = symbol, .nexport = nsymbol, .needed = cpu_needed, .nneeded = CPU_NEEDED };
+	return elf_link(arena, object, n, &options, out);
+}
+
 void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to)
 {
 	CpuModule m;
@@ -384,98 +395,4 @@ void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to)
 		LLVMDisposeMessage(text);
 	}
 	drop(&m);
-}
-
-/* ---- running ---- */
-
-/* What emitters call by name, and what LLVM makes calls of by itself: copies, and on CPUs without
- * the instruction fma and rounding. */
-#define HOST_FUNCTIONS(F)                                                                          \
-	F(exp)                                                                                     \
-	F(exp2)                                                                                    \
-	F(expm1) F(log) F(log2) F(log1p) F(tanh) F(erf) F(sin) F(cos) F(pow) F(sqrt) F(fma)        \
-		F(floor) F(ceil) F(trunc) F(rint) F(nearbyint) F(roundeven) F(fmod) F(fmaf)        \
-			F(floorf) F(ceilf) F(truncf) F(rintf) F(nearbyintf) F(roundevenf) F(sqrtf) \
-				F(memcpy) F(memmove) F(memset)
-
-#define NAME(f) #f,
-const char *const cpu_symbols[] = { HOST_FUNCTIONS(NAME) NULL };
-#undef NAME
-
-struct CpuProgram {
-	LLVMOrcLLJITRef jit;
-};
-
-static Status failed(const char *what, LLVMErrorRef e)
-{
-	char *why = LLVMGetErrorMessage(e);
-	Status s = FAIL(STATUS_DEVICE, "%s: %s", what, why);
-	LLVMDisposeErrorMessage(why);
-	return s;
-}
-
-static LLVMErrorRef define_symbols(LLVMOrcLLJITRef jit)
-{
-#define ADDRESS(f) (LLVMOrcExecutorAddress)(uintptr_t) f,
-	const LLVMOrcExecutorAddress address[] = { HOST_FUNCTIONS(ADDRESS) };
-#undef ADDRESS
-	LLVMOrcCSymbolMapPair pair[COUNT(address)];
-	for (u32 i = 0; i < COUNT(address); i++)
-		pair[i] = (LLVMOrcCSymbolMapPair){ LLVMOrcLLJITMangleAndIntern(jit, cpu_symbols[i]),
-						   { address[i],
-						     { LLVMJITSymbolGenericFlagsExported |
-							       LLVMJITSymbolGenericFlagsCallable,
-						       0 } } };
-	return LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(jit),
-				     LLVMOrcAbsoluteSymbols(pair, COUNT(pair)));
-}
-
-Status cpu_program_load(const CpuMachine *machine, const Blob *object, u32 n, CpuProgram **out)
-{
-	if (!machine->runs_here)
-		return FAIL(STATUS_UNSUPPORTED,
-			    "code for %s cannot run on this CPU; compile for the host, or run it "
-			    "elsewhere",
-			    machine->name);
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, initialize);
-	LLVMOrcLLJITRef jit;
-	LLVMErrorRef e = LLVMOrcCreateLLJIT(&jit, NULL);
-	if (e)
-		return failed("cannot load compiled code", e);
-	e = define_symbols(jit);
-	for (u32 i = 0; i < n && !e; i++) {
-		LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy(
-			(const char *)object[i].p, object[i].n, "object");
-		e = LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), copy);
-	}
-	CpuProgram *p = e ? NULL : calloc(1, sizeof *p);
-	if (!p) {
-		Status s = e ? failed("cannot load compiled code", e)
-			     : FAIL(STATUS_MEMORY, "no memory to load compiled code");
-		LLVMConsumeError(LLVMOrcDisposeLLJIT(jit));
-		return s;
-	}
-	p->jit = jit;
-	*out = p;
-	return OK;
-}
-
-void *cpu_program_find(CpuProgram *p, const char *name)
-{
-	LLVMOrcExecutorAddress at = 0;
-	LLVMErrorRef e = LLVMOrcLLJITLookup(p->jit, &at, name);
-	if (e) {
-		LLVMConsumeError(e);
-		return NULL;
-	}
-	return (void *)(uintptr_t)at;
-}
-
-void cpu_program_unload(CpuProgram *p)
-{
-	if (!p)
-		return;
-	LLVMConsumeError(LLVMOrcDisposeLLJIT(p->jit));
-	free(p);
 }

@@ -1,5 +1,5 @@
 /* codegen/cpu/llvm.h: LLVM as the CPU target uses it: modules being built, structured control flow,
- * compiling many of them to objects (in parallel, and from a cache), loading objects to run them.
+ * compiling many of them to objects (in parallel, and from a cache), linking these.
  *
  * Floating point means what the IR says: no fast-math flags, no contraction; fma is an instruction
  * of its own. So results depend on the graph and on the CpuMachine only.
@@ -44,7 +44,7 @@ void cpu_function_end(CpuModule *m, LLVMValueRef result);
 LLVMValueRef cpu_parameter(const CpuModule *m, u32 index);
 /* A call of a function of this module. */
 LLVMValueRef cpu_call(CpuModule *m, LLVMValueRef function, u32 n, LLVMValueRef *argument);
-/* A C function of the host's: one of cpu_symbols. Its argument types are the arguments'. */
+/* A C function of the host's, of one of the libraries cpu_needed. Its argument types are the arguments'. */
 LLVMValueRef cpu_call_host(CpuModule *m, const char *name, LLVMTypeRef result, u32 n,
 			   LLVMValueRef *argument);
 /* An intrinsic ("llvm.fma") overloaded on `noverload` types. */
@@ -157,22 +157,14 @@ typedef struct CpuUnit {
 
 void cpu_compile(CpuCompiler *c, Arena *a, CpuUnit *unit, u32 n);
 
+/* Units as a shared library, of which those symbols can be named: what runtime/cpu/code.h loads. */
+PL_MUST_USE Status cpu_link(Arena *arena, const CpuUnit *unit, u32 n, const char *const *symbol, u32 nsymbol, Blob *out);
+/* The C libraries that what they call is in. */
+enum { CPU_NEEDED = 2 };
+extern const char *const cpu_needed[CPU_NEEDED];
+
 typedef enum CpuText { CPU_IR, CPU_IR_OPTIMIZED, CPU_ASSEMBLY } CpuText;
 /* Emits the unit again and prints it. */
 void cpu_print(CpuCompiler *c, const CpuUnit *unit, CpuText what, FILE *to);
-
-/* ---- running ---- */
-
-/* Objects loaded into this process. Programs are apart: the same name may be in several. */
-typedef struct CpuProgram CpuProgram;
-
-PL_MUST_USE Status cpu_program_load(const CpuMachine *machine, const Blob *object, u32 n,
-				    CpuProgram **out);
-/* The address of a function, or NULL. */
-void *cpu_program_find(CpuProgram *p, const char *name);
-void cpu_program_unload(CpuProgram *p);
-
-/* The C functions that objects may call, ended by NULL; a package must be linked with them. */
-extern const char *const cpu_symbols[];
 
 #endif

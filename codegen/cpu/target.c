@@ -176,22 +176,3 @@ Status cpu_code_units(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena
 	cpu_compile(c, arena, out->unit, out->nunit);
 	return OK;
 }
-
-Status cpu_code(CpuCompiler *c, Kernel *const *kernel, u32 n, Arena *arena, CpuProgram **program,
-		KernelFunction **function)
-{
-	CpuCode code;
-	TRY(cpu_code_units(c, kernel, n, arena, &code));
-	Blob *object = NEWN(arena, Blob, code.nunit + 1);
-	for (u32 i = 0; i < code.nunit; i++)
-		object[i] = code.unit[i].object;
-	TRY(cpu_program_load(cpu_compiler_machine(c), object, code.nunit, program));
-	for (u32 i = 0; i < n; i++) {
-		if (!code.symbol[i])
-			continue;
-		function[i] = (KernelFunction *)(uintptr_t)cpu_program_find(*program, code.symbol[i]);
-		if (!function[i])
-			NEVER("compiled code lacks a kernel's function");
-	}
-	return OK;
-}

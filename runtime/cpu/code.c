@@ -41,12 +41,27 @@ static Status open_library(const char *path, Blob code, CpuCodeImage *out)
 	return out->library ? OK : FAIL(STATUS_DEVICE, "the code of %s cannot be loaded: %s", path, dlerror());
 }
 
-static void *find(void *library, const char *symbol)
+Status cpu_code_open(const char *path, Blob code, CpuCodeImage **out)
 {
-	return library ? dlsym(library, symbol) : NULL;
+	CpuCodeImage *image = calloc(1, sizeof *image);
+	if (!image)
+		return FAIL(STATUS_MEMORY, "no memory to load compiled code");
+	image->file = -1;
+	/* a program that only copies nothing has no code */
+	Status s = code.n ? open_library(path, code, image) : OK;
+	if (s)
+		cpu_code_unload(image);
+	else
+		*out = image;
+	return s;
 }
 
-static Status find_functions(const char *path, PackageVariant *v, void *library)
+void *cpu_code_find(const CpuCodeImage *image, const char *symbol)
+{
+	return image->library ? dlsym(image->library, symbol) : NULL;
+}
+
+static Status find_functions(const char *path, PackageVariant *v, const CpuCodeImage *image)
 {
 	Package *p = &v->package;
 	for (u32 e = 0; e < p->nentry; e++)
@@ -55,8 +70,8 @@ static Status find_functions(const char *path, PackageVariant *v, void *library)
 			if (step->collective)
 				continue;
 			const char *symbol = p->symbol[step->code], *needs = p->naxis ? p->symbol[step->needs_code] : NULL;
-			step->function = (KernelFunction *)(uintptr_t)find(library, symbol);
-			step->needs = needs ? (NeedsFunction *)(uintptr_t)find(library, needs) : NULL;
+			step->function = (KernelFunction *)(uintptr_t)cpu_code_find(image, symbol);
+			step->needs = needs ? (NeedsFunction *)(uintptr_t)cpu_code_find(image, needs) : NULL;
 			if (!step->function || (needs && !step->needs))
 				return FAIL(STATUS_INPUT, "%s is damaged: its code has no %s", path, step->function ? needs : symbol);
 		}
@@ -71,14 +86,9 @@ Status cpu_code_load(const char *path, PackageVariant *v, CpuCodeImage **out)
 	if (cpu_lacks(v->features, lacking, sizeof lacking))
 		return FAIL(STATUS_UNSUPPORTED, "%s is for another machine: its code for %s needs %s, which this processor has not; compile it "
 			    "with another --cpu", path, v->cpu, lacking);
-	CpuCodeImage *image = calloc(1, sizeof *image);
-	if (!image)
-		return FAIL(STATUS_MEMORY, "no memory to load compiled code");
-	image->file = -1;
-	/* a program that only copies nothing has no code */
-	Status s = v->code.n ? open_library(path, v->code, image) : OK;
-	if (!s)
-		s = find_functions(path, v, image->library);
+	CpuCodeImage *image;
+	TRY(cpu_code_open(path, v->code, &image));
+	Status s = find_functions(path, v, image);
 	if (s)
 		cpu_code_unload(image);
 	else

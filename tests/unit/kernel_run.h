@@ -6,8 +6,8 @@
 #define PL_TEST_KERNEL_RUN_H
 #include "codegen/cpu/kernels.h"
 #include "codegen/cpu/target.h"
-#include "codegen/elf.h"
 #include "ir/sample.h"
+#include "kernel_code.h"
 #include "launch.h"
 #include "support/io.h"
 
@@ -215,7 +215,6 @@ static inline bool small_enough(const Kernel *k)
 /* Into $PLINTH_RECORD, as code for $PLINTH_RECORD_CPU: the cases that are small. */
 static inline void suite_record(Suite *s, u32 seed, const char *folder)
 {
-	static const char *const needed[] = { "libm.so.6", "libc.so.6" };
 	static u32 nfile;
 	Arena *a = &s->arena;
 	CpuCompiler *c;
@@ -230,12 +229,8 @@ static inline void suite_record(Suite *s, u32 seed, const char *folder)
 		}
 	CpuCode code;
 	assert_null(cpu_code_units(c, k, n, a, &code));
-	ObjectFile *object = NEWN(a, ObjectFile, code.nunit + 1);
-	for (u32 i = 0; i < code.nunit; i++)
-		object[i] = (ObjectFile){ code.unit[i].name, code.unit[i].object };
-	ElfOptions link = { .export = code.symbol, .nexport = n, .needed = needed, .nneeded = COUNT(needed) };
 	Blob library;
-	assert_null(elf_link(a, object, code.nunit, &link, &library));
+	assert_null(cpu_link(a, code.unit, code.nunit, code.symbol, n, &library));
 	AtomicFile f;
 	assert_null(io_create(arena_printf(a, "%s/%s.%u.launches", folder, program_invocation_short_name, nfile++), &f));
 	u64 head[2] = { n, library.n };
@@ -274,14 +269,14 @@ static inline void suite_run(Suite *s, u32 seed)
 			continue;
 		}
 		const TargetInfo *target = cpu_target(cpu_compiler_machine(c), &s->arena);
-		KernelFunction **f = NEWN(&s->arena, KernelFunction *, s->cases.n + 1);
-		CpuProgram *p;
-		why = cpu_code(c, k, s->cases.n, &s->arena, &p, f);
+		CpuCode code;
+		why = cpu_code_units(c, k, s->cases.n, &s->arena, &code);
 		if (why)
 			fail_msg("%s", why->text);
+		CpuCodeImage *image = load_units(&s->arena, code.unit, code.nunit, code.symbol, s->cases.n);
 		for (u32 i = 0; i < s->cases.n; i++)
-			run_case(&s->cases.v[i], seed + i, target, f[i], cpu[m]);
-		cpu_program_unload(p);
+			run_case(&s->cases.v[i], seed + i, target, (KernelFunction *)(uintptr_t)cpu_code_find(image, code.symbol[i]), cpu[m]);
+		cpu_code_unload(image);
 		cpu_compiler_destroy(c);
 	}
 	arena_free(&s->arena);
@@ -316,12 +311,9 @@ static inline void suite_run_pairs(Suite *s, u32 seed)
 	const TargetInfo *target = cpu_target(&machine, &s->arena);
 	for (u32 i = 0; i < s->cases.n; i++) {
 		CpuUnit unit = { "pairs", .emit = emit_pairs, .argument = s->cases.v[i].k };
-		CpuProgram *p;
-		cpu_compile(c, &s->arena, &unit, 1);
-		assert_null(cpu_program_load(cpu_compiler_machine(c), &unit.object, 1, &p));
-		run_case(&s->cases.v[i], seed + i, target, (KernelFunction *)(uintptr_t)cpu_program_find(p, "pairs"),
-			 "pairs");
-		cpu_program_unload(p);
+		CpuCodeImage *image = load_unit(c, &s->arena, &unit, "pairs");
+		run_case(&s->cases.v[i], seed + i, target, (KernelFunction *)(uintptr_t)cpu_code_find(image, "pairs"), "pairs");
+		cpu_code_unload(image);
 	}
 	cpu_compiler_destroy(c);
 	arena_free(&s->arena);

@@ -2,6 +2,7 @@
  * heals, compiling in parallel gives the same objects, every CPU that may be named makes the code
  * its row promises. */
 #include "codegen/cpu/vector.h"
+#include "kernel_code.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -19,17 +20,6 @@ static CpuCompiler *compiler(CpuOptions o)
 	if (s)
 		fail_msg("%s", s->text);
 	return c;
-}
-
-/* Compiles and loads one unit. */
-static CpuProgram *load(CpuCompiler *c, CpuUnit *unit)
-{
-	cpu_compile(c, &arena, unit, 1);
-	CpuProgram *p;
-	Status s = cpu_program_load(cpu_compiler_machine(c), &unit->object, 1, &p);
-	if (s)
-		fail_msg("%s", s->text);
-	return p;
 }
 
 /* f(n, x): sum of x[i] * x[i] over i < n, but of only x[i] where it is negative; counts those. */
@@ -68,9 +58,9 @@ static void test_control_flow(void **state)
 	(void)state;
 	CpuCompiler *c = compiler((CpuOptions){ 0 });
 	CpuUnit unit = { "sum", .emit = emit_sum, .argument = "sum" };
-	CpuProgram *p = load(c, &unit);
+	CpuCodeImage *p = load_unit(c, &arena, &unit, "sum");
 	f32 (*sum)(i64, const f32 *, i64 *) =
-		(f32(*)(i64, const f32 *, i64 *))(uintptr_t)cpu_program_find(p, "sum");
+		(f32(*)(i64, const f32 *, i64 *))(uintptr_t)cpu_code_find(p, "sum");
 	assert_non_null(sum);
 	f32 x[] = { 1, -2, 3, 0.5f, -0.25f, 4, 2 };
 	i64 count = -1;
@@ -78,8 +68,8 @@ static void test_control_flow(void **state)
 	assert_int_equal(count, 2);
 	assert_true(sum(0, x, &count) == 0);
 	assert_int_equal(count, 0);
-	assert_null(cpu_program_find(p, "product"));
-	cpu_program_unload(p);
+	assert_null(cpu_code_find(p, "product"));
+	cpu_code_unload(p);
 	CpuTimes t = cpu_compiler_times(c);
 	assert_true(t.generate > 0 && t.emit > 0 && t.misses == 1 && t.hits == 0);
 	cpu_compiler_destroy(c);
@@ -112,14 +102,14 @@ static void test_calls(void **state)
 	for (u32 quick = 0; quick < 2; quick++) {
 		CpuCompiler *c = compiler((CpuOptions){ .quick = quick });
 		CpuUnit unit = { "calls", .emit = emit_calls };
-		CpuProgram *p = load(c, &unit), *again = load(c, &unit);
-		f64 (*g)(f64) = (f64(*)(f64))(uintptr_t)cpu_program_find(p, "g");
+		CpuCodeImage *p = load_unit(c, &arena, &unit, "g"), *again = load_unit(c, &arena, &unit, "g");
+		f64 (*g)(f64) = (f64(*)(f64))(uintptr_t)cpu_code_find(p, "g");
 		assert_true(g(2) == 8 + 2 + 20);
 		/* programs are apart, though their names are the same */
-		assert_true(cpu_program_find(again, "g") != (void *)(uintptr_t)g);
-		cpu_program_unload(again);
+		assert_true(cpu_code_find(again, "g") != (void *)(uintptr_t)g);
+		cpu_code_unload(again);
 		assert_true(g(-1) == -1 - 1 + 20);
-		cpu_program_unload(p);
+		cpu_code_unload(p);
 		cpu_compiler_destroy(c);
 	}
 }
@@ -175,9 +165,9 @@ static bool compile_constant(CpuOptions o, i64 x)
 {
 	CpuCompiler *c = compiler(o);
 	CpuUnit unit = { "constant", .emit = emit_constant, .argument = &x };
-	CpuProgram *p = load(c, &unit);
-	assert_int_equal(((i64(*)(void))(uintptr_t)cpu_program_find(p, "constant"))(), x);
-	cpu_program_unload(p);
+	CpuCodeImage *p = load_unit(c, &arena, &unit, "constant");
+	assert_int_equal(((i64(*)(void))(uintptr_t)cpu_code_find(p, "constant"))(), x);
+	cpu_code_unload(p);
 	assert_int_equal(cpu_compiler_times(c).hits, unit.cached);
 	cpu_compiler_destroy(c);
 	return unit.cached;
@@ -241,19 +231,16 @@ static void test_parallel(void **state)
 		cpu_compile(c, &arena, unit[t], N);
 		cpu_compiler_destroy(c);
 	}
-	Blob object[N];
+	const char *symbol[N];
 	for (u32 i = 0; i < N; i++) {
-		object[i] = unit[1][i].object;
-		assert_int_equal(object[i].n, unit[0][i].object.n);
-		assert_memory_equal(object[i].p, unit[0][i].object.p, object[i].n);
+		symbol[i] = unit[1][i].argument;
+		assert_int_equal(unit[1][i].object.n, unit[0][i].object.n);
+		assert_memory_equal(unit[1][i].object.p, unit[0][i].object.p, unit[0][i].object.n);
 	}
-	CpuMachine host;
-	CpuProgram *p;
-	assert_null(cpu_machine(NULL, &host));
-	assert_null(cpu_program_load(&host, object, N, &p));
+	CpuCodeImage *p = load_units(&arena, unit[1], N, symbol, N);
 	for (u32 i = 0; i < N; i++)
-		assert_non_null(cpu_program_find(p, unit[0][i].argument));
-	cpu_program_unload(p);
+		assert_non_null(cpu_code_find(p, symbol[i]));
+	cpu_code_unload(p);
 }
 
 /* ---- machines, and what is printed ---- */
@@ -322,12 +309,6 @@ static void test_machines(void **state)
 	assert_true(s && s->code == STATUS_INPUT && strstr(s->text, "haswell"));
 	s = cpu_machine("haswell,avx512f", &m);
 	assert_true(s && s->code == STATUS_INPUT);
-	/* what cannot run here is not loaded */
-	assert_null(cpu_machine(NULL, &m));
-	m.runs_here = false;
-	CpuProgram *p;
-	s = cpu_program_load(&m, NULL, 0, &p);
-	assert_true(s && s->code == STATUS_UNSUPPORTED);
 }
 #endif
 

@@ -171,7 +171,7 @@ static void one_case(const Case *c)
 	assert_non_null(sized.plan);
 	DriverObjects objects;
 	assert_null(driver_objects(&a, &o, NULL, "", &sized, &objects));
-	ElfOptions link = { .export = sized.package->symbol, .nexport = sized.package->nsymbol, .needed = driver_needed, .nneeded = DRIVER_NEEDED };
+	ElfOptions link = { .export = sized.package->symbol, .nexport = sized.package->nsymbol, .needed = cpu_needed, .nneeded = CPU_NEEDED };
 	const CpuMachine *machine = sized.target->self;
 	/* through the bytes of a file, as those who run it have it */
 	Package decoded;

@@ -2,6 +2,7 @@
  * one: memory, conversion of every 16-bit float and many f32, integer division, tails, gathers,
  * reductions by their tree, transposition. */
 #include "codegen/cpu/vector.h"
+#include "kernel_code.h"
 #include "support/half.h"
 
 #include <math.h>
@@ -57,11 +58,9 @@ static void on_targets(Body *body, void (*check)(Run *run, u32 lanes))
 		Kernel k = { body, targets[t].lanes ? targets[t].lanes : machine->lanes };
 		CpuUnit unit = { "kernel", .emit = emit, .argument = &k };
 		if (machine->runs_here) {
-			CpuProgram *p;
-			cpu_compile(c, &arena, &unit, 1);
-			assert_null(cpu_program_load(machine, &unit.object, 1, &p));
-			check((Run *)(uintptr_t)cpu_program_find(p, "run"), k.lanes);
-			cpu_program_unload(p);
+			CpuCodeImage *image = load_unit(c, &arena, &unit, "run");
+			check((Run *)(uintptr_t)cpu_code_find(image, "run"), k.lanes);
+			cpu_code_unload(image);
 		}
 		cpu_compiler_destroy(c);
 	}

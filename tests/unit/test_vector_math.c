@@ -3,6 +3,7 @@
  * with one lane. Philox against the known answers of Random123. */
 #include "codegen/cpu/vector.h"
 #include "ir/philox.h"
+#include "kernel_code.h"
 
 #include <math.h>
 #include <float.h>
@@ -58,7 +59,7 @@ typedef void Run(const void *in, const void *other, void *out, i64 n);
 
 typedef struct Loaded {
 	CpuCompiler *compiler;
-	CpuProgram *program;
+	CpuCodeImage *image;
 	Run *run;
 	u32 lanes;
 } Loaded;
@@ -82,16 +83,15 @@ static bool compile(const Target *t, Kernel k, Loaded *out)
 	}
 	CpuUnit unit = { "kernel", .emit = emit, .argument = &k };
 	out->lanes = k.lanes;
-	cpu_compile(out->compiler, &arena, &unit, 1);
-	assert_null(cpu_program_load(machine, &unit.object, 1, &out->program));
-	out->run = (Run *)(uintptr_t)cpu_program_find(out->program, "run");
+	out->image = load_unit(out->compiler, &arena, &unit, "run");
+	out->run = (Run *)(uintptr_t)cpu_code_find(out->image, "run");
 	assert_non_null(out->run);
 	return true;
 }
 
 static void unload(Loaded *l)
 {
-	cpu_program_unload(l->program);
+	cpu_code_unload(l->image);
 	cpu_compiler_destroy(l->compiler);
 }
 
