@@ -25,6 +25,7 @@ typedef struct Case {
 /* One token, sizes about tiles and vectors, odd ones, the bounds. */
 #define TEXTS "B=1,T=1", "B=1,T=2", "B=3,T=1", "B=1,T=5", "B=2,T=6", "B=1,T=7", "B=1,T=8", "B=3,T=16", "B=1,T=17", "B=1,T=31", \
 		      "B=2,T=33", "B=3,T=47", "B=1,T=48", "B=2,T=63", "B=3,T=64"
+#define IMAGE "../tests/unit/image"
 static const Case cases[] = {
 	{ "gpt2", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
 	{ "llama", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
@@ -33,6 +34,10 @@ static const Case cases[] = {
 	{ "t5", "test", NULL, "forward", "B=2,S<=40,T<=24", NULL, 0, { "S=1,T=1", "S=7,T=24", "S=40,T=3", "S=40,T=24" } },
 	{ "gpt2", "test", NULL, "prefill", "B=2,T<=16", "T", 64, { "T=1", "T=2", "T=7", "T=13", "T=16" } },
 	{ "gpt2", "test", NULL, "forward", "B<=9,T=32", NULL, 0, { "B=1", "B=2", "B=8", "B=9" } },
+	/* rows of images: as long as when the code was made, longer than a vector and not, whole vectors and not */
+	{ IMAGE, NULL, NULL, "forward", "B=2,h=6,w<=12", NULL, 0, { "w=1", "w=3", "w=5", "w=7", "w=8", "w=9", "w=11", "w=12" } },
+	{ IMAGE, NULL, NULL, "forward", "B=2,h<=7,w<=16", NULL, 0, { "h=1,w=4", "h=3,w=12", "h=5,w=15", "h=7,w=8", "h=7,w=16" } },
+	{ IMAGE, NULL, NULL, "forward", "B=2,h=6,w<=6", NULL, 0, { "w=2", "w=3", "w=4", "w=5", "w=6" } },
 };
 
 static void fill(Executor *x, const PackageTensor *t, u32 salt)
