@@ -81,9 +81,9 @@ static Status work_time(Calibration *c, const Program *p, u32 count, KernelTime 
 }
 
 /* How many kernels of so many bytes each are measured together: as a step's layers have, but not more memory than it takes to leave no cache. */
-static u32 together(f64 bytes)
+static u32 together(f64 bytes, u32 least)
 {
-	return (u32)MIN(MAX(256e6 / bytes, 2), 24);
+	return (u32)MIN(MAX(256e6 / bytes, least), 24);
 }
 
 /* Peaks, bandwidth, names: of an executor that holds a small program. */
@@ -122,7 +122,7 @@ static Status products(Calibration *c)
 	static const i64 size[] = { 16, 32, 64, 128, 256, 512, 1024, 2048 };
 	KernelTime t = { 0 };
 	for (u32 i = 0; more(c, M_MATMUL, i, COUNT(size), t.seconds, 0.2); i++) {
-		u32 count = together((f64)(9 * size[i] * size[i]) * dtype_info[c->narrow].bytes);
+		u32 count = together((f64)(9 * size[i] * size[i]) * dtype_info[c->narrow].bytes, 2); /* forward and backward */
 		TRY(work_time(c, program_products(c->arena, size[i], count, c->narrow), count, &t));
 		t.seconds /= count;
 		point(c, M_MATMUL, i, cbrt(4) * (f64)size[i], t.flops / count / t.seconds);
@@ -132,6 +132,17 @@ static Status products(Calibration *c)
 
 enum { HEADS = 12, FEATURES = 64 };
 
+/* One of several, that each have operands of their own; long ones read these so often that it does not matter what caches held before. */
+static Status attention_time(Calibration *c, i64 n, i64 features, bool derivative, KernelTime *t)
+{
+	enum { LONG = 1024 };
+	u32 tensors = derivative ? 8 : 4, count = n < LONG ? together((f64)(tensors * HEADS * n * features) * dtype_info[c->narrow].bytes, 1) : 1;
+	TRY(work_time(c, program_attention(c->arena, count, HEADS, n, features, c->narrow, derivative), count, t));
+	t->seconds /= count;
+	t->flops /= count;
+	return OK;
+}
+
 static Status attention(Calibration *c, bool derivative)
 {
 	tell(c, derivative ? "attention's derivative" : "attention");
@@ -139,7 +150,7 @@ static Status attention(Calibration *c, bool derivative)
 	Measured curve = derivative ? M_ATTENTION_GRAD : M_ATTENTION;
 	KernelTime t = { 0 };
 	for (u32 i = 0; more(c, curve, i, COUNT(size), t.seconds, 0.1); i++) {
-		TRY(work_time(c, program_attention(c->arena, HEADS, size[i], FEATURES, c->narrow, derivative), 1, &t));
+		TRY(attention_time(c, size[i], FEATURES, derivative, &t));
 		point(c, curve, i, (f64)size[i], t.flops / t.seconds);
 	}
 	return OK;
@@ -154,8 +165,8 @@ static Status heads(Calibration *c)
 	enum { QUERIES = 256 };
 	for (u32 i = 0; i < COUNT(head_width); i++) {
 		KernelTime t, grad;
-		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, head_width[i], c->narrow, false), 1, &t));
-		TRY(work_time(c, program_attention(c->arena, HEADS, QUERIES, head_width[i], c->narrow, true), 1, &grad));
+		TRY(attention_time(c, QUERIES, head_width[i], false, &t));
+		TRY(attention_time(c, QUERIES, head_width[i], true, &grad));
 		point(c, M_HEADS, i, (f64)head_width[i], (t.flops + grad.flops) / (t.seconds + grad.seconds));
 	}
 	return OK;
@@ -208,7 +219,7 @@ static Status streams(Calibration *c)
 	TRY(kernel_time(program_small(c->arena, SMALL), &c->driver, &c->device, ROUNDS, &t));
 	c->to->launch = t.median / SMALL; /* with the way to code that does not run twice in a row */
 	for (u32 i = 0; i < COUNT(size); i++) {
-		u32 count = together(12 * (f64)size[i]);
+		u32 count = together(12 * (f64)size[i], 2);
 		TRY(work_time(c, program_streams(c->arena, size[i], count), count, &t));
 		point(c, M_STREAM, i, t.bytes / count, t.bytes / t.seconds);
 	}

@@ -151,26 +151,44 @@ const Program *program_scatter(Arena *a, i64 n, i64 wide)
 	return made(&m, &out, 1);
 }
 
-const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType dtype, bool derivative)
+/* Heads of one of the three that lie beside one another in x[T, 3, heads, features]. */
+static Val heads_of(Maker *m, Val x, i64 which, i64 heads, i64 n, i64 features)
+{
+	const i64 from[] = { 0, which, 0, 0 }, part[] = { n, 1, heads, features }, wide[] = { 1, n, heads, features };
+	Dim start[4], size[4], shape[4];
+	for (u32 d = 0; d < 4; d++) {
+		start[d] = dim_number(m->ir, from[d]);
+		size[d] = dim_number(m->ir, part[d]);
+		shape[d] = dim_number(m->ir, wide[d]);
+	}
+	x = BA(&m->b, slice, (x), .start = { 4, start }, .size = { 4, size }, .step = INTS(&m->b, 1, 1, 1, 1));
+	x = BA(&m->b, reshape, (x), .shape = { 4, shape });
+	return BA(&m->b, transpose, (x), .perm = INTS(&m->b, 0, 2, 1, 3));
+}
+
+const Program *program_attention(Arena *a, u32 count, i64 heads, i64 n, i64 features, DType dtype, bool derivative)
 {
 	Maker m = maker_new(a);
-	const i64 wide[] = { 1, heads, n, features }, row[] = { 1, heads, n };
-	static const char *const name[] = { "q", "k", "v", "out_", "lse", "dout" };
-	Val in[COUNT(name)];
-	for (u32 i = 0; i < (derivative ? 6 : 3); i++)
-		in[i] = i == 4 ? tensor(&m, name[i], DT_f32, 3, row) : tensor(&m, name[i], dtype, 4, wide);
-	Val out[3];
-	u32 n_out = derivative ? 3 : 1;
-	if (derivative) {
+	const i64 all[] = { n, 3, heads, features }, wide[] = { 1, heads, n, features }, row[] = { 1, heads, n }, turned[] = { 1, n, heads, features };
+	Val *out = NEWN(a, Val, 3 * count + 1);
+	for (u32 i = 0; i < count; i++) {
+		Val in[6], x = tensor(&m, arena_printf(a, "qkv%u", i), dtype, 4, all);
+		for (u32 k = 0; k < 3; k++)
+			in[k] = heads_of(&m, x, k, heads, n, features);
+		if (!derivative) {
+			attention_attr attr = { .causal = true, .scale = 0.125 };
+			out[i] = build(&m.b, OP_attention, in, 3, 2, &attr);
+			continue;
+		}
+		in[3] = tensor(&m, arena_printf(a, "out%u_", i), dtype, 4, wide);
+		in[4] = tensor(&m, arena_printf(a, "lse%u", i), DT_f32, 3, row);
+		in[5] = BA(&m.b, transpose, (tensor(&m, arena_printf(a, "dout%u", i), dtype, 4, turned)), .perm = INTS(&m.b, 0, 2, 1, 3));
 		attention_grad_attr attr = { .causal = true, .scale = 0.125 };
-		Val first = build(&m.b, OP_attention_grad, in, 6, 3, &attr);
-		for (u32 i = 0; i < 3; i++)
-			out[i] = (Val){ first.i + i };
-	} else {
-		attention_attr attr = { .causal = true, .scale = 0.125 };
-		out[0] = build(&m.b, OP_attention, in, 3, 2, &attr);
+		Val first = build(&m.b, OP_attention_grad, in, COUNT(in), 3, &attr);
+		for (u32 k = 0; k < 3; k++)
+			out[3 * i + k] = (Val){ first.i + k };
 	}
-	return made(&m, out, n_out);
+	return made(&m, out, derivative ? 3 * count : count);
 }
 
 const Program *program_all_reduce(Arena *a, u32 parts, i64 n, i64 size, u32 count)

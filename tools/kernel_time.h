@@ -35,8 +35,9 @@ const Program *program_products(Arena *a, i64 n, u32 count, DType dtype);
 const Program *program_streams(Arena *a, i64 n, u32 count);
 const Program *program_small(Arena *a, u32 count); /* sums of exponentials of few numbers, each times another: each has code of its own */
 const Program *program_gelu(Arena *a, i64 n);                             /* of n f32, by tanh */
-/* Causal, f32 or narrower, of `heads` heads of so many features over n positions; its derivative. */
-const Program *program_attention(Arena *a, i64 heads, i64 n, i64 features, DType dtype, bool derivative);
+/* Likewise `count`: causal, f32 or narrower, of `heads` heads of so many features over n positions, which lie as one product of all three gives
+ * them, position by position; its derivative. */
+const Program *program_attention(Arena *a, u32 count, i64 heads, i64 n, i64 features, DType dtype, bool derivative);
 const Program *program_update(Arena *a, i64 n);                           /* of n parameters, by Adam */
 /* Images with rows of n - 2, scaled channel by channel and activated, with an edge of zeros: rows of n. */
 const Program *program_rows(Arena *a, i64 images, i64 n);

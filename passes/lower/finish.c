@@ -296,8 +296,16 @@ static f64 points(const Kernel *k, u32 depends)
 	return n;
 }
 
+/* Do lanes run as the skeleton of a product has them, and not along the last dimension? */
+static bool multiplies(const Kernel *k)
+{
+	return k->class == KERNEL_DOT || k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD || k->class == KERNEL_GROUPED ||
+	       k->class == KERNEL_GROUPED_WEIGHTS;
+}
+
 /* What a vector unit does for one evaluation, in additions. A draw is ten rounds of two wide products for a block of four words,
- * of which an element takes one; elements that lie apart are read or written one by one. What lies together takes no arithmetic. */
+ * of which an element takes one; elements that lie apart are read or written one by one, but by a product, whose skeleton
+ * brings into order what it reads. What lies together takes no arithmetic. */
 static u32 effort(const Kernel *k, const KInst *n, bool *costly)
 {
 	enum { DRAW = 200, APART = 12 };
@@ -310,9 +318,9 @@ static u32 effort(const Kernel *k, const KInst *n, bool *costly)
 	case K_reduce: return 1;
 	case K_load:
 	case K_store: {
-		bool apart = n->access->stride[last] > 1 || n->access->stride[last] < 0;
+		bool apart = !multiplies(k) && (n->access->stride[last] > 1 || n->access->stride[last] < 0);
 		for (u32 i = 0; i < n->access->ndynamic; i++)
-			apart |= k->inst.v[n->access->dynamic[i].index.i].depends >> last & 1;
+			apart |= !multiplies(k) && k->inst.v[n->access->dynamic[i].index.i].depends >> last & 1;
 		*costly = apart;
 		return apart ? APART : 0;
 	}

@@ -60,6 +60,13 @@ static f64 windows(const Machine *m, const Kernel *k)
 	return seconds;
 }
 
+/* Seconds of what a vector unit does for a kernel's body, in long rows; 0 where the machine does not tell. */
+static f64 of_body(const Machine *m, const Kernel *k)
+{
+	f64 additions = k->effort + k->costly * (m->series > 0 ? m->series - 1 : 0);
+	return m->effort > 0 ? additions / (m->peak[DT_f32] * m->effort) : 0;
+}
+
 /* Seconds of a kernel's arithmetic that is over places, in rows: by what it takes of a vector unit where the machine tells that. */
 static f64 over_rows(const Machine *m, const Kernel *k)
 {
@@ -67,8 +74,13 @@ static f64 over_rows(const Machine *m, const Kernel *k)
 	if (!(m->effort > 0))
 		return peak * m->arithmetic > 0 ? k->flops / (peak * m->arithmetic) : 0;
 	f64 row = k->ndim ? (f64)k->dim[k->ndim - 1].extent : 1;
-	f64 additions = k->effort + k->costly * (m->series > 0 ? m->series - 1 : 0);
-	return additions / (peak * m->effort * curve_share(&m->rows, row));
+	return of_body(m, k) / curve_share(&m->rows, row);
+}
+
+/* How long causal attention is that has as many keys for a query as this one. Its query sees half of them, on average. */
+static f64 causal_length(const Kernel *k)
+{
+	return k->causal ? extent(k, DIM_M) : 2 * extent(k, DIM_N);
 }
 
 /* FLOPs a second of a kernel that has a skeleton. */
@@ -82,8 +94,8 @@ static f64 rate(const Machine *m, const Kernel *k)
 	case KERNEL_GROUPED:
 	case KERNEL_GROUPED_WEIGHTS: /* many products at once fill the device as one that is as large */
 		return peak * curve_share(&m->matmul, cbrt(extent(k, DIM_BATCH) * extent(k, DIM_M) * extent(k, DIM_N) * extent(k, DIM_K)));
-	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
-	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, extent(k, DIM_M)) * curve_share(&m->heads, extent(k, DIM_K));
+	case KERNEL_ATTENTION: return peak * curve_share(&m->attention, causal_length(k)) * curve_share(&m->heads, extent(k, DIM_K));
+	case KERNEL_ATTENTION_GRAD: return peak * curve_share(&m->attention_grad, causal_length(k)) * curve_share(&m->heads, extent(k, DIM_K));
 	default: return 0;
 	}
 }
@@ -95,7 +107,8 @@ LaunchTime predict_kernel(const Machine *m, const Kernel *k)
 	f64 flops = rate(m, k), moved = m->bandwidth * curve_share(&m->stream, bytes);
 	if (k->class == KERNEL_SCATTER && m->scatter > 0)
 		moved = m->bandwidth * m->scatter;
-	part[LIMIT_ARITHMETIC] = (flops > 0 ? k->flops / flops : over_rows(m, k)) + windows(m, k);
+	/* what is worked out where a product reads its operands and stores its result comes on top: no product hides it there */
+	part[LIMIT_ARITHMETIC] = (flops > 0 ? k->flops / flops + of_body(m, k) : over_rows(m, k)) + windows(m, k);
 	part[LIMIT_MEMORY] = moved > 0 ? bytes / moved : 0;
 	LaunchTime t = { .seconds = m->launch + MAX(part[LIMIT_ARITHMETIC], part[LIMIT_MEMORY]) };
 	for (u32 i = 1; i < LIMITERS; i++)

@@ -62,7 +62,7 @@ static void rows_that_are_not_aligned(void **state)
 	Machine m = machine();
 	m.attention = curve;
 	m.unaligned = 0.25;
-	Kernel k = { .class = KERNEL_ATTENTION, .ndim = 4, .compute = DT_bf16, .flops = 2e9 };
+	Kernel k = { .class = KERNEL_ATTENTION, .ndim = 4, .compute = DT_bf16, .flops = 2e9, .causal = true };
 	k.dim[0] = (KDim){ .role = DIM_M, .extent = 1000 };
 	k.dim[1] = (KDim){ .role = DIM_N, .extent = 1001 };
 	k.dim[2] = (KDim){ .role = DIM_K, .extent = 104 };
@@ -83,6 +83,41 @@ static void rows_that_are_not_aligned(void **state)
 	k.class = KERNEL_DOT; /* an odd vocabulary */
 	k.dim[2].extent = k.dim[3].extent = 1000;
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.25 * curve_share(&curve, cbrt(1000.0 * 1001 * 1000))));
+}
+
+/* Of 500 keys that all are seen, a query has as many as one of 1000 that sees those before it. */
+static void attention_by_keys(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	m.attention = m.attention_grad = curve;
+	Kernel k = { .class = KERNEL_ATTENTION, .ndim = 4, .compute = DT_bf16, .flops = 2e9 };
+	static const DimRole role[] = { DIM_M, DIM_N, DIM_K, DIM_V };
+	static const i64 size[] = { 7, 500, 64, 64 };
+	for (u32 d = 0; d < 4; d++)
+		k.dim[d] = (KDim){ .role = role[d], .extent = size[d] };
+	for (u32 grad = 0; grad < 2; grad++) {
+		k.class = grad ? KERNEL_ATTENTION_GRAD : KERNEL_ATTENTION;
+		close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5));
+	}
+	k.causal = true;
+	k.dim[0].extent = k.dim[1].extent = 1000;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e14 * 0.5));
+}
+
+/* What is worked out beside a product, in additions, takes its time on top; FLOPs of it alone tell none. */
+static void bodies_of_products(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	Kernel k = { .class = KERNEL_DOT, .ndim = 3, .compute = DT_f32, .flops = 2e9, .effort = 4e8, .costly = 1e8 };
+	static const DimRole role[] = { DIM_M, DIM_N, DIM_K };
+	for (u32 d = 0; d < 3; d++)
+		k.dim[d] = (KDim){ .role = role[d], .extent = 1000 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
+	m.effort = 0.125;
+	m.series = 3;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5) + (4e8 + 2e8) / (1e12 * 0.125));
 }
 
 /* A convolution: columns and sum of three dimensions each, of which images' rows of 10 are the longest run; a plain product of two
@@ -193,7 +228,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
-		cmocka_unit_test(rows_that_are_not_aligned),
+		cmocka_unit_test(rows_that_are_not_aligned), cmocka_unit_test(attention_by_keys), cmocka_unit_test(bodies_of_products),
 		cmocka_unit_test(windows_are_brought_into_order), cmocka_unit_test(what_limits),
 		cmocka_unit_test(rows_by_effort_and_length), cmocka_unit_test(collectives_by_ring_and_domain),
 		cmocka_unit_test(the_best_size_for_a_budget),
