@@ -44,7 +44,7 @@ def published():
 
 def search(r, among):
     run = v.as_run(r)
-    command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.MACHINE[r["gpu"]])] + among + ["--devices", r["n_gpus"],
+    command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.machine(r))] + among + ["--devices", r["n_gpus"],
                "--batch", str(run["batch"]), "--sizes", run["sizes"], "--precision", run["precision"], "--all", "--json"]
     command += [x for key in ("masters", "attention", "loss", "placeholders") if key in run for x in ("--" + key, run[key])]
     command += [x for s in run["shard"] if not s.endswith("=data") for x in ("--shard", s)]  # what of it holds for all divisions
@@ -70,8 +70,8 @@ def main(models, again):
     for r in sorted(published(), key=lambda r: r["row_id"] in done):
         if (models and r["model"] not in models) or (done.get(r["row_id"], {}).get("tried_found") and not again):
             continue
-        seconds = v.plan([r], v.machine_file(v.MACHINE[r["gpu"]]))[r["row_id"]]["step_seconds"]
-        row = dict(row=r["row_id"], model=r["model"], machine=v.MACHINE[r["gpu"]], devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),
+        seconds = v.plan([r], v.machine_file(v.machine(r)))[r["row_id"]]["step_seconds"]
+        row = dict(row=r["row_id"], model=r["model"], machine=v.machine(r), devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),
                    predicted_s="%.4g" % seconds)
         rank(row, "", seconds, search(r, ["--mesh", "auto"]))
         rank(row, "tried_", seconds, search(r, tried(r)))
