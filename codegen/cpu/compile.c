@@ -122,8 +122,7 @@ static LLVMTargetMachineRef target_machine(CpuCompiler *c, u32 thread)
 	if (!c->target_machine[thread])
 		c->target_machine[thread] = LLVMCreateTargetMachine(
 			c->target, c->machine.triple, c->machine.name, c->machine.features,
-			c->options.quick ? LLVMCodeGenLevelNone : LLVMCodeGenLevelLess,
-			LLVMRelocPIC, LLVMCodeModelDefault);
+			LLVMCodeGenLevelLess, LLVMRelocPIC, LLVMCodeModelDefault);
 	assert(c->target_machine[thread]);
 	return c->target_machine[thread];
 }
@@ -205,7 +204,7 @@ static CacheKey make_key(const CpuCompiler *c, u32 way, Blob what, Blob more)
 {
 	unsigned major, minor, patch;
 	LLVMGetVersion(&major, &minor, &patch);
-	u32 rest[] = { way, major, minor, patch, c->options.quick };
+	u32 rest[] = { way, major, minor, patch };
 	const CpuMachine *cpu = &c->machine;
 	/* code is made for these too: ranks that a launcher has bound to a core have other tiles than a process that has them all */
 	u64 sizes[] = { cpu->cores, cpu->line, cpu->l1, cpu->l2, cpu->l3, cpu->lanes, cpu->registers, cpu->has_fma, cpu->has_f16,

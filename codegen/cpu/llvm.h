@@ -125,7 +125,6 @@ typedef struct CpuOptions {
 	const CpuTuning *tuning; /* in place of the machine's; NULL: that */
 	u32 threads;        /* that compile; 0: one per core */
 	const char *passes; /* LLVM's text of a pipeline; NULL: ours */
-	bool quick;         /* little optimization in code generation: a fifth of its time */
 	Cache *cache;       /* of objects; NULL: none */
 	const char *prefix; /* of the names of kernels' functions; NULL: none */
 	bool needs;         /* kernels come with functions that say what a launch needs (NeedsFunction), for sizes that are known
