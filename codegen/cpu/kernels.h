@@ -32,6 +32,8 @@ extern const CpuKernelClass cpu_map, cpu_row, cpu_column, cpu_scatter, cpu_scan,
 
 /* Elements of work that make a task of a loop kernel: some ten microseconds. */
 enum { TASK_ELEMENTS = 8192 };
+/* How many of `all` rows of n elements each make a task, by what an element takes; of several tasks as many for each thread. */
+Count loop_task_rows(CpuModule *m, const CpuMachine *machine, const Kernel *k, Count all, Count n);
 
 /* Reductions in code. */
 LLVMValueRef reduce_identity(const Simd *s, Reduce r, DType d);

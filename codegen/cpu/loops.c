@@ -69,6 +69,15 @@ static bool heavy(const Kernel *k)
 
 /* ---- tasks: the last dimension is a row of n elements, the others P rows ---- */
 
+Count loop_task_rows(CpuModule *m, const CpuMachine *machine, const Kernel *k, Count all, Count n)
+{
+	Count one = count_of(m, 1), task = count_of(m, TASK_ELEMENTS / (heavy(k) ? 4 : 1));
+	Count rows = count_max(m, one, count_div(m, task, count_max(m, one, n)));
+	Count tasks = count_div_up(m, all, rows), cores = count_of(m, (i64)machine->cores);
+	Count even = count_max(m, one, count_mul(m, count_div_up(m, tasks, cores), cores));
+	return count_if_less(m, one, tasks, count_max(m, one, count_div_up(m, all, even)), rows);
+}
+
 typedef struct Split {
 	Count pieces, rows; /* pieces of a row, or rows of a task: one of the two is 1 */
 	Count all, n;       /* rows there are; elements of one */
@@ -83,11 +92,7 @@ static Split split_of(Body *b, const CpuMachine *machine, const Kernel *k, bool 
 	Count n = count_max(m, s.n, one);
 	if (may_cut)
 		s.pieces = count_div_up(m, n, task);
-	s.rows = count_max(m, one, count_div(m, count_of(m, TASK_ELEMENTS / (heavy(k) ? 4 : 1)), n));
-	/* of several tasks, as many for each thread, and equal ones */
-	Count tasks = count_div_up(m, s.all, s.rows), cores = count_of(m, (i64)machine->cores);
-	Count even = count_max(m, one, count_mul(m, count_div_up(m, tasks, cores), cores));
-	s.rows = count_if_less(m, one, tasks, count_max(m, one, count_div_up(m, s.all, even)), s.rows);
+	s.rows = loop_task_rows(m, machine, k, s.all, n);
 	return s;
 }
 

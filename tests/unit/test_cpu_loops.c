@@ -161,6 +161,44 @@ static void test_columns(void **state)
 	suite_run(&s, 400);
 }
 
+/* Rows longer than the pieces in which tasks have them, in several blocks and one, within outer places. */
+static void test_long_columns(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 shape[][3] = { { 1, 70, 2100 }, { 2, 5, 4500 }, { 3, 64, 2048 }, { 2, 129, 1030 } };
+	for (u32 i = 0; i < COUNT(shape); i++) {
+		i64 P = shape[i][0], R = shape[i][1], N = shape[i][2];
+		Kernel *k = suite_kernel(&s, KERNEL_COLUMN, "long columns");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_REDUCE, R);
+		kb_dim(k, DIM_VECTOR, N);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, P * R * N), 0, R * N, N, 1), NO);
+		KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, P * R), 0, R, 1, 0), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, P * N), 0, N, 0, 1), kb_reduce(k, REDUCE_sum, kb_op(k, S_mul, x, y)), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, P * N), 0, N, 0, 1), kb_reduce(k, REDUCE_min, x), NO);
+		suite_add(&s, k, (f64)R / 8, 4);
+	}
+	suite_run(&s, 41);
+}
+
+/* More sums in one kernel than values that a loop carries. */
+static void test_many_columns(void **state)
+{
+	(void)state;
+	enum { SUMS = 100, R = 130, N = 37 };
+	Suite s = { 0 };
+	Kernel *k = suite_kernel(&s, KERNEL_COLUMN, "many columns");
+	kb_dim(k, DIM_REDUCE, R);
+	kb_dim(k, DIM_VECTOR, N);
+	KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, R * N), 0, N, 1), NO);
+	u32 out = kb_slot(k, DT_f32, SUMS * N);
+	for (u32 i = 0; i < SUMS; i++)
+		kb_store(k, ACCESS(out, i * N, 0, 1), kb_reduce(k, REDUCE_max, kb_op(k, S_mul, x, kb_const(k, DT_f32, (f64)i - SUMS / 2))), NO);
+	suite_add(&s, k, 0, 1);
+	suite_run(&s, 43);
+}
+
 static void test_scatters(void **state)
 {
 	(void)state;
@@ -211,11 +249,12 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_maps), cmocka_unit_test(test_functions), cmocka_unit_test(test_layouts),
-		cmocka_unit_test(test_rows),        cmocka_unit_test(test_exact_rows), cmocka_unit_test(test_long_rows),
-		cmocka_unit_test(test_pieces),      cmocka_unit_test(test_in_place),
-		cmocka_unit_test(test_streamed), cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),     cmocka_unit_test(test_scatters),
-		cmocka_unit_test(test_random_draws), cmocka_unit_test(test_sharing),
+		cmocka_unit_test(test_random_maps),  cmocka_unit_test(test_functions),      cmocka_unit_test(test_layouts),
+		cmocka_unit_test(test_rows),         cmocka_unit_test(test_exact_rows),     cmocka_unit_test(test_long_rows),
+		cmocka_unit_test(test_pieces),       cmocka_unit_test(test_in_place),       cmocka_unit_test(test_streamed),
+		cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),      cmocka_unit_test(test_long_columns),
+		cmocka_unit_test(test_many_columns), cmocka_unit_test(test_scatters),       cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_sharing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
