@@ -18,7 +18,7 @@ typedef enum Measured {
 	M_ATTENTION,      /* FLOPs a second, by length */
 	M_ATTENTION_GRAD,
 	M_HEADS,          /* FLOPs a second of both, by width */
-	M_WINDOWS,        /* seconds, by the length of an image's row */
+	M_WINDOWS,        /* bytes a second, by the length of an image's row */
 	M_ROWS,           /* additions a second, by the length of a row */
 	M_STREAM,         /* bytes a second, by bytes */
 	M_CURVES
@@ -173,20 +173,20 @@ static Status heads(Calibration *c)
 }
 
 static const i64 image_row[] = { 4, 7, 14, 28, 60 }; /* vectors begin anywhere in most */
-enum { PLACES = 4096, CHANNELS = 16, HELD = 9 * CHANNELS };
 
-static i64 images_of(i64 row)
-{
-	return MAX(PLACES / (row * row), 1);
-}
-
+/* What windows take to be brought into order: what would be left of a convolution that makes no channels, by two that make few. */
 static Status windows(Calibration *c)
 {
+	enum { PLACES = 4096, CHANNELS = 16, FEW = 8, MORE = 24 };
 	tell(c, "windows of convolutions");
 	for (u32 i = 0; i < COUNT(image_row); i++) {
-		KernelTime t;
-		TRY(work_time(c, program_windows(c->arena, images_of(image_row[i]), CHANNELS, image_row[i]), 1, &t));
-		point(c, M_WINDOWS, i, (f64)image_row[i], t.seconds);
+		i64 row = image_row[i], images = MAX(PLACES / (row * row), 1);
+		const Program *p[] = { program_windows(c->arena, images, CHANNELS, FEW, row), program_windows(c->arena, images, CHANNELS, MORE, row) };
+		KernelTime t[COUNT(p)];
+		TRY(kernel_times(p, COUNT(p), &c->driver, &c->device, ROUNDS, t));
+		f64 few = t[0].seconds - c->to->launch, channel = (t[1].seconds - t[0].seconds) / (MORE - FEW);
+		f64 bytes = (f64)(images * row * row * 9 * CHANNELS) * sizeof(f32);
+		point(c, M_WINDOWS, i, (f64)row, bytes / MAX(few - FEW * channel, few * 0.05));
 	}
 	return OK;
 }
@@ -336,16 +336,10 @@ static void take_shares(Calibration *c, Sample *m, Curve curve[M_CURVES])
 	f64 usual = 1;
 	for (u32 i = 0; i < c->n[M_HEADS]; i++)
 		usual = head_width[i] == FEATURES ? m->rate[M_HEADS][i] : usual;
-	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, 1, m->effort, m->bandwidth };
+	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, m->bandwidth, m->effort, m->bandwidth };
 	for (u32 k = 0; k < M_CURVES; k++)
 		for (u32 i = 0; i < c->n[k]; i++)
 			p[k * POINTS + i] = (CurvePoint){ c->at[k][i], m->rate[k][i] / whole[k] };
-	/* what convolutions take beyond plain products of their size */
-	for (u32 i = 0; i < c->n[M_WINDOWS]; i++) {
-		f64 places = (f64)(images_of(image_row[i]) * image_row[i] * image_row[i]), seconds = m->rate[M_WINDOWS][i];
-		f64 product = 2 * places * CHANNELS * HELD / (m->peak[DT_f32] * curve_share(&curve[M_MATMUL], cbrt(places * CHANNELS * HELD)));
-		p[M_WINDOWS * POINTS + i].share = places * HELD * sizeof(f32) / MAX(seconds - product, seconds * 0.05) / m->bandwidth;
-	}
 	m->arithmetic /= m->peak[DT_f32];
 	m->effort /= m->peak[DT_f32];
 	m->scatter /= m->bandwidth;

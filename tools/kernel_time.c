@@ -2,6 +2,7 @@
 #include "tools/kernel_time.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- programs ---- */
 
@@ -130,13 +131,13 @@ const Program *program_rows(Arena *a, i64 images, i64 n)
 	return made(&m, &out, 1);
 }
 
-const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n)
+const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n)
 {
 	Maker m = maker_new(a);
-	Val x = tensor(&m, "x", DT_f32, 4, (const i64[]){ images, channels, n + 2, n + 2 });
-	Val w = tensor(&m, "w", DT_f32, 4, (const i64[]){ channels, channels, 3, 3 });
-	Val out = BA(&m.b, conv2d, (x, w), .groups = 1);
-	return made(&m, &out, 1);
+	Val x = tensor(&m, "x", DT_f32, 4, (const i64[]){ images, in, n + 2, n + 2 });
+	Val w = tensor(&m, "w", DT_f32, 4, (const i64[]){ out, in, 3, 3 });
+	Val y = BA(&m.b, conv2d, (x, w), .groups = 1);
+	return made(&m, &y, 1);
 }
 
 const Program *program_scatter(Arena *a, i64 n, i64 wide)
@@ -274,44 +275,66 @@ static int by_size(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-static Status measure(Arena *tmp, const Timed *t, u32 rounds, KernelTime *out)
+typedef struct Rounds {
+	VEC(f64) seconds;
+} Rounds;
+
+/* `n` programs in turns. */
+static Status measure(Arena *tmp, const Timed *t, u32 n, u32 rounds, KernelTime *out)
 {
 	Status s = OK;
 	f64 spent = 0, seconds;
-	VEC(f64) took = { 0 };
-	for (u32 round = 0; (round <= rounds || (spent < LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++) {
-		s = timed_run(t, &seconds);
-		spent += seconds;
-		if (round && seconds > 0) /* the first one warms up */
-			VEC_PUSH(tmp, &took, seconds);
+	Rounds *took = NEWN(tmp, Rounds, n);
+	for (u32 round = 0; (round <= rounds || (spent < n * LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++)
+		for (u32 i = 0; i < n && !s; i++) {
+			s = timed_run(&t[i], &seconds);
+			spent += seconds;
+			if (round && seconds > 0) /* the first one warms up */
+				VEC_PUSH(tmp, &took[i].seconds, seconds);
+		}
+	for (u32 i = 0; i < n; i++) {
+		if (!took[i].seconds.n)
+			continue;
+		qsort(took[i].seconds.v, took[i].seconds.n, sizeof(f64), by_size);
+		out[i].seconds = took[i].seconds.v[0];
+		out[i].median = took[i].seconds.v[took[i].seconds.n / 2];
 	}
-	if (took.n) {
-		qsort(took.v, took.n, sizeof *took.v, by_size);
-		out->seconds = took.v[0];
-		out->median = took.v[took.n / 2];
+	return s;
+}
+
+static void count(const Timed *t, KernelTime *out)
+{
+	const Plan *plan = t->compiled.plan;
+	const EntryPlan *e = plan->entry.v[0];
+	for (u32 i = 0; i < e->step.n; i++) {
+		const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
+		out->flops += k->flops;
+		out->effort += k->effort;
+		out->costly += k->costly;
+		out->bytes += k->bytes_read + k->bytes_written;
 	}
+}
+
+Status kernel_times(const Program *const *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
+{
+	Arena tmp = ARENA("kernel_time");
+	Timed *t = NEWN(&tmp, Timed, n);
+	Status s = OK;
+	u32 open = 0;
+	memset(out, 0, n * sizeof *out);
+	for (; open < n && !s; open += !s)
+		s = timed_open(&tmp, p[open], driver, device, &t[open]);
+	if (!s)
+		s = measure(&tmp, t, n, rounds, out);
+	for (u32 i = 0; i < open; i++) {
+		count(&t[i], &out[i]);
+		timed_close(&t[i]);
+	}
+	arena_free(&tmp);
 	return s;
 }
 
 Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
 {
-	Arena tmp = ARENA("kernel_time");
-	Timed t;
-	*out = (KernelTime){ 0 };
-	Status s = timed_open(&tmp, p, driver, device, &t);
-	if (!s) {
-		s = measure(&tmp, &t, rounds, out);
-		const Plan *plan = t.compiled.plan;
-		const EntryPlan *e = plan->entry.v[0];
-		for (u32 i = 0; i < e->step.n; i++) {
-			const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
-			out->flops += k->flops;
-			out->effort += k->effort;
-			out->costly += k->costly;
-			out->bytes += k->bytes_read + k->bytes_written;
-		}
-		timed_close(&t);
-	}
-	arena_free(&tmp);
-	return s;
+	return kernel_times(&p, 1, driver, device, rounds, out);
 }

@@ -25,6 +25,8 @@ typedef struct KernelTime {
 /* Compiles the program, gives its inputs numbers with random digits (power depends on how many bits change), runs it
  * at least `rounds` times, and for a tenth of a second, after one that warms up. */
 PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
+/* The same of `n` programs round by round in turns, so that what they take can be told apart: whatever disturbs one disturbs all. */
+PL_MUST_USE Status kernel_times(const Program *const *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
 
 /* Programs of one entry, in `a`. */
 const Program *program_product(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned); /* a[m, k] b[k, n]; turned: a[k, m] */
@@ -41,8 +43,8 @@ const Program *program_attention(Arena *a, u32 count, i64 heads, i64 n, i64 feat
 const Program *program_update(Arena *a, i64 n);                           /* of n parameters, by Adam */
 /* Images with rows of n - 2, scaled channel by channel and activated, with an edge of zeros: rows of n. */
 const Program *program_rows(Arena *a, i64 images, i64 n);
-/* A convolution of f32 images of rows of n in and out, channels and 3 x 3 windows, with no edge: the product alone. */
-const Program *program_windows(Arena *a, i64 images, i64 channels, i64 n);
+/* A convolution of f32 images of rows of n in and out, 3 x 3 windows, with no edge: the product alone. */
+const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n);
 /* n rows of so many f32, added to a table of as many where an index says. */
 const Program *program_scatter(Arena *a, i64 n, i64 wide);
 /* One device's part: the sum of n f32 over `parts` devices, in place as gradients' are, and `count` products of program_products beside it; n = 0: these alone. */
