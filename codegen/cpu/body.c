@@ -615,26 +615,47 @@ V body_run(Body *b, u32 first, u32 last)
 	return run;
 }
 
+static u32 range_bits(u32 first, u32 last)
+{
+	return (1u << last) - (1u << first);
+}
+
 void body_unflatten(Body *b, u32 first, u32 last, V flat)
 {
-	for (u32 d = last; d-- > first;) {
-		if (d == first) {
-			b->coord[d] = flat;
-		} else {
+	if (first < last)
+		body_unflatten_of(b, range_bits(first, last), flat);
+}
+
+void body_unflatten_of(Body *b, u32 dims, V flat)
+{
+	for (u32 d = b->k->ndim; d-- > 0;) {
+		if (!(dims >> d & 1))
+			continue;
+		if (dims & range_bits(0, d)) {
 			b->coord[d] = cpu_rem(b->m, flat, b->extent[d]);
 			flat = cpu_div(b->m, flat, b->extent[d]);
+		} else {
+			b->coord[d] = flat;
 		}
 	}
 }
 
 void body_advance(Body *b, u32 first, u32 last, const V *by)
 {
+	if (first < last)
+		body_advance_of(b, range_bits(first, last), by);
+}
+
+void body_advance_of(Body *b, u32 dims, const V *by)
+{
 	CpuModule *m = b->m;
 	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), carry = zero;
-	for (u32 d = last; d-- > first;) {
+	for (u32 d = b->k->ndim; d-- > 0;) {
+		if (!(dims >> d & 1))
+			continue;
 		V sum = cpu_add(m, cpu_add(m, b->coord[d], by[d]), carry);
 		b->coord[d] = sum;
-		if (d == first)
+		if (!(dims & range_bits(0, d)))
 			break;
 		V inside = cpu_less(m, sum, b->extent[d]);
 		b->coord[d] = LLVMBuildSelect(m->builder, inside, sum, cpu_sub(m, sum, b->extent[d]), "");

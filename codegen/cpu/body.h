@@ -71,9 +71,12 @@ LLVMValueRef body_run(Body *b, u32 first, u32 last);
 
 /* Coordinates of dimensions [first, last) from their flattened index, last dimension fastest. */
 void body_unflatten(Body *b, u32 first, u32 last, LLVMValueRef flat);
+/* The same of dimensions `dims`, as bits. */
+void body_unflatten_of(Body *b, u32 dims, LLVMValueRef flat);
 /* From those of one flattened index to those of another, `by` further on, whose own coordinates are by[first] to by[last - 1], without a
  * division. Past the end the first dimension goes on. */
 void body_advance(Body *b, u32 first, u32 last, const LLVMValueRef *by);
+void body_advance_of(Body *b, u32 dims, const LLVMValueRef *by);
 /* Coordinates of 1. */
 void body_unit(const Body *b, u32 first, u32 last, LLVMValueRef *by);
 /* The product of extents of dimensions [first, last). */

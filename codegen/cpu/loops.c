@@ -48,9 +48,24 @@ V reduce_masked(const Simd *s, Reduce r, DType d, V x, V mask)
 
 /* ---- what an element takes ---- */
 
+/* The dimension that is a row, in lanes: the last; of a map whose last one is of a few elements, as where tensors are put together
+ * element by element, the one before it, if that is longer: most lanes would be off, and every piece be read in all of them. */
+static u32 row_dim(const Kernel *k)
+{
+	enum { FEW = 4 };
+	u32 last = k->ndim - 1;
+	bool few = k->class == KERNEL_MAP && last > 0 && k->dim[last].extent < FEW && k->dim[last - 1].extent >= 2 * k->dim[last].extent;
+	return few ? last - 1 : last;
+}
+
+static u32 but_row(const Kernel *k)
+{
+	return ((1u << k->ndim) - 1) & ~(1u << row_dim(k));
+}
+
 static bool along_row(const Kernel *k, u32 i)
 {
-	return k->inst.v[i].depends >> (k->ndim - 1) & 1;
+	return k->inst.v[i].depends >> row_dim(k) & 1;
 }
 
 static bool costly(const KInst *in)
@@ -67,7 +82,7 @@ static bool heavy(const Kernel *k)
 	return any;
 }
 
-/* ---- tasks: the last dimension is a row of n elements, the others P rows ---- */
+/* ---- tasks: one dimension is a row of n elements, the others P rows ---- */
 
 Count loop_task_rows(CpuModule *m, const CpuMachine *machine, const Kernel *k, Count all, Count n)
 {
@@ -86,9 +101,10 @@ typedef struct Split {
 static Split split_of(Body *b, const CpuMachine *machine, const Kernel *k, bool may_cut)
 {
 	CpuModule *m = b ? b->m : NULL;
-	u32 last = k->ndim - 1;
+	u32 row = row_dim(k);
 	Count one = count_of(m, 1), task = count_of(m, TASK_ELEMENTS);
-	Split s = { .pieces = one, .all = count_extent(b, k, 0, last), .n = count_extent(b, k, last, last + 1) };
+	Split s = { .pieces = one, .n = count_extent(b, k, row, row + 1) };
+	s.all = count_mul(m, count_extent(b, k, 0, row), count_extent(b, k, row + 1, k->ndim));
 	Count n = count_max(m, s.n, one);
 	if (may_cut)
 		s.pieces = count_div_up(m, n, task);
@@ -101,6 +117,15 @@ typedef struct RowLoop {
 	CpuLoop task, row;
 	V from, to;
 } RowLoop;
+
+/* Coordinates as the loop over rows carries them. */
+static void set_outer(Body *b, const RowLoop *r)
+{
+	u32 outer = but_row(b->k), n = 0;
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (outer >> d & 1)
+			b->coord[d] = r->row.carried[n++];
+}
 
 static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 {
@@ -115,21 +140,28 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 	r->from = may_cut ? cpu_mul(m, piece, chunk) : cpu_i64(m, 0);
 	r->to = may_cut ? cpu_min(m, n, cpu_add(m, r->from, chunk)) : n;
 	/* coordinates are counted from row to row: dividing takes as long as a short row does */
-	u32 outer = b->k->ndim - 1;
-	body_unflatten(b, 0, outer, first);
-	cpu_loop_begin(m, &r->row, first, end, one, outer, b->coord);
-	memcpy(b->coord, r->row.carried, outer * sizeof *b->coord);
+	V coord[KERNEL_DIMS];
+	u32 outer = but_row(b->k), count = 0;
+	body_unflatten_of(b, outer, first);
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (outer >> d & 1)
+			coord[count++] = b->coord[d];
+	cpu_loop_begin(m, &r->row, first, end, one, count, coord);
+	set_outer(b, r);
 }
 
 static void row_loop_end(Body *b, RowLoop *r)
 {
-	V unit[KERNEL_DIMS];
-	u32 outer = b->k->ndim - 1;
-	memcpy(b->coord, r->row.carried, outer * sizeof *b->coord);
-	body_unit(b, 0, outer, unit);
-	body_advance(b, 0, outer, unit);
+	V unit[KERNEL_DIMS], next[KERNEL_DIMS];
+	u32 outer = but_row(b->k), n = 0, end = b->k->ndim;
+	set_outer(b, r);
+	body_unit(b, 0, outer >> (end - 1) ? end : end - 1, unit);
+	body_advance_of(b, outer, unit);
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (outer >> d & 1)
+			next[n++] = b->coord[d];
 	r->row.unroll = 1;
-	cpu_loop_end(b->m, &r->row, b->coord);
+	cpu_loop_end(b->m, &r->row, next);
 	r->task.unroll = 1;
 	cpu_loop_end(b->m, &r->task, NULL);
 }
@@ -251,7 +283,7 @@ static Count padded_row(CpuModule *m, Count n)
 static V kept_at(Body *b, i32 row, V col)
 {
 	CpuModule *m = b->m;
-	u32 last = b->k->ndim - 1;
+	u32 last = row_dim(b->k);
 	V stride = padded_row(m, count_extent(b, b->k, last, last + 1)).v;
 	return cpu_at(m, m->f32, b->scratch, cpu_add(m, cpu_mul(m, stride, cpu_i64(m, row)), col));
 }
@@ -275,7 +307,7 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 				 true);
 		if (sw->kept[i] < 0)
 			continue; /* made when it is asked for */
-		V at = kept_at(b, sw->kept[i], b->coord[k->ndim - 1]);
+		V at = kept_at(b, sw->kept[i], b->coord[row_dim(k)]);
 		if (first) /* the scratch row is padded: whole vectors, always */
 			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
 		else
@@ -291,7 +323,7 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 /* Rows of a MAP that are mostly what a block leaves: vectors are then taken one by one, so that few are masked. */
 static bool short_rows(const CpuMachine *machine, const Kernel *k)
 {
-	i64 n = k->dim[k->ndim - 1].extent, block = 4 * (i64)machine->lanes;
+	i64 n = k->dim[row_dim(k)].extent, block = 4 * (i64)machine->lanes;
 	return k->class == KERNEL_MAP && n < 4 * block && n % block >= (i64)machine->lanes;
 }
 
@@ -311,7 +343,7 @@ static u32 block_vectors(const CpuMachine *machine, const Kernel *k, u32 nreduce
 static void sweep_blocks(Body *b, const Sweeps *sw, u32 s, u32 U, V from, V to, const u32 *reduce, u32 nreduce, V *carried)
 {
 	CpuModule *m = b->m;
-	u32 last = b->k->ndim - 1, L = b->lanes.lanes;
+	u32 last = row_dim(b->k), L = b->lanes.lanes;
 	V next[CPU_CARRIED];
 	CpuLoop main = { 0 };
 	cpu_loop_begin(m, &main, from, to, cpu_i64(m, (i64)U * L), U * nreduce, carried);
@@ -365,7 +397,7 @@ static bool in_place(const Kernel *k)
 static void sweep_rest(Body *b, const Sweeps *sw, u32 s, V from, V to, bool back, const u32 *reduce, u32 nreduce, V *carried)
 {
 	CpuModule *m = b->m;
-	u32 last = b->k->ndim - 1;
+	u32 last = row_dim(b->k);
 	V L = cpu_i64(m, b->lanes.lanes), acc[CPU_CARRIED];
 	CpuLoop rest = { 0 };
 	cpu_loop_begin(m, &rest, from, to, L, nreduce, carried);
@@ -385,7 +417,7 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 {
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
-	u32 last = k->ndim - 1, L = b->lanes.lanes;
+	u32 last = row_dim(k), L = b->lanes.lanes;
 	u32 *reduce = NEWN(b->arena, u32, k->inst.n), nreduce = 0;
 	bool any = false;
 	for (u32 i = 1; i < k->inst.n; i++) {
@@ -468,7 +500,7 @@ static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 	body_hoist(&b, 0, NULL);
 	RowLoop loop = { 0 };
 	row_loop_begin(&b, &loop, !row);
-	u32 mark = body_mark(&b), outer = (1u << (k->ndim - 1)) - 1;
+	u32 mark = body_mark(&b), outer = but_row(k);
 	for (u32 s = 0; s < sw.n; s++) {
 		body_hoist(&b, outer, NULL);
 		sweep_row(&b, &sw, s, loop.from, loop.to);
@@ -503,7 +535,7 @@ static CountNeeds needs_map(Body *b, const CpuMachine *machine, const Kernel *k,
 
 static u64 variant_map(const CpuMachine *machine, const Kernel *k)
 {
-	return short_rows(machine, k) | (u64)in_place(k) << 1;
+	return short_rows(machine, k) | (u64)in_place(k) << 1 | (u64)row_dim(k) << 2;
 }
 
 static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
@@ -514,7 +546,7 @@ static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k,
 	Sweeps sw = plan_sweeps(k, &tmp);
 	arena_free(&tmp);
 	CountNeeds x = needs(b, machine, k, false);
-	Count n = count_extent(b, k, k->ndim - 1, k->ndim);
+	Count n = count_extent(b, k, row_dim(k), row_dim(k) + 1);
 	x.scratch = count_mul(m, count_of(m, (i64)sw.nkept * (i64)sizeof(f32)), padded_row(m, n));
 	return x;
 }

@@ -208,6 +208,21 @@ static inline void layouts_cases(Suite *s)
 		kb_store(k, ACCESS(kb_slot(k, d, P * pitch), 0, pitch, 1), kb_op(k, S_max, x, y), NO);
 		suite_add(s, k, 0, 0);
 	}
+	for (u32 i = 0; i < 6; i++) { /* element by element: the last dimension is which of two, or three, and the row is the one before it */
+		i64 P = 23, Q = 5 + 7 * i, n = 2 + i % 2;
+		DType d = i % 3 == 2 ? DT_bf16 : DT_f32;
+		Kernel *k = suite_kernel(s, KERNEL_MAP, "put together");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_PARALLEL, Q);
+		kb_dim(k, DIM_PARALLEL, n);
+		KVal which = kb_index(k, DT_i32, ACCESS(0, 0, 0, 0, 1)), one = kb_const(k, DT_i32, 1);
+		KVal first = kb_op(k, S_lt, which, one), other = kb_op(k, S_le, one, which);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, d, P * Q), 0, Q, 1, 0), first);
+		KVal y = kb_load(k, ACCESS(kb_slot(k, d, P * Q), 0, Q, 1, 0), other);
+		KVal z = kb_load(k, ACCESS(kb_slot(k, d, P * n), 0, n, 0, 1), NO);
+		kb_store(k, ACCESS(kb_slot(k, d, P * Q * n), 0, Q * n, n, 1), kb_op(k, S_max, kb_op3(k, S_where, first, x, y), z), NO);
+		suite_add(s, k, 0, 0);
+	}
 	for (u32 i = 0; i < 2; i++) {
 		Kernel *k = suite_kernel(s, KERNEL_MAP, "schedule");
 		kb_dim(k, DIM_PARALLEL, i ? 5 : 5000);
