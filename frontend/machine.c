@@ -23,7 +23,7 @@ static const Field fields[] = {
 	FIELD(attention, CURVE, true), FIELD(attention_grad, CURVE, true), FIELD(stream, CURVE, true),
 	FIELD(domain, COUNT, false),   FIELD(link, LINK, false),          FIELD(network, LINK, false),
 	FIELD(unaligned, NUMBER, false), FIELD(scatter, NUMBER, false),    FIELD(heads, CURVE, false),
-	FIELD(windows, CURVE, false),    FIELD(effort, NUMBER, false),     FIELD(series, NUMBER, false),
+	FIELD(windows, CURVE, false),    FIELD(effort, NUMBER, false),     FIELD(series, NUMBER, false), FIELD(uneven, NUMBER, false),
 	FIELD(rows, CURVE, false),
 	FIELD(power, NUMBER, false),   FIELD(price, NUMBER, false),       { "reserved", FIELD_NUMBER, false, offsetof(Machine, reserved), -1 },
 };

@@ -46,6 +46,7 @@ typedef struct Machine {
 			     * together; before the product itself. None: at no cost */
 	f64 scatter;        /* share of the bandwidth, of rows that are added where an index says; 0: as `stream` */
 	Curve stream;       /* of the bandwidth, by the bytes that a kernel touches: above 1 what stays in caches */
+	f64 uneven;         /* share of their work that devices which meet wait for one another: none is always as fast as the next */
 	i64 domain;         /* devices that `link` joins; what is beyond goes by `network` */
 	Link link, network;
 	f64 power;          /* of a device under load, with its share of the host; 0: unknown */

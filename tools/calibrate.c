@@ -32,7 +32,7 @@ typedef struct Sample {
 	f64 launch;                   /* seconds */
 	f64 arithmetic, effort, scatter; /* FLOPs, additions, bytes a second */
 	f64 series;                   /* additions beside what ir/scalar.def says */
-	f64 link, latency, occupies;  /* bytes a second, seconds, a share */
+	f64 link, latency, occupies, uneven; /* bytes a second, seconds, shares */
 	f64 rate[M_CURVES][POINTS];
 } Sample;
 
@@ -269,6 +269,47 @@ static Status sum_time(Calibration *c, i64 n, u32 products, f64 *seconds)
 	return OK;
 }
 
+typedef struct Meeting {
+	f64 waited, worked; /* seconds */
+} Meeting;
+
+static bool add_meeting(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
+{
+	Meeting *m = cx;
+	*(entry->step[step].collective ? &m->waited : &m->worked) += seconds;
+	return true;
+}
+
+/* What ranks wait for one another behind some products, beyond a message's way: of all ranks the mean, as a share of the work between, and
+ * of rounds the median. */
+static Status wait_share(Calibration *c, i64 n, u32 products, f64 way, f64 *share)
+{
+	enum { MEETINGS = 31, SIZE = 256 };
+	Meeting mine[MEETINGS + 1] = { 0 }, *all = NEWN(c->arena, Meeting, c->ranks * COUNT(mine));
+	Timed t;
+	DeviceOptions o = c->device;
+	TRY(timed_open(c->arena, program_all_reduce(c->arena, c->ranks, n, SIZE, products), &c->driver, &o, &t));
+	Status s = OK;
+	for (u32 i = 0; i < COUNT(mine) && !s; i++)
+		s = executor_run(t.executor, &t.compiled.package->entry[0], add_meeting, &mine[i]);
+	if (!s)
+		s = comm_gather(c->device.comm, "telling what was waited", mine, sizeof mine, all);
+	timed_close(&t);
+	if (s)
+		return s;
+	f64 of[MEETINGS];
+	for (u32 i = 1; i <= MEETINGS; i++) { /* the first one warms up */
+		Meeting sum = { 0 };
+		for (u32 r = 0; r < c->ranks; r++) {
+			sum.waited += all[r * COUNT(mine) + i].waited - way;
+			sum.worked += all[r * COUNT(mine) + i].worked;
+		}
+		of[i - 1] = sum.waited / sum.worked;
+	}
+	*share = MAX(median(of, MEETINGS), 0);
+	return OK;
+}
+
 /* What predict_collective (passes/plan/predict.h) takes of a link: of a small sum the way, of one that no cache holds, as none holds gradients by
  * the end of a step, bytes a second; and how much of that one's time comes on top of work that would hide it. */
 static Status between_ranks(Calibration *c)
@@ -281,6 +322,7 @@ static Status between_ranks(Calibration *c)
 	TRY(sum_time(c, large, 0, &whole));
 	TRY(sum_time(c, 0, BESIDE, &work));
 	TRY(sum_time(c, large, BESIDE, &both));
+	TRY(wait_share(c, small, BESIDE, way, &c->to->uneven));
 	c->to->latency = way / (2 * MIN(ranks - 1, log2(ranks)));
 	c->to->link = 2 * (ranks - 1) / ranks * (f64)(large - small) * sizeof(f32) / MAX(whole - way, whole * 0.05);
 	c->to->occupies = MIN(MAX((both - MAX(work, whole)) / MIN(work, whole), 0), 1);
@@ -385,7 +427,8 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 			buf_printf(&b, "%s(%.6g, %.3g)%s", i ? ", " : "", curve[k].point[i].at, curve[k].point[i].share, i + 1 == curve[k].n ? "]\n" : "");
 	}
 	if (c.ranks > 1)
-		buf_printf(&b, "  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g, occupies = %.3g }\n", c.ranks, m.link, m.latency, m.occupies);
+		buf_printf(&b, "  uneven         = %.3g\n  domain         = %u\n  link           = { bandwidth = %.4g, latency = %.3g, occupies = %.3g }\n", m.uneven, c.ranks,
+			   m.link, m.latency, m.occupies);
 	buf_printf(&b, "}\n");
 	*text = b.text;
 	return OK;

@@ -107,6 +107,8 @@ void machine_print(Buf *b, const Machine *m)
 	if (m->rows.n)
 		print_curve(b, "rows", &m->rows);
 	print_curve(b, "stream", &m->stream);
+	if (m->uneven > 0)
+		buf_printf(b, "  uneven         = %.3g\n", m->uneven);
 	if (m->domain > 1)
 		buf_printf(b, "  domain         = %lld\n", (long long)m->domain);
 	print_link(b, "link", &m->link);

@@ -22,13 +22,16 @@ typedef struct Walker {
 static void price(Arena *tmp, Walker *x, u64 bucket)
 {
 	const Work *w = x->w;
+	bool meets = false;
+	for (u32 i = 0; i < w->mesh->n; i++)
+		meets |= w->mesh->axis[i].size > 1;
 	Map open = { .arena = tmp }; /* -> bytes in the bucket that is being filled, and one more */
 	for (u32 i = 0; i < w->npiece; i++) {
 		const Piece *p = &w->piece[i];
 		x->taken[i] = p->message ? message_occupies(x->m, w->mesh, p->kernel->collective) : 0; /* a share, until its time is known */
 		if (!p->message) {
 			LaunchTime t = predict_kernel(x->m, p->kernel);
-			x->cost[i] = t.seconds;
+			x->cost[i] = t.seconds * (meets ? 1 + x->m->uneven : 1);
 			x->by[i] = t.by;
 			continue;
 		}

@@ -1,6 +1,7 @@
 /* passes/plan/walk.h: how long a device takes over an entry's pieces, by discrete events: kernels one behind the other in
  * the plan's order, messages beside them on the links, each when what it sends is made; who reads what was sent waits for it.
  * A link may take some of a message's time from the device (Link.occupies): kernels then begin so much later, and that is waiting.
+ * Devices that meet wait for whoever is late: kernels take so much longer as the machine says (Machine.uneven).
  *
  * Of the messages that are ready the earliest in the plan goes first, one at a time. Parameters are gathered at most one
  * layer ahead of the work, so that two layers' are there at once; alike messages of one layer that wait for nothing, or

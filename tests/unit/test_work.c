@@ -314,6 +314,20 @@ static void kernels_one_behind_the_other(void **state)
 	drop(m);
 }
 
+/* Devices that meet wait for whoever is late; one alone for nobody. */
+static void kernels_of_devices_that_meet(void **state)
+{
+	(void)state;
+	Machine machine_ = machine(1);
+	machine_.uneven = 0.25;
+	Made *m = make(false);
+	close_to(walk(&m->arena, &machine_, work_here(m), BUCKET_BYTES).seconds, 692);
+	drop(m);
+	m = make(true);
+	close_to(walk(&m->arena, &machine_, work_here(m), BUCKET_BYTES).seconds, 1.25 * 668);
+	drop(m);
+}
+
 static void messages_beside_work(void **state)
 {
 	(void)state;
@@ -536,7 +550,7 @@ int main(void)
 		cmocka_unit_test(bytes_by_layer),
 		cmocka_unit_test(layers_compute_again),
 		cmocka_unit_test(kernels_one_behind_the_other),
-		cmocka_unit_test(messages_beside_work),
+		cmocka_unit_test(kernels_of_devices_that_meet), cmocka_unit_test(messages_beside_work),
 		cmocka_unit_test(gathered_again),
 		cmocka_unit_test(sums_until_the_norm),
 		cmocka_unit_test(a_step_of_stages),
