@@ -7,6 +7,9 @@
  * thread's scratch (a row long); cheap ones are computed again. Of a loss and its derivative in one kernel that is the exponential of
  * which the sum is taken: what softmax wants later is a multiple of it.
  *
+ * Rows that are shorter than a block are AT_ONCE at a time, each with what is known of it: what one of them waits for, above all sums
+ * across lanes, the others hide. Their sums are taken in the order of one row's.
+ *
  * What remains of a map's row is one more whole vector, which begins before where the others end, if nothing is in place and the row
  * is as long: masked stores are slow on some processors.
  *
@@ -112,22 +115,32 @@ static Split split_of(Body *b, const CpuMachine *machine, const Kernel *k, bool 
 	return s;
 }
 
-/* The loop over the tasks' rows, with columns [from, to) of each. */
+/* The loop over the tasks, with columns [from, to) of rows [first, end), and one over rows. */
 typedef struct RowLoop {
 	CpuLoop task, row;
-	V from, to;
+	V from, to, first, end;
+	V coord[KERNEL_DIMS]; /* of the next row, as the loop carries them: counted from row to row, for dividing takes as long as a short row does */
 } RowLoop;
 
-/* Coordinates as the loop over rows carries them. */
-static void set_outer(Body *b, const RowLoop *r)
+/* Coordinates of all dimensions but the row's, in order, and back; how many. */
+static u32 get_outer(const Body *b, V *coord)
 {
 	u32 outer = but_row(b->k), n = 0;
 	for (u32 d = 0; d < b->k->ndim; d++)
 		if (outer >> d & 1)
-			b->coord[d] = r->row.carried[n++];
+			coord[n++] = b->coord[d];
+	return n;
 }
 
-static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
+static void set_outer(Body *b, const V *coord)
+{
+	u32 outer = but_row(b->k), n = 0;
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (outer >> d & 1)
+			b->coord[d] = coord[n++];
+}
+
+static void task_loop_begin(Body *b, RowLoop *r, bool may_cut)
 {
 	CpuModule *m = b->m;
 	V one = cpu_i64(m, 1), chunk = cpu_i64(m, TASK_ELEMENTS);
@@ -135,35 +148,39 @@ static void row_loop_begin(Body *b, RowLoop *r, bool may_cut)
 	V pieces = s.pieces.v, per = s.rows.v, rows = s.all.v, n = s.n.v;
 	cpu_loop_begin(m, &r->task, b->begin, b->end, one, 0, NULL);
 	V piece = cpu_rem(m, r->task.index, pieces), block = cpu_div(m, r->task.index, pieces);
-	V first = cpu_mul(m, block, per);
-	V end = cpu_min(m, cpu_add(m, first, per), rows);
+	r->first = cpu_mul(m, block, per);
+	r->end = cpu_min(m, cpu_add(m, r->first, per), rows);
 	r->from = may_cut ? cpu_mul(m, piece, chunk) : cpu_i64(m, 0);
 	r->to = may_cut ? cpu_min(m, n, cpu_add(m, r->from, chunk)) : n;
-	/* coordinates are counted from row to row: dividing takes as long as a short row does */
-	V coord[KERNEL_DIMS];
-	u32 outer = but_row(b->k), count = 0;
-	body_unflatten_of(b, outer, first);
-	for (u32 d = 0; d < b->k->ndim; d++)
-		if (outer >> d & 1)
-			coord[count++] = b->coord[d];
-	cpu_loop_begin(m, &r->row, first, end, one, count, coord);
-	set_outer(b, r);
+	body_unflatten_of(b, but_row(b->k), r->first);
+	get_outer(b, r->coord);
+}
+
+/* Rows [first, end) by steps; ends with the coordinates of the last of a step. */
+static void row_loop_begin(Body *b, RowLoop *r, V first, V end, u32 step)
+{
+	V any[KERNEL_DIMS];
+	r->row = (CpuLoop){ 0 };
+	cpu_loop_begin(b->m, &r->row, first, end, cpu_i64(b->m, step), get_outer(b, any), r->coord);
+	set_outer(b, r->row.carried);
+}
+
+static void next_row(Body *b)
+{
+	V unit[KERNEL_DIMS];
+	u32 outer = but_row(b->k), end = b->k->ndim;
+	body_unit(b, 0, outer >> (end - 1) ? end : end - 1, unit);
+	body_advance_of(b, outer, unit);
 }
 
 static void row_loop_end(Body *b, RowLoop *r)
 {
-	V unit[KERNEL_DIMS], next[KERNEL_DIMS];
-	u32 outer = but_row(b->k), n = 0, end = b->k->ndim;
-	set_outer(b, r);
-	body_unit(b, 0, outer >> (end - 1) ? end : end - 1, unit);
-	body_advance_of(b, outer, unit);
-	for (u32 d = 0; d < b->k->ndim; d++)
-		if (outer >> d & 1)
-			next[n++] = b->coord[d];
+	V next[KERNEL_DIMS];
+	next_row(b);
+	u32 n = get_outer(b, next);
 	r->row.unroll = 1;
 	cpu_loop_end(b->m, &r->row, next);
-	r->task.unroll = 1;
-	cpu_loop_end(b->m, &r->task, NULL);
+	memcpy(r->coord, r->row.carried, n * sizeof *r->coord);
 }
 
 /* ---- what is needed in which sweep ---- */
@@ -172,7 +189,7 @@ typedef struct Sweeps {
 	u32 n;
 	u32 *need;  /* [inst] bit s: needed in lanes in sweep s */
 	i32 *kept;  /* [inst] which row of scratch, or -1 */
-	u32 nkept;
+	u32 nkept, at; /* the row that is at hand, of those at once */
 	struct Multiple *multiple; /* [inst] */
 } Sweeps;
 
@@ -279,11 +296,12 @@ static Count padded_row(CpuModule *m, Count n)
 	return count_add(m, count_round(m, n, 64), count_of(m, 64));
 }
 
-/* Address in scratch of kept row `row` at column `col`. */
-static V kept_at(Body *b, i32 row, V col)
+/* Address in scratch of what is kept of instruction i at column `col`. */
+static V kept_at(Body *b, const Sweeps *sw, u32 i, V col)
 {
 	CpuModule *m = b->m;
 	u32 last = row_dim(b->k);
+	i64 row = (i64)sw->at * sw->nkept + sw->kept[i];
 	V stride = padded_row(m, count_extent(b, b->k, last, last + 1)).v;
 	return cpu_at(m, m->f32, b->scratch, cpu_add(m, cpu_mul(m, stride, cpu_i64(m, row)), col));
 }
@@ -307,7 +325,7 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 				 true);
 		if (sw->kept[i] < 0)
 			continue; /* made when it is asked for */
-		V at = kept_at(b, sw->kept[i], b->coord[row_dim(k)]);
+		V at = kept_at(b, sw, i, b->coord[row_dim(k)]);
 		if (first) /* the scratch row is padded: whole vectors, always */
 			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
 		else
@@ -413,24 +431,48 @@ static void sweep_rest(Body *b, const Sweeps *sw, u32 s, V from, V to, bool back
 	memcpy(carried, rest.carried, nreduce * sizeof *carried);
 }
 
+/* Its reductions, to `reduce` if it is not NULL, and whether there is anything to do in it. */
+static bool sweep_has(const Kernel *k, u32 s, u32 *reduce, u32 *nreduce)
+{
+	bool any = false;
+	*nreduce = 0;
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (in->op == K_reduce && in->sweep == s + 1) {
+			if (reduce)
+				reduce[*nreduce] = i;
+			++*nreduce;
+		}
+		any |= in->op == K_store && in->sweep == s && along_row(k, i);
+	}
+	return any || *nreduce;
+}
+
+/* What the row's multiples are multiplied by in the sweep. */
+static void find_factors(Body *b, const Sweeps *sw, u32 s)
+{
+	for (u32 i = 1; i < b->k->inst.n; i++)
+		if (sw->multiple[i].of && sw->need[i] >> s & 1) {
+			V from_to = simd_sub(&b->one, body_scalar(b, sw->multiple[i].from), body_scalar(b, sw->multiple[i].to));
+			sw->multiple[i].factor = simd_exp(&b->one, from_to);
+		}
+}
+
+static u32 sweep_vectors(const CpuMachine *machine, const Kernel *k, u32 nreduce)
+{
+	u32 U = block_vectors(machine, k, nreduce);
+	return U * nreduce > CPU_CARRIED ? 1 : U;
+}
+
 static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 {
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
 	u32 last = row_dim(k), L = b->lanes.lanes;
-	u32 *reduce = NEWN(b->arena, u32, k->inst.n), nreduce = 0;
-	bool any = false;
-	for (u32 i = 1; i < k->inst.n; i++) {
-		const KInst *in = &k->inst.v[i];
-		if (in->op == K_reduce && in->sweep == s + 1)
-			reduce[nreduce++] = i;
-		any |= in->op == K_store && in->sweep == s && along_row(k, i);
-	}
-	if (!nreduce && !any)
+	u32 *reduce = NEWN(b->arena, u32, k->inst.n), nreduce;
+	if (!sweep_has(k, s, reduce, &nreduce))
 		return;
-	u32 U = block_vectors(m->machine, k, nreduce);
-	if (U * nreduce > CPU_CARRIED)
-		U = 1;
+	u32 U = sweep_vectors(m->machine, k, nreduce);
 	assert(U * nreduce <= CPU_CARRIED);
 	V carried[CPU_CARRIED];
 	for (u32 u = 0; u < U; u++)
@@ -438,11 +480,7 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 			const KInst *in = &k->inst.v[reduce[r]];
 			carried[u * nreduce + r] = reduce_identity(&b->lanes, in->reduce, in->dtype);
 		}
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (sw->multiple[i].of && sw->need[i] >> s & 1) {
-			V from_to = simd_sub(&b->one, body_scalar(b, sw->multiple[i].from), body_scalar(b, sw->multiple[i].to));
-			sw->multiple[i].factor = simd_exp(&b->one, from_to);
-		}
+	find_factors(b, sw, s);
 	V width = cpu_i64(m, (i64)U * L);
 	V span = cpu_sub(m, to, from);
 	V whole = cpu_add(m, from, cpu_mul(m, cpu_div(m, span, width), width));
@@ -479,7 +517,10 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 		sweep_rest(b, sw, s, whole, to, true, reduce, 0, total);
 		cpu_if_else(m, &wide);
 	}
-	sweep_rest(b, sw, s, whole, to, false, reduce, nreduce, total);
+	V vectors = cpu_add(m, from, cpu_mul(m, cpu_div(m, span, cpu_i64(m, L)), cpu_i64(m, L)));
+	if (!back && U > 1)
+		sweep_blocks(b, sw, s, 1, whole, vectors, reduce, nreduce, total);
+	sweep_rest(b, sw, s, !back && U > 1 ? vectors : whole, to, false, reduce, nreduce, total);
 	if (back)
 		cpu_if_end(m, &wide, 0, NULL, NULL);
 	b->vector_dim = NONE;
@@ -491,27 +532,163 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	}
 }
 
+/* What is stored once a row. */
+static void store_row(Body *b)
+{
+	const Kernel *k = b->k;
+	body_hoist(b, but_row(k), NULL);
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_store && !along_row(k, i))
+			body_store(b, i);
+}
+
+/* ---- short rows, several at once ---- */
+
+enum { AT_ONCE = 4 };
+
+/* Are all rows shorter than any block with sums, so that the sums of one have one accumulator? Where they are, what they take is mostly
+ * waiting; but for large bodies, which have enough to do meanwhile. */
+static bool several_rows(const CpuMachine *machine, const Kernel *k)
+{
+	i64 n = k->dim[row_dim(k)].extent;
+	bool all = k->class == KERNEL_ROW && k->inst.n <= 40;
+	for (u32 s = 0; s < 32 && all; s++) {
+		u32 nreduce;
+		if (sweep_has(k, s, NULL, &nreduce) && nreduce)
+			all = n < (i64)(sweep_vectors(machine, k, nreduce) * machine->lanes) && nreduce * AT_ONCE <= CPU_CARRIED;
+	}
+	return all;
+}
+
+/* One of the rows at once: what is known of it. */
+typedef struct Row {
+	V coord[KERNEL_DIMS];
+	V *known;  /* [inst] scalars, or NULL */
+	V *factor; /* [inst] of multiples */
+} Row;
+
+static void row_enter(Body *b, Sweeps *sw, const Row *row, u32 at)
+{
+	sw->at = at;
+	memcpy(b->coord, row->coord, b->k->ndim * sizeof *b->coord);
+	for (u32 i = 1; i < b->k->inst.n; i++) {
+		if (row->known[i] && !b->scalar[i])
+			body_set(b, (KVal){ i }, row->known[i], false);
+		sw->multiple[i].factor = row->factor[i];
+	}
+}
+
+/* One vector of each row in sweep `s`, from column `col` on. */
+static void sweep_rows_vector(Body *b, Sweeps *sw, u32 s, const Row *row, V col, V mask, const u32 *reduce, u32 nreduce, V *acc)
+{
+	for (u32 r = 0; r < AT_ONCE; r++) {
+		u32 mark = body_mark(b);
+		row_enter(b, sw, &row[r], r);
+		b->coord[b->vector_dim] = col;
+		b->mask = mask;
+		sweep_block(b, sw, s, reduce, nreduce, acc + r * nreduce);
+		body_release(b, mark);
+	}
+	b->mask = NULL;
+}
+
+/* Rows from the one at hand on, of n columns, in sweep `s`. */
+static void sweep_rows(Body *b, Sweeps *sw, u32 s, Row *row, V n)
+{
+	CpuModule *m = b->m;
+	const Kernel *k = b->k;
+	u32 L = b->lanes.lanes, *reduce = NEWN(b->arena, u32, k->inst.n), nreduce;
+	if (!sweep_has(k, s, reduce, &nreduce))
+		return;
+	V acc[CPU_CARRIED], zero = cpu_i64(m, 0);
+	for (u32 r = 0; r < AT_ONCE; r++) {
+		u32 mark = body_mark(b);
+		row_enter(b, sw, &row[r], r);
+		body_hoist(b, but_row(k), NULL);
+		find_factors(b, sw, s);
+		for (u32 i = 1; i < k->inst.n; i++) {
+			row[r].known[i] = b->scalar[i];
+			row[r].factor[i] = sw->multiple[i].factor;
+		}
+		body_release(b, mark);
+		for (u32 i = 0; i < nreduce; i++) {
+			const KInst *in = &k->inst.v[reduce[i]];
+			acc[r * nreduce + i] = reduce_identity(&b->lanes, in->reduce, in->dtype);
+		}
+	}
+	V whole = cpu_mul(m, cpu_div(m, n, cpu_i64(m, L)), cpu_i64(m, L));
+	CpuLoop main = { 0 }, rest = { 0 };
+	b->vector_dim = row_dim(k);
+	cpu_loop_begin(m, &main, zero, whole, cpu_i64(m, L), AT_ONCE * nreduce, acc);
+	memcpy(acc, main.carried, AT_ONCE * nreduce * sizeof *acc);
+	sweep_rows_vector(b, sw, s, row, main.index, NULL, reduce, nreduce, acc);
+	main.unroll = 1;
+	cpu_loop_end(m, &main, acc);
+	cpu_loop_begin(m, &rest, whole, n, cpu_i64(m, L), AT_ONCE * nreduce, main.carried);
+	memcpy(acc, rest.carried, AT_ONCE * nreduce * sizeof *acc);
+	sweep_rows_vector(b, sw, s, row, rest.index, simd_mask(&b->lanes, cpu_sub(m, n, rest.index)), reduce, nreduce, acc);
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, acc);
+	b->vector_dim = NONE;
+	b->coord[row_dim(k)] = zero;
+	for (u32 r = 0; r < AT_ONCE; r++)
+		for (u32 i = 0; i < nreduce; i++) {
+			const KInst *in = &k->inst.v[reduce[i]];
+			row[r].known[reduce[i]] = reduce_lanes(&b->lanes, in->reduce, in->dtype, rest.carried[r * nreduce + i]);
+		}
+}
+
+/* Of a task's rows as many as are whole steps of AT_ONCE; gives the first of those that are left. */
+static V emit_several_rows(Body *b, Sweeps *sw, RowLoop *loop)
+{
+	CpuModule *m = b->m;
+	const Kernel *k = b->k;
+	V several = cpu_mul(m, cpu_div(m, cpu_sub(m, loop->end, loop->first), cpu_i64(m, AT_ONCE)), cpu_i64(m, AT_ONCE));
+	V end = cpu_add(m, loop->first, several);
+	Row row[AT_ONCE];
+	row_loop_begin(b, loop, loop->first, end, AT_ONCE);
+	u32 mark = body_mark(b);
+	for (u32 r = 0; r < AT_ONCE; r++) {
+		if (r)
+			next_row(b);
+		row[r] = (Row){ .known = NEWN(b->arena, V, k->inst.n), .factor = NEWN(b->arena, V, k->inst.n) };
+		memcpy(row[r].coord, b->coord, sizeof b->coord);
+	}
+	for (u32 s = 0; s < sw->n; s++)
+		sweep_rows(b, sw, s, row, loop->to);
+	for (u32 r = 0; r < AT_ONCE; r++) {
+		u32 here = body_mark(b);
+		row_enter(b, sw, &row[r], r);
+		store_row(b);
+		body_release(b, here);
+	}
+	sw->at = 0;
+	body_release(b, mark);
+	row_loop_end(b, loop);
+	return end;
+}
+
 static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
 	Body b;
 	body_begin(&b, m, k, arena, name);
-	bool row = k->class == KERNEL_ROW;
 	Sweeps sw = plan_sweeps(k, arena);
 	body_hoist(&b, 0, NULL);
 	RowLoop loop = { 0 };
-	row_loop_begin(&b, &loop, !row);
-	u32 mark = body_mark(&b), outer = but_row(k);
+	task_loop_begin(&b, &loop, k->class == KERNEL_MAP);
+	V first = several_rows(m->machine, k) ? emit_several_rows(&b, &sw, &loop) : loop.first;
+	row_loop_begin(&b, &loop, first, loop.end, 1);
+	u32 mark = body_mark(&b);
 	for (u32 s = 0; s < sw.n; s++) {
-		body_hoist(&b, outer, NULL);
+		body_hoist(&b, but_row(k), NULL);
 		sweep_row(&b, &sw, s, loop.from, loop.to);
 	}
-	body_hoist(&b, outer, NULL);
-	/* what is stored once a row */
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (k->inst.v[i].op == K_store && !along_row(k, i))
-			body_store(&b, i);
+	store_row(&b);
 	body_release(&b, mark);
+	set_outer(&b, loop.row.carried);
 	row_loop_end(&b, &loop);
+	loop.task.unroll = 1;
+	cpu_loop_end(m, &loop.task, NULL);
 	bool streamed = false;
 	for (u32 i = 0; i < k->slot.n; i++)
 		streamed |= k->slot.v[i].streamed;
@@ -547,9 +724,15 @@ static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k,
 	arena_free(&tmp);
 	CountNeeds x = needs(b, machine, k, false);
 	Count n = count_extent(b, k, row_dim(k), row_dim(k) + 1);
-	x.scratch = count_mul(m, count_of(m, (i64)sw.nkept * (i64)sizeof(f32)), padded_row(m, n));
+	i64 rows = several_rows(machine, k) ? AT_ONCE : 1;
+	x.scratch = count_mul(m, count_of(m, rows * (i64)sw.nkept * (i64)sizeof(f32)), padded_row(m, n));
 	return x;
 }
 
 const CpuKernelClass cpu_map = { .needs = needs_map, .emit = emit_rows, .variant = variant_map };
-const CpuKernelClass cpu_row = { .needs = needs_row, .emit = emit_rows };
+static u64 variant_row(const CpuMachine *machine, const Kernel *k)
+{
+	return several_rows(machine, k);
+}
+
+const CpuKernelClass cpu_row = { .needs = needs_row, .emit = emit_rows, .variant = variant_row };

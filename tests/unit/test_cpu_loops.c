@@ -41,6 +41,44 @@ static void test_long_rows(void **state)
 	suite_run(&s, 31);
 }
 
+/* Equal rows, the first of which may be several at once and the last ones alone: all give the same bits. */
+static void test_equal_rows(void **state)
+{
+	(void)state;
+	enum { P = 7 };
+	static const i64 wide[] = { 1, 5, 8, 16, 27, 31, 40, 100 };
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
+	for (u32 i = 0; i < COUNT(wide); i++) {
+		Suite s = { 0 };
+		i64 n = wide[i];
+		Kernel *k = suite_kernel(&s, KERNEL_ROW, "equal rows");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_ROW, n);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, n), 0, 0, 1), NO);
+		KVal less = kb_op(k, S_sub, x, kb_reduce(k, REDUCE_sum, x)), e = kb_op(k, S_exp, less, NO), sum = kb_reduce(k, REDUCE_sum, e);
+		u32 each = kb_slot(k, DT_f32, P * n), one = kb_slot(k, DT_f32, P);
+		kb_store(k, ACCESS(each, 0, n, 1), kb_op(k, S_mul, e, sum), NO);
+		kb_store(k, ACCESS(one, 0, 1, 0), sum, NO);
+		Case *of = suite_add(&s, k, 100, 10);
+		const TargetInfo *target = cpu_target(cpu_compiler_machine(c), &s.arena);
+		CpuCode code;
+		assert_null(cpu_code_units(c, &k, 1, &s.arena, &code));
+		CpuCodeImage *image = load_units(&s.arena, code.unit, code.nunit, code.symbol, 1);
+		KernelFunction *f = (KernelFunction *)(uintptr_t)cpu_code_find(image, code.symbol[0]);
+		Launch l = launch_of(of, i, target->needs(target, k), "", &s.arena);
+		u8 *slot[] = { l.slot[0].before, l.slot[each].before, l.slot[one].before };
+		assert_null(launch_phases(&l, f, (void *const *)slot, &s.arena, 1, false));
+		for (u32 p = 1; p < P; p++) {
+			assert_memory_equal(slot[1], slot[1] + 4 * n * p, 4 * (size_t)n);
+			assert_memory_equal(slot[2], slot[2] + 4 * p, 4);
+		}
+		cpu_code_unload(image);
+		arena_free(&s.arena);
+	}
+	cpu_compiler_destroy(c);
+}
+
 static void test_exact_rows(void **state)
 {
 	(void)state;
@@ -254,7 +292,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_pieces),       cmocka_unit_test(test_in_place),       cmocka_unit_test(test_streamed),
 		cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),      cmocka_unit_test(test_long_columns),
 		cmocka_unit_test(test_many_columns), cmocka_unit_test(test_scatters),       cmocka_unit_test(test_random_draws),
-		cmocka_unit_test(test_sharing),
+		cmocka_unit_test(test_sharing),      cmocka_unit_test(test_equal_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
