@@ -24,7 +24,7 @@ static const Field fields[] = {
 	FIELD(domain, COUNT, false),   FIELD(link, LINK, false),          FIELD(network, LINK, false),
 	FIELD(unaligned, NUMBER, false), FIELD(scatter, NUMBER, false),    FIELD(heads, CURVE, false),
 	FIELD(windows, CURVE, false),    FIELD(effort, NUMBER, false),     FIELD(series, NUMBER, false), FIELD(uneven, NUMBER, false),
-	FIELD(rows, CURVE, false),
+	FIELD(rows, CURVE, false),     FIELD(reductions, CURVE, false),
 	FIELD(power, NUMBER, false),   FIELD(price, NUMBER, false),       { "reserved", FIELD_NUMBER, false, offsetof(Machine, reserved), -1 },
 };
 #undef FIELD

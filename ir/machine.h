@@ -37,6 +37,7 @@ typedef struct Machine {
 	f64 effort;         /* the same in additions as ir/scalar.def counts them; 0: FLOPs count, at `arithmetic` */
 	f64 series;         /* how many times as many costly functions take as it says, and elements that lie apart; 0: once */
 	Curve rows;         /* of `effort`, by the length of the rows that a kernel is over */
+	Curve reductions;   /* the same of what is no costly function in kernels that sum over their rows (norms, softmax); none: as `rows` */
 	f64 unaligned;      /* share of what they else reach, of products whose rows do not begin at multiples of 16 bytes; 0: all of it */
 	Curve matmul;       /* of the peak, by the cube root of M N K of all that one kernel makes */
 	Curve attention;    /* of the peak, by the queries of a head */

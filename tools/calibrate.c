@@ -20,11 +20,12 @@ typedef enum Measured {
 	M_HEADS,          /* FLOPs a second of both, by width */
 	M_WINDOWS,        /* bytes a second, by the length of an image's row */
 	M_ROWS,           /* additions a second, by the length of a row */
+	M_REDUCTIONS,     /* the same where rows are summed */
 	M_STREAM,         /* bytes a second, by bytes */
 	M_CURVES
 } Measured;
 
-static const char *const curve_name[] = { "matmul", "attention", "attention_grad", "heads", "windows", "rows", "stream" };
+static const char *const curve_name[] = { "matmul", "attention", "attention_grad", "heads", "windows", "rows", "reductions", "stream" };
 
 /* What one turn has measured. */
 typedef struct Sample {
@@ -209,6 +210,21 @@ static Status rows(Calibration *c)
 	return OK;
 }
 
+static const i64 reduced_length[] = { 4, 16, 30, 62, 130, 514, 1030 };
+
+/* Norms, by the length of a row: of short ones, what begins and ends them and waits for sums. */
+static Status reductions(Calibration *c)
+{
+	enum { ELEMENTS = 100000 };
+	tell(c, "sums of short rows");
+	for (u32 i = 0; i < COUNT(reduced_length); i++) {
+		KernelTime t;
+		TRY(work_time(c, program_norm(c->arena, ELEMENTS / reduced_length[i], reduced_length[i]), 1, &t));
+		point(c, M_REDUCTIONS, i, (f64)reduced_length[i], (t.effort + t.costly * (c->to->series - 1)) / t.seconds);
+	}
+	return OK;
+}
+
 /* What moves bytes, by how many: small ones stay in caches. */
 static Status streams(Calibration *c)
 {
@@ -342,6 +358,7 @@ static Status measure(Calibration *c)
 	if (str_starts(str_of(c->driver.device), STR("cpu"))) {
 		TRY(windows(c));
 		TRY(rows(c));
+		TRY(reductions(c));
 	}
 	if (c->ranks > 1)
 		TRY(between_ranks(c));
@@ -378,7 +395,7 @@ static void take_shares(Calibration *c, Sample *m, Curve curve[M_CURVES])
 	f64 usual = 1;
 	for (u32 i = 0; i < c->n[M_HEADS]; i++)
 		usual = head_width[i] == FEATURES ? m->rate[M_HEADS][i] : usual;
-	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, m->bandwidth, m->effort, m->bandwidth };
+	const f64 whole[M_CURVES] = { m->peak[c->narrow], m->peak[c->narrow], m->peak[c->narrow], usual, m->bandwidth, m->effort, m->effort, m->bandwidth };
 	for (u32 k = 0; k < M_CURVES; k++)
 		for (u32 i = 0; i < c->n[k]; i++)
 			p[k * POINTS + i] = (CurvePoint){ c->at[k][i], m->rate[k][i] / whole[k] };

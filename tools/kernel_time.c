@@ -131,6 +131,14 @@ const Program *program_rows(Arena *a, i64 images, i64 n)
 	return made(&m, &out, 1);
 }
 
+const Program *program_norm(Arena *a, i64 rows, i64 n)
+{
+	Maker m = maker_new(a);
+	Val x = tensor(&m, "x", DT_f32, 2, (const i64[]){ rows, n }), gain = tensor(&m, "gain", DT_f32, 1, &n), bias = tensor(&m, "bias", DT_f32, 1, &n);
+	Val out = BA(&m.b, layer_norm, (x, gain, bias), .eps = 0x1p-16);
+	return made(&m, &out, 1);
+}
+
 const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n)
 {
 	Maker m = maker_new(a);

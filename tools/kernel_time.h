@@ -43,6 +43,7 @@ const Program *program_attention(Arena *a, u32 count, i64 heads, i64 n, i64 feat
 const Program *program_update(Arena *a, i64 n);                           /* of n parameters, by Adam */
 /* Images with rows of n - 2, scaled channel by channel and activated, with an edge of zeros: rows of n. */
 const Program *program_rows(Arena *a, i64 images, i64 n);
+const Program *program_norm(Arena *a, i64 rows, i64 n);                   /* of rows of n f32, each less its mean and by its deviation, with gain and bias */
 /* A convolution of f32 images of rows of n in and out, 3 x 3 windows, with no edge: the product alone. */
 const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n);
 /* n rows of so many f32, added to a table of as many where an index says. */

@@ -106,6 +106,8 @@ void machine_print(Buf *b, const Machine *m)
 		print_curve(b, "windows", &m->windows);
 	if (m->rows.n)
 		print_curve(b, "rows", &m->rows);
+	if (m->reductions.n)
+		print_curve(b, "reductions", &m->reductions);
 	print_curve(b, "stream", &m->stream);
 	if (m->uneven > 0)
 		buf_printf(b, "  uneven         = %.3g\n", m->uneven);

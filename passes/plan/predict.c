@@ -73,8 +73,12 @@ static f64 over_rows(const Machine *m, const Kernel *k)
 	f64 peak = m->peak[DT_f32];
 	if (!(m->effort > 0))
 		return peak * m->arithmetic > 0 ? k->flops / (peak * m->arithmetic) : 0;
-	f64 row = k->ndim ? (f64)k->dim[k->ndim - 1].extent : 1;
-	return of_body(m, k) / curve_share(&m->rows, row);
+	f64 row = k->ndim ? (f64)k->dim[k->ndim - 1].extent : 1, share = curve_share(&m->rows, row);
+	if (k->class != KERNEL_ROW || !m->reductions.n)
+		return of_body(m, k) / share;
+	/* what waits for sums is what is plain: functions have enough to do meanwhile */
+	f64 plain = (k->effort - k->costly) / (peak * m->effort);
+	return plain / curve_share(&m->reductions, row) + (of_body(m, k) - plain) / share;
 }
 
 /* How long causal attention is that has as many keys for a query as this one. Its query sees half of them, on average. */

@@ -176,6 +176,15 @@ static void rows_by_effort_and_length(void **state)
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + (3e9 + 3e9) / (1e12 * 0.125 * 0.5));
 	k.dim[1].extent = 1000;
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 6e9 / (1e12 * 0.125 * 0.75));
+	/* sums over rows have a curve of their own, where there is one, for what is no costly function */
+	k.class = KERNEL_ROW;
+	k.dim[1] = (KDim){ .role = DIM_ROW, .extent = 10 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 6e9 / (1e12 * 0.125 * 0.5));
+	static const CurvePoint sum[] = { { 5, 0.0625 }, { 20, 0.1875 } };
+	m.reductions = (Curve){ sum, 2 };
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 3e9 / (1e12 * 0.125 * 0.125) + 3e9 / (1e12 * 0.125 * 0.5));
+	k.class = KERNEL_MAP;
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 6e9 / (1e12 * 0.125 * 0.5));
 }
 
 static void collectives_by_ring_and_domain(void **state)
