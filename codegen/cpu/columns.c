@@ -5,6 +5,8 @@
  * blocks rather than of rows. Phase 0 makes the sums of blocks, which are in the workspace, and phase 1 adds these. A task has
  * blocks one after the other, and walks their rows whole: what is read lies together, which strips of columns do not, and there
  * are many tasks where columns are few. Which blocks make a task, and how many rows are walked at once, changes no bits.
+ * Sums of so few rows that they are one block are in the thread's scratch instead, and phase 0 stores them: what many places have
+ * of them may be as large as the operand.
  * (On two Zen 3 cores, 1592 x 32 f32 from memory take 9 us so, in strips of columns 24; two sums of 2021 x 512 260 instead of 440.)
  *
  * A scatter gives a strip of columns to a task, which then walks all rows in order by itself: no partial sums, no atomics. */
@@ -36,11 +38,12 @@ typedef struct Columns {
 	u32 r0, last;         /* dimensions [r0, last) are reduced */
 	u32 *reduce, nreduce; /* instructions */
 	Count n, rows, outer;
-	Count blocks, pieces; /* of a sum: blocks of rows, pieces of columns */
+	Count blocks, pieces, strips; /* of a sum: blocks of rows; pieces and strips of columns */
 	Count units, each;    /* of phase 0: (outer, block, piece); how many make a task */
-	Count strips, some;   /* of phase 1: (outer, strip of columns); likewise */
-	Count padded;         /* columns, to whole vectors */
+	Count totals, some;   /* of phase 1: (outer, strip); likewise */
+	Count padded;         /* columns whose sums lie together, to whole vectors */
 	i64 bytes;            /* of the sums of one column in one block */
+	V sums, first_col;    /* where these lie, and the column that is the first there */
 } Columns;
 
 /* What a sum is held in between blocks. */
@@ -58,31 +61,22 @@ static Columns columns_of(Body *b, const CpuMachine *machine, const Kernel *k, A
 			c.reduce[c.nreduce++] = i;
 			c.bytes += dtype_info[sum_type(&k->inst.v[i])].bytes;
 		}
-	Count one = count_of(m, 1), piece = count_of(m, PIECE), block = count_of(m, SUM_BLOCK);
+	Count one = count_of(m, 1), piece = count_of(m, PIECE), block = count_of(m, SUM_BLOCK), width = count_of(m, STRIP * (i64)machine->lanes);
 	c.n = count_extent(b, k, c.last, k->ndim);
 	c.rows = count_extent(b, k, c.r0, c.last);
 	c.outer = count_extent(b, k, 0, c.r0);
-	c.blocks = count_div_up(m, c.rows, block);
+	c.blocks = count_max(m, one, count_div_up(m, c.rows, block));
 	c.pieces = count_div_up(m, c.n, piece);
-	c.padded = count_round(m, c.n, STRIP * MAX(machine->lanes, 16));
+	c.strips = count_div_up(m, c.n, width);
+	c.padded = count_round(m, count_if_less(m, one, c.blocks, c.n, count_min(m, c.n, piece)), machine->lanes);
 	c.units = count_mul(m, c.outer, count_mul(m, c.blocks, c.pieces));
 	c.each = loop_task_rows(m, machine, k, c.units, count_mul(m, count_min(m, c.rows, block), count_min(m, c.n, piece)));
-	Count width = count_of(m, STRIP * (i64)machine->lanes);
-	c.strips = count_mul(m, c.outer, count_div_up(m, c.n, width));
-	c.some = loop_task_rows(m, machine, k, c.strips, count_mul(m, count_max(m, c.blocks, one), width));
+	c.totals = count_mul(m, c.outer, c.strips);
+	c.some = loop_task_rows(m, machine, k, c.totals, count_mul(m, c.blocks, width));
 	return c;
 }
 
-/* The loop over what tasks have of `all`, `each` to a task: its index. */
-static V units_begin(Body *b, CpuLoop *unit, Count all, Count each)
-{
-	CpuModule *m = b->m;
-	V from = cpu_mul(m, b->begin, each.v), to = cpu_min(m, cpu_mul(m, b->end, each.v), all.v);
-	cpu_loop_begin(m, unit, from, to, cpu_i64(m, 1), 0, NULL);
-	return unit->index;
-}
-
-/* Address of the sum `r` of block `block`, counted over all outer places, at column `col`. */
+/* Address of the sum `r` of block `block`, of those that lie together, at column `col`. */
 static V sum_at(Body *b, const Columns *c, V block, u32 r, V col)
 {
 	CpuModule *m = b->m;
@@ -90,7 +84,8 @@ static V sum_at(Body *b, const Columns *c, V block, u32 r, V col)
 	for (u32 i = 0; i < r; i++)
 		before += dtype_info[sum_type(&b->k->inst.v[c->reduce[i]])].bytes;
 	V row = cpu_add(m, cpu_mul(m, block, cpu_i64(m, c->bytes)), cpu_i64(m, before));
-	return cpu_at_byte(m, b->workspace, cpu_add(m, cpu_mul(m, row, c->padded.v), cpu_mul(m, col, cpu_i64(m, bytes))));
+	V along = cpu_mul(m, cpu_sub(m, col, c->first_col), cpu_i64(m, bytes));
+	return cpu_at_byte(m, c->sums, cpu_add(m, cpu_mul(m, row, c->padded.v), along));
 }
 
 /* Rows are walked one by one, as memory asks ahead best, but where sums would be read and written more often than anything else, and
@@ -170,43 +165,30 @@ static void add_rows(Body *b, const Columns *c, u32 n, V begin, V end, V block, 
 	memcpy(coord + c->r0, rows.carried, ncoord * sizeof *coord);
 }
 
-static void emit_blocks(Body *b)
+/* Sums of a block of the rows from `row` on, in columns [from, to). */
+static void sum_block(Body *b, const Columns *c, V row, V block, V from, V to)
 {
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
-	Columns c = columns_of(b, m->machine, k, b->arena);
-	u32 L = b->lanes.lanes;
-	CpuLoop unit = { 0 }, clear = { 0 };
-	body_hoist(b, 0, NULL);
-	V index = units_begin(b, &unit, c.units, c.each);
-	u32 mark = body_mark(b);
-	V block = cpu_div(m, index, c.pieces.v); /* over all outer places */
-	V from = cpu_mul(m, cpu_rem(m, index, c.pieces.v), cpu_i64(m, PIECE));
-	V to = cpu_min(m, c.n.v, cpu_add(m, from, cpu_i64(m, PIECE)));
-	V row = cpu_mul(m, cpu_rem(m, block, c.blocks.v), cpu_i64(m, SUM_BLOCK));
-	V end = cpu_min(m, c.rows.v, cpu_add(m, row, cpu_i64(m, SUM_BLOCK)));
-	body_unflatten(b, 0, c.r0, cpu_div(m, block, c.blocks.v));
-	body_hoist(b, (1u << c.r0) - 1, NULL);
-	cpu_loop_begin(m, &clear, from, to, cpu_i64(m, L), 0, NULL);
-	for (u32 r = 0; r < c.nreduce; r++) {
-		const KInst *in = &k->inst.v[c.reduce[r]];
-		simd_store(&b->lanes, sum_type(in), reduce_identity(&b->lanes, in->reduce, in->dtype), sum_at(b, &c, block, r, clear.index), 0);
+	V end = cpu_min(m, c->rows.v, cpu_add(m, row, cpu_i64(m, SUM_BLOCK)));
+	CpuLoop clear = { 0 };
+	cpu_loop_begin(m, &clear, from, to, cpu_i64(m, b->lanes.lanes), 0, NULL);
+	for (u32 r = 0; r < c->nreduce; r++) {
+		const KInst *in = &k->inst.v[c->reduce[r]];
+		simd_store(&b->lanes, sum_type(in), reduce_identity(&b->lanes, in->reduce, in->dtype), sum_at(b, c, block, r, clear.index), 0);
 	}
 	clear.unroll = 1;
 	cpu_loop_end(m, &clear, NULL);
-	b->vector_dim = c.last;
-	body_unflatten(b, c.r0, c.last, row);
+	b->vector_dim = c->last;
+	body_unflatten(b, c->r0, c->last, row);
 	V coord[KERNEL_DIMS];
 	memcpy(coord, b->coord, sizeof coord);
 	V many = cpu_add(m, row, cpu_mul(m, cpu_div(m, cpu_sub(m, end, row), cpu_i64(m, ROWS)), cpu_i64(m, ROWS)));
-	V narrow = cpu_less(m, c.n.v, cpu_i64(m, NARROW + 1)), wide = cpu_less(m, cpu_i64(m, LONG - 1), c.n.v);
+	V narrow = cpu_less(m, c->n.v, cpu_i64(m, NARROW + 1)), wide = cpu_less(m, cpu_i64(m, LONG - 1), c->n.v);
 	many = LLVMBuildSelect(m->builder, LLVMBuildOr(m->builder, narrow, wide, ""), many, row, "");
-	add_rows(b, &c, ROWS, row, many, block, from, to, coord);
-	add_rows(b, &c, 1, many, end, block, from, to, coord);
+	add_rows(b, c, ROWS, row, many, block, from, to, coord);
+	add_rows(b, c, 1, many, end, block, from, to, coord);
 	b->vector_dim = NONE;
-	body_release(b, mark);
-	unit.unroll = 1;
-	cpu_loop_end(m, &unit, NULL);
 }
 
 /* Stores of a strip from column `col`, whose sums are in sum[reduction * STRIP + vector]. */
@@ -235,66 +217,82 @@ static void store_strip(Body *b, const Columns *c, V col, const V *sum, bool mas
 	b->mask = NULL;
 }
 
-static void emit_totals(Body *b)
+/* Adds the sums of all blocks from `first` on in columns [from, to), and stores what is made of them. */
+static void add_blocks(Body *b, const Columns *c, V first, V from, V to)
 {
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
-	Columns c = columns_of(b, m->machine, k, b->arena);
-	V width = cpu_i64(m, STRIP * (i64)b->lanes.lanes), strips = cpu_div_up(m, c.n.v, width);
-	V *sum = NEWN(b->arena, V, c.nreduce * STRIP + 1);
-	CpuLoop unit = { 0 };
-	body_hoist(b, 0, NULL);
-	V index = units_begin(b, &unit, c.strips, c.some);
-	u32 mark = body_mark(b);
-	V col = cpu_mul(m, cpu_rem(m, index, strips), width), outer = cpu_div(m, index, strips);
-	V first = cpu_mul(m, outer, c.blocks.v);
-	body_unflatten(b, 0, c.r0, outer);
-	for (u32 d = c.r0; d < c.last; d++)
+	V width = cpu_i64(m, STRIP * (i64)b->lanes.lanes), *sum = NEWN(b->arena, V, c->nreduce * STRIP + 1);
+	CpuLoop strip = { 0 };
+	for (u32 d = c->r0; d < c->last; d++)
 		b->coord[d] = cpu_i64(m, 0);
-	body_hoist(b, (1u << c.r0) - 1, NULL);
-	for (u32 r = 0; r < c.nreduce; r++) {
-		const KInst *in = &k->inst.v[c.reduce[r]];
+	cpu_loop_begin(m, &strip, from, to, width, 0, NULL);
+	u32 mark = body_mark(b);
+	for (u32 r = 0; r < c->nreduce; r++) {
+		const KInst *in = &k->inst.v[c->reduce[r]];
 		V none[STRIP], next[STRIP];
 		CpuLoop block = { 0 };
 		for (u32 v = 0; v < STRIP; v++)
 			none[v] = reduce_identity(&b->lanes, in->reduce, in->dtype);
-		cpu_loop_begin(m, &block, first, cpu_add(m, first, c.blocks.v), cpu_i64(m, 1), STRIP, none);
+		cpu_loop_begin(m, &block, first, cpu_add(m, first, c->blocks.v), cpu_i64(m, 1), STRIP, none);
 		for (u32 v = 0; v < STRIP; v++) {
-			V at = sum_at(b, &c, block.index, r, cpu_add(m, col, cpu_i64(m, (i64)v * b->lanes.lanes)));
+			V at = sum_at(b, c, block.index, r, cpu_add(m, strip.index, cpu_i64(m, (i64)v * b->lanes.lanes)));
 			next[v] = reduce_combine(&b->lanes, in->reduce, in->dtype, block.carried[v], simd_load(&b->lanes, sum_type(in), at, 0));
 		}
 		block.unroll = 1;
 		cpu_loop_end(m, &block, next);
 		memcpy(sum + r * STRIP, block.carried, sizeof next);
 	}
-	b->vector_dim = c.last;
+	b->vector_dim = c->last;
 	CpuIf whole = { 0 };
-	cpu_if_begin(m, &whole, cpu_less(m, cpu_add(m, col, width), cpu_add(m, c.n.v, cpu_i64(m, 1))), 90);
+	cpu_if_begin(m, &whole, cpu_less(m, cpu_add(m, strip.index, width), cpu_add(m, c->n.v, cpu_i64(m, 1))), 90);
 	u32 branch = body_mark(b);
-	store_strip(b, &c, col, sum, false);
+	store_strip(b, c, strip.index, sum, false);
 	body_release(b, branch);
 	cpu_if_else(m, &whole);
-	store_strip(b, &c, col, sum, true);
+	store_strip(b, c, strip.index, sum, true);
 	body_release(b, branch);
 	cpu_if_end(m, &whole, 0, NULL, NULL);
 	b->vector_dim = NONE;
 	body_release(b, mark);
-	unit.unroll = 1;
-	cpu_loop_end(m, &unit, NULL);
-}
-
-static void emit_phase(Body *b, u32 kind, const void *none)
-{
-	(void)none;
-	if (kind == 0)
-		emit_blocks(b);
-	else
-		emit_totals(b);
+	strip.unroll = 1;
+	cpu_loop_end(m, &strip, NULL);
 }
 
 static void emit_column(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
-	body_phases(m, k, arena, name, 2, emit_phase, NULL);
+	Body body, *b = &body;
+	body_begin(b, m, k, arena, name);
+	Columns c = columns_of(b, m->machine, k, arena);
+	body_hoist(b, 0, NULL);
+#define SELECT(if_, then_, else_) LLVMBuildSelect(m->builder, if_, then_, else_, "")
+	V zero = cpu_i64(m, 0), summing = cpu_equal(m, b->phase, zero), once = cpu_less(m, c.blocks.v, cpu_i64(m, 2));
+	V all = SELECT(summing, c.units.v, c.totals.v), each = SELECT(summing, c.each.v, c.some.v);
+	V parts = SELECT(summing, c.pieces.v, c.strips.v), wide = SELECT(summing, cpu_i64(m, PIECE), cpu_i64(m, STRIP * (i64)b->lanes.lanes));
+	CpuLoop unit = { 0 };
+	cpu_loop_begin(m, &unit, cpu_mul(m, b->begin, each), cpu_min(m, cpu_mul(m, b->end, each), all), cpu_i64(m, 1), 0, NULL);
+	u32 mark = body_mark(b);
+	V from = cpu_mul(m, cpu_rem(m, unit.index, parts), wide), to = cpu_min(m, c.n.v, cpu_add(m, from, wide));
+	V place = cpu_div(m, unit.index, parts); /* a block, over all outer places; or one of these */
+	V outer = SELECT(summing, cpu_div(m, place, c.blocks.v), place);
+	c.sums = SELECT(once, b->scratch, b->workspace);
+	c.first_col = SELECT(once, from, zero);
+	body_unflatten(b, 0, c.r0, outer);
+	body_hoist(b, (1u << c.r0) - 1, NULL);
+	CpuIf first = { 0 }, last = { 0 };
+	cpu_if_begin(m, &first, summing, 50);
+	u32 branch = body_mark(b);
+	sum_block(b, &c, cpu_mul(m, cpu_rem(m, place, c.blocks.v), cpu_i64(m, SUM_BLOCK)), SELECT(once, zero, place), from, to);
+	body_release(b, branch);
+	cpu_if_end(m, &first, 0, NULL, NULL);
+	cpu_if_begin(m, &last, LLVMBuildOr(m->builder, once, LLVMBuildNot(m->builder, summing, ""), ""), 50);
+	add_blocks(b, &c, SELECT(once, zero, cpu_mul(m, outer, c.blocks.v)), from, to);
+	cpu_if_end(m, &last, 0, NULL, NULL);
+#undef SELECT
+	body_release(b, mark);
+	unit.unroll = 1;
+	cpu_loop_end(m, &unit, NULL);
+	body_end(b);
 }
 
 static CountNeeds needs_column(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
@@ -303,10 +301,13 @@ static CountNeeds needs_column(Body *b, const CpuMachine *machine, const Kernel 
 	Arena tmp = ARENA("columns");
 	Columns c = columns_of(b, machine, k, &tmp);
 	arena_free(&tmp);
-	Count blocks = count_mul(m, c.outer, c.blocks);
-	Count tasks = count_if_less(m, phase, count_of(m, 1), count_div_up(m, c.units, c.each), count_div_up(m, c.strips, c.some));
-	return (CountNeeds){ .phases = count_of(m, 2), .tasks = tasks,
-			     .workspace = count_mul(m, blocks, count_mul(m, c.padded, count_of(m, c.bytes))) };
+	Count one = count_of(m, 1), none = count_of(m, 0), sums = count_mul(m, c.padded, count_of(m, c.bytes));
+	Count spill = count_of(m, STRIP * (i64)machine->lanes * 8); /* strips are read whole */
+	Count tasks = count_if_less(m, phase, one, count_div_up(m, c.units, c.each), count_div_up(m, c.totals, c.some));
+	Count all = count_add(m, count_mul(m, count_mul(m, c.outer, c.blocks), sums), spill);
+	return (CountNeeds){ .phases = count_if_less(m, one, c.blocks, count_of(m, 2), one), .tasks = tasks,
+			     .workspace = count_if_less(m, one, c.blocks, all, none),
+			     .scratch = count_if_less(m, one, c.blocks, none, count_add(m, sums, spill)) };
 }
 
 const CpuKernelClass cpu_column = { .needs = needs_column, .emit = emit_column };

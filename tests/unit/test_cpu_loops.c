@@ -220,6 +220,37 @@ static void test_long_columns(void **state)
 	suite_run(&s, 41);
 }
 
+/* What sums take beside their operand and result. Of few rows, at however many places, nothing that all threads share: it might be larger
+ * than the operand. Of more than a block of 64 rows, one for each block, in whole vectors of 16 at most. */
+static void test_columns_memory(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 shape[][3] = { { 3000, 2, 3 }, { 500, 7, 40 }, { 1, 2, 100000 }, { 2, 64, 3000 }, { 300, 65, 3 }, { 1, 1000, 200 } };
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
+	for (u32 i = 0; i < COUNT(shape); i++) {
+		i64 P = shape[i][0], R = shape[i][1], N = shape[i][2];
+		Kernel *k = suite_kernel(&s, KERNEL_COLUMN, "memory of columns");
+		kb_dim(k, DIM_PARALLEL, P);
+		kb_dim(k, DIM_REDUCE, R);
+		kb_dim(k, DIM_VECTOR, N);
+		KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, P * R * N), 0, R * N, N, 1), NO);
+		KVal y = kb_load(k, ACCESS(kb_slot(k, DT_i32, P * R * N), 0, R * N, N, 1), NO);
+		KVal gain = kb_load(k, ACCESS(kb_slot(k, DT_f32, N), 0, 0, 0, 1), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, P * N), 0, N, 0, 1), kb_op(k, S_mul, kb_reduce(k, REDUCE_sum, x), gain), NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_i32, P * N), 0, N, 0, 1), kb_reduce(k, REDUCE_sum, y), NO);
+		suite_add(&s, k, 2 + (f64)R / 8, 4);
+		const TargetInfo *t = cpu_target(cpu_compiler_machine(c), &s.arena);
+		LaunchNeeds n = t->needs(t, k);
+		u64 blocks = (u64)(R + 63) / 64, columns = (u64)(N + 15) / 16 * 16;
+		assert_true(n.workspace <= (R > 64 ? (u64)P * blocks * columns * 8 + 4096 : 0));
+		assert_true(n.thread_scratch <= (R > 64 ? 0 : 2048 * 8 + 4096));
+	}
+	cpu_compiler_destroy(c);
+	suite_run(&s, 47);
+}
+
 /* More sums in one kernel than values that a loop carries. */
 static void test_many_columns(void **state)
 {
@@ -291,7 +322,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_rows),         cmocka_unit_test(test_exact_rows),     cmocka_unit_test(test_long_rows),
 		cmocka_unit_test(test_pieces),       cmocka_unit_test(test_in_place),       cmocka_unit_test(test_streamed),
 		cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),      cmocka_unit_test(test_long_columns),
-		cmocka_unit_test(test_many_columns), cmocka_unit_test(test_scatters),       cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_columns_memory), cmocka_unit_test(test_many_columns), cmocka_unit_test(test_scatters),       cmocka_unit_test(test_random_draws),
 		cmocka_unit_test(test_sharing),      cmocka_unit_test(test_equal_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
