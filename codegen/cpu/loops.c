@@ -546,18 +546,26 @@ static void store_row(Body *b)
 
 enum { AT_ONCE = 4 };
 
-/* Are all rows shorter than any block with sums, so that the sums of one have one accumulator? Where they are, what they take is mostly
- * waiting; but for large bodies, which have enough to do meanwhile. */
+/* Elements of the shortest block with sums, of kernels whose rows may be several at once: the sums of a shorter row have one
+ * accumulator, and what they take is mostly waiting, but for large bodies, which have enough to do meanwhile. 0: of others. */
+static i64 shortest_block(const CpuMachine *machine, const Kernel *k)
+{
+	i64 block = INT64_MAX;
+	for (u32 s = 0; s < 32; s++) {
+		u32 nreduce;
+		if (!sweep_has(k, s, NULL, &nreduce) || !nreduce)
+			continue;
+		if (nreduce * AT_ONCE > CPU_CARRIED)
+			return 0;
+		block = MIN(block, (i64)(sweep_vectors(machine, k, nreduce) * machine->lanes));
+	}
+	return k->class == KERNEL_ROW && k->inst.n <= 40 ? block : 0;
+}
+
+/* Is there code for several rows at once? It may be asked to run longer ones too, and then takes them one by one. */
 static bool several_rows(const CpuMachine *machine, const Kernel *k)
 {
-	i64 n = k->dim[row_dim(k)].extent;
-	bool all = k->class == KERNEL_ROW && k->inst.n <= 40;
-	for (u32 s = 0; s < 32 && all; s++) {
-		u32 nreduce;
-		if (sweep_has(k, s, NULL, &nreduce) && nreduce)
-			all = n < (i64)(sweep_vectors(machine, k, nreduce) * machine->lanes) && nreduce * AT_ONCE <= CPU_CARRIED;
-	}
-	return all;
+	return k->dim[row_dim(k)].extent < shortest_block(machine, k);
 }
 
 /* One of the rows at once: what is known of it. */
@@ -644,7 +652,8 @@ static V emit_several_rows(Body *b, Sweeps *sw, RowLoop *loop)
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
 	V several = cpu_mul(m, cpu_div(m, cpu_sub(m, loop->end, loop->first), cpu_i64(m, AT_ONCE)), cpu_i64(m, AT_ONCE));
-	V end = cpu_add(m, loop->first, several);
+	V shorter = cpu_less(m, loop->to, cpu_i64(m, shortest_block(m->machine, k)));
+	V end = LLVMBuildSelect(m->builder, shorter, cpu_add(m, loop->first, several), loop->first, "");
 	Row row[AT_ONCE];
 	row_loop_begin(b, loop, loop->first, end, AT_ONCE);
 	u32 mark = body_mark(b);
