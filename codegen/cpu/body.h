@@ -3,7 +3,7 @@
  *
  * The loops set `coord[d]` for each dimension they run over; one dimension may be in vector lanes
  * (`vector_dim`; its coord is that of lane 0), with `mask` for lanes that are off (NULL: all on).
- * body_value() emits what an instruction needs, each once, where the builder stands. A value that does
+ * body_scalar() and body_vector() emit what an instruction needs, each once, where the builder stands. A value that does
  * not depend on the vector dimension is a scalar, and is spread when lanes ask for it.
  *
  * Values stay known until body_release() forgets those since a mark: what was emitted inside a loop must

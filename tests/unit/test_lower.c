@@ -293,6 +293,39 @@ static void merged_rows(void **state)
 	bench_close(&c);
 }
 
+/* What a vector unit does: a map that reads across takes 12 additions for each element that lies apart, beside one of its own; a product none,
+ * whose skeleton brings operands into order. A result's addition is one. */
+static void effort_of_what_lies_apart(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		f64 effort, costly;
+	} of[] = {
+		{ "  %x = input x : f32[6, 10]\n  %y = input y : f32[10, 6]\n  %1 = transpose %y {perm = [1, 0]} : f32[6, 10]\n"
+		  "  %2 = add %x, %1 : f32[6, 10]\n  result r = %2\n", 60 * 13, 60 * 12 },
+		{ "  %x = input x : f32[8, 6]\n  %y = input y : f32[10, 8]\n  %z = input z : f32[6, 10]\n"
+		  "  %3 = dot %x, %y {spec = \"ki,jk->ij\"} : f32[6, 10]\n  %4 = add %3, %z : f32[6, 10]\n  result r = %4\n", 60, 0 },
+	};
+	for (u32 i = 0; i < COUNT(of); i++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena, "program t\nentry e {\n%s}\n", of[i].text);
+		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
+		Status status;
+		PassCx cx = { .out = &c.arena, .tmp = &c.tmp, .ir = c.ir, .diag = &c.diag };
+		p = p ? pipeline_run(STR("bind,expand,canonical"), &cx, p, &status) : NULL;
+		const Plan *plan = p ? plan_program(&c.arena, &c.tmp, p, NULL, &c.diag) : NULL;
+		if (!plan)
+			diag_print(&c.diag, stderr, false);
+		assert_non_null(plan);
+		assert_int_equal(plan->kernel.n, 1);
+		assert_true(plan->kernel.v[0]->effort == of[i].effort);
+		assert_true(plan->kernel.v[0]->costly == of[i].costly);
+		bench_close(&c);
+	}
+}
+
 /* ---- random ---- */
 
 static void every_op(void **state)
@@ -359,6 +392,7 @@ int main(void)
 		cmocka_unit_test(masks_are_not_stored),
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
+		cmocka_unit_test(effort_of_what_lies_apart),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
 	};
