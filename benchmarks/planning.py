@@ -96,6 +96,12 @@ def two_ranks(machine, model, options, mesh, sizes, folder):
     return predicted, statistics.median(steps[STEPS // 4:])
 
 
+def single(rows, mesh):
+    """The mean absolute error of each round that all rows have, without medians."""
+    some = [pairs for case, pairs in rows.items() if bool(case[2]) == mesh]
+    return [sum(abs(pairs[i][0] / pairs[i][1] - 1) for pairs in some) / len(some) * 100 for i in range(min(map(len, some)))]
+
+
 def report(rows, missing, machines):
     errors, lines = {}, {}
     for (model, options, mesh, sizes), pairs in rows.items():
@@ -106,8 +112,9 @@ def report(rows, missing, machines):
         lines.setdefault(kind, []).append(line)
     summary = "; ".join("%s: %d steps, **mean absolute error %.1f%%** (mean %+.1f%%)" % (kind, len(e), 100 * sum(map(abs, e)) / len(e), 100 * sum(e) / len(e))
                         for kind, e in errors.items())
+    alone = "; ".join("%s: %s" % (kind, ", ".join("%.1f%%" % x for x in single(rows, bool(kind == "two ranks")))) for kind in errors)
     head = "| model | options | sizes | predicted ms | measured ms | error |\n| --- | --- | --- | --- | --- | --- |\n"
-    text = "# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\n\n%s" % (summary, ABOUT)
+    text = "# Predicted beside measured on one machine\n\nMade by `benchmarks/planning.sh`. %s.\nEach round alone: %s.\n\n%s" % (summary, alone, ABOUT)
     for kind, some in lines.items():
         text += "\n## %s\n\n%s%s\n" % (kind.capitalize(), head, "\n".join(some))
     if missing:
