@@ -280,9 +280,9 @@ def rank_lines(out, some, asked, told):
             "  number, heads) are left with small effects: the clearest, of those of at least 5 rows, is %+.1f%% (%s %s on %s), %.1f standard" % (
                 100 * worst[0][1], worst[0][2][1], worst[0][2][2], worst[0][2][0], worst[0][0]),
             "  errors, of %d that were looked at. Products that lose time to the beginning and end of their sums (K / (K + depth)) were tried, and made" % len(worst),
-            "  training rows no better. The curve of products ends at 16384: it ended at 8192, and many products of these rows are larger; one more",
-            "  point took errors of training rows that were left out of a fit (a quarter each time) from 5.0 to 4.0% on a100_80gb_fsdp, 4.10 to 4.06 on",
-            "  a100_800gbps; points between (5793, 11585) made the latter worse."]
+            "  training rows no better. Where training rows that are left out of a fit (a quarter each time) are predicted better for it, the curve of products",
+            "  has a point at 16384: a100_80gb_fsdp (their error 5.0 to 4.0%), h100_fsdp (4.6 to 4.0), a100_40gb_fsdp (3.2 to 2.9), a100_800gbps (4.10 to 4.06);",
+            "  on b200_node and Jean Zay's it made them worse (5.1 to 5.3, 3.5 to 3.8, 3.79 to 3.80), and points between (5793, 11585) did on a100_800gbps."]
 
 
 def reserved(name):
