@@ -152,6 +152,22 @@ bool axis_unify(Ir *ir, Axis a, Axis b)
 	return true;
 }
 
+AxisState axis_state(const Ir *ir, Arena *arena)
+{
+	AxisState s = { .class = COPYN(arena, AxisClass, ir->axis.v, ir->axis.n), .n = ir->axis.n, .products = { .arena = arena } };
+	map_assign(&s.products, &ir->products);
+	return s;
+}
+
+void axis_restore(Ir *ir, const AxisState *state)
+{
+	ir->axis.n = state->n;
+	memcpy(ir->axis.v, state->class, state->n * sizeof *state->class);
+	for (u32 i = 0; i < state->n; i++)
+		ir->axis.v[i].names.cap = ir->axis.v[i].names.n; /* another state may have names behind these */
+	map_assign(&ir->products, &state->products);
+}
+
 u32 axis_leaves(const Ir *ir, Axis a, Axis *leaf, u32 most)
 {
 	a = axis_find(ir, a);

@@ -144,6 +144,15 @@ Axis axis_product(Ir *ir, const Axis *factor, u32 n);
 /* Makes both one class, names and factors merged. Either may be 0 (nothing happens). False (nothing
  * changed) where their sizes differ. */
 bool axis_unify(Ir *ir, Axis a, Axis b);
+/* What is known of classes at one time. Passes learn (a reshape says what a class is the product of), and decide by what they know: who is to
+ * decide as if nothing had been learnt since gives it back. Classes made since are gone then, and with them graphs that name them. */
+typedef struct AxisState {
+	AxisClass *class; /* [n] */
+	u32 n;
+	Map products;
+} AxisState;
+AxisState axis_state(const Ir *ir, Arena *arena);
+void axis_restore(Ir *ir, const AxisState *state);
 /* The leaves of a class in order, at most `most`; the number written. A leaf gives itself. */
 u32 axis_leaves(const Ir *ir, Axis a, Axis *leaf, u32 most);
 /* "B", "(H K)", or "_" for no class and classes without a name. */

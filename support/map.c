@@ -51,3 +51,12 @@ void map_put(Map *m, u64 key, u64 value)
 	m->entry[m->n] = (MapEntry){ key, value };
 	m->slot[find(m, key)] = ++m->n;
 }
+
+void map_assign(Map *to, const Map *from)
+{
+	to->n = 0;
+	if (to->nslot)
+		memset(to->slot, 0, to->nslot * sizeof *to->slot);
+	for (u32 i = 0; i < from->n; i++)
+		map_put(to, from->entry[i].key, from->entry[i].value);
+}

@@ -21,6 +21,8 @@ typedef struct Map {
 u64 *map_get(const Map *m, u64 key);
 /* Adds or replaces. */
 void map_put(Map *m, u64 key, u64 value);
+/* `to` holds what `from` does, and nothing else; its arena stays its own. */
+void map_assign(Map *to, const Map *from);
 #define MAP_KEY(pointer) ((u64)(uintptr_t)(pointer))
 
 #endif

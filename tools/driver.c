@@ -350,8 +350,14 @@ static const Program *prepare_once(PassCx *cx, const Program *program, const Dri
 	for (u32 i = 0; i < DRIVER_PREPARED; i++)
 		if (all->of[i].program && all->of[i].accumulate == o->accumulate && !strcmp(all->of[i].sizes, o->sizes)) {
 			*model = all->of[i].model;
+			axis_restore(program->ir, &all->of[i].axes);
 			return all->of[i].program;
 		}
+	if (!all->begun.n) {
+		all->arena = ARENA("prepared");
+		all->begun = axis_state(program->ir, &all->arena);
+	}
+	axis_restore(program->ir, &all->begun);
 	u32 at = all->next++ % DRIVER_PREPARED;
 	arena_free(&all->of[at].arena);
 	all->of[at].arena = ARENA("prepared");
@@ -364,6 +370,7 @@ static const Program *prepare_once(PassCx *cx, const Program *program, const Dri
 		all->of[at].sizes = arena_printf(own.out, "%s", o->sizes);
 		all->of[at].accumulate = o->accumulate;
 		all->of[at].model = *model;
+		all->of[at].axes = axis_state(program->ir, own.out);
 		all->of[at].program = p;
 	}
 	return p;
@@ -373,6 +380,7 @@ void driver_prepared_free(DriverPrepared *all)
 {
 	for (u32 i = 0; i < DRIVER_PREPARED; i++)
 		arena_free(&all->of[i].arena);
+	arena_free(&all->arena);
 }
 
 static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)

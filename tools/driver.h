@@ -19,7 +19,8 @@ typedef struct DriverPipe {
 struct RematProblem;
 
 /* Programs before they are divided over devices, for plans of one program whose options differ in sizes, accumulate and shard
- * alone: those of the last few sizes are made once. What a plan was made with may be gone when the next one is. */
+ * alone: those of the last few sizes are made once. Each is as the first, whatever was planned before it. What a plan was made with, and what
+ * its graphs say of axes, may be gone when the next one is. */
 enum { DRIVER_PREPARED = 8 };
 typedef struct DriverPrepared {
 	struct {
@@ -27,7 +28,10 @@ typedef struct DriverPrepared {
 		const char *sizes;
 		bool accumulate;
 		const Program *model, *program;
+		AxisState axes; /* when it had been made */
 	} of[DRIVER_PREPARED];
+	Arena arena;
+	AxisState begun;        /* before any was */
 	u32 next;
 } DriverPrepared;
 

@@ -23,7 +23,7 @@ typedef struct ClusterOptions {
 	const char *sizes, *precision;
 	i64 micro, batch;        /* sequences: of a device's micro-batch, of a step; 0: not given */
 	const char *recompute, *schedule;
-	const char *divided;     /* of a search: what devices along data divide at most; NULL: parameters too */
+	const char *divided;     /* of a search: what may be divided at most, "gradients,sequence"; NULL: all of it */
 	ClusterHabits habits;
 	f64 tokens, price;
 	const char *trace;       /* a file, or NULL */

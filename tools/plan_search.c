@@ -11,9 +11,12 @@
 /* What devices that have other tokens divide: each with what comes before it. */
 enum { DIVIDES = 4 };
 static const char *const divides[DIVIDES] = { "nothing", "optimizer_state", "gradients", "parameters" };
+/* Whether devices that have the same tokens divide these too, where no feature is divided: bits of Search.sequence. */
+enum { SEQUENCE_WHOLE = 1, SEQUENCE_DIVIDED = 2 };
 
 typedef struct Choice {
 	u32 tensor, context, pipe, data, chunks, micro, micros, divide;
+	bool sequence;   /* by a rule of this search */
 	Recompute recompute;
 	f64 bound;       /* seconds: not less */
 	u64 least;       /* bytes: not less */
@@ -37,6 +40,7 @@ typedef struct Search {
 	Str texts;                      /* the mesh axis of `context`; empty: no rule divides texts */
 	u32 recompute;                  /* bits by Recompute */
 	u32 divide;                     /* how many of `divides` */
+	u32 sequence;                   /* bits */
 	VEC(Choice) choice;     /* that may fit */
 	u32 considered, too_large, undivided, above, planned;
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
@@ -49,11 +53,12 @@ static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 	return arena_printf(a, "data=%u%s,tensor=%u", c->data, texts, c->tensor);
 }
 
-/* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such: "optimizer_state=data". */
+/* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such ("optimizer_state=data"), and
+ * what those of the same tokens do ("sequence=tensor"). */
 static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 {
 	const TextList *given = s->o->shard;
-	const char **rule = NEWN(a, const char *, given->n + 2);
+	const char **rule = NEWN(a, const char *, given->n + 3);
 	int n = 0;
 	for (int i = 0; i < given->n; i++)
 		rule[n++] = given->v[i];
@@ -61,6 +66,8 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 		rule[n++] = arena_printf(a, "%s=data", divides[c->divide]);
 	if (c->divide && c->context > 1)
 		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->texts));
+	if (c->sequence)
+		rule[n++] = "sequence=tensor";
 	return (TextList){ .v = rule, .n = n };
 }
 
@@ -126,7 +133,7 @@ static bool consider(Search *s, const ClusterWork *w, Choice c)
 	return s->choice.n > before;
 }
 
-/* All that have so many devices along tensor and context, and sequences in a micro-batch; whether one of them may fit. */
+/* All that have so many devices along tensor and context, divide the sequence or not, and have so many sequences in a micro-batch; whether one of them may fit. */
 static bool consider_all(Search *s, Choice base)
 {
 	bool fits = false;
@@ -151,8 +158,11 @@ static bool consider_all(Search *s, Choice base)
 			if ((s->pipe && s->pipe != pipe) || (s->data && s->data != data))
 				continue;
 			i64 micros = s->batch / ((i64)base.micro * data);
-			Choice c = { .tensor = base.tensor, .context = base.context, .pipe = pipe, .data = data, .micro = base.micro,
-				     .micros = (u32)micros, .recompute = (Recompute)r };
+			Choice c = base;
+			c.pipe = pipe;
+			c.data = data;
+			c.micros = (u32)micros;
+			c.recompute = (Recompute)r;
 			if (micros <= 1 << 16)
 				fits |= consider(s, w, c);
 		}
@@ -163,7 +173,7 @@ static bool consider_all(Search *s, Choice base)
 
 /* All micro-batches that divide the batch. Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to
  * choose from, and as many sequences in flight or more. */
-static void consider_micros(Search *s, u32 tensor, u32 context)
+static void consider_micros(Search *s, Choice base)
 {
 	VEC(u32) without = { 0 };
 	i64 least = s->o->micro ? s->o->micro : 1, most = s->o->micro ? s->o->micro : s->batch;
@@ -171,7 +181,8 @@ static void consider_micros(Search *s, u32 tensor, u32 context)
 		bool may = s->batch % micro == 0;
 		for (u32 i = 0; may && i < without.n; i++)
 			may = micro % without.v[i] != 0;
-		if (may && !consider_all(s, (Choice){ .tensor = tensor, .context = context, .micro = (u32)micro }))
+		base.micro = (u32)micro;
+		if (may && !consider_all(s, base))
 			VEC_PUSH(s->arena, &without, (u32)micro);
 	}
 }
@@ -187,6 +198,12 @@ static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWor
 	c->mfu = cluster_numbers(&r).mfu;
 }
 
+static bool same_plan(const Choice *a, const Choice *b)
+{
+	return a->data == b->data && a->context == b->context && a->tensor == b->tensor && a->micro == b->micro && a->divide == b->divide &&
+	       a->sequence == b->sequence;
+}
+
 /* Plans choice `at`, and with it all that have the same plan: they differ in chunks and in what is computed again. */
 static void plan_choices(Search *s, u32 at)
 {
@@ -197,7 +214,7 @@ static void plan_choices(Search *s, u32 at)
 	bool divides_so = planned(s, &a, first, first->micros > 1, &p) != NULL;
 	for (u32 i = at; i < s->choice.n; i++) {
 		Choice *c = &s->choice.v[i];
-		if (c->data != first->data || c->context != first->context || c->tensor != first->tensor || c->micro != first->micro || c->divide != first->divide)
+		if (!same_plan(c, first))
 			continue;
 		s->planned++;
 		c->planned = true;
@@ -211,16 +228,22 @@ static void plan_choices(Search *s, u32 at)
 	arena_free(&a);
 }
 
+/* What divides as little as it can, of what takes as long. */
+static int by_divided(const Choice *x, const Choice *y)
+{
+	return (int)x->divide - (int)y->divide ?: x->sequence - y->sequence;
+}
+
 static int by_bound(const void *a, const void *b)
 {
 	const Choice *x = a, *y = b;
-	return (x->bound > y->bound) - (x->bound < y->bound) ?: (int)x->divide - (int)y->divide;
+	return (x->bound > y->bound) - (x->bound < y->bound) ?: by_divided(x, y);
 }
 
 static int by_seconds(const void *a, const void *b)
 {
 	const Choice *x = a, *y = b;
-	return (x->seconds > y->seconds) - (x->seconds < y->seconds) ?: (int)x->divide - (int)y->divide;
+	return (x->seconds > y->seconds) - (x->seconds < y->seconds) ?: by_divided(x, y);
 }
 
 /* Those that fit come first in s->choice, fastest first; how many. */
@@ -232,8 +255,9 @@ static u32 search(Search *s, bool all)
 			continue;
 		i64 least = s->context ? s->context : 1, most = s->context ? s->context : s->texts.n ? s->devices / tensor : 1;
 		for (i64 context = least; context <= most; context++)
-			if (s->devices / tensor % context == 0)
-				consider_micros(s, tensor, (u32)context);
+			for (u32 divided = SEQUENCE_WHOLE; divided <= (tensor > 1 ? SEQUENCE_DIVIDED : SEQUENCE_WHOLE); divided <<= 1)
+				if (s->devices / tensor % context == 0 && (s->sequence & divided || tensor == 1))
+					consider_micros(s, (Choice){ .tensor = tensor, .context = (u32)context, .sequence = divided == SEQUENCE_DIVIDED });
 	}
 	if (!s->choice.n)
 		return 0;
@@ -278,7 +302,7 @@ static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
 static void print_reasons(const Search *s, u32 n)
 {
-	static const char *const what[] = { "tensor", "context", "pipe", "micro-batch", "recompute", "divided", "chunks" };
+	static const char *const what[] = { "tensor", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "chunks" };
 	const Choice *best = &s->choice.v[0];
 	for (u32 k = 0; k < COUNT(what); k++) {
 		if (k == 1 && !s->texts.n)
@@ -290,8 +314,8 @@ static void print_reasons(const Search *s, u32 n)
 				break;
 			}
 			const Choice *c = &s->choice.v[i];
-			u32 is[] = { c->tensor, c->context, c->pipe, c->micro, c->recompute, c->divide, c->chunks };
-			u32 was[] = { best->tensor, best->context, best->pipe, best->micro, best->recompute, best->divide, best->chunks };
+			u32 is[] = { c->tensor, c->context, c->pipe, c->micro, c->recompute, c->divide, c->sequence, c->chunks };
+			u32 was[] = { best->tensor, best->context, best->pipe, best->micro, best->recompute, best->divide, best->sequence, best->chunks };
 			if (is[k] == was[k])
 				continue;
 			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
@@ -321,10 +345,10 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s}", "step_seconds", c->seconds, "mfu", c->mfu,
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
 						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "context", (int)c->context, "tensor", (int)c->tensor,
 						       "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
-						       recompute_name[c->recompute], "divided", divides[c->divide]));
+						       recompute_name[c->recompute], "divided", divides[c->divide], "sequence", c->sequence));
 	}
 	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
 				 (int)s->too_large, "above_bound", (int)s->above, "planned", (int)s->planned, "plans", plans);
@@ -370,6 +394,31 @@ static Status read_recompute(Search *s)
 	return OK;
 }
 
+/* "gradients,sequence": what may be divided at most, over data (else nothing) and over tensor (else what features are of alone). */
+static Status read_divided(Search *s)
+{
+	const char *at = s->o->divided;
+	s->divide = at ? 1 : DIVIDES;
+	s->sequence = at ? SEQUENCE_WHOLE : SEQUENCE_WHOLE | SEQUENCE_DIVIDED;
+	for (size_t n; at && *at; at += n + (at[n] == ',')) {
+		n = strcspn(at, ",");
+		u32 i = 0;
+		while (i < DIVIDES && !str_equal((Str){ at, n }, str_of(divides[i])))
+			i++;
+		if (i < DIVIDES)
+			s->divide = MAX(s->divide, i + 1);
+		else if (str_equal((Str){ at, n }, STR("sequence")))
+			s->sequence |= SEQUENCE_DIVIDED;
+		else
+			return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), and sequence "
+						  "(optimizer_state,sequence), not %s", s->o->divided);
+	}
+	const Setting *always = model_setting(s->model.lm.model, "shard.sequence");
+	if ((always && !strcmp(always->text, "true")) || mesh_over(&s->model.lm, s->o->shard, "sequence", 0).n)
+		s->sequence = SEQUENCE_WHOLE; /* by this search: a rule that is given divides it */
+	return OK;
+}
+
 static Status read_held(Search *s)
 {
 	const ClusterOptions *o = s->o;
@@ -380,12 +429,7 @@ static Status read_held(Search *s)
 	s->chunks = o->schedule ? 1 : 0;
 	if (o->schedule && (!pipe_kind_read(o->schedule, &kind, &s->chunks) || kind == PIPE_GPIPE))
 		return FAIL(STATUS_INPUT, "--schedule is 1f1b, or interleaved:2 with 2 chunks for each stage, with --mesh auto, not %s", o->schedule);
-	while (o->divided && s->divide < DIVIDES && strcmp(o->divided, divides[s->divide]))
-		s->divide++;
-	if (s->divide == DIVIDES)
-		return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), not %s", o->divided);
-	s->divide = o->divided ? s->divide + 1 : DIVIDES;
-	return OK;
+	return read_divided(s);
 }
 
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)

@@ -2,13 +2,14 @@
  * that many devices takes the least time, among those that fit.
  *
  * Searched together: sizes of the axes data, tensor and pipe, and of the one that a rule divides texts over (`--shard T=context`), the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
- * computed again, and what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too).
- * Each (tensor, context, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
+ * computed again, what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too), and whether those along
+ * tensor, which have the same tokens, divide these where no feature is divided (`--shard sequence=tensor`).
+ * Each (tensor, context, sequence, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
  * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory. Divisions are then
  * planned as they are in order of their bounds, until the bound is above the time of the last of those that are told.
  *
  * What is said is not searched: `--mesh auto,tensor=8`, `--micro 2`, `--schedule 1f1b`; `--recompute none,whole` and
- * `--divided gradients` (at most) say what there is to choose from, such as what a framework has. */
+ * `--divided gradients,sequence` (at most) say what there is to choose from, such as what a framework has. */
 #ifndef PL_PLAN_SEARCH_H
 #define PL_PLAN_SEARCH_H
 #include "tools/plan_cluster.h"

@@ -23,6 +23,9 @@ def tried(r):
     again = sorted({run["recompute"] for run in runs})
     divided = max(DIVIDED.index(d) for run in runs for d in [s.split("=")[0] for s in run["shard"]] + ["nothing"] if d in DIVIDED)
     options = ["--mesh", ",".join(["auto"] + held), "--recompute", ",".join(again), "--divided", DIVIDED[divided]]
+    sequence = {"sequence=tensor" in run["shard"] for x, run in zip(same, runs) if v.number(x, "tp") > 1}
+    if sequence == {True}:
+        options += ["--shard", "sequence=tensor"]
     if values("vpp") == {1}:
         options += ["--schedule", "1f1b"]
     if len(values("micro_batch")) == 1:
@@ -47,13 +50,14 @@ def search(r, among):
     command = [v.PLINTH, "plan", run["model"], "--machine", v.machine_file(v.machine(r))] + among + ["--devices", r["n_gpus"],
                "--batch", str(run["batch"]), "--sizes", run["sizes"], "--precision", run["precision"], "--all", "--json"]
     command += [x for key in ("masters", "attention", "loss", "placeholders") if key in run for x in ("--" + key, run[key])]
-    command += [x for s in run["shard"] if not s.endswith("=data") for x in ("--shard", s)]  # what of it holds for all divisions
+    command += [x for s in run["shard"] if not s.endswith("=data") and s != "sequence=tensor" for x in ("--shard", s)]  # what of it holds for all divisions
     p = subprocess.run(command + [x for s in run["set"] for x in ("--set", s)], capture_output=True, text=True)
     return json.loads(p.stdout)["plans"] if p.returncode == 0 else p.stderr.strip()
 
 
 def as_text(p):
     return "%d / %d / %d, micro %d, %s again, %s divided" % (p["data"], p["tensor"], p["pipe"], p["micro"], p["recompute"], p["divided"]) + (
+        ", the sequence too" if p["sequence"] else "") + (
         ", %d chunks" % p["chunks"] if p["chunks"] > 1 else "")
 
 

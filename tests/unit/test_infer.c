@@ -167,6 +167,37 @@ static void reshape_merges_classes(void **state)
 	assert_int_equal(f->ir->axis.n, known);
 }
 
+/* A split that was learnt, a product that was made and a name that was given are gone with the state before them, and are learnt again as
+ * at first; what the state had stays. */
+static void what_was_learnt_is_given_back(void **state)
+{
+	Fixture *f = *state;
+	Builder *b = &f->b;
+	Axis class[128] = { { 0 } };
+	b->no_fold = true;
+	Val x = named(f, "B, T, 3*H", "BTE", class);
+	Val rows = BA(b, reshape, (x), .shape = shape_of(f, "B*T, 3*H"));
+	const AxisState begun = axis_state(f->ir, &f->arena);
+	u32 made[2];
+	for (u32 k = 0; k < 2; k++) {
+		axis_restore(f->ir, &begun);
+		expect_axes(f, x, "B T E");
+		expect_axes(f, rows, "(B T) E");
+		Val split = BA(b, reshape, (x), .shape = shape_of(f, "B, T, 3, H"));
+		axis_name(f->ir, val_axis(b->g, split)[2], k ? "other" : "three");
+		axis_name(f->ir, class['T'], k ? "second" : "first");
+		expect_axes(f, split, k ? "B T other _" : "B T three _");
+		Val more = BA(b, reshape, (split), .shape = shape_of(f, "B, T*3, H"));
+		made[k] = val_axis(b->g, more)[1].id;
+		assert_int_equal(f->ir->axis.v[class['T'].id].names.n, 2);
+		assert_string_equal(f->ir->axis.v[class['T'].id].names.v[1], k ? "second" : "first");
+	}
+	assert_int_equal(made[0], made[1]);
+	axis_restore(f->ir, &begun);
+	Val again = BA(b, reshape, (named(f, "B, T", "BT", class)), .shape = shape_of(f, "B*T"));
+	assert_int_equal(val_axis(b->g, again)[0].id, val_axis(b->g, rows)[0].id);
+}
+
 static void reshape_passes_over_ones(void **state)
 {
 	Fixture *f = *state;
@@ -326,7 +357,7 @@ int main(void)
 		TEST(elementwise_takes_the_first_class),
 		TEST(movement_carries_classes),
 		TEST(reshape_splits_a_class),
-		TEST(reshape_merges_classes),
+		TEST(reshape_merges_classes), TEST(what_was_learnt_is_given_back),
 		TEST(reshape_passes_over_ones),
 		TEST(dot_takes_classes_by_label),
 		TEST(symbols_are_sizes),

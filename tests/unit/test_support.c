@@ -111,6 +111,14 @@ static void map_keeps_insertion_order(void **state)
 	assert_int_equal(*map_get(&m, 0), 5);
 	assert_int_equal(m.entry[1].key, 7919 % 1000);
 	assert_null(map_get(&m, 1000));
+	Map few = { .arena = &a };
+	map_put(&few, 3, 4);
+	map_put(&few, 7919 % 1000, 8);
+	map_assign(&m, &few);
+	assert_int_equal(m.n, 2);
+	assert_int_equal(*map_get(&m, 3), 4);
+	assert_int_equal(*map_get(&m, 7919 % 1000), 8);
+	assert_null(map_get(&m, 0));
 	arena_free(&a);
 }
 
