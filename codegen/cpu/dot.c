@@ -4,10 +4,11 @@
  * rows, which is a product (product.c). Where K is cut into blocks, sums are kept in the workspace.
  *
  * Sums are taken in order of k, so neither blocks nor tasks change bits. Products of few rows have code of their own
- * (thin.c).
+ * (thin.c), and so have those of few results (deep.c).
  *
  * After Goto and van de Geijn 2008 and Van Zee and van de Geijn, BLIS, 2015. */
 #include "codegen/cpu/count.h"
+#include "codegen/cpu/deep.h"
 #include "codegen/cpu/kernels.h"
 #include "codegen/cpu/panel.h"
 #include "codegen/cpu/thin.h"
@@ -94,7 +95,7 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 	Range kr = range_of(k, DIM_K);
 	u64 left = packing_variant(k, k->operand[0], range_of(k, DIM_M), kr, t.rows, t.lanes);
 	u64 right = packing_variant(k, k->operand[1], range_of(k, DIM_N), kr, tile_width(t), t.lanes);
-	return t.rows | t.vectors << 8 | (u64)t.pairs << 16 | left << 24 | right << 32;
+	return (u64)dot_is_deep(k) << 62 | t.rows | t.vectors << 8 | (u64)t.pairs << 16 | left << 24 | right << 32;
 }
 
 static u32 tiles_of_dot(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
@@ -129,6 +130,8 @@ static CountNeeds needs_dot(Body *b, const CpuMachine *machine, const Kernel *k,
 		return thin_needs(b, machine, k);
 	CpuModule *m = b ? b->m : NULL;
 	Tile t = tile_of(machine, k);
+	if (dot_is_deep(k))
+		return deep_needs(b, machine, k, t, phase);
 	Division g = divide(b, machine, k, t);
 	Block x = block_of(m, &g, phase);
 	Count one = count_of(m, 1), two = count_of(m, 2), items = count_mul(m, g.nb, g.tb), tile = count_of(m, (i64)t.rows * tile_width(t));
@@ -268,7 +271,12 @@ static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *na
 		thin_emit(m, k, arena, name);
 		return;
 	}
-	V tile = tile_function(m, tile_of(m->machine, k));
+	Tile t = tile_of(m->machine, k);
+	if (dot_is_deep(k)) {
+		deep_emit(m, k, arena, name, t);
+		return;
+	}
+	V tile = tile_function(m, t);
 	body_phases(m, k, arena, name, 2, emit_phase, &tile);
 }
 

@@ -129,9 +129,8 @@ static void test_blocks(void **state)
 {
 	(void)state;
 	Suite s = { 0 };
-	plain(&s, 0, 5, 30, 9000, 0);
-	plain(&s, 0, 5, 30, 20011, 3);
-	plain(&s, 2, 11, 10, 8500, 1);
+	plain(&s, 0, 5, 508, 8200, 0);
+	plain(&s, 0, 6, 507, 8501, 3);
 	plain(&s, 0, 2500, 8, 1000, 0);
 	plain(&s, 0, 1100, 9, 60, 2);
 	suite_run(&s, 3);
@@ -232,6 +231,30 @@ static void test_factored(void **state)
 		add_factored(&s, 40, 2, 50, 3, 30, 5, i);
 	}
 	suite_run(&s, 8);
+}
+
+/* Few results of long sums, which are cut into parts: lengths around those of parts and pieces, results that are no whole tiles,
+ * batches, every precision, sums that are left to one part. */
+static void test_deep(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][3] = { { 8, 24, 1024 },  { 8, 24, 1023 }, { 7, 23, 1025 },   { 16, 16, 2049 }, { 5, 1, 5000 },
+				       { 9, 50, 6272 }, { 1, 7, 40001 }, { 40, 30, 1537 }, { 17, 33, 3001 }, { 5, 9, 33000 } };
+	for (u32 i = 0; i < COUNT(size); i++)
+		for (u32 t = 0; t < 4; t++)
+			plain(&s, i % 3 == 1 ? 3 : 0, size[i][0], size[i][1], size[i][2], t);
+	static const DType dtype[] = { DT_bf16, DT_f16, DT_f64 };
+	for (u32 i = 0; i < COUNT(dtype); i++)
+		for (u32 t = 0; t < 4; t++) {
+			Dot d = dot_kernel(&s, "narrow", 0, 21, 17, 1500, t, dtype[i], dtype[i]);
+			finish(&s, &d, i == 2 ? DT_f64 : DT_f32);
+		}
+	for (u32 t = 0; t < 4; t++) {
+		add_fused(&s, 19, 31, 1700, t);
+		add_factored(&s, 3, 7, 5, 6, 4, 701, t);
+	}
+	suite_run(&s, 13);
 }
 
 /* ---- windows ---- */
@@ -438,7 +461,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
-		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_deep), cmocka_unit_test(test_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
