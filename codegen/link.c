@@ -29,7 +29,7 @@ static void set_digits(Arena *arena, const Mesh *mesh, const char *split, Packag
 		NEVER("a split that cannot be read");
 	for (u32 m = 0; m < mesh->n; m++)
 		if (place[m].kind == PLACE_SPLIT)
-			digit[t->ndigit++] = (PackageDigit){ (u8)m, place[m].dim, place[m].outer };
+			digit[t->ndigit++] = (PackageDigit){ (u8)m, place[m].dim, place[m].outer, place[m].whole };
 	t->digit = COPYN(arena, PackageDigit, digit, t->ndigit);
 }
 

@@ -73,6 +73,7 @@ typedef struct PackageMesh {
 typedef struct PackageDigit {
 	u8 mesh, dim;
 	i64 outer;
+	i64 whole; /* positions of a dimension that is padded to be divided: what a device has behind the end is padding; 0: it divides */
 } PackageDigit;
 
 typedef struct PackageTensor {

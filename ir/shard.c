@@ -59,6 +59,8 @@ void shard_pointwise_but(ShardRule *r, u32 dims)
 void shard_pointwise(ShardRule *r)
 {
 	shard_pointwise_but(r, 0);
+	for (u32 l = 0; l < r->label.n; l++)
+		r->label.v[l].pads = true;
 }
 
 void shard_linear_pointwise(ShardRule *r)
@@ -87,7 +89,7 @@ const char *places_text(Ir *ir, const Mesh *mesh, const Place *place)
 			continue;
 		buf_printf(&b, "%s%s ", b.n ? ", " : "", mesh->axis[m].name);
 		if (p->kind == PLACE_SPLIT)
-			buf_printf(&b, "%u %lld", p->dim, (long long)p->outer);
+			buf_printf(&b, p->whole ? "%u %lld of %lld" : "%u %lld", p->dim, (long long)p->outer, (long long)p->whole);
 		else
 			buf_put(&b, p->reduce == SHARD_SUM ? STR("+") : str_of(shard_reduce_name[p->reduce]));
 	}
@@ -117,10 +119,12 @@ bool places_read(const Mesh *mesh, const char *text, Place place[MESH_AXES])
 		} else if (shard_reduce_named(item)) {
 			place[m] = (Place){ .kind = PLACE_PARTIAL, .reduce = (u8)shard_reduce_named(item) };
 		} else {
-			long long dim = strtoll(item, &end, 10), outer = strtoll(end, &end, 10);
+			long long dim = strtoll(item, &end, 10), outer = strtoll(end, &end, 10), whole = 0;
+			if (str_starts(str_of(end), STR(" of ")) && (whole = strtoll(end + 4, &end, 10)) < 1)
+				return false;
 			if (*end || dim < 0 || dim >= MAX_RANK || outer < 1)
 				return false;
-			place[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)dim, .outer = outer };
+			place[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)dim, .outer = outer, .whole = whole };
 		}
 		text += n;
 		while (*text == ',' || *text == ' ')
@@ -150,12 +154,32 @@ bool places_fit(const Mesh *mesh, const Place *place, u32 dim, i64 extent)
 	return true;
 }
 
+bool places_fit_padded(const Mesh *mesh, const Place *place, u32 dim, i64 extent)
+{
+	u32 digits = 0;
+	bool pads = true;
+	for (u32 m = 0; m < mesh->n; m++) {
+		if (!splits(&place[m], dim))
+			continue;
+		digits++;
+		pads &= place[m].outer == 1 && extent >= mesh->axis[m].size;
+	}
+	return (digits == 1 && pads) || places_fit(mesh, place, dim, extent);
+}
+
 i64 place_extent(const Mesh *mesh, const Place *place, u32 dim, i64 extent)
 {
 	for (u32 m = 0; m < mesh->n; m++)
 		if (splits(&place[m], dim))
-			extent /= mesh->axis[m].size;
+			extent = (extent + mesh->axis[m].size - 1) / mesh->axis[m].size; /* rounded up where it is padded */
 	return extent;
+}
+
+void places_note_padded(const Mesh *mesh, Place *place, const Type *whole)
+{
+	for (u32 m = 0; m < mesh->n; m++)
+		if (place[m].kind == PLACE_SPLIT && type_extent(whole, place[m].dim) % mesh->axis[m].size)
+			place[m].whole = type_extent(whole, place[m].dim);
 }
 
 const Type *place_type(Ir *ir, const Mesh *mesh, const Place *place, const Type *whole)

@@ -9,7 +9,12 @@
  * A dimension is split by a *digit*: extent = outer * n * inner, and device i of n holds, of every outer
  * position, block i of inner elements. outer = 1 is the ordinary split into consecutive parts; splitting H of a
  * fused (three H K) is outer = three; inner = 1 are stripes, of which device i has every n-th position from i on. Digits of several mesh axes may lie in one dimension beside one another; in
- * which order is a fact of the digits, not of the mesh. */
+ * which order is a fact of the digits, not of the mesh.
+ *
+ * A digit that does not divide is there where it is alone in its dimension and consecutive (outer = 1): the dimension is *padded*
+ * to a multiple of n, and each device has ceil(extent / n) positions. What is in those behind the end is nobody's: it is zero
+ * where something is cut (partition), pointwise ops compute of it what they do, a sum over the dimension leaves it out,
+ * and what is put together is cut off behind the end. */
 #ifndef PL_SHARD_H
 #define PL_SHARD_H
 #include "ir/op.h"
@@ -38,6 +43,7 @@ typedef struct ShardLabel {
 	i64 extent;
 	ShardReduce reduce; /* of results without the label; NONE: these are the same on every device */
 	ShardFix fix;
+	bool pads;          /* a digit that does not divide will do: nothing of the result depends on padding */
 	bool stripes;       /* to be divided in stripes: positions that all see those before them are equal work only so */
 	ShardPoint *at;     /* [nin + nout] */
 } ShardLabel;
@@ -78,6 +84,7 @@ typedef struct Place {
 	u8 reduce;  /* PARTIAL: ShardReduce */
 	u8 dim;     /* SPLIT */
 	i64 outer;  /* SPLIT: positions of the whole dimension before the digit */
+	i64 whole;  /* SPLIT, of a text: positions of the whole dimension, which is padded; 0: the digit divides it */
 } Place;
 
 static inline bool place_equal(Place a, Place b)
@@ -87,16 +94,20 @@ static inline bool place_equal(Place a, Place b)
 	return a.kind == PLACE_WHOLE || (a.kind == PLACE_PARTIAL ? a.reduce == b.reduce : a.dim == b.dim && a.outer == b.outer);
 }
 
-/* Text of the places of a value: "data 0 1, tensor +": SPLIT has dimension and outer, PARTIAL its reduction (+ for a
- * sum); WHOLE is left out. NULL where all are whole. Interned. */
+/* Text of the places of a value: "data 0 1, tensor +": SPLIT has dimension and outer ("data 0 1 of 10": and the extent, where it is
+ * padded), PARTIAL its reduction (+ for a sum); WHOLE is left out. NULL where all are whole. Interned. */
 const char *places_text(Ir *ir, const Mesh *mesh, const Place *place);
 /* Reads it back; `text` may be NULL. False where it is wrong. */
 bool places_read(const Mesh *mesh, const char *text, Place place[MESH_AXES]);
 
 /* Do these digits fit one dimension of that extent together? */
 bool places_fit(const Mesh *mesh, const Place *place, u32 dim, i64 extent);
-/* The extent of a dimension on one device. */
+/* Or may the dimension be padded? One that has fewer positions than there are devices is not. */
+bool places_fit_padded(const Mesh *mesh, const Place *place, u32 dim, i64 extent);
+/* The extent of a dimension on one device, padding included. */
 i64 place_extent(const Mesh *mesh, const Place *place, u32 dim, i64 extent);
+/* Says in places that pad a dimension of the type how long it is: for their text. */
+void places_note_padded(const Mesh *mesh, Place *place, const Type *whole);
 const Type *place_type(Ir *ir, const Mesh *mesh, const Place *place, const Type *whole);
 /* Positions of the local dimension before the digit of mesh axis m, which splits it. */
 i64 place_local_outer(const Mesh *mesh, const Place *place, u32 m);

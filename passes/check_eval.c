@@ -3,7 +3,8 @@
  * floats of optimizer state are positive, so that roots of second moments are numbers.
  *
  * A partitioned program is evaluated on all devices of its mesh: each gets its part of the same whole values (of a
- * partial one, a share), and what they give is put together again; where devices disagree, it is NaN. */
+ * partial one, a share; what only pads a part is NaN, since nothing may depend on it), and what they give is put together again;
+ * where devices disagree, it is NaN. */
 #include "passes/check_eval.h"
 #include "ir/eval.h"
 #include "ir/sample.h"
@@ -45,7 +46,7 @@ static Tensor whole_of(Arena *tmp, const Mesh *mesh, const Place *place, const T
 		t.dim[d] = type_extent(local, d);
 		for (u32 m = 0; m < mesh->n; m++)
 			if (place[m].kind == PLACE_SPLIT && place[m].dim == d)
-				t.dim[d] *= mesh->axis[m].size;
+				t.dim[d] = place[m].whole ? place[m].whole : t.dim[d] * mesh->axis[m].size;
 		t.n *= t.dim[d];
 	}
 	t.data = NEWN(tmp, f64, t.n);
@@ -79,13 +80,15 @@ static Part part_new(const Mesh *mesh, const Place *place, const Tensor *whole, 
 	for (u32 d = 0; d < part->rank; d++) {
 		i64 later = 1; /* what digits behind this one will put in is not there yet */
 		for (u32 k = x.n[d]; k-- > 0;) {
-			x.digit[d][k].behind = whole->dim[d] / (x.digit[d][k].outer * x.digit[d][k].parts) / later;
+			i64 rest = whole->dim[d] / x.digit[d][k].outer; /* rounded up where it is padded */
+			x.digit[d][k].behind = (rest + x.digit[d][k].parts - 1) / x.digit[d][k].parts / later;
 			later *= x.digit[d][k].parts;
 		}
 	}
 	return x;
 }
 
+/* -1: it is padding. */
 static i64 whole_index(const Part *x, i64 at)
 {
 	i64 index = 0, stride = 1;
@@ -96,6 +99,8 @@ static i64 whole_index(const Part *x, i64 at)
 			i64 behind = x->digit[d][k].behind;
 			i = (i / behind * x->digit[d][k].parts + x->digit[d][k].at) * behind + i % behind;
 		}
+		if (i >= extent)
+			return -1;
 		index += i * stride;
 		stride *= extent;
 	}
@@ -120,8 +125,10 @@ static Tensor part_of(Arena *tmp, const Mesh *mesh, const Place *place, const Ty
 		return *whole;
 	Tensor t = tensor_new(tmp, local);
 	Part x = part_new(mesh, place, whole, &t, rank);
-	for (i64 i = 0; i < t.n; i++)
-		t.data[i] = share(&x, whole->data[whole_index(&x, i)]);
+	for (i64 i = 0; i < t.n; i++) {
+		i64 at = whole_index(&x, i);
+		t.data[i] = at < 0 ? NAN : share(&x, whole->data[at]);
+	}
 	return t;
 }
 
@@ -136,10 +143,10 @@ static Tensor assembled(Arena *tmp, const Mesh *mesh, const Place *place, const 
 		bool copy = false;
 		for (u32 m = 0; m < mesh->n; m++)
 			copy |= place[m].kind == PLACE_WHOLE && mesh_coordinate(mesh, r, m);
-		for (i64 i = 0; i < part[r]->n; i++) {
-			f64 *to = &t.data[whole_index(&x, i)], from = part[r]->data[i];
-			if (!copy)
-				*to += from;
+		for (i64 i = 0; i < part[r]->n && !copy; i++) {
+			i64 at = whole_index(&x, i);
+			if (at >= 0)
+				t.data[at] += part[r]->data[i];
 		}
 	}
 	for (u32 r = 0; r < mesh_devices(mesh); r++) {
@@ -148,9 +155,10 @@ static Tensor assembled(Arena *tmp, const Mesh *mesh, const Place *place, const 
 			partial |= place[m].kind == PLACE_PARTIAL;
 		Part x = part_new(mesh, place, &t, part[r], r);
 		for (i64 i = 0; i < part[r]->n && !partial; i++) {
-			f64 *to = &t.data[whole_index(&x, i)], from = part[r]->data[i];
-			if (*to != from && !(isnan(*to) && isnan(from)))
-				*to = NAN;
+			i64 at = whole_index(&x, i);
+			f64 from = part[r]->data[i];
+			if (at >= 0 && t.data[at] != from && !(isnan(t.data[at]) && isnan(from)))
+				t.data[at] = NAN;
 		}
 	}
 	return t;

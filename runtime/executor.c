@@ -5,6 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Parts of tensors that are padded to be divided begin as zeros: nobody gives padding a value. */
+static Status clear_padded(Executor *e)
+{
+	static const u8 zeros[1 << 16];
+	for (u32 i = 0; i < e->package->nbuffer; i++) {
+		const PackageBuffer *b = &e->package->buffer[i];
+		bool padded = false;
+		for (u32 k = 0; k < b->tensor.ndigit; k++)
+			padded |= b->tensor.digit[k].whole != 0;
+		for (u64 at = 0, n; padded && !b->away && at < b->tensor.bytes; at += n) {
+			n = MIN(b->tensor.bytes - at, sizeof zeros);
+			TRY(executor_write_at(e, b->tensor.offset + at, zeros, n));
+		}
+	}
+	return OK;
+}
+
 Status executor_create(const Package *package, const DeviceOptions *options, Executor **out)
 {
 	const Device *device = device_find(package->device);
@@ -16,6 +33,11 @@ Status executor_create(const Package *package, const DeviceOptions *options, Exe
 	Status s = device->open(package, options ? options : &(DeviceOptions){ 0 }, &e->state);
 	if (s) {
 		free(e);
+		return s;
+	}
+	s = clear_padded(e);
+	if (s) {
+		executor_destroy(e);
 		return s;
 	}
 	*out = e;

@@ -63,6 +63,15 @@ static i64 whole_index(const Executor *x, const PackageDigit *digit, u32 n, i64 
 	return i;
 }
 
+/* Of a dimension that is padded to be divided, what there is behind the padding of those before; possibly nothing. */
+static PartAxis padded_axis_here(Arena *a, const Executor *x, const PackageTensor *t, const PackageDigit *digit)
+{
+	i64 here = t->dim[digit->dim], from = here * comm_coordinate(x->comm, digit->mesh);
+	PartRun *run = NEW(a, PartRun);
+	*run = (PartRun){ from, MAX(0, MIN(here, digit->whole - from)) };
+	return (PartAxis){ digit->whole, run, run->n > 0 };
+}
+
 static PartAxis axis_here(Arena *a, const Executor *x, const PackageTensor *t, u32 d, i64 whole)
 {
 	PackageDigit digit[6];
@@ -70,6 +79,8 @@ static PartAxis axis_here(Arena *a, const Executor *x, const PackageTensor *t, u
 	for (u32 k = 0; k < t->ndigit; k++) {
 		if (t->digit[k].dim != d)
 			continue;
+		if (t->digit[k].whole)
+			return padded_axis_here(a, x, t, &t->digit[k]);
 		u32 at = n++;
 		for (; at > 0 && digit[at - 1].outer > t->digit[k].outer; at--)
 			digit[at] = digit[at - 1];
@@ -97,17 +108,91 @@ static const TensorPart *part_here(Arena *a, const Executor *x, const PackageBuf
 	comm_whole_dims(x->comm, t, whole);
 	p->rank = t->rank;
 	p->none = b->away;
-	for (u32 d = 0; d < t->rank; d++)
+	for (u32 d = 0; d < t->rank; d++) {
 		p->axis[d] = axis_here(a, x, t, d, whole[d]);
+		p->none |= !p->axis[d].nrun;
+	}
 	return p;
+}
+
+/* ---- padding ---- */
+
+/* A part that has padding in memory, seen without. */
+typedef struct Padded {
+	Executor *x;
+	const PackageTensor *t;
+	i64 dim[PART_RANK]; /* without */
+	u32 last;           /* dimension that is padded */
+} Padded;
+
+static bool is_padded(const PackageTensor *t)
+{
+	bool padded = false;
+	for (u32 k = 0; k < t->ndigit; k++)
+		padded |= t->digit[k].whole != 0;
+	return padded;
+}
+
+/* Where byte `at` of what is there without padding lies in the arena, and how many bytes from there on lie side by side in both. */
+static u64 place_of(const Padded *p, u64 at, u64 *bytes)
+{
+	const PackageTensor *t = p->t;
+	u64 each = safe_dtype_size(safe_dtype_of(t->dtype));
+	for (u32 d = p->last + 1; d < t->rank; d++)
+		each *= (u64)t->dim[d];
+	u64 run = each * (u64)p->dim[p->last], row = at / run, stride = each * (u64)t->dim[p->last], place = at % run;
+	*bytes = run - place;
+	for (u32 d = p->last; d-- > 0;) {
+		place += row % (u64)p->dim[d] * stride;
+		row /= (u64)p->dim[d];
+		stride *= (u64)t->dim[d];
+	}
+	return t->offset + place;
+}
+
+static Status read_padded(void *cx, u64 at, void *to, u64 bytes)
+{
+	const Padded *p = cx;
+	for (u64 done = 0, n; done < bytes; done += n) {
+		u64 from = place_of(p, at + done, &n);
+		n = MIN(n, bytes - done);
+		TRY(executor_read_at(p->x, from, (u8 *)to + done, n));
+	}
+	return OK;
+}
+
+static Status write_padded(void *cx, u64 at, const void *from, u64 bytes)
+{
+	const Padded *p = cx;
+	for (u64 done = 0, n; done < bytes; done += n) {
+		u64 to = place_of(p, at + done, &n);
+		n = MIN(n, bytes - done);
+		TRY(executor_write_at(p->x, to, (const u8 *)from + done, n));
+	}
+	return OK;
+}
+
+static NamedBuffer padded_view(Arena *a, Executor *x, const PackageTensor *t, const TensorPart *part)
+{
+	Padded *p = NEW(a, Padded);
+	FarMemory *far = NEW(a, FarMemory);
+	*p = (Padded){ .x = x, .t = t };
+	*far = (FarMemory){ read_padded, write_padded, p };
+	for (u32 d = 0; d < t->rank; d++) {
+		p->dim[d] = part_extent(part, d);
+		p->last = p->dim[d] < t->dim[d] ? d : p->last;
+	}
+	return (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = p->dim, .far = far, .part = part };
 }
 
 static NamedBuffer view(Arena *a, Executor *x, const PackageBuffer *b, const FarMemory *far)
 {
 	const PackageTensor *t = &b->tensor;
+	const TensorPart *part = part_here(a, x, b);
+	if (part && is_padded(t))
+		return padded_view(a, x, t, part);
 	return (NamedBuffer){ .name = t->name, .dtype = safe_dtype_of(t->dtype), .rank = t->rank, .dim = t->dim,
-			      .data = b->away ? NULL : executor_memory(x, t), .far = far, .at = t->offset,
-			      .part = part_here(a, x, b) };
+			      .data = b->away ? NULL : executor_memory(x, t), .far = far, .at = t->offset, .part = part };
 }
 
 static const FarMemory *far_memory(Arena *a, Executor *x)

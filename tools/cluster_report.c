@@ -2,6 +2,7 @@
 #include "tools/cluster_report.h"
 #include "passes/graph/bucket.h"
 #include "support/io.h"
+#include "tools/mesh.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -65,6 +66,16 @@ static const char *duration(Arena *a, f64 seconds)
 	return seconds < 48 * 3600 ? arena_printf(a, "%.3g hours", seconds / 3600) : arena_printf(a, "%.3g days", seconds / 86400);
 }
 
+/* What rules ask to be divided and stays whole: of the layers that were planned, which tell the others. */
+static void print_whole(const ClusterReport *r)
+{
+	MeshWhole w[3 * MESH_AXES];
+	static const char *const name[] = { [BUFFER_PARAMETER] = "parameters", [BUFFER_STATE] = "optimizer states", [BUFFER_GRADIENT] = "gradients" };
+	for (u32 i = 0, n = mesh_whole(r->planned->compiled.program, r->planned->rules, w); i < n; i++)
+		printf("whole     %.3g%% of the bytes of %s stay whole over %s: tensors that have no dimension to divide\n",
+		       100 * (f64)w[i].bytes / (f64)w[i].of_bytes, name[w[i].kind], w[i].over);
+}
+
 /* Stages that differ from the one before. */
 static void print_stages(Arena *a, const ClusterStep *s)
 {
@@ -125,6 +136,7 @@ void cluster_print(const ClusterReport *r)
 	printf("limits    %s of the time\n", limit(a, r, &n));
 	printf("memory    %llu bytes (%s) on a device of the stage that has most, of %s\n", (unsigned long long)s->memory,
 	       lm_bytes(a, s->memory), lm_bytes(a, n.room));
+	print_whole(r);
 	if (r->tokens > 0) {
 		printf("run       %s tokens: %s steps, %s", lm_scaled(a, r->tokens), lm_scaled(a, n.steps), duration(a, n.seconds));
 		if (n.kilowatt_hours > 0)

@@ -270,6 +270,48 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 	return OK;
 }
 
+/* ---- what stays whole ---- */
+
+/* Do the rules divide buffers of this kind over the axis? Who divides parameters divides gradients and states too. */
+static bool asks(const char *rules, BufferKind kind, const char *axis)
+{
+	static const char *const name[] = { "optimizer_state=", "gradients=", "parameters=" };
+	u32 first = kind == BUFFER_STATE ? 0 : kind == BUFFER_GRADIENT ? 1 : 2;
+	for (const char *at = rules; at && *at;) {
+		size_t n = strcspn(at, ",");
+		Str rule = { at, n };
+		for (u32 i = first; i < COUNT(name); i++)
+			if (str_starts(rule, str_of(name[i])) && str_equal((Str){ at + strlen(name[i]), n - strlen(name[i]) }, str_of(axis)))
+				return true;
+		at += n + (at[n] == ',');
+	}
+	return false;
+}
+
+u32 mesh_whole(const Program *p, const char *rules, MeshWhole out[3 * MESH_AXES])
+{
+	static const BufferKind kind[] = { BUFFER_PARAMETER, BUFFER_STATE, BUFFER_GRADIENT };
+	u32 n = 0;
+	for (u32 k = 0; k < COUNT(kind); k++)
+		for (u32 m = 0; m < p->mesh.n; m++) {
+			MeshWhole w = { .kind = kind[k], .over = p->mesh.axis[m].name };
+			for (u32 i = 0; i < p->buffer.n && asks(rules, w.kind, w.over); i++) {
+				const Buffer *b = &p->buffer.v[i];
+				Place place[MESH_AXES];
+				if (b->kind != w.kind || buffer_away(p, b) || !places_read(&p->mesh, b->split, place))
+					continue;
+				bool whole = place[m].kind != PLACE_SPLIT;
+				w.of++;
+				w.of_bytes += (u64)type_bytes(b->type);
+				w.tensors += whole;
+				w.bytes += whole ? (u64)type_bytes(b->type) : 0;
+			}
+			if (w.tensors)
+				out[n++] = w;
+		}
+	return n;
+}
+
 /* ---- ranks ---- */
 
 /* Meshes over the same axes that have as many devices as there are ranks: "data=4,tensor=1, data=2,tensor=2, ..." */

@@ -2,6 +2,7 @@
 #ifndef PL_TOOLS_MESH_H
 #define PL_TOOLS_MESH_H
 #include "runtime/comm/comm.h"
+#include "ir/shard.h"
 #include "tools/lm.h"
 
 typedef struct MeshRun {
@@ -27,6 +28,16 @@ PL_MUST_USE Status mesh_open(Lm *lm, const char *mesh, const TextList *more, con
 PL_MUST_USE Status mesh_turn(const MeshRun *m, bool done);
 /* The i-th mesh axis that lines of the shard block and of --shard divide `axis` over; empty: there are fewer. */
 Str mesh_over(const Lm *lm, const TextList *more, const char *axis, u32 i);
+/* Buffers of a kind that rules ask to be divided over a mesh axis, and that stay whole along it: no dimension that others leave
+ * free has a position for each device. */
+typedef struct MeshWhole {
+	BufferKind kind;
+	const char *over;
+	u32 tensors, of;      /* of so many that are asked for */
+	u64 bytes, of_bytes;  /* on a device */
+} MeshWhole;
+/* `rules` as of a MeshRun, `p` partitioned by them. How many there are. */
+u32 mesh_whole(const Program *p, const char *rules, MeshWhole out[3 * MESH_AXES]);
 /* After the package is on its device: groups, and the device's coordinates into its buffers. */
 PL_MUST_USE Status mesh_start(const MeshRun *m, Executor *x);
 void mesh_close(MeshRun *m);

@@ -46,18 +46,21 @@ static f64 bytes_sent(const Graph *g, const Node *n, u32 i)
 static const Buffer *buffer_of(const Program *p, const Graph *g, Val v)
 {
 	const Node *n = val_node(g, v);
-	while (n->op == OP_cast || n->op == OP_all_gather || n->op == OP_reshape)
+	while (n->op == OP_cast || n->op == OP_all_gather || n->op == OP_reshape || n->op == OP_pad)
 		n = val_node(g, n->in[0]);
 	u32 at = n->op == OP_read ? program_find_buffer(p, ATTR(n, read)->buffer) : NONE;
 	return at == NONE ? NULL : &p->buffer.v[at];
 }
 
-/* The buffer that a value ends up in, or NULL. */
+/* The buffer that a value ends up in, perhaps without its padding, or NULL. */
 static const Buffer *written_to(const Program *p, const Graph *g, Val v)
 {
-	for (u32 i = 0; i < g->result.n; i++)
-		if (g->result.v[i].value.i == v.i && g->result.v[i].buffer != NONE)
-			return &p->buffer.v[g->result.v[i].buffer];
+	for (u32 i = 0; i < g->result.n; i++) {
+		const Result *r = &g->result.v[i];
+		const Node *n = val_node(g, r->value);
+		if (r->buffer != NONE && (r->value.i == v.i || (n->op == OP_slice && n->in[0].i == v.i)))
+			return &p->buffer.v[r->buffer];
+	}
 	return NULL;
 }
 
@@ -178,8 +181,10 @@ static void print_totals(const Report *r, const Mesh *mesh)
 	}
 }
 
-static void print_memory(const Program *p, const Plan *plan, Arena *a)
+static void print_memory(const Program *p, const Plan *plan, const char *rules, Arena *a)
 {
+	MeshWhole whole_over[3 * MESH_AXES];
+	u32 nwhole = mesh_whole(p, rules, whole_over);
 	u64 bytes[BUFFER_KINDS] = { 0 }, whole = 0;
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
@@ -192,9 +197,16 @@ static void print_memory(const Program *p, const Plan *plan, Arena *a)
 						 [BUFFER_GRADIENT] = "gradients", [BUFFER_COUNTER] = "counters",
 						 [BUFFER_CACHE] = "caches", [BUFFER_MESH] = "coordinates",
 						 [BUFFER_STASH] = "activations of micro-batches that are under way" };
-	for (u32 k = 0; k < BUFFER_KINDS; k++)
+	for (u32 k = 0; k < BUFFER_KINDS; k++) {
 		if (bytes[k])
 			printf("          %15llu  %s\n", (unsigned long long)bytes[k], name[k]);
+		for (u32 i = 0; i < nwhole; i++) {
+			const MeshWhole *w = &whole_over[i];
+			if (w->kind == (BufferKind)k)
+				printf("          %15llu  of these stay whole over %s: %u of %u tensors, that have no dimension to divide\n",
+				       (unsigned long long)w->bytes, w->over, w->tensors, w->of);
+		}
+	}
 	printf("          %15llu  alignment of these\n", (unsigned long long)(plan->persistent_bytes - whole));
 	printf("          %15llu  activations and buffers of the entry that has most\n", (unsigned long long)(plan->arena_bytes - plan->persistent_bytes));
 }
@@ -265,7 +277,17 @@ static json_t *memory_json(const Program *p, const Plan *plan)
 	return m;
 }
 
-static json_t *devices_json(Report *r, const Program *p, const Plan *plan, u32 stage)
+static json_t *whole_json(const Program *p, const char *rules)
+{
+	MeshWhole w[3 * MESH_AXES];
+	json_t *whole = json_array();
+	for (u32 i = 0, n = mesh_whole(p, rules, w); i < n; i++)
+		json_array_append_new(whole, json_pack("{s:s, s:s, s:i, s:i, s:I}", "kind", buffer_kind_name[w[i].kind], "over", w[i].over, "tensors",
+						       (int)w[i].tensors, "of", (int)w[i].of, "bytes", (json_int_t)w[i].bytes));
+	return whole;
+}
+
+static json_t *devices_json(Report *r, const Program *p, const Plan *plan, const char *rules, u32 stage)
 {
 	json_t *rows = json_array(), *sent = json_object();
 	for (u32 i = 0; i < r->row.n; i++)
@@ -278,8 +300,8 @@ static json_t *devices_json(Report *r, const Program *p, const Plan *plan, u32 s
 	}
 	u32 all, beside;
 	count_beside(plan, &all, &beside);
-	return json_pack("{s:i, s:o, s:o, s:o, s:i, s:i}", "stage", (int)stage, "memory", memory_json(p, plan), "bytes_sent", sent, "collectives", rows,
-			 "planned_collectives", (int)all, "beside_kernels", (int)beside);
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:i, s:i}", "stage", (int)stage, "memory", memory_json(p, plan), "stays_whole", whole_json(p, rules),
+			 "bytes_sent", sent, "collectives", rows, "planned_collectives", (int)all, "beside_kernels", (int)beside);
 }
 
 /* ---- all of it ---- */
@@ -296,12 +318,12 @@ static Status tell_devices(Lm *lm, const MeshRun *run, const DriverOptions *o, j
 	for (u32 i = 0; i < p->entry.n; i++)
 		look_at(&r, p, p->entry.v[i], driver_times(p, p->entry.v[i]->name, lm->model->accumulate));
 	if (stages) {
-		json_array_append_new(stages, devices_json(&r, p, c.plan, o->pipe ? o->pipe->at : 0));
+		json_array_append_new(stages, devices_json(&r, p, c.plan, run->rules, o->pipe ? o->pipe->at : 0));
 		return OK;
 	}
 	if (run->pipe.stages)
 		printf("\nstage %u\n", o->pipe->at);
-	print_memory(p, c.plan, r.arena);
+	print_memory(p, c.plan, run->rules, r.arena);
 	print_rows(&r, p->ir->diag);
 	print_totals(&r, &p->mesh);
 	print_beside(c.plan);

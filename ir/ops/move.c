@@ -110,6 +110,7 @@ static void broadcast_shard(ShardRule *r)
 	const broadcast_attr *a = ATTR(r->n, broadcast);
 	for (u32 d = 0, i = 0; d < a->shape.n; d++) {
 		u32 l = shard_label(r, type_extent(val_type(r->g, r->n->out), d));
+		r->label.v[l].pads = true;
 		shard_at(r, l, 1, d, 1);
 		if (i < a->dims.n && a->dims.v[i] == d)
 			shard_at(r, l, 0, i++, 1);
@@ -202,6 +203,7 @@ static void transpose_shard(ShardRule *r)
 	ints perm = ATTR(r->n, transpose)->perm;
 	for (u32 d = 0; d < perm.n; d++) {
 		u32 l = shard_label(r, type_extent(val_type(r->g, r->n->out), d));
+		r->label.v[l].pads = true;
 		shard_at(r, l, 0, (u32)perm.v[d], 1);
 		shard_at(r, l, 1, d, 1);
 	}

@@ -213,6 +213,7 @@ static void reduce_shard(ShardRule *r)
 	for (u32 d = 0; d < t->rank; d++) {
 		u32 l = shard_label(r, type_extent(t, d));
 		shard_at(r, l, 0, d, 1);
+		r->label.v[l].pads = r->n->op == OP_sum || !(mask >> d & 1);
 		if (!(mask >> d & 1))
 			shard_at(r, l, 1, to++, 1);
 		else

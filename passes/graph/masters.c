@@ -64,13 +64,23 @@ static void make_buffers(PassCx *cx, Masters *m)
 	}
 }
 
+/* As it is stored, what is widened, or widened and then padded; {0}: it is neither. */
+static Val stored(Rewrite *rw, Val wide)
+{
+	const Node *n = val_node(rw->b.g, wide);
+	if (n->op == OP_cast)
+		return val_node(rw->b.g, n->in[0])->op == OP_read ? n->in[0] : (Val){ 0 };
+	Val narrow = n->op == OP_pad ? stored(rw, n->in[0]) : (Val){ 0 };
+	return narrow.i ? build(&rw->b, OP_pad, &narrow, 1, 1, val_node(rw->b.g, wide)->attr) : narrow;
+}
+
 /* Parts of a sum that were widened are put together narrow. */
 static bool reduce_stored(Rewrite *rw, const Node *n, const Val *in, Val *out)
 {
-	const Node *wide = val_node(rw->b.g, in[0]);
-	if (n->nin != 1 || wide->op != OP_cast || val_node(rw->b.g, wide->in[0])->op != OP_read)
+	Val v = n->nin == 1 ? stored(rw, in[0]) : (Val){ 0 };
+	if (!v.i)
 		return false;
-	Val v = build(&rw->b, (Op)n->op, wide->in, 1, 1, n->attr);
+	v = build(&rw->b, (Op)n->op, &v, 1, 1, n->attr);
 	out[0] = make_cast(&rw->b, v, DT_f32);
 	return true;
 }

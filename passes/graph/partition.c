@@ -4,7 +4,8 @@
  *
  * A node is built with local shapes and operands brought to where it wants them. From one placement to another goes
  * one mesh axis at a time, cheapest first: slices, then moves and sums of parts, then gathers; each step is made once
- * and shared. What is gathered for the forward half is gathered again for the backward half, and not kept in between:
+ * and shared. A dimension that does not divide is padded with zeros where it is cut, and cut off where it is put together.
+ * What is gathered for the forward half is gathered again for the backward half, and not kept in between:
  * parameters (ZeRO-3), and what a layer's products take along a divided sequence, of which a device keeps its own part
  * (Korthikanti et al. 2022). What no layer lies behind, such as a head's operand, is wanted again at once, and kept. */
 #include "passes/graph/ring.h"
@@ -153,7 +154,7 @@ static bool digit_fits(const Partition *x, const Places *now, u32 m, Place digit
 {
 	Places p = *now;
 	p.at[m] = digit;
-	return places_fit(x->mesh, p.at, digit.dim, type_extent(val_type(x->from, whole), digit.dim));
+	return places_fit_padded(x->mesh, p.at, digit.dim, type_extent(val_type(x->from, whole), digit.dim));
 }
 
 /* The next step towards `want`: along which mesh axis, and to what. */
@@ -228,6 +229,25 @@ static DType message_dtype(const Partition *x, Val whole, Val v, u32 m)
 	return t == DT_f32 && !(r->tokens >> m & 1) && of_products(x, whole, DEPTH) ? r->messages : t;
 }
 
+/* The value with `extent` positions of dimension d: zeros behind those that there are, or without the last ones. */
+static Val resize(Partition *x, Val v, u32 d, i64 extent)
+{
+	const Type *t = val_type(x->b.g, v);
+	i64 is = type_extent(t, d);
+	Dim none[MAX_RANK], more[MAX_RANK], size[MAX_RANK];
+	i64 step[MAX_RANK];
+	for (u32 k = 0; k < t->rank; k++) {
+		none[k] = number(x, 0);
+		more[k] = number(x, k == d ? extent - is : 0);
+		size[k] = k == d ? number(x, extent) : t->dim[k];
+		step[k] = 1;
+	}
+	if (extent == is)
+		return v;
+	return extent > is ? BA(&x->b, pad, (v), .low = { t->rank, none }, .high = { t->rank, more }, .value = 0) :
+			     BA(&x->b, slice, (v), .start = { t->rank, none }, .size = { t->rank, size }, .step = { t->rank, step });
+}
+
 static Val collective(Partition *x, Val v, u32 m, u32 again, const Places *now, Place to)
 {
 	Builder *b = &x->b;
@@ -270,6 +290,21 @@ static Val remake_full(Partition *x, Val v, const Places *want)
 	return made;
 }
 
+/* One step of a value `whole` of the old graph, from `now`: what is to be cut is padded before, and cut off behind when it is put together. */
+static Val take_step(Partition *x, Val whole, Val v, u32 m, const Places *now, Place to)
+{
+	Places then = *now;
+	then.at[m] = to;
+	Place from = now->at[m];
+	i64 parts = parts_of(x, m);
+	if (to.kind == PLACE_SPLIT)
+		v = resize(x, v, to.dim, (type_extent(val_type(x->b.g, v), to.dim) + parts - 1) / parts * parts);
+	v = collective(x, v, m, again_of(x, whole), now, to);
+	if (from.kind == PLACE_SPLIT)
+		v = resize(x, v, from.dim, place_extent(x->mesh, then.at, from.dim, type_extent(val_type(x->from, whole), from.dim)));
+	return v;
+}
+
 static Val convert(Partition *x, Val v, const Places *want)
 {
 	Val have = find_form(x, v, want);
@@ -300,7 +335,7 @@ static Val convert(Partition *x, Val v, const Places *want)
 			bool sum = now.at[m].kind == PLACE_PARTIAL && now.at[m].reduce == SHARD_SUM;
 			DType is = val_type(x->b.g, f.v)->dtype, sent = sum ? message_dtype(x, v, f.v, m) : is;
 			found = sent == is ? f.v : make_cast(&x->b, f.v, sent);
-			found = collective(x, found, m, again_of(x, v), &now, to);
+			found = take_step(x, v, found, m, &now, to);
 			found = sent == is ? found : make_cast(&x->b, found, is);
 			name_axes(x, found, val_axis(x->from, v));
 			add_form(x, v, &f.places, f.gathered, found);
@@ -446,6 +481,29 @@ static Val build_iota(Partition *x, u32 node, const Type *local)
 	return B(&x->b, add, i, repeat_to(x, make_cast(&x->b, first, a->dtype), local));
 }
 
+/* The operand of a sum, with zeros for padding of what it is summed over. */
+static Val without_padding(Partition *x, u32 node, Val v)
+{
+	const ShardRule *r = &x->e->rule[node];
+	for (u32 l = 0; l < r->label.n; l++) {
+		Places digits = label_digits(x, node, l);
+		i64 extent = r->label.v[l].extent;
+		for (u32 m = 0; m < x->mesh->n && r->label.v[l].reduce; m++) {
+			if (digits.at[m].kind != PLACE_SPLIT || extent % parts_of(x, m) == 0)
+				continue;
+			const Type *t = val_type(x->b.g, v);
+			i64 d = r->label.v[l].at[0].dim;
+			const Type *line = type_make(x->cx->ir, DT_i64, 1, &t->dim[d]);
+			Val first = B(&x->b, mul, coordinate(x, m), scalar(x, (f64)type_extent(t, (u32)d), DT_i64));
+			Val at = B(&x->b, add, BS(&x->b, iota, .axis = 0, .dtype = DT_i64, .shape = { 1, line->dim }), repeat_to(x, first, line));
+			Val there = B(&x->b, lt, at, make_full_like(&x->b, at, (f64)extent));
+			there = BA(&x->b, broadcast, (there), .shape = { t->rank, t->dim }, .dims = { 1, &d });
+			v = B(&x->b, where, there, v, make_full_like(&x->b, v, 0));
+		}
+	}
+	return v;
+}
+
 /* ---- nodes ---- */
 
 /* Must the node be made whole, and cut then? Draws, and counts whose positions are not consecutive. */
@@ -481,6 +539,8 @@ static Val build_local(Partition *x, u32 node, const Val *in, const Type *local)
 	u32 groups = label_with(x, node, SHARD_GROUPS);
 	if (n->op == OP_iota)
 		return build_iota(x, node, local);
+	if (n->op == OP_sum)
+		return build(&x->b, OP_sum, (Val[]){ without_padding(x, node, in[0]) }, 1, 1, n->attr);
 	if (groups != NONE)
 		return build_grouped(x, node, in, groups);
 	if (label != NONE && n->op == OP_gather)
@@ -589,8 +649,9 @@ static Program *shell(Partition *x)
 	to->mesh = *x->mesh;
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		Buffer b = p->buffer.v[i];
-		const Place *at = x->at->buffer[i].at;
+		Place *at = x->at->buffer[i].at;
 		Axis axis[MAX_RANK];
+		places_note_padded(x->mesh, at, b.type);
 		b.type = place_type(p->ir, x->mesh, at, b.type);
 		b.split = places_text(p->ir, x->mesh, at);
 		local_axes(x, b.axis, b.type, axis);

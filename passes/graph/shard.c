@@ -247,26 +247,60 @@ static Places rows_alone(const Search *s, Places p)
 	return p;
 }
 
+/* Where a digit begins behind those that split the dimension. */
+static i64 behind_others(const Mesh *mesh, const Places *p, u32 d)
+{
+	i64 behind = 1;
+	for (u32 k = 0; k < mesh->n; k++)
+		if (p->at[k].kind == PLACE_SPLIT && p->at[k].dim == d)
+			behind = MAX(behind, p->at[k].outer * mesh->axis[k].size);
+	return behind;
+}
+
+/* Mesh axis m splits dimension d, if that divides. */
+static bool try_digit(const Mesh *mesh, Places *p, const Type *t, u32 m, u32 d)
+{
+	Places with = *p;
+	with.at[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)d, .outer = behind_others(mesh, p, d) };
+	if (!places_fit(mesh, with.at, d, type_extent(t, d)))
+		return false;
+	*p = with;
+	return true;
+}
+
+/* Mesh axis m splits the dimension that is padded least to be divided, of those that nobody splits. */
+static void divide_padded(const Mesh *mesh, Places *p, const Type *t, u32 m)
+{
+	Places best = *p;
+	f64 least = 0;
+	for (u32 d = 0; d < t->rank; d++) {
+		Places with = *p;
+		i64 extent = type_extent(t, d);
+		with.at[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)d, .outer = 1 };
+		if (behind_others(mesh, p, d) > 1 || !places_fit_padded(mesh, with.at, d, extent))
+			continue;
+		f64 share = (f64)place_extent(mesh, with.at, d, extent) / (f64)extent;
+		if (!least || share < least) {
+			least = share;
+			best = with;
+		}
+	}
+	*p = best;
+}
+
 /* Divides over the mesh axes in `over` that do not yet: the first dimension that nobody splits and that divides, else
- * the first where a digit fits behind the others. What does not divide stays whole. */
+ * the first where a digit fits behind the others, else one that is padded. What has fewer positions than there are devices
+ * along each dimension that is free stays whole (tools/plan_mesh.c tells of it). */
 static void divide_more(Search *s, Places *p, const Type *t, u32 over)
 {
 	for (u32 m = 0; m < s->mesh->n; m++) {
-		if (!(over >> m & 1) || p->at[m].kind == PLACE_SPLIT)
-			continue;
-		for (u32 pass = 0; pass < 2 && p->at[m].kind != PLACE_SPLIT; pass++)
-			for (u32 d = 0; d < t->rank && p->at[m].kind != PLACE_SPLIT; d++) {
-				i64 behind = 1;
-				for (u32 k = 0; k < s->mesh->n; k++)
-					if (p->at[k].kind == PLACE_SPLIT && p->at[k].dim == d)
-						behind = MAX(behind, p->at[k].outer * s->mesh->axis[k].size);
-				if ((behind > 1) != pass)
-					continue;
-				Place was = p->at[m];
-				p->at[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)d, .outer = behind };
-				if (!places_fit(s->mesh, p->at, d, type_extent(t, d)))
-					p->at[m] = was;
-			}
+		bool done = !(over >> m & 1) || p->at[m].kind == PLACE_SPLIT;
+		for (u32 behind = 0; behind < 2; behind++)
+			for (u32 d = 0; d < t->rank && !done; d++)
+				if ((behind_others(s->mesh, p, d) > 1) == behind)
+					done = try_digit(s->mesh, p, t, m, d);
+		if (!done)
+			divide_padded(s->mesh, p, t, m);
 	}
 }
 
@@ -453,6 +487,7 @@ static void trace_entry(PassCx *cx, const Placement *at, u32 entry)
 	for (u32 i = 0; i < e->g->node.n; i++)
 		for (u32 k = 0; k < e->g->node.v[i].nout; k++) {
 			Places p = value_places(e, &at->rules->mesh, (Val){ e->g->node.v[i].out.i + k });
+			places_note_padded(&at->rules->mesh, p.at, val_type(e->g, (Val){ e->g->node.v[i].out.i + k }));
 			const char *text = places_text(cx->ir, &at->rules->mesh, p.at);
 			fprintf(cx->trace, "  %%%u %s: %s\n", e->g->node.v[i].out.i + k, op_info[e->g->node.v[i].op].name,
 				text ? text : "whole");
@@ -468,6 +503,7 @@ Program *pass_shard(PassCx *cx, const Program *in)
 	if (!at)
 		return NULL;
 	for (u32 i = 0; cx->trace && i < in->buffer.n; i++) {
+		places_note_padded(&rules->mesh, at->buffer[i].at, in->buffer.v[i].type);
 		const char *text = places_text(cx->ir, &rules->mesh, at->buffer[i].at);
 		fprintf(cx->trace, "@%s: %s\n", in->buffer.v[i].name, text ? text : "whole");
 	}

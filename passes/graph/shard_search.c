@@ -137,7 +137,7 @@ static bool label_fits(const Search *s, u32 node, u32 m, u32 label, i64 outer)
 		else if (c->kind == CHOICE_LABEL && c->which == label)
 			digit[k] = (Place){ .kind = PLACE_SPLIT, .outer = c->outer };
 	}
-	if (!places_fit(s->mesh, digit, 0, l->extent))
+	if (!(l->pads && l->fix == SHARD_AS_IS ? places_fit_padded : places_fit)(s->mesh, digit, 0, l->extent))
 		return false;
 	u32 digits = 0;
 	for (u32 k = 0; k < s->mesh->n; k++)

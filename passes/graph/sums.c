@@ -15,10 +15,11 @@
 
 #include <string.h>
 
-/* What follows a gradient's read in update: one sum after the other, over different mesh axes. */
+/* What follows a gradient's read in update: one sum after the other, over different mesh axes, each behind the padding, if any,
+ * of what it divides. */
 typedef struct Chain {
 	u32 n;
-	const Node *node[MESH_AXES];
+	const Node *node[2 * MESH_AXES];
 	u32 read;  /* the node that they begin with */
 	u32 entry; /* that they go to */
 } Chain;
@@ -34,6 +35,11 @@ typedef struct Sums {
 static bool is_sum(const Node *n)
 {
 	return n->nin == 1 && (n->op == OP_all_reduce || n->op == OP_reduce_scatter);
+}
+
+static bool of_chain(const Node *n)
+{
+	return is_sum(n) || n->op == OP_pad;
 }
 
 /* The only user of each value that has one, as node + 1; 0: nobody's, NONE: several or a result. */
@@ -81,11 +87,13 @@ static void find_chains(Sums *s)
 			continue;
 		Chain *c = &s->chain[b];
 		*c = (Chain){ .read = i, .entry = last_entry(s, b) };
-		for (u32 at = user[n->out.i]; !reads[b] && c->entry != NONE && at && at != NONE && is_sum(&g->node.v[at - 1]) && c->n < MESH_AXES;) {
+		for (u32 at = user[n->out.i]; !reads[b] && c->entry != NONE && at && at != NONE && of_chain(&g->node.v[at - 1]) && c->n < COUNT(c->node);) {
 			c->node[c->n++] = &g->node.v[at - 1];
 			at = user[chain_end(c).i];
 		}
-		while (s->several && c->n && val_type(g, chain_end(c)) != s->from->buffer.v[b].type)
+		while (c->n && !is_sum(c->node[c->n - 1]))
+			c->n--;
+		while (s->several && c->n && (!is_sum(c->node[c->n - 1]) || val_type(g, chain_end(c)) != s->from->buffer.v[b].type))
 			c->n--;
 		reads[b]++;
 	}
@@ -103,6 +111,8 @@ static const char *split_after(const Sums *s, const Buffer *b, const Chain *c)
 		NEVER("a program's split that cannot be read");
 	for (u32 i = 0; i < c->n; i++) {
 		const Node *n = c->node[i];
+		if (!is_sum(n))
+			continue;
 		u32 m = mesh_find(mesh, ATTR(n, all_reduce)->over); /* both begin with it */
 		assert(place[m].kind == PLACE_PARTIAL);
 		place[m] = (Place){ 0 };
@@ -112,6 +122,8 @@ static const char *split_after(const Sums *s, const Buffer *b, const Chain *c)
 		place[m] = (Place){ .kind = PLACE_SPLIT, .dim = (u8)ATTR(n, reduce_scatter)->axes.v[0], .outer = local };
 		while ((now = place_local_outer(mesh, place, m)) != local)
 			place[m].outer = local * (place[m].outer / now);
+		if (i && !is_sum(c->node[i - 1])) /* nobody else splits what is padded */
+			place[m].whole = type_extent(val_type(s->update, c->node[i - 1]->in[0]), place[m].dim);
 	}
 	return places_text(s->cx->ir, mesh, place);
 }

@@ -257,15 +257,25 @@ static u64 added(const WorkValue *v, u64 *most)
 	return most[v->next] - was;
 }
 
-/* Sums a persistent gradient over devices. */
-static bool sums_gradient(const Work *w, u32 s)
+static bool reads_gradient(const Work *w, u32 s)
 {
 	const Kernel *k = kernel_of(w, s);
-	bool sums = k->collective && (k->collective->op == OP_all_reduce || k->collective->op == OP_reduce_scatter), gradient = false;
-	for (u32 i = 0; i < k->slot.n && sums && !gradient; i++) {
+	bool gradient = false;
+	for (u32 i = 0; i < k->slot.n && !gradient; i++) {
 		const Buffer *from = persistent_of(w->plan, &w->entry->buffer.v[w->entry->step.v[s].slot[i]]);
 		gradient = !k->slot.v[i].written && from && from->kind == BUFFER_GRADIENT;
 	}
+	return gradient;
+}
+
+/* Sums a persistent gradient over devices, as it is or padded. */
+static bool sums_gradient(const Work *w, u32 s)
+{
+	const Kernel *k = kernel_of(w, s);
+	bool sums = k->collective && (k->collective->op == OP_all_reduce || k->collective->op == OP_reduce_scatter);
+	bool gradient = sums && reads_gradient(w, s);
+	for (u32 i = 0; i < w->piece[s].nafter && sums && !gradient; i++)
+		gradient = reads_gradient(w, w->piece[s].after[i]);
 	return gradient;
 }
 

@@ -407,6 +407,8 @@ void comm_whole_dims(const Comm *c, const PackageTensor *t, i64 *dim)
 {
 	for (u32 d = 0; d < t->rank; d++)
 		dim[d] = t->dim[d];
-	for (u32 k = 0; c && k < t->ndigit; k++)
-		dim[t->digit[k].dim] *= c->mesh.axis[t->digit[k].mesh].size;
+	for (u32 k = 0; c && k < t->ndigit; k++) {
+		i64 *to = &dim[t->digit[k].dim];
+		*to = t->digit[k].whole ? t->digit[k].whole : *to * c->mesh.axis[t->digit[k].mesh].size;
+	}
 }

@@ -42,15 +42,16 @@ static Program *run_passes(Case *c, const Program *p, const char *passes)
 
 /* ---- random programs, random rules ---- */
 
-/* A mesh of 2 to 8 devices with one to three axes, and where some names go. */
+/* A mesh of 2 to 12 devices with one to three axes, and where some names go; 3 divide little, so that parameters are padded. */
 static const char *random_rules(Case *c, Random *r, u32 *devices)
 {
 	static const char *const name[] = { "B", "T", "H" }, *const mesh[] = { "x", "y", "z" };
 	u32 n = (u32)random_int(r, 1, 3);
 	Buf b = { .arena = &c->arena };
 	*devices = 1;
+	u32 odd = random_chance(r, 0.25) ? (u32)random_int(r, 0, n - 1) : NONE;
 	for (u32 m = 0; m < n; m++) {
-		u32 size = n == 1 && random_chance(r, 0.4) ? 4 : 2;
+		u32 size = m == odd ? 3 : n == 1 && random_chance(r, 0.4) ? 4 : 2;
 		*devices *= size;
 		buf_printf(&b, "%smesh=%s:%u", m ? "," : "", mesh[m], size);
 	}
@@ -60,8 +61,8 @@ static const char *random_rules(Case *c, Random *r, u32 *devices)
 				buf_printf(&b, ",%s=%s", name[i], mesh[m]);
 	static const char *const more[] = { "parameters", "gradients", "optimizer_state", "sequence" };
 	for (u32 i = 0; i < COUNT(more); i++)
-		if (random_chance(r, 0.3))
-			buf_printf(&b, ",%s=%s", more[i], mesh[random_int(r, 0, n - 1)]);
+		if (random_chance(r, 0.3) || (!i && odd != NONE))
+			buf_printf(&b, ",%s=%s", more[i], mesh[!i && odd != NONE ? odd : random_int(r, 0, n - 1)]);
 	return b.text;
 }
 
@@ -86,6 +87,15 @@ static u32 collectives(const Program *p)
 	return n;
 }
 
+/* Buffers that do not divide. */
+static u32 padded(const Program *p)
+{
+	u32 n = 0;
+	for (u32 i = 0; i < p->buffer.n; i++)
+		n += p->buffer.v[i].split && strstr(p->buffer.v[i].split, " of ");
+	return n;
+}
+
 /* What is divided when a device is given it, and what it takes its part of itself, which its coordinates tell. */
 static u32 splits(const Program *p)
 {
@@ -106,14 +116,20 @@ static bool is_small(const Program *p)
 	return elements < 20000;
 }
 
-static bool agrees(Case *c, const Program *p, const char *rules, u32 *spoken, u32 *split)
+/* How many programs of those that were tried are of something. */
+typedef struct Tried {
+	u32 spoken, split, padded;
+} Tried;
+
+static bool agrees(Case *c, const Program *p, const char *rules, Tried *tried)
 {
 	const Program *whole = run_passes(c, p, "expand,simplify");
 	const Program *part = whole ? run_passes(c, whole, arena_printf(&c->arena, "partition{%s}", rules)) : NULL;
 	if (!part)
 		return false;
-	*spoken += collectives(part) > 0;
-	*split += splits(part) > 0;
+	tried->spoken += collectives(part) > 0;
+	tried->split += splits(part) > 0;
+	tried->padded += padded(part) > 0;
 	/* its plan leaves alone what is on its way: plan_verify */
 	const Program *low = run_passes(c, part, "lower");
 	const Plan *plan = low ? plan_program(&c->arena, &c->tmp, low, NULL, &c->diag) : NULL;
@@ -123,7 +139,7 @@ static bool agrees(Case *c, const Program *p, const char *rules, u32 *spoken, u3
 }
 
 /* Fails where the program of this seed and its parts do not agree. */
-static void random_program_agrees(u64 seed, u32 *spoken, u32 *split)
+static void random_program_agrees(u64 seed, Tried *tried)
 {
 	Case c;
 	case_begin(&c);
@@ -134,7 +150,7 @@ static void random_program_agrees(u64 seed, u32 *spoken, u32 *split)
 	const char *rules = random_rules(&c, &r, &devices);
 	forget_odd_axes(c.ir, devices);
 	/* repeated views grow: the evaluator is slow */
-	if (is_small(p) && !agrees(&c, p, rules, spoken, split)) {
+	if (is_small(p) && !agrees(&c, p, rules, tried)) {
 		diag_print(&c.diag, stderr, false);
 		fail_msg("seed %llu, %s", (unsigned long long)seed, rules);
 	}
@@ -151,13 +167,14 @@ static void random_programs_agree(void **state)
 		first = last;
 		last = strtoull(end + 2, NULL, 10);
 	}
-	u32 spoken = 0, split = 0;
+	Tried tried = { 0 };
 	for (u64 seed = first; seed <= last; seed++)
-		random_program_agrees(seed, &spoken, &split);
+		random_program_agrees(seed, &tried);
 	/* the test is of something: most programs are divided, and many need to speak */
 	u64 seeds = last + 1 - first;
-	if (seeds > 100 && (split * 2 < seeds || spoken * 5 < seeds))
-		fail_msg("of %llu programs, %u are divided and %u speak", (unsigned long long)seeds, split, spoken);
+	if (seeds > 100 && (tried.split * 2 < seeds || tried.spoken * 5 < seeds || tried.padded * 20 < seeds))
+		fail_msg("of %llu programs, %u are divided, %u speak and %u are padded", (unsigned long long)seeds, tried.split, tried.spoken,
+			 tried.padded);
 }
 
 /* Kernels of experts' products behind reshapes, and a sum over columns of a repeated one. */
@@ -165,9 +182,9 @@ static void programs_that_were_refused_agree(void **state)
 {
 	(void)state;
 	static const u64 seed[] = { 17151, 58136, 69454, 98864 };
-	u32 spoken = 0, split = 0;
+	Tried tried = { 0 };
 	for (u32 i = 0; i < COUNT(seed); i++)
-		random_program_agrees(seed[i], &spoken, &split);
+		random_program_agrees(seed[i], &tried);
 }
 
 /* ---- rules of ops ---- */
@@ -230,6 +247,23 @@ static void places_read_back(void **state)
 	assert_int_equal(place_local_outer(&mesh, two, 1), 3);
 	two[1].outer = 4;
 	assert_false(places_fit(&mesh, two, 0, 48));
+	/* 10 rows over 4 devices are 3 for each, and padding behind; not behind another digit, and not where one has none */
+	Place padded[MESH_AXES] = { { 0 }, { .kind = PLACE_SPLIT, .outer = 1 } };
+	assert_false(places_fit(&mesh, padded, 0, 10));
+	assert_true(places_fit_padded(&mesh, padded, 0, 10));
+	assert_int_equal(place_extent(&mesh, padded, 0, 10), 3);
+	assert_false(places_fit_padded(&mesh, padded, 0, 3));
+	places_note_padded(&mesh, padded, type_make(c.ir, DT_f32, 1, (Dim[]){ dim_number(c.ir, 10) }));
+	text = places_text(c.ir, &mesh, padded);
+	assert_string_equal(text, "data 0 1 of 10");
+	assert_true(places_read(&mesh, text, back));
+	assert_true(place_equal(padded[1], back[1]));
+	assert_int_equal(back[1].whole, 10);
+	assert_false(places_read(&mesh, "data 0 1 of", back));
+	assert_false(places_read(&mesh, "data 0 1 of 0", back));
+	padded[0] = (Place){ .kind = PLACE_SPLIT, .outer = 1 };
+	padded[1].outer = 2;
+	assert_false(places_fit_padded(&mesh, padded, 0, 10));
 	u32 group[4];
 	mesh_group(&mesh, 5, 1, group); /* pod 0, data 2, tensor 1 */
 	assert_int_equal(group[0], 1);

@@ -342,6 +342,7 @@ static void check(const Case *c)
 }
 
 #define GPT "gpt2", NULL, "B=4,T=8", { "width=16", "heads=2", "vocab=32", "context=16", "layers=4" }
+#define GPT_3 "gpt2", NULL, "B=3,T=8", { "width=16", "heads=2", "vocab=32", "context=16", "layers=4" } /* 3 devices divide the batch alone */
 #define TENSOR "Attention.H=tensor,Attention.G=tensor,Mlp.F=tensor,vocab=tensor"
 
 static void schedules(void **state)
@@ -382,6 +383,8 @@ static void with_other_axes(void **state)
 	check(&(Case){ GPT, "mesh=data:2,B=data", 2, 1, PIPE_1F1B, 1, 2 });
 	check(&(Case){ GPT, "mesh=data:2,B=data,optimizer_state=data", 2, 0, PIPE_1F1B, 1, 2 });
 	check(&(Case){ GPT, "mesh=data:2,B=data,parameters=data", 2, 1, PIPE_1F1B, 1, 3 });
+	check(&(Case){ GPT_3, "mesh=data:3,B=data,optimizer_state=data", 2, 0, PIPE_1F1B, 1, 2 });
+	check(&(Case){ GPT_3, "mesh=data:3,B=data,parameters=data", 2, 1, PIPE_1F1B, 1, 3 });
 	check(&(Case){ GPT, "mesh=tensor:2," TENSOR, 2, 1, PIPE_1F1B, 1, 2 });
 	check(&(Case){ GPT, "mesh=tensor:2," TENSOR ",sequence=tensor", 2, 0, PIPE_1F1B, 1, 2 });
 	check(&(Case){ GPT, "mesh=data:2,mesh=tensor:2,B=data,gradients=data," TENSOR, 2, 1, PIPE_INTERLEAVED, 2, 2 });

@@ -32,12 +32,18 @@ divide mesh=data:4,B=data,optimizer_state=data gpt llama bible
 divide mesh=data:2,B=data,gradients=data gpt llama bible
 divide mesh=data:8,B=data,parameters=data gpt llama bible
 divide mesh=pod:2,mesh=data:4,B=pod,B=data,parameters=data gpt llama
+# over 3 devices, which divide no width: padded
+sizes=B=6,T=8 step gpt3 gpt2 --set layers=1 --set width=16 --set heads=4 --set vocab=32 --set context=16
+for zero in optimizer_state gradients parameters; do divide mesh=data:3,B=data,$zero=data gpt3; done
+divide mesh=data:3,mesh=pod:2,B=data,B=pod,optimizer_state=data,optimizer_state=pod gpt3
 # tensor parallelism with the vocabulary divided, with and without sequence parallelism, and all together
 divide mesh=tensor:2,$tensor gpt llama bible
 divide mesh=tensor:4,$tensor gpt
 divide mesh=tensor:2,$tensor,sequence=tensor gpt llama bible
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,optimizer_state=data gpt llama bible
 divide mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,sequence=tensor,parameters=data gpt llama
+divide mesh=data:3,mesh=tensor:2,B=data,$tensor,optimizer_state=data gpt3
+divide mesh=data:3,mesh=tensor:2,B=data,$tensor,sequence=tensor,parameters=data gpt3
 # the other families: data parallelism with each stage of ZeRO, and what their shard blocks divide
 for family in bert vit t5 mixtral lora clip; do
   for zero in "" ,optimizer_state=data ,gradients=data ,parameters=data; do divide mesh=data:2,B=data$zero $family; done

@@ -31,6 +31,8 @@ kinds=(mesh=data:2,B=data mesh=data:2,B=data,optimizer_state=data mesh=data:2,B=
 long=(mesh=tensor:2,$tensor,sequence=tensor mesh=context:2,T=context mesh=data:4,B=data,parameters=data mesh=data:8,B=data,gradients=data
   mesh=data:2,mesh=tensor:2,B=data,$tensor,optimizer_state=data mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,parameters=data)
 experts=(mesh=expert:2,B=expert,Experts.E=expert mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert,parameters=data)
+sizes=B=6,T=4 step gpt3 gpt2 --set layers=1 --set width=8 --set heads=4 --set vocab=16 --set context=8
+for zero in optimizer_state parameters; do divide gpt3 mesh=data:3,B=data,$zero=data; done
 i=0
 for family in gpt llama lora mixtral capacity bert roberta bible vit t5 clip unet; do
   make $family

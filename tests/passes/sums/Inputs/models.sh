@@ -23,4 +23,9 @@ sums one_gpt mesh=data:2,B=data,optimizer_state=data
 sums one_gpt mesh=data:2,B=data,parameters=data
 sums gpt mesh=data:2,mesh=tensor:2,B=data,Attention.H=tensor,Mlp.F=tensor,sequence=tensor
 sums one_gpt mesh=data:2,mesh=tensor:2,B=data,Attention.H=tensor,Mlp.F=tensor,sequence=tensor,optimizer_state=data
+sizes=B=6,T=8 step gpt3 gpt2 --set layers=1 --set width=8 --set heads=4 --set vocab=16 --set context=8
+sed '/^entry micro {/,/^}/d' "$tmp.gpt3" >"$tmp.one_gpt3"
+sums gpt3 mesh=data:3,B=data,optimizer_state=data
+sums one_gpt3 mesh=data:3,B=data,optimizer_state=data
+grep -c '^buffer @grad.* split "data . 1 of ' "$tmp.sums"
 sums moe mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert
