@@ -427,7 +427,11 @@ static u32 gathers_into(const Work *w, u32 s)
 	return b;
 }
 
-/* Values of `from` as the new pieces make and read them. */
+/* What a buffer lies in that shares its memory with a value that is computed again: the value as it was at first, or again. */
+typedef enum Lies { LIES_BY_READER, LIES_IN_FIRST, LIES_IN_COPY } Lies;
+
+/* Values of `from` as the new pieces make and read them. Who reads what the forward half made of its own unit, reads it as it is made again;
+ * what the backward half writes in place lies where that was which it takes over, whichever unit reads it next. */
 static void copy_values(Again *x, Arena *arena)
 {
 	const Work *w = x->from;
@@ -436,17 +440,22 @@ static void copy_values(Again *x, Arena *arena)
 	/* readers of each value are found again: steps' slots */
 	const EntryPlan *e = w->entry;
 	u32 *of = NEWN(arena, u32, e->buffer.n + 1), *again = NEWN(arena, u32, e->buffer.n + 1);
+	Lies *lies = NEWN(arena, Lies, e->buffer.n + 1), *read = NEWN(arena, Lies, e->buffer.n + 1); /* `read`: by root, of who read it last */
 	for (u32 s = 0; s < w->npiece; s++) {
 		const Step *st = &e->step.v[s];
 		const Kernel *k = w->piece[s].kernel;
-		for (u32 i = 0; i < k->slot.n; i++) {
-			u32 b = st->slot[i];
+		bool back = work_backward(w, w->piece[s].rank);
+		for (u32 i = 0; i < 2 * k->slot.n; i++) { /* what is read, then what is written */
+			const KSlot *slot = &k->slot.v[i % k->slot.n];
+			u32 at = st->slot[i % k->slot.n], b = at;
+			if (slot->written != (i >= k->slot.n))
+				continue;
 			while (e->buffer.v[b].root != NONE)
 				b = e->buffer.v[b].root;
 			if (e->buffer.v[b].kind == MEMORY_PERSISTENT)
 				continue;
 			bool first = !of[b];
-			if (first && x->twin[s] && k->slot.v[i].written && again[gathers_into(w, x->twin[s] - 1)]) {
+			if (first && x->twin[s] && slot->written && again[gathers_into(w, x->twin[s] - 1)]) {
 				of[b] = again[gathers_into(w, x->twin[s] - 1)];
 			} else if (first) {
 				to->value[to->nvalue++] = (WorkValue){ .bytes = e->buffer.v[b].bytes, .maker = x->place[s], .next = NONE };
@@ -457,13 +466,13 @@ static void copy_values(Again *x, Arena *arena)
 					again[b] = to->nvalue;
 				}
 			}
-			WorkValue *v = &to->value[of[b] - 1];
-			bool back = work_backward(w, w->piece[s].rank);
-			u32 made = to->piece[v->maker].rank;
-			bool own = again[b] && work_unit(w, w->piece[s].rank) == work_unit(w, made);
-			WorkValue *copied = &to->value[(own ? again[b] : of[b]) - 1];
-			if (own && back)
-				v = copied;
+			bool own = again[b] && work_unit(w, w->piece[s].rank) == work_unit(w, to->piece[to->value[of[b] - 1].maker].rank);
+			if (back && slot->written && at != b)
+				lies[at] = read[b];
+			bool there = again[b] && to->value[again[b] - 1].maker < x->place[s]; /* again, by then */
+			Lies in = lies[at] ? lies[at] : back && there ? LIES_IN_COPY : LIES_IN_FIRST;
+			read[b] = slot->written ? read[b] : in;
+			WorkValue *v = &to->value[(in == LIES_IN_COPY ? again[b] : of[b]) - 1], *copied = &to->value[(own ? again[b] : of[b]) - 1];
 			v->last = MAX(v->last, x->place[s]);
 			note_next(to, v, x->place[s]);
 			if (x->copy[s]) /* its copy reads too */

@@ -297,6 +297,39 @@ static void layers_compute_again(void **state)
 	drop(m);
 }
 
+/* Layer 1 makes r1 on its way to x2. Its derivative d1 takes r1's memory over, that of the head, d2, takes x2's. */
+static void derivatives_in_place(void **state)
+{
+	(void)state;
+	Made *m = make_embedding();
+	EntryPlan *e = &m->micro;
+	launch(m, e, "h.0", 100, LIST(X0), LIST(X1));
+	launch(m, e, "h.1", 100, LIST(X1), LIST(R1));
+	launch(m, e, "h.1", 100, LIST(R1), LIST(X2));
+	launch(m, e, "", 4, LIST(X2), LIST(LOSS));
+	launch(m, e, "", 100, LIST(X2), LIST(D2));
+	launch(m, e, "h.1", 100, LIST(R1, D2), LIST(D1));
+	launch(m, e, "h.0", 124, LIST(X0, D1), LIST(D0, G0));
+	launch(m, e, "wte", 40, LIST(D0, TOKENS), LIST(GE));
+	e->buffer.v[D1].root = R1;
+	e->buffer.v[D2].root = X2;
+	const Work *w = work_here(m), *whole = work_again(&m->arena, &m->arena, w, RECOMPUTE_WHOLE);
+	assert_int_equal(w->kept[2], 100 + 12);
+	/* d1 lies where r1 is made again: of the forward half only x0, x1 and x2 stay, though layer 0 reads d1 */
+	static const u64 kept[] = { 108, 100, 100, 0 };
+	for (u32 u = 0; u < COUNT(kept); u++)
+		assert_int_equal(whole->kept[u], kept[u]);
+	/* d2 was made before x2 is made again: it lies where x2 was at first. Pieces: x0, x1, r1, x2, loss, d2, r1 and x2 again, d1 */
+	bool first = false, again = false;
+	for (u32 i = 0; i < whole->nvalue; i++) {
+		const WorkValue *v = &whole->value[i];
+		first |= v->bytes == 100 && v->maker == 3 && v->last == 8;
+		again |= v->bytes == 100 && v->maker == 7 && v->last == 7;
+	}
+	assert_true(first && again);
+	drop(m);
+}
+
 static void kernels_one_behind_the_other(void **state)
 {
 	(void)state;
@@ -548,7 +581,7 @@ int main(void)
 		cmocka_unit_test(weights_first),
 		cmocka_unit_test(gradients_of_the_head),
 		cmocka_unit_test(bytes_by_layer),
-		cmocka_unit_test(layers_compute_again),
+		cmocka_unit_test(layers_compute_again), cmocka_unit_test(derivatives_in_place),
 		cmocka_unit_test(kernels_one_behind_the_other),
 		cmocka_unit_test(kernels_of_devices_that_meet), cmocka_unit_test(messages_beside_work),
 		cmocka_unit_test(gathered_again),
