@@ -25,7 +25,7 @@ static const Field fields[] = {
 	FIELD(unaligned, NUMBER, false), FIELD(scatter, NUMBER, false),    FIELD(heads, CURVE, false),
 	FIELD(windows, CURVE, false),    FIELD(effort, NUMBER, false),     FIELD(series, NUMBER, false), FIELD(uneven, NUMBER, false),
 	FIELD(rows, CURVE, false),     FIELD(reductions, CURVE, false),
-	FIELD(power, NUMBER, false),   FIELD(price, NUMBER, false),       { "reserved", FIELD_NUMBER, false, offsetof(Machine, reserved), -1 },
+	FIELD(power, NUMBER, false),   FIELD(price, NUMBER, false),       FIELD(disturbed, TEXT, false), { "reserved", FIELD_NUMBER, false, offsetof(Machine, reserved), -1 },
 };
 #undef FIELD
 
@@ -147,6 +147,8 @@ void recipe_machine(Elaborator *e, const Decl *d)
 			fail(e, E0513, s->loc, "%s is given twice", to->name);
 		given[k] = true;
 		read_field(e, &fields[k], value, m);
+		if (fields[k].at == offsetof(Machine, disturbed) && m->disturbed)
+			diag_warning(e->diag, W0007, s->loc, "others used the machine while it was measured, and this may be off: %s", m->disturbed);
 	}
 	for (u32 i = 0; i < COUNT(fields); i++)
 		if (fields[i].needed && !given[i])

@@ -52,6 +52,7 @@ typedef struct Machine {
 	Link link, network;
 	f64 power;          /* of a device under load, with its share of the host; 0: unknown */
 	f64 price;          /* of a device; 0: unknown */
+	const char *disturbed; /* "effort by 40%": what may be so far off, for others used the machine while it was measured; NULL: nothing is */
 } Machine;
 
 #endif

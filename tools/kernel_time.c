@@ -1,5 +1,7 @@
 /* tools/kernel_time.c: see kernel_time.h. */
 #include "tools/kernel_time.h"
+#include "support/clock.h"
+#include "support/run_queue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +107,7 @@ const Program *program_gelu(Arena *a, i64 n)
 	return made(&m, &out, 1);
 }
 
-const Program *program_update(Arena *a, i64 n)
+const Program *program_update(Arena *a, i64 n, u32 times)
 {
 	Maker m = maker_new(a);
 	static const char *const name[] = { "p", "g", "m", "v" };
@@ -113,12 +115,14 @@ const Program *program_update(Arena *a, i64 n)
 	for (u32 i = 0; i < COUNT(name); i++)
 		x[i] = tensor(&m, name[i], DT_f32, 1, &n);
 #define TIMES(v, by) B(&m.b, mul, v, make_full_like(&m.b, v, by))
-	Val first = B(&m.b, add, TIMES(x[2], 0.875), TIMES(x[1], 0.125));
-	Val second = B(&m.b, add, TIMES(x[3], 0.96875), TIMES(B(&m.b, mul, x[1], x[1]), 0.03125));
-	Val down = B(&m.b, add, B(&m.b, sqrt, second), make_full_like(&m.b, second, 0x1p-20));
-	Val next = B(&m.b, sub, x[0], TIMES(B(&m.b, div, first, down), 0x1p-10));
+	for (u32 i = 0; i < times; i++) {
+		x[2] = B(&m.b, add, TIMES(x[2], 0.875), TIMES(x[1], 0.125));
+		x[3] = B(&m.b, add, TIMES(x[3], 0.96875), TIMES(B(&m.b, mul, x[1], x[1]), 0.03125));
+		Val down = B(&m.b, add, B(&m.b, sqrt, x[3]), make_full_like(&m.b, x[3], 0x1p-20));
+		x[0] = B(&m.b, sub, x[0], TIMES(B(&m.b, div, x[2], down), 0x1p-10));
+	}
 #undef TIMES
-	return made(&m, (Val[]){ next, first, second }, 3);
+	return made(&m, (Val[]){ x[0], x[2], x[3] }, 3);
 }
 
 const Program *program_rows(Arena *a, i64 images, i64 n)
@@ -139,13 +143,16 @@ const Program *program_norm(Arena *a, i64 rows, i64 n)
 	return made(&m, &out, 1);
 }
 
-const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n)
+const Program *program_windows(Arena *a, i64 images, i64 in, const i64 out[2], i64 n)
 {
 	Maker m = maker_new(a);
-	Val x = tensor(&m, "x", DT_f32, 4, (const i64[]){ images, in, n + 2, n + 2 });
-	Val w = tensor(&m, "w", DT_f32, 4, (const i64[]){ out, in, 3, 3 });
-	Val y = BA(&m.b, conv2d, (x, w), .groups = 1);
-	return made(&m, &y, 1);
+	Val y[2];
+	for (u32 i = 0; i < COUNT(y); i++) {
+		Val x = tensor(&m, arena_printf(a, "x%u", i), DT_f32, 4, (const i64[]){ images, in, n + 2, n + 2 });
+		Val w = tensor(&m, arena_printf(a, "w%u", i), DT_f32, 4, (const i64[]){ out[i], in, 3, 3 });
+		y[i] = BA(&m.b, conv2d, (x, w), .groups = 1);
+	}
+	return made(&m, y, COUNT(y));
 }
 
 const Program *program_scatter(Arena *a, i64 n, i64 wide)
@@ -232,9 +239,15 @@ static Status fill(Arena *tmp, Executor *x, const PackageTensor *t)
 	return executor_write(x, t, bits);
 }
 
-/* A busy machine disturbs what is short: rounds go on until so many seconds of them were seen. */
-static const f64 LONG_ENOUGH = 0.1;
+/* Rounds go on until so many seconds of them were seen that nobody else's work stood in; and no longer than several times that, where
+ * that is as many rounds as were asked for. */
+static const f64 LONG_ENOUGH = 0.1, PATIENCE = 4;
 enum { MOST_ROUNDS = 20000 };
+/* Rounds of about a millisecond, or one that is longer, are looked at together: who comes between comes for longer than that. Once
+ * it is clear that somebody does, each is looked at alone. */
+static const f64 BLOCK = 1e-3;
+/* Share of a block that a thread may have waited for its core: waking up takes some. */
+static const f64 CALM = 0.05;
 
 static bool add_up(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 {
@@ -283,60 +296,153 @@ static int by_size(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+/* Some rounds, one behind the other. */
+typedef struct Block {
+	f64 waited, seconds; /* by the clock */
+	u32 first, n;
+} Block;
+
+static int by_waiting(const void *a, const void *b)
+{
+	const Block *x = a, *y = b;
+	f64 one = x->waited / x->seconds, other = y->waited / y->seconds;
+	return (one > other) - (one < other);
+}
+
 typedef struct Rounds {
-	VEC(f64) seconds;
+	Arena *arena;
+	const Timed *timed;
+	u32 n;             /* parts: of all steps together, or of each */
+	RunQueue queue;
+	VEC(f64) took;     /* of every round n */
+	VEC(Block) block;
 } Rounds;
 
-/* `n` programs in turns. */
+static bool add_part(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
+{
+	Rounds *r = cx;
+	(void)entry;
+	r->took.v[r->took.n - r->n + MIN(step, r->n - 1)] += seconds;
+	return true;
+}
+
+static Status round_of(Rounds *r, f64 *seconds)
+{
+	*seconds = 0;
+	for (u32 i = 0; i < r->n; i++)
+		VEC_PUSH(r->arena, &r->took, 0);
+	TRY(executor_run(r->timed->executor, &r->timed->compiled.package->entry[0], add_part, r));
+	for (u32 i = 0; i < r->n; i++)
+		*seconds += r->took.v[r->took.n - r->n + i];
+	return OK;
+}
+
+static Status block_of(Rounds *r, bool alone, Block *b, f64 *seconds)
+{
+	*seconds = 0;
+	*b = (Block){ .first = r->took.n / r->n };
+	run_queue_waited(&r->queue);
+	f64 begun = clock_seconds();
+	while (b->seconds < BLOCK) {
+		f64 one;
+		TRY(round_of(r, &one));
+		*seconds += one;
+		b->n++;
+		b->seconds = clock_seconds() - begun;
+		if (alone)
+			break;
+	}
+	b->waited = run_queue_waited(&r->queue);
+	return OK;
+}
+
+static bool calm(const Block *b)
+{
+	return b->waited < CALM * b->seconds;
+}
+
+/* Until `rounds` calm ones were seen, and for long enough. */
+static Status all_blocks(Rounds *r, u32 rounds)
+{
+	f64 good = 0, spent = 0;
+	for (u32 ngood = 0, n = 0; ngood < rounds || good < LONG_ENOUGH;) {
+		Block b;
+		f64 seconds;
+		TRY(block_of(r, spent > 2 * LONG_ENOUGH, &b, &seconds));
+		VEC_PUSH(r->arena, &r->block, b);
+		n += b.n;
+		spent += b.seconds;
+		ngood += calm(&b) ? b.n : 0;
+		good += calm(&b) ? seconds : 0;
+		if (n >= MOST_ROUNDS || (n >= rounds && spent > PATIENCE * LONG_ENOUGH))
+			break;
+	}
+	return OK;
+}
+
+/* What all calm blocks say together; or those that waited least, as many as it takes to have the rounds. */
+static void sum_up(Rounds *r, u32 rounds, KernelTime *out)
+{
+	qsort(r->block.v, r->block.n, sizeof(Block), by_waiting);
+	f64 *took = NEWN(r->arena, f64, r->took.n + 1), waited = 0, seconds = 0;
+	u32 taken = 0, nround = 0;
+	for (; taken < r->block.n && (nround < rounds || calm(&r->block.v[taken])); taken++) {
+		const Block *b = &r->block.v[taken];
+		nround += b->n;
+		waited += b->waited;
+		seconds += b->seconds;
+	}
+	for (u32 i = 0; i < r->n && nround; i++) {
+		u32 n = 0;
+		for (u32 k = 0; k < taken; k++)
+			for (u32 at = 0; at < r->block.v[k].n; at++)
+				took[n++] = r->took.v[(r->block.v[k].first + at) * r->n + i];
+		qsort(took, n, sizeof(f64), by_size);
+		out[i].seconds = took[0];
+		out[i].median = took[n / 2];
+		out[i].waited = waited / seconds;
+	}
+}
+
 static Status measure(Arena *tmp, const Timed *t, u32 n, u32 rounds, KernelTime *out)
 {
-	Status s = OK;
-	f64 spent = 0, seconds;
-	Rounds *took = NEWN(tmp, Rounds, n);
-	for (u32 round = 0; (round <= rounds || (spent < n * LONG_ENOUGH && round < MOST_ROUNDS)) && !s; round++)
-		for (u32 i = 0; i < n && !s; i++) {
-			s = timed_run(&t[i], &seconds);
-			spent += seconds;
-			if (round && seconds > 0) /* the first one warms up */
-				VEC_PUSH(tmp, &took[i].seconds, seconds);
-		}
-	for (u32 i = 0; i < n; i++) {
-		if (!took[i].seconds.n)
-			continue;
-		qsort(took[i].seconds.v, took[i].seconds.n, sizeof(f64), by_size);
-		out[i].seconds = took[i].seconds.v[0];
-		out[i].median = took[i].seconds.v[took[i].seconds.n / 2];
-	}
+	Rounds r = { .arena = tmp, .timed = t, .n = n };
+	f64 seconds;
+	TRY(round_of(&r, &seconds)); /* warms up */
+	r.took.n = 0;
+	run_queue_open(tmp, &r.queue);
+	Status s = all_blocks(&r, rounds);
+	run_queue_close(&r.queue);
+	sum_up(&r, rounds, out);
 	return s;
 }
 
-static void count(const Timed *t, KernelTime *out)
+/* Of all steps, or of each. */
+static void count(const Timed *t, u32 n, KernelTime *out)
 {
 	const Plan *plan = t->compiled.plan;
 	const EntryPlan *e = plan->entry.v[0];
 	for (u32 i = 0; i < e->step.n; i++) {
 		const Kernel *k = plan->kernel.v[e->step.v[i].kernel];
-		out->flops += k->flops;
-		out->effort += k->effort;
-		out->costly += k->costly;
-		out->bytes += k->bytes_read + k->bytes_written;
+		KernelTime *to = &out[MIN(i, n - 1)];
+		to->flops += k->flops;
+		to->effort += k->effort;
+		to->costly += k->costly;
+		to->bytes += k->bytes_read + k->bytes_written;
 	}
 }
 
-Status kernel_times(const Program *const *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
+static Status of_parts(const Program *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
 {
 	Arena tmp = ARENA("kernel_time");
-	Timed *t = NEWN(&tmp, Timed, n);
-	Status s = OK;
-	u32 open = 0;
+	Timed t;
 	memset(out, 0, n * sizeof *out);
-	for (; open < n && !s; open += !s)
-		s = timed_open(&tmp, p[open], driver, device, &t[open]);
-	if (!s)
-		s = measure(&tmp, t, n, rounds, out);
-	for (u32 i = 0; i < open; i++) {
-		count(&t[i], &out[i]);
-		timed_close(&t[i]);
+	Status s = timed_open(&tmp, p, driver, device, &t);
+	if (!s) {
+		assert((n == 1 || t.compiled.plan->entry.v[0]->step.n == n) && "a step for each part");
+		s = measure(&tmp, &t, n, rounds, out);
+		count(&t, n, out);
+		timed_close(&t);
 	}
 	arena_free(&tmp);
 	return s;
@@ -344,5 +450,10 @@ Status kernel_times(const Program *const *p, u32 n, const DriverOptions *driver,
 
 Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
 {
-	return kernel_times(&p, 1, driver, device, rounds, out);
+	return of_parts(p, 1, driver, device, rounds, out);
+}
+
+Status kernel_times(const Program *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out)
+{
+	return of_parts(p, n, driver, device, rounds, out);
 }

@@ -19,14 +19,16 @@ void timed_close(Timed *t);
 typedef struct KernelTime {
 	f64 seconds; /* the least of the rounds */
 	f64 median;
+	f64 waited;  /* share of the time in which some thread waited for a core that others had (support/run_queue.h) */
 	f64 flops, effort, costly, bytes;
 } KernelTime;
 
 /* Compiles the program, gives its inputs numbers with random digits (power depends on how many bits change), runs it
- * at least `rounds` times, and for a tenth of a second, after one that warms up. */
+ * at least `rounds` times, and for a tenth of a second, after one that warms up. Rounds in which no thread waited for its core
+ * count alone, and it goes on for a while to have as many of them; where there are not, those in which it waited least. */
 PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
-/* The same of `n` programs round by round in turns, so that what they take can be told apart: whatever disturbs one disturbs all. */
-PL_MUST_USE Status kernel_times(const Program *const *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
+/* The same of each of its `n` kernels, in the order of the plan: whatever disturbs one disturbs all. */
+PL_MUST_USE Status kernel_times(const Program *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
 
 /* Programs of one entry, in `a`. */
 const Program *program_product(Arena *a, i64 m, i64 n, i64 k, DType dtype, bool turned); /* a[m, k] b[k, n]; turned: a[k, m] */
@@ -40,12 +42,12 @@ const Program *program_gelu(Arena *a, i64 n);                             /* of 
 /* Likewise `count`: causal, f32 or narrower, of `heads` heads of so many features over n positions, which lie as one product of all three gives
  * them, position by position; its derivative. */
 const Program *program_attention(Arena *a, u32 count, i64 heads, i64 n, i64 features, DType dtype, bool derivative);
-const Program *program_update(Arena *a, i64 n);                           /* of n parameters, by Adam */
+const Program *program_update(Arena *a, i64 n, u32 times);                /* of n parameters, by Adam, so many times one behind the other */
 /* Images with rows of n - 2, scaled channel by channel and activated, with an edge of zeros: rows of n. */
 const Program *program_rows(Arena *a, i64 images, i64 n);
 const Program *program_norm(Arena *a, i64 rows, i64 n);                   /* of rows of n f32, each less its mean and by its deviation, with gain and bias */
-/* A convolution of f32 images of rows of n in and out, 3 x 3 windows, with no edge: the product alone. */
-const Program *program_windows(Arena *a, i64 images, i64 in, i64 out, i64 n);
+/* Two convolutions of f32 images of rows of n in and out, 3 x 3 windows, with no edge, to so many channels: the products alone. */
+const Program *program_windows(Arena *a, i64 images, i64 in, const i64 out[2], i64 n);
 /* n rows of so many f32, added to a table of as many where an index says. */
 const Program *program_scatter(Arena *a, i64 n, i64 wide);
 /* One device's part: the sum of n f32 over `parts` devices, in place as gradients' are, and `count` products of program_products beside it; n = 0: these alone. */

@@ -119,5 +119,7 @@ void machine_print(Buf *b, const Machine *m)
 		buf_printf(b, "  power          = %.0f\n", m->power);
 	if (m->price > 0)
 		buf_printf(b, "  price          = %.4g\n", m->price);
+	if (m->disturbed)
+		buf_printf(b, "  disturbed      = \"%s\"\n", m->disturbed);
 	buf_printf(b, "}\n");
 }

@@ -38,7 +38,8 @@ static const Command command = {
 	.about = "Says what was found on this machine, what is missing, and what to do about it; and\n"
 		 "compiles and runs one kernel on the default device. Exit status 0 when that works.\n\n"
 		 "With --calibrate, measures the device instead: peaks, bandwidth and what of them work of\n"
-		 "several sizes reaches, for plans; and, of this processor, whether matrix products that\n"
+		 "several sizes reaches, for plans; what others disturb meanwhile is measured again, and told\n"
+		 "where they go on; and, of this processor, whether matrix products that\n"
 		 "are cut otherwise than worked out from its caches take less time. That is kept in the cache\n"
 		 "folder and holds for what is compiled for `host` from then on. Results are the same bits.\n"
 		 "Code for a processor that is named (--cpu) does not depend on it. With --output only the\n"
@@ -358,8 +359,8 @@ static Status join_ranks(void)
 /* The folder of the host's file is made if it is missing; the file appears whole or not at all. */
 static Status write_machine(Arena *a)
 {
-	const char *text, *path = output ? output : machine_host_path(a);
-	Status s = calibrate(a, &where, say, &text);
+	const char *text, *disturbed, *path = output ? output : machine_host_path(a);
+	Status s = calibrate(a, &where, say, &text, &disturbed);
 	if (where.comm) {
 		TRY(comm_together(where.comm, "measuring", s));
 		if (comm_rank(where.comm))
@@ -371,6 +372,10 @@ static Status write_machine(Arena *a)
 		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - path), path)));
 	TRY(io_write(path, (Blob){ (const u8 *)text, strlen(text) }));
 	printf("wrote %s\n", path);
+	if (disturbed)
+		fprintf(stderr, "plinth doctor: warning: others used this machine while it was measured, and times may be too long: %s\n"
+				"  plans are off by about as much, and say so: stop what else computes here (top shows it), and measure again\n",
+			disturbed);
 	return OK;
 }
 

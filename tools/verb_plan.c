@@ -335,7 +335,7 @@ static int cluster(const char *path, f64 tokens, f64 flops, i64 least, i64 most)
 	Arena a = ARENA("plan");
 	MachineFile file;
 	Status s = machine_open(&a, machine_name, &file);
-	int status = s ? verb_failed("plan", s) : file.machine ? 0 : verb_report(&file.source.diag, false);
+	int status = s ? verb_failed("plan", s) : verb_report(&file.source.diag, false);
 	ClusterOptions o = { .path = path, .source = &given, .mesh = mesh, .shard = &shard, .sizes = sizes, .precision = precision,
 			     .micro = micro, .batch = batch, .recompute = recompute, .schedule = schedule, .divided = divided, .habits = { masters, attention, loss, placeholders }, .tokens = tokens, .price = price,
 			     .trace = trace, .json = json, .scaling = scaling, .flops = flops };
@@ -405,9 +405,9 @@ int verb_plan(int argc, char **argv)
 		s = devices ? OK : machine_open(&lm.arena, machine_name ? machine_name : "host", &file);
 		if (s && !machine_name && !tokens_text && !scaling && (memory || sweep || svg))
 			s = plan(&lm, &(MachineFile){ 0 }, tokens, flops);
-		else if (!s && !file.machine && !devices)
+		else if (!s && !devices)
 			status = verb_report(&file.source.diag, false);
-		else if (!s)
+		if (!s && !status && (file.machine || devices))
 			s = plan(&lm, &file, tokens, flops);
 	}
 	status = s ? lm_failed("plan", &lm, s) : status;
