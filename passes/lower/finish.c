@@ -136,6 +136,23 @@ static void coalesce(Kernel *k, Access *const *a, u32 n)
 	}
 }
 
+/* Sums over rows of which several lie side by side in memory, as those of heads do, are of one long row: a PARALLEL dimension that every
+ * access steps through as if the VECTOR one went on becomes part of that. */
+static void lengthen_rows(Kernel *k, Access *const *a, u32 n)
+{
+	u32 v = k->ndim - 1;
+	for (u32 d = v; d-- > 0;) {
+		bool goes_on = k->dim[d].role == DIM_PARALLEL && k->dim[v].role == DIM_VECTOR;
+		for (u32 i = 0; i < n && goes_on; i++)
+			goes_on = a[i]->stride[d] == a[i]->stride[v] * k->dim[v].extent;
+		if (!goes_on)
+			continue;
+		k->dim[v].extent *= k->dim[d].extent;
+		drop_dim(k, d, a, n);
+		d = --v; /* what did not go on before may now */
+	}
+}
+
 /* `depends` was of the old dimensions. */
 static void recompute_depends(Kernel *k)
 {
@@ -378,6 +395,8 @@ void kernel_finish(Kernel *k)
 	u32 n = all_accesses(k, &tmp, &a);
 	supply_all(k, a, n);
 	coalesce(k, a, n);
+	if (k->class == KERNEL_COLUMN)
+		lengthen_rows(k, a, n);
 	recompute_depends(k);
 	find_aliases(k, &tmp);
 	count(k);

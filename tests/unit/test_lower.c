@@ -293,6 +293,38 @@ static void merged_rows(void **state)
 	bench_close(&c);
 }
 
+/* Sums over rows whose neighbours lie side by side, as those of heads do, are of one long row; not where something else lies between. */
+static void rows_side_by_side(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		u32 ndim;
+		i64 last;
+	} of[] = {
+		{ "  %x = input x : f32[40, 3, 5]\n  %1 = transpose %x {perm = [1, 0, 2]} : f32[3, 40, 5]\n  %2 = sum %1 {axes = [1]} : f32[3, 5]\n"
+		  "  result r = %2\n", 2, 15 },
+		{ "  %x = input x : f32[3, 40, 5]\n  %2 = sum %x {axes = [1]} : f32[3, 5]\n  result r = %2\n", 3, 5 },
+		/* two of them, the last of which alone goes on in the row */
+		{ "  %x = input x : f32[2, 40, 3, 5]\n  %1 = transpose %x {perm = [0, 2, 1, 3]} : f32[2, 3, 40, 5]\n"
+		  "  %2 = sum %1 {axes = [2]} : f32[2, 3, 5]\n  result r = %2\n", 3, 15 },
+	};
+	for (u32 i = 0; i < COUNT(of); i++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena, "program t\nentry e {\n%s}\n", of[i].text);
+		check_text(text);
+		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
+		const Plan *plan = plan_program(&c.arena, &c.tmp, p, NULL, &c.diag);
+		assert_int_equal(plan->kernel.n, 1);
+		const Kernel *k = plan->kernel.v[0];
+		assert_int_equal(k->class, KERNEL_COLUMN);
+		assert_int_equal(k->ndim, of[i].ndim);
+		assert_int_equal(k->dim[k->ndim - 1].extent, of[i].last);
+		bench_close(&c);
+	}
+}
+
 /* What a vector unit does: a map that reads across takes 12 additions for each element that lies apart, beside one of its own; a product none,
  * whose skeleton brings operands into order. A result's addition is one. */
 static void effort_of_what_lies_apart(void **state)
@@ -392,6 +424,7 @@ int main(void)
 		cmocka_unit_test(masks_are_not_stored),
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
+		cmocka_unit_test(rows_side_by_side),
 		cmocka_unit_test(effort_of_what_lies_apart),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
