@@ -235,10 +235,12 @@ static V load_if(Body *b, const KInst *in)
 }
 
 /* The same number in all lanes that are on, and read if any is. */
-static V load_for(Body *b, DType d, V at, V mask)
+static V load_for(Body *b, DType d, V at, KVal condition)
 {
 	CpuModule *m = b->m;
-	V zero = simd_constant(&b->one, d, 0);
+	V zero = simd_constant(&b->one, d, 0), mask = lane_mask(b, condition);
+	if (condition.i == b->taken.i)
+		return simd_select(&b->lanes, mask, simd_splat(&b->lanes, simd_load(&b->one, d, at, 0)), simd_constant(&b->lanes, d, 0));
 	CpuIf any = { 0 };
 	cpu_if_begin(m, &any, simd_any(&b->lanes, mask), 90);
 	V x = simd_load(&b->one, d, at, 0);
@@ -254,11 +256,12 @@ static V load_lanes(Body *b, const KInst *in)
 	DType d = in->dtype;
 	if (!index && stride == 1 && in->in[0].i && !body_in_lanes(b, in->in[0]))
 		return load_if(b, in);
-	V at = body_address(b, a), mask = lane_mask(b, in->in[0]);
+	V at = body_address(b, a);
+	if (!index && stride == 0) /* in lanes by its condition alone */
+		return load_for(b, d, at, in->in[0]);
+	V mask = lane_mask(b, in->in[0]);
 	if (index)
 		return simd_gather(&b->lanes, d, at, index, mask);
-	if (stride == 0) /* in lanes by its condition alone */
-		return load_for(b, d, at, mask);
 	if (stride == 1)
 		return mask ? simd_load_masked(&b->lanes, d, at, 0, mask) :
 			      simd_load(&b->lanes, d, at, 0);
@@ -444,7 +447,7 @@ static bool known(const Body *b, u32 i)
 /* Does it take more to work them out, where they are not known yet, than to jump? */
 static bool worth_a_jump(const Body *b, const bool *alone)
 {
-	enum { JUMP = 24 };
+	enum { JUMP = 16 };
 	u32 effort = 0;
 	for (u32 i = 1; i < b->k->inst.n; i++) {
 		const KInst *in = &b->k->inst.v[i];
@@ -454,7 +457,7 @@ static bool worth_a_jump(const Body *b, const bool *alone)
 	return effort >= JUMP;
 }
 
-/* Operand `which` of a `where`, worked out only if `any` lane takes it; else 0. */
+/* Operand `which` of a `where`, worked out only where `any` says that some lane that is on takes it; else 0. */
 static V side_value(Body *b, u32 where, u32 which, const bool *alone, V any)
 {
 	CpuModule *m = b->m;
@@ -474,7 +477,11 @@ static V side_value(Body *b, u32 where, u32 which, const bool *alone, V any)
 	CpuIf here = { 0 };
 	cpu_if_begin(m, &here, any, 50);
 	u32 mark = body_mark(b);
+	KVal before = b->taken;
+	if (which == 1)
+		b->taken = in->in[0];
 	V x = body_vector(b, in->in[which]), zero = simd_constant(&b->lanes, in->dtype, 0);
+	b->taken = before;
 	body_release(b, mark);
 	cpu_if_end(m, &here, 1, &x, &zero);
 	return here.value[0];
@@ -492,10 +499,15 @@ static V where_lanes(Body *b, u32 where)
 		dear[i] = worth_a_jump(b, alone[i]);
 	if (!dear[1] && !dear[2])
 		return NULL;
-	const Simd *s = body_in_lanes(b, in->in[0]) ? &b->lanes : &b->one;
-	V first = s == &b->lanes ? body_vector(b, in->in[0]) : body_scalar(b, in->in[0]), x[3];
-	for (u32 i = 1; i < 3; i++)
-		x[i] = dear[i] ? side_value(b, where, i, alone[i], simd_any(s, i == 1 ? first : simd_not(s, first))) : body_vector(b, in->in[i]);
+	bool lanes = body_in_lanes(b, in->in[0]);
+	const Simd *s = lanes ? &b->lanes : &b->one;
+	V first = lanes ? body_vector(b, in->in[0]) : body_scalar(b, in->in[0]), x[3];
+	for (u32 i = 1; i < 3; i++) {
+		V takes = i == 1 ? first : simd_not(s, first);
+		if (lanes && b->mask)
+			takes = simd_and(s, takes, b->mask);
+		x[i] = dear[i] ? side_value(b, where, i, alone[i], simd_any(s, takes)) : body_vector(b, in->in[i]);
+	}
 	return simd_select(s, first, x[1], x[2]);
 }
 
