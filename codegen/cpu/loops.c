@@ -13,9 +13,12 @@
  * What remains of a map's row is one more whole vector, which begins before where the others end, if nothing is in place and the row
  * is as long: masked stores are slow on some processors.
  *
+ * A map's row that is put together of pieces is walked piece by piece (pieces.h).
+ *
  * Of an output that is to be stored past the caches (KSlot.streamed) whole vectors are, in rows where they lie at multiples of
  * their size; what remains of a row is stored as ever. */
 #include "codegen/cpu/kernels.h"
+#include "codegen/cpu/pieces.h"
 
 #include <string.h>
 
@@ -338,10 +341,15 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 	}
 }
 
-/* Rows of a MAP that are mostly what a block leaves: vectors are then taken one by one, so that few are masked. */
+static Pieces row_pieces(const CpuMachine *machine, const Kernel *k)
+{
+	return k->class == KERNEL_MAP ? pieces_of(k, row_dim(k), machine->lanes) : (Pieces){ .n = 1 };
+}
+
+/* Rows of a MAP (or their pieces) that are mostly what a block leaves: vectors are then taken one by one, so that few are masked. */
 static bool short_rows(const CpuMachine *machine, const Kernel *k)
 {
-	i64 n = k->dim[row_dim(k)].extent, block = 4 * (i64)machine->lanes;
+	i64 n = k->dim[row_dim(k)].extent / row_pieces(machine, k).n, block = 4 * (i64)machine->lanes;
 	return k->class == KERNEL_MAP && n < 4 * block && n % block >= (i64)machine->lanes;
 }
 
@@ -532,6 +540,23 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	}
 }
 
+static void sweep_pieces(Body *b, const Sweeps *sw, u32 s, V from, V to)
+{
+	Pieces p = row_pieces(b->m->machine, b->k);
+	if (p.n == 1) {
+		sweep_row(b, sw, s, from, to);
+		return;
+	}
+	for (u32 i = 0; i < p.n; i++) {
+		u32 mark = body_mark(b);
+		V end = pieces_end(b, &p, i, from, to);
+		pieces_enter(b, &p, i);
+		sweep_row(b, sw, s, from, end);
+		body_release(b, mark);
+		from = end;
+	}
+}
+
 /* What is stored once a row. */
 static void store_row(Body *b)
 {
@@ -690,7 +715,7 @@ static void emit_rows(CpuModule *m, const Kernel *k, Arena *arena, const char *n
 	u32 mark = body_mark(&b);
 	for (u32 s = 0; s < sw.n; s++) {
 		body_hoist(&b, but_row(k), NULL);
-		sweep_row(&b, &sw, s, loop.from, loop.to);
+		sweep_pieces(&b, &sw, s, loop.from, loop.to);
 	}
 	store_row(&b);
 	body_release(&b, mark);
@@ -721,7 +746,8 @@ static CountNeeds needs_map(Body *b, const CpuMachine *machine, const Kernel *k,
 
 static u64 variant_map(const CpuMachine *machine, const Kernel *k)
 {
-	return short_rows(machine, k) | (u64)in_place(k) << 1 | (u64)row_dim(k) << 2;
+	Pieces p = row_pieces(machine, k);
+	return short_rows(machine, k) ^ (u64)in_place(k) << 1 ^ (u64)row_dim(k) << 2 ^ pieces_variant(&p) << 8;
 }
 
 static CountNeeds needs_row(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)

@@ -109,7 +109,8 @@ static void test_exact_rows(void **state)
 }
 
 /* Rows of which a piece is one dear function and the rest another, which share an operand: pieces that end where vectors do and not,
- * of rows or of what is around them, in rows shorter and longer than vectors. */
+ * of rows or of what is around them, in rows shorter and longer than vectors. Of one function, each row has a number that is read where
+ * the piece is. */
 static void test_pieces(void **state)
 {
 	(void)state;
@@ -125,6 +126,7 @@ static void test_pieces(void **state)
 			KVal inside = kb_op(k, S_and, kb_op(k, S_le, kb_const(k, DT_i32, (f64)from), at),
 					    kb_op(k, S_lt, at, kb_const(k, DT_i32, (f64)to)));
 			KVal x = kb_load(k, ACCESS(kb_slot(k, DT_f32, 7 * n), 0, n, 1), inside);
+			x = kb_op(k, S_mul, x, kb_load(k, ACCESS(kb_slot(k, DT_f32, 7), 0, 1, 0), inside));
 			KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, 7 * n), 0, n, 1), NO), shared = kb_op(k, S_exp, y, NO);
 			KVal first = kb_op(k, S_mul, kb_op(k, S_sigmoid, x, NO), kb_op(k, S_erf, kb_op(k, S_add, x, shared), NO));
 			KVal other = kb_op(k, S_cos, kb_op(k, S_mul, shared, kb_op(k, S_tanh, y, NO)), NO);
@@ -135,6 +137,56 @@ static void test_pieces(void **state)
 			suite_add(&s, k, 12, 4);
 		}
 	suite_run(&s, 9);
+}
+
+/* Rows of n elements, of which those before `first` and those from `last` on are of other tensors than those between. */
+static Kernel *three_pieces(Suite *s, i64 n, i64 first, i64 last, Case **of)
+{
+	enum { P = 5 };
+	Kernel *k = suite_kernel(s, KERNEL_MAP, "three pieces");
+	kb_dim(k, DIM_PARALLEL, P);
+	kb_dim(k, DIM_PARALLEL, n);
+	KVal at = kb_index(k, DT_i32, ACCESS(0, 3, 0, 1)), a = kb_const(k, DT_i32, (f64)first + 3), b = kb_const(k, DT_i32, (f64)last + 3);
+	KVal is[] = { kb_op(k, S_lt, at, a), kb_op(k, S_and, kb_op(k, S_le, a, at), kb_op(k, S_lt, at, b)), kb_op(k, S_le, b, at) };
+	KVal x = NO;
+	for (u32 i = 0; i < COUNT(is); i++) {
+		KVal y = kb_load(k, ACCESS(kb_slot(k, DT_f32, P * n), 0, n, 1), is[i]);
+		y = kb_op(k, S_add, y, kb_const(k, DT_f32, 1 + i));
+		x = i ? kb_op3(k, S_where, is[i], y, x) : y;
+	}
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, P * n), 0, n, 1), x, NO);
+	*of = suite_add(s, k, 0, 0);
+	return k;
+}
+
+/* Rows that are put together of pieces, whole vectors and not, longer and shorter than these; also by code that was made for longer rows,
+ * as it is where sizes are known only when it runs: they may end in any piece. */
+static void test_walked_pieces(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][3] = { { 24, 8, 16 }, { 40, 16, 27 }, { 100, 33, 60 }, { 30, 2, 20 }, { 30, 10, 29 }, { 33, 16, 16 }, { 64, 32, 70 } };
+	Case *of;
+	for (u32 i = 0; i < COUNT(size); i++)
+		three_pieces(&s, size[i][0], size[i][1], size[i][2], &of);
+	suite_run(&s, 5);
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
+	for (i64 n = 2; n < 70; n += 3) {
+		Suite t = { 0 };
+		Kernel *code_of = three_pieces(&t, 60, 16, 37, &of), *k = three_pieces(&t, n, 16, 37, &of);
+		const TargetInfo *target = cpu_target(cpu_compiler_machine(c), &t.arena);
+		CpuCode code;
+		assert_null(cpu_code_units(c, &code_of, 1, &t.arena, &code));
+		CpuCodeImage *image = load_units(&t.arena, code.unit, code.nunit, code.symbol, 1);
+		Launch l = launch_of(of, (u32)n, target->needs(target, k), "", &t.arena);
+		const char *wrong = launch_run(&l, (KernelFunction *)(uintptr_t)cpu_code_find(image, code.symbol[0]), false, &t.arena);
+		if (wrong)
+			fail_msg("%s: rows of %lld", wrong, (long long)n);
+		cpu_code_unload(image);
+		arena_free(&t.arena);
+	}
+	cpu_compiler_destroy(c);
 }
 
 /* In place, and with rows that vectors do not divide, every element is written once. */
@@ -341,7 +393,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_maps),  cmocka_unit_test(test_functions),      cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_rows),         cmocka_unit_test(test_exact_rows),     cmocka_unit_test(test_long_rows),
-		cmocka_unit_test(test_pieces),       cmocka_unit_test(test_in_place),       cmocka_unit_test(test_streamed),
+		cmocka_unit_test(test_pieces), cmocka_unit_test(test_walked_pieces),       cmocka_unit_test(test_in_place),       cmocka_unit_test(test_streamed),
 		cmocka_unit_test(test_streaming_code), cmocka_unit_test(test_columns),      cmocka_unit_test(test_long_columns),
 		cmocka_unit_test(test_columns_memory), cmocka_unit_test(test_many_columns), cmocka_unit_test(test_scatters),       cmocka_unit_test(test_random_draws),
 		cmocka_unit_test(test_sharing),      cmocka_unit_test(test_equal_rows),
