@@ -9,7 +9,8 @@
  *     What it takes is computed by then, such as the device's part of a parameter in 16 bits.
  *   * A kernel whose message is still on its way lets others pass, those that the stated order has next: at most so many as
  *     take twice what is left to wait. So products for weights' gradients run while those of what came in are summed (tensor
- *     parallelism: Shoeybi et al. 2019).
+ *     parallelism: Shoeybi et al. 2019). What is only made to be sent, of what is there anyway, such as a gradient that is padded, takes memory and
+ *     gains nothing while another message waits its turn: it does not pass then.
  * Bits do not depend on it: every value is computed from the same ones by the same kernel. Messages go one behind the other, in the
  * order in which they begin, which all devices of a role share, for it follows from the plan alone.
  *
@@ -64,10 +65,12 @@ typedef struct Overlap {
 	u32 *waits;      /* how many that have not begun it waits for */
 	u32 *needed;     /* of a message: the first kernel that waits for it, or NONE */
 	bool *patient;   /* a message that does not begin long before that */
+	bool *copies;    /* a kernel that is for messages alone, and reads nothing that it could free */
 	/* on the clock */
 	bool *begun;
 	f64 *there;      /* of a launch that may begin: when what it waits for has come */
 	f64 now, line;   /* when kernels, and messages, are through with what has begun */
+	f64 turn;        /* when the last message that has begun is the one on its way */
 	Schedule out;
 	u32 *place;
 } Overlap;
@@ -126,6 +129,18 @@ static i64 grows(const Overlap *o, u32 i)
 	return bytes;
 }
 
+static bool is_copy(const Overlap *o, u32 i)
+{
+	const Launch *l = &o->s->launch.v[i];
+	const Kernel *k = o->x->draft.v[l->draft].kernel;
+	bool copy = !k->collective && o->after[i].n;
+	for (u32 n = 0; n < k->slot.n && copy; n++)
+		copy = k->slot.v[n].written || o->x->entry->buffer.v[l->slot[n]].kind == MEMORY_PERSISTENT;
+	for (u32 n = 0; n < o->after[i].n && copy; n++)
+		copy = said_by(o->x, &o->s->launch.v[o->after[i].v[n]]) != NULL;
+	return copy;
+}
+
 static void find_needs(Overlap *o)
 {
 	for (u32 i = o->n; i-- > 0;) {
@@ -135,6 +150,7 @@ static void find_needs(Overlap *o)
 			o->needed[i] = MIN(o->needed[i], said_by(o->x, &o->s->launch.v[to]) ? o->needed[to] : to);
 		}
 		o->patient[i] = said_by(o->x, &o->s->launch.v[i]) && grows(o, i) > 0;
+		o->copies[i] = is_copy(o, i);
 	}
 }
 
@@ -154,8 +170,10 @@ static void find_costs(Overlap *o)
 
 static void begin(Overlap *o, u32 i)
 {
-	f64 *line = said_by(o->x, &o->s->launch.v[i]) ? &o->line : &o->now;
-	*line = MAX(MAX(*line, o->now), o->there[i]) + o->cost[i];
+	bool message = said_by(o->x, &o->s->launch.v[i]) != NULL;
+	f64 *line = message ? &o->line : &o->now, from = MAX(MAX(*line, o->now), o->there[i]);
+	*line = from + o->cost[i];
+	o->turn = message ? from : o->turn;
 	o->begun[i] = true;
 	o->place[i] = o->out.launch.n;
 	VEC_PUSH(o->x->tmp, &o->out.launch, o->s->launch.v[i]);
@@ -183,8 +201,9 @@ static void begin_messages(Overlap *o, Indices *message, u32 head)
 	for (u32 k = 0; k < message->n; k++) {
 		u32 i = message->v[k], needed = o->needed[i];
 		f64 from = head == NONE ? o->now : MAX(o->now, o->there[head]), ahead = MAX(o->line - from, 0) + 2 * o->cost[i];
-		/* the next chance comes when the first kernel is done */
-		bool due = !o->patient[i] || needed == NONE || head == NONE || o->stated[needed] - o->stated[head] - o->cost[head] < ahead;
+		/* the next chance comes when the first kernel is done; one that others then still stand before gains nothing, and takes memory */
+		bool due = !o->patient[i] || needed == NONE || head == NONE || needed == head ||
+			   (o->stated[needed] - o->stated[head] - o->cost[head] < ahead && o->line <= from + 2 * o->cost[head]);
 		if (due && o->patient[i])
 			begin_operands(o, i);
 		if (o->waits[i] == 0 && due)
@@ -201,7 +220,8 @@ static u32 choose(const Overlap *o, u32 head, f64 until)
 	if (o->there[head] <= o->now)
 		return head;
 	for (u32 i = head + 1; i < o->n && i < head + LOOK && o->stated[i] <= until; i++)
-		if (!o->begun[i] && !o->waits[i] && o->there[i] <= o->now && !said_by(o->x, &o->s->launch.v[i]))
+		if (!o->begun[i] && !o->waits[i] && o->there[i] <= o->now && !said_by(o->x, &o->s->launch.v[i]) &&
+		    !(o->copies[i] && o->turn > o->now))
 			return i;
 	return head;
 }
@@ -211,7 +231,7 @@ Schedule overlap_schedule(Planner *x, const Schedule *s, u32 *place)
 	u32 n = s->launch.n;
 	Overlap o = { .x = x, .s = s, .n = n, .place = place, .cost = NEWN(x->tmp, f64, n + 1), .stated = NEWN(x->tmp, f64, n + 1),
 		      .after = NEWN(x->tmp, Indices, n + 1), .before = NEWN(x->tmp, Indices, n + 1), .waits = NEWN(x->tmp, u32, n + 1),
-		      .needed = NEWN(x->tmp, u32, n + 1),
+		      .needed = NEWN(x->tmp, u32, n + 1), .copies = NEWN(x->tmp, bool, n + 1),
 		      .patient = NEWN(x->tmp, bool, n + 1), .begun = NEWN(x->tmp, bool, n + 1), .there = NEWN(x->tmp, f64, n + 1) };
 	Indices message = { 0 };
 	bool stages = false;
