@@ -14,7 +14,10 @@ ranks tensor slurm 2 "${gpt[@]}" --mesh tensor=2 --matmul generated; same "tenso
 export PLINTH_STANDIN=schedule=random:3,streams=eager
 ranks both torchrun 4 "${gpt[@]}" --mesh data=2,tensor=2 --matmul generated --shard parameters=data; same "data=2,tensor=2, parameters divided" one both
 ranks ring torchrun 2 "${gpt[@]}" --mesh context=2 --shard T=context --matmul generated; same "context=2" one ring
+ranks three torchrun 3 "${gpt[@]}" --set train.batch.B=6 --mesh data=3 --matmul generated --shard parameters=data
 unset PLINTH_STANDIN
+"$plinth" train "${gpt[@]}" --set train.batch.B=6 -o one_of_three --device cpu 2>/dev/null; same "data=3, parameters padded" one_of_three three
+"$plinth" train "${gpt[@]}" --set train.batch.B=6 --steps 6 -o three --resume --device cuda --matmul generated 2>&1 | grep -o 'going on after step 5'
 ranks moe torchrun 2 "${moe[@]}" --mesh expert=2 --matmul generated; same "expert=2" one_moe moe
 # a checkpoint in parts goes to one GPU
 "$plinth" train "${gpt[@]}" --steps 6 -o both --resume --device cuda --matmul generated 2>&1 | grep -o 'going on after step 5'
