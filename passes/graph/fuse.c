@@ -175,6 +175,14 @@ typedef struct Search {
 	u32 into;           /* the group that wants it */
 } Search;
 
+/* Is it little to store, or to read, beside what is wanted? A function that takes long is where what is wanted is only a few times as
+ * large: that has each of its values several times, as rotary embeddings have the cosines for all heads and texts. */
+static bool is_small(const Fuse *x, const Search *s, Val v, const Node *n)
+{
+	f64 work = scalar_info[n->op].nin ? scalar_info[n->op].effort : 1;
+	return bytes(x, v) * MAX(32 / work, 2) <= s->size;
+}
+
 /* Is it a product that nothing else uses, plus a value for each index of its last dimension? */
 static bool is_biased(const Fuse *x, const Node *n)
 {
@@ -200,13 +208,13 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		return false;
 	VEC_PUSH(x->tmp, &s->seen, v.i);
 	if (class == NODE_SOURCE || x->f->stored[v.i]) {
-		s->big += bytes(x, v) * 8 > s->size;
+		s->big += bytes(x, v) * 8 > s->size && !is_small(x, s, v, n);
 		return true;
 	}
 	if (home_of(x, node) == s->into)
 		return true; /* at hand there */
-	if (class != NODE_FREE && bytes(x, v) * 32 <= s->size) {
-		VEC_PUSH(x->tmp, &s->leaf, v); /* small: let it be stored */
+	if (class != NODE_FREE && is_small(x, s, v, n)) {
+		VEC_PUSH(x->tmp, &s->leaf, v); /* let it be stored */
 		return true;
 	}
 	if (class == NODE_REDUCTION || class == NODE_SKELETON) {

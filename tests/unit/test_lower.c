@@ -325,6 +325,32 @@ static void rows_side_by_side(void **state)
 	}
 }
 
+/* A function that takes long, of what is the same for six of what wants it, is worked out once and stored; one that does not is worked
+ * out again. */
+static void dear_functions_are_stored(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *function;
+		u32 kernels;
+	} of[] = { { "cos", 2 }, { "neg", 1 } };
+	for (u32 i = 0; i < COUNT(of); i++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena,
+						"program t\nentry e {\n  %%x = input x : f32[2, 3, 8, 4]\n  %%y = input y : f32[2, 3, 8, 4]\n"
+						"  %%t = input t : f32[8, 4]\n  %%1 = %s %%t : f32[8, 4]\n"
+						"  %%2 = broadcast %%1 {dims = [2, 3]} : f32[2, 3, 8, 4]\n  %%3 = mul %%x, %%2 : f32[2, 3, 8, 4]\n"
+						"  %%4 = mul %%y, %%2 : f32[2, 3, 8, 4]\n  %%5 = concat %%3, %%4 {axis = 3} : f32[2, 3, 8, 8]\n"
+						"  result r = %%5\n}\n",
+						of[i].function);
+		check_text(text);
+		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
+		assert_int_equal(plan_program(&c.arena, &c.tmp, p, NULL, &c.diag)->kernel.n, of[i].kernels);
+		bench_close(&c);
+	}
+}
+
 /* What a vector unit does: a map that reads across takes 12 additions for each element that lies apart, beside one of its own; a product none,
  * whose skeleton brings operands into order. A result's addition is one. */
 static void effort_of_what_lies_apart(void **state)
@@ -425,6 +451,7 @@ int main(void)
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
 		cmocka_unit_test(rows_side_by_side),
+		cmocka_unit_test(dear_functions_are_stored),
 		cmocka_unit_test(effort_of_what_lies_apart),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
