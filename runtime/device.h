@@ -20,7 +20,7 @@ typedef struct DeviceOptions {
 	struct Comm *comm; /* of a package for a mesh: what its collectives go through */
 	u32 index;   /* which one of its kind */
 	u32 threads; /* of the CPU: 0: one per core */
-	u32 spin_us; /* of the CPU: how long a thread waits awake for the others; 0: as usual (runtime/cpu/threads.h) */
+	bool pinned; /* of the CPU: each thread stays on a core of its own (runtime/cpu/threads.h) */
 	MatmulChoice matmul;
 } DeviceOptions;
 

@@ -239,7 +239,8 @@ static Status probe(Calibration *c, const Executor *x, Probe which, Figure *f)
 		f64 rate = 0, begun = clock_seconds();
 		run_queue_waited(&q);
 		s = probe_once(x, which, &rate);
-		least = MIN(least, run_queue_waited(&q) / (clock_seconds() - begun));
+		f64 waited = run_queue_waited(&q) / (clock_seconds() - begun);
+		least = MIN(least, waited);
 		best = MAX(best, rate);
 	}
 	run_queue_close(&q);
@@ -628,8 +629,7 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 	if (where->comm && comm_local_ranks(where->comm) != c.ranks)
 		return FAIL(STATUS_UNSUPPORTED, "ranks on several hosts: a machine's link and network are not told apart; start them on one");
 	TRY(run_options(where, &c.device));
-	/* One whose core somebody else has is not waited for asleep: waking up would last until the first one's core is gone, and so on. */
-	c.device.spin_us = 20000;
+	c.device.pinned = c.ranks == 1; /* where others have most of the cores, threads may be put on one; ranks do not know of each other's */
 	bool cpu = str_starts(str_of(device), STR("cpu"));
 	c.narrow = cpu ? DT_f32 : DT_bf16;
 	TRY(measure(&c));

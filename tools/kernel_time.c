@@ -239,15 +239,15 @@ static Status fill(Arena *tmp, Executor *x, const PackageTensor *t)
 	return executor_write(x, t, bits);
 }
 
-/* Rounds go on until so many seconds of them were seen that nobody else's work stood in; and no longer than several times that, where
- * that is as many rounds as were asked for. */
+/* Rounds go on until so many seconds of them were seen that nobody else's work stood in; where somebody's does, for as many times that. */
 static const f64 LONG_ENOUGH = 0.1, PATIENCE = 4;
 enum { MOST_ROUNDS = 20000 };
-/* Rounds of about a millisecond, or one that is longer, are looked at together: who comes between comes for longer than that. Once
- * it is clear that somebody does, each is looked at alone. */
+/* Rounds of about a millisecond, or one that is longer, are looked at together: who comes between comes for longer than that. */
 static const f64 BLOCK = 1e-3;
-/* Share of a block that a thread may have waited for its core: waking up takes some. */
+/* Share of a time that a thread may have waited for its core: waking up takes some. */
 static const f64 CALM = 0.05;
+/* After what somebody disturbed: who has rested so long has its core at once when it wakes, for a moment. */
+static const f64 REST = 1e-2;
 
 static bool add_up(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 {
@@ -296,27 +296,30 @@ static int by_size(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* Some rounds, one behind the other. */
-typedef struct Block {
-	f64 waited, seconds; /* by the clock */
-	u32 first, n;
-} Block;
-
-static int by_waiting(const void *a, const void *b)
-{
-	const Block *x = a, *y = b;
-	f64 one = x->waited / x->seconds, other = y->waited / y->seconds;
-	return (one > other) - (one < other);
-}
+/* What the clock said, and how much of it a thread waited for its core. */
+typedef struct Watched {
+	f64 seconds, waited;
+} Watched;
 
 typedef struct Rounds {
 	Arena *arena;
 	const Timed *timed;
-	u32 n;             /* parts: of all steps together, or of each */
+	u32 n;              /* parts: of all steps together, or of each */
 	RunQueue queue;
-	VEC(f64) took;     /* of every round n */
-	VEC(Block) block;
+	VEC(f64) took;      /* of every round n, of those that nobody disturbed */
+	VEC(Watched) step;  /* of every round that is watched step by step, all of them */
 } Rounds;
+
+static bool calm(Watched w)
+{
+	return w.waited < CALM * w.seconds;
+}
+
+static void rest(Rounds *r)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = (long)(REST * 1e9) }, NULL);
+	run_queue_waited(&r->queue);
+}
 
 static bool add_part(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 {
@@ -326,94 +329,142 @@ static bool add_part(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 	return true;
 }
 
-static Status round_of(Rounds *r, f64 *seconds)
+static bool watch_step(void *cx, const PackageEntry *entry, u32 step, f64 seconds)
 {
-	*seconds = 0;
-	for (u32 i = 0; i < r->n; i++)
-		VEC_PUSH(r->arena, &r->took, 0);
-	TRY(executor_run(r->timed->executor, &r->timed->compiled.package->entry[0], add_part, r));
-	for (u32 i = 0; i < r->n; i++)
-		*seconds += r->took.v[r->took.n - r->n + i];
-	return OK;
+	Rounds *r = cx;
+	f64 waited = run_queue_waited(&r->queue);
+	Watched w = { seconds, MIN(waited, seconds) };
+	(void)entry, (void)step;
+	VEC_PUSH(r->arena, &r->step, w);
+	if (!calm(w))
+		rest(r);
+	return true;
 }
 
-static Status block_of(Rounds *r, bool alone, Block *b, f64 *seconds)
+static Status run(Rounds *r, StepHook *hook)
 {
-	*seconds = 0;
-	*b = (Block){ .first = r->took.n / r->n };
+	return executor_run(r->timed->executor, &r->timed->compiled.package->entry[0], hook, r);
+}
+
+static Status block(Rounds *r, Watched *out, u32 *n)
+{
+	*out = (Watched){ 0, 0 };
+	*n = 0;
 	run_queue_waited(&r->queue);
-	f64 begun = clock_seconds();
-	while (b->seconds < BLOCK) {
-		f64 one;
-		TRY(round_of(r, &one));
-		*seconds += one;
-		b->n++;
-		b->seconds = clock_seconds() - begun;
-		if (alone)
-			break;
+	for (f64 begun = clock_seconds(); out->seconds < BLOCK; out->seconds = clock_seconds() - begun) {
+		for (u32 i = 0; i < r->n; i++)
+			VEC_PUSH(r->arena, &r->took, 0);
+		TRY(run(r, add_part));
+		++*n;
 	}
-	b->waited = run_queue_waited(&r->queue);
+	out->waited = run_queue_waited(&r->queue);
 	return OK;
 }
 
-static bool calm(const Block *b)
-{
-	return b->waited < CALM * b->seconds;
-}
-
-/* Until `rounds` calm ones were seen, and for long enough. */
-static Status all_blocks(Rounds *r, u32 rounds)
+/* Until there were enough rounds that nobody disturbed; false: there are not, for somebody does all the time. */
+static Status in_blocks(Rounds *r, u32 rounds, bool *enough)
 {
 	f64 good = 0, spent = 0;
-	for (u32 ngood = 0, n = 0; ngood < rounds || good < LONG_ENOUGH;) {
-		Block b;
-		f64 seconds;
-		TRY(block_of(r, spent > 2 * LONG_ENOUGH, &b, &seconds));
-		VEC_PUSH(r->arena, &r->block, b);
-		n += b.n;
-		spent += b.seconds;
-		ngood += calm(&b) ? b.n : 0;
-		good += calm(&b) ? seconds : 0;
-		if (n >= MOST_ROUNDS || (n >= rounds && spent > PATIENCE * LONG_ENOUGH))
-			break;
+	for (u32 n, ngood = 0, was = 0; ngood < rounds || good < LONG_ENOUGH; was = r->took.n) {
+		Watched w;
+		TRY(block(r, &w, &n));
+		spent += w.seconds;
+		if (calm(w)) {
+			ngood += n;
+			for (u32 i = was; i < r->took.n; i++)
+				good += r->took.v[i];
+			if (ngood >= MOST_ROUNDS)
+				break;
+			continue;
+		}
+		r->took.n = was;
+		rest(r);
+		if (spent > 2 * LONG_ENOUGH) {
+			*enough = false;
+			return OK;
+		}
 	}
+	*enough = true;
 	return OK;
 }
 
-/* What all calm blocks say together; or those that waited least, as many as it takes to have the rounds. */
-static void sum_up(Rounds *r, u32 rounds, KernelTime *out)
+static void sum_up_rounds(Rounds *r, KernelTime *out)
 {
-	qsort(r->block.v, r->block.n, sizeof(Block), by_waiting);
-	f64 *took = NEWN(r->arena, f64, r->took.n + 1), waited = 0, seconds = 0;
-	u32 taken = 0, nround = 0;
-	for (; taken < r->block.n && (nround < rounds || calm(&r->block.v[taken])); taken++) {
-		const Block *b = &r->block.v[taken];
-		nround += b->n;
-		waited += b->waited;
-		seconds += b->seconds;
-	}
-	for (u32 i = 0; i < r->n && nround; i++) {
-		u32 n = 0;
-		for (u32 k = 0; k < taken; k++)
-			for (u32 at = 0; at < r->block.v[k].n; at++)
-				took[n++] = r->took.v[(r->block.v[k].first + at) * r->n + i];
-		qsort(took, n, sizeof(f64), by_size);
+	u32 nround = r->took.n / r->n;
+	f64 *took = NEWN(r->arena, f64, nround);
+	for (u32 i = 0; i < r->n; i++) {
+		for (u32 k = 0; k < nround; k++)
+			took[k] = r->took.v[k * r->n + i];
+		qsort(took, nround, sizeof(f64), by_size);
 		out[i].seconds = took[0];
-		out[i].median = took[n / 2];
-		out[i].waited = waited / seconds;
+		out[i].median = took[nround / 2];
 	}
+}
+
+/* Once at least; of programs of a kernel or two, as often as there is time. */
+static Status in_steps(Rounds *r)
+{
+	f64 begun = clock_seconds();
+	do {
+		run_queue_waited(&r->queue);
+		TRY(run(r, watch_step));
+	} while (clock_seconds() - begun < PATIENCE * LONG_ENOUGH);
+	return OK;
+}
+
+static int by_waiting(const void *a, const void *b)
+{
+	const Watched *x = a, *y = b;
+	f64 one = x->waited * y->seconds, other = y->waited * x->seconds;
+	return (one > other) - (one < other);
+}
+
+static int by_watched_size(const void *a, const void *b)
+{
+	return by_size(&((const Watched *)a)->seconds, &((const Watched *)b)->seconds);
+}
+
+/* Of each step what its calm rounds say, or the calmest; without what was waited in it. The work does not go on meanwhile, but where other
+ * threads take over some of it: they cannot do much before they wait for the one that waits. */
+static void sum_up_steps(Rounds *r, KernelTime *out)
+{
+	u32 nstep = r->timed->compiled.package->entry[0].nstep, nround = r->step.n / nstep;
+	Watched *of = NEWN(r->arena, Watched, nround), *all = NEWN(r->arena, Watched, r->n);
+	for (u32 i = 0; i < r->n; i++)
+		all[i] = (Watched){ 0, 0 };
+	for (u32 s = 0; s < nstep; s++) {
+		u32 taken = 1, part = MIN(s, r->n - 1);
+		for (u32 k = 0; k < nround; k++)
+			of[k] = r->step.v[k * nstep + s];
+		qsort(of, nround, sizeof *of, by_waiting);
+		while (taken < nround && calm(of[taken]))
+			taken++;
+		qsort(of, taken, sizeof *of, by_watched_size);
+		const Watched *w = &of[taken / 2];
+		out[part].seconds += of[0].seconds - of[0].waited;
+		out[part].median += w->seconds - w->waited;
+		all[part].seconds += w->seconds;
+		all[part].waited += w->waited;
+	}
+	for (u32 i = 0; i < r->n; i++)
+		out[i].waited = all[i].seconds > 0 ? all[i].waited / all[i].seconds : 0;
 }
 
 static Status measure(Arena *tmp, const Timed *t, u32 n, u32 rounds, KernelTime *out)
 {
 	Rounds r = { .arena = tmp, .timed = t, .n = n };
+	bool enough = false;
 	f64 seconds;
-	TRY(round_of(&r, &seconds)); /* warms up */
-	r.took.n = 0;
+	TRY(timed_run(t, &seconds)); /* warms up */
 	run_queue_open(tmp, &r.queue);
-	Status s = all_blocks(&r, rounds);
+	Status s = in_blocks(&r, rounds, &enough);
+	if (!s && enough)
+		sum_up_rounds(&r, out);
+	else if (!s)
+		s = in_steps(&r);
+	if (!s && !enough)
+		sum_up_steps(&r, out);
 	run_queue_close(&r.queue);
-	sum_up(&r, rounds, out);
 	return s;
 }
 

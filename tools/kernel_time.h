@@ -25,7 +25,8 @@ typedef struct KernelTime {
 
 /* Compiles the program, gives its inputs numbers with random digits (power depends on how many bits change), runs it
  * at least `rounds` times, and for a tenth of a second, after one that warms up. Rounds in which no thread waited for its core
- * count alone, and it goes on for a while to have as many of them; where there are not, those in which it waited least. */
+ * count alone. Where there are hardly any, kernels are looked at one by one, so that any that takes less than others' turns does is seen
+ * by itself; of what takes longer what was waited is left out, and told. */
 PL_MUST_USE Status kernel_time(const Program *p, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);
 /* The same of each of its `n` kernels, in the order of the plan: whatever disturbs one disturbs all. */
 PL_MUST_USE Status kernel_times(const Program *p, u32 n, const DriverOptions *driver, const DeviceOptions *device, u32 rounds, KernelTime *out);

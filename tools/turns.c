@@ -22,7 +22,10 @@ Settled turns_settle(Turn *turn, u32 n)
 	qsort(turn, n, sizeof *turn, by_seconds);
 	const Turn *t = &turn[MAX((n + 2) / 3, 2) - 1];
 	f64 apart = t->seconds / t[-1].seconds - 1, others = t->waited / MAX(1 - t->waited, 0.01);
-	return (Settled){ t->seconds, MAX(apart, others) };
+	Settled s = { t->seconds, MAX(apart, others) };
+	if (turns_disturbed(s))
+		s.seconds = turn[0].seconds;
+	return s;
 }
 
 bool turns_disturbed(Settled s)

@@ -12,8 +12,8 @@ typedef struct Turn {
 } Turn;
 
 typedef struct Settled {
-	f64 seconds; /* the least that a third of the turns come to, two at least: of three, the median */
-	f64 off;     /* by what share it may be too long */
+	f64 seconds; /* the least that a third of the turns come to, two at least: of three, the median; the least of all where it is disturbed */
+	f64 off;     /* by what share others made it longer, as far as is known */
 } Settled;
 
 /* Of at least one turn; they are sorted by what they took. */

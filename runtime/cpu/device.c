@@ -39,7 +39,7 @@ static Status cpu_open(const Package *package, const DeviceOptions *o, void **st
 	Cpu *c = NEW(&memory, Cpu);
 	c->package = package;
 	c->comm = o->comm;
-	TRY(threads_create(&(ThreadsOptions){ .count = o->threads, .spin_us = o->spin_us }, &c->threads));
+	TRY(threads_create(&(ThreadsOptions){ .count = o->threads, .pinned = o->pinned }, &c->threads));
 	u32 most = 0;
 	for (u32 i = 0; i < package->nentry; i++)
 		for (u32 s = 0; s < package->entry[i].nstep; s++)

@@ -36,6 +36,8 @@ struct Threads {
 	u32 count;
 	u32 spins;
 	bool in_run; /* of the caller's: a run within a run is a mistake */
+	bool pinned;
+	cpu_set_t was; /* where the caller could be before */
 	bool stopping;
 	/* the run; written by the caller before `generation` changes */
 	TaskFunction *run;
@@ -253,7 +255,8 @@ Status threads_create(const ThreadsOptions *options, Threads **out)
 	/* Where threads share cores, one that spins keeps another from the work it waits for. */
 	if (count <= ncore && count > 1)
 		p->spins = (o->spin_us ? o->spin_us : 50) * turns_per_us();
-	if (o->pinned && ncore > 1)
+	p->pinned = o->pinned && ncore > 1 && !pthread_getaffinity_np(pthread_self(), sizeof p->was, &p->was);
+	if (p->pinned)
 		pin(pthread_self(), core[0]);
 	p->count = 1;
 	for (u32 i = 1; i < count; i++) {
@@ -266,7 +269,7 @@ Status threads_create(const ThreadsOptions *options, Threads **out)
 				    "limit (ulimit -u)",
 				    i + 1, count, strerror(e));
 		}
-		if (o->pinned && ncore > 1)
+		if (p->pinned)
 			pin(p->worker[i].thread, core[i % ncore]);
 		p->count = i + 1;
 	}
@@ -283,6 +286,8 @@ void threads_destroy(Threads *p)
 	gate_add(&p->generation, 1);
 	for (u32 i = 1; i < p->count; i++)
 		pthread_join(p->worker[i].thread, NULL);
+	if (p->pinned)
+		pthread_setaffinity_np(pthread_self(), sizeof p->was, &p->was);
 	free(p);
 }
 

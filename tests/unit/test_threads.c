@@ -165,14 +165,18 @@ static void nothing(void *argument, TaskRange r)
 static void test_idle(void **state)
 {
 	(void)state;
-	/* made and ended without a run; pinned; more than a pool can have */
+	/* made and ended without a run; pinned, which the caller is no longer then; more than a pool can have */
 	threads_destroy(pool(4));
 	threads_destroy(NULL);
 	Threads *p;
+	u32 cores = threads_usable();
 	ThreadsOptions o = { .pinned = true };
 	assert_null(threads_create(&o, &p));
 	threads_run(p, nothing, NULL, 64);
+	assert_int_equal(threads_count(p), cores);
+	assert_int_equal(threads_usable(), 1);
 	threads_destroy(p);
+	assert_int_equal(threads_usable(), cores);
 	o.count = 100000;
 	Status s = threads_create(&o, &p);
 	assert_true(s && s->code == STATUS_INPUT);
