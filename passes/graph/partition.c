@@ -276,15 +276,21 @@ static Val collective(Partition *x, Val v, u32 m, u32 again, const Places *now, 
 					 .to = { 1, &to_axis }, .to_outer = { 1, &to_outer } });
 }
 
+static Val convert(Partition *x, Val v, const Places *want);
+
 /* One number everywhere is made where and as it is wanted: nobody sends it. */
-static Val remake_full(Partition *x, Val v, const Places *want)
+static Val remake(Partition *x, Val v, const Places *want)
 {
 	const Node *maker = val_node(x->from, v);
+	bool scalar = one_number(x->from, maker) && maker->nin;
+	if (!one_number(x->from, maker))
+		return (Val){ 0 };
 	for (u32 m = 0; m < x->mesh->n; m++)
-		if (maker->op != OP_full || want->at[m].kind == PLACE_PARTIAL)
+		if (want->at[m].kind == PLACE_PARTIAL || x->form[v.i].v[0].places.at[m].kind == PLACE_PARTIAL)
 			return (Val){ 0 };
 	const Type *local = place_type(x->cx->ir, x->mesh, want->at, val_type(x->from, v));
-	Val made = build(&x->b, OP_full, NULL, 0, 1, attributes_shaped(x->cx->tmp, maker, local));
+	Val number = scalar ? convert(x, maker->in[0], &(Places){ 0 }) : (Val){ 0 };
+	Val made = build(&x->b, (Op)maker->op, &number, scalar, 1, attributes_shaped(x->cx->tmp, maker, local));
 	name_axes(x, made, val_axis(x->from, v));
 	add_form(x, v, want, false, made);
 	return made;
@@ -308,7 +314,7 @@ static Val take_step(Partition *x, Val whole, Val v, u32 m, const Places *now, P
 static Val convert(Partition *x, Val v, const Places *want)
 {
 	Val have = find_form(x, v, want);
-	have = have.i ? have : remake_full(x, v, want);
+	have = have.i ? have : remake(x, v, want);
 	if (have.i)
 		return have;
 	Form f = x->form[v.i].v[0]; /* as it is made */

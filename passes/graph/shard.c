@@ -1,6 +1,7 @@
 /* passes/graph/shard.c: see shard.h: rules, where names put tensors, and the order in which entries are placed. The pass `shard` itself
  * changes nothing: it prints the placements to the trace. */
 #include "passes/graph/shard_search.h"
+#include "passes/rewrite.h"
 #include "ir/step.h"
 
 #include <stdlib.h>
@@ -509,7 +510,5 @@ Program *pass_shard(PassCx *cx, const Program *in)
 	}
 	for (u32 i = 0; cx->trace && i < in->entry.n; i++)
 		trace_entry(cx, at, i);
-	Program *to = NEW(cx->out, Program);
-	*to = *in;
-	return to;
+	return rewrite_program(cx->out, cx->tmp, in, NULL, NULL, true);
 }

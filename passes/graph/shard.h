@@ -73,4 +73,10 @@ Place choice_result(const EntryPlacement *e, u32 node, u32 index, u32 m);
 Place choice_operand(const EntryPlacement *e, u32 node, u32 operand, u32 m);
 Places value_places(const EntryPlacement *e, const Mesh *mesh, Val v);
 
+/* A value that is one number everywhere: each user has it as it wants it, for nothing, if it is no part of a sum. */
+static inline bool one_number(const Graph *g, const Node *n)
+{
+	return n->op == OP_full || (n->op == OP_broadcast && !val_type(g, n->in[0])->rank);
+}
+
 #endif

@@ -18,17 +18,6 @@ f64 shard_work(const Graph *g, const Node *n)
 
 /* ---- cost ---- */
 
-/* Bytes of a value on one device if it were whole along m. */
-static f64 bytes_but(const Search *s, Val v, u32 m)
-{
-	f64 bytes = (f64)type_bytes(val_type(s->g, v));
-	const Value *value = &s->g->value.v[v.i];
-	for (u32 k = 0; k < s->mesh->n; k++)
-		if (k != m && choice_result(s->e, value->node, value->index, k).kind == PLACE_SPLIT)
-			bytes /= s->mesh->axis[k].size;
-	return bytes;
-}
-
 /* Seconds to bring a value of so many bytes from one placement to another. */
 static f64 conversion(Place from, Place to, f64 bytes, u32 n)
 {
@@ -56,37 +45,68 @@ bool shard_wanted(const Search *s, const User *u, u32 m, Place *want)
 	return s->e->choice[u->node][m].kind != CHOICE_UNSET;
 }
 
+/* Which of a value's conversions comes first: as in next_step of partition.c, cheapest first. */
+static u32 step_of(Place from, Place to)
+{
+	bool splits = to.kind == PLACE_SPLIT;
+	return from.kind == PLACE_WHOLE ? 0 : from.kind == PLACE_SPLIT && splits ? 1 : splits ? 2 : from.kind == PLACE_PARTIAL ? 3 : 4;
+}
+
+/* Bytes of a value on one device, if it were whole along m, when it is brought to where the user wants it along m: along other axes it
+ * is by then as the user wants it, or still as it was made. */
+static f64 bytes_then(const Search *s, Val v, const User *u, u32 m, Place from, Place to)
+{
+	f64 bytes = (f64)type_bytes(val_type(s->g, v));
+	const Value *value = &s->g->value.v[v.i];
+	u32 step = step_of(from, to);
+	for (u32 k = 0; k < s->mesh->n; k++) {
+		if (k == m)
+			continue;
+		Place is = choice_result(s->e, value->node, value->index, k), want;
+		u32 other;
+		if (shard_wanted(s, u, k, &want) && !place_equal(is, want) && ((other = step_of(is, want)) < step || (other == step && k < m)))
+			is = want;
+		if (is.kind == PLACE_SPLIT)
+			bytes /= s->mesh->axis[k].size;
+	}
+	return bytes;
+}
+
+/* What is wanted of a value along one axis, by the user that has most brought. */
+typedef struct Wanted {
+	Place place;
+	f64 bytes;
+} Wanted;
+
 /* All that is wanted of a value, each conversion once. */
 static f64 value_cost(const Search *s, Val v, u32 m)
 {
 	const Value *value = &s->g->value.v[v.i];
 	if (is_constant((Op)s->g->node.v[value->node].op) || s->e->choice[value->node][m].kind == CHOICE_UNSET)
 		return 0;
-	Place from = choice_result(s->e, value->node, value->index, m), seen[8], split = { 0 };
-	f64 cost = 0, bytes = bytes_but(s, v, m);
-	u32 nseen = 0, n = MIN(s->user[v.i].n, (u32)USERS), parts = s->mesh->axis[m].size;
-	bool whole = false;
+	Place from = choice_result(s->e, value->node, value->index, m), split = from;
+	Wanted wanted[8];
+	bool anywhere = from.kind != PLACE_PARTIAL && one_number(s->g, &s->g->node.v[value->node]);
+	f64 cost = 0;
+	u32 nwanted = 0, n = MIN(s->user[v.i].n, (u32)USERS), parts = s->mesh->axis[m].size, k;
 	for (u32 i = 0; i < n; i++) {
 		Place want;
-		bool known = false;
-		if (!shard_wanted(s, &s->user[v.i].v[i], m, &want))
+		if (!shard_wanted(s, &s->user[v.i].v[i], m, &want) || place_equal(from, want) ||
+		    (anywhere && want.kind != PLACE_PARTIAL))
 			continue;
-		for (u32 k = 0; k < nseen; k++)
-			known |= place_equal(seen[k], want);
-		if (known)
+		for (k = 0; k < nwanted && !place_equal(wanted[k].place, want);)
+			k++;
+		if (k == COUNT(wanted))
 			continue;
-		if (nseen < COUNT(seen))
-			seen[nseen++] = want;
+		f64 bytes = bytes_then(s, v, &s->user[v.i].v[i], m, from, want);
+		wanted[k] = (Wanted){ want, k < nwanted ? MAX(wanted[k].bytes, bytes) : bytes };
+		nwanted = MAX(nwanted, k + 1);
 		if (want.kind == PLACE_SPLIT && from.kind == PLACE_PARTIAL)
 			split = want;
-		if (want.kind == PLACE_WHOLE && from.kind == PLACE_PARTIAL)
-			whole = true;
-		else
-			cost += conversion(from, want, bytes, parts);
 	}
 	/* a sum that is wanted both ways is gathered from its parts */
-	if (whole)
-		cost += conversion(split.kind == PLACE_SPLIT ? split : from, (Place){ 0 }, bytes, parts);
+	for (k = 0; k < nwanted; k++)
+		cost += conversion(wanted[k].place.kind == PLACE_WHOLE ? split : from, wanted[k].place, wanted[k].bytes, parts);
 	return cost;
 }
 
@@ -99,8 +119,17 @@ static f64 work_cost(const Search *s, u32 node)
 	return work;
 }
 
-/* All that the node's choice along m bears upon. */
-static f64 node_total(const Search *s, u32 node, u32 m)
+/* Along all axes. */
+static f64 brought_cost(const Search *s, Val v)
+{
+	f64 cost = 0;
+	for (u32 m = 0; m < s->mesh->n; m++)
+		cost += value_cost(s, v, m);
+	return cost;
+}
+
+/* All that the node's choice bears upon: along one axis it says how large a value is when it is brought along the others. */
+static f64 node_total(const Search *s, u32 node)
 {
 	const Node *n = &s->g->node.v[node];
 	f64 cost = work_cost(s, node);
@@ -109,10 +138,10 @@ static f64 node_total(const Search *s, u32 node, u32 m)
 		for (u32 j = 0; j < k; j++)
 			before |= n->in[j].i == n->in[k].i;
 		if (!before)
-			cost += value_cost(s, n->in[k], m);
+			cost += brought_cost(s, n->in[k]);
 	}
 	for (u32 k = 0; k < n->nout; k++)
-		cost += value_cost(s, (Val){ n->out.i + k }, m);
+		cost += brought_cost(s, (Val){ n->out.i + k });
 	return cost;
 }
 
@@ -275,9 +304,9 @@ static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 
 /* ---- the search ---- */
 
-/* The node does otherwise along m: whoever counts with that is to choose anew. Its users see how large its results are, along any
- * axis; makers of its operands and others that read them see what it wants of these, along m. */
-static void tell_neighbours(Search *s, u32 node, u32 m)
+/* The node does otherwise: whoever counts with that is to choose anew. Its users see how large its results are; makers of its operands
+ * and others that read them see what it wants of these. */
+static void tell_neighbours(Search *s, u32 node)
 {
 	const Node *n = &s->g->node.v[node];
 	s->stale[node] = UINT8_MAX;
@@ -286,10 +315,10 @@ static void tell_neighbours(Search *s, u32 node, u32 m)
 			if (s->user[n->out.i + k].v[i].node != NONE)
 				s->stale[s->user[n->out.i + k].v[i].node] = UINT8_MAX;
 	for (u32 k = 0; k < n->nin; k++) {
-		s->stale[s->g->value.v[n->in[k].i].node] |= (u8)(1u << m);
+		s->stale[s->g->value.v[n->in[k].i].node] = UINT8_MAX;
 		for (u32 i = 0; i < s->user[n->in[k].i].n; i++)
 			if (s->user[n->in[k].i].v[i].node != NONE)
-				s->stale[s->user[n->in[k].i].v[i].node] |= (u8)(1u << m);
+				s->stale[s->user[n->in[k].i].v[i].node] = UINT8_MAX;
 	}
 }
 
@@ -306,7 +335,7 @@ static bool improve(Search *s, u32 node, u32 m)
 	bool here = false;
 	for (u32 i = 0; i < c.n; i++) {
 		*at = c.v[i];
-		f64 cost = node_total(s, node, m);
+		f64 cost = node_total(s, node);
 		bool same = c.v[i].kind == was.kind && c.v[i].which == was.which && c.v[i].outer == was.outer;
 		bool better = least < 0 || cost < least * (1 - 1e-9) - 1e-15;
 		bool tie = !better && cost <= least * (1 + 1e-9) + 1e-15;
@@ -319,7 +348,7 @@ static bool improve(Search *s, u32 node, u32 m)
 	*at = best;
 	bool changed = best.kind != was.kind || best.which != was.which || best.outer != was.outer;
 	if (changed)
-		tell_neighbours(s, node, m);
+		tell_neighbours(s, node);
 	return changed;
 }
 
@@ -349,8 +378,7 @@ f64 shard_cost(const Search *s)
 	for (u32 i = 0; i < s->g->node.n; i++) {
 		cost += work_cost(s, i);
 		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
-			for (u32 m = 0; m < s->mesh->n; m++)
-				cost += value_cost(s, (Val){ s->g->node.v[i].out.i + k }, m);
+			cost += brought_cost(s, (Val){ s->g->node.v[i].out.i + k });
 	}
 	return cost;
 }
