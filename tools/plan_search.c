@@ -15,7 +15,7 @@ static const char *const divides[DIVIDES] = { "nothing", "optimizer_state", "gra
 enum { SEQUENCE_WHOLE = 1, SEQUENCE_DIVIDED = 2 };
 
 typedef struct Choice {
-	u32 tensor, context, pipe, data, chunks, micro, micros, divide;
+	u32 tensor, expert, context, pipe, data, chunks, micro, micros, divide;
 	bool sequence;   /* by a rule of this search */
 	Recompute recompute;
 	f64 bound;       /* seconds: not less */
@@ -36,8 +36,9 @@ typedef struct Search {
 	u64 room;
 	u32 layers;
 	/* what the options leave to choose from */
-	u32 tensor, context, pipe, data, chunks; /* 0: any */
+	u32 tensor, expert, context, pipe, data, chunks; /* 0: any */
 	Str texts;                      /* the mesh axis of `context`; empty: no rule divides texts */
+	Str experts;                    /* that of `expert`: who has other sequences divides something else too; empty: there is none */
 	u32 recompute;                  /* bits by Recompute */
 	u32 divide;                     /* how many of `divides` */
 	u32 sequence;                   /* bits */
@@ -46,11 +47,18 @@ typedef struct Search {
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
 } Search;
 
-/* "data=2,context=4,tensor=8" */
+/* "data=2,context=4,expert=2,tensor=8" */
 static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 {
 	const char *texts = s->texts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->texts), c->context) : "";
-	return arena_printf(a, "data=%u%s,tensor=%u", c->data, texts, c->tensor);
+	const char *experts = s->experts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->experts), c->expert) : "";
+	return arena_printf(a, "data=%u%s%s,tensor=%u", c->data, texts, experts, c->tensor);
+}
+
+/* Devices that have other tokens. */
+static u32 apart(const Choice *c)
+{
+	return c->data * c->context * c->expert;
 }
 
 /* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such ("optimizer_state=data"), and
@@ -58,7 +66,7 @@ static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 {
 	const TextList *given = s->o->shard;
-	const char **rule = NEWN(a, const char *, given->n + 3);
+	const char **rule = NEWN(a, const char *, given->n + 4);
 	int n = 0;
 	for (int i = 0; i < given->n; i++)
 		rule[n++] = given->v[i];
@@ -66,6 +74,8 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 		rule[n++] = arena_printf(a, "%s=data", divides[c->divide]);
 	if (c->divide && c->context > 1)
 		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->texts));
+	if (c->divide && c->expert > 1)
+		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->experts));
 	if (c->sequence)
 		rule[n++] = "sequence=tensor";
 	return (TextList){ .v = rule, .n = n };
@@ -76,7 +86,7 @@ static ClusterWork *planned(Search *s, Arena *a, const Choice *which, bool accum
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
 	TextList shard = rules_of(s, a, which);
-	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data, .micro = which->micro, .accumulate = accumulate,
+	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data * which->expert, .micro = which->micro, .accumulate = accumulate,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
 	if (!cluster_plan(a, &s->model, s->machine, &c, p))
@@ -99,7 +109,7 @@ static u64 least_memory(const ClusterStep *t, const Choice *c)
 	u64 most = 0;
 	for (u32 i = 0; i < c->pipe; i++) {
 		const StageStep *x = &t->stage[i];
-		u64 bytes = x->kept + x->bytes.other, d = (u64)c->data * c->context;
+		u64 bytes = x->kept + x->bytes.other, d = apart(c);
 		bytes += x->bytes.parameters / (c->divide >= 3 ? d : 1) + x->bytes.gradients / (c->divide >= 2 ? d : 1) +
 			 x->bytes.optimizer / (c->divide >= 1 ? d : 1);
 		most = MAX(most, bytes);
@@ -107,8 +117,49 @@ static u64 least_memory(const ClusterStep *t, const Choice *c)
 	return most;
 }
 
-/* Whether one of them may fit. */
-static bool consider(Search *s, const ClusterWork *w, Choice c)
+/* Whether each parameter has a dimension that divides over so many. */
+static bool all_divide(const Program *p, i64 devices)
+{
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Buffer *b = &p->buffer.v[i];
+		bool divides_so = b->kind != BUFFER_PARAMETER;
+		for (u32 d = 0; d < b->type->rank && !divides_so; d++)
+			divides_so = type_extent(b->type, d) % devices == 0;
+		if (!divides_so)
+			return false;
+	}
+	return true;
+}
+
+/* Seconds of a step that messages of divided gradients and parameters are on their way along data, which are one behind the other: those of
+ * each micro-batch are summed in parts, as they are stored or in 16 bits, these are gathered for each half of it, in 16 bits where products have them so. */
+static f64 least_messages(const Search *s, const ClusterStep *t, const Choice *c)
+{
+	const char *precision = s->o->precision ? s->o->precision : s->model.lm.model->precision;
+	f64 share = strcmp(precision, "f32") ? 0.5 : 1, summed = s->o->habits.masters ? 0.5 : 1, most = 0;
+	i64 stride = (i64)c->context * c->expert * c->tensor;
+	for (u32 i = 0; i < c->pipe && c->divide >= 2; i++) {
+		const UnitBytes *x = &t->stage[i].bytes;
+		f64 each = predict_collective(s->machine, OP_reduce_scatter, summed * (f64)x->gradients, c->data, stride);
+		if (c->divide >= 3)
+			each += 2 * predict_collective(s->machine, OP_all_gather, share * (f64)x->parameters, c->data, stride);
+		most = MAX(most, each * c->micros);
+	}
+	return most;
+}
+
+/* Seconds at most that whoever divides parameters spares of a step, as it rounds only its part of them: read in 32 bits and written in 16, at
+ * half the memory's bandwidth. */
+static f64 rounding(const Search *s, const ClusterStep *t, const Choice *c)
+{
+	f64 most = 0;
+	for (u32 i = 0; i < c->pipe && c->divide >= 3; i++)
+		most = MAX(most, (f64)t->stage[i].bytes.parameters);
+	return c->micros * 2 * 1.5 * most / s->machine->bandwidth;
+}
+
+/* Whether one of them may fit. `even`: all that data can divide, it divides. */
+static bool consider(Search *s, const ClusterWork *w, Choice c, bool even)
 {
 	u32 before = s->choice.n;
 	const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
@@ -119,9 +170,9 @@ static bool consider(Search *s, const ClusterWork *w, Choice c)
 		Arena tmp = ARENA("bound");
 		ClusterShape shape = shape_of(s, &c);
 		ClusterStep t = cluster_step(&tmp, s->machine, w, &shape);
-		c.bound = t.pipeline;
-		for (c.divide = 0; c.divide < (c.data * c.context > 1 ? s->divide : 1u); c.divide++) {
+		for (c.divide = 0; c.divide < (apart(&c) > 1 ? s->divide : 1u); c.divide++) {
 			s->considered++;
+			c.bound = MAX(t.pipeline - rounding(s, &t, &c), even ? least_messages(s, &t, &c) : 0);
 			c.least = least_memory(&t, &c);
 			if (c.least > s->room)
 				s->too_large++;
@@ -133,7 +184,7 @@ static bool consider(Search *s, const ClusterWork *w, Choice c)
 	return s->choice.n > before;
 }
 
-/* All that have so many devices along tensor and context, divide the sequence or not, and have so many sequences in a micro-batch; whether one of them may fit. */
+/* All that have so many devices along tensor, expert and context, divide the sequence or not, and have so many sequences in a micro-batch; whether one of them may fit. */
 static bool consider_all(Search *s, Choice base)
 {
 	bool fits = false;
@@ -141,7 +192,7 @@ static bool consider_all(Search *s, Choice base)
 	ClusterPlanned p;
 	base.data = 1;
 	ClusterWork *w = planned(s, &a, &base, true, &p);
-	i64 rest = s->devices / base.tensor / base.context;
+	i64 rest = s->devices / base.tensor / base.expert / base.context;
 	s->undivided += !w;
 	if (w && !s->layers)
 		s->layers = w->first->layers;
@@ -153,18 +204,19 @@ static bool consider_all(Search *s, Choice base)
 		w->last = NULL; /* which has sums of gradients over context beside it, that others have in the update */
 		for (u32 pipe = 1; pipe <= rest && (pipe == 1 || pipe <= s->layers); pipe++) {
 			u32 data = (u32)(rest / pipe);
-			if ((i64)pipe * data != rest || s->batch % ((i64)base.micro * data))
+			i64 each = (i64)base.micro * data * base.expert;
+			if ((i64)pipe * data != rest || s->batch % each)
 				continue;
 			if ((s->pipe && s->pipe != pipe) || (s->data && s->data != data))
 				continue;
-			i64 micros = s->batch / ((i64)base.micro * data);
+			i64 micros = s->batch / each;
 			Choice c = base;
 			c.pipe = pipe;
 			c.data = data;
 			c.micros = (u32)micros;
 			c.recompute = (Recompute)r;
 			if (micros <= 1 << 16)
-				fits |= consider(s, w, c);
+				fits |= consider(s, w, c, all_divide(p.compiled.program, data));
 		}
 	}
 	arena_free(&a);
@@ -200,7 +252,7 @@ static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWor
 
 static bool same_plan(const Choice *a, const Choice *b)
 {
-	return a->data == b->data && a->context == b->context && a->tensor == b->tensor && a->micro == b->micro && a->divide == b->divide &&
+	return a->data == b->data && a->expert == b->expert && a->context == b->context && a->tensor == b->tensor && a->micro == b->micro && a->divide == b->divide &&
 	       a->sequence == b->sequence;
 }
 
@@ -246,19 +298,36 @@ static int by_seconds(const void *a, const void *b)
 	return (x->seconds > y->seconds) - (x->seconds < y->seconds) ?: by_divided(x, y);
 }
 
+/* From and to which sizes of an axis: those that are held, else as many as there are devices, or 1 where there is no such axis. */
+typedef struct Sizes {
+	u32 least, most;
+} Sizes;
+
+static Sizes sizes_of(u32 held, bool any, i64 devices)
+{
+	return (Sizes){ held ? held : 1, held ? held : any ? (u32)devices : 1 };
+}
+
+/* All that have so many devices along tensor, of the `rest` that there are for each. */
+static void consider_tensor(Search *s, u32 tensor, i64 rest)
+{
+	Sizes experts = sizes_of(s->expert, s->experts.n, rest), texts = sizes_of(s->context, s->texts.n, rest);
+	for (u32 expert = experts.least; expert <= experts.most; expert++)
+		for (u32 context = texts.least; context <= texts.most; context++)
+			for (u32 divided = SEQUENCE_WHOLE; divided <= SEQUENCE_DIVIDED; divided <<= 1)
+				if (rest % ((i64)expert * context) == 0 && (tensor > 1 ? s->sequence & divided : divided == SEQUENCE_WHOLE))
+					consider_micros(s, (Choice){ .tensor = tensor, .expert = expert, .context = context,
+								     .sequence = divided == SEQUENCE_DIVIDED });
+}
+
 /* Those that fit come first in s->choice, fastest first; how many. */
 static u32 search(Search *s, bool all)
 {
 	u32 limit = (u32)MIN(s->devices, MAX(s->machine->domain, 1) * 2);
-	for (u32 tensor = s->tensor ? s->tensor : 1; tensor <= (s->tensor ? s->tensor : limit); tensor++) {
-		if (s->devices % tensor)
-			continue;
-		i64 least = s->context ? s->context : 1, most = s->context ? s->context : s->texts.n ? s->devices / tensor : 1;
-		for (i64 context = least; context <= most; context++)
-			for (u32 divided = SEQUENCE_WHOLE; divided <= (tensor > 1 ? SEQUENCE_DIVIDED : SEQUENCE_WHOLE); divided <<= 1)
-				if (s->devices / tensor % context == 0 && (s->sequence & divided || tensor == 1))
-					consider_micros(s, (Choice){ .tensor = tensor, .context = (u32)context, .sequence = divided == SEQUENCE_DIVIDED });
-	}
+	Sizes tensors = sizes_of(s->tensor, true, limit);
+	for (u32 tensor = tensors.least; tensor <= tensors.most; tensor++)
+		if (s->devices % tensor == 0)
+			consider_tensor(s, tensor, s->devices / tensor);
 	if (!s->choice.n)
 		return 0;
 	qsort(s->choice.v, s->choice.n, sizeof *s->choice.v, by_bound);
@@ -302,10 +371,10 @@ static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
 static void print_reasons(const Search *s, u32 n)
 {
-	static const char *const what[] = { "tensor", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "chunks" };
+	static const char *const what[] = { "tensor", "expert", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "chunks" };
 	const Choice *best = &s->choice.v[0];
 	for (u32 k = 0; k < COUNT(what); k++) {
-		if (k == 1 && !s->texts.n)
+		if ((!strcmp(what[k], "context") && !s->texts.n) || (!strcmp(what[k], "expert") && !s->experts.n))
 			continue;
 		for (u32 i = 1; i <= n; i++) {
 			if (i == n || (s->cut > 0 && s->choice.v[i].seconds > s->cut)) {
@@ -314,8 +383,8 @@ static void print_reasons(const Search *s, u32 n)
 				break;
 			}
 			const Choice *c = &s->choice.v[i];
-			u32 is[] = { c->tensor, c->context, c->pipe, c->micro, c->recompute, c->divide, c->sequence, c->chunks };
-			u32 was[] = { best->tensor, best->context, best->pipe, best->micro, best->recompute, best->divide, best->sequence, best->chunks };
+			u32 is[] = { c->tensor, c->expert, c->context, c->pipe, c->micro, c->recompute, c->divide, c->sequence, c->chunks };
+			u32 was[] = { best->tensor, best->expert, best->context, best->pipe, best->micro, best->recompute, best->divide, best->sequence, best->chunks };
 			if (is[k] == was[k])
 				continue;
 			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
@@ -329,7 +398,8 @@ static void print_found(const Search *s, u32 n, bool all, f64 took)
 {
 	printf("%u divisions of %lld devices considered: %u do not fit, by a bound or as planned; %u take longer than the last one here by a "
 	       "bound; %u were planned, in %.1f s\n", s->considered, (long long)s->devices, s->too_large, s->above, s->planned, took);
-	printf("the bounds: time without messages over the batch's devices and without the update; bytes of parameters and states divided as "
+	printf("the bounds: time without messages over the batch's devices and without the update, or of those messages alone that divided gradients and "
+	       "parameters are; bytes of parameters and states divided as "
 	       "they can be, and of what micro-batches in flight keep\n\n");
 	printf("%10s %7s %11s  %s\n", "step", "MFU", "memory", "as");
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
@@ -345,9 +415,9 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
-						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "context", (int)c->context, "tensor", (int)c->tensor,
-						       "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
+						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
+						       "tensor", (int)c->tensor, "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
 						       recompute_name[c->recompute], "divided", divides[c->divide], "sequence", c->sequence));
 	}
 	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
@@ -370,13 +440,38 @@ static Status read_axes(Search *s)
 			  str_equal(name, STR("tensor")) ? &s->tensor :
 			  str_equal(name, STR("pipe"))	 ? &s->pipe :
 			  str_equal(name, s->texts)	 ? &s->context :
+			  str_equal(name, s->experts)	 ? &s->expert :
 							   NULL;
 		if (!to)
-			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, and over the axis that texts go to (--shard T=context), "
-						  "not over %.*s", STR_ARG(name));
+			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, over the axis that texts go to (--shard T=context) and that "
+						  "of experts (B -> (data, expert), Experts.E -> expert), not over %.*s", STR_ARG(name));
 		*to = (u32)size;
 	}
 	return OK;
+}
+
+/* Whether a line of the shard block, or of --shard, divides something but batches over the mesh axis. */
+static bool divides_more(const Search *s, Str mesh)
+{
+	const Lm *lm = &s->model.lm;
+	for (u32 k = 0; k < lm->model->shard.n; k++) {
+		const char *axis = lm->model->shard.v[k].axis;
+		Str over;
+		for (u32 i = 0; strcmp(axis, "B") && (over = mesh_over(lm, s->o->shard, axis, i)).n; i++)
+			if (str_equal(over, mesh))
+				return true;
+	}
+	return false;
+}
+
+/* The mesh axis that experts go to: one whose devices have other sequences, and divide something else too. */
+static Str experts_axis(const Search *s)
+{
+	Str over;
+	for (u32 i = 0; (over = mesh_over(&s->model.lm, s->o->shard, "B", i)).n; i++)
+		if (!str_equal(over, STR("data")) && divides_more(s, over))
+			return over;
+	return (Str){ 0 };
 }
 
 /* "none,whole" */
@@ -423,6 +518,7 @@ static Status read_held(Search *s)
 {
 	const ClusterOptions *o = s->o;
 	s->texts = mesh_over(&s->model.lm, o->shard, "T", 0);
+	s->experts = experts_axis(s);
 	TRY(read_axes(s));
 	TRY(read_recompute(s));
 	PipeKind kind = PIPE_1F1B;

@@ -1,10 +1,11 @@
 /* tools/plan_search.h: `plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048`: which division of a model over
  * that many devices takes the least time, among those that fit.
  *
- * Searched together: sizes of the axes data, tensor and pipe, and of the one that a rule divides texts over (`--shard T=context`), the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
+ * Searched together: sizes of the axes data, tensor and pipe, of the one that a rule divides texts over (`--shard T=context`)
+ * and of that of experts (devices along it have other sequences, and divide something else besides), the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
  * computed again, what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too), and whether those along
  * tensor, which have the same tokens, divide these where no feature is divided (`--shard sequence=tensor`).
- * Each (tensor, context, sequence, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
+ * Each (tensor, expert, context, sequence, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
  * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory. Divisions are then
  * planned as they are in order of their bounds, until the bound is above the time of the last of those that are told.
  *
