@@ -15,7 +15,6 @@ enum {
 	PART_K = 512,           /* at most, while there are fewer parts than the most; writing and adding sums is a small part of a part */
 	ROUND = 4,              /* parts are a multiple of so many, for threads to have equal work */
 	MOST_PARTS = 64,
-	TOGETHER = 32,          /* rows that are packed together */
 };
 
 bool dot_is_deep(const Kernel *k)
@@ -130,7 +129,6 @@ static void emit_parts(Deep *x)
 	Body *b = x->p.b;
 	CpuModule *m = b->m;
 	Blocks blocks = blocks_for(m->machine, x->p.t);
-	u32 together = MAX(1u, MIN(TOGETHER / x->p.t.rows, (u32)STRIP_VECTORS));
 	V one = cpu_i64(m, 1), zero = cpu_i64(m, 0), sixteen = cpu_i64(m, 16);
 	V left = b->scratch, right = at_element(x, left, cpu_mul(m, x->d.of.tiles.v, cpu_i64(m, x->d.left_size)));
 	CpuLoop task = { 0 }, piece = { 0 };
@@ -143,7 +141,7 @@ static void emit_parts(Deep *x)
 	V length = cpu_mul(m, cpu_div_up(m, cpu_div_up(m, cpu_sub(m, k1, k0), pieces), sixteen), sixteen);
 	cpu_loop_begin(m, &piece, zero, pieces, one, 0, NULL);
 	V from = cpu_min(m, k1, cpu_add(m, k0, cpu_mul(m, piece.index, length))), to = cpu_min(m, k1, cpu_add(m, from, length));
-	pack_all(b, &x->left, x->d.of.M.v, x->d.of.tiles.v, from, to, left, together, x->d.left_size);
+	pack_all(b, &x->left, x->d.of.M.v, x->d.of.tiles.v, from, to, left, tiles_together(x->p.t), x->d.left_size);
 	pack_all(b, &x->p.right, x->d.of.N.v, x->d.of.panels.v, from, to, right, blocks.panels, x->d.right_size);
 	multiply(x, left, right, cpu_sub(m, to, from), cpu_less(m, zero, piece.index),
 		 at_element(x, b->workspace, cpu_mul(m, task.index, x->d.results.v)));

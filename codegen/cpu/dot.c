@@ -21,7 +21,6 @@ enum {
 	BLOCK_K = 4096,       /* of at least so many: what is packed is still in the last cache when it is read */
 	MOST_K = 8,           /* at most so many blocks: phases are limited */
 	FEW_ROWS = 32,        /* of a task, at least: packing B is shared by them */
-	TOGETHER = 32,        /* rows that are packed together */
 };
 
 /* ---- the division of work ---- */
@@ -36,12 +35,6 @@ typedef struct Division {
 	Count groups;        /* of panels */
 	Count tp;            /* tiles that are packed together */
 } Division;
-
-/* Tiles whose rows are packed together: where those are contiguous, a cache line or two are read at once. */
-static u32 tiles_together(Tile t)
-{
-	return MAX(1u, MIN(TOGETHER / t.rows, (u32)STRIP_VECTORS));
-}
 
 /* b: NULL where no code is being made. */
 static Division divide(Body *b, const CpuMachine *machine, const Kernel *k, Tile t)

@@ -141,6 +141,8 @@ typedef struct Blocks {
 	i64 rows;   /* that packed panels are used for, at most, before others are packed */
 } Blocks;
 Blocks blocks_for(const CpuMachine *machine, Tile t);
+/* Tiles whose rows are packed together: where those are contiguous, a cache line or two are read at once. */
+u32 tiles_together(Tile t);
 
 /* Packed tiles of rows times panels of columns of the right operand, over k in [k0, k1), and the body on
  * what comes out. Coordinates but those of rows, columns and K are set; sums are in order of k. */

@@ -47,6 +47,12 @@ Blocks blocks_for(const CpuMachine *machine, Tile t)
 	return (Blocks){ k * (t.pairs ? 2 : 1), (u32)panels, left, rows };
 }
 
+u32 tiles_together(Tile t)
+{
+	enum { TOGETHER = 32 }; /* rows */
+	return MAX(1u, MIN(TOGETHER / t.rows, (u32)STRIP_VECTORS));
+}
+
 /* Elements of a packed panel. */
 static i64 panel_size(const CpuMachine *machine, Tile t)
 {

@@ -26,6 +26,7 @@ typedef struct Case {
 #define TEXTS "B=1,T=1", "B=1,T=2", "B=3,T=1", "B=1,T=5", "B=2,T=6", "B=1,T=7", "B=1,T=8", "B=3,T=16", "B=1,T=17", "B=1,T=31", \
 		      "B=2,T=33", "B=3,T=47", "B=1,T=48", "B=2,T=63", "B=3,T=64"
 #define IMAGE "../tests/unit/image"
+#define PRODUCTS "../tests/unit/products"
 static const Case cases[] = {
 	{ "gpt2", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
 	{ "llama", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
@@ -38,6 +39,9 @@ static const Case cases[] = {
 	{ IMAGE, NULL, NULL, "forward", "B=2,h=6,w<=12", NULL, 0, { "w=1", "w=3", "w=5", "w=7", "w=8", "w=9", "w=11", "w=12" } },
 	{ IMAGE, NULL, NULL, "forward", "B=2,h<=7,w<=16", NULL, 0, { "h=1,w=4", "h=3,w=12", "h=5,w=15", "h=7,w=8", "h=7,w=16" } },
 	{ IMAGE, NULL, NULL, "forward", "B=2,h=6,w<=6", NULL, 0, { "w=2", "w=3", "w=4", "w=5", "w=6" } },
+	/* sums that are divided, in parts of several lengths, and such that are too short to be */
+	{ PRODUCTS, NULL, NULL, "forward", "B<=2,T<=3000", NULL, 0,
+	  { "B=1,T=1", "B=1,T=500", "B=2,T=511", "B=2,T=512", "B=1,T=1023", "B=1,T=1024", "B=2,T=1300", "B=2,T=3000" } },
 };
 
 static void fill(Executor *x, const PackageTensor *t, u32 salt)
