@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Of the same work on a machine that nobody else uses, two turns of three are rarely further apart. */
-static const f64 APART = 0.1;
+static const f64 APART = 0.15;
 
 static int by_seconds(const void *a, const void *b)
 {
