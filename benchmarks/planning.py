@@ -42,7 +42,8 @@ change by half between two runs of this script. What is missed beside that, by w
 
 * The machine's measurement itself, where a neighbour of the host takes its turn: each number is the median of three turns, and
   those of products still move by a tenth between rounds. Steps of the same program moved by 15% within a minute (llama tiny, B=8,T=256).
-* Convolutions (fashion, unet, vae): images' edges in rows of 7 to 16 wait for one function's additions in turn, whatever their number.
+* Convolutions (fashion, unet, vae): images' edges in rows of 7 to 30 take two to three times what their activation does in whole
+  rows: masks, jumps and addresses of each row, not the function.
 * Of two functions between which places choose (halves of a gated activation) both are counted, and one is worked out.
 * Two ranks wait for one another in every step, so that each has what disturbs either: `uneven` is what calibration finds of that, and the
   link is measured by medians. Nothing else may run on either core: these rows are the first to move.
