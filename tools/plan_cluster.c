@@ -112,7 +112,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 			    .prepared = c->prepared };
 	TRY(read_habits(a, &c->habits, &o));
 	/* others' programs wait for these sums */
-	o.late_sums = c->habits.attention || c->habits.loss || c->habits.masters;
+	o.late_sums = c->late_sums || c->habits.attention || c->habits.loss || c->habits.masters;
 	TRY(driver_plan(a, lm->model->program, &o, &out->compiled));
 	if (!out->compiled.plan)
 		return FAIL(STATUS_INPUT, "%s cannot be divided so", lm->operand.source);

@@ -50,6 +50,7 @@ typedef struct ClusterCase {
 	i64 data;           /* devices that the batch is divided over */
 	i64 micro, length;  /* sequences of a device's micro-batch; tokens of one, 0: as the file says */
 	bool accumulate;    /* more than one micro-batch a step */
+	bool late_sums;     /* gradients are summed over devices in the update alone */
 	const char *sizes, *precision;
 	Recompute recompute;
 	ClusterHabits habits;
