@@ -66,6 +66,7 @@ typedef struct Overlap {
 	u32 *needed;     /* of a message: the first kernel that waits for it, or NONE */
 	bool *patient;   /* a message that does not begin long before that */
 	bool *copies;    /* a kernel that is for messages alone, and reads nothing that it could free */
+	bool *stores;    /* a kernel that brings what came in messages to where it stays: it frees it, and nobody is kept waiting */
 	/* on the clock */
 	bool *begun;
 	f64 *there;      /* of a launch that may begin: when what it waits for has come */
@@ -85,6 +86,20 @@ static void edge(Overlap *o, u32 from, u32 to)
 	o->waits[to]++;
 }
 
+/* `writer`: of each buffer, so far. */
+static bool is_store(const Overlap *o, u32 i, const u32 *writer)
+{
+	const Launch *l = &o->s->launch.v[i];
+	const Kernel *k = o->x->draft.v[l->draft].kernel;
+	bool stores = !k->collective;
+	for (u32 n = 0; n < k->slot.n && stores; n++) {
+		u32 b = l->slot[n];
+		stores = k->slot.v[n].written ? o->x->entry->buffer.v[b].kind == MEMORY_PERSISTENT :
+						writer[b] != NONE && said_by(o->x, &o->s->launch.v[writer[b]]);
+	}
+	return stores;
+}
+
 /* By what launches do to buffers: readers come behind the writer before them, a writer behind all who touched what was. */
 static void find_edges(Overlap *o)
 {
@@ -96,6 +111,7 @@ static void find_edges(Overlap *o)
 	for (u32 i = 0; i < o->n; i++) {
 		const Launch *l = &o->s->launch.v[i];
 		const Kernel *k = x->draft.v[l->draft].kernel;
+		o->stores[i] = is_store(o, i, writer);
 		for (u32 n = 0; n < k->slot.n; n++) {
 			u32 b = l->slot[n];
 			if (writer[b] != NONE)
@@ -201,9 +217,10 @@ static void begin_messages(Overlap *o, Indices *message, u32 head)
 	for (u32 k = 0; k < message->n; k++) {
 		u32 i = message->v[k], needed = o->needed[i];
 		f64 from = head == NONE ? o->now : MAX(o->now, o->there[head]), ahead = MAX(o->line - from, 0) + 2 * o->cost[i];
-		/* the next chance comes when the first kernel is done; one that others then still stand before gains nothing, and takes memory */
+		/* the next chance comes when the first kernel is done; what is only stored gains nothing behind others, and takes memory */
 		bool due = !o->patient[i] || needed == NONE || head == NONE || needed == head ||
-			   (o->stated[needed] - o->stated[head] - o->cost[head] < ahead && o->line <= from + 2 * o->cost[head]);
+			   (o->stated[needed] - o->stated[head] - o->cost[head] < ahead &&
+			    (!o->stores[needed] || o->line <= from + 2 * o->cost[head]));
 		if (due && o->patient[i])
 			begin_operands(o, i);
 		if (o->waits[i] == 0 && due)
@@ -231,7 +248,7 @@ Schedule overlap_schedule(Planner *x, const Schedule *s, u32 *place)
 	u32 n = s->launch.n;
 	Overlap o = { .x = x, .s = s, .n = n, .place = place, .cost = NEWN(x->tmp, f64, n + 1), .stated = NEWN(x->tmp, f64, n + 1),
 		      .after = NEWN(x->tmp, Indices, n + 1), .before = NEWN(x->tmp, Indices, n + 1), .waits = NEWN(x->tmp, u32, n + 1),
-		      .needed = NEWN(x->tmp, u32, n + 1), .copies = NEWN(x->tmp, bool, n + 1),
+		      .needed = NEWN(x->tmp, u32, n + 1), .copies = NEWN(x->tmp, bool, n + 1), .stores = NEWN(x->tmp, bool, n + 1),
 		      .patient = NEWN(x->tmp, bool, n + 1), .begun = NEWN(x->tmp, bool, n + 1), .there = NEWN(x->tmp, f64, n + 1) };
 	Indices message = { 0 };
 	bool stages = false;
