@@ -29,6 +29,9 @@ typedef struct Choice {
 	f64 mfu;
 } Choice;
 
+/* What a plan is for: a bound has no sums of gradients beside its micro-batches. */
+typedef enum PlanFor { FOR_BOUND, FOR_STEP } PlanFor;
+
 typedef struct Search {
 	Arena *arena;
 	const ClusterOptions *o;
@@ -46,7 +49,9 @@ typedef struct Search {
 	u32 divide;                     /* how many of `divides` */
 	u32 sequence;                   /* bits */
 	VEC(Choice) choice;     /* that may fit */
-	u32 considered, too_large, undivided, above, planned;
+	u32 considered, too_large, undivided, divided, above, planned; /* `divided`: bases of bounds that were planned */
+	Choice first;           /* that does not divide, if `undivided`: why, it tells where nothing does */
+	PlanFor first_for;
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
 } Search;
 
@@ -84,23 +89,29 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 	return (TextList){ .v = rule, .n = n };
 }
 
-/* What a plan is for: a bound has no sums of gradients beside its micro-batches. */
-typedef enum PlanFor { FOR_BOUND, FOR_STEP } PlanFor;
-
-/* NULL: it does not divide so. */
-static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor use, ClusterPlanned *p)
+static Status plan_choice(Search *s, Arena *a, const Choice *which, PlanFor use, ClusterPlanned *p)
 {
-	Diag *d = &s->model.lm.source.diag, before = *d;
 	TextList shard = rules_of(s, a, which);
 	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data * which->expert, .micro = which->micro,
 			  .accumulate = use == FOR_BOUND || which->micros > 1, .late_sums = use == FOR_BOUND,
 			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
-	if (!cluster_plan(a, &s->model, s->machine, &c, p))
+	return cluster_plan(a, &s->model, s->machine, &c, p);
+}
+
+/* NULL: it does not divide so. */
+static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor use, ClusterPlanned *p)
+{
+	Diag *d = &s->model.lm.source.diag, before = *d;
+	if (!plan_choice(s, a, which, use, p))
 		return p->work;
 	*d = before; /* what does not divide is no mistake here */
 	if (d->last)
 		d->last->next = NULL;
+	if (!s->undivided++) {
+		s->first = *which;
+		s->first_for = use;
+	}
 	return NULL;
 }
 
@@ -110,15 +121,15 @@ static ClusterShape shape_of(const Search *s, const Choice *c)
 			       .micros = c->micros, .layers = s->layers, .recompute = c->recompute, .copies = c->tensor };
 }
 
-/* Bytes of a step that no division of this kind goes below. Rounded parameters that are kept for the backward half are gathered again where
- * devices divide them; a single micro-batch's gradients are summed at once, and whoever divides states holds its part of the sums. */
+/* Bytes of a step that no division of this kind goes below. What follows from parameters alone, such as rounded ones, is not kept from one half to the
+ * other where devices divide them; a single micro-batch's gradients are summed at once, and whoever divides states holds its part of the sums. */
 static u64 least_memory(const ClusterStep *t, const Choice *c)
 {
 	u64 most = 0;
 	for (u32 i = 0; i < c->pipe; i++) {
 		const StageStep *x = &t->stage[i];
 		u64 bytes = x->kept + x->bytes.other, d = apart(c);
-		bytes -= c->divide >= 3 ? MIN(x->kept, x->bytes.parameters / 2) : 0;
+		bytes -= c->divide >= 3 ? x->same : 0;
 		bytes += x->bytes.parameters / (c->divide >= 3 ? d : 1) + x->bytes.gradients / (c->divide + (c->micros == 1) >= 2 ? d : 1) +
 			 x->bytes.optimizer / (c->divide >= 1 ? d : 1);
 		most = MAX(most, bytes);
@@ -140,18 +151,42 @@ static bool all_divide(const Program *p, i64 devices)
 	return true;
 }
 
-/* Seconds of a step that messages of divided gradients and parameters are on their way along data, which are one behind the other: those of
- * each micro-batch are summed in parts, as they are stored or in 16 bits, these are gathered for each half of it, in 16 bits where products have them so. */
-static f64 least_messages(const Search *s, const ClusterStep *t, const Choice *c)
+/* Seconds of messages that bring so many bytes along data and along whichever of context and expert divide them too. What is along data is whole, or one of
+ * the others has it whole and data its parts: which comes first is for each value to say. */
+static f64 least_message(const Search *s, Op op, f64 bytes, const Choice *c)
+{
+	const i64 along_expert = c->tensor, along_context = along_expert * c->expert, along_data = along_context * c->context;
+	f64 least = predict_collective(s->machine, op, bytes, c->data, along_data);
+	f64 parts = predict_collective(s->machine, op, bytes / ((f64)c->context * c->expert), c->data, along_data);
+	if (c->context > 1)
+		least = MIN(least, parts + predict_collective(s->machine, op, bytes, c->context, along_context));
+	if (c->expert > 1)
+		least = MIN(least, parts + predict_collective(s->machine, op, bytes, c->expert, along_expert));
+	return least;
+}
+
+/* Of parameters, those that the smallest layer has. */
+static u64 of_a_layer(const ClusterWork *w)
+{
+	u64 least = w->first->layers ? w->persistent[1].parameters : 0;
+	for (u32 u = 2; u <= w->first->layers; u++)
+		least = MIN(least, w->persistent[u].parameters);
+	return least;
+}
+
+/* Seconds of a step that messages of divided gradients and parameters are on their way, which are one behind the other: those of
+ * each micro-batch are summed in parts, as they are stored or in 16 bits, these are gathered for it, and what layers have of them again for its
+ * backward half, which an embedding is not needed by; in 16 bits where products have them so. */
+static f64 least_messages(const Search *s, const ClusterWork *w, const ClusterStep *t, const Choice *c)
 {
 	const char *precision = s->o->precision ? s->o->precision : s->model.lm.model->precision;
 	f64 share = strcmp(precision, "f32") ? 0.5 : 1, summed = s->o->habits.masters ? 0.5 : 1, most = 0;
-	i64 stride = (i64)c->context * c->expert * c->tensor;
 	for (u32 i = 0; i < c->pipe && c->divide >= 2; i++) {
-		const UnitBytes *x = &t->stage[i].bytes;
-		f64 each = predict_collective(s->machine, OP_reduce_scatter, summed * (f64)x->gradients, c->data, stride);
+		const StageStep *x = &t->stage[i];
+		f64 each = least_message(s, OP_reduce_scatter, summed * (f64)x->bytes.gradients, c);
 		if (c->divide >= 3)
-			each += 2 * predict_collective(s->machine, OP_all_gather, share * (f64)x->parameters, c->data, stride);
+			each += least_message(s, OP_all_gather, share * (f64)x->bytes.parameters, c) +
+				least_message(s, OP_all_gather, share * x->layers * (f64)of_a_layer(w), c);
 		most = MAX(most, each * c->micros);
 	}
 	return most;
@@ -178,7 +213,7 @@ static void consider_divided(Search *s, const ClusterWork *w, Choice c, bool eve
 	for (c.divide = 0; c.divide < (apart(&c) > 1 ? s->divide : 1u); c.divide++) {
 		const ClusterStep *t = c.divide >= 2 ? &part : &whole;
 		s->considered++;
-		c.bound = MAX(t->pipeline - rounding(s, t, &c), even ? least_messages(s, t, &c) : 0);
+		c.bound = MAX(t->pipeline - rounding(s, t, &c), even ? least_messages(s, w, t, &c) : 0);
 		c.least = least_memory(t, &c);
 		if (c.least > s->room)
 			s->too_large++;
@@ -210,7 +245,7 @@ static bool consider_all(Search *s, Choice base)
 	base.data = 1;
 	ClusterWork *w = planned(s, &a, &base, FOR_BOUND, &p);
 	i64 rest = s->devices / base.tensor / base.expert / base.context;
-	s->undivided += !w;
+	s->divided += w != NULL;
 	if (w && !s->layers)
 		s->layers = w->first->layers;
 	for (u32 r = 0; w && r < RECOMPUTES; r++) {
@@ -231,7 +266,9 @@ static bool consider_all(Search *s, Choice base)
 			c.data = data;
 			c.micros = (u32)micros;
 			c.recompute = (Recompute)r;
-			if (micros <= 1 << 16)
+			if (micros > 1 << 16)
+				fits = true; /* as far as can be told: so many are not considered, fewer that are larger may be */
+			else
 				fits |= consider(s, w, c, all_divide(p.compiled.program, data));
 		}
 	}
@@ -358,11 +395,9 @@ static u32 search(Search *s, bool all)
 		}
 		if (!c->planned)
 			plan_choices(s, i);
-		if (c->seconds < 0)
-			s->undivided++;
-		else if (c->memory > s->room)
+		if (c->seconds >= 0 && c->memory > s->room)
 			s->too_large++;
-		else {
+		else if (c->seconds >= 0) {
 			fits[n++] = *c;
 			qsort(fits, n, sizeof *fits, by_seconds);
 		}
@@ -431,8 +466,8 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
-						       "memory_bytes", (json_int_t)c->memory, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
+						       "memory_bytes", (json_int_t)c->memory, "least_seconds", c->bound, "least_bytes", (json_int_t)c->least, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
 						       "tensor", (int)c->tensor, "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
 						       recompute_name[c->recompute], "divided", divides[c->divide], "sequence", c->sequence));
 	}
@@ -530,11 +565,23 @@ static Status read_divided(Search *s)
 	return OK;
 }
 
+/* Axes that divide texts, or batches beside data, are not those that this search has something else on. */
+static Status check_own(Str axis, const char *what)
+{
+	static const char *const taken[] = { "data", "tensor", "pipe" };
+	for (u32 i = 0; i < COUNT(taken); i++)
+		if (str_equal(axis, str_of(taken[i])))
+			return FAIL(STATUS_INPUT, "--mesh auto divides %s over an axis of their own, not over %s", what, taken[i]);
+	return OK;
+}
+
 static Status read_held(Search *s)
 {
 	const ClusterOptions *o = s->o;
 	s->texts = mesh_over(&s->model.lm, o->shard, "T", 0);
 	s->experts = experts_axis(s);
+	TRY(check_own(s->texts, "texts (--shard T=context)"));
+	TRY(check_own(s->experts, "experts (B -> (data, expert), Experts.E -> expert)"));
 	TRY(read_axes(s));
 	TRY(read_recompute(s));
 	PipeKind kind = PIPE_1F1B;
@@ -542,6 +589,21 @@ static Status read_held(Search *s)
 	if (o->schedule && (!pipe_kind_read(o->schedule, &kind, &s->chunks) || kind == PIPE_GPIPE))
 		return FAIL(STATUS_INPUT, "--schedule is 1f1b, or interleaved:2 with 2 chunks for each stage, with --mesh auto, not %s", o->schedule);
 	return read_divided(s);
+}
+
+/* Why there is nothing to tell of. */
+static Status nothing_found(Search *s)
+{
+	Arena a = ARENA("search");
+	ClusterPlanned p;
+	Status why = OK;
+	if (s->undivided && !s->too_large && (s->considered || !s->divided))
+		why = plan_choice(s, &a, &s->first, s->first_for, &p);
+	arena_free(&a);
+	if (why)
+		return why;
+	return FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s%s", s->considered, lm_bytes(s->arena, s->room),
+		    s->considered ? "" : ": --batch must be a multiple of the devices along data, and sizes must divide over tensor");
 }
 
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
@@ -560,8 +622,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 		u32 n = search(&s, all);
 		f64 took = clock_seconds() - begun;
 		if (!n)
-			status = FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s%s", s.considered, lm_bytes(&a, s.room),
-				      s.considered ? "" : ": --batch must be a multiple of the devices along data, and sizes must divide over tensor");
+			status = nothing_found(&s);
 		else if (o->json)
 			print_json(&s, n, all);
 		else

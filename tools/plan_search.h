@@ -6,7 +6,7 @@
  * computed again, what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too), and whether those along
  * tensor, which have the same tokens, divide these where no feature is divided (`--shard sequence=tensor`).
  * Each (tensor, expert, context, sequence, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
- * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory. Divisions are then
+ * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory, and what is rounded of it. Divisions are then
  * planned as they are in order of their bounds, until the bound is 2% above the time of the last of those that are told.
  *
  * What is said is not searched: `--mesh auto,tensor=8`, `--micro 2`, `--schedule 1f1b`; `--recompute none,whole` and

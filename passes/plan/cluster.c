@@ -214,7 +214,8 @@ static void sum_memory(Building *b)
 		s->bytes.other += b->shared[i];
 		const u64 *kept = &b->kept[i * b->shape->chunks];
 		s->kept = b->shape->pipe > 1 ? pipe_held_bytes(&out->schedule, i, kept) : kept[0];
-		s->kept += b->same[i];
+		s->same = b->same[i];
+		s->kept += s->same;
 		s->held = b->shape->pipe > 1 ? pipe_held(&out->schedule, i, 0) : 1;
 		u64 more = 0, update = b->sums[i] + b->updating[i];
 		for (u32 c = 0; c < b->shape->chunks; c++)

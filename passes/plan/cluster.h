@@ -31,6 +31,7 @@ typedef struct StageStep {
 	f64 by[LIMITERS];                  /* seconds of a step in kernels that each limits */
 	UnitBytes bytes;
 	u64 kept, working, total;          /* bytes: values of micro-batches in flight, of the one at work, all */
+	u64 same;                          /* of those kept: what follows from parameters alone, once for all micro-batches */
 	u32 held;                          /* micro-batches in flight at most */
 } StageStep;
 

@@ -128,8 +128,8 @@ static bool of_head(const Work *w, u32 s)
 }
 
 /* Pieces outside of layers belong to what lies before or behind these, by where they stand; a scope that the forward half
- * has is where that has it. What follows from parameters alone may stand anywhere: it tells nothing of what stands beside it, and
- * belongs, outside of layers, to who reads it first. */
+ * has is where that has it, but no later than who reads it. What follows from parameters alone may stand anywhere: it tells nothing of what stands
+ * beside it, and belongs, outside of layers, to who reads it first. */
 static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backward)
 {
 	Map outside = { .arena = tmp };
@@ -167,7 +167,7 @@ static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backwar
 	u32 *first = NEWN(tmp, u32, w->npiece + 1); /* rank of who reads it first in its half */
 	for (u32 s = w->npiece; s-- > 0;) {
 		Piece *p = &w->piece[s];
-		if (p->constant && !layer_number(l, kernel_of(w, s)->scope) && first[s])
+		if (first[s] && !layer_number(l, kernel_of(w, s)->scope) && (p->constant || first[s] - 1 < p->rank))
 			p->rank = first[s] - 1;
 		for (u32 i = 0; i < p->nafter; i++) {
 			u32 d = p->after[i];
