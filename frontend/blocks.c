@@ -164,7 +164,7 @@ static const char *short_name(const char *name)
  * module, in all its instances; a name without a module is the model's own axis, if it has one of that name. */
 static u32 axes_named(Elaborator *e, const char *name, Buf *candidates)
 {
-	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers" };
+	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers", "attention_heads" };
 	for (u32 i = 0; i < COUNT(special); i++)
 		if (!strcmp(special[i], name))
 			return 1;

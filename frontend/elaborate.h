@@ -36,7 +36,7 @@ typedef struct Setting {
 
 /* `H -> tensor` of a shard block. */
 typedef struct ShardLine {
-	const char *axis; /* "Attention.H", or parameters, gradients, optimizer_state, layers */
+	const char *axis; /* "Attention.H", or parameters, gradients, optimizer_state, layers, attention_heads */
 	const char *mesh; /* "tensor", "(pod data)" */
 	Loc loc;
 } ShardLine;

@@ -45,6 +45,7 @@ typedef struct ShardLabel {
 	ShardFix fix;
 	bool pads;          /* a digit that does not divide will do: nothing of the result depends on padding */
 	bool stripes;       /* to be divided in stripes: positions that all see those before them are equal work only so */
+	bool heads;         /* of attention: heads, or groups that share keys */
 	ShardPoint *at;     /* [nin + nout] */
 } ShardLabel;
 

@@ -101,7 +101,8 @@ typedef struct Rules {
 /* axis -> each word of `to` that the mesh has. */
 static void add_rule(Rules *r, Str axis, const char *to)
 {
-	bool special = str_equal(axis, STR("parameters")) || str_equal(axis, STR("gradients")) || str_equal(axis, STR("optimizer_state"));
+	bool special = str_equal(axis, STR("parameters")) || str_equal(axis, STR("gradients")) || str_equal(axis, STR("optimizer_state")) ||
+		       str_equal(axis, STR("attention_heads"));
 	while (*to) {
 		size_t n = strcspn(to, " ()");
 		for (u32 i = 0; n && i < r->axes->n; i++) {

@@ -91,7 +91,8 @@ def as_run(r):
                mesh="data=%d%s,tensor=%d,pipe=%d" % (dp, ",context=%d" % cp if cp > 1 else "", tp, pp),
                # who has other tokens divides states, along both axes; FSDP sends a layer at once, others more
                shard=["%s=%s" % (what, axis) for axis, n in (("data", dp), ("context", cp)) if n > 1 for what in divided]
-               + (["T=context"] if cp > 1 else []) + sequence + ["bucket=16GiB"],
+               # the source's name for its runs on divided texts is "CP A2A": attention divides heads
+               + (["T=context", "attention_heads=context"] if cp > 1 else []) + sequence + ["bucket=16GiB"],
                sizes="T=%d" % number(r, "seq_len"), batch=number(r, "global_batch_seqs"), micro=number(r, "micro_batch"),
                precision="autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
     if r["framework"].startswith("Megatron"):  # 16-bit parameters; gradients summed in f32 where the run is in bf16
@@ -346,7 +347,7 @@ def memory_table(out, some, told):
             "and 2.2 to 4.2 billion parameters on a device alike; 376 and 382, of other heads than 378 and 383 and else the same, hold 2 and 5 GiB more."]
     table(out, ["machine", "framework", "stores", "rows", "below", "0 to 5% above", "more", "mean error", "least", "most"],
           [k + (len(e), sum(x < 0 for x in e), sum(0 <= x <= 0.05 for x in e), sum(x > 0.05 for x in e), "%+.1f%%" % (100 * sum(e) / len(e)),
-                "%+.1f%%" % (100 * min(e)), "%+.1f%%" % (100 * max(e))) for k, e in sorted(kinds.items())])
+                "%+.2f%%" % (100 * min(e)), "%+.1f%%" % (100 * max(e))) for k, e in sorted(kinds.items())])
 
 
 def room(name):
@@ -365,8 +366,8 @@ def too_large(some, told):
 
 def long_texts(some, told):
     off = sorted(100 * (told[r["row_id"]]["step_seconds"] / seconds(r) - 1) for r in some if number(r, "cp") > 1)
-    return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. They alone say what attention takes:\n"
-            "  of steps of texts of 4096 tokens it is little." % (
+    return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. Their source calls them \"CP A2A\",\n"
+            "  and attention's heads are divided so (`--shard attention_heads=context`). They alone say what attention takes: of steps of texts of 4096 tokens it is little." % (
                 len(off), off[0], off[-1]))
 
 

@@ -588,6 +588,7 @@ static void attention_shard(ShardRule *r)
 		i64 outer = d > heads ? groups : 1, extent = d < heads ? type_extent(q, d) : d == heads ? groups : repeats;
 		u32 l = shard_label(r, extent);
 		r->label.v[l].reduce = grad ? SHARD_SUM : SHARD_NONE;
+		r->label.v[l].heads = d >= heads;
 		for (u32 i = 0; i < tensors; i++) {
 			bool key = i == 1 || i == 2 || (grad && (i == results + 1 || i == results + 2));
 			bool repeated = (i >= 3 && i < optional) || (grad && i == results + 3);

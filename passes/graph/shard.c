@@ -39,6 +39,8 @@ static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
 		r->gradients |= 1u << m;
 	else if (str_equal(a->name, STR("optimizer_state")))
 		r->states |= 1u << m;
+	else if (str_equal(a->name, STR("attention_heads")))
+		r->heads |= 1u << m;
 	else {
 		bool sequence = str_equal(a->name, STR("sequence"));
 		r->tokens |= str_equal(a->name, STR("B")) || str_equal(a->name, STR("T")) ? 1u << m : 0;
@@ -362,6 +364,23 @@ static void place_classes(Search *s)
 		learn_classes(s, i);
 }
 
+/* Of each attention, once: what a rule says of its heads must divide. */
+static void check_heads(Search *s, u32 node)
+{
+	const Node *n = &s->g->node.v[node];
+	for (u32 m = 0; m < s->mesh->n && (n->op == OP_attention || n->op == OP_attention_grad); m++) {
+		i64 outer;
+		if (!(s->rules->heads >> m & 1) || s->told_heads || shard_heads(s, node, m, &outer) != NONE)
+			continue;
+		const Type *q = val_type(s->g, n->in[0]), *k = val_type(s->g, n->in[1]);
+		s->told_heads = true;
+		diag_error(s->cx->diag, E0725, n->loc,
+			   "attention of %lld heads in %lld groups of keys does not divide over %s = %u, as attention_heads says: %s",
+			   (long long)type_extent(q, q->rank - 3u), (long long)type_extent(k, k->rank - 3u), s->mesh->axis[m].name,
+			   s->mesh->axis[m].size, "fewer devices along it, or without that rule keys and values go round (T alone)");
+	}
+}
+
 /* For who builds the entry: what each value is needed as. */
 static void note_wanted(Search *s)
 {
@@ -410,6 +429,8 @@ static void place_entry(Search *s)
 			e->choice[i][m].kind = CHOICE_GIVEN;
 	}
 	place_classes(s);
+	for (u32 i = 0; i < g->node.n; i++)
+		check_heads(s, i);
 	for (u32 i = 0; i < g->result.n; i++) {
 		const Result *r = &g->result.v[i];
 		VEC_PUSH(tmp, &s->user[r->value.i], ((User){ NONE, i }));

@@ -29,6 +29,7 @@ typedef struct ShardRules {
 	Mesh mesh;
 	VEC(AxisRule) axis;
 	u32 parameters, gradients, states; /* mesh axes (bits) over which these are divided too */
+	u32 heads;        /* mesh axes (bits) over which attention divides its heads, whatever divides its operands (Jacobs et al. 2023) */
 	u32 tokens;       /* mesh axes (bits) that divide B or T: over these, sums are of gradients */
 	DType messages;   /* what parts of products' sums are rounded to on their way (autocast); f32: they are not */
 } ShardRules;
@@ -63,7 +64,7 @@ typedef struct Placement {
 } Placement;
 
 /* Reads the arguments of the passes `shard` and `partition`: mesh=data:4,mesh=tensor:2,B=data,F=tensor,
- * optimizer_state=data,sequence=tensor,messages=bf16. False with messages. */
+ * optimizer_state=data,sequence=tensor,attention_heads=context,messages=bf16. False with messages. */
 bool shard_rules_read(PassCx *cx, ShardRules *out);
 /* `in` bound and expanded. NULL with messages: an axis that does not divide. */
 Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules);

@@ -147,6 +147,9 @@ static f64 node_total(const Search *s, u32 node)
 
 /* ---- candidates ---- */
 
+/* Behind those of names, 1 and 2: what passes sums on, which names leave; and what a rule says of an op, which goes before names. */
+enum { SUMMED = 3, RULED = 4 };
+
 typedef struct Candidates {
 	u32 n;
 	Choice v[24];
@@ -224,6 +227,48 @@ static void add_named(Search *s, Candidates *c, u32 node, u32 tensor, Val v, u32
 	}
 }
 
+/* The digit of mesh axis m in attention's heads lies behind those that names give the other axes. */
+static i64 behind_names(Search *s, u32 node, u32 label, u32 m)
+{
+	const ShardLabel *l = &s->e->rule[node].label.v[label];
+	ShardPoint at = l->at[0];
+	Val q = s->g->node.v[node].in[0];
+	i64 behind = 1, heads = 1;
+	for (u32 k = 0; k < s->mesh->n; k++) {
+		Names names = { 0 };
+		if (k < m && s->rules->heads >> k & 1)
+			heads *= s->mesh->axis[k].size;
+		else if (k != m)
+			shard_names(s, &names, s->class[q.i][at.dim], k, 1);
+		for (u32 i = 0; i < names.n; i++)
+			if (names.outer[i] % at.outer == 0 && names.outer[i] / at.outer < l->extent)
+				behind = MAX(behind, names.outer[i] / at.outer * s->mesh->axis[k].size);
+	}
+	return behind * heads;
+}
+
+u32 shard_heads(Search *s, u32 node, u32 m, i64 *outer)
+{
+	const ShardRule *r = &s->e->rule[node];
+	for (u32 l = 0; l < r->label.n; l++) {
+		if (!r->label.v[l].heads)
+			continue;
+		*outer = behind_names(s, node, l, m);
+		if (r->label.v[l].extent % (*outer * s->mesh->axis[m].size) == 0)
+			return l;
+	}
+	return NONE;
+}
+
+/* Attention divides groups of heads that share keys, or else heads of such, if a rule says so. */
+static void add_heads(Search *s, Candidates *c, u32 node, u32 m)
+{
+	i64 outer;
+	u32 label = s->rules->heads >> m & 1 ? shard_heads(s, node, m, &outer) : NONE;
+	if (label != NONE && label_fits(s, node, m, label, outer))
+		add_candidate(c, (Choice){ CHOICE_LABEL, (u8)label, outer }, RULED);
+}
+
 /* Are the operands that are not to be partial whole already? */
 static bool others_whole(const Search *s, u32 node, u64 partial, u32 m)
 {
@@ -268,7 +313,7 @@ static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u
 	for (u32 i = 0; p.kind == PLACE_PARTIAL && p.reduce == SHARD_SUM && i < r->linear.n; i++)
 		if (r->linear.v[i] >> operand & 1 && others_whole(s, node, r->linear.v[i], m) &&
 		    (!s->whole_stays || none_whole(s, node, r->linear.v[i], m)))
-			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, 3);
+			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, SUMMED);
 }
 
 static void candidates(Search *s, u32 node, u32 m, Candidates *c)
@@ -287,15 +332,18 @@ static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 			if (shard_wanted(s, &s->user[n->out.i + k].v[i], m, &want) && want.kind == PLACE_SPLIT)
 				add_digit(s, c, node, n->nin + k, want.dim, want.outer, m, 0);
 		}
+	add_heads(s, c, node, m);
 	if (!s->forced)
 		return;
-	/* names decide: those of the highest priority there is, and what passes sums on (3) */
+	/* names decide: those of the highest priority there is, and what passes sums on; beside attention that divides heads, what only views or
+	 * rounds may also lie as its operand does or a user wants it, and then fewer bytes go round */
+	bool passes = s->rules->heads >> m & 1 && (op_info[n->op].traits & T_VIEW || n->op == OP_cast);
 	u8 most = 0;
 	for (u32 i = 0; i < c->n; i++)
-		most = MAX(most, c->priority[i] == 3 ? (u8)0 : c->priority[i]);
+		most = MAX(most, c->priority[i] == SUMMED ? (u8)0 : c->priority[i]);
 	u32 kept = 0;
 	for (u32 i = 0; i < c->n; i++)
-		if (c->priority[i] >= most) {
+		if (c->priority[i] >= most || (passes && c->v[i].kind == CHOICE_LABEL)) {
 			c->v[kept] = c->v[i];
 			c->priority[kept++] = c->priority[i];
 		}

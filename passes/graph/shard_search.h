@@ -19,6 +19,7 @@ typedef struct Search {
 	bool *striped;     /* [class]: primary rules divide it in stripes */
 	u32 nclass;
 	bool *told;        /* [class]: that it does not divide was said */
+	bool told_heads;   /* the same of attention's heads */
 	/* of one entry */
 	EntryPlacement *e;
 	const Graph *g;
@@ -47,6 +48,8 @@ static inline bool is_constant(Op op)
 /* shard.c: a product's own name and those of its factors. */
 void shard_names(Search *s, Names *out, Axis class, u32 m, i64 before);
 
+/* The label of attention's heads that mesh axis m divides by the rule `attention_heads`, and where; NONE: neither groups nor heads of one do. */
+u32 shard_heads(Search *s, u32 node, u32 m, i64 *outer);
 /* Seconds of a node that runs whole. */
 f64 shard_work(const Graph *g, const Node *n);
 /* Is something wanted of the value by this user yet, and where? */

@@ -26,6 +26,7 @@ grep -o 'memory shared over data and tensor' both.log
 ranks 2 --mesh data=2 --shard parameters=data --steps 6 -o zero 2>/dev/null; same "data=2, parameters divided" zero
 ranks 2 --mesh tensor=2 --shard sequence=tensor --steps 6 -o sequence 2>/dev/null; same "tensor=2, sequence divided" sequence
 ranks 4 --mesh context=4 --shard T=context --shard optimizer_state=context --steps 6 -o stripes 2>/dev/null; same context=4 stripes
+ranks 4 --mesh context=4 --shard T=context --shard attention_heads=context --steps 6 -o heads 2>/dev/null; same "context=4, heads divided" heads
 ranks 4 --mesh context=2,tensor=2 --shard T=context --shard sequence=tensor --steps 6 -o long 2>/dev/null; same context=2,tensor=2 long
 ranks 2 --mesh data=2 --steps 3 -o moved 2>/dev/null
 ranks 2 --mesh tensor=2 --steps 6 -o moved --resume 2>/dev/null; same "resumed on tensor=2" moved

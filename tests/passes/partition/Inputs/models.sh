@@ -67,6 +67,11 @@ divide mesh=context:4,T=context gpt llama
 divide mesh=data:2,mesh=context:2,B=data,T=context,parameters=data gpt llama
 divide mesh=context:2,mesh=tensor:2,T=context,$tensor gpt llama
 divide mesh=context:2,mesh=tensor:2,T=context,$tensor,sequence=tensor,optimizer_state=context gpt llama
+# or attention's heads divided instead
+divide mesh=context:2,T=context,attention_heads=context gpt llama bible bert
+divide mesh=data:2,mesh=context:4,B=data,T=context,attention_heads=context,parameters=data,parameters=context gpt
+divide mesh=context:2,mesh=tensor:2,T=context,$tensor,attention_heads=context,sequence=tensor,optimizer_state=context gpt
+divide mesh=ring:2,mesh=context:2,T=ring,T=context,attention_heads=context gpt llama
 # padding that lies unevenly: what a device has none of counts for nothing
 "$plinth" check --graph "$root/tests/passes/partition/Inputs/padding.plinth" > "$tmp.graph"
 "$plinth" opt --passes="backward,bind{B=4,T=12},simplify,expand,simplify" "$tmp.graph" -o "$tmp.padding"
