@@ -14,6 +14,7 @@ ranks tensor slurm 2 "${gpt[@]}" --mesh tensor=2 --matmul generated; same "tenso
 export PLINTH_STANDIN=schedule=random:3,streams=eager
 ranks both torchrun 4 "${gpt[@]}" --mesh data=2,tensor=2 --matmul generated --shard parameters=data; same "data=2,tensor=2, parameters divided" one both
 ranks ring torchrun 2 "${gpt[@]}" --mesh context=2 --shard T=context --matmul generated; same "context=2" one ring
+ranks heads torchrun 2 "${gpt[@]}" --mesh context=2 --shard T=context --shard attention_heads=context --matmul generated; same "context=2, heads divided" one heads
 ranks three torchrun 3 "${gpt[@]}" --set train.batch.B=6 --mesh data=3 --matmul generated --shard parameters=data
 unset PLINTH_STANDIN
 "$plinth" train "${gpt[@]}" --set train.batch.B=6 -o one_of_three --device cpu 2>/dev/null; same "data=3, parameters padded" one_of_three three
