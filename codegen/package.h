@@ -53,6 +53,8 @@ typedef enum PackageDtype { /* ORDER as DType of ir/type.h */
 	PACKAGE_I8,
 	PACKAGE_I32,
 	PACKAGE_I64,
+	PACKAGE_F8E4M3,
+	PACKAGE_F8E5M2,
 	PACKAGE_F16,
 	PACKAGE_BF16,
 	PACKAGE_F32,

@@ -170,7 +170,7 @@ static u32 length(Codec *c, u32 n, u64 most)
 /* ---- the structures ---- */
 
 static const u8 dtype_bytes[] = { [PACKAGE_B1] = 1, [PACKAGE_U8] = 1, [PACKAGE_U32] = 4, [PACKAGE_I8] = 1, [PACKAGE_I32] = 4,
-				  [PACKAGE_I64] = 8, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
+				  [PACKAGE_I64] = 8, [PACKAGE_F8E4M3] = 1, [PACKAGE_F8E5M2] = 1, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
 
 static void code_tensor(Codec *c, PackageTensor *t)
 {

@@ -127,8 +127,8 @@ static DType higher(DType a, DType b)
 	DTypeKind x = dtype_info[a].kind, y = dtype_info[b].kind;
 	if (x != y)
 		return x > y ? a : b;
-	if ((a == DT_f16 && b == DT_bf16) || (a == DT_bf16 && b == DT_f16))
-		return DT_f32;
+	if (dtype_is_narrow_float(a) && dtype_info[a].bytes == dtype_info[b].bytes)
+		return DT_f32; /* neither holds the other */
 	return MAX(a, b);
 }
 

@@ -16,6 +16,9 @@ typedef struct DotSpec {
 /* By who has it: BATCH a, b and result; LEFT a and result; RIGHT b and result; INNER a and b. */
 typedef enum DotPart { DOT_BATCH, DOT_LEFT, DOT_RIGHT, DOT_INNER } DotPart;
 
+/* What products of two types of operands are taken in. Of the floats of 8 bits every value is one of f16 and of bf16, as
+ * which they are read beside those, and as bf16 with one another; narrow floats multiply exactly in f32. */
+DType product_dtype(DType a, DType b);
 /* NULL, or what is wrong with the spec. */
 const char *dot_spec_read(const char *spec, DotSpec *out);
 DotPart dot_part(const DotSpec *s, u32 label);

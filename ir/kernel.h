@@ -198,7 +198,7 @@ typedef struct Kernel {
 	bool accumulate;       /* SCATTER: slot 0 is not cleared first */
 	bool descending, reverse, exclusive; /* SORT, SCAN */
 	DType compute;         /* DOT, ATTENTION: what products are taken in: f32, bf16 or f16 operands
-				* (each operand is rounded to it), f64 */
+				* (each operand is rounded to it; those of 8 bits are read as bf16 or f16, exactly), f64 */
 	f64 flops;             /* as graph nodes count them, for reports */
 	f64 effort, costly;    /* of all but what the skeleton does, in additions (ir/scalar.def), for times; that part of it which is of
 				* costly functions and of elements that lie apart */

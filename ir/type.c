@@ -31,6 +31,12 @@ static f64 round_float(f64 x, int bits, int emin, f64 largest)
 	return fabs(r) > largest ? copysign(INFINITY, x) : r;
 }
 
+/* The largest instead of more than that. */
+static f64 saturated(f64 x, f64 largest)
+{
+	return fabs(x) > largest ? copysign(largest, x) : x;
+}
+
 static f64 wrap_integer(f64 x, int bits, bool is_signed)
 {
 	if (isnan(x))
@@ -51,6 +57,8 @@ f64 dtype_round(DType d, f64 x)
 	case DT_i8: return wrap_integer(x, 8, true);
 	case DT_i32: return wrap_integer(x, 32, true);
 	case DT_i64: return isnan(x) ? 0 : trunc(x);
+	case DT_f8e4m3: return saturated(round_float(x, 4, -6, dtype_info[d].largest), dtype_info[d].largest);
+	case DT_f8e5m2: return saturated(round_float(x, 3, -14, dtype_info[d].largest), dtype_info[d].largest);
 	case DT_f16: return round_float(x, 11, -14, dtype_info[d].largest);
 	case DT_bf16: return round_float(x, 8, -126, dtype_info[d].largest);
 	case DT_f32: return (f64)(f32)x;

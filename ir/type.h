@@ -39,6 +39,17 @@ static inline bool dtype_is_float(DType d)
 {
 	return dtype_info[d].kind == KIND_F;
 }
+
+/* The floats of 8 bits, whose casts saturate; those of 8 and 16, which are computed with in f32 and rounded. */
+static inline bool dtype_is_f8(DType d)
+{
+	return d == DT_f8e4m3 || d == DT_f8e5m2;
+}
+
+static inline bool dtype_is_narrow_float(DType d)
+{
+	return dtype_is_float(d) && dtype_info[d].bytes < 4;
+}
 /* The dtype with this name, or DTYPES. */
 DType dtype_named(Str name);
 /* `x` rounded to what `d` can hold: to nearest even for floats, truncated toward zero and wrapped

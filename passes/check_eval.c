@@ -261,7 +261,7 @@ static f64 tolerance(const Graph *g, DType result)
 	f64 most = result == DT_f64 ? 1e-9 : 1e-5;
 	for (u32 i = 1; i < g->value.n; i++) {
 		DType d = g->value.v[i].type->dtype;
-		if (d == DT_bf16 || d == DT_f16)
+		if (dtype_is_narrow_float(d))
 			most = 0.05;
 		else if (d == DT_f32)
 			most = MAX(most, 1e-5);

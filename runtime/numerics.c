@@ -33,6 +33,12 @@ static bool scan(const void *p, u8 dtype, u64 elements, Rows rows, Wrong w, u64 
 {
 	u64 n = 0;
 	switch (dtype) {
+	case PACKAGE_F8E4M3: /* all ones, and no infinity */
+		for (u64 i = 0; i < elements && w == WRONG_NAN; i++)
+			if (!(rows.pitch && i % rows.pitch >= rows.row) && (((const u8 *)p)[i] & 0x7F) == 0x7F && !n++)
+				*at = i;
+		break;
+	case PACKAGE_F8E5M2: SCAN(u8, 2, 5) break;
 	case PACKAGE_F16: SCAN(u16, 10, 5) break;
 	case PACKAGE_BF16: SCAN(u16, 7, 8) break;
 	case PACKAGE_F32: SCAN(u32, 23, 8) break;
@@ -54,7 +60,7 @@ bool find_infinity(const void *p, u8 dtype, u64 elements, u64 *at, u64 *bad)
 }
 
 static const u8 float_size[PACKAGE_F64 + 1] = {
-	[PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8
+	[PACKAGE_F8E4M3] = 1, [PACKAGE_F8E5M2] = 1, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8
 };
 
 static void note(Numerics *n, u64 at, u8 dtype, u64 elements, Rows rows, BadValue found)

@@ -46,7 +46,7 @@ static const char *c_type(u8 dtype)
 {
 	static const char *const type[] = { [PACKAGE_B1] = "uint8_t", [PACKAGE_U8] = "uint8_t", [PACKAGE_U32] = "uint32_t",
 					    [PACKAGE_I8] = "int8_t", [PACKAGE_I32] = "int32_t", [PACKAGE_I64] = "int64_t",
-					    [PACKAGE_F16] = "uint16_t", [PACKAGE_BF16] = "uint16_t", [PACKAGE_F32] = "float",
+					    [PACKAGE_F8E4M3] = "uint8_t", [PACKAGE_F8E5M2] = "uint8_t", [PACKAGE_F16] = "uint16_t", [PACKAGE_BF16] = "uint16_t", [PACKAGE_F32] = "float",
 					    [PACKAGE_F64] = "double" };
 	return type[dtype];
 }
@@ -82,6 +82,8 @@ static void put_tensor(const Export *x, Buf *b, const char *entry, const Package
 		buf_printf(b, "; bfloat16: the upper half of a float");
 	if (t->dtype == PACKAGE_F16)
 		buf_printf(b, "; IEEE half precision, as bits");
+	if (t->dtype == PACKAGE_F8E4M3 || t->dtype == PACKAGE_F8E5M2)
+		buf_printf(b, "; %s of OCP's 8-bit floats, as bits", t->dtype == PACKAGE_F8E4M3 ? "E4M3" : "E5M2");
 	if (t->dtype == PACKAGE_B1)
 		buf_printf(b, "; 0 or 1");
 	buf_printf(b, "\n");

@@ -7,7 +7,7 @@
 #include "runtime/data/npy.h"
 #include "runtime/views.h"
 
-#include "support/half.h"
+#include "support/float8.h"
 
 #include <libgen.h>
 #include <math.h>
@@ -364,6 +364,8 @@ static f64 element(SafeDtype dtype, const u8 *p)
 	switch (dtype) {
 	case SAFE_F32: memcpy(&single, p, 4); return (f64)single;
 	case SAFE_F64: memcpy(&wide, p, 8); return wide;
+	case SAFE_F8_E4M3: return (f64)f32_from_f8e4m3(*p);
+	case SAFE_F8_E5M2: return (f64)f32_from_f8e5m2(*p);
 	case SAFE_F16: memcpy(&half, p, 2); return (f64)f32_from_f16(half);
 	case SAFE_BF16: memcpy(&half, p, 2); return (f64)f32_from_bf16(half);
 	case SAFE_I64: memcpy(&i8byte, p, 8); return (f64)i8byte;

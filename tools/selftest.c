@@ -1,7 +1,7 @@
 /* tools/selftest.c: see selftest.h. */
 #include "tools/selftest.h"
 #include "ir/eval.h"
-#include "support/half.h"
+#include "support/float8.h"
 
 #include <math.h>
 #include <string.h>
@@ -17,6 +17,8 @@ f64 element_get(u8 dtype, const void *p, i64 i)
 	case DT_u32: return ((const u32 *)p)[i];
 	case DT_i32: return ((const i32 *)p)[i];
 	case DT_i64: return (f64)((const i64 *)p)[i];
+	case DT_f8e4m3: return (f64)f32_from_f8e4m3(((const u8 *)p)[i]);
+	case DT_f8e5m2: return (f64)f32_from_f8e5m2(((const u8 *)p)[i]);
 	case DT_f16: return (f64)f32_from_f16(((const u16 *)p)[i]);
 	case DT_bf16: return (f64)f32_from_bf16(((const u16 *)p)[i]);
 	case DT_f32: return (f64)((const f32 *)p)[i];
@@ -34,6 +36,8 @@ void element_put(u8 dtype, void *p, i64 i, f64 x)
 	case DT_u32: ((u32 *)p)[i] = (u32)x; break;
 	case DT_i32: ((i32 *)p)[i] = (i32)x; break;
 	case DT_i64: ((i64 *)p)[i] = (i64)x; break;
+	case DT_f8e4m3: ((u8 *)p)[i] = f8e4m3_from_f32((f32)x); break;
+	case DT_f8e5m2: ((u8 *)p)[i] = f8e5m2_from_f32((f32)x); break;
 	case DT_f16: ((u16 *)p)[i] = f16_from_f32((f32)x); break;
 	case DT_bf16: ((u16 *)p)[i] = bf16_from_f32((f32)x); break;
 	case DT_f32: ((f32 *)p)[i] = (f32)x; break;
@@ -165,7 +169,7 @@ static f64 magnitude(const Tensor *t)
 /* Compares element by element, into `out`. */
 static void compare(const Tested *t, f64 least, const Tensor *want, const char *name, const f64 *got, Agreement *out)
 {
-	f64 scale = fmax(least, magnitude(want)), allowed = want->dtype == DT_bf16 || want->dtype == DT_f16 ? ALLOWED_NARROW : t->allowed;
+	f64 scale = fmax(least, magnitude(want)), allowed = dtype_is_narrow_float(want->dtype) ? ALLOWED_NARROW : t->allowed;
 	for (i64 i = 0; i < want->n; i++) {
 		f64 x = want->data[i], y = got[i];
 		/* beyond the type's range: infinite, or near it */

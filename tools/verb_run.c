@@ -1,6 +1,6 @@
 /* tools/verb_run.c: `plinth run MODEL --weights FILE --input ...`: a model's outputs for texts and tensors. */
 #include "runtime/views.h"
-#include "support/half.h"
+#include "support/float8.h"
 #include "tools/run_inputs.h"
 #include "tools/verbs.h"
 
@@ -61,6 +61,8 @@ static f64 number_at(const RunResult *r, u64 i)
 	case PACKAGE_F32: memcpy(&single, r->data + 4 * i, 4); return (f64)single;
 	case PACKAGE_F64: memcpy(&wide, r->data + 8 * i, 8); return wide;
 	case PACKAGE_BF16: memcpy(&half, r->data + 2 * i, 2); return (f64)f32_from_bf16(half);
+	case PACKAGE_F8E4M3: return (f64)f32_from_f8e4m3(r->data[i]);
+	case PACKAGE_F8E5M2: return (f64)f32_from_f8e5m2(r->data[i]);
 	case PACKAGE_F16: memcpy(&half, r->data + 2 * i, 2); return (f64)f32_from_f16(half);
 	case PACKAGE_I32: memcpy(&i4, r->data + 4 * i, 4); return i4;
 	case PACKAGE_I64: memcpy(&i8byte, r->data + 8 * i, 8); return (f64)i8byte;
@@ -74,7 +76,7 @@ static f64 number_at(const RunResult *r, u64 i)
 
 static bool is_real(const RunResult *r)
 {
-	return r->t->dtype >= PACKAGE_F16;
+	return r->t->dtype >= PACKAGE_F8E4M3;
 }
 
 /* Nested lists; numbers that JSON has no word for are null. */

@@ -318,11 +318,6 @@ void body_store(Body *b, u32 inst)
 
 /* ---- instructions ---- */
 
-static bool narrow_float(DType d)
-{
-	return d == DT_bf16 || d == DT_f16;
-}
-
 static V scalar_function(const Simd *s, const KInst *in, DType operand, V x, V y, V z)
 {
 	DType d = operand;
@@ -543,7 +538,7 @@ static V emit(Body *b, KVal v, bool in_lanes)
 	case K_cast: return simd_convert(s, first->dtype, d, x[0]);
 	case K_scalar: {
 		V y = scalar_function(s, in, first->dtype, x[0], x[1], x[2]);
-		return narrow_float(d) && in->scalar != S_where ? simd_convert(s, DT_f32, d, y) : y;
+		return dtype_is_narrow_float(d) && in->scalar != S_where ? simd_convert(s, DT_f32, d, y) : y;
 	}
 	case K_reduce: NEVER("a reduction was asked for before its loop");
 	case K_acc: NEVER("an accumulator was asked for that the skeleton did not set");

@@ -49,7 +49,7 @@ typedef struct Columns {
 /* What a sum is held in between blocks. */
 static DType sum_type(const KInst *in)
 {
-	return in->dtype == DT_bf16 || in->dtype == DT_f16 ? DT_f32 : (DType)in->dtype;
+	return dtype_is_narrow_float((DType)in->dtype) ? DT_f32 : (DType)in->dtype;
 }
 
 static Columns columns_of(Body *b, const CpuMachine *machine, const Kernel *k, Arena *arena)

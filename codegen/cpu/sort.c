@@ -25,7 +25,7 @@ static bool is_wide(DType d)
 
 static DType kept_type(DType d)
 {
-	return d == DT_bf16 || d == DT_f16 ? DT_f32 : d;
+	return dtype_is_narrow_float(d) ? DT_f32 : d;
 }
 
 /* ---- scratch: values, keys twice, indices twice, the count of each digit ---- */

@@ -31,6 +31,8 @@ LLVMTypeRef simd_scalar_type(const Simd *s, DType d)
 		return s->m->i64;
 	case DT_f64:
 		return s->m->f64;
+	case DT_f8e4m3:
+	case DT_f8e5m2:
 	case DT_f16:
 	case DT_bf16:
 	case DT_f32:
@@ -47,9 +49,9 @@ LLVMTypeRef simd_type(const Simd *s, DType d)
 
 LLVMTypeRef simd_memory_type(const Simd *s, DType d)
 {
-	return d == DT_b1                    ? s->m->i8
-	       : d == DT_bf16 || d == DT_f16 ? s->m->i16
-					     : simd_scalar_type(s, d);
+	return d == DT_b1 || dtype_is_f8(d) ? s->m->i8
+	       : dtype_is_narrow_float(d)   ? s->m->i16
+					    : simd_scalar_type(s, d);
 }
 
 /* The constant in every lane. */
@@ -153,6 +155,9 @@ static LLVMValueRef widen(const Simd *s, DType d, LLVMValueRef x)
 		return simd_from_bf16(s, x);
 	case DT_f16:
 		return simd_from_f16(s, x);
+	case DT_f8e4m3:
+	case DT_f8e5m2:
+		return simd_from_f8(s, d, x);
 	default:
 		return x;
 	}
@@ -167,6 +172,9 @@ static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
 		return simd_to_bf16(s, x);
 	case DT_f16:
 		return simd_to_f16(s, x);
+	case DT_f8e4m3:
+	case DT_f8e5m2:
+		return simd_to_f8(s, d, x);
 	default:
 		return x;
 	}
@@ -629,6 +637,41 @@ LLVMValueRef simd_to_f16(const Simd *s, LLVMValueRef x)
 	return LLVMBuildTrunc(B, simd_or(s, sign, size), i16, "");
 }
 
+/* An f8e5m2 is the upper half of an f16; an f8e4m3 has its bits where those of an f16 are, after a shift, and an exponent
+ * that is 8 too small. */
+LLVMValueRef simd_from_f8(const Simd *s, DType d, LLVMValueRef bits)
+{
+	LLVMTypeRef i16 = wide(s, s->m->i16);
+	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	if (d == DT_f8e5m2)
+		return simd_from_f16(s, LLVMBuildTrunc(B, shift_left(s, x, 8), i16, ""));
+	LLVMValueRef size = simd_and(s, x, simd_i32(s, 0x7f));
+	LLVMValueRef moved = simd_or(s, shift_left(s, simd_and(s, x, simd_i32(s, 0x80)), 8), shift_left(s, size, 7));
+	LLVMValueRef y = simd_mul(s, simd_from_f16(s, LLVMBuildTrunc(B, moved, i16, "")), simd_f32(s, 256));
+	return simd_select(s, simd_eq(s, size, simd_i32(s, 0x7f)), simd_f32(s, NAN), y);
+}
+
+/* As f8_from_f32 (support/float8.h) does. */
+LLVMValueRef simd_to_f8(const Simd *s, DType d, LLVMValueRef x)
+{
+	bool e4m3 = d == DT_f8e4m3;
+	u32 below = e4m3 ? 20 : 21, normal = 127 - (e4m3 ? 6 : 14), largest = e4m3 ? 0x7e : 0x7b;
+	LLVMValueRef bits = simd_bits(s, DT_i32, x);
+	LLVMValueRef sign = simd_and(s, shift_right(s, bits, 24), simd_i32(s, 0x80));
+	LLVMValueRef size = simd_and(s, bits, simd_i32(s, 0x7fffffff));
+	LLVMValueRef odd = simd_and(s, shift_right(s, size, below), simd_i32(s, 1));
+	LLVMValueRef rounded = simd_add(s, size, simd_add(s, odd, simd_i32(s, (1 << (below - 1)) - 1)));
+	rounded = shift_right(s, simd_sub(s, rounded, simd_i32(s, (i64)(normal - 1) << 23)), below);
+	/* denormal ones: the adder rounds at the sum's last place, which is theirs */
+	u32 place = (normal + below) << 23;
+	LLVMValueRef sum = simd_add(s, simd_bits(s, DT_f32, size), simd_bits(s, DT_f32, simd_i32(s, place)));
+	LLVMValueRef small = simd_sub(s, simd_bits(s, DT_i32, sum), simd_i32(s, place));
+	LLVMValueRef code = simd_select(s, simd_lt(s, DT_i32, size, simd_i32(s, (i64)normal << 23)), small, rounded);
+	code = simd_or(s, sign, simd_min(s, DT_i32, code, simd_i32(s, largest)));
+	code = simd_select(s, simd_lt(s, DT_i32, simd_i32(s, 0x7f800000), size), simd_i32(s, 0x7f), code);
+	return LLVMBuildTrunc(B, code, wide(s, s->m->i8), "");
+}
+
 /* f64 to f32, rounded to odd: what is rounded again to a narrower type then comes out as if it had
  * been rounded once (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008). */
 static LLVMValueRef round_to_odd(const Simd *s, LLVMValueRef x)
@@ -647,14 +690,15 @@ static LLVMValueRef round_to_odd(const Simd *s, LLVMValueRef x)
 /* f32 or f64 registers to those of a float type. */
 static LLVMValueRef round_to(const Simd *s, DType to, LLVMValueRef x)
 {
-	bool narrow = to == DT_bf16 || to == DT_f16, was_f64 = scalar_of(x) == s->m->f64;
+	bool narrow = dtype_is_narrow_float(to), was_f64 = scalar_of(x) == s->m->f64;
 	if (to == DT_f64)
 		return was_f64 ? x : LLVMBuildFPExt(B, x, wide(s, s->m->f64), "");
 	if (was_f64)
 		x = narrow ? round_to_odd(s, x) : LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
-	return to == DT_bf16  ? simd_from_bf16(s, simd_to_bf16(s, x))
-	       : to == DT_f16 ? simd_from_f16(s, simd_to_f16(s, x))
-			      : x;
+	return to == DT_bf16	 ? simd_from_bf16(s, simd_to_bf16(s, x))
+	       : to == DT_f16	 ? simd_from_f16(s, simd_to_f16(s, x))
+	       : dtype_is_f8(to) ? simd_from_f8(s, to, simd_to_f8(s, to, x))
+				 : x;
 }
 
 /* trunc(x) modulo 2^32, in [-2^31, 2^31); every step is exact. Infinity gives NaN. */

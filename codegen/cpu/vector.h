@@ -23,8 +23,8 @@ typedef struct Simd {
 
 LLVMTypeRef simd_type(const Simd *s, DType d);        /* of a register */
 LLVMTypeRef simd_scalar_type(const Simd *s, DType d); /* of one lane of it */
-LLVMTypeRef simd_memory_type(const Simd *s, DType d); /* of an element in memory: i8 for b1, i16 for
-							 bf16 and f16 */
+LLVMTypeRef simd_memory_type(const Simd *s, DType d); /* of an element in memory: i8 for b1 and
+							 floats of 8 bits, i16 for bf16 and f16 */
 LLVMValueRef simd_constant(const Simd *s, DType d, f64 x); /* in every lane; rounded to d */
 LLVMValueRef simd_f32(const Simd *s, f32 x);
 LLVMValueRef simd_i32(const Simd *s, i64 x); /* its low 32 bits */
@@ -37,7 +37,7 @@ LLVMValueRef simd_lane(const Simd *s, LLVMValueRef x, u32 i); /* one lane of it 
  */
 
 LLVMValueRef simd_load(const Simd *s, DType d, LLVMValueRef at, u32 align);
-/* Stores to bf16 and f16 round to nearest even; no rounding of one's own is needed before. */
+/* Stores to narrow floats round to nearest even; no rounding of one's own is needed before. */
 void simd_store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align);
 /* Past the caches, for what is written once and not soon read; `align` must be the vector's size.
  */
@@ -120,6 +120,9 @@ LLVMValueRef simd_to_bf16(const Simd *s, LLVMValueRef x);
 LLVMValueRef simd_from_bf16(const Simd *s, LLVMValueRef bits);
 LLVMValueRef simd_to_f16(const Simd *s, LLVMValueRef x);
 LLVMValueRef simd_from_f16(const Simd *s, LLVMValueRef bits);
+/* The same to the 8 bits of f8e4m3 and f8e5m2, saturated. */
+LLVMValueRef simd_to_f8(const Simd *s, DType d, LLVMValueRef x);
+LLVMValueRef simd_from_f8(const Simd *s, DType d, LLVMValueRef bits);
 /* The same bits as another type of the same width: simd_type of `to`. */
 LLVMValueRef simd_bits(const Simd *s, DType to, LLVMValueRef x);
 

@@ -461,7 +461,7 @@ static KVal stored_value(const CudaBody *b, const KInst *in)
 {
 	KVal v = in->in[0];
 	const KInst *x = &b->k->inst.v[v.i];
-	if (x->op != K_cast || b->name[v.i] || (x->dtype != DT_bf16 && x->dtype != DT_f16))
+	if (x->op != K_cast || b->name[v.i] || !dtype_is_narrow_float((DType)x->dtype))
 		return v;
 	return b->k->inst.v[x->in[0].i].dtype == DT_f32 ? x->in[0] : v;
 }

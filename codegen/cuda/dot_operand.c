@@ -298,7 +298,7 @@ void dot_operand_value(CudaBody *b, const Dot *d, const DotOperand *o, const cha
 {
 	DType from = (DType)b->k->inst.v[o->value.i].dtype, product = d->k->compute;
 	bool narrow = product == DT_bf16 || product == DT_f16;
-	bool direct = from == DT_f32 || from == DT_bf16 || from == DT_f16; /* held as float: stored rounded */
+	bool direct = from == DT_f32 || dtype_is_narrow_float(from); /* held as float: stored rounded */
 	for (u32 j = 0; j < o->width; j++) {
 		const char *x = cuda_element(b, o->value, j);
 		if (!(narrow && direct))

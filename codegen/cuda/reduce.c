@@ -24,7 +24,7 @@ const char *cuda_reduce_identity(Arena *a, const KInst *in)
 const char *cuda_reduce_total(Arena *a, const KInst *in, const char *total)
 {
 	DType d = (DType)in->dtype;
-	if (d == DT_bf16 || d == DT_f16)
+	if (dtype_is_narrow_float(d))
 		return arena_printf(a, "pl_round_%s(%s)", dtype_info[d].name, total);
 	if (d == DT_b1 || dtype_info[d].bytes > 1)
 		return total;

@@ -62,7 +62,7 @@ static void emit_scan(CudaText *t, const Kernel *k, const char *name)
 	u32 last = last_dim(k), w = s.width;
 	DType of = (DType)k->inst.v[k->operand[0].i].dtype;
 	/* floats are summed in f32, or f64; integers wrap */
-	KInst sum = { .op = K_reduce, .reduce = REDUCE_sum, .dtype = (u8)(of == DT_bf16 || of == DT_f16 ? DT_f32 : of) };
+	KInst sum = { .op = K_reduce, .reduce = REDUCE_sum, .dtype = (u8)(dtype_is_narrow_float(of) ? DT_f32 : of) };
 	const char *type = cuda_value_type(of), *zero = cuda_literal(t->arena, 0, (DType)sum.dtype);
 	const char *plus = arena_printf(t->arena, "Sum<%s>::of", type);
 	CudaBody body = cuda_body(t, k), *b = &body;

@@ -1,19 +1,16 @@
 /* codegen/cuda/spell.c: types, literals, conversions and scalar functions as CUDA C. Functions that are more than
  * an operator are in preamble/base.cuh, overloaded by type. Values of u8 and i8 are held in 32 bits and wrapped
- * after whatever may leave their range; bf16 and f16 are computed in float and rounded. */
+ * after whatever may leave their range; narrow floats are computed in float and rounded. */
 #include "codegen/cuda/spell.h"
 
 #include <math.h>
-
-static bool narrow_float(DType d)
-{
-	return d == DT_bf16 || d == DT_f16;
-}
 
 const char *cuda_memory_type(DType d)
 {
 	switch (d) {
 	case DT_b1:
+	case DT_f8e4m3:
+	case DT_f8e5m2:
 	case DT_u8: return "u8";
 	case DT_u32: return "u32";
 	case DT_i8: return "signed char";
@@ -73,7 +70,7 @@ const char *cuda_literal(Arena *a, f64 value, DType d)
 
 const char *cuda_widen(Arena *a, DType d, const char *element)
 {
-	if (narrow_float(d))
+	if (dtype_is_narrow_float(d))
 		return arena_printf(a, "pl_from_%s(%s)", dtype_info[d].name, element);
 	if (d == DT_b1)
 		return arena_printf(a, "(%s != 0)", element);
@@ -82,7 +79,7 @@ const char *cuda_widen(Arena *a, DType d, const char *element)
 
 const char *cuda_narrow(Arena *a, DType d, const char *value)
 {
-	if (narrow_float(d))
+	if (dtype_is_narrow_float(d))
 		return arena_printf(a, "pl_to_%s(%s)", dtype_info[d].name, value);
 	return dtype_info[d].bytes == 1 ? arena_printf(a, "(%s)%s", cuda_memory_type(d), value) : value;
 }
@@ -110,7 +107,7 @@ const char *cuda_convert(Arena *a, DType from, DType to, const char *x)
 	if (to == DT_b1)
 		return arena_printf(a, "(%s != 0)", x);
 	bool from_float = dtype_is_float(from);
-	if (narrow_float(to)) {
+	if (dtype_is_narrow_float(to)) {
 		bool exact = from != DT_f64 && (from_float || dtype_info[from].bytes == 1);
 		return arena_printf(a, "pl_round_%s(%s(%s))", dtype_info[to].name, exact ? "(float)" : "pl_odd", x);
 	}
@@ -179,7 +176,7 @@ const char *cuda_spell(Arena *a, Scalar s, DType of, const char *x, const char *
 	const char *e = spell(a, s, of, x, y, z);
 	if (kernel_scalar[s].is_bool || chooses)
 		return e;
-	if (narrow_float(of))
+	if (dtype_is_narrow_float(of))
 		return arena_printf(a, "pl_round_%s(%s)", dtype_info[of].name, e);
 	return dtype_info[of].bytes == 1 ? wrapped(a, of, e) : e;
 }

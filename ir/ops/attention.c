@@ -70,6 +70,9 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 		return infer_fail(cx, "%s: q, k and v must have one element type, not %s, %s and %s",
 				  name, dtype_info[q->dtype].name, dtype_info[k->dtype].name,
 				  dtype_info[v->dtype].name);
+	if (dtype_is_f8(q->dtype))
+		return infer_fail(cx, "%s: its weights are rounded as its operands are, and %s is too narrow for that: cast q, k and v to bf16",
+				  name, dtype_info[q->dtype].name);
 	u32 r = q->rank;
 	for (u32 d = 0; d + 3 < r; d++)
 		if (q->dim[d] != k->dim[d] || q->dim[d] != v->dim[d])

@@ -6,6 +6,7 @@
  * round, once for each residue of an image's position by the stride, since only every stride-th kernel position meets it.
  * Pools combine slices, one for each position in a window. Kernel extents are bound when these
  * are expanded; sizes of images may stay symbolic. */
+#include "ir/dot.h"
 #include "ir/ops/composite.h"
 #include "ir/sample.h"
 
@@ -297,7 +298,7 @@ static void conv2d_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	Window w = bound_conv(b, n);
 	const Type *k = val_type(b->g, n->in[1]);
-	Val dy = make_cast(b, dout[0], k->dtype); /* rounded as the operands are, as a dot's */
+	Val dy = make_cast(b, dout[0], product_dtype(val_type(b->g, n->in[0])->dtype, k->dtype)); /* as a dot's */
 	din[0] = towards_image(b, n, &w, dy);
 	din[1] = group_product(b, ATTR(n, conv2d)->groups, windows_of_node(b, n, &w), 1, dy, 1, "bchiwj,bohw->ocij",
 			       "bgchiwj,bgohw->gocij", (dims){ 4, k->dim });

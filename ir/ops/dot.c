@@ -1,6 +1,7 @@
 /* ir/ops/dot.c: contractions: dot, by einsum labels, and its grouped form for mixtures of experts
- * (Gale et al. 2023, MegaBlocks) with the gradient of its weights. Operands are of one float type;
- * they accumulate in f32, and f64 for f64, and that is the result's type. */
+ * (Gale et al. 2023, MegaBlocks) with the gradient of its weights. Operands are of one float type, or
+ * of narrow ones of which one is of 8 bits, whose values are all values of the others; they accumulate in f32, and f64
+ * for f64, and that is the result's type. */
 #include "ir/dot.h"
 #include "ir/ops/help.h"
 #include "ir/sample.h"
@@ -69,6 +70,15 @@ void dot_spec_permute(const DotSpec *s, u32 a, u32 b, u32 result, char *text)
 
 /* ---- dot ---- */
 
+DType product_dtype(DType a, DType b)
+{
+	if (dtype_is_f8(a) && dtype_is_f8(b))
+		return DT_bf16;
+	if (dtype_is_f8(a) || dtype_is_f8(b))
+		a = b = dtype_is_f8(a) ? b : a;
+	return a == b ? a : DT_f32;
+}
+
 static DType accumulator(DType d)
 {
 	return d == DT_f64 ? DT_f64 : DT_f32;
@@ -78,7 +88,9 @@ static bool one_float_type(InferCx *cx)
 {
 	if (!infer_is_float(cx, 0) || !infer_is_float(cx, 1))
 		return false;
-	if (infer_type(cx, 0)->dtype != infer_type(cx, 1)->dtype)
+	DType a = infer_type(cx, 0)->dtype, b = infer_type(cx, 1)->dtype;
+	bool beside = dtype_is_narrow_float(a) && dtype_is_narrow_float(b) && (dtype_is_f8(a) || dtype_is_f8(b));
+	if (a != b && !beside)
 		return infer_fail(cx, "%s: the element types of %s and %s differ", op_info[cx->op].name,
 				  infer_text(cx, 0), infer_text(cx, 1));
 	return true;
@@ -119,15 +131,14 @@ static bool dot_infer(InferCx *cx)
 	return true;
 }
 
-/* Each operand's gradient is a dot of the result's gradient, rounded as the operands are, and the
- * other operand; both in the type they accumulate in. */
+/* Each operand's gradient is a dot of the result's gradient, rounded as the operands are multiplied, and
+ * the other operand; both in the type they accumulate in. */
 static void dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	DotSpec s;
 	char text[DOT_SPEC_MAX];
 	dot_spec_read(ATTR(n, dot)->spec, &s);
-	DType d = val_type(b->g, n->in[0])->dtype;
-	Val dy = make_cast(b, dout[0], d);
+	Val dy = make_cast(b, dout[0], product_dtype(val_type(b->g, n->in[0])->dtype, val_type(b->g, n->in[1])->dtype));
 	dot_spec_permute(&s, 2, 1, 0, text);
 	din[0] = BA(b, dot, (dy, n->in[1]), .spec = intern_z(&b->g->ir->names, text));
 	dot_spec_permute(&s, 0, 2, 1, text);
@@ -324,7 +335,7 @@ static bool grouped_dot_infer(InferCx *cx)
 static void grouped_dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	const Type *w = val_type(b->g, n->in[1]);
-	Val dy = make_cast(b, dout[0], w->dtype), offsets = n->in[2];
+	Val dy = make_cast(b, dout[0], product_dtype(val_type(b->g, n->in[0])->dtype, w->dtype)), offsets = n->in[2];
 	Val turned = BA(b, transpose, (n->in[1]), .perm = INTS(b, 0, 2, 1));
 	din[0] = B(b, grouped_dot, dy, turned, offsets);
 	din[1] = BA(b, grouped_dot_weights, (n->in[0], dy, offsets), .groups = { 1, w->dim });
@@ -445,7 +456,7 @@ static bool grouped_dot_weights_infer(InferCx *cx)
 
 static void grouped_dot_weights_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
-	DType d = val_type(b->g, n->in[0])->dtype;
+	DType d = product_dtype(val_type(b->g, n->in[0])->dtype, val_type(b->g, n->in[1])->dtype);
 	Val dw = make_cast(b, dout[0], d), offsets = n->in[2];
 	Val turned = BA(b, transpose, (dw), .perm = INTS(b, 0, 2, 1));
 	din[0] = B(b, grouped_dot, n->in[1], turned, offsets);

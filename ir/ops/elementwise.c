@@ -177,8 +177,8 @@ static Val fold_two(Builder *b, const Node *n)
 			int e;
 			if (c == 1)
 				return x;
-			/* by a power of two, within the range of every float type: exact */
-			if (fabs(frexp(c, &e)) == 0.5 && e > -12 && e < 12)
+			/* by a power of two, within the type's range: exact */
+			if (fabs(frexp(c, &e)) == 0.5 && e > -12 && e < 12 && dtype_round(d, 1 / c) == 1 / c)
 				return B(b, mul, x, make_full_like(b, x, 1 / c));
 		}
 		return is_number(g, x, 1) ? B(b, recip, y) : none;
@@ -477,7 +477,9 @@ static bool holds_all(DType to, DType from)
 	if (from == to || from == DT_b1)
 		return true;
 	switch (to) {
-	case DT_f32: return from == DT_f16 || from == DT_bf16 || from == DT_u8 || from == DT_i8;
+	case DT_f16:
+	case DT_bf16: return dtype_is_f8(from);
+	case DT_f32: return dtype_is_narrow_float(from) || from == DT_u8 || from == DT_i8;
 	case DT_f64: return from != DT_i64;
 	case DT_i32: return from == DT_u8 || from == DT_i8;
 	case DT_i64: return from == DT_u8 || from == DT_i8 || from == DT_u32 || from == DT_i32;
@@ -503,14 +505,15 @@ static Val cast_fold(Builder *b, const Node *n)
 }
 
 /* Gradients of narrow values are held in f32. The cotangent of a narrow float that was widened is rounded as the
- * value is, as if gradients were held in the value's type. */
+ * value is, as if gradients were held in the value's type; of a float of 8 bits it is not, whose range is that of values
+ * scaled to it. */
 static void cast_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	DType from = val_type(b->g, n->in[0])->dtype;
 	if (!dtype_is_float(from) || !dtype_is_float(ATTR(n, cast)->dtype))
 		return;
 	Val d = dout[0];
-	if (dtype_info[from].bytes < 4 && val_type(b->g, d)->dtype == DT_f32 && ATTR(n, cast)->dtype == DT_f32)
+	if (dtype_info[from].bytes == 2 && val_type(b->g, d)->dtype == DT_f32 && ATTR(n, cast)->dtype == DT_f32)
 		d = make_cast(b, d, from);
 	din[0] = make_cast(b, d, from == DT_f64 ? DT_f64 : DT_f32);
 }

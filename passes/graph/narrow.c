@@ -35,7 +35,7 @@ static bool keeps_all(Op op)
 
 static bool narrows(const Type *from, DType to)
 {
-	return from->dtype == DT_f32 && (to == DT_bf16 || to == DT_f16);
+	return from->dtype == DT_f32 && dtype_is_narrow_float(to);
 }
 
 static void note(Narrow *x, Val v, u8 type, f64 elements)

@@ -1,5 +1,6 @@
 /* passes/lower/skeleton.c: the domains and operands of kernels that have a skeleton of their own: matrix
  * multiply, attention, scatter, scan, sort. The roles of dimensions are those of ir/kernel.h. */
+#include "ir/dot.h"
 #include "passes/lower/lower.h"
 
 #include <string.h>
@@ -108,9 +109,7 @@ static void dot_body(Lower *l, const Node *n)
 		Index at = labels_index(l, &s, first ? s.a : s.b);
 		operand(l, n->in[first ? 0 : 1], &at);
 	}
-	DType a = val_type(l->g, n->in[0])->dtype, b = val_type(l->g, n->in[1])->dtype;
-	/* operands that are both narrow multiply exactly in f32; a mixed pair is taken as f32 */
-	l->k->compute = a == b ? a : DT_f32;
+	l->k->compute = product_dtype(val_type(l->g, n->in[0])->dtype, val_type(l->g, n->in[1])->dtype);
 }
 
 u32 skeleton_sum(const Lower *l, const Node *dot, const Node *sum, Index *out)
@@ -360,7 +359,7 @@ static void grouped_body(Lower *l, const Node *n)
 	operand(l, n->in[2], &offsets); /* where the group begins, and where it ends */
 	offsets.dim[0].offset++;
 	operand(l, n->in[2], &offsets);
-	l->k->compute = val_type(l->g, n->in[0])->dtype;
+	l->k->compute = product_dtype(val_type(l->g, n->in[0])->dtype, val_type(l->g, n->in[1])->dtype);
 }
 
 /* ---- update_slice: the new rows, stored where they belong; the buffer is not read, nor the rest of it written ---- */

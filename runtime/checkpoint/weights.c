@@ -2,7 +2,7 @@
 #include "runtime/checkpoint/weights.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/part.h"
-#include "support/half.h"
+#include "support/float8.h"
 #include "support/vec.h"
 
 #include <stdlib.h>
@@ -85,8 +85,8 @@ const char *weights_rename(Arena *a, const WeightRule *rule, u32 nrule, const ch
 
 static bool widens(SafeDtype from, SafeDtype to)
 {
-	bool half = from == SAFE_F16 || from == SAFE_BF16;
-	return (to == SAFE_F32 && half) || (to == SAFE_F64 && (half || from == SAFE_F32));
+	bool narrow = from == SAFE_F16 || from == SAFE_BF16 || from == SAFE_F8_E4M3 || from == SAFE_F8_E5M2;
+	return (to == SAFE_F32 && narrow) || (to == SAFE_F64 && (narrow || from == SAFE_F32));
 }
 
 /* The extents of the tensor, of which the program may have a part. */
@@ -269,12 +269,13 @@ static f32 widened(SafeDtype from, const u8 *p)
 {
 	u16 half;
 	f32 whole;
-	if (from == SAFE_F32) {
-		memcpy(&whole, p, sizeof whole);
-		return whole;
+	switch (from) {
+	case SAFE_F8_E4M3: return f32_from_f8e4m3(*p);
+	case SAFE_F8_E5M2: return f32_from_f8e5m2(*p);
+	case SAFE_F16: memcpy(&half, p, sizeof half); return f32_from_f16(half);
+	case SAFE_BF16: memcpy(&half, p, sizeof half); return f32_from_bf16(half);
+	default: memcpy(&whole, p, sizeof whole); return whole;
 	}
-	memcpy(&half, p, sizeof half);
-	return from == SAFE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
 }
 
 /* Elements of a tensor in a file, on their way to a buffer. */

@@ -1,6 +1,6 @@
 /* runtime/comm/reduce.c: see reduce.h. */
 #include "runtime/comm/reduce.h"
-#include "support/half.h"
+#include "support/float8.h"
 
 static f64 combined(PackageReduce how, f64 a, f64 b)
 {
@@ -44,6 +44,20 @@ REDUCE(u32)
 REDUCE(u8)
 REDUCE(i8)
 
+/* Narrow floats: in f32, and rounded. */
+#define REDUCE_NARROW(name, type)                                                                     \
+	static void reduce_##name(PackageReduce how, type *x, const type *y, u64 n)                   \
+	{                                                                                             \
+		for (u64 i = 0; i < n; i++) {                                                         \
+			f32 z = (f32)combined(how, f32_from_##name(x[i]), f32_from_##name(y[i]));     \
+			x[i] = name##_from_f32(z);                                                    \
+		}                                                                                     \
+	}
+REDUCE_NARROW(bf16, u16)
+REDUCE_NARROW(f16, u16)
+REDUCE_NARROW(f8e4m3, u8)
+REDUCE_NARROW(f8e5m2, u8)
+
 void reduce_into(PackageReduce how, u8 dtype, void *to, const void *from, u64 n)
 {
 	switch (dtype) {
@@ -54,18 +68,10 @@ void reduce_into(PackageReduce how, u8 dtype, void *to, const void *from, u64 n)
 	case PACKAGE_U32: reduce_u32(how, to, from, n); break;
 	case PACKAGE_U8: reduce_u8(how, to, from, n); break;
 	case PACKAGE_I8: reduce_i8(how, to, from, n); break;
-	case PACKAGE_BF16:
-	case PACKAGE_F16: {
-		u16 *x = to;
-		const u16 *y = from;
-		bool brain = dtype == PACKAGE_BF16;
-		for (u64 i = 0; i < n; i++) {
-			f32 a = brain ? f32_from_bf16(x[i]) : f32_from_f16(x[i]), b = brain ? f32_from_bf16(y[i]) : f32_from_f16(y[i]);
-			f32 z = (f32)combined(how, a, b);
-			x[i] = brain ? bf16_from_f32(z) : f16_from_f32(z);
-		}
-		break;
-	}
+	case PACKAGE_BF16: reduce_bf16(how, to, from, n); break;
+	case PACKAGE_F16: reduce_f16(how, to, from, n); break;
+	case PACKAGE_F8E4M3: reduce_f8e4m3(how, to, from, n); break;
+	case PACKAGE_F8E5M2: reduce_f8e5m2(how, to, from, n); break;
 	default: NEVER("a sum of what cannot be added");
 	}
 }

@@ -26,7 +26,7 @@ typedef struct Verdict {
 
 static const char *matrix_text(Arena *a, const PackageMatrix *x)
 {
-	static const char *const name[] = { "b1", "u8", "u32", "i8", "i32", "i64", "f16", "bf16", "f32", "f64" };
+	static const char *const name[] = { "b1", "u8", "u32", "i8", "i32", "i64", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64" };
 	u64 align = 256;
 	while (x->offset % align)
 		align /= 2;

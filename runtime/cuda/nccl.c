@@ -42,7 +42,7 @@ Status nccl_library(const Nccl **out)
 int nccl_dtype(PackageDtype dtype)
 {
 	static const i8 value[] = { [PACKAGE_B1] = -1, [PACKAGE_U8] = 1,  [PACKAGE_U32] = 3, [PACKAGE_I8] = 0,	[PACKAGE_I32] = 2,
-				    [PACKAGE_I64] = 4, [PACKAGE_F16] = 6, [PACKAGE_BF16] = 9, [PACKAGE_F32] = 7, [PACKAGE_F64] = 8 };
+				    [PACKAGE_I64] = 4, [PACKAGE_F8E4M3] = 10, [PACKAGE_F8E5M2] = 11, [PACKAGE_F16] = 6, [PACKAGE_BF16] = 9, [PACKAGE_F32] = 7, [PACKAGE_F64] = 8 };
 	assert(value[dtype] >= 0);
 	return value[dtype];
 }

@@ -18,7 +18,8 @@ struct Library {
 };
 
 static const char *const dtype_name[] = { [PACKAGE_B1] = "b1", [PACKAGE_U8] = "u8", [PACKAGE_U32] = "u32", [PACKAGE_I8] = "i8",
-					  [PACKAGE_I32] = "i32", [PACKAGE_I64] = "i64", [PACKAGE_F16] = "f16",
+					  [PACKAGE_I32] = "i32", [PACKAGE_I64] = "i64", [PACKAGE_F8E4M3] = "f8e4m3",
+					  [PACKAGE_F8E5M2] = "f8e5m2", [PACKAGE_F16] = "f16",
 					  [PACKAGE_BF16] = "bf16", [PACKAGE_F32] = "f32", [PACKAGE_F64] = "f64" };
 
 /* ---- creating ---- */

@@ -180,10 +180,11 @@ static void read_entry(Json *j, Entry *e)
 /* ---- pairing ---- */
 
 static const char *const safe_name[] = { [PACKAGE_B1] = "BOOL", [PACKAGE_U8] = "U8", [PACKAGE_U32] = "U32", [PACKAGE_I8] = "I8",
-					 [PACKAGE_I32] = "I32", [PACKAGE_I64] = "I64", [PACKAGE_F16] = "F16",
+					 [PACKAGE_I32] = "I32", [PACKAGE_I64] = "I64", [PACKAGE_F8E4M3] = "F8_E4M3",
+					 [PACKAGE_F8E5M2] = "F8_E5M2", [PACKAGE_F16] = "F16",
 					 [PACKAGE_BF16] = "BF16", [PACKAGE_F32] = "F32", [PACKAGE_F64] = "F64" };
 static const u8 element[] = { [PACKAGE_B1] = 1, [PACKAGE_U8] = 1, [PACKAGE_U32] = 4, [PACKAGE_I8] = 1, [PACKAGE_I32] = 4,
-			      [PACKAGE_I64] = 8, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
+			      [PACKAGE_I64] = 8, [PACKAGE_F8E4M3] = 1, [PACKAGE_F8E5M2] = 1, [PACKAGE_F16] = 2, [PACKAGE_BF16] = 2, [PACKAGE_F32] = 4, [PACKAGE_F64] = 8 };
 
 static bool same_shape(const Entry *e, const PackageTensor *t)
 {

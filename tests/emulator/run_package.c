@@ -5,7 +5,7 @@
 #include "runtime/cpu/code.h"
 #include "runtime/executor.h"
 #include "support/cpu_features.h"
-#include "support/half.h"
+#include "support/float8.h"
 #include "support/io.h"
 #include "trap.h"
 
@@ -52,6 +52,8 @@ static f64 element(const PackageTensor *t, const void *p, u64 i)
 	switch (t->dtype) {
 	case PACKAGE_F32: return (f64)((const f32 *)p)[i];
 	case PACKAGE_BF16: return (f64)f32_from_bf16(((const u16 *)p)[i]);
+	case PACKAGE_F8E4M3: return (f64)f32_from_f8e4m3(((const u8 *)p)[i]);
+	case PACKAGE_F8E5M2: return (f64)f32_from_f8e5m2(((const u8 *)p)[i]);
 	case PACKAGE_F16: return (f64)f32_from_f16(((const u16 *)p)[i]);
 	case PACKAGE_F64: return ((const f64 *)p)[i];
 	case PACKAGE_I64: return (f64)((const i64 *)p)[i];

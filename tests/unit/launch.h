@@ -5,6 +5,7 @@
  * A file: how many launches, the shared library that holds their code, then the launches; this machine's bytes. */
 #ifndef PL_TEST_LAUNCH_H
 #define PL_TEST_LAUNCH_H
+#include "support/float8.h"
 #include "codegen/package.h"
 #include "ir/target.h"
 
@@ -38,7 +39,8 @@ static inline u64 launch_slot_bytes(const LaunchSlot *s)
 
 static inline f64 ulp_of(DType d)
 {
-	return d == DT_f64 ? 0x1p-52 : d == DT_f32 ? 0x1p-23 : d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 0;
+	return d == DT_f64 ? 0x1p-52 : d == DT_f32 ? 0x1p-23 : d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 :
+	       d == DT_f8e4m3 ? 0x1p-3 : d == DT_f8e5m2 ? 0x1p-2 : 0;
 }
 
 static inline u16 f16_bits(f64 x)
@@ -74,6 +76,8 @@ static inline void put(DType d, void *base, i64 i, f64 x)
 	case DT_i64: ((i64 *)base)[i] = (i64)x; break;
 	case DT_f64: ((f64 *)base)[i] = x; break;
 	case DT_f32: ((f32 *)base)[i] = (f32)x; break;
+	case DT_f8e4m3: ((u8 *)base)[i] = f8e4m3_from_f32((f32)x); break;
+	case DT_f8e5m2: ((u8 *)base)[i] = f8e5m2_from_f32((f32)x); break;
 	case DT_f16: ((u16 *)base)[i] = f16_bits(x); break;
 	default: {
 		f32 f = (f32)x;
@@ -95,6 +99,8 @@ static inline f64 get(DType d, const void *base, i64 i)
 	case DT_i64: return (f64)((const i64 *)base)[i];
 	case DT_f64: return ((const f64 *)base)[i];
 	case DT_f32: return (f64)((const f32 *)base)[i];
+	case DT_f8e4m3: return (f64)f32_from_f8e4m3(((const u8 *)base)[i]);
+	case DT_f8e5m2: return (f64)f32_from_f8e5m2(((const u8 *)base)[i]);
 	case DT_f16: return f16_value(((const u16 *)base)[i]);
 	default: {
 		u32 bits = (u32)((const u16 *)base)[i] << 16;

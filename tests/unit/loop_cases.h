@@ -81,7 +81,8 @@ static inline void random_dims(Random *r, Kernel *k, u32 n, DimRole role)
 		kb_dim(k, role, extents[random_int(r, 0, n > 2 ? 7 : 11)]);
 }
 
-static const DType any_dtype[] = { DT_f32, DT_f32, DT_bf16, DT_f16, DT_f64, DT_i32, DT_i64, DT_u8, DT_i8, DT_b1 };
+static const DType any_dtype[] = { DT_f32, DT_f32,	 DT_bf16,   DT_f16, DT_f64, DT_i32, DT_i64,
+				   DT_u8,  DT_i8,  DT_f8e4m3, DT_f8e5m2, DT_b1 };
 
 /* Bodies of exact operations over random loads: the same bits. */
 static inline void random_maps_cases(Suite *s)
@@ -112,7 +113,7 @@ static inline void random_maps_cases(Suite *s)
 			Access to = random_access(&r, k, false, &elements);
 			KVal x = v[n - 1 - j];
 			if (random_chance(&r, 0.4) && d != DT_b1 && !(d == DT_i64))
-				x = kb_cast(k, any_dtype[random_int(&r, 0, 6)], x);
+				x = kb_cast(k, any_dtype[random_chance(&r, 0.3) ? random_int(&r, 9, 10) : random_int(&r, 0, 6)], x);
 			to.slot = kb_slot(k, (DType)k->inst.v[x.i].dtype, elements);
 			KVal condition = random_chance(&r, 0.3) ? kb_op(k, S_le, v[0], v[1]) : NO;
 			kb_store(k, to, x, condition);

@@ -56,7 +56,7 @@ static Access result(const Dot *d, DType t)
 static f64 dot_ulps(const Dot *d, DType out)
 {
 	f64 one = 2 + 2 * sqrt((f64)d->K);
-	return out == DT_bf16 || out == DT_f16 ? 2 : one;
+	return dtype_is_narrow_float(out) ? 2 : one;
 }
 
 static void finish(Suite *s, Dot *d, DType out)
@@ -115,7 +115,8 @@ static void test_thin(void **state)
 	for (u32 i = 0; i < COUNT(size); i++)
 		for (u32 t = 0; t < 4; t++)
 			plain(&s, i % 3 == 0 ? 3 : 0, size[i][0], size[i][1], size[i][2], t);
-	static const DType from[] = { DT_bf16, DT_f16, DT_f32 }, compute[] = { DT_bf16, DT_f16, DT_bf16 };
+	static const DType from[] = { DT_bf16, DT_f16, DT_f32, DT_f8e4m3, DT_f8e5m2 },
+			   compute[] = { DT_bf16, DT_f16, DT_bf16, DT_bf16, DT_f16 };
 	for (u32 i = 0; i < COUNT(from); i++)
 		for (u32 t = 0; t < 4; t++) {
 			Dot d = dot_kernel(&s, "narrow", 0, 1 + i, 90, 150, t, from[i], compute[i]);

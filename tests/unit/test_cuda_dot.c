@@ -53,7 +53,7 @@ static void store(Product *d, DType t, KVal x)
 static f64 ulps_of(const Shape *z, DType out)
 {
 	f64 one = 4 + 2 * sqrt((f64)z->K);
-	return out == DT_bf16 || out == DT_f16 ? 2 : z->compute == DT_f32 || z->compute == DT_f64 ? one : one + (f64)z->K / 4;
+	return dtype_is_narrow_float(out) ? 2 : z->compute == DT_f32 || z->compute == DT_f64 ? one : one + (f64)z->K / 4;
 }
 
 static Case *finish(Suite *s, Product *d, DType out)
@@ -151,6 +151,11 @@ static void prologue_cases(Suite *s)
 		Product d = dot_kernel(s, "operands cast", (Shape){ 1, 96, 136, 64, t, DT_f32, DT_bf16 });
 		store(&d, DT_f32, sum_of(&d));
 		finish(s, &d, DT_f32);
+	}
+	/* floats of 8 bits are read as bf16 or f16 */
+	for (u32 t = 0; t < 4; t++) {
+		plain(s, (Shape){ 1, 96, 136, 64, t, DT_f8e4m3, t & 1 ? DT_f16 : DT_bf16 }, DT_f32);
+		plain(s, (Shape){ 2, 33, 40, 52, t, DT_f8e5m2, DT_bf16 }, DT_f8e4m3);
 	}
 	/* one is copied and the other is evaluated */
 	Product d = dot_kernel(s, "activation", (Shape){ 1, 130, 64, 104, 2, DT_bf16, DT_bf16 });

@@ -1,9 +1,9 @@
 /* The vocabulary of vectors against C, with the host's lanes, AVX2's, those of plain x86-64 and
- * one: memory, conversion of every 16-bit float and many f32, integer division, tails, gathers,
+ * one: memory, conversion of every 16-bit and 8-bit float and many f32, integer division, tails, gathers,
  * reductions by their tree, transposition. */
 #include "codegen/cpu/vector.h"
 #include "kernel_code.h"
-#include "support/half.h"
+#include "support/float8.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -91,7 +91,7 @@ static void copy_tail(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef out, 
 static void body_tails(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef out,
 		       LLVMValueRef n)
 {
-	static const DType type[] = { DT_f32, DT_bf16, DT_b1, DT_i8, DT_f16, DT_i64 };
+	static const DType type[] = { DT_f32, DT_bf16, DT_b1, DT_i8, DT_f16, DT_i64, DT_f8e4m3, DT_f8e5m2 };
 	(void)b;
 	for (u32 i = 0; i < COUNT(type); i++)
 		copy_tail(s, type[i], cpu_at_byte(s->m, a, i64_(s, i * 1024)),
@@ -100,9 +100,9 @@ static void body_tails(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueR
 
 static void check_tails(Run *run, u32 lanes)
 {
-	static const u32 size[] = { 4, 2, 1, 1, 2, 8 };
+	static const u32 size[] = { 4, 2, 1, 1, 2, 8, 1, 1 };
 	(void)lanes;
-	static u8 in[6 * 1024], out[sizeof in];
+	static u8 in[8 * 1024], out[sizeof in];
 	for (u32 i = 0; i < sizeof in; i++)
 		in[i] = (u8)(i * 37 % 120); /* no NaNs */
 	for (u32 i = 2048; i < 3072; i++)
@@ -110,7 +110,7 @@ static void check_tails(Run *run, u32 lanes)
 	for (i64 n = 0; n < 40; n++) {
 		memset(out, 0xee, sizeof out);
 		run(in, in, out, n);
-		for (u32 t = 0; t < 6; t++) {
+		for (u32 t = 0; t < 8; t++) {
 			u32 end = (u32)n * size[t];
 			assert_memory_equal(out + t * 1024, in + t * 1024, end);
 			for (u32 i = end; i < 1024; i++)
@@ -185,19 +185,82 @@ static void check_narrow(Run *run, u32 lanes)
 	}
 }
 
+/* ---- 8-bit floats ---- */
+
+static void body_widen_f8(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef out, LLVMValueRef n)
+{
+	(void)b;
+	CpuLoop l;
+	cpu_loop_begin(s->m, &l, i64_(s, 0), n, i64_(s, s->lanes), 0, NULL);
+	for (u32 i = 0; i < 2; i++) {
+		DType d = i ? DT_f8e5m2 : DT_f8e4m3;
+		LLVMValueRef to = at(s, DT_f32, out, i ? cpu_add(s->m, n, l.index) : l.index);
+		simd_store(s, DT_f32, simd_load(s, d, at(s, d, a, l.index), 0), to, 0);
+	}
+	cpu_loop_end(s->m, &l, NULL);
+}
+
+static bool same_number(f32 a, f32 b)
+{
+	return f32_bits(a) == f32_bits(b) || (isnan(a) && isnan(b));
+}
+
+static void check_widen_f8(Run *run, u32 lanes)
+{
+	(void)lanes;
+	u8 in[256];
+	f32 out[512];
+	for (u32 i = 0; i < 256; i++)
+		in[i] = (u8)i;
+	run(in, in, out, 256);
+	for (u32 i = 0; i < 256; i++) {
+		assert_true(same_number(out[i], f32_from_f8e4m3((u8)i)));
+		assert_true(same_number(out[256 + i], f32_from_f8e5m2((u8)i)));
+	}
+}
+
+static void body_narrow_f8(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMValueRef out, LLVMValueRef n)
+{
+	(void)b;
+	CpuLoop l;
+	cpu_loop_begin(s->m, &l, i64_(s, 0), n, i64_(s, s->lanes), 0, NULL);
+	LLVMValueRef x = simd_load(s, DT_f32, at(s, DT_f32, a, l.index), 0);
+	simd_store(s, DT_f8e4m3, x, at(s, DT_f8e4m3, out, l.index), 0);
+	simd_store(s, DT_f8e5m2, x, at(s, DT_f8e5m2, out, cpu_add(s->m, n, l.index)), 0);
+	cpu_loop_end(s->m, &l, NULL);
+}
+
+/* Every pattern of the bits that are kept and of the two below them, with others below those; NaNs and infinities too. */
+static void check_narrow_f8(Run *run, u32 lanes)
+{
+	(void)lanes;
+	enum { N = 1 << 18 };
+	u32 *in = NEWN(&arena, u32, N);
+	u8 *out = NEWN(&arena, u8, 2 * N);
+	for (u32 i = 0; i < N; i++)
+		in[i] = i << 14 | (i % 3 == 0 ? 0 : i % 3 == 1 ? 1 : i * 2654435761u >> 18);
+	run(in, in, out, N);
+	for (u32 i = 0; i < N; i++) {
+		assert_int_equal(out[i], f8e4m3_from_f32(f32_from_bits(in[i])));
+		assert_int_equal(out[N + i], f8e5m2_from_f32(f32_from_bits(in[i])));
+	}
+}
+
 static void test_half(void **state)
 {
 	(void)state;
+	on_targets(body_widen_f8, check_widen_f8);
+	on_targets(body_narrow_f8, check_narrow_f8);
 	on_targets(body_widen, check_widen);
 	on_targets(body_narrow, check_narrow);
 }
 
 /* ---- conversions, against dtype_round ---- */
 
-static const DType convert_from[] = { DT_f64, DT_f64, DT_f64, DT_f32, DT_f32, DT_f32,
+static const DType convert_from[] = { DT_f64, DT_f64, DT_f32, DT_f16, DT_i32, DT_bf16, DT_f64, DT_f64, DT_f64, DT_f32, DT_f32, DT_f32,
 				      DT_i32, DT_i32, DT_u32, DT_i64, DT_i8,  DT_u8,
 				      DT_f32, DT_i32, DT_b1,  DT_u32, DT_f32, DT_f64 };
-static const DType convert_to[] = { DT_f32,  DT_bf16, DT_f16, DT_i32, DT_u8,   DT_b1,
+static const DType convert_to[] = { DT_f8e4m3, DT_f8e5m2, DT_f8e4m3, DT_f8e5m2, DT_f8e4m3, DT_f8e4m3, DT_f32,  DT_bf16, DT_f16, DT_i32, DT_u8,   DT_b1,
 				    DT_f32,  DT_bf16, DT_f16, DT_f32, DT_bf16, DT_i64,
 				    DT_bf16, DT_i8,   DT_f32, DT_f64, DT_f64,  DT_i32 };
 
@@ -257,6 +320,20 @@ static void check_convert(Run *run, u32 lanes)
 		1e-40,
 		1e30,
 		1e-46,
+		/* around ties of floats of 8 bits: subnormal, normal, the largest */
+		0x1p-10,
+		0x1p-10 + 0x1p-60,
+		-0x3p-10,
+		0x1p-17,
+		1.0625,
+		1.0625 + 0x1p-40,
+		1.1875 - 0x1p-40,
+		-1.125,
+		1.375,
+		463,
+		464,
+		57344,
+		61440,
 		/* halfway between two bf16, but for what f32 would round away */
 		1.00390625,
 		1.00390625 + 0x1p-40,

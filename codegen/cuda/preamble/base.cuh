@@ -1,9 +1,9 @@
 // codegen/cuda/preamble/base.cuh: what every generated function may use. Includes nothing: NVRTC may be all that
 // is installed. Compiled with --fmad=false, IEEE division and square root, denormals kept.
 //
-// A value is held as float (also bf16 and f16, exactly), double, int (also i8, wrapped), unsigned (also u8),
+// A value is held as float (also bf16, f16 and floats of 8 bits, exactly), double, int (also i8, wrapped), unsigned (also u8),
 // long long or bool; in memory it is float, double, unsigned short (bf16, f16), int, signed char, unsigned char
-// (also bool) and so on. Functions of values are overloaded by these types and mean what ir/scalar.def says.
+// (also bool, f8e4m3, f8e5m2) and so on. Functions of values are overloaded by these types and mean what ir/scalar.def says.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -67,9 +67,61 @@ PL u32 pl_pair_f16(float low, float high)
 PL float pl_round_bf16(float x) { return pl_from_bf16(pl_to_bf16(x)); }
 PL float pl_round_f16(float x) { return pl_from_f16(pl_to_f16(x)); }
 
+// ---- f8e4m3 and f8e5m2: to nearest even, saturated, two at a time where there are instructions for it ----
+
+#if __CUDA_ARCH__ >= 900 || (__CUDA_ARCH__ >= 890 && __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1201)
+#define PL_F8(d, ptx, below, normal, largest, from) \
+	PL u16 pl_pair_##d(float low, float high) \
+	{ \
+		u16 y; \
+		asm("cvt.rn.satfinite." ptx "x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low)); \
+		return y; \
+	} \
+	PL u8 pl_to_##d(float x) { return (u8)pl_pair_##d(x, 0.0f); } \
+	PL u32 pl_halves_##d(u16 pair) \
+	{ \
+		u32 y; \
+		asm("cvt.rn.f16x2." ptx "x2 %0, %1;" : "=r"(y) : "h"(pair)); \
+		return y; \
+	} \
+	PL float pl_low_##d(u16 pair) { return pl_low_f16(pl_halves_##d(pair)); } \
+	PL float pl_high_##d(u16 pair) { return pl_high_f16(pl_halves_##d(pair)); } \
+	PL float pl_from_##d(u8 x) { return pl_low_##d(x); } \
+	PL float pl_round_##d(float x) { return pl_low_##d(pl_pair_##d(x, 0.0f)); }
+#else
+// As f8_from_f32 of support/float8.h.
+PL u8 pl_f8(float x, u32 below, u32 normal, u32 largest)
+{
+	u32 b = __float_as_uint(x), sign = b >> 24 & 0x80, size = b & 0x7fffffff;
+	if (size > 0x7f800000u)
+		return 0x7f;
+	float place = __uint_as_float((normal + below) << 23);
+	u32 small = __float_as_uint(__uint_as_float(size) + place) - __float_as_uint(place);
+	u32 rounded = (size + (1u << (below - 1)) - 1 + (size >> below & 1) - ((normal - 1) << 23)) >> below;
+	u32 y = size < normal << 23 ? small : rounded < largest ? rounded : largest;
+	return (u8)(sign | y);
+}
+// An f8e5m2 is the upper half of an f16; an f8e4m3, moved to where its bits are, has an exponent that is 8 too small.
+PL float pl_upper_half(u8 x) { return pl_from_f16((u16)(x << 8)); }
+PL float pl_moved(u8 x)
+{
+	u32 size = x & 0x7f;
+	return size == 0x7f ? NAN_F : pl_from_f16((u16)((x & 0x80) << 8 | size << 7)) * 256.0f;
+}
+#define PL_F8(d, ptx, below, normal, largest, from) \
+	PL u8 pl_to_##d(float x) { return pl_f8(x, below, normal, largest); } \
+	PL u16 pl_pair_##d(float low, float high) { return (u16)(pl_to_##d(low) | pl_to_##d(high) << 8); } \
+	PL float pl_from_##d(u8 x) { return from(x); } \
+	PL float pl_low_##d(u16 pair) { return from((u8)pair); } \
+	PL float pl_high_##d(u16 pair) { return from((u8)(pair >> 8)); } \
+	PL float pl_round_##d(float x) { return from(pl_to_##d(x)); }
+#endif
+PL_F8(f8e4m3, "e4m3", 20, 121, 0x7e, pl_moved)
+PL_F8(f8e5m2, "e5m2", 21, 113, 0x7b, pl_upper_half)
+
 // ---- conversions between values, as dtype_round does ----
 
-// Rounded to odd, so that a second rounding to bf16 or f16 is right.
+// Rounded to odd, so that a second rounding to a narrow float is right.
 PL float pl_odd(double x)
 {
 	float y = __double2float_rz(x);
@@ -357,30 +409,32 @@ PL_VECTORS(i64, i64, i64, , )
 PL_VECTORS(f32, float, float, , )
 PL_VECTORS(f64, double, double, , )
 
-// Narrow floats go two at a time where they can.
-#define PL_NARROW_VECTORS(d) \
-	template <int N, int P> PL void pl_load_##d(float *v, const u16 *p) \
+// Narrow floats go two at a time where they can: name, type in memory, type of a pair.
+#define PL_NARROW_VECTORS(d, M, PAIR) \
+	template <int N, int P> PL void pl_load_##d(float *v, const M *p) \
 	{ \
 		if constexpr (P == 1) { \
 			EACH(N) v[j] = pl_from_##d(p[j]); \
 		} else { \
-			u32 m[N / 2]; \
-			pl_read<N / 2, P / 2>(m, (const u32 *)p); \
+			PAIR m[N / 2]; \
+			pl_read<N / 2, P / 2>(m, (const PAIR *)p); \
 			EACH(N / 2) v[2 * j] = pl_low_##d(m[j]), v[2 * j + 1] = pl_high_##d(m[j]); \
 		} \
 	} \
-	template <int N, int P> PL void pl_store_##d(u16 *p, const float *v) \
+	template <int N, int P> PL void pl_store_##d(M *p, const float *v) \
 	{ \
 		if constexpr (P == 1) { \
 			EACH(N) p[j] = pl_to_##d(v[j]); \
 		} else { \
-			u32 m[N / 2]; \
+			PAIR m[N / 2]; \
 			EACH(N / 2) m[j] = pl_pair_##d(v[2 * j], v[2 * j + 1]); \
-			pl_write<N / 2, P / 2>((u32 *)p, m); \
+			pl_write<N / 2, P / 2>((PAIR *)p, m); \
 		} \
 	}
-PL_NARROW_VECTORS(bf16)
-PL_NARROW_VECTORS(f16)
+PL_NARROW_VECTORS(bf16, u16, u32)
+PL_NARROW_VECTORS(f16, u16, u32)
+PL_NARROW_VECTORS(f8e4m3, u8, u16)
+PL_NARROW_VECTORS(f8e5m2, u8, u16)
 
 // ---- reductions: fixed trees ----
 
