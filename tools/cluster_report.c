@@ -148,6 +148,17 @@ void cluster_print(const ClusterReport *r)
 	print_stages(a, s);
 }
 
+/* As print_whole: shares of a kind's bytes. */
+static json_t *whole_json(const ClusterReport *r)
+{
+	MeshWhole w[3 * MESH_AXES];
+	json_t *whole = json_array();
+	for (u32 i = 0, n = mesh_whole(r->planned->compiled.program, r->planned->rules, w); i < n; i++)
+		json_array_append_new(whole, json_pack("{s:s, s:s, s:f}", "kind", buffer_kind_name[w[i].kind], "over", w[i].over, "share",
+						       (f64)w[i].bytes / (f64)w[i].of_bytes));
+	return whole;
+}
+
 static json_t *stage_json(const StageStep *x)
 {
 	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:i, s:I}", "first_layer", (int)x->first, "layers",
@@ -178,6 +189,7 @@ void cluster_json(const ClusterReport *r)
 	json_object_update(root, rate);
 	json_decref(time);
 	json_decref(rate);
+	json_object_set_new(root, "whole", whole_json(r));
 	f64 faster;
 	u64 bucket = larger_bucket(r, &faster);
 	if (bucket)
