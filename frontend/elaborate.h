@@ -67,7 +67,7 @@ typedef struct Model {
 	VEC(const char *) symbol;
 	VEC(i64) symbol_value;
 	i64 accumulate;                /* micro-steps of a step, at least 1 */
-	const char *precision;         /* "f32", "bf16", "f16", or "autocast": bf16 for results too */
+	const char *precision;         /* "f32", "bf16", "f16", "autocast": bf16 for results too, or "fp8": with 8 bits in linear layers */
 	bool has_train;
 	const Machine *machine;        /* of a machine block, or NULL */
 } Model;

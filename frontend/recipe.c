@@ -313,10 +313,10 @@ static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc
 	} else if (!strcmp(key, "precision")) {
 		if (v->kind == DATUM_DTYPE && (v->dtype == DT_f32 || v->dtype == DT_bf16 || v->dtype == DT_f16))
 			e->model->precision = dtype_info[v->dtype].name;
-		else if (v->kind == DATUM_TEXT && !strcmp(v->text, "autocast"))
-			e->model->precision = "autocast";
+		else if (v->kind == DATUM_TEXT && (!strcmp(v->text, "autocast") || !strcmp(v->text, "fp8")))
+			e->model->precision = *v->text == 'a' ? "autocast" : "fp8";
 		else
-			fail(e, E0505, loc, "precision is f32, bf16, f16 or \"autocast\", and this is %s", datum_show(e, v));
+			fail(e, E0505, loc, "precision is f32, bf16, f16, \"autocast\" or \"fp8\", and this is %s", datum_show(e, v));
 	} else if (!strcmp(key, "accumulate")) {
 		if (want_integer(e, v, loc, "accumulate", &e->model->accumulate) && e->model->accumulate < 1) {
 			fail(e, E0505, v->loc, "accumulate must be at least 1");

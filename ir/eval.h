@@ -1,7 +1,7 @@
 /* ir/eval.h: the reference evaluator: the slow, plain definition of what a graph means, against which
  * passes and targets are tested. Every element is an f64, whatever its type.
  *
- * Two modes. Exact: floats are not rounded, but for what `cast` makes f16 or bf16; integers and b1
+ * Two modes. Exact: floats are not rounded, but for what `cast` makes narrow; integers and b1
  * always are. Rounding: every float result is rounded to its type, as a target that stores it would
  * (what is inside an op stays exact: a dot accumulates in f64).
  *

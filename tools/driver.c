@@ -278,9 +278,15 @@ i64 driver_times(const Program *p, const char *entry, i64 accumulate)
 	return accumulate - 1 - last;
 }
 
+/* With operands of 8 bits in linear layers, or without. */
+static bool is_fp8(const DriverOptions *o)
+{
+	return o->precision && !strcmp(o->precision, "fp8");
+}
+
 static bool is_autocast(const DriverOptions *o)
 {
-	return o->precision && !strcmp(o->precision, "autocast");
+	return is_fp8(o) || (o->precision && !strcmp(o->precision, "autocast"));
 }
 
 /* What is behind "expand,simplify" in the pipeline `lower`, with one device's part in its midst. */
@@ -329,8 +335,9 @@ static const Program *prepare(Arena *arena, PassCx *cx, const Program *program, 
 	const char *sizes = all_sizes(cx->tmp, program, p, o);
 	bool training = has_entry(p, "micro"), sized = *sizes;
 	const char *results = !is_autocast(o) ? "" : o->parameters ? ",results=bf16,sums=bf16" : ",results=bf16";
-	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s},%s%s%s", sized ? "{" : "", sizes,
+	const char *text = arena_printf(arena, "bind%s%s%s,simplify,precision{compute=%s%s%s},%s%s%s", sized ? "{" : "", sizes,
 					sized ? "}" : "", is_autocast(o) ? "bf16" : o->precision ? o->precision : "f32", results,
+					is_fp8(o) ? ",linear=f8e4m3" : "",
 					o->scores ? "scores,simplify," : "", training ? "train" : "forward",
 					o->parameters ? arena_printf(arena, ",masters{parameters=%s}", o->parameters) : "");
 	p = pipeline_run(str_of(text), cx, p, status);

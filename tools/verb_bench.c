@@ -24,7 +24,7 @@ static const Option options[] = {
 	{ "turns", 0, OPTION_FLAG, &turns, NULL,
 	  "all measurements of a sweep are in memory at once and take turns, run by run: their ratios hold on a busy machine" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
-	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; else as the file says" },
+	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; fp8: 8 bits in linear layers; else as the file says" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
 	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },

@@ -33,7 +33,7 @@ static const Option options[] = {
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256",
 	  "numbers for sizes, over those of the train block's batch; of a package, T<=256 is for every T up to that" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "this entry only: init, forward, eval, micro, update" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast, fp8; else as the file says" },
 	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
 };
 

@@ -33,7 +33,7 @@ static const Option options[] = {
 	{ "machine", 'm', OPTION_TEXT, &machine_name, "NAME",
 	  "h100_sxm, a100_80gb, ..., a file with a machine block, or host: this one, as `doctor --calibrate` measured it" },
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast, fp8; else as the file says" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
 	{ "sweep", 0, OPTION_OPEN, &sweep, "devices=64..4096",
 	  "what each budget of memory costs, from the least to where everything is kept; or strong and weak scaling over so many devices" },

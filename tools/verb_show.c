@@ -21,7 +21,7 @@ static const Option options[] = {
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "stage", 't', OPTION_TEXT, &stage, "STAGE", "print the program there: ast, graph, fused, kernels or plan" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "of a stage, only this entry: forward, micro_first, update, ..." },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast, fp8; else as the file says" },
 	{ "device", 0, OPTION_TEXT, &device, "NAME", "what the plan is for: cpu, cuda" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor that it is for, as LLVM calls it; this one if not given" },
 	{ "arch", 0, OPTION_TEXT, &arch, "NAME", "the GPU architecture that it is for: sm_90a" },

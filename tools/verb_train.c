@@ -29,7 +29,7 @@ static const Option options[] = {
 	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file; several, with commas" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give; fp8: 8 bits in linear layers" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
 	{ "check-numerics", 0, OPTION_FLAG, &check_numerics, NULL, "look for NaN and infinity in every step, and say where" },
 	{ "mesh", 0, OPTION_TEXT, &mesh, "data=2,tensor=2", "several devices, by mpirun -n 4 plinth train ... (GPUs also by srun or torchrun); else as the shard block says" },
@@ -94,7 +94,7 @@ static SourceOptions with_shortcuts(Arena *a)
 	if (seed >= 0)
 		o.set.v[o.set.n++] = arena_printf(a, "train.seed=%lld", (long long)seed);
 	if (precision)
-		o.set.v[o.set.n++] = arena_printf(a, strcmp(precision, "autocast") ? "train.precision=%s" : "train.precision=\"%s\"",
+		o.set.v[o.set.n++] = arena_printf(a, dtype_named(str_of(precision)) < DTYPES ? "train.precision=%s" : "train.precision=\"%s\"",
 						       precision);
 	if (memory)
 		o.set.v[o.set.n++] = arena_printf(a, "train.memory=%s", memory);

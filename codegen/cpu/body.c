@@ -339,6 +339,7 @@ static V scalar_function(const Simd *s, const KInst *in, DType operand, V x, V y
 	case S_floor: return is_float ? simd_floor(s, x) : x;
 	case S_ceil: return is_float ? simd_ceil(s, x) : x;
 	case S_round: return is_float ? simd_round(s, x) : x;
+	case S_binade: return simd_binade(s, x);
 	case S_not: return simd_convert(s, DT_b1, d, simd_eq(s, x, simd_constant(s, d, 0)));
 	case S_add: return simd_add(s, x, y);
 	case S_sub: return simd_sub(s, x, y);

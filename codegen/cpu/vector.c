@@ -462,6 +462,20 @@ LLVMValueRef simd_abs(const Simd *s, DType d, LLVMValueRef a)
 	return call(s, "llvm.abs", 2, (LLVMValueRef[]){ a, cpu_i1(s->m, false) });
 }
 
+/* The bits of the exponent; denormals are moved to where they have one. */
+LLVMValueRef simd_binade(const Simd *s, LLVMValueRef a)
+{
+	bool wide = scalar_of(a) == s->m->f64;
+	DType d = wide ? DT_f64 : DT_f32, bits = wide ? DT_i64 : DT_i32;
+	LLVMValueRef mask = wide ? simd_i64(s, (i64)0x7ff0000000000000) : simd_i32(s, 0x7f800000);
+	LLVMValueRef size = simd_abs(s, d, a), up = simd_constant(s, d, wide ? 0x1p60 : 0x1p30);
+	LLVMValueRef small = simd_lt(s, d, size, simd_constant(s, d, wide ? 0x1p-1022 : 0x1p-126));
+	LLVMValueRef x = simd_select(s, small, simd_mul(s, size, up), size);
+	x = simd_bits(s, d, simd_and(s, simd_bits(s, bits, x), mask));
+	x = simd_select(s, small, simd_mul(s, x, simd_constant(s, d, wide ? 0x1p-60 : 0x1p-30)), x);
+	return simd_select(s, simd_ne(s, a, a), a, x);
+}
+
 LLVMValueRef simd_sign(const Simd *s, DType d, LLVMValueRef a)
 {
 	LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(a)), one = simd_constant(s, d, 1);

@@ -88,6 +88,7 @@ LLVMValueRef simd_div(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_floordiv(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_mod(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef simd_abs(const Simd *s, DType d, LLVMValueRef a);
+LLVMValueRef simd_binade(const Simd *s, LLVMValueRef a); /* of f32 or f64: the power of two not above |a| */
 LLVMValueRef simd_sign(const Simd *s, DType d, LLVMValueRef a); /* -1, 0 or 1; 0 for NaN */
 /* (a > b || a != a) ? a : b, so NaN when either is; and with < for min. */
 LLVMValueRef simd_max(const Simd *s, DType d, LLVMValueRef a, LLVMValueRef b);

@@ -299,6 +299,87 @@ static void dot_shard(ShardRule *r)
 const OpDef def_dot = { .shard = dot_shard, .infer = dot_infer, .vjp = dot_vjp,	.cost = dot_cost,
 			.eval = dot_eval,   .along = dot_along, .sample = dot_sample };
 
+/* ---- scaled_dot ---- */
+
+/* The attributes begin as those of dot. */
+_Static_assert(offsetof(scaled_dot_attr, spec) == offsetof(dot_attr, spec), "dot_infer reads the spec of both");
+
+static bool scaled_dot_infer(InferCx *cx)
+{
+	const scaled_dot_attr *a = cx->attr;
+	if (!(a->left == a->right && dtype_is_float(a->left)) && !(dtype_is_f8(a->left) && dtype_is_f8(a->right)))
+		return infer_fail(cx, "scaled_dot rounds its operands to one float type, or to two of 8 bits");
+	return dot_infer(cx);
+}
+
+/* The power of two that x is scaled by: a power, so that nothing but the cast rounds, and the same on every target. A tensor
+ * of zeros has one too. */
+static Val scale_of(Builder *b, Val x, DType to)
+{
+	const Type *t = val_type(b->g, x);
+	i64 axes[MAX_RANK];
+	for (u32 d = 0; d < t->rank; d++)
+		axes[d] = d;
+	Val most = B(b, abs, x);
+	if (t->rank)
+		most = BA(b, reduce_max, (most), .axes = { t->rank, axes });
+	most = make_cast(b, most, accumulator(t->dtype));
+	most = B(b, max, most, make_full_like(b, most, 0x1p-60));
+	Val scale = B(b, binade, B(b, div, make_full_like(b, most, dtype_info[to].largest), most));
+	return B(b, stop_gradient, scale);
+}
+
+/* The operand as it is multiplied; *by is multiplied with what it was scaled by, where it was. */
+static Val scaled(Builder *b, Val x, DType to, Val *by)
+{
+	if (!dtype_is_f8(to))
+		return make_cast(b, x, to);
+	const Type *t = val_type(b->g, x);
+	Val scale = scale_of(b, x, to);
+	x = make_cast(b, x, accumulator(t->dtype));
+	x = make_cast(b, B(b, mul, x, make_broadcast(b, scale, dims_of_type(b, t))), to);
+	*by = by->i ? B(b, mul, *by, B(b, recip, scale)) : B(b, recip, scale);
+	return x;
+}
+
+static void scaled_dot_expand(Builder *b, const Node *n, Val *out)
+{
+	const scaled_dot_attr *a = ATTR(n, scaled_dot);
+	Val by = { 0 };
+	Val x = scaled(b, n->in[0], a->left, &by), y = scaled(b, n->in[1], a->right, &by);
+	out[0] = make_cast(b, BA(b, dot, (x, y), .spec = a->spec), accumulator(val_type(b->g, n->in[0])->dtype));
+	if (by.i)
+		out[0] = B(b, mul, out[0], make_broadcast(b, by, dims_of_type(b, val_type(b->g, out[0]))));
+}
+
+static void scaled_dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
+{
+	const scaled_dot_attr *a = ATTR(n, scaled_dot);
+	DotSpec s;
+	char text[DOT_SPEC_MAX];
+	dot_spec_read(a->spec, &s);
+	DType left = a->left, right = a->right, cotangent = dtype_is_f8(left) ? DT_f8e5m2 : left;
+	Val dy = make_cast(b, dout[0], val_type(b->g, n->in[0])->dtype);
+	dot_spec_permute(&s, 2, 1, 0, text);
+	din[0] = BA(b, scaled_dot, (dy, n->in[1]), .spec = intern_z(&b->g->ir->names, text), .left = cotangent,
+		    .right = right);
+	dot_spec_permute(&s, 0, 2, 1, text);
+	din[1] = BA(b, scaled_dot, (n->in[0], dy), .spec = intern_z(&b->g->ir->names, text), .left = left,
+		    .right = cotangent);
+}
+
+/* Rounded to the type of the operands: more rounding has no derivative that differences would show. */
+static Val scaled_dot_sample(Random *r, Builder *b)
+{
+	Val dot = dot_sample(r, b);
+	Node n = *val_node(b->g, dot);
+	DType d = val_type(b->g, n.in[0])->dtype;
+	return BA(b, scaled_dot, (n.in[0], n.in[1]), .spec = ATTR(&n, dot)->spec, .left = d, .right = d);
+}
+
+const OpDef def_scaled_dot = { .infer = scaled_dot_infer, .expand = scaled_dot_expand, .vjp = scaled_dot_vjp,
+			       .sample = scaled_dot_sample };
+
 /* ---- grouped_dot, grouped_dot_weights ---- */
 
 static bool check_offsets(InferCx *cx, Dim groups)

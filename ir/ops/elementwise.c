@@ -34,6 +34,7 @@ typedef enum Domain { BOOLS, FLOATS, NUMBERS, ANY } Domain;
 	X(floor, FLOATS, NULL, -4, 4)           \
 	X(ceil, FLOATS, NULL, -4, 4)            \
 	X(round, FLOATS, NULL, -4, 4)           \
+	X(binade, FLOATS, NULL, -4, 4)          \
 	X(not, BOOLS, NULL, 0, 1)               \
 	X(add, NUMBERS, add_vjp, -2, 2)         \
 	X(sub, NUMBERS, sub_vjp, -2, 2)         \

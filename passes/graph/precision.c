@@ -7,8 +7,17 @@
  * autocast does. Activations and their cotangents then go through memory in half the bytes. With sums=bf16 beside it, what
  * rounded values and parameters add up to is rounded too, as where all of a model is stored so (masters.c).
  *
+ * With linear=f8e4m3 beside it, the products of a training step's linear layers take operands of 8 bits, scaled to the range of
+ * that type (scaled_dot; Micikevicius et al. 2022): what Transformer Engine's te.Linear and torchao's Float8Linear do. A
+ * linear layer is a product of a value and a parameter, not of each head or expert on its own, whose inner and outer sizes
+ * are multiples of 16, as the hardware wants them, and whose result goes into some further product: the last layer, whose
+ * results are logits, stays bf16, as it does in all models of these libraries. Only the entry micro has them: the result of
+ * a scaled product depends on all of its operand, and what evaluation and generation give should not depend on what else is in
+ * the batch.
+ *
  * The casts are nodes like any other; fusion folds them into the packing of the product's operands and into what
  * follows a product, so that nothing narrow is stored for their sake alone. */
+#include "ir/dot.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -17,6 +26,7 @@ static u32 rounded_operands(Op op)
 {
 	switch (op) {
 	case OP_dot:
+	case OP_scaled_dot:
 	case OP_grouped_dot:
 	case OP_conv2d: return 2;
 	case OP_attention: return 3;
@@ -26,7 +36,9 @@ static u32 rounded_operands(Op op)
 
 typedef struct Precision {
 	DType compute, results, sums; /* f32: results, sums stay */
+	DType linear;		      /* what linear layers of a training step take; DTYPES: as others */
 	const Program *program;
+	const bool *inner; /* [node] does some product come behind it? NULL: the entry has no linear layers */
 } Precision;
 
 static const Node *made_by(const Graph *g, Val v, Op op)
@@ -96,6 +108,57 @@ static bool round_sum(Rewrite *rw, const Val *in, Val *out)
 	return true;
 }
 
+enum { MULTIPLE = 16 }; /* of what products of 8 bits take along each dimension of a matrix */
+
+static bool multiples(const Type *t, const DotSpec *s, u32 side, DotPart part)
+{
+	i64 all = 1, n;
+	for (u32 d = 0; d < t->rank; d++)
+		if (dot_part(s, s->index[side][d]) == part)
+			all *= dim_is_number(t->dim[d], &n) ? n : 1;
+	return all % MULTIPLE == 0;
+}
+
+/* A parameter's elements, all of them or some. */
+static bool of_parameter(const Precision *p, const Graph *g, Val v)
+{
+	const Node *n = val_node(g, v);
+	while (n->op == OP_reshape || n->op == OP_transpose || n->op == OP_slice)
+		n = val_node(g, n->in[0]);
+	return n->op == OP_read && p->program->buffer.v[program_find_buffer(p->program, ATTR(n, read)->buffer)].kind == BUFFER_PARAMETER;
+}
+
+/* A node of the graph that is read. */
+static bool is_linear(const Precision *p, const Graph *g, const Node *n)
+{
+	if (!p->inner || n->op != OP_dot || !p->inner[n - g->node.v])
+		return false;
+	bool first = of_parameter(p, g, n->in[0]);
+	if (first == of_parameter(p, g, n->in[1]))
+		return false;
+	u32 side = first ? 0 : 1;
+	const Type *w = val_type(g, n->in[side]);
+	DotSpec s;
+	dot_spec_read(ATTR(n, dot)->spec, &s);
+	for (u32 d = 0; d < w->rank; d++)
+		if (dot_part(&s, s.index[side][d]) == DOT_BATCH)
+			return false;
+	return multiples(w, &s, side, DOT_INNER) && multiples(w, &s, side, side ? DOT_RIGHT : DOT_LEFT);
+}
+
+/* Which nodes' results go, by whatever way, into a product. */
+static const bool *before_products(Arena *tmp, const Graph *g)
+{
+	bool *before = NEWN(tmp, bool, g->node.n + 1);
+	for (u32 i = g->node.n; i-- > 0;) {
+		const Node *n = &g->node.v[i];
+		if (before[i] || rounded_operands((Op)n->op))
+			for (u32 k = 0; k < n->nin; k++)
+				before[g->value.v[n->in[k].i].node] = true;
+	}
+	return before;
+}
+
 static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 {
 	const Precision *p = rw->data;
@@ -114,7 +177,9 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 			return false; /* a type that the model asked for stays */
 		operand[i] = make_cast(&rw->b, in[i], p->compute);
 	}
-	Val v = build(&rw->b, (Op)n->op, operand, n->nin, n->nout, n->attr);
+	Val v = is_linear(p, rw->from, n) ?
+			BA(&rw->b, scaled_dot, (operand[0], operand[1]), .spec = ATTR(n, dot)->spec, .left = p->linear, .right = p->linear) :
+			build(&rw->b, (Op)n->op, operand, n->nin, n->nout, n->attr);
 	for (u32 i = 0; i < n->nout; i++)
 		out[i] = (Val){ v.i + i };
 	out[0] = rounded(rw, out[0], p->results); /* the log-sum-exp of attention stays */
@@ -123,10 +188,16 @@ static bool round_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
 
 Program *pass_precision(PassCx *cx, const Program *in)
 {
-	Precision p = { .compute = DT_bf16, .results = DT_f32, .sums = DT_f32, .program = in };
+	Precision p = { .compute = DT_bf16, .results = DT_f32, .sums = DT_f32, .linear = DTYPES, .program = in };
 	bool error = false;
 	PassArg a;
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);) {
+		if (str_equal(a.name, STR("linear"))) {
+			p.linear = dtype_named(a.value);
+			error |= !(p.linear < DTYPES && dtype_is_f8(p.linear)) &&
+				 !diag_error(cx->diag, E0714, a.loc, "linear is f8e4m3 or f8e5m2, not '%.*s'", STR_ARG(a.value));
+			continue;
+		}
 		DType *to = str_equal(a.name, STR("compute")) ? &p.compute :
 			    str_equal(a.name, STR("results")) ? &p.results :
 			    str_equal(a.name, STR("sums"))    ? &p.sums :
@@ -141,6 +212,8 @@ Program *pass_precision(PassCx *cx, const Program *in)
 		/* the optimizer's arithmetic, and first values, are f32 */
 		bool keeps = p.compute == DT_f32 || str_equal(str_of(g->name), STR("update")) ||
 			     str_equal(str_of(g->name), STR("init"));
+		bool step = p.linear < DTYPES && str_equal(str_of(g->name), STR("micro"));
+		p.inner = step ? before_products(cx->tmp, g) : NULL;
 		VEC_PUSH(cx->out, &to->entry,
 			 rewrite_graph(cx->out, cx->tmp, g, keeps ? NULL : round_operands, &p, false));
 	}

@@ -70,7 +70,7 @@ static void test_floats(void **state)
 		Scalar f;
 		f64 ulps;
 	} function[] = { { S_exp, 2 },  { S_log, 2 },   { S_sqrt, 0 },    { S_rsqrt, 2 }, { S_recip, 0 }, { S_sin, 2 },   { S_cos, 2 },
-			 { S_tanh, 2 }, { S_erf, 2 },   { S_sigmoid, 4 }, { S_floor, 0 }, { S_ceil, 0 },  { S_round, 0 }, { S_abs, 0 },
+			 { S_tanh, 2 }, { S_erf, 2 },   { S_sigmoid, 4 }, { S_floor, 0 }, { S_binade, 0 }, { S_ceil, 0 },  { S_round, 0 }, { S_abs, 0 },
 			 { S_sign, 0 }, { S_neg, 0 },   { S_min, 0 },     { S_max, 0 },   { S_add, 0 },   { S_sub, 0 },   { S_mul, 0 },
 			 { S_div, 0 },  { S_lt, 0 },    { S_le, 0 },      { S_eq, 0 },    { S_ne, 0 } };
 	for (u32 i = 0; i < COUNT(function); i++)

@@ -1,4 +1,5 @@
-/* Ops against PyTorch: every case of tests/golden/ops.safetensors, outputs and input gradients, in f64.
+/* Ops against PyTorch: every case of tests/golden/ops.safetensors, outputs and input gradients, in f64; and a linear layer with
+ * operands of 8 bits against NumPy and ml_dtypes, float8.safetensors.
  * tests/golden/README.md says what the file holds. */
 #include "bench.h"
 #include "runtime/checkpoint/safetensors.h"
@@ -9,6 +10,7 @@ typedef struct Golden {
 	Safetensors file;
 	const char *name; /* of the case */
 	json_t *meta;
+	bool exact; /* nothing is rounded to f32 */
 	Bench *t;
 	Val in[8];
 	u32 nin;
@@ -198,6 +200,12 @@ static void do_sort(Golden *c, Builder *b)
 	results(c, BA(b, sort, (c->in[0]), .axis = axis_of(c), .descending = flag(c, "descending")), 2);
 }
 
+static void do_scaled_dot(Golden *c, Builder *b)
+{
+	const char *spec = intern_z(&c->t->g->ir->names, json_string_value(attribute(c, "spec")));
+	results(c, BA(b, scaled_dot, (c->in[0], c->in[1]), .spec = spec, .left = DT_f8e4m3, .right = DT_f8e4m3), 1);
+}
+
 static const struct {
 	const char *op;
 	void (*make)(Golden *c, Builder *b);
@@ -221,6 +229,7 @@ static const struct {
 	{ "cumsum", do_cumsum },
 	{ "top_k", do_top_k },
 	{ "sort", do_sort },
+	{ "scaled_dot", do_scaled_dot },
 };
 
 /* ---- comparison ---- */
@@ -270,7 +279,7 @@ static Val golden_input(Golden *c, const SafeTensor *from)
 /* To 1e-12 of the largest element: both sides are f64. */
 static void expect(const Golden *c, const char *what, u32 i, Val got, const SafeTensor *want)
 {
-	const Tensor *g = bench_eval(c->t, &c->t->arena, got);
+	const Tensor *g = bench_eval_as(c->t, &c->t->arena, got, !c->exact);
 	Tensor w = { .rank = g->rank, .n = g->n };
 	memcpy(w.dim, g->dim, sizeof w.dim);
 	w.data = NEWN(&c->t->arena, f64, w.n + 1);
@@ -322,12 +331,11 @@ static void run_case(Golden *c)
 	}
 }
 
-static void every_case(void **state)
+static void every_case(const char *path, u32 least, bool exact)
 {
-	(void)state;
 	Arena arena = ARENA("golden");
 	Golden c = { 0 };
-	Status s = safetensors_open(&arena, SOURCE_DIR "/tests/golden/ops.safetensors", &c.file);
+	Status s = safetensors_open(&arena, path, &c.file);
 	if (s)
 		fail_msg("%s", s->text);
 	u32 cases = 0;
@@ -335,7 +343,7 @@ static void every_case(void **state)
 		const TextPair *entry = &c.file.file[0].meta[i];
 		json_t *meta = json_loads(entry->value, 0, NULL);
 		if (meta && json_object_get(meta, "op")) {
-			Golden one = { .file = c.file, .name = entry->key, .meta = meta,
+			Golden one = { .file = c.file, .name = entry->key, .meta = meta, .exact = exact,
 				       .t = bench_new() };
 			run_case(&one);
 			bench_free(one.t);
@@ -344,13 +352,25 @@ static void every_case(void **state)
 		json_decref(meta);
 	}
 	print_message("%u cases\n", cases);
-	assert_true(cases >= 60);
+	assert_true(cases >= least);
 	safetensors_close(&c.file);
 	arena_free(&arena);
 }
 
+static void every_op(void **state)
+{
+	(void)state;
+	every_case(SOURCE_DIR "/tests/golden/ops.safetensors", 60, false);
+}
+
+static void linear_layers_of_8_bits(void **state)
+{
+	(void)state;
+	every_case(SOURCE_DIR "/tests/golden/float8.safetensors", 5, true); /* sums of f32, there in f64 */
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(every_case) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(every_op), cmocka_unit_test(linear_layers_of_8_bits) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,13 @@ static f64 rsqrt(f64 x)
 	return 1 / sqrt(x);
 }
 
+static f64 binade(f64 x)
+{
+	int e;
+	frexp(x, &e);
+	return x == 0 || isnan(x) || isinf(x) ? fabs(x) : ldexp(1, e - 1);
+}
+
 static f64 recip(f64 x)
 {
 	return 1 / x;
@@ -129,6 +136,7 @@ static f64 recip(f64 x)
 	F(rsqrt, 1.5, 0, 4)                                                                        \
 	F(recip, 0.5001, -4, 4)                                                                    \
 	F(floor, 0, -100, 100)                                                                     \
+	F(binade, 0, -1e-37f, 1e-37f)                                                              \
 	F(ceil, 0, -100, 100)                                                                      \
 	F(trunc, 0, -100, 100)                                                                     \
 	F(round, 0, -100, 100)

@@ -240,6 +240,18 @@ PL float pl_pow(float x, float y) { return powf(x, y); }
 PL double pl_pow(double x, double y) { return pow(x, y); }
 PL float pl_floor(float x) { return floorf(x); }
 PL double pl_floor(double x) { return floor(x); }
+PL float pl_binade(float x)
+{
+	float size = fabsf(x), up = size < 1.17549435e-38f ? 1073741824.0f : 1.0f;
+	float y = __uint_as_float(__float_as_uint(size * up) & 0x7f800000u) / up;
+	return x != x ? x : y;
+}
+PL double pl_binade(double x)
+{
+	double size = fabs(x), up = size < 2.2250738585072014e-308 ? 1152921504606846976.0 : 1.0;
+	double y = __longlong_as_double(__double_as_longlong(size * up) & 0x7ff0000000000000ll) / up;
+	return x != x ? x : y;
+}
 PL float pl_ceil(float x) { return ceilf(x); }
 PL double pl_ceil(double x) { return ceil(x); }
 PL float pl_round(float x) { return rintf(x); }
