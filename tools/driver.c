@@ -112,15 +112,15 @@ static bool has_entry(const Program *p, const char *name)
 	return program_find_entry(p, str_of(name)) != NULL;
 }
 
-/* Leaves out the entry that adds to gradients where a step is one micro-batch. */
-static Program *without_micro(Arena *arena, const Program *in)
+/* With these parts of a step alone (bits by StepPart), and all buffers. */
+static Program *with_parts(Arena *arena, const Program *in, u32 parts)
 {
 	Program *p = NEW(arena, Program);
 	*p = *in;
 	p->entry.v = NULL;
 	p->entry.n = p->entry.cap = 0;
 	for (u32 i = 0; i < in->entry.n; i++)
-		if (!step_is(in->entry.v[i]->name, STEP_MORE))
+		if (parts >> step_name(in->entry.v[i]->name).part & 1)
 			VEC_PUSH(arena, &p->entry, in->entry.v[i]);
 	return p;
 }
@@ -343,8 +343,8 @@ static const Program *prepare(Arena *arena, PassCx *cx, const Program *program, 
 	p = pipeline_run(str_of(text), cx, p, status);
 	if (!p || *status)
 		return NULL;
-	if (training && !o->accumulate)
-		p = without_micro(arena, p);
+	if (training && !o->accumulate) /* a step is one micro-batch: none adds to gradients */
+		p = with_parts(arena, p, ~(1u << STEP_MORE));
 	*model = p;
 	cx->trace = o->trace;
 	return pipeline_run(STR("expand,simplify"), cx, p, status);
@@ -404,6 +404,8 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	if (!p || status)
 		goto done;
 	cx.trace = o->trace;
+	if (o->no_update)
+		p = with_parts(arena, p, ~(1u << STEP_UPDATE));
 	p = pipeline_run(str_of(lowering(arena, o)), &cx, p, &status);
 	if (!p || status)
 		goto done;

@@ -18,7 +18,7 @@ typedef struct DriverPipe {
 
 struct RematProblem;
 
-/* Programs before they are divided over devices, for plans of one program whose options differ in sizes, accumulate and shard
+/* Programs before they are divided over devices, for plans of one program whose options differ in sizes, accumulate, no_update and shard
  * alone: those of the last few sizes are made once. Each is as the first, whatever was planned before it. What a plan was made with, and what
  * its graphs say of axes, may be gone when the next one is. */
 enum { DRIVER_PREPARED = 8 };
@@ -56,6 +56,7 @@ typedef struct DriverOptions {
 	void (*look)(void *cx, const char *entry, const struct RematProblem *p); /* PlanLimits.look */
 	void *look_cx;
 	bool accumulate;          /* keep the entry that adds to gradients: more than one micro-step a step */
+	bool no_update;           /* of a training step, micro-batches are planned alone, with all buffers */
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	u64 bucket;               /* bytes of messages that are put together; 0: as many as the pass bucket has by itself */
 	bool late_sums;           /* gradients are summed over devices in update (without passes/graph/sums.c) */

@@ -108,7 +108,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	bool cpu = !strcmp(machine->device, "cpu");
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules, .bucket = 1 /* its timeline is of messages, each by itself */,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
-			    .accumulate = c->accumulate, .machine = machine, .unplaced = true,
+			    .accumulate = c->accumulate, .no_update = c->no_update, .machine = machine, .unplaced = true,
 			    .prepared = c->prepared };
 	TRY(read_habits(a, &c->habits, &o));
 	/* others' programs wait for these sums */
@@ -119,7 +119,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	const Plan *plan = out->compiled.plan;
 	out->rules = run.rules;
 	out->work = cluster_work(a, plan, c->recompute, run.bucket);
-	if (!out->work)
+	if (!out->work || !(out->work->update || c->no_update))
 		return FAIL(STATUS_INPUT, "%s has no training step", lm->operand.source);
 	out->work->in_place = c->habits.masters; /* gradients lie in one buffer, of which each device sums its part */
 	DType held = DT_f32;

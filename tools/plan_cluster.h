@@ -51,6 +51,7 @@ typedef struct ClusterCase {
 	i64 micro, length;  /* sequences of a device's micro-batch; tokens of one, 0: as the file says */
 	bool accumulate;    /* more than one micro-batch a step */
 	bool late_sums;     /* gradients are summed over devices in the update alone */
+	bool no_update;   /* a step's micro-batches are planned, and its update is not */
 	const char *sizes, *precision;
 	Recompute recompute;
 	ClusterHabits habits;

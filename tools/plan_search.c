@@ -3,33 +3,19 @@
 #include "support/clock.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
+#include "tools/plan_bounds.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What devices that have other tokens divide: each with what comes before it. */
-enum { DIVIDES = 4 };
-static const char *const divides[DIVIDES] = { "nothing", "optimizer_state", "gradients", "parameters" };
 /* A bound's plan is of one device along data: of several, the pass partition may find another division of some values, and did so that a
  * step took 1.5% less, and, with experts beside divided texts, held 6% less. */
 static const f64 SLACK = 0.98, MEMORY_SLACK = 0.93;
 /* Whether devices that have the same tokens divide these too, where no feature is divided: bits of Search.sequence. */
 enum { SEQUENCE_WHOLE = 1, SEQUENCE_DIVIDED = 2 };
 
-typedef struct Choice {
-	u32 tensor, expert, context, pipe, data, chunks, micro, micros, divide;
-	bool sequence;   /* by a rule of this search */
-	Recompute recompute;
-	f64 bound;       /* seconds: not less */
-	u64 least;       /* bytes: not less */
-	bool planned;
-	f64 seconds;
-	u64 memory;
-	f64 mfu;
-} Choice;
-
-/* What a plan is for: a bound has no sums of gradients beside its micro-batches. */
+/* What a plan is for: bounds are of micro-batches without sums of gradients. */
 typedef enum PlanFor { FOR_BOUND, FOR_STEP } PlanFor;
 
 typedef struct Search {
@@ -38,6 +24,7 @@ typedef struct Search {
 	const Machine *machine;
 	ClusterModel model;
 	DriverPrepared prepared;
+	const char *precision;
 	i64 devices, batch;
 	u64 room;
 	u32 layers;
@@ -46,7 +33,7 @@ typedef struct Search {
 	Str texts;                      /* the mesh axis of `context`; empty: no rule divides texts */
 	Str experts;                    /* that of `expert`: who has other sequences divides something else too; empty: there is none */
 	u32 recompute;                  /* bits by Recompute */
-	u32 divide;                     /* how many of `divides` */
+	u32 divide;                     /* how many of `divided_name` */
 	u32 sequence;                   /* bits */
 	VEC(Choice) choice;     /* that may fit */
 	u32 considered, too_large, undivided, divided, above, planned; /* `divided`: bases of bounds that were planned */
@@ -63,12 +50,6 @@ static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 	return arena_printf(a, "data=%u%s%s,tensor=%u", c->data, texts, experts, c->tensor);
 }
 
-/* Devices that have other tokens. */
-static u32 apart(const Choice *c)
-{
-	return c->data * c->context * c->expert;
-}
-
 /* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such ("optimizer_state=data"), and
  * what those of the same tokens do ("sequence=tensor"). */
 static TextList rules_of(const Search *s, Arena *a, const Choice *c)
@@ -79,11 +60,11 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 	for (int i = 0; i < given->n; i++)
 		rule[n++] = given->v[i];
 	if (c->divide && c->data > 1)
-		rule[n++] = arena_printf(a, "%s=data", divides[c->divide]);
+		rule[n++] = arena_printf(a, "%s=data", divided_name[c->divide]);
 	if (c->divide && c->context > 1)
-		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->texts));
+		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->texts));
 	if (c->divide && c->expert > 1)
-		rule[n++] = arena_printf(a, "%s=%.*s", divides[c->divide], STR_ARG(s->experts));
+		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->experts));
 	if (c->sequence)
 		rule[n++] = "sequence=tensor";
 	return (TextList){ .v = rule, .n = n };
@@ -93,8 +74,8 @@ static Status plan_choice(Search *s, Arena *a, const Choice *which, PlanFor use,
 {
 	TextList shard = rules_of(s, a, which);
 	ClusterCase c = { .mesh = mesh_text(s, a, which), .shard = &shard, .data = which->data * which->expert, .micro = which->micro,
-			  .accumulate = use == FOR_BOUND || which->micros > 1, .late_sums = use == FOR_BOUND,
-			  .sizes = s->o->sizes, .precision = s->o->precision ? s->o->precision : s->model.lm.model->precision,
+			  .accumulate = use == FOR_BOUND || which->micros > 1, .late_sums = use == FOR_BOUND, .no_update = use == FOR_BOUND,
+			  .sizes = s->o->sizes, .precision = s->precision,
 			  .recompute = RECOMPUTE_NONE, .habits = s->o->habits, .prepared = &s->prepared };
 	return cluster_plan(a, &s->model, s->machine, &c, p);
 }
@@ -103,8 +84,10 @@ static Status plan_choice(Search *s, Arena *a, const Choice *which, PlanFor use,
 static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor use, ClusterPlanned *p)
 {
 	Diag *d = &s->model.lm.source.diag, before = *d;
-	if (!plan_choice(s, a, which, use, p))
+	if (!plan_choice(s, a, which, use, p)) {
+		s->layers = s->layers ? s->layers : p->work->first->layers;
 		return p->work;
+	}
 	*d = before; /* what does not divide is no mistake here */
 	if (d->last)
 		d->last->next = NULL;
@@ -115,106 +98,25 @@ static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor us
 	return NULL;
 }
 
-static ClusterShape shape_of(const Search *s, const Choice *c)
+/* What devices that have other tokens may divide. */
+static u32 divides_of(const Search *s, const Choice *c)
 {
-	return (ClusterShape){ .pipe = c->pipe, .chunks = c->chunks, .schedule = c->chunks > 1 ? PIPE_INTERLEAVED : PIPE_1F1B,
-			       .micros = c->micros, .layers = s->layers, .recompute = c->recompute, .copies = c->tensor };
+	return choice_apart(c) > 1 ? s->divide : 1;
 }
 
-/* Bytes of a step that no division of this kind goes below. What follows from parameters alone, such as rounded ones, is not kept from one half to the
- * other where devices divide them; a single micro-batch's gradients are summed at once, and whoever divides states holds its part of the sums. */
-static u64 least_memory(const ClusterStep *t, const Choice *c)
-{
-	u64 most = 0;
-	for (u32 i = 0; i < c->pipe; i++) {
-		const StageStep *x = &t->stage[i];
-		u64 bytes = x->kept + x->bytes.other, d = apart(c);
-		bytes -= c->divide >= 3 ? x->same : 0;
-		bytes += x->bytes.parameters / (c->divide >= 3 ? d : 1) + x->bytes.gradients / (c->divide + (c->micros == 1) >= 2 ? d : 1) +
-			 x->bytes.optimizer / (c->divide >= 1 ? d : 1);
-		most = MAX(most, bytes);
-	}
-	return most;
-}
-
-/* Whether each parameter has a dimension that divides over so many. */
-static bool all_divide(const Program *p, i64 devices)
-{
-	for (u32 i = 0; i < p->buffer.n; i++) {
-		const Buffer *b = &p->buffer.v[i];
-		bool divides_so = b->kind != BUFFER_PARAMETER;
-		for (u32 d = 0; d < b->type->rank && !divides_so; d++)
-			divides_so = type_extent(b->type, d) % devices == 0;
-		if (!divides_so)
-			return false;
-	}
-	return true;
-}
-
-/* Seconds of messages that bring so many bytes along data and along whichever of context and expert divide them too. What is along data is whole, or one of
- * the others has it whole and data its parts: which comes first is for each value to say. */
-static f64 least_message(const Search *s, Op op, f64 bytes, const Choice *c)
-{
-	const i64 along_expert = c->tensor, along_context = along_expert * c->expert, along_data = along_context * c->context;
-	f64 least = predict_collective(s->machine, op, bytes, c->data, along_data);
-	f64 parts = predict_collective(s->machine, op, bytes / ((f64)c->context * c->expert), c->data, along_data);
-	if (c->context > 1)
-		least = MIN(least, parts + predict_collective(s->machine, op, bytes, c->context, along_context));
-	if (c->expert > 1)
-		least = MIN(least, parts + predict_collective(s->machine, op, bytes, c->expert, along_expert));
-	return least;
-}
-
-/* Of parameters, those that the smallest layer has. */
-static u64 of_a_layer(const ClusterWork *w)
-{
-	u64 least = w->first->layers ? w->persistent[1].parameters : 0;
-	for (u32 u = 2; u <= w->first->layers; u++)
-		least = MIN(least, w->persistent[u].parameters);
-	return least;
-}
-
-/* Seconds of a step that messages of divided gradients and parameters are on their way, which are one behind the other: those of
- * each micro-batch are summed in parts, as they are stored or in 16 bits, these are gathered for it, and what layers have of them again for its
- * backward half, which an embedding is not needed by; in 16 bits where products have them so. */
-static f64 least_messages(const Search *s, const ClusterWork *w, const ClusterStep *t, const Choice *c)
-{
-	const char *precision = s->o->precision ? s->o->precision : s->model.lm.model->precision;
-	f64 share = strcmp(precision, "f32") ? 0.5 : 1, summed = s->o->habits.masters ? 0.5 : 1, most = 0;
-	for (u32 i = 0; i < c->pipe && c->divide >= 2; i++) {
-		const StageStep *x = &t->stage[i];
-		f64 each = least_message(s, OP_reduce_scatter, summed * (f64)x->bytes.gradients, c);
-		if (c->divide >= 3)
-			each += least_message(s, OP_all_gather, share * (f64)x->bytes.parameters, c) +
-				least_message(s, OP_all_gather, share * x->layers * (f64)of_a_layer(w), c);
-		most = MAX(most, each * c->micros);
-	}
-	return most;
-}
-
-/* Seconds at most that whoever divides parameters spares of a step, as it rounds only its part of them: read in 32 bits and written in 16, at
- * half the memory's bandwidth. */
-static f64 rounding(const Search *s, const ClusterStep *t, const Choice *c)
-{
-	f64 most = 0;
-	for (u32 i = 0; i < c->pipe && c->divide >= 3; i++)
-		most = MAX(most, (f64)t->stage[i].bytes.parameters);
-	return c->micros * 2 * 1.5 * most / s->machine->bandwidth;
-}
-
-/* Adds c with each division of states, gradients and parameters that may fit. `even`: all that data can divide, it divides. */
-static void consider_divided(Search *s, const ClusterWork *w, Choice c, bool even)
+/* Adds c with each division of states, gradients and parameters that may fit. */
+static void consider_divided(Search *s, const Bounds *b, Choice c)
 {
 	Arena tmp = ARENA("bound");
-	ClusterShape shape = shape_of(s, &c);
-	ClusterWork adding = *w;
+	ClusterShape shape = choice_shape(&c, s->layers);
+	ClusterWork adding = *b->work;
 	adding.more = NULL; /* who divides gradients adds up its part of them alone */
-	ClusterStep whole = cluster_step(&tmp, s->machine, w, &shape), part = cluster_step(&tmp, s->machine, &adding, &shape);
-	for (c.divide = 0; c.divide < (apart(&c) > 1 ? s->divide : 1u); c.divide++) {
-		const ClusterStep *t = c.divide >= 2 ? &part : &whole;
+	ClusterStep whole = cluster_shaped(&tmp, s->machine, b->work, &b->walks, &shape);
+	ClusterStep part = s->divide > DIVIDED_GRADIENTS ? cluster_shaped(&tmp, s->machine, &adding, &b->walks, &shape) : whole;
+	const ClusterStep *least = part.pipeline < whole.pipeline ? &part : &whole;
+	for (c.divide = 0; c.divide < divides_of(s, &c); c.divide++) {
 		s->considered++;
-		c.bound = MAX(t->pipeline - rounding(s, t, &c), even ? least_messages(s, w, t, &c) : 0);
-		c.least = least_memory(t, &c);
+		bounds_choice(b, c.divide >= DIVIDED_GRADIENTS ? least : &whole, &c);
 		if (MEMORY_SLACK * (f64)c.least > (f64)s->room)
 			s->too_large++;
 		else
@@ -223,81 +125,95 @@ static void consider_divided(Search *s, const ClusterWork *w, Choice c, bool eve
 	arena_free(&tmp);
 }
 
-/* Whether one of them may fit. */
-static bool consider(Search *s, const ClusterWork *w, Choice c, bool even)
+/* Divisions of so many devices along tensor, expert and context, that divide the sequence or not, and have so many sequences in a micro-batch: what has one
+ * plan that bounds all of them. */
+typedef VEC(u32) Micros;
+typedef struct Base {
+	Choice c;
+	f64 bound;  /* seconds: not less, before anything is planned */
+	u32 order;
+	Micros *without; /* those of which none may fit, of bases that differ in that alone */
+} Base;
+
+typedef VEC(Choice) Shapes;
+
+/* How devices and micro-batches of the base may be pipelines; true if some have too many micro-batches to be considered. */
+static bool find_shapes(const Search *s, Arena *a, Choice c, Shapes *out)
 {
-	u32 before = s->choice.n;
-	const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
-	for (u32 k = 0; k < (s->chunks ? COUNT(held) : COUNT(chunks)); k++) {
-		c.chunks = s->chunks ? held[k] : chunks[k];
-		if (c.pipe * c.chunks <= s->layers && (c.chunks == 1 || (c.pipe > 1 && c.micros % c.pipe == 0)))
-			consider_divided(s, w, c, even);
+	i64 rest = s->devices / c.tensor / c.expert / c.context;
+	bool too_many = false;
+	for (c.pipe = 1; c.pipe <= rest && (c.pipe == 1 || c.pipe <= s->layers); c.pipe++) {
+		c.data = (u32)(rest / c.pipe);
+		i64 each = (i64)c.micro * c.data * c.expert, micros = s->batch / each;
+		if ((i64)c.pipe * c.data != rest || s->batch % each || (s->pipe && s->pipe != c.pipe) || (s->data && s->data != c.data))
+			continue;
+		too_many |= micros > 1 << 16;
+		const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
+		for (u32 k = 0; k < (s->chunks ? COUNT(held) : COUNT(chunks)) && micros <= 1 << 16; k++) {
+			c.micros = (u32)micros;
+			c.chunks = s->chunks ? held[k] : chunks[k];
+			if (c.pipe * c.chunks <= s->layers && (c.chunks == 1 || (c.pipe > 1 && c.micros % c.pipe == 0)))
+				VEC_PUSH(a, out, c);
+		}
 	}
-	return s->choice.n > before;
+	return too_many;
 }
 
-/* All that have so many devices along tensor, expert and context, divide the sequence or not, and have so many sequences in a micro-batch; whether one of them may fit. */
-static bool consider_all(Search *s, Choice base)
+/* Plans the base; whether one of its divisions may fit. Of what has too many micro-batches to be considered, fewer that are larger may. */
+static bool consider_base(Search *s, Choice base)
 {
-	bool fits = false;
 	Arena a = ARENA("search");
 	ClusterPlanned p;
+	Shapes shape = { 0 };
+	u32 before = s->choice.n;
 	base.data = 1;
 	ClusterWork *w = planned(s, &a, &base, FOR_BOUND, &p);
-	i64 rest = s->devices / base.tensor / base.expert / base.context;
 	s->divided += w != NULL;
-	if (w && !s->layers)
-		s->layers = w->first->layers;
+	bool too_many = w && find_shapes(s, &a, base, &shape);
 	for (u32 r = 0; w && r < RECOMPUTES; r++) {
 		if (!(s->recompute >> r & 1))
 			continue;
 		if (r)
 			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
-		for (u32 pipe = 1; pipe <= rest && (pipe == 1 || pipe <= s->layers); pipe++) {
-			u32 data = (u32)(rest / pipe);
-			i64 each = (i64)base.micro * data * base.expert;
-			if ((i64)pipe * data != rest || s->batch % each)
-				continue;
-			if ((s->pipe && s->pipe != pipe) || (s->data && s->data != data))
-				continue;
-			i64 micros = s->batch / each;
-			Choice c = base;
-			c.pipe = pipe;
-			c.data = data;
-			c.micros = (u32)micros;
-			c.recompute = (Recompute)r;
-			if (micros > 1 << 16)
-				fits = true; /* as far as can be told: so many are not considered, fewer that are larger may be */
-			else
-				fits |= consider(s, w, c, all_divide(p.compiled.program, data));
+		const Bounds b = bounds_of(&a, s->machine, &p, w, s->layers, s->experts, s->precision, s->o->habits.masters);
+		for (u32 i = 0; i < shape.n; i++) {
+			shape.v[i].recompute = (Recompute)r;
+			consider_divided(s, &b, shape.v[i]);
 		}
 	}
 	arena_free(&a);
-	return fits;
+	return too_many || s->choice.n > before;
 }
 
-/* All micro-batches that divide the batch. Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to
- * choose from, and as many sequences in flight or more. */
-static void consider_micros(Search *s, Choice base)
+/* Divisions of a base, before it is planned. */
+static u32 divisions_of(const Search *s, const Base *b)
 {
-	VEC(u32) without = { 0 };
-	i64 least = s->o->micro ? s->o->micro : 1, most = s->o->micro ? s->o->micro : s->batch;
-	for (i64 micro = least; micro <= most; micro++) {
-		bool may = s->batch % micro == 0;
-		for (u32 i = 0; may && i < without.n; i++)
-			may = micro % without.v[i] != 0;
-		base.micro = (u32)micro;
-		if (may && !consider_all(s, base))
-			VEC_PUSH(s->arena, &without, (u32)micro);
-	}
+	Arena a = ARENA("shapes");
+	Shapes shape = { 0 };
+	u32 n = 0, recomputes = 0;
+	find_shapes(s, &a, b->c, &shape);
+	for (u32 i = 0; i < shape.n; i++)
+		n += divides_of(s, &shape.v[i]);
+	for (u32 r = 0; r < RECOMPUTES; r++)
+		recomputes += s->recompute >> r & 1;
+	arena_free(&a);
+	return n * recomputes;
 }
 
-static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWork *w, Choice *c)
+/* Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to choose from, and as many sequences in flight or more. */
+static bool may_fit(const Base *b)
 {
-	ClusterShape shape = shape_of(s, c);
-	ClusterStep t = cluster_step(a, s->machine, w, &shape);
-	ClusterReport r = { .arena = a, .lm = &s->model.lm, .machine = s->machine, .planned = p, .step = &t, .precision =
-			    s->o->precision ? s->o->precision : s->model.lm.model->precision };
+	for (u32 i = 0; i < b->without->n; i++)
+		if (b->c.micro % b->without->v[i] == 0)
+			return false;
+	return true;
+}
+
+static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWork *w, const ClusterWalks *walks, Choice *c)
+{
+	ClusterShape shape = choice_shape(c, s->layers);
+	ClusterStep t = cluster_shaped(a, s->machine, w, walks, &shape);
+	ClusterReport r = { .arena = a, .lm = &s->model.lm, .machine = s->machine, .planned = p, .step = &t, .precision = s->precision };
 	c->seconds = t.seconds;
 	c->memory = t.memory;
 	c->mfu = cluster_numbers(&r).mfu;
@@ -314,21 +230,24 @@ static void plan_choices(Search *s, u32 at)
 {
 	Arena a = ARENA("search");
 	ClusterPlanned p;
-	const Choice *first = &s->choice.v[at];
+	const Choice first = s->choice.v[at];
 	ClusterWork *w[RECOMPUTES] = { NULL };
-	bool divides_so = planned(s, &a, first, FOR_STEP, &p) != NULL;
-	for (u32 i = at; i < s->choice.n; i++) {
+	ClusterWalks walks[RECOMPUTES];
+	bool divides_so = planned(s, &a, &first, FOR_STEP, &p) != NULL;
+	for (u32 i = 0; i < s->choice.n; i++) {
 		Choice *c = &s->choice.v[i];
-		if (!same_plan(c, first))
+		if (!same_plan(c, &first))
 			continue;
 		s->planned++;
 		c->planned = true;
 		c->seconds = -1;
 		if (!divides_so)
 			continue;
-		if (!w[c->recompute])
+		if (!w[c->recompute]) {
 			w[c->recompute] = c->recompute ? cluster_work(&a, p.compiled.plan, c->recompute, p.work->bucket) : p.work;
-		price(s, &a, &p, w[c->recompute], c);
+			walks[c->recompute] = cluster_walks(&a, s->machine, w[c->recompute]);
+		}
+		price(s, &a, &p, w[c->recompute], &walks[c->recompute], c);
 	}
 	arena_free(&a);
 }
@@ -361,50 +280,153 @@ static Sizes sizes_of(u32 held, bool any, i64 devices)
 	return (Sizes){ held ? held : 1, held ? held : any ? (u32)devices : 1 };
 }
 
+typedef VEC(Base) Bases;
+
+/* All micro-batches that divide the batch. */
+static void add_micros(Search *s, Choice c, Bases *out)
+{
+	i64 least = s->o->micro ? s->o->micro : 1, most = s->o->micro ? s->o->micro : s->batch;
+	Micros *without = NEW(s->arena, Micros);
+	for (i64 micro = least; micro <= most; micro++) {
+		c.micro = (u32)micro;
+		if (s->batch % micro == 0)
+			VEC_PUSH(s->arena, out, ((Base){ .c = c, .order = out->n, .without = without }));
+	}
+}
+
 /* All that have so many devices along tensor, of the `rest` that there are for each. */
-static void consider_tensor(Search *s, u32 tensor, i64 rest)
+static void add_tensor(Search *s, u32 tensor, i64 rest, Bases *out)
 {
 	Sizes experts = sizes_of(s->expert, s->experts.n, rest), texts = sizes_of(s->context, s->texts.n, rest);
 	for (u32 expert = experts.least; expert <= experts.most; expert++)
 		for (u32 context = texts.least; context <= texts.most; context++)
 			for (u32 divided = SEQUENCE_WHOLE; divided <= SEQUENCE_DIVIDED; divided <<= 1)
 				if (rest % ((i64)expert * context) == 0 && (tensor > 1 ? s->sequence & divided : divided == SEQUENCE_WHOLE))
-					consider_micros(s, (Choice){ .tensor = tensor, .expert = expert, .context = context,
-								     .sequence = divided == SEQUENCE_DIVIDED });
+					add_micros(s, (Choice){ .tensor = tensor, .expert = expert, .context = context,
+								.sequence = divided == SEQUENCE_DIVIDED }, out);
 }
 
-/* Those that fit come first in s->choice, fastest first; how many. */
-static u32 search(Search *s, bool all)
+/* Products of one sequence: what a second one adds to a micro-batch on one device. Nothing, where that cannot be planned. */
+static Products products(Search *s)
 {
+	Products of[2] = { 0 };
+	for (u32 i = 0; i < 2; i++) {
+		Arena a = ARENA("products");
+		ClusterPlanned p;
+		const Choice c = { .tensor = 1, .expert = 1, .context = 1, .data = 1, .micro = i + 1 };
+		ClusterWork *w = planned(s, &a, &c, FOR_BOUND, &p);
+		if (w)
+			of[i] = products_of(s->machine, w->first);
+		arena_free(&a);
+		if (!w)
+			return (Products){ 0 };
+	}
+	return (Products){ of[1].before - of[0].before, of[1].layer - of[0].layer, of[1].behind - of[0].behind };
+}
+
+static int by_products(const void *a, const void *b)
+{
+	const Base *x = a, *y = b;
+	return (x->bound > y->bound) - (x->bound < y->bound) ?: (x->order > y->order) - (x->order < y->order);
+}
+
+/* In order of their bounds. Where all are planned they need none. */
+static Bases find_bases(Search *s, bool all)
+{
+	Bases out = { 0 };
 	u32 limit = (u32)MIN(s->devices, MAX(s->machine->domain, 1) * 2);
 	Sizes tensors = sizes_of(s->tensor, true, limit);
 	for (u32 tensor = tensors.least; tensor <= tensors.most; tensor++)
 		if (s->devices % tensor == 0)
-			consider_tensor(s, tensor, s->devices / tensor);
+			add_tensor(s, tensor, s->devices / tensor, &out);
+	if (all || !out.n)
+		return out;
+	const Products one = products(s);
+	for (u32 i = 0; i < out.n; i++) {
+		Arena a = ARENA("shapes");
+		Shapes shape = { 0 };
+		Base *b = &out.v[i];
+		bool any = find_shapes(s, &a, b->c, &shape);
+		b->bound = any || !shape.n ? 0 : 1e300;
+		for (u32 k = 0; k < shape.n; k++)
+			b->bound = MIN(b->bound, products_seconds(&one, &shape.v[k], s->layers));
+		arena_free(&a);
+	}
+	qsort(out.v, out.n, sizeof *out.v, by_products);
+	return out;
+}
+
+/* The division that is not planned whose bound is the least, or NONE. */
+static u32 next_choice(const Search *s)
+{
+	u32 next = NONE;
+	for (u32 i = 0; i < s->choice.n; i++)
+		if (!s->choice.v[i].planned && (next == NONE || by_bound(&s->choice.v[i], &s->choice.v[next]) < 0))
+			next = i;
+	return next;
+}
+
+/* The time that a division must stay below to be told: that of the last one so far, or none. */
+static f64 to_beat(const Search *s)
+{
+	f64 told[SEARCH_TOLD];
+	u32 n = 0;
+	for (u32 i = 0; i < s->choice.n; i++) {
+		f64 seconds = s->choice.v[i].seconds;
+		if (!s->choice.v[i].planned || seconds < 0 || s->choice.v[i].memory > s->room || (n == SEARCH_TOLD && seconds >= told[n - 1]))
+			continue;
+		u32 at = n < SEARCH_TOLD ? n++ : n - 1;
+		for (; at > 0 && told[at - 1] > seconds; at--)
+			told[at] = told[at - 1];
+		told[at] = seconds;
+	}
+	return n == SEARCH_TOLD ? told[n - 1] : 1e300;
+}
+
+/* Plans bases and divisions, whichever may be the fastest, until none that is left may be told. Those that fit come first in s->choice, fastest first; how many. */
+static u32 search(Search *s, bool all)
+{
+	Bases base = find_bases(s, all);
+	u32 at = 0;
+	for (f64 beat = 1e300;;) {
+		while (at < base.n && !may_fit(&base.v[at]))
+			at++;
+		u32 next = next_choice(s);
+		bool plan_base = at < base.n && (next == NONE || base.v[at].bound <= s->choice.v[next].bound);
+		f64 bound = SLACK * (plan_base ? base.v[at].bound : next == NONE ? 0 : s->choice.v[next].bound);
+		if (!plan_base && next == NONE)
+			break;
+		if (!all && bound >= beat) {
+			s->cut = bound;
+			break;
+		}
+		if (plan_base) {
+			const Base *b = &base.v[at++];
+			if (!consider_base(s, b->c))
+				VEC_PUSH(s->arena, b->without, b->c.micro);
+		} else {
+			plan_choices(s, next);
+			beat = to_beat(s);
+		}
+	}
+	for (; at < base.n; at++) {
+		u32 n = may_fit(&base.v[at]) ? divisions_of(s, &base.v[at]) : 0;
+		s->considered += n;
+		s->above += n;
+	}
 	if (!s->choice.n)
 		return 0;
 	qsort(s->choice.v, s->choice.n, sizeof *s->choice.v, by_bound);
-	Choice *fits = NEWN(s->arena, Choice, s->choice.n);
 	u32 n = 0;
 	for (u32 i = 0; i < s->choice.n; i++) {
-		Choice *c = &s->choice.v[i];
-		if (!all && !c->planned && n >= SEARCH_TOLD && SLACK * c->bound >= fits[SEARCH_TOLD - 1].seconds) {
-			s->cut = s->cut > 0 ? s->cut : SLACK * c->bound;
-			s->above++;
-			continue;
-		}
-		if (!c->planned)
-			plan_choices(s, i);
-		if (c->seconds >= 0 && c->memory > s->room)
-			s->too_large++;
-		else if (c->seconds >= 0) {
-			fits[n++] = *c;
-			qsort(fits, n, sizeof *fits, by_seconds);
-		}
+		const Choice c = s->choice.v[i];
+		s->above += !c.planned;
+		s->too_large += c.planned && c.seconds >= 0 && c.memory > s->room;
+		if (c.planned && c.seconds >= 0 && c.memory <= s->room)
+			s->choice.v[n++] = c;
 	}
-	s->choice.v = fits;
-	s->choice.n = n;
-	return n;
+	qsort(s->choice.v, n, sizeof *s->choice.v, by_seconds);
+	return s->choice.n = n;
 }
 
 static const char *choice_text(const Search *s, Arena *a, const Choice *c)
@@ -449,8 +471,8 @@ static void print_found(const Search *s, u32 n, bool all, f64 took)
 {
 	printf("%u divisions of %lld devices considered: %u do not fit, by a bound or as planned; %u take longer than the last one here by a "
 	       "bound; %u were planned, in %.1f s\n", s->considered, (long long)s->devices, s->too_large, s->above, s->planned, took);
-	printf("the bounds: time without messages over the batch's devices and without the update, or of those messages alone that divided gradients and "
-	       "parameters are; bytes of parameters and states divided as "
+	printf("the bounds: time of products at the machine's best; time of micro-batches, and what messages over the batch's devices add at least where nothing can hide "
+	       "them; bytes of parameters and states divided as "
 	       "they can be, and of what micro-batches in flight keep\n\n");
 	printf("%10s %7s %11s  %s\n", "step", "MFU", "memory", "as");
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
@@ -469,7 +491,7 @@ static void print_json(const Search *s, u32 n, bool all)
 		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
 						       "memory_bytes", (json_int_t)c->memory, "least_seconds", c->bound, "least_bytes", (json_int_t)c->least, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
 						       "tensor", (int)c->tensor, "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
-						       recompute_name[c->recompute], "divided", divides[c->divide], "sequence", c->sequence));
+						       recompute_name[c->recompute], "divided", divided_name[c->divide], "sequence", c->sequence));
 	}
 	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
 				 (int)s->too_large, "above_bound", (int)s->above, "planned", (int)s->planned, "plans", plans);
@@ -549,7 +571,7 @@ static Status read_divided(Search *s)
 	for (size_t n; at && *at; at += n + (at[n] == ',')) {
 		n = strcspn(at, ",");
 		u32 i = 0;
-		while (i < DIVIDES && !str_equal((Str){ at, n }, str_of(divides[i])))
+		while (i < DIVIDES && !str_equal((Str){ at, n }, str_of(divided_name[i])))
 			i++;
 		if (i < DIVIDES)
 			s->divide = MAX(s->divide, i + 1);
@@ -618,6 +640,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	if (!status)
 		status = read_held(&s);
 	s.layers = s.model.layers;
+	s.precision = o->precision || !s.model.lm.model ? o->precision : s.model.lm.model->precision;
 	if (!status) {
 		u32 n = search(&s, all);
 		f64 took = clock_seconds() - begun;

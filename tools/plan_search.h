@@ -5,9 +5,9 @@
  * and of that of experts (devices along it have other sequences, and divide something else besides), the micro-batch (all that divide the batch), chunks of stages (interleaved 1F1B), what is
  * computed again, what the batch's devices divide among them (nothing, optimizer states, gradients too, parameters too), and whether those along
  * tensor, which have the same tokens, divide these where no feature is divided (`--shard sequence=tensor`).
- * Each (tensor, expert, context, sequence, micro-batch) is planned once on a batch of one device, which bounds every division that has them: sums of
- * gradients and what gathers parameters only add time, and dividing only what lies there for good spares memory, and what is rounded of it. Divisions are then
- * planned as they are in order of their bounds, until the bound is 2% above the time of the last of those that are told.
+ * Each (tensor, expert, context, sequence, micro-batch) that may have a division to tell is planned once on a batch of one device, which bounds every division
+ * that has them (plan_bounds.h). Whether it may is said by what the model's products take at best, and by the pipelines that it leaves. Whichever may be the fastest is
+ * planned next, be it such a base or a division as it is, until the least bound that is left is 2% above the time of the last of those that are told.
  *
  * What is said is not searched: `--mesh auto,tensor=8`, `--micro 2`, `--schedule 1f1b`; `--recompute none,whole` and
  * `--divided gradients,sequence` (at most) say what there is to choose from, such as what a framework has. */

@@ -30,7 +30,7 @@ ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket
 	const Mesh *mesh = &p->program->mesh;
 	for (u32 i = 0; i < mesh->n; i++)
 		c->within *= mesh->axis[i].size;
-	return c->first && c->update ? c : NULL;
+	return c->first ? c : NULL;
 }
 
 u32 cluster_unit(const Work *w, u32 layers, u32 at)
@@ -90,8 +90,7 @@ typedef struct Building {
 	const ClusterWork *w;
 	const ClusterShape *shape;
 	u32 layers;
-	Walk first, more, last, update;
-	const Walk *micro[MICROS];
+	const Walk *micro[MICROS], *update;
 	f64 *forward, *backward, *send; /* [virtual stage] */
 	LateSums *late;                 /* [stage][MICROS] */
 	u64 *kept, *most;               /* [stage][chunk]: of a micro-batch from its forward on; while it is at work */
@@ -102,6 +101,21 @@ typedef struct Building {
 	const Machine *m;
 	ClusterStep *out;
 } Building;
+
+static void add_update(Building *b, u32 stage, u32 at)
+{
+	StageStep *s = &b->out->stage[stage];
+	const Work *u = b->w->update;
+	u32 unit = cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers);
+	const RankTime *r = &b->update->rank[unit];
+	if (!u->layers && at > 0 && at <= b->layers)
+		return;
+	b->sums[stage] += u->kept[unit] + u->same[unit] - (b->w->in_place ? u->summed[unit] : 0);
+	b->updating[stage] = MAX(b->updating[stage], u->working[unit]);
+	/* the norm of all gradients stands between their sums and what they change: nothing to hide messages behind */
+	s->update += r->seconds - r->waiting + r->messages;
+	add_rank(s, r, 1);
+}
 
 static void add_unit(Building *b, u32 virtual, u32 at)
 {
@@ -122,16 +136,8 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 				add_late(&b->late[stage * MICROS + i], &r);
 		}
 	}
-	const Work *u = b->w->update;
-	u32 updated = cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers);
-	const RankTime *r = &b->update.rank[updated];
-	if (u->layers || at == 0 || at > b->layers) {
-		b->sums[stage] += u->kept[updated] + u->same[updated] - (b->w->in_place ? u->summed[updated] : 0);
-		b->updating[stage] = MAX(b->updating[stage], u->working[updated]);
-		/* the norm of all gradients stands between their sums and what they change: nothing to hide messages behind */
-		s->update += r->seconds - r->waiting + r->messages;
-		add_rank(s, r, 1);
-	}
+	if (b->w->update)
+		add_update(b, stage, at);
 	const UnitBytes *p = &b->w->persistent[unit];
 	s->bytes.parameters += p->parameters;
 	s->bytes.gradients += p->gradients;
@@ -243,7 +249,24 @@ f64 cluster_flops(const ClusterWork *c, u32 layers)
 	return flops;
 }
 
+ClusterWalks cluster_walks(Arena *arena, const Machine *m, const ClusterWork *w)
+{
+	ClusterWalks out = { 0 };
+	const Work *work[] = { w->first, w->more, w->last, w->update };
+	Walk *to[] = { &out.first, &out.more, &out.last, &out.update };
+	for (u32 i = 0; i < COUNT(work); i++)
+		if (work[i])
+			*to[i] = walk(arena, m, work[i], w->bucket);
+	return out;
+}
+
 ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape)
+{
+	ClusterWalks walks = cluster_walks(arena, m, w);
+	return cluster_shaped(arena, m, w, &walks, shape);
+}
+
+ClusterStep cluster_shaped(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterWalks *walks, const ClusterShape *shape)
 {
 	u32 stages = shape->pipe * shape->chunks;
 	ClusterStep out = { .shape = *shape, .stage = NEWN(arena, StageStep, shape->pipe + 1) };
@@ -252,15 +275,10 @@ ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, c
 		       .kept = NEWN(arena, u64, stages), .most = NEWN(arena, u64, stages), .same = NEWN(arena, u64, shape->pipe),
 		       .late = NEWN(arena, LateSums, shape->pipe * MICROS), .shared = NEWN(arena, u64, shape->pipe), .sums = NEWN(arena, u64, shape->pipe),
 		       .updating = NEWN(arena, u64, shape->pipe) };
-	b.first = walk(arena, m, w->first, w->bucket);
-	if (w->more)
-		b.more = walk(arena, m, w->more, w->bucket);
-	if (w->last)
-		b.last = walk(arena, m, w->last, w->bucket);
-	b.update = walk(arena, m, w->update, w->bucket);
-	b.micro[MICRO_BETWEEN] = w->more ? &b.more : &b.first;
-	b.micro[MICRO_LAST] = w->last ? &b.last : b.micro[MICRO_BETWEEN];
-	b.micro[MICRO_FIRST] = shape->micros > 1 || !w->last ? &b.first : b.micro[MICRO_LAST];
+	b.update = &walks->update;
+	b.micro[MICRO_BETWEEN] = w->more ? &walks->more : &walks->first;
+	b.micro[MICRO_LAST] = w->last ? &walks->last : b.micro[MICRO_BETWEEN];
+	b.micro[MICRO_FIRST] = shape->micros > 1 || !w->last ? &walks->first : b.micro[MICRO_LAST];
 	build_stages(&b);
 	out.schedule = pipe_schedule(arena, shape->schedule, shape->pipe, shape->chunks, shape->micros);
 	out.timeline = pipe_timeline(arena, &out.schedule, &(PipeTimes){ b.forward, b.backward, b.send, false });

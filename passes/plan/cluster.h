@@ -49,7 +49,7 @@ typedef struct ClusterStep {
 
 /* The works of one plan, for as many predictions as there are machines and shapes. */
 typedef struct ClusterWork {
-	const Work *first, *more, *last, *update; /* micro_first, micro and micro_last (NULL: none), update */
+	const Work *first, *more, *last, *update; /* micro_first, micro, micro_last and update; NULL: there is none */
 	UnitBytes *persistent;
 	UnitBytes tied;                    /* what the first and the last stage both have: one has it once */
 	i64 within;                        /* devices of a stage */
@@ -58,8 +58,18 @@ typedef struct ClusterWork {
 	u64 *placeholders;                 /* by unit, bytes that stand for its weights' gradients, of which layers have the same; or NULL */
 } ClusterWork;
 
-/* NULL with an entry missing that a step needs. `bucket` as of the pass, though the plan is made without it; 0: BUCKET_BYTES. */
+/* NULL where nothing is a step's first micro-batch. Without an entry `update`, steps are without it. `bucket` as of the pass, though the plan is
+ * made without it; 0: BUCKET_BYTES. */
 ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket);
+
+/* How long a machine's device takes over each of the works: the same for all shapes. Of those that are missing, nothing. */
+typedef struct ClusterWalks {
+	Walk first, more, last, update;
+} ClusterWalks;
+ClusterWalks cluster_walks(Arena *arena, const Machine *m, const ClusterWork *w);
+
+ClusterStep cluster_shaped(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterWalks *walks, const ClusterShape *shape);
+/* The same with walks of its own. */
 ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape);
 /* Kernels' FLOPs of a micro-batch on one device of each stage, for a model of so many layers; nothing that is computed again. */
 f64 cluster_flops(const ClusterWork *w, u32 layers);

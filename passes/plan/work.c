@@ -1,5 +1,6 @@
 /* passes/plan/work.c: see work.h. */
 #include "passes/plan/work.h"
+#include "ir/shard.h"
 #include "support/map.h"
 
 #include <string.h>
@@ -550,12 +551,13 @@ static bool is_operand(const Kernel *k, const bool *needed, u32 slot)
 	return is;
 }
 
-u64 *work_weights(Arena *arena, Arena *tmp, const Work *w)
+typedef void WeightRead(void *cx, const Piece *p, u32 buffer, const Type *type);
+
+/* Each weight that a product of the forward half takes: piece, buffer and type. */
+static void each_weight(Arena *tmp, const Work *w, WeightRead *read, void *cx)
 {
 	const EntryPlan *e = w->entry;
-	u64 *out = NEWN(arena, u64, w->units + 1);
 	bool *constant = NEWN(tmp, bool, e->buffer.n + 1);
-	u32 *seen = NEWN(tmp, u32, e->buffer.n + 1); /* the last unit that counted the buffer, from 1 */
 	for (u32 i = 0; i < e->buffer.n; i++) {
 		const Buffer *from = persistent_of(w->plan, &e->buffer.v[i]);
 		constant[i] = from && from->kind == BUFFER_PARAMETER;
@@ -566,16 +568,58 @@ u64 *work_weights(Arena *arena, Arena *tmp, const Work *w)
 		for (u32 i = 0; p->kernel->class == KERNEL_DOT && i < p->kernel->noperand; i++)
 			kernel_mark_needed(p->kernel, p->kernel->operand[i], needed);
 		for (u32 i = 0; i < p->kernel->slot.n && !work_backward(w, p->rank); i++) {
-			u32 b = e->step.v[s].slot[i], unit = work_unit(w, p->rank);
-			if (p->kernel->slot.v[i].written) {
+			u32 b = e->step.v[s].slot[i];
+			if (p->kernel->slot.v[i].written)
 				constant[b] = p->constant;
-			} else if (constant[b] && seen[b] != unit + 1 && is_operand(p->kernel, needed, i)) {
-				seen[b] = unit + 1;
-				out[unit] += (u64)type_elements(e->buffer.v[b].type);
-			}
+			else if (constant[b] && is_operand(p->kernel, needed, i))
+				read(cx, p, b, e->buffer.v[b].type);
 		}
 	}
-	return out;
+}
+
+typedef struct Weights {
+	const Work *w;
+	u64 *elements; /* [unit] */
+	u32 *seen;     /* [buffer] the last unit that counted it, from 1 */
+	f64 rows;
+} Weights;
+
+static void add_weight(void *cx, const Piece *p, u32 buffer, const Type *type)
+{
+	Weights *x = cx;
+	u32 unit = work_unit(x->w, p->rank);
+	if (x->seen[buffer] != unit + 1)
+		x->elements[unit] += (u64)type_elements(type);
+	x->seen[buffer] = unit + 1;
+}
+
+u64 *work_weights(Arena *arena, Arena *tmp, const Work *w)
+{
+	Weights x = { .w = w, .elements = NEWN(arena, u64, w->units + 1), .seen = NEWN(tmp, u32, w->entry->buffer.n + 1) };
+	each_weight(tmp, w, add_weight, &x);
+	return x.elements;
+}
+
+static void note_rows(void *cx, const Piece *p, u32 buffer, const Type *type)
+{
+	(void)buffer;
+	Weights *x = cx;
+	u32 unit = work_unit(x->w, p->rank);
+	f64 products = 1, longest = 1;
+	for (u32 d = 0; d < p->kernel->ndim; d++)
+		products *= (f64)p->kernel->dim[d].extent;
+	for (u32 d = 0; d < type->rank; d++)
+		longest = MAX(longest, (f64)type_extent(type, d));
+	f64 rows = products / (f64)type_elements(type) / longest;
+	if (unit >= 1 && unit <= x->w->layers)
+		x->rows = x->rows > 0 ? MIN(x->rows, rows) : rows;
+}
+
+f64 work_rows(Arena *tmp, const Work *w)
+{
+	Weights x = { .w = w };
+	each_weight(tmp, w, note_rows, &x);
+	return x.rows;
 }
 
 static void add_bytes(UnitBytes *to, BufferKind kind, u64 bytes)
@@ -586,7 +630,8 @@ static void add_bytes(UnitBytes *to, BufferKind kind, u64 bytes)
 				     &to->other) += bytes;
 }
 
-UnitBytes *work_persistent(Arena *arena, const Work *w, UnitBytes *tied)
+/* Mesh axis m divides those that count, if it is not NONE. */
+static UnitBytes *persistent_bytes(Arena *arena, const Work *w, u32 m, UnitBytes *tied)
 {
 	const Program *p = w->plan->program;
 	u32 *first = NEWN(arena, u32, w->npiece + 1), *last = NEWN(arena, u32, w->npiece + 1);
@@ -606,6 +651,9 @@ UnitBytes *work_persistent(Arena *arena, const Work *w, UnitBytes *tied)
 	*tied = (UnitBytes){ 0 };
 	for (u32 i = 0; i < p->buffer.n; i++) {
 		const Buffer *b = &p->buffer.v[i];
+		Place place[MESH_AXES];
+		if (m != NONE && !(places_read(&p->mesh, b->split, place) && place[m].kind == PLACE_SPLIT))
+			continue;
 		u32 from = b->of != NONE ? b->of : i;
 		u64 bytes = (u64)type_bytes(b->type);
 		u32 unit = least[from] ? least[from] - 1 : 0, other = most[from] ? most[from] - 1 : 0;
@@ -617,4 +665,15 @@ UnitBytes *work_persistent(Arena *arena, const Work *w, UnitBytes *tied)
 			add_bytes(tied, b->kind, bytes);
 	}
 	return out;
+}
+
+UnitBytes *work_persistent(Arena *arena, const Work *w, UnitBytes *tied)
+{
+	return persistent_bytes(arena, w, NONE, tied);
+}
+
+UnitBytes *work_divided(Arena *arena, const Work *w, u32 m)
+{
+	UnitBytes tied;
+	return persistent_bytes(arena, w, m, &tied);
 }

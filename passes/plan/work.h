@@ -84,7 +84,11 @@ typedef struct UnitBytes {
 	u64 parameters, gradients, optimizer, other;
 } UnitBytes;
 UnitBytes *work_persistent(Arena *arena, const Work *micro, UnitBytes *tied);
+/* The same of those alone whose `split` says that mesh axis m divides them. */
+UnitBytes *work_divided(Arena *arena, const Work *micro, u32 m);
 /* By unit, numbers in the weights that its products take: operands made of parameters alone. */
 u64 *work_weights(Arena *arena, Arena *tmp, const Work *micro);
+/* Rows that a layer's weight multiplies, for each of its longest dimension: the least of all; 0 where layers have no weights. */
+f64 work_rows(Arena *tmp, const Work *micro);
 
 #endif

@@ -6,6 +6,7 @@
 #include "passes/graph/bucket.h"
 #include "passes/plan/cluster.h"
 #include "tools/fit_machine.h"
+#include "tools/plan_bounds.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -475,6 +476,28 @@ static void sums_until_the_norm(void **state)
 	drop(m);
 }
 
+/* Of a sequence, 1 second in each layer. Behind one way through the stages before it, each stage has all of its micro-batches' to do. */
+static void products_in_pipelines(void **state)
+{
+	(void)state;
+	Products one = { .layer = 1 };
+	Choice c = { .tensor = 1, .context = 1, .expert = 1, .data = 1, .pipe = 4, .chunks = 1, .micro = 1, .micros = 4 };
+	close_to(products_seconds(&one, &c, 4), 4 + 3);
+	close_to(products_seconds(&one, &c, 8), 2 * (4 + 3));
+	c.chunks = 2; /* the way is through first chunks alone */
+	close_to(products_seconds(&one, &c, 8), 2 * 4 + 3);
+	c.micro = 6;
+	c.tensor = 2;
+	close_to(products_seconds(&one, &c, 8), 3 * (2 * 4 + 3));
+	c = (Choice){ .tensor = 1, .context = 1, .expert = 1, .data = 1, .pipe = 2, .chunks = 1, .micro = 1, .micros = 3 };
+	one.behind = 5; /* the last stage has the most */
+	close_to(products_seconds(&one, &c, 4), 3 * (2 + 5) + 2);
+	one.before = 7; /* the first has more, and is on the way of the last */
+	close_to(products_seconds(&one, &c, 4), 3 * (2 + 5) + 7 + 2);
+	one.before = 70;
+	close_to(products_seconds(&one, &c, 4), 3 * (70 + 2));
+}
+
 /* Four layers in two stages, three micro-batches. */
 static void a_step_of_stages(void **state)
 {
@@ -588,6 +611,7 @@ int main(void)
 		cmocka_unit_test(sums_until_the_norm),
 		cmocka_unit_test(a_step_of_stages),
 		cmocka_unit_test(what_stages_hand_on),
+		cmocka_unit_test(products_in_pipelines),
 		cmocka_unit_test(sums_behind_many_layers),
 		cmocka_unit_test(a_machine_from_steps),
 	};
