@@ -8,11 +8,15 @@
  *   - what is added to a product's result at places (scatter_add) and nowhere else wanted is added there, in place, where
  *     the graph makes zeros of its own for it and adds those: scatter_add gets a third operand. One whose third operand
  *     cannot be written over becomes an addition.
+ *   - a target that reads operands of products best as they stand takes those of 8 bits as what they are multiplied as, bf16 or
+ *     f16: no product of any target takes 8 bits itself. Elsewhere they are widened while operands are packed.
  *   - the bias of a differentiated attention has the scores' full shape (a view), and its derivative is
  *     summed afterwards.
  *
  * Nodes are built without folds: a fold would make two reductions one again. For the same reason nothing
  * that folds may run behind this pass. */
+#include "ir/dot.h"
+#include "ir/target.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -180,6 +184,20 @@ static bool attention_grad(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	return true;
 }
 
+/* Operands of 8 bits as the product takes them, so that they are stored so. */
+static bool widen_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
+{
+	const PassCx *cx = rw->data;
+	DType a = val_type(rw->b.g, in[0])->dtype, b = val_type(rw->b.g, in[1])->dtype, to = product_dtype(a, b);
+	if (!cx->target || !cx->target->stores_operands || (!dtype_is_f8(a) && !dtype_is_f8(b)))
+		return false;
+	Val operand[3];
+	for (u32 i = 0; i < n->nin; i++)
+		operand[i] = i < 2 ? make_cast(&rw->b, in[i], to) : in[i];
+	out[0] = build(&rw->b, (Op)n->op, operand, n->nin, 1, n->attr);
+	return true;
+}
+
 /* Is the value a product's, or a sum of products', that no other node than this one wants, so that it may be written over? */
 static bool written_over(const Rewrite *rw, Val v)
 {
@@ -226,6 +244,9 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	case OP_argmax: return argmax(rw, n, in, out);
 	case OP_attention_grad: return attention_grad(rw, n, in, out);
 	case OP_add: return add(rw, n, in, out);
+	case OP_dot:
+	case OP_grouped_dot:
+	case OP_grouped_dot_weights: return widen_operands(rw, n, in, out);
 	case OP_scatter_add: return scatter_add(rw, n, in, out);
 	default: return false;
 	}
@@ -233,5 +254,5 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 
 Program *pass_canonical(PassCx *cx, const Program *in)
 {
-	return rewrite_program(cx->out, cx->tmp, in, visit, NULL, true);
+	return rewrite_program(cx->out, cx->tmp, in, visit, cx, true);
 }

@@ -141,6 +141,7 @@ static const GateModel test_size[] = {
 	{ "vae", "test", NULL, "B=2,h=16,w=16", "bf16" },
 	{ "fashion", "test", NULL, "B=2,h=14,w=14", "bf16" },
 	{ "gpt2", "test", NULL, "B=2,T=64", "autocast" },
+	{ "gpt2", "test", NULL, "B=2,T=64", "fp8" },
 	{ "llama", "test", NULL, "B=2,T=64", "f16" },
 };
 enum { QUICK = 1 };
