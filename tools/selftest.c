@@ -256,7 +256,7 @@ Status tested_entry(Arena *arena, Tested *t, const char *name, DrawInput *draw, 
 	TRY(run(arena, t->again, e, source, n, input));
 	TRY(snapshot(arena, t->again, e, &again, &bytes));
 	out->repeats = !memcmp(after, again, bytes);
-	eval_entry(arena, p, g, input, buffer, want, (EvalOptions){ 0 });
+	eval_entry(arena, p, g, input, buffer, want, (EvalOptions){ .round = t->rounds });
 	for (u32 i = 0, k = 0; i < g->result.n; i++) {
 		if (g->result.v[i].buffer != NONE)
 			continue;

@@ -37,6 +37,7 @@ typedef struct Tested {
 	Random *random;
 	f64 least;   /* magnitudes below are taken for this one; those of gradients also for a hundredth of the largest gradient */
 	f64 allowed; /* of tensors of f32 and wider */
+	bool rounds; /* the evaluator rounds every value as its type says, as code does, rather than none */
 } Tested;
 
 /* Compiles and opens. False: the target refuses (E0719 alone is in the program's Diag), or, with *out left closed and

@@ -607,7 +607,8 @@ V body_run(Body *b, u32 first, u32 last)
 		if (k->inst.v[i].op == K_store)
 			kernel_mark_needed(k, (KVal){ i }, needed);
 	V run = b->extent[last - 1], one = NULL; /* i1: are the dimensions so far one? */
-	for (u32 d = last - 1; d-- > first;) {
+	bool alone = k->dim[last - 1].extent == 1; /* addresses leave it out (linear) */
+	for (u32 d = last - 1; d-- > first && !alone;) {
 		for (u32 i = 1; i < k->inst.n; i++) {
 			const Access *a = needed[i] ? k->inst.v[i].access : NULL;
 			if (!a || (!a->stride[d] && !a->stride[d + 1]))

@@ -3,11 +3,11 @@
 
 typedef LLVMValueRef V;
 
-/* Is it the place along `row` alone, plus a number? */
+/* Is it the place along `row` alone, plus a number, in a type that counts so far? */
 static bool is_place(const Kernel *k, u32 i, u32 row)
 {
 	const KInst *in = &k->inst.v[i];
-	if (in->op != K_index || in->access->ndynamic || dtype_is_float(in->dtype))
+	if (in->op != K_index || in->access->ndynamic || (in->dtype != DT_i32 && in->dtype != DT_i64))
 		return false;
 	for (u32 d = 0; d < k->ndim; d++)
 		if (in->access->stride[d] != (d == row))

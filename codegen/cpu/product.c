@@ -50,7 +50,8 @@ Blocks blocks_for(const CpuMachine *machine, Tile t)
 u32 tiles_together(Tile t)
 {
 	enum { TOGETHER = 32 }; /* rows */
-	return MAX(1u, MIN(TOGETHER / t.rows, (u32)STRIP_VECTORS));
+	u32 each = (t.rows + t.lanes - 1) / t.lanes; /* vectors of a tile */
+	return MAX(1u, MIN(TOGETHER / t.rows, STRIP_VECTORS / each));
 }
 
 /* Elements of a packed panel. */

@@ -364,6 +364,8 @@ static void reshape_piece(Lower *l, const Type *result, const Index *at, u32 r0,
 void index_reshape(Lower *l, const Type *result, const Index *at, const Type *operand, Index *out)
 {
 	*out = (Index){ .rank = operand->rank };
+	if (!type_elements(operand)) /* nothing is read, and extents tell of no pieces */
+		return;
 	/* A dimension of one element has the index 0, whatever stands around it. The others are matched
 	 * piece by piece, so that what a reshape leaves alone passes through untouched. */
 	u32 r = 0, o = 0;

@@ -1,6 +1,7 @@
 /* tests/unit/kernel_run.h: kernels made by hand or at random, run as code and by kernel_eval, compared.
  *
- * Each kernel is compiled for the host and for an AVX2 CPU, and run as launch_run (launch.h) does. With PLINTH_RECORD
+ * Each kernel is compiled for the host, and for a CPU with AVX2 and one with nothing beyond the baseline where these are others, and run
+ * as launch_run (launch.h) does. With PLINTH_RECORD
  * they are compiled for another processor and written to that folder, to be run there (tests/emulator). */
 #ifndef PL_TEST_KERNEL_RUN_H
 #define PL_TEST_KERNEL_RUN_H
@@ -250,7 +251,8 @@ static inline void suite_record(Suite *s, u32 seed, const char *folder)
 
 static inline void suite_run(Suite *s, u32 seed)
 {
-	const char *const cpu[] = { "host", "haswell" };
+	const char *const cpu[] = { "host", "haswell", "baseline" };
+	CpuMachine host = { 0 };
 	if (getenv("PLINTH_RECORD")) {
 		suite_record(s, seed, getenv("PLINTH_RECORD"));
 		return;
@@ -264,7 +266,11 @@ static inline void suite_run(Suite *s, u32 seed)
 		Status why = cpu_compiler_create(&options, &c);
 		if (why)
 			fail_msg("%s", why->text);
-		if (!cpu_compiler_machine(c)->runs_here) {
+		const CpuMachine *machine = cpu_compiler_machine(c);
+		bool same = m && machine->lanes == host.lanes && machine->registers == host.registers && machine->has_fma == host.has_fma;
+		if (!m)
+			host = *machine;
+		if (!machine->runs_here || same) {
 			cpu_compiler_destroy(c);
 			continue;
 		}

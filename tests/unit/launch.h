@@ -11,6 +11,8 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct LaunchSlot {
 	DType dtype;
@@ -130,6 +132,25 @@ static inline bool zone_stays(const u8 *p, u64 bytes)
 	return true;
 }
 
+/* Memory for a slot that ends where nothing is, or begins behind where nothing is: what is read or written there ends the test. It is
+ * aligned as its elements are, and no better. */
+typedef struct Fenced {
+	u8 *map, *slot;
+	u64 size;
+} Fenced;
+
+static inline Fenced fenced(u64 bytes, bool at_end)
+{
+	u64 page = (u64)sysconf(_SC_PAGESIZE), inside = (bytes + page - 1) / page * page;
+	Fenced f = { .size = inside + 2 * page };
+	f.map = mmap(NULL, f.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert(f.map != MAP_FAILED);
+	if (inside && mprotect(f.map + page, inside, PROT_READ | PROT_WRITE) != 0)
+		assert(!"memory for a slot");
+	f.slot = at_end ? f.map + page + inside - bytes : f.map + page;
+	return f;
+}
+
 /* Runs all phases, each in `ways` parts, the last part first where `backwards`. NULL, or what is wrong. */
 static inline const char *launch_phases(const Launch *l, KernelFunction *f, void *const *slot, Arena *a, u32 ways, bool backwards)
 {
@@ -172,8 +193,30 @@ static inline const char *launch_compare(const Launch *l, u32 slot, const u8 *go
 	return NULL;
 }
 
+/* Nothing outside of its slots is read: they lie at the edges of what there is, at one end and then at the other. The bits are those of
+ * `first`. */
+static inline const char *launch_fenced(const Launch *l, KernelFunction *f, u8 *const *first, Arena *a)
+{
+	const char *wrong = NULL;
+	for (u32 at_end = 0; at_end < 2 && !wrong; at_end++) {
+		Fenced *of = NEWN(a, Fenced, l->nslot + 1);
+		void **slot = NEWN(a, void *, l->nslot + 1);
+		for (u32 s = 0; s < l->nslot; s++) {
+			of[s] = fenced(launch_slot_bytes(&l->slot[s]), at_end);
+			slot[s] = memcpy(of[s].slot, l->slot[s].before, launch_slot_bytes(&l->slot[s]));
+		}
+		wrong = launch_phases(l, f, slot, a, 1, false);
+		for (u32 s = 0; s < l->nslot; s++) {
+			if (!wrong && memcmp(first[s], slot[s], launch_slot_bytes(&l->slot[s])) != 0)
+				wrong = arena_printf(a, "%s: slot %u is other bits where it lies at other multiples", l->name, s);
+			munmap(of[s].map, of[s].size);
+		}
+	}
+	return wrong;
+}
+
 /* Its tasks divided in one, two and three ways, in both orders, which must give the same bits; where `brief`, in one and
- * three, backwards. What is around its slots, workspace and scratch must stay. NULL, or what is wrong, in `a`. */
+ * three, backwards. Nothing around its slots is read, and what is around its slots, workspace and scratch must stay. NULL, or what is wrong, in `a`. */
 static inline const char *launch_run(const Launch *l, KernelFunction *f, bool brief, Arena *a)
 {
 	u8 **first = NEWN(a, u8 *, l->nslot + 1);
@@ -199,7 +242,7 @@ static inline const char *launch_run(const Launch *l, KernelFunction *f, bool br
 			if (wrong)
 				return wrong;
 		}
-	return NULL;
+	return brief ? NULL : launch_fenced(l, f, first, a);
 }
 
 /* ---- files ---- */

@@ -139,14 +139,15 @@ static void test_pieces(void **state)
 	suite_run(&s, 9);
 }
 
-/* Rows of n elements, of which those before `first` and those from `last` on are of other tensors than those between. */
-static Kernel *three_pieces(Suite *s, i64 n, i64 first, i64 last, Case **of)
+/* Rows of n elements, of which those before `first` and those from `last` on are of other tensors than those between. Elements are counted
+ * in a type that may be too narrow for it: then it begins again. */
+static Kernel *three_pieces(Suite *s, i64 n, i64 first, i64 last, DType count, Case **of)
 {
 	enum { P = 5 };
 	Kernel *k = suite_kernel(s, KERNEL_MAP, "three pieces");
 	kb_dim(k, DIM_PARALLEL, P);
 	kb_dim(k, DIM_PARALLEL, n);
-	KVal at = kb_index(k, DT_i32, ACCESS(0, 3, 0, 1)), a = kb_const(k, DT_i32, (f64)first + 3), b = kb_const(k, DT_i32, (f64)last + 3);
+	KVal at = kb_index(k, count, ACCESS(0, 3, 0, 1)), a = kb_const(k, count, (f64)first + 3), b = kb_const(k, count, (f64)last + 3);
 	KVal is[] = { kb_op(k, S_lt, at, a), kb_op(k, S_and, kb_op(k, S_le, a, at), kb_op(k, S_lt, at, b)), kb_op(k, S_le, b, at) };
 	KVal x = NO;
 	for (u32 i = 0; i < COUNT(is); i++) {
@@ -168,13 +169,15 @@ static void test_walked_pieces(void **state)
 	static const i64 size[][3] = { { 24, 8, 16 }, { 40, 16, 27 }, { 100, 33, 60 }, { 30, 2, 20 }, { 30, 10, 29 }, { 33, 16, 16 }, { 64, 32, 70 } };
 	Case *of;
 	for (u32 i = 0; i < COUNT(size); i++)
-		three_pieces(&s, size[i][0], size[i][1], size[i][2], &of);
+		three_pieces(&s, size[i][0], size[i][1], size[i][2], DT_i32, &of);
+	three_pieces(&s, 400, 100, 200, DT_u8, &of);
+	three_pieces(&s, 300, 40, 90, DT_i8, &of);
 	suite_run(&s, 5);
 	CpuCompiler *c;
 	assert_null(cpu_compiler_create(&(CpuOptions){ 0 }, &c));
 	for (i64 n = 2; n < 70; n += 3) {
 		Suite t = { 0 };
-		Kernel *code_of = three_pieces(&t, 60, 16, 37, &of), *k = three_pieces(&t, n, 16, 37, &of);
+		Kernel *code_of = three_pieces(&t, 60, 16, 37, DT_i32, &of), *k = three_pieces(&t, n, 16, 37, DT_i32, &of);
 		const TargetInfo *target = cpu_target(cpu_compiler_machine(c), &t.arena);
 		CpuCode code;
 		assert_null(cpu_code_units(c, &code_of, 1, &t.arena, &code));
