@@ -103,6 +103,19 @@ Status io_create(const char *path, AtomicFile *out)
 	return OK;
 }
 
+Status io_writable(const char *path)
+{
+	AtomicFile f;
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
+		return S_ISDIR(st.st_mode) || access(path, W_OK) != 0 ? io_cannot("write", path) : OK;
+	}
+	TRY(io_create(path, &f));
+	io_abandon(&f);
+	return OK;
+}
+
 Status io_sync_folder(const char *folder)
 {
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -30,6 +30,9 @@ PL_MUST_USE Status io_create(const char *path, AtomicFile *out);
 PL_MUST_USE Status io_commit(AtomicFile *f);
 void io_abandon(AtomicFile *f);
 
+/* Can io_create and io_commit make a file there? To be asked before the work that there is to write. */
+PL_MUST_USE Status io_writable(const char *path);
+
 /* io_create, one write, io_commit. */
 PL_MUST_USE Status io_write(const char *path, Blob bytes);
 

@@ -5,6 +5,7 @@
 #include "runtime/cuda/cublaslt.h"
 #include "runtime/cuda/nccl.h"
 #include "runtime/cuda/nvml.h"
+#include "support/cores.h"
 #include "support/cpu_cache.h"
 #include "support/io.h"
 #include "support/library.h"
@@ -83,6 +84,8 @@ static void look_at_cpu(Doctor *d)
 	Buf b = { .arena = a };
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	buf_printf(&b, "%ld core%s", cores, cores == 1 ? "" : "s");
+	if (cores_usable() < cores)
+		buf_printf(&b, " (%u may be used)", cores_usable());
 #if PLINTH_LLVM
 	CpuMachine m;
 	if (!cpu_machine(NULL, &m)) {
@@ -352,14 +355,27 @@ static Status join_ranks(void)
 	if (!output)
 		return FAIL(STATUS_INPUT, "of ranks, --output says where: mpirun -n 2 plinth doctor --calibrate --output ranks.plinth");
 	TRY(comm_open(&transport_mpi, &where.comm));
-	where.threads = MAX(1, (i64)sysconf(_SC_NPROCESSORS_ONLN) / comm_local_ranks(where.comm));
+	where.threads = cores_of_rank(comm_local_ranks(where.comm));
 	return OK;
 }
 
-/* The folder of the host's file is made if it is missing; the file appears whole or not at all. */
-static Status write_machine(Arena *a)
+/* Where the machine's file goes. The folder of the host's is made if it is missing; that nothing can be written there is said
+ * before anything is measured. */
+static Status place_of_machine(Arena *a, const char **path)
 {
-	const char *text, *disturbed, *path = output ? output : machine_host_path(a);
+	*path = output ? output : machine_host_path(a);
+	if (where.comm && comm_rank(where.comm))
+		return OK;
+	const char *slash = strrchr(*path, '/');
+	if (!output && slash)
+		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - *path), *path)));
+	return io_writable(*path);
+}
+
+/* The file appears whole or not at all. */
+static Status write_machine(Arena *a, const char *path)
+{
+	const char *text, *disturbed;
 	Status s = calibrate(a, &where, say, &text, &disturbed);
 	if (where.comm) {
 		TRY(comm_together(where.comm, "measuring", s));
@@ -367,9 +383,6 @@ static Status write_machine(Arena *a)
 			return OK;
 	}
 	TRY(s);
-	const char *slash = strrchr(path, '/');
-	if (!output && slash)
-		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - path), path)));
 	TRY(io_write(path, (Blob){ (const u8 *)text, strlen(text) }));
 	printf("wrote %s\n", path);
 	if (disturbed)
@@ -389,9 +402,16 @@ int verb_doctor(int argc, char **argv)
 		return verb_misused("doctor", "--output is where --calibrate writes");
 	Doctor d = { .arena = ARENA("doctor") };
 	if (measure) {
-		Status s = comm_launched() > 1 ? join_ranks() : output ? OK : tune_products(&d.arena);
+		const char *path = NULL;
+		Status s = comm_launched() > 1 ? join_ranks() : OK;
 		if (!s)
-			s = write_machine(&d.arena);
+			s = place_of_machine(&d.arena, &path);
+		if (where.comm)
+			s = comm_together(where.comm, "measuring", s);
+		if (!s && !output)
+			s = tune_products(&d.arena);
+		if (!s)
+			s = write_machine(&d.arena, path);
 		comm_close(where.comm);
 		arena_free(&d.arena);
 		return s ? verb_failed("doctor", s) : 0;

@@ -4,6 +4,7 @@
 #include "runtime/generate.h"
 #include "runtime/signals.h"
 #include "runtime/training.h"
+#include "support/cores.h"
 #include "tools/lm.h"
 #include "tools/mesh.h"
 #include "tools/peak.h"
@@ -11,7 +12,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 static SourceOptions given;
 static RunOptions where;
@@ -380,7 +380,7 @@ static Status allocate(Job *j)
 	j->own_bytes = host_memory_peak();
 	where.comm = j->mesh.comm;
 	if (where.comm && !where.threads)
-		where.threads = MAX(1, (i64)sysconf(_SC_NPROCESSORS_ONLN) / comm_local_ranks(where.comm));
+		where.threads = cores_of_rank(comm_local_ranks(where.comm));
 	TRY(lm_executor(&j->run, &where));
 	TRY(mesh_start(&j->mesh, j->run.executor));
 	where.comm = NULL;

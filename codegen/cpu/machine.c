@@ -4,10 +4,10 @@
 #include "codegen/cpu/machine.h"
 #include "codegen/cpu/llvm_api.h"
 #include "codegen/cpu/tuning.h"
+#include "support/cores.h"
 #include "support/cpu_cache.h"
 #include "support/cpu_features.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -180,10 +180,7 @@ static void host(CpuMachine *m)
 	LLVMDisposeMessage(triple);
 	a->decide(m, m->features);
 	set_needs(m, m->features, true);
-	cpu_set_t usable;
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	m->cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? (u32)CPU_COUNT(&usable)
-								     : (u32)MAX(n, 1);
+	m->cores = cores_usable();
 	m->l1 = cpu_cache_bytes(1);
 	m->l2 = cpu_cache_bytes(2);
 	m->l3 = cpu_cache_bytes(3);

@@ -6,6 +6,7 @@
 #include "codegen/cuda/nvrtc.h"
 #include "codegen/cuda/preamble.h"
 #include "codegen/cuda/target.h"
+#include "support/cores.h"
 #include "support/map.h"
 #include "support/clock.h"
 
@@ -222,7 +223,7 @@ static Status compile_all(Work *w, u32 threads, Arena *arena, CudaCode *out)
 {
 	pthread_t thread[MAX_THREADS];
 	if (!threads)
-		threads = (u32)MAX(1, sysconf(_SC_NPROCESSORS_ONLN));
+		threads = cores_usable();
 	threads = MIN(MIN(threads, MAX_THREADS), w->n);
 	u32 started = 0;
 	/* the caller works too; where no thread is to be had, it works alone */

@@ -1,6 +1,7 @@
 /* runtime/comm/share_map.c: see share_map.h. */
 #include "runtime/comm/share_map.h"
 #include "runtime/comm/blocks.h"
+#include "support/cores.h"
 #include "support/str.h"
 
 #include <fcntl.h>
@@ -164,7 +165,7 @@ static Status open_axes(ShareMap *m, const Told *told, const HostArena *arena, T
 	free(all);
 	if (s || !any)
 		return s;
-	bool spins = (u64)comm_local_ranks(c) * threads_count(pool) <= (u64)sysconf(_SC_NPROCESSORS_ONLN);
+	bool spins = (u64)comm_local_ranks(c) * threads_count(pool) <= cores_of_host();
 	return share_open(&(ShareOptions){ axis, m->naxis, pool, spins, alive, c }, &m->share);
 }
 

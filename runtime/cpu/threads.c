@@ -4,6 +4,7 @@
  * the back (the guided self-scheduling of Polychronopoulos and Kuck 1987, with a part for each thread). Sleeping is on a futex of the same counters, so that nobody who looks at
  * them can miss a change; the waker makes the system call only when someone sleeps. */
 #include "runtime/cpu/threads.h"
+#include "support/cores.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -199,22 +200,9 @@ void threads_barrier(Threads *p)
 
 /* ---- making and ending ---- */
 
-static u32 usable_cores(u32 *core, u32 cap)
-{
-	cpu_set_t set;
-	if (sched_getaffinity(0, sizeof set, &set) != 0)
-		return 0;
-	u32 n = 0;
-	for (u32 i = 0; i < CPU_SETSIZE && n < cap; i++)
-		if (CPU_ISSET(i, &set))
-			core[n++] = i;
-	return n;
-}
-
 u32 threads_usable(void)
 {
-	u32 core[CPU_SETSIZE];
-	return MAX(usable_cores(core, CPU_SETSIZE), 1u);
+	return MIN(cores_usable(), (u32)MAX_THREADS);
 }
 
 static void pin(pthread_t thread, u32 core)
@@ -242,8 +230,8 @@ Status threads_create(const ThreadsOptions *options, Threads **out)
 {
 	static const ThreadsOptions usual;
 	const ThreadsOptions *o = options ? options : &usual;
-	u32 core[MAX_THREADS], ncore = MAX(usable_cores(core, MAX_THREADS), 1u);
-	u32 count = o->count ? o->count : ncore;
+	u32 core[MAX_THREADS], ncore = cores_list(core, MAX_THREADS), usable = threads_usable();
+	u32 count = o->count ? o->count : usable;
 	if (count > MAX_THREADS)
 		return FAIL(STATUS_INPUT, "%u threads are more than the %u that a pool can have",
 			    count, MAX_THREADS);
@@ -253,7 +241,7 @@ Status threads_create(const ThreadsOptions *options, Threads **out)
 		return FAIL(STATUS_MEMORY, "no memory for a pool of %u threads", count);
 	memset(p, 0, size);
 	/* Where threads share cores, one that spins keeps another from the work it waits for. */
-	if (count <= ncore && count > 1)
+	if (count <= usable && count > 1)
 		p->spins = (o->spin_us ? o->spin_us : 50) * turns_per_us();
 	p->pinned = o->pinned && ncore > 1 && !pthread_getaffinity_np(pthread_self(), sizeof p->was, &p->was);
 	if (p->pinned)

@@ -21,7 +21,7 @@ typedef struct TaskRange {
 typedef void TaskFunction(void *argument, TaskRange range);
 
 typedef struct ThreadsOptions {
-	u32 count;   /* 0: one per core that this process may use */
+	u32 count;   /* 0: one per core that this process may use (support/cores.h) */
 	bool pinned; /* thread t stays on the t-th of those cores, the caller too, until the pool is destroyed */
 	u32 spin_us; /* before sleeping; 0: 50, or none where threads are more than cores */
 } ThreadsOptions;
