@@ -19,6 +19,7 @@ extern const char *const divided_name[DIVIDES]; /* "nothing", "optimizer_state",
 typedef struct Choice {
 	u32 tensor, expert, context, pipe, data, chunks, micro, micros, divide;
 	bool sequence;   /* tensor's devices divide it where no feature is divided, by a rule of the search */
+	bool heads;      /* context's devices divide attention's heads, and not its positions, by one too */
 	Recompute recompute;
 	f64 bound;       /* seconds: not less */
 	u64 least;       /* bytes: not less */

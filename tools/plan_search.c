@@ -14,6 +14,8 @@
 static const f64 SLACK = 0.98, MEMORY_SLACK = 0.93;
 /* Whether devices that have the same tokens divide these too, where no feature is divided: bits of Search.sequence. */
 enum { SEQUENCE_WHOLE = 1, SEQUENCE_DIVIDED = 2 };
+/* What attention divides over devices that have parts of texts: bits of Search.attention. */
+enum { ATTENTION_RING = 1, ATTENTION_HEADS = 2 };
 
 /* What a plan is for: bounds are of micro-batches without sums of gradients. */
 typedef enum PlanFor { FOR_BOUND, FOR_STEP } PlanFor;
@@ -34,7 +36,7 @@ typedef struct Search {
 	Str experts;                    /* that of `expert`: who has other sequences divides something else too; empty: there is none */
 	u32 recompute;                  /* bits by Recompute */
 	u32 divide;                     /* how many of `divided_name` */
-	u32 sequence;                   /* bits */
+	u32 sequence, attention;        /* bits */
 	VEC(Choice) choice;     /* that may fit */
 	u32 considered, too_large, undivided, divided, above, planned; /* `divided`: bases of bounds that were planned */
 	Choice first;           /* that does not divide, if `undivided`: why, it tells where nothing does */
@@ -51,11 +53,11 @@ static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 }
 
 /* The rules of --shard: those that are given, then what devices that have other tokens divide, for each axis of such ("optimizer_state=data"), and
- * what those of the same tokens do ("sequence=tensor"). */
+ * what attention does over those of other texts' parts ("attention_heads=context") and devices of the same tokens do ("sequence=tensor"). */
 static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 {
 	const TextList *given = s->o->shard;
-	const char **rule = NEWN(a, const char *, given->n + 4);
+	const char **rule = NEWN(a, const char *, given->n + 5);
 	int n = 0;
 	for (int i = 0; i < given->n; i++)
 		rule[n++] = given->v[i];
@@ -65,6 +67,8 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->texts));
 	if (c->divide && c->expert > 1)
 		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->experts));
+	if (c->heads)
+		rule[n++] = arena_printf(a, "attention_heads=%.*s", STR_ARG(s->texts));
 	if (c->sequence)
 		rule[n++] = "sequence=tensor";
 	return (TextList){ .v = rule, .n = n };
@@ -222,7 +226,7 @@ static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWor
 static bool same_plan(const Choice *a, const Choice *b)
 {
 	return a->data == b->data && a->expert == b->expert && a->context == b->context && a->tensor == b->tensor && a->micro == b->micro && a->divide == b->divide &&
-	       a->sequence == b->sequence;
+	       a->sequence == b->sequence && a->heads == b->heads;
 }
 
 /* Plans choice `at`, and with it all that have the same plan: they differ in chunks and in what is computed again. */
@@ -255,7 +259,7 @@ static void plan_choices(Search *s, u32 at)
 /* What divides as little as it can, of what takes as long. */
 static int by_divided(const Choice *x, const Choice *y)
 {
-	return (int)x->divide - (int)y->divide ?: x->sequence - y->sequence;
+	return (int)x->divide - (int)y->divide ?: x->sequence - y->sequence ?: x->heads - y->heads;
 }
 
 static int by_bound(const void *a, const void *b)
@@ -294,16 +298,27 @@ static void add_micros(Search *s, Choice c, Bases *out)
 	}
 }
 
+/* Each way that rules of the search have of dividing what lies along tensor and context. */
+static void add_ways(Search *s, Choice c, Bases *out)
+{
+	u32 sequence = c.tensor > 1 ? s->sequence : SEQUENCE_WHOLE, attention = c.context > 1 ? s->attention : ATTENTION_RING;
+	for (u32 divided = SEQUENCE_WHOLE; divided <= SEQUENCE_DIVIDED; divided <<= 1)
+		for (u32 by = ATTENTION_RING; by <= ATTENTION_HEADS; by <<= 1)
+			if (sequence & divided && attention & by) {
+				c.sequence = divided == SEQUENCE_DIVIDED;
+				c.heads = by == ATTENTION_HEADS;
+				add_micros(s, c, out);
+			}
+}
+
 /* All that have so many devices along tensor, of the `rest` that there are for each. */
 static void add_tensor(Search *s, u32 tensor, i64 rest, Bases *out)
 {
 	Sizes experts = sizes_of(s->expert, s->experts.n, rest), texts = sizes_of(s->context, s->texts.n, rest);
 	for (u32 expert = experts.least; expert <= experts.most; expert++)
 		for (u32 context = texts.least; context <= texts.most; context++)
-			for (u32 divided = SEQUENCE_WHOLE; divided <= SEQUENCE_DIVIDED; divided <<= 1)
-				if (rest % ((i64)expert * context) == 0 && (tensor > 1 ? s->sequence & divided : divided == SEQUENCE_WHOLE))
-					add_micros(s, (Choice){ .tensor = tensor, .expert = expert, .context = context,
-								.sequence = divided == SEQUENCE_DIVIDED }, out);
+			if (rest % ((i64)expert * context) == 0)
+				add_ways(s, (Choice){ .tensor = tensor, .expert = expert, .context = context }, out);
 }
 
 /* Products of one sequence: what a second one adds to a micro-batch on one device. Nothing, where that cannot be planned. */
@@ -444,10 +459,10 @@ static const char *choice_text(const Search *s, Arena *a, const Choice *c)
 /* What another tensor, pipe, ... would have cost at best: as planned, or by the bound of what was not. */
 static void print_reasons(const Search *s, u32 n)
 {
-	static const char *const what[] = { "tensor", "expert", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "chunks" };
+	static const char *const what[] = { "tensor", "expert", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "attention", "chunks" };
 	const Choice *best = &s->choice.v[0];
 	for (u32 k = 0; k < COUNT(what); k++) {
-		if ((!strcmp(what[k], "context") && !s->texts.n) || (!strcmp(what[k], "expert") && !s->experts.n))
+		if (((!strcmp(what[k], "context") || !strcmp(what[k], "attention")) && !s->texts.n) || (!strcmp(what[k], "expert") && !s->experts.n))
 			continue;
 		for (u32 i = 1; i <= n; i++) {
 			if (i == n || (s->cut > 0 && s->choice.v[i].seconds > s->cut)) {
@@ -456,8 +471,8 @@ static void print_reasons(const Search *s, u32 n)
 				break;
 			}
 			const Choice *c = &s->choice.v[i];
-			u32 is[] = { c->tensor, c->expert, c->context, c->pipe, c->micro, c->recompute, c->divide, c->sequence, c->chunks };
-			u32 was[] = { best->tensor, best->expert, best->context, best->pipe, best->micro, best->recompute, best->divide, best->sequence, best->chunks };
+			u32 is[] = { c->tensor, c->expert, c->context, c->pipe, c->micro, c->recompute, c->divide, c->sequence, c->heads, c->chunks };
+			u32 was[] = { best->tensor, best->expert, best->context, best->pipe, best->micro, best->recompute, best->divide, best->sequence, best->heads, best->chunks };
 			if (is[k] == was[k])
 				continue;
 			printf("another %-12s takes %.1f%% more (%s)\n", what[k], 100 * (c->seconds / best->seconds - 1),
@@ -488,10 +503,10 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
+		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
 						       "memory_bytes", (json_int_t)c->memory, "least_seconds", c->bound, "least_bytes", (json_int_t)c->least, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
 						       "tensor", (int)c->tensor, "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
-						       recompute_name[c->recompute], "divided", divided_name[c->divide], "sequence", c->sequence));
+						       recompute_name[c->recompute], "divided", divided_name[c->divide], "sequence", c->sequence, "attention_heads", c->heads));
 	}
 	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
 				 (int)s->too_large, "above_bound", (int)s->above, "planned", (int)s->planned, "plans", plans);
@@ -562,12 +577,14 @@ static Status read_recompute(Search *s)
 	return OK;
 }
 
-/* "gradients,sequence": what may be divided at most, over data (else nothing) and over tensor (else what features are of alone). */
+/* "gradients,sequence,attention_heads": what may be divided at most, over data (else nothing), over tensor (else what features are of alone) and by
+ * attention over the axis of texts (else positions alone). */
 static Status read_divided(Search *s)
 {
 	const char *at = s->o->divided;
 	s->divide = at ? 1 : DIVIDES;
 	s->sequence = at ? SEQUENCE_WHOLE : SEQUENCE_WHOLE | SEQUENCE_DIVIDED;
+	s->attention = at ? ATTENTION_RING : ATTENTION_RING | ATTENTION_HEADS;
 	for (size_t n; at && *at; at += n + (at[n] == ',')) {
 		n = strcspn(at, ",");
 		u32 i = 0;
@@ -577,13 +594,17 @@ static Status read_divided(Search *s)
 			s->divide = MAX(s->divide, i + 1);
 		else if (str_equal((Str){ at, n }, STR("sequence")))
 			s->sequence |= SEQUENCE_DIVIDED;
+		else if (str_equal((Str){ at, n }, STR("attention_heads")))
+			s->attention |= ATTENTION_HEADS;
 		else
-			return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), and sequence "
+			return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), and sequence or attention_heads "
 						  "(optimizer_state,sequence), not %s", s->o->divided);
 	}
 	const Setting *always = model_setting(s->model.lm.model, "shard.sequence");
 	if ((always && !strcmp(always->text, "true")) || mesh_over(&s->model.lm, s->o->shard, "sequence", 0).n)
 		s->sequence = SEQUENCE_WHOLE; /* by this search: a rule that is given divides it */
+	if (mesh_over(&s->model.lm, s->o->shard, "attention_heads", 0).n)
+		s->attention = ATTENTION_RING; /* the same */
 	return OK;
 }
 

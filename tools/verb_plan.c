@@ -50,7 +50,7 @@ static const Option options[] = {
 	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
 	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do; auto chooses among none,whole" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of --mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
-	{ "divided", 0, OPTION_TEXT, &divided, "WHAT", "of --mesh auto: what may be divided at most: nothing, optimizer_state, gradients or parameters over data, and sequence over tensor" },
+	{ "divided", 0, OPTION_TEXT, &divided, "WHAT", "of --mesh auto: what may be divided at most: nothing, optimizer_state, gradients or parameters over data, sequence over tensor, and attention_heads over the axis of texts" },
 	{ "masters", 0, OPTION_TEXT, &masters, "TYPE,TYPE", "of --mesh: parameters and gradients are stored as bf16 (or bf16,f32, or bf16,bf16+f32: a micro-batch's beside sums), f32 masters with the optimizer's states, as in Megatron-LM; f32: as they are, what layers add up 16 bits wide, as in PyTorch's FSDP" },
 	{ "attention", 0, OPTION_TEXT, &attention, "HOW", "of --mesh: whole, one kernel, or scores, which go through memory, as before FlashAttention" },
 	{ "placeholders", 0, OPTION_TEXT, &placeholders, "TYPE", "of --mesh: one of this type for each of a layer's weights, which layers share, stands for its gradient, as in Transformer Engine" },
