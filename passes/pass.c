@@ -297,7 +297,7 @@ static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, Sy
 }
 
 /* One pass into `out`, and all that is asked for around it. */
-static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u32 index,
+static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u32 index, bool last,
 			 const Program *in, Arena *out, const SymbolValues *sizes, Status *status)
 {
 	Arena tmp = ARENA(s->pass->name);
@@ -325,7 +325,9 @@ static Program *run_step(PassCx *cx, const PipelineOptions *o, const Step *s, u3
 	VEC_PUSH(cx->out, &cx->time, t);
 	bool verify = o->verify_each;
 #ifndef NDEBUG
-	verify = true;
+	verify |= last || !o->verify_last;
+#else
+	(void)last;
 #endif
 	if (verify && !program_verify(p, cx->diag)) {
 		save_before(cx, o, s, in);
@@ -371,7 +373,7 @@ Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status)
 		Arena *out = i + 1 == n ? cx->out : &arena[i % 2];
 		const Program *before = p;
 		p = needs_hold(cx, &r.step.v[i], before)
-			    ? run_step(cx, o, &r.step.v[i], i + 1, before, out, &sizes, status)
+			    ? run_step(cx, o, &r.step.v[i], i + 1, i + 1 == n, before, out, &sizes, status)
 			    : NULL;
 		if (before != in)
 			arena_free(&arena[(i + 1) % 2]);

@@ -11,7 +11,8 @@ struct TargetInfo; /* ir/target.h */
 
 /* What the driver is to do beside running the passes. Zeroes: nothing. */
 typedef struct PipelineOptions {
-	bool verify_each; /* always so where assertions are on */
+	bool verify_each; /* always so where assertions are on, but for */
+	bool verify_last; /* what the last pass gives alone is verified there: for plans by the hundred */
 	bool check_eval;  /* evaluate each entry before and after on the same random inputs */
 	u32 check_steps;  /* and so many steps of training, one behind the other */
 	const char

@@ -397,7 +397,8 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	Arena tmp = ARENA("passes");
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
-	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target };
+	const PipelineOptions many = { .verify_last = true };
+	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target, .options = o->prepared ? &many : NULL };
 	Status status = OK;
 	const Program *p = o->prepared ? prepare_once(&cx, program, o, &out->model, &status) :
 					 prepare(arena, &cx, program, o, &out->model, &status);

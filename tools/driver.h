@@ -60,7 +60,7 @@ typedef struct DriverOptions {
 	const char *shard;        /* arguments of the pass partition: one device's part is made; NULL: the whole */
 	u64 bucket;               /* bytes of messages that are put together; 0: as many as the pass bucket has by itself */
 	bool late_sums;           /* gradients are summed over devices in update (without passes/graph/sums.c) */
-	DriverPrepared *prepared; /* NULL: nothing is kept */
+	DriverPrepared *prepared; /* NULL: nothing is kept; else programs are verified behind the last pass of each pipeline alone */
 	const DriverPipe *pipe;   /* of that, a stage; NULL: there is no pipeline */
 	const char *device;       /* "cpu", "cuda", "cuda:1", "null"; NULL: the default of this build */
 	const char *cpu;          /* the processor to compile for; NULL: the host */

@@ -38,6 +38,7 @@ typedef struct Search {
 	u32 divide;                     /* how many of `divided_name` */
 	u32 sequence, attention;        /* bits */
 	VEC(Choice) choice;     /* that may fit */
+	VEC(Choice) uneven;     /* of which some axis does not divide */
 	u32 considered, too_large, undivided, divided, above, planned; /* `divided`: bases of bounds that were planned */
 	Choice first;           /* that does not divide, if `undivided`: why, it tells where nothing does */
 	PlanFor first_for;
@@ -92,6 +93,11 @@ static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor us
 		s->layers = s->layers ? s->layers : p->work->first->layers;
 		return p->work;
 	}
+	bool axis = false;
+	for (const Message *m = before.last ? before.last->next : d->first; m; m = m->next)
+		axis |= m->severity == SEV_ERROR && m->code == E0725;
+	if (axis && use == FOR_BOUND)
+		VEC_PUSH(s->arena, &s->uneven, *which);
 	*d = before; /* what does not divide is no mistake here */
 	if (d->last)
 		d->last->next = NULL;
@@ -204,9 +210,15 @@ static u32 divisions_of(const Search *s, const Base *b)
 	return n * recomputes;
 }
 
-/* Where none of a size may fit, none of a multiple of it may: it has fewer devices along data to choose from, and as many sequences in flight or more. */
-static bool may_fit(const Base *b)
+/* What does not divide over some devices does not over a multiple. Where no micro-batch of a size may fit, none of a multiple of it may: it has fewer devices along
+ * data to choose from, and as many sequences in flight or more. */
+static bool may_fit(const Search *s, const Base *b)
 {
+	for (u32 i = 0; i < s->uneven.n; i++) {
+		const Choice *u = &s->uneven.v[i];
+		if (b->c.tensor % u->tensor == 0 && b->c.expert % u->expert == 0 && b->c.context % u->context == 0 && b->c.sequence >= u->sequence)
+			return false;
+	}
 	for (u32 i = 0; i < b->without->n; i++)
 		if (b->c.micro % b->without->v[i] == 0)
 			return false;
@@ -361,8 +373,7 @@ static Bases find_bases(Search *s, bool all)
 		Arena a = ARENA("shapes");
 		Shapes shape = { 0 };
 		Base *b = &out.v[i];
-		bool any = find_shapes(s, &a, b->c, &shape);
-		b->bound = any || !shape.n ? 0 : 1e300;
+		b->bound = find_shapes(s, &a, b->c, &shape) ? 0 : 1e300;
 		for (u32 k = 0; k < shape.n; k++)
 			b->bound = MIN(b->bound, products_seconds(&one, &shape.v[k], s->layers));
 		arena_free(&a);
@@ -404,7 +415,7 @@ static u32 search(Search *s, bool all)
 	Bases base = find_bases(s, all);
 	u32 at = 0;
 	for (f64 beat = 1e300;;) {
-		while (at < base.n && !may_fit(&base.v[at]))
+		while (at < base.n && !may_fit(s, &base.v[at]))
 			at++;
 		u32 next = next_choice(s);
 		bool plan_base = at < base.n && (next == NONE || base.v[at].bound <= s->choice.v[next].bound);
@@ -425,7 +436,7 @@ static u32 search(Search *s, bool all)
 		}
 	}
 	for (; at < base.n; at++) {
-		u32 n = may_fit(&base.v[at]) ? divisions_of(s, &base.v[at]) : 0;
+		u32 n = may_fit(s, &base.v[at]) ? divisions_of(s, &base.v[at]) : 0;
 		s->considered += n;
 		s->above += n;
 	}

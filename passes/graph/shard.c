@@ -413,6 +413,7 @@ static void place_entry(Search *s)
 	s->user = arena_push(tmp, sizeof *s->user, g->value.n, _Alignof(void *));
 	memset(s->user, 0, g->value.n * sizeof *s->user);
 	s->work = NEWN(tmp, f64, g->node.n + 1);
+	s->named = NEWN(tmp, NamedDigits, g->node.n * s->mesh->n + 1);
 	s->stale = NEWN(tmp, u8, g->node.n + 1);
 	s->free_result = NEWN(tmp, bool, g->result.n + 1);
 	for (u32 i = 0; i < g->node.n; i++) {

@@ -204,26 +204,64 @@ static void add_candidate(Candidates *c, Choice choice, u8 priority)
 	c->v[c->n++] = choice;
 }
 
+/* Does a digit in dimension `dim` of the tensor fall into the label? Then *outer is where. */
+static bool falls_into(const ShardLabel *l, u32 tensor, u32 dim, i64 *outer)
+{
+	ShardPoint at = l->at[tensor];
+	if (at.dim != (i8)dim || *outer % at.outer || *outer / at.outer >= MAX(l->extent, 1))
+		return false;
+	*outer /= at.outer;
+	return true;
+}
+
 /* The labels that a digit in dimension `dim` of the tensor falls into. */
 static void add_digit(const Search *s, Candidates *c, u32 node, u32 tensor, u32 dim, i64 outer, u32 m, u8 priority)
 {
 	const ShardRule *r = &s->e->rule[node];
 	for (u32 l = 0; l < r->label.n && l < UINT8_MAX; l++) {
-		ShardPoint at = r->label.v[l].at[tensor];
-		if (at.dim != (i8)dim || outer % at.outer || outer / at.outer >= MAX(r->label.v[l].extent, 1))
-			continue;
-		if (label_fits(s, node, m, l, outer / at.outer))
-			add_candidate(c, (Choice){ CHOICE_LABEL, (u8)l, outer / at.outer }, priority);
+		i64 in_label = outer;
+		if (falls_into(&r->label.v[l], tensor, dim, &in_label) && label_fits(s, node, m, l, in_label))
+			add_candidate(c, (Choice){ CHOICE_LABEL, (u8)l, in_label }, priority);
 	}
 }
 
-static void add_named(Search *s, Candidates *c, u32 node, u32 tensor, Val v, u32 m)
+static void note_named(Search *s, NamedDigits *to, u32 node, u32 tensor, Val v, u32 m)
 {
+	const ShardRule *r = &s->e->rule[node];
 	for (u32 d = 0; d < val_type(s->g, v)->rank; d++) {
 		Names names = { 0 };
 		shard_names(s, &names, s->class[v.i][d], m, 1);
 		for (u32 i = 0; i < names.n; i++)
-			add_digit(s, c, node, tensor, d, names.outer[i], m, names.priority[i]);
+			for (u32 l = 0; l < r->label.n && l < UINT8_MAX; l++) {
+				i64 outer = names.outer[i];
+				if (falls_into(&r->label.v[l], tensor, d, &outer))
+					VEC_PUSH(s->cx->tmp, &to->of, ((NamedDigit){ tensor, (u8)l, names.priority[i], outer }));
+			}
+	}
+}
+
+/* They are the same in every sweep. */
+static const NamedDigits *named_digits(Search *s, u32 node, u32 m)
+{
+	NamedDigits *to = &s->named[node * s->mesh->n + m];
+	const Node *n = &s->g->node.v[node];
+	if (to->known)
+		return to;
+	to->known = true;
+	for (u32 k = 0; k < n->nout; k++)
+		note_named(s, to, node, n->nin + k, (Val){ n->out.i + k }, m);
+	for (u32 k = 0; k < n->nin; k++)
+		note_named(s, to, node, k, n->in[k], m);
+	return to;
+}
+
+/* Those of one tensor, from *at on. */
+static void add_named(const Search *s, Candidates *c, const NamedDigits *named, u32 *at, u32 node, u32 tensor, u32 m)
+{
+	for (; *at < named->of.n && named->of.v[*at].tensor == tensor; ++*at) {
+		const NamedDigit *d = &named->of.v[*at];
+		if (label_fits(s, node, m, d->label, d->outer))
+			add_candidate(c, (Choice){ CHOICE_LABEL, d->label, d->outer }, d->priority);
 	}
 }
 
@@ -319,11 +357,15 @@ static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u
 static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 {
 	const Node *n = &s->g->node.v[node];
-	*c = (Candidates){ .n = 1, .v = { { .kind = CHOICE_WHOLE } } };
+	c->n = 1;
+	c->v[0] = (Choice){ .kind = CHOICE_WHOLE };
+	c->priority[0] = 0;
+	const NamedDigits *named = named_digits(s, node, m);
+	u32 at = 0;
 	for (u32 k = 0; k < n->nout; k++)
-		add_named(s, c, node, n->nin + k, (Val){ n->out.i + k }, m);
+		add_named(s, c, named, &at, node, n->nin + k, m);
 	for (u32 k = 0; k < n->nin; k++) {
-		add_named(s, c, node, k, n->in[k], m);
+		add_named(s, c, named, &at, node, k, m);
 		add_operand(s, c, node, k, m);
 	}
 	for (u32 k = 0; k < n->nout; k++)
@@ -381,7 +423,9 @@ static bool improve(Search *s, u32 node, u32 m)
 	candidates(s, node, m, &c);
 	f64 least = -1;
 	bool here = false;
-	for (u32 i = 0; i < c.n; i++) {
+	if (c.n == 1) /* whatever it costs */
+		best = c.v[0];
+	for (u32 i = 0; i < c.n && c.n > 1; i++) {
 		*at = c.v[i];
 		f64 cost = node_total(s, node);
 		bool same = c.v[i].kind == was.kind && c.v[i].which == was.which && c.v[i].outer == was.outer;

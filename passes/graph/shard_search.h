@@ -8,6 +8,17 @@ typedef struct User {
 	u32 node, operand; /* node NONE: result `operand` of the entry */
 } User;
 
+/* Choices of a node that names give along one mesh axis, if they fit beside what it does along the others. */
+typedef struct NamedDigit {
+	u32 tensor;
+	u8 label, priority;
+	i64 outer;
+} NamedDigit;
+typedef struct NamedDigits {
+	bool known;
+	VEC(NamedDigit) of; /* results' first, then operands' */
+} NamedDigits;
+
 typedef struct Search {
 	PassCx *cx;
 	const Program *p;
@@ -25,6 +36,7 @@ typedef struct Search {
 	const Graph *g;
 	VEC(User) *user;   /* [value] */
 	f64 *work;         /* [node] seconds of it whole */
+	NamedDigits *named; /* [node * mesh axes] */
 	Axis (*class)[MAX_RANK]; /* [value] */
 	u8 *stale;         /* [node] mesh axes (bits) along which something has changed that its choice depends on */
 	bool *free_result; /* [result] of a gradient: as it comes */
