@@ -27,6 +27,7 @@ typedef struct Case {
 		      "B=2,T=33", "B=3,T=47", "B=1,T=48", "B=2,T=63", "B=3,T=64"
 #define IMAGE "../tests/unit/image"
 #define PRODUCTS "../tests/unit/products"
+#define EDGES "../tests/unit/edges"
 static const Case cases[] = {
 	{ "gpt2", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
 	{ "llama", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
@@ -42,6 +43,11 @@ static const Case cases[] = {
 	/* sums that are divided, in parts of several lengths, and such that are too short to be */
 	{ PRODUCTS, NULL, NULL, "forward", "B<=2,T<=3000", NULL, 0,
 	  { "B=1,T=1", "B=1,T=500", "B=2,T=511", "B=2,T=512", "B=1,T=1023", "B=1,T=1024", "B=2,T=1300", "B=2,T=3000" } },
+	/* rows that are longer than vectors when the code is made, and such that are several at once then too */
+	{ EDGES, NULL, NULL, "forward", "B<=3,T<=300", NULL, 0,
+	  { "B=1,T=1", "B=1,T=2", "B=3,T=7", "B=1,T=8", "B=2,T=9", "B=3,T=21", "B=1,T=31", "B=1,T=32", "B=2,T=36", "B=1,T=37", "B=1,T=38", "B=3,T=45",
+	    "B=1,T=63", "B=2,T=64", "B=1,T=65", "B=2,T=129", "B=1,T=200", "B=3,T=300" } },
+	{ EDGES, NULL, NULL, "forward", "B<=40,T<=29", NULL, 0, { "B=1,T=1", "B=40,T=2", "B=5,T=3", "B=7,T=8", "B=1,T=9", "B=33,T=17", "B=40,T=29" } },
 };
 
 static void fill(Executor *x, const PackageTensor *t, u32 salt)
@@ -242,8 +248,10 @@ static void test_refusals(void **state)
 	arena_free(&a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_models), cmocka_unit_test(test_refusals) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
