@@ -169,7 +169,9 @@ static f64 magnitude(const Tensor *t)
 /* Compares element by element, into `out`. */
 static void compare(const Tested *t, f64 least, const Tensor *want, const char *name, const f64 *got, Agreement *out)
 {
-	f64 scale = fmax(least, magnitude(want)), allowed = dtype_is_narrow_float(want->dtype) ? ALLOWED_NARROW : t->allowed;
+	f64 scale = fmax(least, magnitude(want)), allowed = t->allowed;
+	if (dtype_is_narrow_float(want->dtype))
+		allowed = dtype_is_f8(want->dtype) ? ALLOWED_F8 : fmax(ALLOWED_NARROW, t->allowed);
 	for (i64 i = 0; i < want->n; i++) {
 		f64 x = want->data[i], y = got[i];
 		/* beyond the type's range: infinite, or near it */

@@ -29,6 +29,8 @@ typedef struct Agreement {
  * operands were, rounded to f16 or bf16. */
 #define ALLOWED        1e-4
 #define ALLOWED_NARROW 0.02
+/* The same of 8 bits, of which one may be rounded to its neighbour, a quarter of it away. */
+#define ALLOWED_F8     0.1
 
 typedef struct Tested {
 	const Program *reference; /* what the evaluator runs: names of entries, inputs and buffers are the package's */

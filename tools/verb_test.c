@@ -20,7 +20,7 @@ static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	RUN_OPTIONS(where),
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=2,T=16", "of models" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "of models: f32 or bf16; both if not given" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "of models: f32, bf16, autocast, fp8; the first two if not given" },
 	{ "op", 'o', OPTION_LIST, &op, "NAME", "test this op alone; may be given several times" },
 	{ "graphs", 'g', OPTION_INT, &graphs, "N", "random graphs: 20 by default" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of everything that is drawn: 1 by default" },
@@ -36,7 +36,7 @@ static const Command command = {
 		 "many ops; and a training step of models, entry by entry: first values, loss,\n"
 		 "every gradient, the update. Everything runs twice, and must give the same bits.\n"
 		 "Errors are told as a share of what is allowed: 1e-4 of a tensor's largest\n"
-		 "magnitude, or 0.02 where bf16 or f16 are used.\n\n"
+		 "magnitude, or 0.02 where bf16 or f16 are used, 0.1 where 8 bits are.\n\n"
 		 "Models are a tiny one of its own and those given; else those in models/, with the\n"
 		 "preset `tiny` where they have it. The evaluator is slow: give small ones.\n"
 		 "Exit status 3 where something disagrees.",
@@ -263,7 +263,7 @@ static Status test_model_in(Session *s, SourceFile *file, const char *name, cons
 	}
 	t.reference = t.compiled.model; /* differentiated */
 	t.least = 1e-30;
-	t.allowed = strcmp(dtype, "f32") ? ALLOWED_NARROW : ALLOWED;
+	t.allowed = !strcmp(dtype, "fp8") ? ALLOWED_F8 : strcmp(dtype, "f32") ? ALLOWED_NARROW : ALLOWED;
 	status = test_entries(&t, name, row);
 	tested_close(&t);
 	return status;

@@ -11,7 +11,7 @@
  * that type (scaled_dot; Micikevicius et al. 2022): what Transformer Engine's te.Linear and torchao's Float8Linear do. A
  * linear layer is a product of a value and a parameter, not of each head or expert on its own, whose inner and outer sizes
  * are multiples of 16, as the hardware wants them, and whose result goes into some further product: the last layer, whose
- * results are logits, stays bf16, as it does in all models of these libraries. Only the entry micro has them: the result of
+ * results are logits, stays bf16, as in their examples. Only the entry micro has them: the result of
  * a scaled product depends on all of its operand, and what evaluation and generation give should not depend on what else is in
  * the batch.
  *
