@@ -3,7 +3,8 @@
  *
  *   - a reduction is over the last axis alone (a kernel of class ROW) or over others only (COLUMN).
  *     Trailing axes become one by a reshape; a mixed set is its trailing part first, then the rest; all
- *     axes are the last one first, then the rest, so that what is long is many rows and not one.
+ *     axes are the last one first, then the rest, so that what is long is many rows and not one. Sums of sums of a narrow type are
+ *     of f32 in between: a sum is rounded once.
  *   - argmax is the smallest index at which the operand is the maximum; NaN counts as the largest.
  *   - what is added to a product's result at places (scatter_add) and nowhere else wanted is added there, in place, where
  *     the graph makes zeros of its own for it and adds those: scatter_add gets a third operand. One whose third operand
@@ -71,6 +72,12 @@ static i64 near_root(i64 n)
 
 static Val reduce(Builder *b, Op op, Val x, u32 mask);
 
+/* Of which sums are taken that are summed again. */
+static Val summed_again(Builder *b, Op op, Val x)
+{
+	return op == OP_sum && dtype_is_narrow_float(val_type(b->g, x)->dtype) ? make_cast(b, x, DT_f32) : x;
+}
+
 /* Every axis of x, none of extent 1. */
 static Val reduce_all(Builder *b, Op op, Val x)
 {
@@ -85,7 +92,7 @@ static Val reduce_all(Builder *b, Op op, Val x)
 	}
 	if (last < SHORT_ROW)
 		return reduce_all(b, op, merge_last(b, x, 2));
-	return reduce_all(b, op, reduce_node(b, op, x, 1u << (t->rank - 1)));
+	return reduce_all(b, op, reduce_node(b, op, summed_again(b, op, x), 1u << (t->rank - 1)));
 }
 
 /* `x` without the axes of `mask`, by nodes in canonical form. Axes of one element need no reduction. */
@@ -117,12 +124,12 @@ static Val reduce(Builder *b, Op op, Val x, u32 mask)
 	} else if (trailing == 0) {
 		x = reduce_node(b, op, x, now);
 	} else {
-		x = merge_last(b, x, trailing);
+		x = merge_last(b, summed_again(b, op, x), trailing);
 		rank = rank - trailing + 1;
 		x = reduce_node(b, op, x, 1u << (rank - 1));
 		x = reduce(b, op, x, now & ((1u << (rank - 1)) - 1));
 	}
-	return reshape(b, x, kept, nkept);
+	return make_cast(b, reshape(b, x, kept, nkept), t->dtype);
 }
 
 static bool reduction(Rewrite *rw, const Node *n, const Val *in, Val *out)
