@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A bound's plan is of one device along data: of several, the pass partition may find another division of some values, and did so that a
  * step took 1.5% less, and, with experts beside divided texts, held 6% less. */
@@ -43,6 +44,7 @@ typedef struct Search {
 	Choice first;           /* that does not divide, if `undivided`: why, it tells where nothing does */
 	PlanFor first_for;
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
+	f64 begun, shown;       /* when progress was shown; 0: not yet */
 } Search;
 
 /* "data=2,context=4,expert=2,tensor=8" */
@@ -216,7 +218,8 @@ static bool may_fit(const Search *s, const Base *b)
 {
 	for (u32 i = 0; i < s->uneven.n; i++) {
 		const Choice *u = &s->uneven.v[i];
-		if (b->c.tensor % u->tensor == 0 && b->c.expert % u->expert == 0 && b->c.context % u->context == 0 && b->c.sequence >= u->sequence)
+		bool multiple = b->c.tensor % u->tensor == 0 && b->c.expert % u->expert == 0 && b->c.context % u->context == 0;
+		if (multiple && b->c.sequence >= u->sequence && b->c.heads >= u->heads)
 			return false;
 	}
 	for (u32 i = 0; i < b->without->n; i++)
@@ -392,6 +395,27 @@ static u32 next_choice(const Search *s)
 	return next;
 }
 
+/* On a terminal, a line that is written again while a search goes on that takes more than a second. */
+static void show_progress(Search *s, u32 bases, u32 of)
+{
+	f64 now = clock_seconds(), best = 1e300;
+	if (!isatty(STDERR_FILENO) || now < (s->shown > 0 ? s->shown + 0.2 : s->begun + 1))
+		return;
+	s->shown = now;
+	for (u32 i = 0; i < s->choice.n; i++)
+		if (s->choice.v[i].planned && s->choice.v[i].seconds >= 0 && s->choice.v[i].memory <= s->room)
+			best = MIN(best, s->choice.v[i].seconds);
+	fprintf(stderr, "\rbounds of %u of %u kinds of division, %u divisions planned", bases, of, s->planned);
+	if (best < 1e300)
+		fprintf(stderr, ", the fastest takes %.4g s  ", best);
+}
+
+static void end_progress(const Search *s)
+{
+	if (s->shown > 0)
+		fprintf(stderr, "\r%*s\r", 100, "");
+}
+
 /* The time that a division must stay below to be told: that of the last one so far, or none. */
 static f64 to_beat(const Search *s)
 {
@@ -434,7 +458,9 @@ static u32 search(Search *s, bool all)
 			plan_choices(s, next);
 			beat = to_beat(s);
 		}
+		show_progress(s, at, base.n);
 	}
+	end_progress(s);
 	for (; at < base.n; at++) {
 		u32 n = may_fit(s, &base.v[at]) ? divisions_of(s, &base.v[at]) : 0;
 		s->considered += n;
@@ -662,9 +688,8 @@ static Status nothing_found(Search *s)
 
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
 {
-	f64 begun = clock_seconds();
 	Arena a = ARENA("search");
-	Search s = { .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
+	Search s = { .begun = clock_seconds(), .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
 		     .room = (u64)(machine->memory - machine->reserved) };
 	Status status = cluster_open(o->path, o->source, &s.model);
 	if (!status && !s.model.lm.model->has_train)
@@ -675,7 +700,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	s.precision = o->precision || !s.model.lm.model ? o->precision : s.model.lm.model->precision;
 	if (!status) {
 		u32 n = search(&s, all);
-		f64 took = clock_seconds() - begun;
+		f64 took = clock_seconds() - s.begun;
 		if (!n)
 			status = nothing_found(&s);
 		else if (o->json)
