@@ -105,7 +105,7 @@ static void read_source(Elaborator *e, const Stmt *s, const Expr *call, u32 kind
 		const char *name = dotted(e, s->assign.target.v[t]);
 		if (!name || (strcmp(name, "train") && strcmp(name, "validation"))) {
 			fail(e, E0508, s->assign.target.v[t]->loc, "a data block has train and validation%s",
-			     did_you_mean(e, name ? nearest(name, (const char *const[]){ "train", "validation" }, 2) : NULL));
+			     did_you_mean(e, name ? nearest_name(name, (const char *const[]){ "train", "validation" }, 2) : NULL));
 			continue;
 		}
 		const char *key = intern_printf(e->names, "data.%s", name);
@@ -223,7 +223,7 @@ static void check_mesh(Elaborator *e, const Datum *mesh, const Expr *to)
 		if (all[i] == to->name)
 			return;
 	}
-	const char *near = nearest(to->name, all, mesh->list.n);
+	const char *near = nearest_name(to->name, all, mesh->list.n);
 	fail(e, E0509, to->loc, "the mesh has no axis '%s'%s", to->name,
 	     near ? did_you_mean(e, near) : names_listed(e, "it has", all, mesh->list.n));
 }
@@ -269,7 +269,7 @@ void recipe_shard(Elaborator *e, const Decl *d)
 				for (u32 j = 1; j < e->ir->axis.n; j++)
 					if (e->ir->axis.v[j].name)
 						all[n++] = e->ir->axis.v[j].name;
-				const char *near = nearest(name, all, n);
+				const char *near = nearest_name(name, all, n);
 				fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s", name,
 				     did_you_mean(e, near));
 				continue;
@@ -350,7 +350,7 @@ void recipe_adapt(Elaborator *e, const Decl *d)
 {
 	frame_push(e, d, "", (Loc){ 0 });
 	if (d->label && d->label->kind == EXPR_NAME && strcmp(d->label->name, e->model->name)) {
-		const char *near = nearest(d->label->name, &e->model->name, 1);
+		const char *near = nearest_name(d->label->name, &e->model->name, 1);
 		fail(e, E0510, d->label->loc, "there is no model '%s' to adapt%s", d->label->name, did_you_mean(e, near));
 	}
 	for (u32 i = 0; i < d->body.n; i++) {

@@ -75,7 +75,7 @@ const char *nearest_builtin(const char *name)
 	for (u32 i = 0; i < OPS; i++)
 		if (callable_op((Op)i))
 			all[n++] = op_info[i].name;
-	return nearest(name, all, n);
+	return nearest_name(name, all, n);
 }
 
 /* An op of the table: tensors in order, attributes by name. */

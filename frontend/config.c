@@ -2,6 +2,7 @@
 #include "frontend/elaborator.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* `--set key=value`: the value as an expression. */
 void read_sets(Elaborator *e)
@@ -188,7 +189,7 @@ static void check_preset(Elaborator *e, const Block *preset, const Datum *group)
 				found = &group->list.v[k];
 		}
 		if (!found) {
-			const char *near = nearest(name, all, group->list.n);
+			const char *near = nearest_name(name, all, group->list.n);
 			fail(e, E0410, is_entry(s) ? s->assign.target.v[0]->loc : s->loc, "the config has no '%s'%s", name,
 			     did_you_mean(e, near));
 			for (u32 k = 0; near && k < group->list.n; k++)
@@ -228,22 +229,26 @@ void read_config(Elaborator *e)
 				preset = d;
 		}
 	/* "405b" is llama31_405b where no other ends so */
-	for (u32 i = 0, found = 0; i < presets.n && e->options->preset && (!preset || found); i++) {
+	Buf several = { .arena = e->arena };
+	const Decl *only = NULL;
+	for (u32 i = 0; i < presets.n && e->options->preset && !preset; i++) {
 		Str name = str_of(presets.v[i]->name.text), end = str_of(arena_printf(e->arena, "_%s", e->options->preset));
-		if (name.n <= end.n || memcmp(name.s + name.n - end.n, end.s, end.n))
+		if (name.n <= end.n || strncasecmp(name.s + name.n - end.n, end.s, end.n))
 			continue;
-		preset = found++ ? NULL : presets.v[i];
-		if (found > 1)
-			break;
+		only = several.n ? NULL : presets.v[i];
+		buf_printf(&several, "%s%.*s", several.n ? ", " : "", STR_ARG(name));
 	}
-	if (e->options->preset && !preset) {
+	preset = preset ? preset : only;
+	if (several.n && !preset) {
+		fail(e, E0411, (Loc){ 0 }, "there are several presets whose names end with '%s': %s", e->options->preset, several.text);
+	} else if (e->options->preset && !preset) {
 		const char **names = NEWN(e->arena, const char *, presets.n + 1);
 		Buf all = { .arena = e->arena };
 		for (u32 i = 0; i < presets.n; i++) {
 			names[i] = presets.v[i]->name.text;
 			buf_printf(&all, "%s%s", i ? ", " : "", names[i]);
 		}
-		const char *near = nearest(e->options->preset, names, presets.n);
+		const char *near = nearest_name(e->options->preset, names, presets.n);
 		fail(e, E0411, (Loc){ 0 }, "there is no preset '%s'%s%s", e->options->preset, did_you_mean(e, near),
 		     arena_printf(e->arena, "%s the file has %s", near ? "" : ";", all.n ? all.text : "none"));
 	}
@@ -270,7 +275,7 @@ void unused_sets(Elaborator *e)
 			all[n++] = (const char *)(uintptr_t)e->config.entry[k].key;
 		for (u32 k = 0; k < e->model->setting.n; k++)
 			all[n++] = e->model->setting.v[k].key;
-		const char *near = nearest(key, all, n);
+		const char *near = nearest_name(key, all, n);
 		fail(e, E0410, (Loc){ 0 }, "--set %s: the file has no such value%s", key, did_you_mean(e, near));
 	}
 }

@@ -137,7 +137,7 @@ Datum *unknown_argument(Elaborator *e, const char *callee, const Entry *given, c
 			return fail(e, E0206, given->name_loc, "%s has no argument '%s'%s", callee, given->name,
 				    foreign_name(e, given->name));
 	}
-	const char *near = nearest(given->name, all, n);
+	const char *near = nearest_name(given->name, all, n);
 	return fail(e, E0206, given->name_loc, "%s has no argument '%s'%s", callee, given->name,
 		    near ? did_you_mean(e, near) : names_listed(e, "it takes", all, n));
 }
@@ -308,19 +308,4 @@ Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc)
 	} else if (d->kind != DATUM_ERROR)
 		fail(e, E0304, loc, "a dimension is expected here, and this is %s", datum_show(e, d));
 	return NULL;
-}
-
-const char *nearest(const char *name, const char *const *candidate, u32 n)
-{
-	const char *best = NULL;
-	/* of a name of one letter, every other is a neighbour: none is meant */
-	u32 length = (u32)strlen(name), least = length < 2 ? 1 : length <= 3 ? 2 : length / 3 + 2;
-	for (u32 i = 0; i < n; i++) {
-		u32 d = edit_distance(str_of(name), str_of(candidate[i]));
-		if (d < least) {
-			least = d;
-			best = candidate[i];
-		}
-	}
-	return best;
 }

@@ -88,7 +88,7 @@ static void use_file(Elaborator *e, const Decl *d)
 			path = arena_printf(e->arena, "std/%s.plinth", f->name);
 		}
 		if (!found) {
-			const char *near = nearest(name + 4, all, n);
+			const char *near = nearest_name(name + 4, all, n);
 			e->file_missing = true;
 			fail(e, E0211, d->loc, "the standard library has no part '%s'%s%s%s", name, near ? "; did you mean 'std." : "",
 			     near ? near : "", near ? "'?" : "");
@@ -289,7 +289,7 @@ Model *elaborate(Arena *arena, Ir *ir, const Ast *ast, const ElaborateOptions *o
 				}
 			if (!known) {
 				const char *const all[] = { "train", "weights", "data", "shard", "adapt", "sample", "generate", "eval", "export", "published", "machine" };
-				const char *near = nearest(d->word.text, all, COUNT(all));
+				const char *near = nearest_name(d->word.text, all, COUNT(all));
 				fail(e, E0511, d->word.loc, "there is no block '%s'%s", d->word.text, did_you_mean(e, near));
 			}
 		}

@@ -188,8 +188,6 @@ const char *dim_show(Elaborator *e, Dim d, Axis a);
 Dim datum_to_dim(Elaborator *e, const Datum *d, Loc loc);
 /* Behind an error about a number that should be whole: the division that it comes from. */
 void note_division(Elaborator *e, const Datum *d);
-/* The nearest of the names to `name`, or NULL when none is near. */
-const char *nearest(const char *name, const char *const *candidate, u32 n);
 /* "; did you mean 'near'?", or nothing where there is none near. */
 const char *did_you_mean(Elaborator *e, const char *near);
 /* "; here that is ..." of a name of PyTorch's, NumPy's or JAX's, or NULL. */

@@ -135,7 +135,7 @@ static const char *suggest_own(Elaborator *e, const char *name)
 	for (u32 m = 0; m < COUNT(maps); m++)
 		for (u32 i = 0; i < maps[m]->n; i++)
 			VEC_PUSH(e->arena, &all, (const char *)(uintptr_t)maps[m]->entry[i].key);
-	return nearest(name, all.v, all.n);
+	return nearest_name(name, all.v, all.n);
 }
 
 /* Where a name that can be seen here comes from; line 0 where it has no place. */
@@ -480,7 +480,7 @@ static Datum *parameter_of(Elaborator *e, const Callable *c, const Expr *x)
 		if (str_starts(str_of(name), str_of(own)))
 			VEC_PUSH(e->arena, &all, name + strlen(own));
 	}
-	const char *near = nearest(x->field.field.text, all.v, all.n);
+	const char *near = nearest_name(x->field.field.text, all.v, all.n);
 	return fail(e, E0203, x->field.field.loc, "%s has no parameter '%s'%s%s", c->decl->name.text, x->field.field.text,
 		    did_you_mean(e, near),
 		    all.n ? "" : ": its parameters come to be when it is applied, so apply it first");
@@ -509,7 +509,7 @@ static Datum *field(Elaborator *e, const Expr *x)
 		if (base->list.v[i].name)
 			VEC_PUSH(e->arena, &all, base->list.v[i].name);
 	}
-	const char *near = nearest(name, all.v, all.n);
+	const char *near = nearest_name(name, all.v, all.n);
 	return fail(e, E0203, x->field.field.loc, "there is no field '%s'%s", name,
 		    near ? did_you_mean(e, near) : names_listed(e, "there are", all.v, all.n));
 }

@@ -118,11 +118,82 @@ static void read_field(Elaborator *e, const Field *f, const Datum *d, Machine *m
 	}
 }
 
+/* What no machine has is a number in another unit. */
+typedef struct Usual {
+	const char *what, *unit, *such;
+	f64 least, most;
+} Usual;
+
+static void unusual(Elaborator *e, Loc loc, f64 x, const Usual *u)
+{
+	if (x > 0 && (x < u->least || x > u->most))
+		diag_warning(e->diag, W0008, loc, "%s is in %s, such as %s; no machine has %g", u->what, u->unit, u->such, x);
+}
+
+static void check_link(Elaborator *e, Loc loc, const char *name, const Link *l)
+{
+	const Usual bandwidth = { arena_printf(e->arena, "%s's bandwidth", name), "bytes a second", "50e9", 1e6, 1e15 },
+		    latency = { arena_printf(e->arena, "%s's latency", name), "seconds", "5e-6", 0, 1 };
+	unusual(e, loc, l->bandwidth, &bandwidth);
+	unusual(e, loc, l->latency, &latency);
+}
+
+/* Shares are of 1, not in per cent. Of the bandwidth, what stays in caches may be any; peaks are measured, and may be exceeded a little. */
+static void check_shares(Elaborator *e, Loc loc, const char *name, const Curve *c)
+{
+	const Usual share = { arena_printf(e->arena, "a share of %s", name), "parts of the peak", "0.8", 0, 2 };
+	for (u32 i = 0; i < c->n; i++)
+		unusual(e, loc, c->point[i].share, &share);
+}
+
+static void check_usual(Elaborator *e, const Machine *m, const Loc *at)
+{
+	static const Usual memory = { "memory", "bytes", "80 GiB", 1e3, 1e15 }, bandwidth = { "bandwidth", "bytes a second", "3.35e12", 1e6, 1e16 },
+			   peak = { "peak", "FLOPs a second", "989e12", 1e6, 1e19 }, launch = { "launch", "seconds", "1.5e-6", 0, 1 },
+			   power = { "power", "watts", "700", 0, 1e5 };
+	static const char *const device[] = { "cpu", "cuda" };
+	const Loc none = { 0 };
+	for (u32 i = 0; i < COUNT(fields); i++) {
+		const char *name = fields[i].name;
+		const void *field = (const char *)m + fields[i].at;
+		if (!memcmp(&at[i], &none, sizeof none))
+			continue;
+		switch (fields[i].kind) {
+		case FIELD_LINK: check_link(e, at[i], name, field); break;
+		case FIELD_PEAKS:
+			for (u32 t = 0; t < DTYPES; t++)
+				unusual(e, at[i], m->peak[t], &peak);
+			break;
+		case FIELD_NUMBER:
+			for (u32 k = 0; k < 4; k++) {
+				const Usual *u = (const Usual *const[]){ &memory, &bandwidth, &launch, &power }[k];
+				if (!strcmp(u->what, name))
+					unusual(e, at[i], *(const f64 *)field, u);
+			}
+			break;
+		case FIELD_CURVE:
+			if (fields[i].needed && strcmp(name, "stream"))
+				check_shares(e, at[i], name, field);
+			break;
+		case FIELD_TEXT:
+			if (!strcmp(name, "device") && m->device && strcmp(m->device, device[0]) && strcmp(m->device, device[1]))
+				fail(e, E0513, at[i], "device is \"cpu\" or \"cuda\", which the program is planned for, and this is \"%s\"", m->device);
+			break;
+		case FIELD_COUNT: break;
+		}
+	}
+}
+
 void recipe_machine(Elaborator *e, const Decl *d)
 {
+	if (e->model->machine) {
+		fail(e, E0513, d->loc, "a file has one machine block, and this is another");
+		return;
+	}
 	Machine *m = NEW(e->arena, Machine);
 	m->domain = 1;
 	bool given[COUNT(fields)] = { false };
+	Loc at[COUNT(fields)] = { 0 };
 	const char *all[COUNT(fields)];
 	for (u32 i = 0; i < COUNT(fields); i++)
 		all[i] = fields[i].name;
@@ -138,7 +209,7 @@ void recipe_machine(Elaborator *e, const Decl *d)
 			k++;
 		Datum *value = expression(e, s->assign.value);
 		if (k == COUNT(fields)) {
-			const char *near = nearest(to->name, all, COUNT(all));
+			const char *near = nearest_name(to->name, all, COUNT(all));
 			fail(e, E0513, to->loc, "a machine has no '%s'%s", to->name,
 			     near ? did_you_mean(e, near) : names_listed(e, "it has", all, COUNT(all)));
 			continue;
@@ -146,6 +217,7 @@ void recipe_machine(Elaborator *e, const Decl *d)
 		if (given[k])
 			fail(e, E0513, s->loc, "%s is given twice", to->name);
 		given[k] = true;
+		at[k] = s->loc;
 		read_field(e, &fields[k], value, m);
 		if (fields[k].at == offsetof(Machine, disturbed) && m->disturbed)
 			diag_warning(e->diag, W0007, s->loc, "others used the machine while it was measured, and this may be off: %s", m->disturbed);
@@ -155,5 +227,8 @@ void recipe_machine(Elaborator *e, const Decl *d)
 			fail(e, E0513, d->loc, "the machine needs '%s'", fields[i].name);
 	if (m->domain > 1 && given[0] && !(m->link.bandwidth > 0))
 		fail(e, E0513, d->loc, "%lld devices are joined by a link: link = { bandwidth = 450e9, latency = 2e-6 }", (long long)m->domain);
+	if (m->memory > 0 && m->reserved >= m->memory)
+		fail(e, E0513, d->loc, "reserved is a part of memory, and of %.3g bytes it takes %.3g", m->memory, m->reserved);
+	check_usual(e, m, at);
 	e->model->machine = m;
 }

@@ -286,7 +286,7 @@ bool match_type(Elaborator *e, const TypeExpr *t, Datum *value, Loc loc, const c
 	for (u32 i = 0; i < COUNT(known); i++)
 		is_known |= !strcmp(known[i], n);
 	if (!is_known) {
-		const char *near = nearest(n, known, COUNT(known));
+		const char *near = nearest_name(n, known, COUNT(known));
 		const char *here = near ? NULL : foreign_name(e, n);
 		fail(e, E0309, t->loc, "'%s' is no type%s", n, here ? here : did_you_mean(e, near));
 	} else {

@@ -293,7 +293,7 @@ static void read_run_setting(Elaborator *e, const char *key, const Datum *v, Loc
 			known |= !strcmp(run_settings[k], name);
 		if (known)
 			continue;
-		const char *near = nearest(name, run_settings, COUNT(run_settings));
+		const char *near = nearest_name(name, run_settings, COUNT(run_settings));
 		fail(e, E0506, loc, "there is no setting '%s'%s", name, did_you_mean(e, near));
 	}
 }
@@ -363,7 +363,7 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 		const char *key = s->assign.target.v[0]->name;
 		if (!is_key(key)) {
 			if (s->assign.pattern.n) {
-				const char *near = nearest(key, train_keys, COUNT(train_keys));
+				const char *near = nearest_name(key, train_keys, COUNT(train_keys));
 				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", key,
 				     did_you_mean(e, near));
 			}

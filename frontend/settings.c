@@ -51,7 +51,7 @@ static const Key *key_of(Elaborator *e, const struct SettingsBlock *b, const Exp
 		if (!strcmp(all[k], name->name))
 			return &b->key[k];
 	}
-	const char *near = nearest(name->name, all, b->n);
+	const char *near = nearest_name(name->name, all, b->n);
 	fail(e, E0506, name->loc, "there is no setting '%s' of %s%s", name->name, b->word,
 	     near ? did_you_mean(e, near) : names_listed(e, "it has", all, b->n));
 	return NULL;

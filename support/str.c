@@ -220,6 +220,21 @@ u32 edit_distance(Str a, Str b)
 	return row[a.n % 3][b.n];
 }
 
+const char *nearest_name(const char *name, const char *const *candidate, u32 n)
+{
+	const char *best = NULL;
+	/* of a name of one letter, every other is a neighbour: none is meant */
+	u32 length = (u32)strlen(name), least = length < 2 ? 1 : length <= 3 ? 2 : length / 3 + 2;
+	for (u32 i = 0; i < n; i++) {
+		u32 d = edit_distance(str_of(name), str_of(candidate[i]));
+		if (d < least) {
+			least = d;
+			best = candidate[i];
+		}
+	}
+	return best;
+}
+
 static bool match_here(const char *p, const char *pe, const char *t, const char *te)
 {
 	while (p < pe) {

@@ -40,6 +40,8 @@ Str buf_str(const Buf *b);
 /* How many single-character edits (insert, delete, replace, swap of neighbours) turn a into b;
  * used for "did you mean". Damerau-Levenshtein, optimal string alignment. */
 u32 edit_distance(Str a, Str b);
+/* The nearest of the names to `name`, or NULL where none is near. */
+const char *nearest_name(const char *name, const char *const *candidate, u32 n);
 
 /* Does `path` match `pattern`? '*' matches within one dotted part, '**' across parts, '{a,b}'
  * alternatives, everything else itself. Used by parameter groups and weight rules. */
