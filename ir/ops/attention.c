@@ -329,15 +329,10 @@ f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys)
 {
 	if (!causal)
 		return (f64)queries * (f64)keys;
-	f64 pairs = 0;
-	for (i64 t = 0; t < queries; t++) {
-		i64 seen = t + keys - queries + 1;
-		seen = MIN(seen, keys);
-		if (window > 0)
-			seen = MIN(seen, window);
-		pairs += (f64)MAX(seen, 0);
-	}
-	return pairs;
+	/* the last query sees all keys, each before it one less, if any; a window's worth at most */
+	i64 first = keys - queries + 1, most = window > 0 ? MIN(window, keys) : keys, least = MAX(first, 1);
+	f64 rising = most >= least ? ((f64)least + (f64)most) / 2 * (f64)(most - least + 1) : 0;
+	return rising + (f64)(keys - MAX(most, first - 1)) * (f64)most;
 }
 
 /* `kdots` products over the key width and `vdots` over the value width for every visible pair, and

@@ -81,7 +81,10 @@ static Val reduce_fold(Builder *b, const Node *n)
 		if (!(mask & 1u << d))
 			continue;
 		bound = bound && dim_is_number(t->dim[d], &extent);
-		count = bound ? count * extent : 0;
+		if (!bound)
+			count = 0;
+		else if (__builtin_mul_overflow(count, extent, &count))
+			count = INT64_MAX;
 	}
 	if (bound && count == 1)
 		return BA(b, reshape, (n->in[0]), .shape = { rank, dim });

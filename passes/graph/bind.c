@@ -133,6 +133,22 @@ static const Type *bound_type(Bind *b, const Type *t)
 	return type_make(b->ir, t->dtype, t->rank, dim);
 }
 
+/* Counts of elements are exact as f64 too, which is what costs are. */
+static void check_elements(Bind *b, const Type *t, Loc loc)
+{
+	const Type *now = bound_type(b, t);
+	f64 elements = 1;
+	i64 extent;
+	for (u32 d = 0; d < now->rank; d++)
+		elements *= dim_is_number(now->dim[d], &extent) ? (f64)extent : 1;
+	if (elements <= 0x1p53 || !b->fine)
+		return;
+	Buf is = { .arena = b->tmp };
+	type_print(&is, now);
+	b->fine = diag_error(b->ir->diag, E0710, loc, "the tensor %.*s has %.3g elements, and the most is 2^53: a size or a value of the config is too large",
+			     STR_ARG(buf_str(&is)), elements);
+}
+
 static Axis bound_axis(Bind *b, Axis a)
 {
 	a = axis_find(b->ir, a);
@@ -178,6 +194,7 @@ static void check_graph(Bind *b, const Graph *g)
 			const Type *t = val_type(g, (Val){ n->out.i + k });
 			for (u32 d = 0; d < t->rank; d++)
 				check_dim(b, t->dim[d], true, n->loc);
+			check_elements(b, t, n->loc);
 		}
 		for (u32 k = 0; k < count; k++)
 			for (u32 d = 0; f[k].kind == ATTR_dims && d < attr_dims(n, &f[k])->n; d++)
@@ -255,9 +272,11 @@ Program *bind_program(Arena *out, Arena *tmp, const Program *in, const SymbolVal
 		   .axis.arena = tmp,
 		   .told.arena = tmp,
 		   .fine = true };
-	for (u32 i = 0; i < in->buffer.n; i++)
+	for (u32 i = 0; i < in->buffer.n; i++) {
 		for (u32 d = 0; d < in->buffer.v[i].type->rank; d++)
 			check_dim(&b, in->buffer.v[i].type->dim[d], true, in->buffer.v[i].loc);
+		check_elements(&b, in->buffer.v[i].type, in->buffer.v[i].loc);
+	}
 	for (u32 i = 0; i < in->entry.n; i++)
 		check_graph(&b, in->entry.v[i]);
 	if (!b.fine)

@@ -60,11 +60,12 @@ static Val merge_last(Builder *b, Val x, u32 n)
 	return reshape(b, x, dim, rank);
 }
 
-/* The largest divisor of n that is at most its root. */
+/* The largest divisor of n that is at most its root, as far as rows need be so many. */
 static i64 near_root(i64 n)
 {
+	enum { MOST = 1 << 22 };
 	i64 best = 1;
-	for (i64 i = 2; i * i <= n; i++)
+	for (i64 i = 2; i <= MOST && i <= n / i; i++)
 		if (n % i == 0)
 			best = i;
 	return best;

@@ -244,6 +244,9 @@ static void attention_counts_visible_work(void **state)
 	assert_true(attention_pairs(true, 0, 5, 3) == 0 + 0 + 1 + 2 + 3);
 	assert_true(attention_pairs(true, 2, 4, 4) == 1 + 2 + 2 + 2);
 	assert_true(attention_pairs(true, 9, 4, 4) == 10);
+	assert_true(attention_pairs(true, 2, 5, 3) == 0 + 0 + 1 + 2 + 2);
+	/* as many as nobody counts one by one */
+	assert_true(attention_pairs(true, 0, 1ll << 40, 1ll << 40) == 0x1p79 + 0x1p39);
 	Bench *t = bench_new();
 	Builder *b = &t->b;
 	Val q = bench_input(t, DT_f32, EXTENTS(2, 6, 8, 16), NULL);
