@@ -113,8 +113,10 @@ static void add_update(Building *b, u32 stage, u32 at)
 	b->sums[stage] += u->kept[unit] + u->same[unit] - (b->w->in_place ? u->summed[unit] : 0);
 	b->updating[stage] = MAX(b->updating[stage], u->working[unit]);
 	/* the norm of all gradients stands between their sums and what they change: nothing to hide messages behind */
-	s->update += r->seconds - r->waiting + r->messages;
-	add_rank(s, r, 1);
+	RankTime own = *r;
+	own.waiting = r->messages;
+	s->update += r->seconds - r->waiting + own.waiting;
+	add_rank(s, &own, 1);
 }
 
 static void add_unit(Building *b, u32 virtual, u32 at)
@@ -287,8 +289,12 @@ ClusterStep cluster_shaped(Arena *arena, const Machine *m, const ClusterWork *w,
 	for (u32 i = 0; i < shape->pipe; i++) {
 		StageStep *s = &out.stage[i];
 		out.pipeline = MAX(out.pipeline, out.timeline.end[(size_t)(i + 1) * out.schedule.ntask - 1] + s->sums);
-		if (shape->pipe > 1 && w->tied.gradients && (i == 0 || i + 1 == shape->pipe))
-			s->update += predict_collective(m, OP_all_reduce, (f64)w->tied.gradients, 2, w->within);
+		if (shape->pipe > 1 && w->tied.gradients && (i == 0 || i + 1 == shape->pipe)) {
+			f64 tied = predict_collective(m, OP_all_reduce, (f64)w->tied.gradients, 2, w->within);
+			s->update += tied;
+			s->waiting += tied;
+			s->messages += tied;
+		}
 		out.update = MAX(out.update, s->update);
 		if (out.timeline.busy[i] > most) {
 			most = out.timeline.busy[i];
