@@ -192,7 +192,7 @@ Status bench_trace(const Bench *b, const char *path)
 		k += n;
 	}
 	json_t *all = json_pack("{s:o, s:s}", "traceEvents", events, "displayTimeUnit", "ms");
-	char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9));
+	char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	json_decref(all);
 	if (!text)
 		return FAIL(STATUS_MEMORY, "no memory for the trace");

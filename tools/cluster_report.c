@@ -26,15 +26,14 @@ ClusterNumbers cluster_numbers(const ClusterReport *r)
 	if (r->tokens > 0) {
 		n.steps = r->tokens / n.tokens;
 		n.seconds = n.steps * s->seconds;
-		n.dollars = n.seconds / 3600 * n.devices * (r->price > 0 ? r->price : m->price);
-		n.kilowatt_hours = n.seconds / 3600 * n.devices * m->power / 1000;
+		n.hours = n.seconds / 3600 * n.devices;
+		n.dollars = n.hours * (r->price > 0 ? r->price : m->price);
+		n.kilowatt_hours = n.hours * m->power / 1000;
 	}
 	return n;
 }
 
-/* The way around many devices is paid for once a bucket: the least of larger ones that brings nearly all there is to gain, where that is
- * 1% of the step; the message that is put together lies beside all else. 0: none. */
-static u64 larger_bucket(const ClusterReport *r, f64 *seconds)
+u64 cluster_larger_bucket(const ClusterReport *r, f64 *seconds)
 {
 	enum { TRIES = 5 };
 	ClusterWork w = *r->planned->work;
@@ -102,7 +101,7 @@ static const char *limit(Arena *a, const ClusterReport *r, const ClusterNumbers 
 {
 	const StageStep *busy = &r->step->stage[r->step->busiest];
 	f64 part[] = { busy->by[LIMIT_ARITHMETIC], busy->by[LIMIT_MEMORY], busy->by[LIMIT_LAUNCH], n->exposed,
-		       r->step->pipeline * r->step->bubble };
+		       r->step->pipeline * r->step->bubble + r->step->update - busy->update /* of the stage that updates longest */ };
 	static const char *const name[] = { "arithmetic", "memory's bandwidth", "launches", "messages that nothing hides", "the pipeline's bubble" };
 	Buf b = { .arena = a };
 	for (u32 i = 0; i < COUNT(part); i++)
@@ -115,9 +114,10 @@ void cluster_print(const ClusterReport *r)
 	Arena *a = r->arena;
 	const ClusterStep *s = r->step;
 	ClusterNumbers n = cluster_numbers(r);
-	printf("model     %s (%s), %s, %lld sequences of %.0f tokens a step: %u micro-batches of %lld on each device\n", r->lm->model->name,
-	       r->lm->operand.source, r->precision, (long long)r->batch, n.tokens / (f64)r->batch, s->shape.micros, (long long)r->micro);
-	printf("machine   %s, %.0f devices: %s%s; recompute %s\n", r->machine->name, n.devices, r->mesh,
+	printf("model     %s (%s), %s, %lld sequences of %.0f tokens%s a step: %u micro-batch%s of %lld on each device\n", r->lm->model->name,
+	       r->lm->operand.source, r->precision, (long long)r->batch, n.tokens / (f64)r->batch,
+	       r->usual_length ? " (as the train block says; --sizes T=.. for others)" : "", s->shape.micros, s->shape.micros == 1 ? "" : "es", (long long)r->micro);
+	printf("machine   %s, %.0f device%s: %s%s; recompute %s\n", r->machine->name, n.devices, n.devices > 1 ? "s" : "", r->mesh,
 	       s->shape.pipe > 1 ? arena_printf(a, ", %s%s", pipe_kind_name[s->shape.schedule],
 						 s->shape.chunks > 1 ? arena_printf(a, " (%u chunks)", s->shape.chunks) : "") : "",
 	       recompute_name[s->shape.recompute]);
@@ -125,11 +125,11 @@ void cluster_print(const ClusterReport *r)
 	       n.flops / 1e12, n.flops_full / 1e12);
 	printf("          %s tokens/s, %.4g TFLOPS a device, MFU %.1f%% of %.4g TFLOPS (full square: %.1f%%)\n",
 	       lm_scaled(a, n.tokens / s->seconds), n.per_device / 1e12, 100 * n.mfu, n.peak / 1e12, 100 * n.mfu * n.flops_full / n.flops);
-	printf("          micro-batches %s, update %s; bubble %.1f%%; messages %s hidden, %s exposed%s\n", duration(a, s->pipeline),
+	printf("          micro-batches %s, update %s; bubble %.1f%% of the micro-batches' time; messages %s hidden, %s exposed%s\n", duration(a, s->pipeline),
 	       duration(a, s->update), 100 * s->bubble, duration(a, n.hidden), duration(a, n.exposed),
 	       s->shape.pipe > 1 ? arena_printf(a, ", %s from stage to stage", duration(a, s->sending)) : "");
 	f64 faster;
-	u64 bucket = larger_bucket(r, &faster);
+	u64 bucket = cluster_larger_bucket(r, &faster);
 	if (bucket)
 		printf("          with --shard bucket=%lluMiB, messages of a layer in fewer pieces, %s: %.1f%% less\n", (unsigned long long)(bucket >> 20),
 		       duration(a, faster), 100 * (1 - faster / s->seconds));
@@ -139,8 +139,9 @@ void cluster_print(const ClusterReport *r)
 	print_whole(r);
 	if (r->tokens > 0) {
 		printf("run       %s tokens: %s steps, %s", lm_scaled(a, r->tokens), lm_scaled(a, n.steps), duration(a, n.seconds));
+		printf("; %s device hours", lm_scaled(a, n.hours));
 		if (n.kilowatt_hours > 0)
-			printf("; %.4g MWh at %.0f W", n.kilowatt_hours / 1000, r->machine->power);
+			printf("; %.4g %s at %.0f W", n.kilowatt_hours / (n.kilowatt_hours < 1e7 ? 1e3 : 1e6), n.kilowatt_hours < 1e7 ? "MWh" : "GWh", r->machine->power);
 		if (n.dollars > 0)
 			printf("; $%s at $%g a device and hour", lm_scaled(a, n.dollars), r->price > 0 ? r->price : r->machine->price);
 		printf("\n");
@@ -191,15 +192,50 @@ void cluster_json(const ClusterReport *r)
 	json_decref(rate);
 	json_object_set_new(root, "whole", whole_json(r));
 	f64 faster;
-	u64 bucket = larger_bucket(r, &faster);
+	u64 bucket = cluster_larger_bucket(r, &faster);
 	if (bucket)
 		json_object_set_new(root, "larger_bucket", json_pack("{s:I, s:f}", "bytes", (json_int_t)bucket, "step_seconds", faster));
 	if (r->tokens > 0)
-		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f}", "tokens", r->tokens, "steps", v.steps, "seconds",
-							   v.seconds, "dollars", v.dollars, "kilowatt_hours", v.kilowatt_hours));
+		json_object_set_new(root, "run", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", r->tokens, "steps", v.steps, "seconds",
+							   v.seconds, "device_hours", v.hours, "dollars", v.dollars, "kilowatt_hours", v.kilowatt_hours));
 	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
 	putchar('\n');
 	json_decref(root);
+}
+
+/* Do the rules divide such a thing? "parameters", "sequence" */
+static bool divides(const ClusterReport *r, const char *what)
+{
+	const char *at = r->planned->rules ? strstr(r->planned->rules, what) : NULL;
+	return at && at[strlen(what)] == '=' && (at == r->planned->rules || at[-1] == ',');
+}
+
+static bool has_axis(const ClusterReport *r, const char *name)
+{
+	const char *at = r->planned->rules ? strstr(r->planned->rules, arena_printf(r->arena, "mesh=%s:", name)) : NULL;
+	return at != NULL;
+}
+
+/* What is not done yet of what makes a device hold less, of that first which is most of it. */
+static const char *advice(const ClusterReport *r, const StageStep *x)
+{
+	static const char *const divided[] = { "optimizer_state", "gradients", "parameters" };
+	Buf belongs = { .arena = r->arena }, kept = { .arena = r->arena };
+	u32 k = COUNT(divided);
+	while (k && !divides(r, divided[k - 1]))
+		k--;
+	for (u32 i = k; i < COUNT(divided) && has_axis(r, "data"); i++)
+		buf_printf(&belongs, "--shard %s=data%s", divided[i], i + 1 < COUNT(divided) ? " or " : ", ");
+	if (r->step->shape.recompute < RECOMPUTE_WHOLE)
+		buf_printf(&kept, "--recompute %s, ", recompute_name[r->step->shape.recompute + 1]);
+	if (r->micro > 1)
+		buf_printf(&kept, "a --micro below %lld, ", (long long)r->micro);
+	if (has_axis(r, "tensor") && !divides(r, "sequence"))
+		buf_printf(&kept, "--shard sequence=tensor, ");
+	bool values = x->kept + x->working > x->total / 2;
+	Buf *first = values ? &kept : &belongs, *then = values ? &belongs : &kept;
+	return arena_printf(r->arena, "%.*s%.*smore devices along tensor or pipe, or --mesh auto, which looks for what fits", STR_ARG(buf_str(first)),
+			    STR_ARG(buf_str(then)));
 }
 
 Status cluster_fits(const ClusterReport *r)
@@ -207,6 +243,12 @@ Status cluster_fits(const ClusterReport *r)
 	ClusterNumbers n = cluster_numbers(r);
 	if (r->step->memory <= n.room)
 		return OK;
-	return FAIL(STATUS_CONTRACT, "a device holds %s, and %s leaves %s: a smaller --micro, --recompute, more devices along tensor or pipe, or "
-				     "--shard optimizer_state=data", lm_bytes(r->arena, r->step->memory), r->machine->name, lm_bytes(r->arena, n.room));
+	const StageStep *x = r->step->stage;
+	for (u32 i = 0; i < r->step->shape.pipe; i++)
+		if (r->step->stage[i].total == r->step->memory)
+			x = &r->step->stage[i];
+	u64 belongs = x->bytes.parameters + x->bytes.gradients + x->bytes.optimizer;
+	return FAIL(STATUS_CONTRACT, "a device holds %s, and %s leaves %s: %s are parameters, gradients and optimizer states, %s the values of %u micro-batch%s; %s",
+		    lm_bytes(r->arena, r->step->memory), r->machine->name, lm_bytes(r->arena, n.room), lm_bytes(r->arena, belongs),
+		    lm_bytes(r->arena, x->total - belongs), x->held, x->held == 1 ? "" : "es", advice(r, x));
 }

@@ -11,6 +11,7 @@ typedef struct ClusterReport {
 	const ClusterStep *step;
 	i64 batch, micro;      /* sequences */
 	const char *mesh, *precision;
+	bool usual_length;     /* of a text: as the train block says, since nobody said another */
 	f64 tokens, price;     /* of a run; 0: not given */
 } ClusterReport;
 
@@ -21,9 +22,13 @@ typedef struct ClusterNumbers {
 	f64 peak;
 	f64 exposed, hidden;                    /* seconds of the busiest stage in which messages held it up, or did not */
 	u64 room;                               /* bytes that the machine leaves */
-	f64 steps, seconds, dollars, kilowatt_hours; /* of the run */
+	f64 steps, seconds, hours, dollars, kilowatt_hours; /* of the run; hours of all devices together */
 } ClusterNumbers;
 ClusterNumbers cluster_numbers(const ClusterReport *r);
+
+/* The way around many devices is paid for once a bucket: the least of larger ones that brings nearly all there is to gain, and the
+ * step's seconds with it, where that is 1% of the step; the message that is put together lies beside all else. 0: none. */
+u64 cluster_larger_bucket(const ClusterReport *r, f64 *seconds);
 
 void cluster_print(const ClusterReport *r);
 void cluster_json(const ClusterReport *r);

@@ -74,7 +74,7 @@ Status cluster_trace(const ClusterReport *r, const char *path)
 		event(events, "update", "stage", TRACK_STAGES + i, MAX(end, s->pipeline), s->stage[i].update, json_object());
 	}
 	json_t *all = json_pack("{s:o, s:s}", "traceEvents", events, "displayTimeUnit", "ms");
-	char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9));
+	char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	json_decref(all);
 	if (!text)
 		return FAIL(STATUS_MEMORY, "no memory for the trace");

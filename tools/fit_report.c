@@ -151,7 +151,7 @@ json_t *fit_json(Arena *a, const Plan *p, const EntryPlan *e)
 
 /* ---- SVG ---- */
 
-enum { WIDTH = 720, HEIGHT = 420, LEFT = 80, RIGHT = 20, TOP = 40, BOTTOM = 60 };
+enum { WIDTH = 720, HEIGHT = 420, LEFT = 80, RIGHT = 40, TOP = 40, BOTTOM = 60 };
 
 typedef struct Frame {
 	f64 low, high, most; /* bytes; percent */

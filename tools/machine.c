@@ -23,6 +23,23 @@ static const char *known_names(Arena *a)
 	return b.text;
 }
 
+/* "; did you mean 'h100'? There are": the nearest of the names that are taken. */
+static const char *meant(Arena *a, const char *name)
+{
+	VEC(const char *) all = { 0 };
+	Buf lower = { .arena = a };
+	for (const char *c = name; *c; c++)
+		buf_char(&lower, *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c);
+	for (const Embedded *m = machine_files; m->name; m++) {
+		VEC_PUSH(a, &all, m->name);
+		size_t n = strcspn(m->name, "_");
+		if (!strcmp(m->name + n, "_sxm"))
+			VEC_PUSH(a, &all, arena_strn(a, (Str){ m->name, n }));
+	}
+	const char *near = lower.n ? nearest_name(lower.text, all.v, all.n) : NULL;
+	return near ? arena_printf(a, "; did you mean '%s'? There are", near) : ":";
+}
+
 Status machine_open(Arena *a, const char *name, MachineFile *out)
 {
 	*out = (MachineFile){ .where = name };
@@ -41,7 +58,7 @@ Status machine_open(Arena *a, const char *name, MachineFile *out)
 	} else if (strchr(name, '/') || strchr(name, '.')) {
 		TRY(source_open(name, &none, &out->source));
 	} else {
-		return FAIL(STATUS_INPUT, "there is no machine '%s': %s, or the path of a file with a machine block", name, known_names(a));
+		return FAIL(STATUS_INPUT, "there is no machine '%s'%s %s, or the path of a file with a machine block", name, meant(a, name), known_names(a));
 	}
 	out->machine = out->source.model ? out->source.model->machine : NULL;
 	if (out->source.model && !out->machine) {

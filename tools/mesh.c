@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AXES = 6 };
+enum { AXES = 6, MOST_DEVICES = 1 << 24 };
 
 typedef struct Axes {
 	const char *name[AXES];
@@ -15,7 +15,8 @@ typedef struct Axes {
 static Status check_size(Str name, i64 size)
 {
 	if (size < 1 || size > 1 << 20)
-		return FAIL(STATUS_INPUT, "the mesh axis %.*s must have at least 1 device, not %lld", STR_ARG(name), (long long)size);
+		return FAIL(STATUS_INPUT, "the mesh axis %.*s must have at least 1 device, and at most %d, not %lld", STR_ARG(name), 1 << 20,
+			    (long long)size);
 	return OK;
 }
 
@@ -36,6 +37,11 @@ static Status add_axis(Axes *a, const char *name, i64 size)
 {
 	if (a->n == AXES)
 		return FAIL(STATUS_INPUT, "a mesh has at most %d axes", AXES);
+	for (u32 i = 0; i < a->n; i++)
+		if (!strcmp(a->name[i], name))
+			return FAIL(STATUS_INPUT, "the mesh has the axis %s twice", name);
+	if ((u64)a->devices * (u64)size > MOST_DEVICES)
+		return FAIL(STATUS_INPUT, "a mesh has at most %d devices", MOST_DEVICES);
 	a->name[a->n] = name;
 	a->size[a->n++] = (u32)size;
 	a->devices *= (u32)size;
@@ -134,6 +140,52 @@ Str mesh_over(const Lm *lm, const TextList *more, const char *axis, u32 i)
 	return (Str){ 0 };
 }
 
+/* A rule of the command line names what it divides: an axis of the model, or what belongs to parameters. */
+static Status check_divided(Lm *lm, Str axis)
+{
+	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers", "sequence", "attention_heads" };
+	const Ir *ir = lm->model->program->ir;
+	VEC(const char *) all = { 0 };
+	for (u32 i = 0; i < COUNT(special); i++)
+		VEC_PUSH(&lm->arena, &all, special[i]);
+	for (u32 i = 1; i < ir->axis.n; i++)
+		for (u32 k = 0; k < ir->axis.v[i].names.n && !ir->axis.v[i].alias; k++) {
+			const char *name = ir->axis.v[i].names.v[k], *dot = strrchr(name, '.');
+			VEC_PUSH(&lm->arena, &all, name);
+			if (dot)
+				VEC_PUSH(&lm->arena, &all, dot + 1);
+		}
+	for (u32 i = 0; i < all.n; i++)
+		if (str_equal(axis, str_of(all.v[i])))
+			return OK;
+	const char *near = nearest_name(arena_strn(&lm->arena, axis), all.v, all.n);
+	return FAIL(STATUS_INPUT, "--shard %.*s=: the model has no axis '%.*s'%s", STR_ARG(axis), STR_ARG(axis),
+		    near ? arena_printf(&lm->arena, "; did you mean '%s'?", near) :
+			   ": it is one of its own, such as B or Attention.H, or parameters, gradients, optimizer_state, sequence, attention_heads, layers");
+}
+
+typedef VEC(const char *) Names;
+
+/* The axes that the model's rules divide over: "data, tensor". */
+static const char *axes_of_rules(Lm *lm, Names *names)
+{
+	Buf b = { .arena = &lm->arena };
+	for (u32 i = 0; i < lm->model->shard.n; i++)
+		for (const char *to = lm->model->shard.v[i].mesh; *to;) {
+			size_t n = strcspn(to, " ()");
+			const char *name = arena_strn(&lm->arena, (Str){ to, n });
+			bool known = !n;
+			for (u32 k = 0; k < names->n; k++)
+				known |= !strcmp(names->v[k], name);
+			if (!known) {
+				buf_printf(&b, "%s%s", b.n ? ", " : "", name);
+				VEC_PUSH(&lm->arena, names, name);
+			}
+			to += n + (to[n] != 0);
+		}
+	return b.n ? b.text : "data";
+}
+
 /* Which mesh axis layers go to: as a line says, else that of the name `pipe`; NULL: none. */
 static const char *layers_axis(const Lm *lm, const TextList *more, const Axes *a)
 {
@@ -225,6 +277,17 @@ static Status find_bucket(const Lm *lm, const TextList *more, u64 *out)
 	return OK;
 }
 
+static Status no_rule(Lm *lm, const char *axis)
+{
+	Names known = { 0 };
+	const char *all = axes_of_rules(lm, &known);
+	VEC_PUSH(&lm->arena, &known, "pipe");
+	const char *near = nearest_name(axis, known.v, known.n);
+	return FAIL(STATUS_INPUT, "no rule divides anything over the mesh axis '%s'%s This model's are over %s; pipe is the pipeline. Or a line of the shard block says "
+				  "what it divides, or --shard T=%s (texts), --shard Attention.H=%s (heads)", axis,
+		    near ? arena_printf(&lm->arena, "; did you mean '%s'?", near) : ".", all, axis, axis);
+}
+
 Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *schedule, MeshRun *out)
 {
 	Axes axes;
@@ -253,14 +316,14 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 		if (!equals || !has_axis(&named, str_of(equals + 1)))
 			return FAIL(STATUS_INPUT, "--shard is written AXIS=MESH, such as parameters=data, with an axis of the mesh: not %s",
 				    more->v[i]);
+		TRY(check_divided(lm, (Str){ more->v[i], (size_t)(equals - more->v[i]) }));
 		add_rule(&r, (Str){ more->v[i], (size_t)(equals - more->v[i]) }, equals + 1);
 	}
 	for (u32 i = 0; i < axes.n; i++) {
 		if (r.used >> i & 1)
 			continue;
 		if (strcmp(axes.name[i], "data") != 0)
-			return FAIL(STATUS_INPUT, "no rule divides anything over the mesh axis '%s': a line of the shard block says what, such as "
-						  "Attention.H -> %s, or --shard Attention.H=%s", axes.name[i], axes.name[i], axes.name[i]);
+			return no_rule(lm, axes.name[i]);
 		add_rule(&r, STR("B"), "data"); /* what data parallelism is, for models without a shard block */
 	}
 	const Setting *sequence = model_setting(lm->model, "shard.sequence");

@@ -152,6 +152,7 @@ typedef struct Asked {
 	ClusterShape shape;
 	ClusterCase plan;
 	i64 batch; /* sequences */
+	i64 devices;
 } Asked;
 
 /* "interleaved:4" */
@@ -161,6 +162,8 @@ static Status read_schedule(const char *text, ClusterShape *s)
 	s->chunks = 1;
 	if (text && !pipe_kind_read(text, &s->schedule, &s->chunks))
 		return FAIL(STATUS_INPUT, "--schedule is gpipe, 1f1b, or interleaved:2 with 2 chunks for each stage, not %s", text);
+	if (s->chunks > 1 && s->pipe < 2)
+		return FAIL(STATUS_INPUT, "--schedule %s is of a pipeline, which one stage is not: --mesh with pipe=2 or more", text);
 	return OK;
 }
 
@@ -190,11 +193,14 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, const TextList
 	Buf rest = { .arena = a };
 	bool said = mesh_over(lm, more, "B", 0).n != 0;
 	out->shape.pipe = out->shape.copies = 1;
-	out->plan.data = 1;
+	out->plan.data = out->devices = 1;
 	Str name;
 	i64 size;
 	for (const char *at = mesh; *at;) {
 		TRY(mesh_axis(mesh, &at, &name, &size));
+		if (out->devices * size > 1 << 24)
+			return FAIL(STATUS_INPUT, "a mesh has at most %d devices", 1 << 24);
+		out->devices *= size;
 		if (str_equal(name, STR("pipe"))) {
 			out->shape.pipe = (u32)size;
 			continue;
@@ -207,6 +213,19 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, const TextList
 	}
 	out->plan.mesh = rest.n ? rest.text : "data=1";
 	return OK;
+}
+
+enum { MOST_SEQUENCES = 1 << 30 };
+
+static Status wrong_batch(i64 batch, i64 micro, i64 data)
+{
+	i64 each = micro * data, below = batch / each * each;
+	Arena tmp = ARENA("batch");
+	const char *smaller = below ? arena_printf(&tmp, "%lld or ", (long long)below) : "";
+	Status s = FAIL(STATUS_INPUT, "a batch of %lld sequences is no multiple of %lld, micro-batches of %lld on each of %lld devices: %s%lld would be", (long long)batch,
+			(long long)each, (long long)micro, (long long)data, smaller, (long long)(below + each));
+	arena_free(&tmp);
+	return s;
 }
 
 static Status read_batch(const ClusterOptions *o, const Lm *lm, Asked *out)
@@ -225,10 +244,11 @@ static Status read_batch(const ClusterOptions *o, const Lm *lm, Asked *out)
 		out->shape.micros = (u32)accumulate;
 	} else {
 		out->plan.micro = o->micro ? o->micro : 1;
+		if (out->plan.micro > MOST_SEQUENCES || o->batch > MOST_SEQUENCES)
+			return FAIL(STATUS_INPUT, "--micro and --batch are at most %d sequences", MOST_SEQUENCES);
 		i64 each = out->plan.micro * out->plan.data, micros = o->batch ? o->batch / each : (i64)out->shape.pipe;
 		if (micros < 1 || (o->batch && o->batch % each))
-			return FAIL(STATUS_INPUT, "a batch of %lld sequences is no multiple of %lld on each of %lld devices", (long long)o->batch,
-				    (long long)out->plan.micro, (long long)out->plan.data);
+			return wrong_batch(o->batch, out->plan.micro, out->plan.data);
 		if (micros > 1 << 20)
 			return FAIL(STATUS_INPUT, "a step of %lld micro-batches: a larger --micro, or a smaller --batch", (long long)micros);
 		out->shape.micros = (u32)micros;
@@ -270,12 +290,22 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	return OK;
 }
 
+/* What joins them is known. */
+static Status check_links(const Machine *m, i64 devices)
+{
+	if (devices <= m->domain || m->network.bandwidth > 0)
+		return OK;
+	return FAIL(STATUS_INPUT, "%s joins %lld device%s, and the mesh has %lld: what is beyond is a line of the machine, network = { bandwidth = 50e9, "
+				  "latency = 5e-6 }", m->name, (long long)m->domain, m->domain > 1 ? "s" : "", (long long)devices);
+}
+
 Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterRun *out)
 {
 	*out = (ClusterRun){ 0 };
 	TRY(cluster_open(o->path, o->source, &out->model));
 	Asked asked;
 	TRY(read_asked(o, &out->model, &asked));
+	TRY(check_links(machine, asked.devices));
 	out->shape = asked.shape;
 	out->batch = asked.batch;
 	out->micro = asked.plan.micro;
@@ -298,6 +328,11 @@ static Status print_scaling(const ClusterOptions *o, Arena *a, const ClusterPlan
 	return s;
 }
 
+static bool says_length(const char *sizes)
+{
+	return sizes && (!strncmp(sizes, "T=", 2) || strstr(sizes, ",T="));
+}
+
 int plan_cluster(const ClusterOptions *o, const Machine *machine)
 {
 	ClusterRun run;
@@ -306,7 +341,7 @@ int plan_cluster(const ClusterOptions *o, const Machine *machine)
 	if (!s) {
 		ClusterStep step = cluster_step(a, machine, run.planned.work, &run.shape);
 		ClusterReport r = { .arena = a, .lm = &run.model.lm, .planned = &run.planned, .batch = run.batch, .micro = run.micro,
-				    .mesh = o->mesh, .precision = run.precision, .tokens = o->tokens, .price = o->price, .machine = machine,
+				    .mesh = o->mesh, .precision = run.precision, .usual_length = !says_length(o->sizes) && lm_size(&run.model.lm, "T"), .tokens = o->tokens, .price = o->price, .machine = machine,
 				    .step = &step };
 		if (o->json)
 			cluster_json(&r);

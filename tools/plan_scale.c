@@ -18,6 +18,8 @@ typedef struct Point {
 		i64 batch;
 		f64 seconds, rate, mfu, efficiency; /* seconds 0: the batch does not divide */
 		f64 run, dollars;                   /* of --tokens, in seconds */
+		u64 bucket;                         /* a larger one that would spare time, and the step's seconds with it; or 0 */
+		f64 bucketed;
 		bool fits;
 	} of[2]; /* strong, weak */
 } Point;
@@ -62,6 +64,7 @@ static Status predict(Arena *a, const ClusterOptions *o, const Machine *m, i64 b
 		p->of[kind].seconds = step.seconds;
 		p->of[kind].rate = n.tokens / step.seconds;
 		p->of[kind].mfu = n.mfu;
+		p->of[kind].bucket = cluster_larger_bucket(&r, &p->of[kind].bucketed);
 		p->of[kind].fits = step.memory <= n.room;
 	} else if (run.model.lm.source.diag.nerror) {
 		lm_failed("plan", &run.model.lm, s);
@@ -75,19 +78,32 @@ static const char *rest_of_row(Arena *a, const Point *p, u32 kind)
 {
 	const char *run = p->of[kind].run > 0 ? arena_printf(a, "%.4g days", p->of[kind].run / 86400) : "";
 	const char *price = p->of[kind].dollars > 0 ? arena_printf(a, ", $%s", lm_scaled(a, p->of[kind].dollars)) : "";
-	return arena_printf(a, "%s%s%s", run, price, p->of[kind].fits ? "" : *run ? "; does not fit" : "does not fit");
+	const char *fits = p->of[kind].fits ? "" : *run ? "; does not fit" : "does not fit";
+	return *run || *fits ? arena_printf(a, "  %s%s%s", run, price, fits) : "";
+}
+
+/* Of the most devices that have one. */
+static void print_bucket(const Point *p, u32 n, u32 k)
+{
+	while (n && !p[n - 1].of[k].bucket)
+		n--;
+	if (n)
+		printf("with --shard bucket=%lluMiB, messages of a layer in fewer pieces, %lld devices take %.4g s: %.1f%% less\n",
+		       (unsigned long long)(p[n - 1].of[k].bucket >> 20), (long long)p[n - 1].devices, p[n - 1].of[k].bucketed,
+		       100 * (1 - p[n - 1].of[k].bucketed / p[n - 1].of[k].seconds));
 }
 
 static void print_table(Arena *a, const Point *p, u32 n)
 {
 	for (u32 k = 0; k < 2; k++) {
-		printf("%s scaling: the batch %s\n%9s %9s %11s %14s %7s %11s  %s\n", kind_name[k], k ? "grows with the devices" : "stays", "devices",
-		       "batch", "step", "tokens/s", "MFU", "efficiency", "");
+		printf("%s scaling: the batch %s\n%9s %9s %11s %14s %7s %11s\n", kind_name[k], k ? "grows with the devices" : "stays", "devices",
+		       "batch", "step", "tokens/s", "MFU", "efficiency");
 		for (u32 i = 0; i < n; i++)
 			if (p[i].of[k].seconds > 0)
-				printf("%9lld %9lld %9.4g s %14.4g %6.1f%% %10.1f%%  %s\n", (long long)p[i].devices, (long long)p[i].of[k].batch,
-				       p[i].of[k].seconds, p[i].of[k].rate, 100 * p[i].of[k].mfu, 100 * p[i].of[k].efficiency,
+				printf("%9lld %9lld %9.4g s %14s %6.1f%% %10.1f%%%s\n", (long long)p[i].devices, (long long)p[i].of[k].batch,
+				       p[i].of[k].seconds, lm_scaled(a, p[i].of[k].rate), 100 * p[i].of[k].mfu, 100 * p[i].of[k].efficiency,
 				       rest_of_row(a, &p[i], k));
+		print_bucket(p, n, k);
 		printf("%s", k ? "" : "\n");
 	}
 }
@@ -97,6 +113,8 @@ static json_t *point_json(const Point *p, u32 k)
 	json_t *j = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:b}", "devices", (json_int_t)p->devices, "batch", (json_int_t)p->of[k].batch,
 			      "step_seconds", p->of[k].seconds, "tokens_per_second", p->of[k].rate, "mfu", p->of[k].mfu, "efficiency",
 			      p->of[k].efficiency, "fits", (int)p->of[k].fits);
+	if (p->of[k].bucket)
+		json_object_set_new(j, "larger_bucket", json_pack("{s:I, s:f}", "bytes", (json_int_t)p->of[k].bucket, "step_seconds", p->of[k].bucketed));
 	if (p->of[k].run > 0)
 		json_object_set_new(j, "run", json_pack("{s:f, s:f}", "seconds", p->of[k].run, "dollars", p->of[k].dollars));
 	return j;

@@ -15,6 +15,7 @@
 #include "tools/verbs.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,9 +23,10 @@ static SourceOptions given;
 static const char *machine_name, *memory, *svg, *sizes, *precision, *tokens_text, *flops_text;
 static const char *mesh, *recompute, *schedule, *divided, *masters, *attention, *loss, *placeholders, *trace, *runs, *fit, *devices;
 static TextList shard;
-static i64 micro, batch;
+static const char *micro_text, *batch_text, *price_text;
+static i64 micro, batch; /* 0: not given */
 static f64 price;
-enum { POINTS = 17 }; /* of a sweep */
+enum { POINTS = 17, MOST_DEVICES = 1 << 20 }; /* of a sweep; of --devices */
 static bool forward, all, scaling, json;
 static const char *sweep; /* NULL: not given; "": of memory; else "devices=64..4096" */
 
@@ -39,15 +41,15 @@ static const Option options[] = {
 	  "what each budget of memory costs, from the least to where everything is kept; or strong and weak scaling over so many devices" },
 	{ "svg", 0, OPTION_TEXT, &svg, "FILE", "the sweep as a picture" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
-	{ "price", 0, OPTION_REAL, &price, "DOLLARS", "of a device for an hour" },
+	{ "price", 0, OPTION_TEXT, &price_text, "DOLLARS", "of a device for an hour" },
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
 	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest, of those with tensor=8 for auto,tensor=8. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
 	{ "devices", 0, OPTION_TEXT, &devices, "N", "of --mesh: how many in all; 64..4096: as --sweep devices=64..4096" },
-	{ "batch", 0, OPTION_INT, &batch, "N", "of --mesh: sequences of a step" },
-	{ "micro", 0, OPTION_INT, &micro, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
+	{ "batch", 0, OPTION_TEXT, &batch_text, "N", "of --mesh: sequences of a step" },
+	{ "micro", 0, OPTION_TEXT, &micro_text, "N", "of --mesh: sequences of a device's micro-batch; 1 if --batch is given alone" },
 	{ "recompute", 0, OPTION_TEXT, &recompute, "WHAT", "of --mesh: what layers compute again: none, needed, or whole, as frameworks do; auto chooses among none,whole" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of --mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
 	{ "divided", 0, OPTION_TEXT, &divided, "WHAT", "of --mesh auto: what may be divided at most: nothing, optimizer_state, gradients or parameters over data, sequence over tensor, and attention_heads over the axis of texts" },
@@ -104,7 +106,15 @@ static f64 number_of(const char *text)
 		n *= factor[u - unit];
 		end++;
 	}
-	return *end || end == text ? 0 : n;
+	return *end || end == text || !(n < HUGE_VAL) ? 0 : n;
+}
+
+/* "2048": how many sequences; 0: it is no such number. */
+static i64 sequences_of(const char *text)
+{
+	char *end;
+	i64 n = strtoll(text, &end, 10);
+	return *end || end == text || n < 1 || n > 1 << 30 ? 0 : n;
 }
 
 static const char *duration(Arena *a, f64 seconds)
@@ -148,7 +158,8 @@ static void print_run(Arena *a, const Prediction *p, f64 tokens)
 static void print_prediction(Arena *a, const Lm *lm, const char *bound, const char *where, const Prediction *p, f64 tokens, f64 flops)
 {
 	const Machine *m = p->machine;
-	printf("model     %s (%s), %s, %s\n", lm->model->name, lm->operand.source, bound, precision);
+	printf("model     %s (%s), %s%s, %s\n", lm->model->name, lm->operand.source, bound,
+	       sizes ? "" : " as the train block says (--sizes for others)", precision);
 	printf("machine   %s (%s)\n", m->name, where);
 	printf("step      %s: %s tokens, %.4g TFLOP (%.4g with attention's full square)\n", duration(a, p->seconds), lm_scaled(a, p->tokens),
 	       p->flops / 1e12, p->flops_full / 1e12);
@@ -223,6 +234,24 @@ static void print_json(Arena *a, const Lm *lm, const Plan *plan, const char *bou
 	json_decref(root);
 }
 
+/* What could make it fit depends on what is too much: what parameters bring along, or the step's values. */
+static Status does_not_fit(Arena *a, const Prediction *p)
+{
+	const Machine *m = p->machine;
+	u64 room = (u64)(m->memory - m->reserved), held = p->parameters + p->gradients + p->optimizer;
+	u32 devices = 2;
+	while ((f64)devices * (f64)room < 2 * (f64)held && devices < MOST_DEVICES)
+		devices *= 2;
+	const char *what = "a smaller batch (--sizes B=..), or fewer bits (--precision)";
+	if (held > room)
+		what = arena_printf(a, "parameters%s alone are %s, which several devices divide: --mesh auto --devices %u --batch %u",
+				    forward ? "" : ", gradients and optimizer states", lm_bytes(a, held), devices, 8 * devices);
+	else if (!forward)
+		what = arena_printf(a, "a smaller batch (--sizes B=..), fewer bits (--precision), or values computed again (--memory %lluMiB)",
+				    (unsigned long long)(room >> 20));
+	return FAIL(STATUS_CONTRACT, "the step takes %s, and %s leaves %s: %s", lm_bytes(a, p->arena), m->name, lm_bytes(a, room), what);
+}
+
 static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 {
 	Arena *a = &lm->arena;
@@ -265,10 +294,7 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 		print_prediction(a, lm, bound, file->where, &p, tokens, flops);
 	if (!json && fit)
 		print_fit(a, NULL, bound, c.plan);
-	if (!p.fits)
-		return FAIL(STATUS_CONTRACT, "the step takes %s, and %s leaves %s: a smaller batch (--sizes B=..), or fewer bits (--precision)",
-			    lm_bytes(a, p.arena), m->name, lm_bytes(a, (u64)(m->memory - m->reserved)));
-	return OK;
+	return p.fits ? OK : does_not_fit(a, &p);
 }
 
 /* "1024", "64..4096" */
@@ -278,7 +304,7 @@ static bool device_range(const char *text, i64 *least, i64 *most)
 	*least = *most = strtoll(text, &end, 10);
 	if (!strncmp(end, "..", 2) && end != text)
 		*most = strtoll(end + 2, &end, 10);
-	return !*end && *least >= 1 && *most >= *least && *most <= 1 << 20;
+	return !*end && *least >= 1 && *most >= *least && *most <= MOST_DEVICES;
 }
 
 /* How many it has; 0: it is not written as meshes are, which is told where it is read. */
@@ -308,7 +334,7 @@ static int read_devices(i64 *least, i64 *most)
 		return verb_misused("plan", "--sweep devices= says how many: not with --devices");
 	const char *text = swept ? strchr(sweep, '=') + 1 : devices, *name = swept ? "--sweep devices=" : "--devices ";
 	if (text && !device_range(text, least, most))
-		return verb_misused("plan", "%s%s: a number, or a range such as 64..4096", name, text);
+		return verb_misused("plan", "%s%s: a number up to %d, or a range such as 64..4096", name, text, MOST_DEVICES);
 	bool range = *most > *least;
 	if (swept && !range)
 		return verb_misused("plan", "--sweep devices=%s is of one number: --sweep devices=64..4096", text);
@@ -362,6 +388,7 @@ int verb_plan(int argc, char **argv)
 	f64 tokens = tokens_text ? number_of(tokens_text) : 0;
 	if (tokens_text && !(tokens > 0))
 		return verb_misused("plan", "--tokens %s: a number, such as 300e9 or 15.6T", tokens_text);
+	price = price_text ? number_of(price_text) : 0;
 	f64 flops = flops_text ? number_of(flops_text) : 0;
 	if (flops_text && !(flops > 0))
 		return verb_misused("plan", "--flops %s: a number, such as 1e21", flops_text);
@@ -371,10 +398,16 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--flops is the budget of --scaling");
 	if (scaling && (json || forward))
 		return verb_misused("plan", "--scaling is of training, and is printed for people");
-	if (price < 0)
-		return verb_misused("plan", "--price is not below 0");
+	if (price_text && !(price > 0 && price < HUGE_VAL))
+		return verb_misused("plan", "--price %s: dollars of a device for an hour, more than 0, such as 2.5", price_text);
+	if (price > 0 && !(tokens > 0) && !runs)
+		return verb_misused("plan", "--price is of a whole run: --tokens 300e9 says how much text");
 	if (forward && (memory || sweep || svg))
 		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
+	if (batch_text && !(batch = sequences_of(batch_text)))
+		return verb_misused("plan", "--batch %s: how many sequences a step has, such as 2048", batch_text);
+	if (micro_text && !(micro = sequences_of(micro_text)))
+		return verb_misused("plan", "--micro %s: how many sequences a device's micro-batch has, such as 1", micro_text);
 	i64 least = 0, most = 0;
 	status = read_devices(&least, &most);
 	if (status)
@@ -385,8 +418,6 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes, --json and --precision: what it takes needs --machine");
 	if (!mesh && (micro || batch || recompute || schedule || trace))
 		return verb_misused("plan", "--micro, --batch, --recompute, --schedule and --trace are of --mesh");
-	if (micro < 0 || batch < 0)
-		return verb_misused("plan", "--micro and --batch are at least 1");
 	if (fit && !runs)
 		return verb_misused("plan", "--fit is of --runs: what a machine file is fitted to");
 	if (runs && (n || mesh || !machine_name))
