@@ -4,6 +4,7 @@
 #include "tools/lm.h"
 #include "tools/random_program.h"
 #include "tools/selftest.h"
+#include "tools/sizes.h"
 #include "tools/verbs.h"
 
 #include <glob.h>
@@ -19,7 +20,7 @@ static i64 seed = 1, graphs = 20;
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	RUN_OPTIONS(where),
-	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=2,T=16", "of models" },
+	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=2,T=16", "of models, over those of their batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "of models: f32, bf16, autocast, fp8; the first two if not given" },
 	{ "op", 'o', OPTION_LIST, &op, "NAME", "test this op alone; may be given several times" },
 	{ "graphs", 'g', OPTION_INT, &graphs, "N", "random graphs: 20 by default" },
@@ -37,8 +38,8 @@ static const Command command = {
 		 "every gradient, the update. Everything runs twice, and must give the same bits.\n"
 		 "Errors are told as a share of what is allowed: 1e-4 of a tensor's largest\n"
 		 "magnitude, or 0.02 where bf16 or f16 are used, 0.1 where 8 bits are.\n\n"
-		 "Models are a tiny one of its own and those given; else those in models/, with the\n"
-		 "preset `tiny` where they have it. The evaluator is slow: give small ones.\n"
+		 "Models are a tiny one of its own and those given; else those in models/ that have a\n"
+		 "preset `tiny` or `test`, with that. The evaluator is slow: give small ones.\n"
 		 "Exit status 3 where something disagrees.",
 	.example = "  plinth test\n"
 		   "  plinth test --device cuda\n"
@@ -248,9 +249,12 @@ static Status test_entries(Tested *t, const char *name, Row *row)
 
 static Status test_model_in(Session *s, SourceFile *file, const char *name, const char *dtype)
 {
+	const char *missing;
 	Row *row = new_row(s, arena_printf(&s->arena, "%s, %s", name, dtype));
 	DriverOptions driver = s->driver;
-	driver.sizes = sizes;
+	driver.sizes = sizes_all(&file->arena, file->model, sizes, &missing);
+	if (missing)
+		return FAIL(STATUS_INPUT, "%s has sizes that neither --sizes nor a batch says: %s", name, missing);
 	driver.precision = dtype;
 	driver.accumulate = true;
 	Random r = random_new(&file->arena, (u64)seed);
@@ -292,16 +296,22 @@ static Status test_file(Session *s, const char *path, const SourceOptions *o)
 	return status;
 }
 
-/* Without a preset, the one called tiny, if the file has it. */
+/* Without a preset, the one called tiny, or that of tests: models of published sizes are more than the evaluator is done with. */
 static Status test_small(Session *s, const char *path)
 {
-	SourceOptions o = source;
-	o.preset = "tiny";
-	SourceFile file;
-	TRY(source_open(path, &o, &file));
-	bool has = !file.diag.nerror && file.model;
-	source_close(&file);
-	return test_file(s, path, has ? &o : &source);
+	static const char *const small[] = { "tiny", "test" };
+	for (u32 i = 0; i < COUNT(small); i++) {
+		SourceOptions o = source;
+		o.preset = small[i];
+		SourceFile file;
+		TRY(source_open(path, &o, &file));
+		bool has = !file.diag.nerror && file.model;
+		source_close(&file);
+		if (has)
+			return test_file(s, path, &o);
+	}
+	printf("%s is left out: it has no preset `tiny` or `test`\n", path);
+	return OK;
 }
 
 static Status test_tiny(Session *s)
