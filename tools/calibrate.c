@@ -363,7 +363,7 @@ static Status windows(Calibration *c)
 			KernelTime t[2];
 			TRY(kernel_times(program_windows(c->arena, images, CHANNELS, (const i64[]){ FEW, MORE }, row), 2, &c->driver, &c->device, ROUNDS, t));
 			const KernelTime *fewer = &t[t[0].flops > t[1].flops], *wider = &t[t[0].flops <= t[1].flops];
-			f64 few = fewer->seconds - c->to.launch, channel = (wider->seconds - fewer->seconds) / (MORE - FEW);
+			f64 few = MAX(fewer->seconds - c->to.launch, fewer->seconds * 0.05), channel = (wider->seconds - fewer->seconds) / (MORE - FEW);
 			figure_took(c, f, (KernelTime){ .median = MAX(few - FEW * channel, few * 0.05), .waited = fewer->waited });
 		}
 		f64 bytes = (f64)(images * row * row * 9 * CHANNELS) * sizeof(f32);

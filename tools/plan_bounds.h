@@ -27,6 +27,7 @@ typedef struct Choice {
 	f64 seconds;
 	u64 memory;
 	f64 mfu;
+	f64 run_seconds, dollars; /* of all tokens, if they are said */
 } Choice;
 
 /* Devices that have other tokens. */

@@ -44,6 +44,7 @@ typedef struct Search {
 	Choice first;           /* that does not divide, if `undivided`: why, it tells where nothing does */
 	PlanFor first_for;
 	f64 cut;                /* what was not planned takes at least as long; 0: all was */
+	u64 smallest;           /* bytes that the smallest one holds, or at least */
 	f64 begun, shown;       /* when progress was shown; 0: not yet */
 } Search;
 
@@ -129,6 +130,7 @@ static void consider_divided(Search *s, const Bounds *b, Choice c)
 	for (c.divide = 0; c.divide < divides_of(s, &c); c.divide++) {
 		s->considered++;
 		bounds_choice(b, c.divide >= DIVIDED_GRADIENTS ? least : &whole, &c);
+		s->smallest = MIN(s->smallest, c.least);
 		if (MEMORY_SLACK * (f64)c.least > (f64)s->room)
 			s->too_large++;
 		else
@@ -232,10 +234,15 @@ static void price(Search *s, Arena *a, const ClusterPlanned *p, const ClusterWor
 {
 	ClusterShape shape = choice_shape(c, s->layers);
 	ClusterStep t = cluster_shaped(a, s->machine, w, walks, &shape);
-	ClusterReport r = { .arena = a, .lm = &s->model.lm, .machine = s->machine, .planned = p, .step = &t, .precision = s->precision };
+	ClusterReport r = { .arena = a, .lm = &s->model.lm, .machine = s->machine, .planned = p, .step = &t, .precision = s->precision,
+			    .tokens = s->o->tokens, .price = s->o->price };
+	const ClusterNumbers v = cluster_numbers(&r);
 	c->seconds = t.seconds;
 	c->memory = t.memory;
-	c->mfu = cluster_numbers(&r).mfu;
+	c->mfu = v.mfu;
+	c->run_seconds = v.seconds;
+	c->dollars = v.dollars;
+	s->smallest = MIN(s->smallest, t.memory);
 }
 
 static bool same_plan(const Choice *a, const Choice *b)
@@ -526,10 +533,14 @@ static void print_found(const Search *s, u32 n, bool all, f64 took)
 	printf("the bounds: time of products at the machine's best; time of micro-batches, and what messages over the batch's devices add at least where nothing can hide "
 	       "them; bytes of parameters and states divided as "
 	       "they can be, and of what micro-batches in flight keep\n\n");
-	printf("%10s %7s %11s  %s\n", "step", "MFU", "memory", "as");
+	const bool run = s->o->tokens > 0, money = run && s->choice.v[0].dollars > 0;
+	printf("%10s %7s %11s%s%s  %s\n", "step", "MFU", "memory", run ? "      days" : "", money ? "   dollars" : "", "as");
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		printf("%8.4g s %6.1f%% %11s  %s\n", c->seconds, 100 * c->mfu, lm_bytes(s->arena, c->memory), choice_text(s, s->arena, c));
+		const char *days = run ? arena_printf(s->arena, " %9.3g", c->run_seconds / 86400) : "";
+		const char *dollars = money ? arena_printf(s->arena, " %9s", lm_scaled(s->arena, c->dollars)) : "";
+		printf("%8.4g s %6.1f%% %11s%s%s  %s\n", c->seconds, 100 * c->mfu, lm_bytes(s->arena, c->memory), days, dollars,
+		       choice_text(s, s->arena, c));
 	}
 	printf("\n");
 	print_reasons(s, n);
@@ -540,10 +551,15 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_t *plans = json_array();
 	for (u32 i = 0; i < (all ? n : MIN(n, (u32)SEARCH_TOLD)); i++) {
 		const Choice *c = &s->choice.v[i];
-		json_array_append_new(plans, json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
+		json_t *plan = json_pack("{s:f, s:f, s:I, s:f, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:b}", "step_seconds", c->seconds, "mfu", c->mfu,
 						       "memory_bytes", (json_int_t)c->memory, "least_seconds", c->bound, "least_bytes", (json_int_t)c->least, "data", (int)c->data, "context", (int)c->context, "expert", (int)c->expert,
 						       "tensor", (int)c->tensor, "pipe", (int)c->pipe, "micro", (int)c->micro, "chunks", (int)c->chunks, "recompute",
-						       recompute_name[c->recompute], "divided", divided_name[c->divide], "sequence", c->sequence, "attention_heads", c->heads));
+						       recompute_name[c->recompute], "divided", divided_name[c->divide], "sequence", c->sequence, "attention_heads", c->heads);
+		if (s->o->tokens > 0) {
+			json_object_set_new(plan, "run_seconds", json_real(c->run_seconds));
+			json_object_set_new(plan, "dollars", json_real(c->dollars));
+		}
+		json_array_append_new(plans, plan);
 	}
 	json_t *root = json_pack("{s:I, s:i, s:i, s:i, s:i, s:o}", "devices", (json_int_t)s->devices, "considered", (int)s->considered, "too_large",
 				 (int)s->too_large, "above_bound", (int)s->above, "planned", (int)s->planned, "plans", plans);
@@ -682,15 +698,18 @@ static Status nothing_found(Search *s)
 	arena_free(&a);
 	if (why)
 		return why;
-	return FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s%s", s->considered, lm_bytes(s->arena, s->room),
-		    s->considered ? "" : ": --batch must be a multiple of the devices along data, and sizes must divide over tensor");
+	if (!s->considered)
+		return FAIL(STATUS_CONTRACT, "no division of %lld devices: --batch %lld is no multiple of what %sdevices along data come to, or sizes do not divide "
+					     "over tensor", (long long)s->devices, (long long)s->batch, s->o->micro ? "--micro times " : "");
+	return FAIL(STATUS_CONTRACT, "none of %u divisions fits into %s: a device of the smallest holds %s at least; more --devices, or whole layers computed again "
+				     "(--recompute none,needed,whole)", s->considered, lm_bytes(s->arena, s->room), lm_bytes(s->arena, s->smallest));
 }
 
 int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bool all)
 {
 	Arena a = ARENA("search");
 	Search s = { .begun = clock_seconds(), .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
-		     .room = (u64)(machine->memory - machine->reserved) };
+		     .room = (u64)(machine->memory - machine->reserved), .smallest = UINT64_MAX };
 	Status status = cluster_open(o->path, o->source, &s.model);
 	if (!status && !s.model.lm.model->has_train)
 		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
