@@ -325,10 +325,20 @@ static void set_tasks(Arena *arena, const DriverPipe *pipe, Package *p)
 	}
 }
 
+static Status check_precision(const DriverOptions *o)
+{
+	static const char *const known[] = { "f32", "bf16", "f16", "autocast", "fp8" };
+	for (u32 i = 0; o->precision && i < COUNT(known); i++)
+		if (!strcmp(o->precision, known[i]))
+			return OK;
+	return o->precision ? FAIL(STATUS_INPUT, "--precision is f32, bf16, f16, autocast or fp8, not %s", o->precision) : OK;
+}
+
 /* From the source to what is divided over devices: a training step, composites expanded. `model`: before these are. */
 static const Program *prepare(Arena *arena, PassCx *cx, const Program *program, const DriverOptions *o, const Program **model, Status *status)
 {
-	const Program *p = o->decode_along ? derive_decoding(cx, program, o, status) : program;
+	*status = check_precision(o);
+	const Program *p = *status ? NULL : o->decode_along ? derive_decoding(cx, program, o, status) : program;
 	if (!p || *status)
 		return NULL;
 	p = select_entries(arena, p, o);
