@@ -196,9 +196,9 @@ static void tell_messages(Work *w)
 		p->message = p->kernel->class == KERNEL_COLLECTIVE;
 		p->late = p->message;
 	}
-	for (u32 s = 0; s < w->npiece; s++) {
+	for (u32 s = w->npiece; s-- > 0;) { /* whoever waits stands behind */
 		Piece *p = &w->piece[s];
-		for (u32 i = 0; i < p->nafter; i++)
+		for (u32 i = 0; i < p->nafter && !p->late; i++)
 			w->piece[p->after[i]].late = false;
 	}
 	/* parameters are gathered as they are, or rounded before: early if all behind it is read from memory */

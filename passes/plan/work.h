@@ -25,7 +25,7 @@ typedef struct Piece {
 	bool early;       /* one that waits for nothing: parameters are gathered */
 	u32 behind;       /* of what the backward half gathers again, and that was there all along: the kernel before it in the plan, with
 	                     which it may begin; NONE: it begins when what it waits for is there */
-	bool late;        /* one that nothing waits for: gradients are summed */
+	bool late;        /* one that nothing waits for, or such alone: gradients are summed */
 	bool again;       /* computed again: a copy */
 	bool repeats;     /* one that has a copy */
 	bool constant;    /* of parameters alone: the same for every micro-batch */

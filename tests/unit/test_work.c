@@ -118,9 +118,10 @@ static Made *make_embedding(void)
 	return m;
 }
 
-/* `gathered`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed. */
-static Made *make(bool gathered)
+/* `sums`: weights lie divided over two devices, are gathered instead of rounded, and their gradient is summed, so many times one behind the other. */
+static Made *make_sums(u32 sums)
 {
+	bool gathered = sums > 0;
 	Made *m = make_embedding();
 	EntryPlan *e = &m->micro;
 	Kernel *c0 = launch(m, e, "h.0", 12, LIST(W0), LIST(C0));
@@ -137,10 +138,16 @@ static Made *make(bool gathered)
 		m->program.mesh = (Mesh){ 1, { { data_axis, 2 } } };
 		as_message(m, c0, OP_all_gather, &gather);
 		as_message(m, c1, OP_all_gather, &gather);
-		as_message(m, launch(m, e, "h.0", 24, LIST(G0), LIST(G0)), OP_all_reduce, &reduce);
+		for (u32 i = 0; i < sums; i++)
+			as_message(m, launch(m, e, "h.0", 24, LIST(G0), LIST(G0)), OP_all_reduce, &reduce);
 	}
 	launch(m, e, "wte", 40, LIST(D0, TOKENS), LIST(GE));
 	return m;
+}
+
+static Made *make(bool gathered)
+{
+	return make_sums(gathered);
 }
 
 /* Layers gather what they take along a divided axis, and gather it again for their derivatives. */
@@ -571,6 +578,14 @@ static void sums_behind_many_layers(void **state)
 	shape.layers = 2; /* as planned */
 	shape.micros = 1;
 	close_to(cluster_step(&m->arena, &slow, w, &shape).pipeline, 668 + 140 + 140 + 200);
+	drop(m);
+	/* summed over one axis and then over another, they are on their way for twice as long, though the first waits for nothing but the second */
+	m = make_sums(2);
+	w = cluster_work(&m->arena, &m->plan, RECOMPUTE_NONE, 0);
+	shape.layers = 4;
+	s = cluster_step(&m->arena, &slow, w, &shape);
+	close_to(s.stage[0].sums, rest + 3 * 240);
+	close_to(s.pipeline, once + rest + 3 * 240);
 	drop(m);
 }
 
