@@ -98,6 +98,15 @@ char *ptx_kernel(const char *declarations, const char *body)
 	return text;
 }
 
+u32 bits_of_integer(FloatFormat format, i32 v)
+{
+	if (!v)
+		return 0;
+	u32 a = (u32)abs(v), e = 31 - (u32)__builtin_clz(a), bias = (1u << (format.exponent - 1)) - 1;
+	u32 fraction = (u32)((u64)(a - (1u << e)) << format.fraction >> e);
+	return (u32)(v < 0) << (format.exponent + format.fraction) | (e + bias) << format.fraction | fraction;
+}
+
 CUfunction load_function(const char *ptx, const char *name, CUmodule *module)
 {
 	CUfunction f;

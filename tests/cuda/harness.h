@@ -29,6 +29,14 @@ CUdeviceptr device_copy(const void *bytes, size_t n);
 /* Runs a kernel of parameters that are all of 8 bytes, waits, gives the result. */
 CUresult run_kernel(CUfunction f, u32 blocks, u32 threads, u32 shared, const u64 *params, u32 nparams);
 
+/* As wide as these bits and a sign make it. */
+typedef struct FloatFormat {
+	u32 exponent, fraction;
+} FloatFormat;
+static const FloatFormat format_f32 = { 8, 23 }, format_bf16 = { 8, 7 }, format_f16 = { 5, 10 }, format_e4m3 = { 4, 3 }, format_e5m2 = { 5, 2 };
+/* Of an integer that the format holds exactly. */
+u32 bits_of_integer(FloatFormat format, i32 v);
+
 static inline u32 test_random(u32 *state)
 {
 	*state = *state * 1664525u + 1013904223u;

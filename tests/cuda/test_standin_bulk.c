@@ -1,5 +1,5 @@
 /* test_standin_bulk.c: bulk copies with tensor maps, mbarriers and wgmma in the stand-in: a warp-specialised
- * matrix product in CUDA C against plain C, with mistakes planted in its protocol; boxes that lie partly
+ * matrix product in CUDA C against plain C, of 16 and of 8 bits, with mistakes planted in its protocol; boxes that lie partly
  * outside of a tensor; descriptors of every layout. */
 #include "harness.h"
 
@@ -25,23 +25,36 @@ static const char wrappers[] =
 	"  \"cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];\"\n"
 	"  :: \"l\"(m), \"r\"(at(from)), \"r\"(x), \"r\"(y) : \"memory\"); }\n"
 	"D u64 descriptor(const void *p) { return ((at(p) & 0x3ffff) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62; }\n"
-	"D void multiply(float *d, u64 a, u64 b, int add) { asm volatile(\"{ .reg .pred p; setp.ne.b32 p, %34, 0;\"\n"
-	"  \" wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,\"\n"
-	"  \"%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, 0; }\"\n"
-	"  : \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]), \"+f\"(d[4]), \"+f\"(d[5]), \"+f\"(d[6]), \"+f\"(d[7]),\n"
-	"    \"+f\"(d[8]), \"+f\"(d[9]), \"+f\"(d[10]), \"+f\"(d[11]), \"+f\"(d[12]), \"+f\"(d[13]), \"+f\"(d[14]), \"+f\"(d[15]),\n"
-	"    \"+f\"(d[16]), \"+f\"(d[17]), \"+f\"(d[18]), \"+f\"(d[19]), \"+f\"(d[20]), \"+f\"(d[21]), \"+f\"(d[22]), \"+f\"(d[23]),\n"
+	"#if STEP == 64\n"
+	"#define WGMMA \"m64n64k16.f32.\" TYPES\n"
+	"#define TRANSPOSE_A \", 0\"\n"
+	"#define TRANSPOSE_B \", 0\"\n"
+	"#else\n"
+	"#define WGMMA \"m64n64k32.f32.\" TYPES\n"
+	"#define TRANSPOSE_A\n"
+	"#define TRANSPOSE_B\n"
+	"#endif\n"
+	"#define SUMS(d) \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]), \"+f\"(d[4]), \"+f\"(d[5]), \"+f\"(d[6]), \"+f\"(d[7]),\\\n"
+	"    \"+f\"(d[8]), \"+f\"(d[9]), \"+f\"(d[10]), \"+f\"(d[11]), \"+f\"(d[12]), \"+f\"(d[13]), \"+f\"(d[14]), \"+f\"(d[15]),\\\n"
+	"    \"+f\"(d[16]), \"+f\"(d[17]), \"+f\"(d[18]), \"+f\"(d[19]), \"+f\"(d[20]), \"+f\"(d[21]), \"+f\"(d[22]), \"+f\"(d[23]),\\\n"
 	"    \"+f\"(d[24]), \"+f\"(d[25]), \"+f\"(d[26]), \"+f\"(d[27]), \"+f\"(d[28]), \"+f\"(d[29]), \"+f\"(d[30]), \"+f\"(d[31])\n"
-	"  : \"l\"(a), \"l\"(b), \"r\"(add)); }\n";
+	"#define D64 \"{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,\"\\\n"
+	"  \"%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}\"\n"
+	"D void multiply(float *d, u64 a, u64 b, int add) { asm volatile(\"{ .reg .pred p; setp.ne.b32 p, %34, 0;\"\n"
+	"  \" wgmma.mma_async.sync.aligned.\" WGMMA \" \" D64 \", %32, %33, p, 1, 1\" TRANSPOSE_A TRANSPOSE_B \"; }\"\n"
+	"  : SUMS(d) : \"l\"(a), \"l\"(b), \"r\"(add)); }\n"
+	"D void multiply_registers(float *d, const u32 *a, u64 b) { asm volatile(\"{ .reg .pred p; setp.ne.b32 p, 1, 0;\"\n"
+	"  \" wgmma.mma_async.sync.aligned.\" WGMMA \" \" D64 \", {%32, %33, %34, %35}, %36, p, 1, -1\" TRANSPOSE_B \"; }\"\n"
+	"  : SUMS(d) : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(b)); }\n";
 
-/* C[M, N] = A[M, K] B[N, K]', tiles of 64 x 64 x 64: a warpgroup that multiplies, a warp that loads, two stages;
+/* C[M, N] = A[M, K] B[N, K]', tiles of 64 x 64 x STEP, which is 128 bytes: a warpgroup that multiplies, a warp that loads, two stages;
  * the result goes out by a bulk copy. */
 static const char matmul[] =
 	"extern \"C\" __global__ void __launch_bounds__(160) k(const __grid_constant__ Map ma, const __grid_constant__ Map mb,\n"
 	"    const __grid_constant__ Map mc, int K) {\n"
 	"  extern __shared__ __align__(1024) unsigned char smem[];\n"
 	"  u16 *a = (u16 *)smem, *b = a + 2 * 4096; u16 *c = b + 2 * 4096; u64 *full = (u64 *)(c + 4096), *empty = full + 2;\n"
-	"  int t = threadIdx.x, steps = K / 64;\n"
+	"  int t = threadIdx.x, steps = K / STEP;\n"
 	"  if (t == 0) { for (int s = 0; s < 2; s++) { init(full + s, 1);\n"
 	"#ifdef WRONG_COUNT\n"
 	"    init(empty + s, 2);\n"
@@ -60,11 +73,11 @@ static const char matmul[] =
 	"#else\n"
 	"      expect(full + s % 2, 16384);\n"
 	"#endif\n"
-	"      load(a + s % 2 * 4096, &ma, full + s % 2, s * 64, blockIdx.y * 64);\n"
+	"      load(a + s % 2 * 4096, &ma, full + s % 2, s * STEP, blockIdx.y * 64);\n"
 	"#ifdef SWAPPED\n"
-	"      load(b + s % 2 * 4096, &mb, full + s % 2, blockIdx.x * 64, s * 64);\n"
+	"      load(b + s % 2 * 4096, &mb, full + s % 2, blockIdx.x * 64, s * STEP);\n"
 	"#else\n"
-	"      load(b + s % 2 * 4096, &mb, full + s % 2, s * 64, blockIdx.x * 64);\n"
+	"      load(b + s % 2 * 4096, &mb, full + s % 2, s * STEP, blockIdx.x * 64);\n"
 	"#endif\n"
 	"    }\n"
 	"    return;\n"
@@ -78,11 +91,19 @@ static const char matmul[] =
 	"    wait(full + s % 2, s / 2 & 1);\n"
 	"#endif\n"
 	"    asm volatile(\"wgmma.fence.sync.aligned;\" ::: \"memory\");\n"
+	"#ifdef A_IN_REGISTERS\n" /* the swizzle exchanges chunks of 16 bytes within a row; A is negated here, B by the instruction */
+	"    u32 fragment[4][4]; int row0 = t / 32 * 16 + t % 32 / 4;\n"
+	"    for (int k = 0; k < 4; k++) for (int r = 0; r < 4; r++) { int row = row0 + r % 2 * 8, chunk = (2 * k + r / 2) ^ row % 8;\n"
+	"      fragment[k][r] = *(u32 *)((unsigned char *)(a + s % 2 * 4096) + row * 128 + chunk * 16 + t % 4 * 4) ^ SIGNS; }\n"
+	"    asm volatile(\"wgmma.fence.sync.aligned;\" ::: \"memory\");\n"
+	"    for (int k = 0; k < 4; k++) multiply_registers(acc, fragment[k], descriptor(b + s % 2 * 4096) + 2 * k);\n"
+	"#else\n"
 	"    for (int k = 0; k < 4; k++)\n"
 	"#ifdef WRONG_STEP\n"
 	"      multiply(acc, descriptor(a + s % 2 * 4096) + k, descriptor(b + s % 2 * 4096) + k, 1);\n"
 	"#else\n"
 	"      multiply(acc, descriptor(a + s % 2 * 4096) + 2 * k, descriptor(b + s % 2 * 4096) + 2 * k, 1);\n"
+	"#endif\n"
 	"#endif\n"
 	"    asm volatile(\"wgmma.commit_group.sync.aligned;\" ::: \"memory\");\n"
 	"#ifndef MISSING_WGMMA_WAIT\n"
@@ -104,38 +125,38 @@ static const char matmul[] =
 	"    asm volatile(\"cp.async.bulk.commit_group;\\ncp.async.bulk.wait_group 0;\" ::: \"memory\"); }\n"
 	"}\n";
 
-enum { M = 128, N = 128, K = 384, SHARED = 5 * 8192 + 32, BF16 = 9, SWIZZLE_128 = 3 };
+enum { M = 128, N = 128, K = 384, SHARED = 5 * 8192 + 32, U8 = 0, BF16 = 9, SWIZZLE_128 = 3, STAGE_BYTES = 128 };
+
+/* What is multiplied: 128 bytes of a row are STEP elements. */
+typedef struct Kind {
+	const char *defines;
+	u32 bytes; /* of an element */
+	FloatFormat a, b;
+} Kind;
 
 static i32 va[M][K], vb[N][K];
-static u16 a[M][K], b[N][K], c[M][N];
+static u8 a[M * K * 2], b[N * K * 2];
+static u16 c[M][N];
 
-static u16 bf16_of(i32 v)
+static void encode(CUtensorMap *map, u32 bytes, CUdeviceptr base, u64 columns, u64 rows, u32 box_columns, u32 box_rows, int swizzle)
 {
-	f32 f = (f32)v;
-	u32 bits;
-	memcpy(&bits, &f, 4);
-	return (u16)(bits >> 16);
-}
-
-static void encode(CUtensorMap *map, CUdeviceptr base, u64 columns, u64 rows, u32 box_columns, u32 box_rows, int swizzle)
-{
-	u64 size[2] = { columns, rows }, stride[1] = { columns * 2 };
+	u64 size[2] = { columns, rows }, stride[1] = { columns * bytes };
 	u32 box[2] = { box_columns, box_rows }, step[2] = { 1, 1 };
-	CU(cuTensorMapEncodeTiled(map, BF16, 2, (void *)(uintptr_t)base, size, stride, box, step, 0, swizzle, 0, 0));
+	CU(cuTensorMapEncodeTiled(map, bytes == 2 ? BF16 : U8, 2, (void *)(uintptr_t)base, size, stride, box, step, 0, swizzle, 0, 0));
 }
 
 /* The error, 0 if right, -1 if wrong. */
-static int run_matmul(const char *ptx, const char *settings)
+static int run_matmul(const Kind *kind, const char *ptx, const char *settings)
 {
 	CUmodule m;
 	CUtensorMap ma, mb, mc;
 	int k = K;
 	standin_set(settings);
 	CUfunction f = load_function(ptx, "k", &m);
-	CUdeviceptr da = device_copy(a, sizeof a), db = device_copy(b, sizeof b), dc = device_copy(NULL, sizeof c);
-	encode(&ma, da, K, M, 64, 64, SWIZZLE_128);
-	encode(&mb, db, K, N, 64, 64, SWIZZLE_128);
-	encode(&mc, dc, N, M, 64, 64, 0);
+	CUdeviceptr da = device_copy(a, M * K * kind->bytes), db = device_copy(b, N * K * kind->bytes), dc = device_copy(NULL, sizeof c);
+	encode(&ma, kind->bytes, da, K, M, STAGE_BYTES / kind->bytes, 64, SWIZZLE_128);
+	encode(&mb, kind->bytes, db, K, N, STAGE_BYTES / kind->bytes, 64, SWIZZLE_128);
+	encode(&mc, 2, dc, N, M, 64, 64, 0);
 	CU(cuLaunchKernel(f, N / 64, M / 64, 1, 160, 1, 1, SHARED, NULL, (void *[]){ &ma, &mb, &mc, &k }, NULL));
 	int r = cuCtxSynchronize();
 	if (!r) {
@@ -162,29 +183,49 @@ static int run_matmul(const char *ptx, const char *settings)
 	return r;
 }
 
+static void run_schedules(const Kind *kind, const char *planted, bool right)
+{
+	char *source = malloc(sizeof wrappers + sizeof matmul + 300);
+	sprintf(source, "%s\n#define %s\n%s%s", kind->defines, planted, wrappers, matmul);
+	char *ptx = nvrtc_ptx(source, "compute_90a");
+	u32 caught = 0;
+	for (u32 s = 0; s < COUNT(schedules); s++)
+		caught += run_matmul(kind, ptx, schedules[s]) != 0;
+	print_message("%-22s caught in %u of %zu schedules\n", planted, caught, COUNT(schedules));
+	assert_true(right ? caught == 0 : caught > 0);
+	free(source);
+	free(ptx);
+}
+
+static void fill_operand(FloatFormat format, u8 *to, i32 *values, u32 n, u32 *seed)
+{
+	u32 bytes = (1 + format.exponent + format.fraction) / 8;
+	for (u32 i = 0; i < n; i++) {
+		u32 bits = bits_of_integer(format, values[i] = (i32)(test_random(seed) % 7) - 3);
+		memcpy(to + i * bytes, &bits, bytes);
+	}
+}
+
 static void test_matmul(void **state)
 {
 	(void)state;
-	static const char *const planted[] = { "NOTHING", "WRONG_COUNT", "MISSING_EMPTY_WAIT", "WRONG_BYTES", "SWAPPED", "WRONG_PARITY",
-					       "MISSING_FULL_WAIT", "WRONG_STEP", "MISSING_WGMMA_WAIT", "MISSING_STORE_BARRIER", "MISSING_PROXY_FENCE" };
+	static const char *const planted[] = { "WRONG_COUNT", "MISSING_EMPTY_WAIT", "WRONG_BYTES", "SWAPPED", "WRONG_PARITY", "MISSING_FULL_WAIT",
+					       "WRONG_STEP", "MISSING_WGMMA_WAIT", "MISSING_STORE_BARRIER", "MISSING_PROXY_FENCE" };
+#define OF_16 "#define STEP 64\n#define SIGNS 0x80008000\n#define TYPES "
+#define OF_8  "#define STEP 128\n#define SIGNS 0x80808080\n#define TYPES "
+	const Kind kinds[] = {
+		{ OF_16 "\"bf16.bf16\"", 2, format_bf16, format_bf16 }, { OF_8 "\"e4m3.e4m3\"", 1, format_e4m3, format_e4m3 },
+		{ OF_8 "\"e4m3.e5m2\"", 1, format_e4m3, format_e5m2 },  { OF_8 "\"e5m2.e4m3\"", 1, format_e5m2, format_e4m3 },
+		{ OF_8 "\"e5m2.e5m2\"", 1, format_e5m2, format_e5m2 },
+	};
 	u32 seed = 1;
-	for (u32 l = 0; l < K; l++) {
-		for (u32 i = 0; i < M; i++)
-			a[i][l] = bf16_of(va[i][l] = (i32)(test_random(&seed) % 7) - 3);
-		for (u32 i = 0; i < N; i++)
-			b[i][l] = bf16_of(vb[i][l] = (i32)(test_random(&seed) % 7) - 3);
-	}
-	for (u32 p = 0; p < COUNT(planted); p++) {
-		char *source = malloc(sizeof wrappers + sizeof matmul + 100);
-		sprintf(source, "#define %s\n%s%s", planted[p], wrappers, matmul);
-		char *ptx = nvrtc_ptx(source, "compute_90a");
-		u32 caught = 0;
-		for (u32 s = 0; s < COUNT(schedules); s++)
-			caught += run_matmul(ptx, schedules[s]) != 0;
-		print_message("%-22s caught in %u of %zu schedules\n", planted[p], caught, COUNT(schedules));
-		assert_true(p ? caught > 0 : caught == 0);
-		free(source);
-		free(ptx);
+	for (u32 i = 0; i < COUNT(kinds); i++) {
+		fill_operand(kinds[i].a, a, va[0], M * K, &seed);
+		fill_operand(kinds[i].b, b, vb[0], N * K, &seed);
+		run_schedules(&kinds[i], "NOTHING", true);
+		run_schedules(&kinds[i], "A_IN_REGISTERS", true);
+		for (u32 p = 0; p < COUNT(planted) && !i; p++)
+			run_schedules(&kinds[i], planted[p], false);
 	}
 }
 

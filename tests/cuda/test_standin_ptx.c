@@ -409,8 +409,10 @@ static void test_unknown(void **state)
 {
 	(void)state;
 	static const char *const wrong[] = { "frobnicate.b32 %r1, %r2;", "add.wonderful.u32 %r1, %r1, %r2;",
-					     "tcgen05.fence;", "add.u32 %r1, %nowhere, 1;", "bra missing;", "add.u32 %d1, %r1, %r2;" };
-	static const char *const named[] = { "frobnicate", ".wonderful", "tcgen05", "%nowhere", "missing", "64" };
+					     "tcgen05.fence;", "add.u32 %r1, %nowhere, 1;", "bra missing;", "add.u32 %d1, %r1, %r2;",
+					     "wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%f1, %f2, %f3, %f4}, %d1, %d2, %p1, 1, 1, 0, 0;",
+					     "wgmma.mma_async.sync.aligned.m64n8k16.f32.e4m3.e4m3 {%f1, %f2, %f3, %f4}, %d1, %d2, %p1, 1, 1;" };
+	static const char *const named[] = { "frobnicate", ".wonderful", "tcgen05", "%nowhere", "missing", "64", "8 operands", "m64nNk32" };
 	standin_set("quiet=on");
 	for (u32 i = 0; i < COUNT(wrong); i++) {
 		CUmodule m;
@@ -429,6 +431,14 @@ static void test_unknown(void **state)
 	standin_set("quiet=on, cc=100");
 	assert_int_equal(cuModuleLoadData(&m, ptx), CUDA_ERROR_NO_BINARY_FOR_GPU);
 	free(ptx);
+	/* Products of 8 bits came with sm_89. */
+	for (u32 i = 0; i < 2; i++) {
+		standin_set("quiet=on");
+		ptx = ptx_kernel("", "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4};");
+		memcpy(strstr(ptx, "sm_90a"), i ? "sm_86 " : "sm_89 ", 6);
+		assert_int_equal(cuModuleLoadData(&m, ptx), i ? CUDA_ERROR_INVALID_PTX : CUDA_SUCCESS);
+		free(ptx);
+	}
 	standin_set("");
 }
 

@@ -203,108 +203,151 @@ static void test_matrices(void **state)
 		}
 }
 
-static u16 bf16_of(i32 v)
+#define MMA(shape, types, d, a, b, c) "mma.sync.aligned." shape ".row.col." types " {" d "}, {" a "}, {" b "}, {" c "};"
+#define D4 "%r50, %r51, %r52, %r53"
+#define A4 "%r1, %r2, %r3, %r4"
+#define B2 "%r5, %r6"
+#define C4 "%r7, %r8, %r9, %r10"
+#define MMA8(types) MMA("m16n8k32", "f32." types ".f32", D4, A4, B2, C4)
+
+enum { MMA_K = 32, A_WORD = 0, B_WORD = 4, C_WORD = 6, WORDS = 10 };
+
+/* Elements of one mma as bits of their formats. */
+typedef struct Mma {
+	u32 k;
+	FloatFormat format_a, format_b;
+	u32 a[16][MMA_K], b[MMA_K][8], c[16][8];
+	bool narrow; /* C and D are f16 */
+	u32 words[WORDS][LANES];
+} Mma;
+
+static u32 width_of(FloatFormat format)
 {
-	f32 f = (f32)v;
-	u32 b;
-	memcpy(&b, &f, 4);
-	return (u16)(b >> 16);
+	return 1 + format.exponent + format.fraction;
 }
 
-/* f16 of a small integer. */
-static u16 f16_of(i32 v)
+/* The fragments, as the manual draws them: of elements of 32 bits one a register, else 2 or 4 neighbours along k. */
+static void fill_fragments(Mma *m)
 {
-	if (!v)
-		return 0;
-	u32 a = (u32)abs(v), e = 31 - (u32)__builtin_clz(a);
-	return (u16)((v < 0 ? 0x8000 : 0) | (e + 15) << 10 | ((a << (10 - e)) & 1023));
+	memset(m->words, 0, sizeof m->words);
+	u32 bits = width_of(m->format_a), per = 32 / bits, deep = m->k / (4 * per);
+	for (u32 l = 0; l < LANES; l++) {
+		u32 g = l / 4, t = l % 4;
+		for (u32 h = 0; h < per; h++)
+			for (u32 r = 0; r < 2 * deep; r++) {
+				m->words[A_WORD + r][l] |= m->a[g + r % 2 * 8][per * t + r / 2 * 4 * per + h] << bits * h;
+				if (r < deep)
+					m->words[B_WORD + r][l] |= m->b[per * t + r * 4 * per + h][g] << bits * h;
+			}
+		for (u32 r = 0; r < 4; r++) {
+			u32 v = m->c[g + r / 2 * 8][2 * t + r % 2];
+			if (m->narrow)
+				m->words[C_WORD + r / 2][l] |= v << r % 2 * 16;
+			else
+				m->words[C_WORD + r][l] = v;
+		}
+	}
 }
 
-/* One mma of small integers, whose sums are exact, for each kind; fragments as the manual draws them. */
+/* Runs an mma of the words as a table in constant memory. */
+static void run_mma(Mma *m, const char *ptx, u32 out[4][LANES])
+{
+	char *declarations = malloc(16000), *body = malloc(3000);
+	u32 in[LANES] = { 0 };
+	fill_fragments(m);
+	u32 n = (u32)sprintf(declarations, ".const .align 4 .b32 table[320] = {");
+	for (u32 i = 0; i < 320; i++)
+		n += (u32)sprintf(declarations + n, "%s%u", i ? ", " : "", m->words[i / LANES][i % LANES]);
+	sprintf(declarations + n, "};");
+	n = (u32)sprintf(body, "mov.u64 %%d1, table; mul.wide.u32 %%d2, %%r41, 4; add.u64 %%d1, %%d1, %%d2;");
+	for (u32 i = 0; i < WORDS; i++)
+		n += (u32)sprintf(body + n, "ld.const.u32 %%r%u, [%%d1+%u];", i + 1, i * 128);
+	sprintf(body + n, "%s", ptx);
+	run(declarations, body, LANES, in, out[0]);
+	free(declarations);
+	free(body);
+}
+
+/* One mma of small integers, whose sums are exact, for each kind. */
 static void test_products(void **state)
 {
 	(void)state;
-	enum { BF16, F16, F16_NARROW, TF32, KINDS };
-	static const struct {
+	const struct {
 		const char *ptx;
-		u32 k, a, b;
+		u32 k;
+		FloatFormat a, b;
+		bool narrow;
 	} kinds[] = {
-		{ "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r50, %r51, %r52, %r53}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%r7, %r8, %r9, %r10};",
-		  16, 4, 2 },
-		{ "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r50, %r51, %r52, %r53}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%r7, %r8, %r9, %r10};",
-		  16, 4, 2 },
-		{ "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%r50, %r51}, {%r1, %r2}, {%r5}, {%r7, %r8};", 8, 2, 1 },
-		{ "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%r50, %r51, %r52, %r53}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%r7, %r8, %r9, %r10};",
-		  8, 4, 2 },
+		{ MMA("m16n8k16", "f32.bf16.bf16.f32", D4, A4, B2, C4), 16, format_bf16, format_bf16, false },
+		{ MMA("m16n8k16", "f32.f16.f16.f32", D4, A4, B2, C4), 16, format_f16, format_f16, false },
+		{ MMA("m16n8k8", "f16.f16.f16.f16", "%r50, %r51", "%r1, %r2", "%r5", "%r7, %r8"), 8, format_f16, format_f16, true },
+		{ MMA("m16n8k8", "f32.tf32.tf32.f32", D4, A4, B2, C4), 8, format_f32, format_f32, false },
+		{ MMA8("e4m3.e4m3"), 32, format_e4m3, format_e4m3, false },
+		{ MMA8("e4m3.e5m2"), 32, format_e4m3, format_e5m2, false },
+		{ MMA8("e5m2.e4m3"), 32, format_e5m2, format_e4m3, false },
+		{ MMA8("e5m2.e5m2"), 32, format_e5m2, format_e5m2, false },
 	};
-	for (u32 kind = 0; kind < KINDS; kind++) {
-		i32 a[16][16], b[16][8], c[16][8];
-		u32 seed = 9 + kind, in[LANES] = { 0 }, out[4][LANES], k = kinds[kind].k;
-		u32 words[10][LANES] = { { 0 } };
-		for (u32 i = 0; i < 16; i++) {
-			for (u32 j = 0; j < 16; j++)
-				a[i][j] = (i32)(test_random(&seed) % 9) - 4;
-			for (u32 j = 0; j < 8; j++) {
-				b[i][j] = (i32)(test_random(&seed) % 9) - 4;
-				c[i][j] = (i32)(test_random(&seed) % 99) - 49;
+	for (u32 kind = 0; kind < COUNT(kinds); kind++) {
+		i32 a[16][MMA_K], b[MMA_K][8], c[16][8];
+		u32 seed = 9 + kind, out[4][LANES];
+		Mma m = { .k = kinds[kind].k, .format_a = kinds[kind].a, .format_b = kinds[kind].b, .narrow = kinds[kind].narrow };
+		for (u32 k = 0; k < MMA_K; k++)
+			for (u32 i = 0; i < 16; i++) {
+				m.a[i][k] = bits_of_integer(m.format_a, a[i][k] = (i32)(test_random(&seed) % 9) - 4);
+				if (i < 8)
+					m.b[k][i] = bits_of_integer(m.format_b, b[k][i] = (i32)(test_random(&seed) % 9) - 4);
 			}
-		}
-		for (u32 l = 0; l < LANES; l++) {
-			u32 g = l / 4, t = l % 4;
-			for (u32 r = 0; r < kinds[kind].a; r++) {
-				u32 row = g + r % 2 * 8, column = kind == TF32 ? t + r / 2 * 4 : 2 * t + r / 2 * 8;
-				f32 single = (f32)a[row][column];
-				u16 low = kind == BF16 ? bf16_of(a[row][column]) : f16_of(a[row][column]);
-				u16 high = kind == TF32 ? 0 : kind == BF16 ? bf16_of(a[row][column + 1]) : f16_of(a[row][column + 1]);
-				words[r][l] = low | (u32)high << 16;
-				if (kind == TF32)
-					memcpy(&words[r][l], &single, 4);
-			}
-			for (u32 r = 0; r < kinds[kind].b; r++) {
-				u32 row = kind == TF32 ? t + r * 4 : 2 * t + r * 8;
-				f32 single = (f32)b[row][g];
-				u16 low = kind == BF16 ? bf16_of(b[row][g]) : f16_of(b[row][g]);
-				u16 high = kind == TF32 ? 0 : kind == BF16 ? bf16_of(b[row + 1][g]) : f16_of(b[row + 1][g]);
-				words[4 + r][l] = low | (u32)high << 16;
-				if (kind == TF32)
-					memcpy(&words[4 + r][l], &single, 4);
-			}
-			for (u32 r = 0; r < 4; r++) {
-				i32 v = c[g + r / 2 * 8][2 * t + r % 2];
-				f32 single = (f32)v;
-				if (kind == F16_NARROW)
-					words[6 + r / 2][l] |= (u32)f16_of(v) << r % 2 * 16;
-				else
-					memcpy(&words[6 + r][l], &single, 4);
-			}
-		}
-		/* The words as a table in constant memory. */
-		char *declarations = malloc(16000), *body = malloc(3000);
-		u32 n = (u32)sprintf(declarations, ".const .align 4 .b32 table[320] = {");
-		for (u32 i = 0; i < 320; i++)
-			n += (u32)sprintf(declarations + n, "%s%u", i ? ", " : "", words[i / LANES][i % LANES]);
-		sprintf(declarations + n, "};");
-		n = (u32)sprintf(body, "mov.u64 %%d1, table; mul.wide.u32 %%d2, %%r41, 4; add.u64 %%d1, %%d1, %%d2;");
-		for (u32 i = 0; i < 10; i++)
-			n += (u32)sprintf(body + n, "ld.const.u32 %%r%u, [%%d1+%u];", i + 1, i * 128);
-		sprintf(body + n, "%s", kinds[kind].ptx);
-		run(declarations, body, LANES, in, out[0]);
+		for (u32 i = 0; i < 16; i++)
+			for (u32 j = 0; j < 8; j++)
+				m.c[i][j] = bits_of_integer(m.narrow ? format_f16 : format_f32, c[i][j] = (i32)(test_random(&seed) % 99) - 49);
+		run_mma(&m, kinds[kind].ptx, out);
 		for (u32 i = 0; i < 16; i++)
 			for (u32 j = 0; j < 8; j++) {
 				i32 want = c[i][j];
-				for (u32 x = 0; x < k; x++)
+				for (u32 x = 0; x < m.k; x++)
 					want += a[i][x] * b[x][j];
 				u32 lane = i % 8 * 4 + j / 2, r = i / 8 * 2 + j % 2;
-				f32 got;
-				memcpy(&got, &out[r][lane], 4);
-				if (kind == F16_NARROW)
-					assert_int_equal(out[r / 2][lane] >> r % 2 * 16 & 0xffff, f16_of(want));
+				if (m.narrow)
+					assert_int_equal(out[r / 2][lane] >> r % 2 * 16 & 0xffff, bits_of_integer(format_f16, want));
 				else
-					assert_true(got == (f32)want);
+					assert_int_equal(out[r][lane], bits_of_integer(format_f32, want));
 			}
-		free(declarations);
-		free(body);
 	}
+}
+
+/* The finite number that bits of a format are, by the formats' definition. */
+static f64 value_of(FloatFormat format, u32 bits)
+{
+	i32 bias = (1 << (format.exponent - 1)) - 1;
+	u32 fraction = bits & ((1u << format.fraction) - 1), exponent = bits >> format.fraction & ((1u << format.exponent) - 1);
+	f64 v = exponent ? ldexp(1 + ldexp(fraction, -(i32)format.fraction), (i32)exponent - bias)
+			 : ldexp(fraction, 1 - bias - (i32)format.fraction);
+	return bits >> (format.exponent + format.fraction) ? -v : v;
+}
+
+/* Every finite number of 8 bits, by one. */
+static void test_numbers_of_8_bits(void **state)
+{
+	(void)state;
+	for (u32 kind = 0; kind < 2; kind++)
+		for (u32 first = 0; first < MMA_K; first += 8) {
+			Mma m = { .k = MMA_K, .format_a = kind ? format_e5m2 : format_e4m3, .format_b = kind ? format_e4m3 : format_e5m2 };
+			u32 out[4][LANES], least_special = kind ? 0x7c : 0x7f;
+			for (u32 i = 0; i < 16; i++)
+				for (u32 k = 0; k < MMA_K; k++) {
+					u32 bits = (i * MMA_K + k) & 0xff;
+					m.a[i][k] = (bits & 0x7f) < least_special ? bits : 0;
+				}
+			for (u32 j = 0; j < 8; j++)
+				m.b[first + j][j] = bits_of_integer(m.format_b, 1);
+			run_mma(&m, kind ? MMA8("e5m2.e4m3") : MMA8("e4m3.e5m2"), out);
+			for (u32 i = 0; i < 16; i++)
+				for (u32 j = 0; j < 8; j++) {
+					f32 got;
+					memcpy(&got, &out[i / 8 * 2 + j % 2][i % 8 * 4 + j / 2], 4);
+					assert_true((f64)got == value_of(m.format_a, m.a[i][first + j]));
+				}
+		}
 }
 
 int main(void)
@@ -312,6 +355,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shuffles), cmocka_unit_test(test_votes),    cmocka_unit_test(test_divergence),
 		cmocka_unit_test(test_barriers), cmocka_unit_test(test_matrices), cmocka_unit_test(test_products),
+		cmocka_unit_test(test_numbers_of_8_bits),
 	};
 	return cmocka_run_group_tests(tests, standin_setup, NULL);
 }

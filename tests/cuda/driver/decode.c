@@ -65,6 +65,11 @@ const Statement *decode_statement(const Decoder *d)
 	return d->s;
 }
 
+u32 decode_target(const Decoder *d)
+{
+	return d->m->target;
+}
+
 /* Modifiers. */
 
 bool take(Decoder *d, const char *modifier)

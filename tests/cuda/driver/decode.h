@@ -18,6 +18,7 @@ extern const Family family_integer[], family_bits[], family_float[], family_half
 
 PL_NORETURN PL_PRINTF(2, 3) void decode_fail(Decoder *d, const char *format, ...);
 const Statement *decode_statement(const Decoder *d);
+u32 decode_target(const Decoder *d); /* 90 of sm_90a */
 
 /* Modifiers. */
 bool take(Decoder *d, const char *modifier);

@@ -322,4 +322,25 @@ static inline f32 f32_of_f16(u16 h)
 	f32 v = (f32)fraction * 0x1p-24f;
 	return sign ? -v : v;
 }
+static inline f32 f32_of_e4m3(u8 b)
+{
+	u32 sign = (u32)(b & 0x80) << 24, magnitude = b & 0x7f;
+	if (magnitude == 0x7f)
+		return f32_of_bits(sign | 0x7fc00000);
+	if (magnitude >= 8)
+		return f32_of_bits(sign | ((magnitude << 20) + (120u << 23)));
+	f32 v = (f32)magnitude * 0x1p-9f;
+	return sign ? -v : v;
+}
+/* An element of a matrix product's operand, in the low bits. */
+static inline f32 f32_of_element(Type t, u32 bits)
+{
+	switch (t) {
+	case TYPE_BF16: return f32_of_bf16((u16)bits);
+	case TYPE_F16: return f32_of_f16((u16)bits);
+	case TYPE_E4M3: return f32_of_e4m3((u8)bits);
+	case TYPE_E5M2: return f32_of_f16((u16)((bits & 0xff) << 8)); /* its first byte */
+	default: return f32_of_bits(bits & 0xffffe000); /* tf32: the low 13 bits are not looked at */
+	}
+}
 #endif

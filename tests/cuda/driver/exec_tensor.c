@@ -1,6 +1,6 @@
 /* exec_tensor.c: ldmatrix, stmatrix and mma.sync: matrices spread over the lanes of a warp. Products are
  * exact in f32 and added in f32 in the order of k; a tensor core adds in another order and with other
- * intermediate bits. */
+ * intermediate bits (of 8-bit operands: with about 14 of fraction). */
 #include "decode.h"
 #include "race.h"
 
@@ -109,28 +109,23 @@ static void decode_matrix(Decoder *d, Inst *in)
 	in->run = store ? stmatrix : ldmatrix;
 }
 
-/* mma.sync.aligned.mMnNkK.row.col.d.a.b.c: list holds d, a, b, c. A is 16 x K, B is K x 8. */
-enum { D_REGS = 4 };
+/* mma.sync.aligned.mMnNkK.row.col.d.a.b.c: list holds d, a, b, c. A is 16 x K, B is K x 8. A register holds
+ * as many elements as fit: `from` is A's type, `variant` B's, of the same size. */
+enum { D_REGS = 4, MOST_K = 32, MOST_PER = 4 };
 
-/* The one or two elements of each lane's register. */
-static void unpack(Warp *w, const Inst *in, u32 slot, f32 out[2][LANES])
+static u32 elements_in_register(Type t)
+{
+	return 4 / type_bytes(t);
+}
+
+/* The elements of each lane's register. */
+static void unpack(Warp *w, Type t, u32 slot, f32 out[MOST_PER][LANES])
 {
 	const u32 *v = r32(w, slot);
-	for (u32 l = 0; l < LANES; l++) {
-		switch (in->from) {
-		case TYPE_BF16:
-			out[0][l] = f32_of_bits(v[l] << 16);
-			out[1][l] = f32_of_bits(v[l] & 0xffff0000);
-			break;
-		case TYPE_F16:
-			out[0][l] = f32_of_f16((u16)v[l]);
-			out[1][l] = f32_of_f16((u16)(v[l] >> 16));
-			break;
-		default:
-			out[0][l] = f32_of_bits(v[l] & 0xffffe000); /* tf32: the low 13 bits are not looked at */
-			break;
-		}
-	}
+	u32 per = elements_in_register(t);
+	for (u32 h = 0; h < per; h++)
+		for (u32 l = 0; l < LANES; l++)
+			out[h][l] = f32_of_element(t, v[l] >> 32 / per * h);
 }
 
 static Action mma(Warp *w, const Inst *in, u32 mask)
@@ -138,20 +133,20 @@ static Action mma(Warp *w, const Inst *in, u32 mask)
 	Action action;
 	if (!whole_warp(w, in, mask, &action))
 		return action;
-	u32 k_size = in->size, per = in->from == TYPE_TF32 ? 1 : 2; /* elements in a register */
+	u32 k_size = in->size, per = elements_in_register((Type)in->from);
 	u32 na = 16 * k_size / (LANES * per), nb = 8 * k_size / (LANES * per);
 	bool narrow = in->type == TYPE_F16;
 	u32 nc = narrow ? 2 : D_REGS;
 	const u32 *d = in->list, *a = d + nc, *b = a + na, *c = b + nb;
-	f32 ea[16][16], eb[16][8], acc[16][8], part[2][LANES];
+	f32 ea[16][MOST_K], eb[MOST_K][8], acc[16][8], part[MOST_PER][LANES];
 	for (u32 i = 0; i < na; i++) {
-		unpack(w, in, a[i], part);
+		unpack(w, (Type)in->from, a[i], part);
 		for (u32 l = 0; l < LANES; l++)
 			for (u32 h = 0; h < per; h++)
 				ea[l / 4 + 8 * (i & 1)][per * (l % 4 + 4 * (i >> 1)) + h] = part[h][l];
 	}
 	for (u32 i = 0; i < nb; i++) {
-		unpack(w, in, b[i], part);
+		unpack(w, (Type)in->variant, b[i], part);
 		for (u32 l = 0; l < LANES; l++)
 			for (u32 h = 0; h < per; h++)
 				eb[per * (l % 4 + 4 * i) + h][l / 4] = part[h][l];
@@ -180,22 +175,27 @@ static Action mma(Warp *w, const Inst *in, u32 mask)
 
 static void decode_mma(Decoder *d, Inst *in)
 {
-	static const char *const shapes[] = { "m16n8k16", "m16n8k8", "m16n8k4" };
-	static const u8 depth[] = { 16, 8, 4 };
+	static const char *const shapes[] = { "m16n8k32", "m16n8k16", "m16n8k8", "m16n8k4" };
+	static const u8 depth[] = { 32, 16, 8, 4 };
 	take(d, "sync");
 	take(d, "aligned");
 	u32 shape = take_one_of(d, shapes, COUNT(shapes));
 	if (shape == COUNT(shapes) || !take(d, "row") || !take(d, "col"))
-		decode_fail(d, "only m16n8k16, m16n8k8 and m16n8k4, row.col, are known");
+		decode_fail(d, "only m16n8k32, m16n8k16, m16n8k8 and m16n8k4, row.col, are known");
 	in->size = depth[shape];
 	Type result = take_type(d), a = take_type(d), b = take_type(d), c = take_type(d);
-	bool tf32 = a == TYPE_TF32;
-	if (a != b || result != c || (result != TYPE_F32 && (result != TYPE_F16 || a != TYPE_F16)) ||
-	    (a != TYPE_F16 && a != TYPE_BF16 && !tf32) || (tf32 ? in->size == 16 : in->size == 4))
+	bool tf32 = a == TYPE_TF32, eight = a == TYPE_E4M3 || a == TYPE_E5M2;
+	bool depth_known = eight ? in->size == 32 : tf32 ? in->size <= 8 : in->size == 8 || in->size == 16;
+	if ((eight ? b != TYPE_E4M3 && b != TYPE_E5M2 : a != b) || result != c ||
+	    (result != TYPE_F32 && (result != TYPE_F16 || a != TYPE_F16)) || (a != TYPE_F16 && a != TYPE_BF16 && !tf32 && !eight) ||
+	    !depth_known)
 		decode_fail(d, "these types are not known");
+	if (eight && decode_target(d) < 89)
+		decode_fail(d, "products of 8 bits need sm_89");
 	in->type = (u8)result;
 	in->from = (u8)a;
-	u32 per = tf32 ? 1 : 2, nc = result == TYPE_F16 ? 2 : 4;
+	in->variant = (u8)b;
+	u32 per = elements_in_register(a), nc = result == TYPE_F16 ? 2 : D_REGS;
 	u32 na = 16u * in->size / (LANES * per), nb = 8u * in->size / (LANES * per);
 	expect_operands(d, 4, 4);
 	list_of(d, in, 0, result == TYPE_F16 ? TYPE_B32 : TYPE_F32, true);

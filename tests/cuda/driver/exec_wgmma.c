@@ -11,24 +11,25 @@
 
 typedef struct Tile {
 	u32 address, leading, stride, span; /* bytes; span of the swizzle, 0 for none */
+	Type type;                          /* of an element */
 	bool transposed;                    /* the dimension that is not k is contiguous */
 } Tile;
 
-static Tile tile_of(u64 descriptor, bool transposed)
+static Tile tile_of(u64 descriptor, Type type, bool transposed)
 {
 	static const u32 spans[] = { 0, 128, 64, 32 };
 	return (Tile){ .address = (u32)(descriptor & 0x3fff) << 4, .leading = (u32)(descriptor >> 16 & 0x3fff) << 4,
-		       .stride = (u32)(descriptor >> 32 & 0x3fff) << 4, .span = spans[descriptor >> 62], .transposed = transposed };
+		       .stride = (u32)(descriptor >> 32 & 0x3fff) << 4, .span = spans[descriptor >> 62], .type = type, .transposed = transposed };
 }
 
-/* Byte address of element (row m or column n, k) of 16-bit elements. */
+/* Byte address of element (row m or column n, k); those of a transposed tile are of 16 bits. */
 static u32 place(const Tile *t, u32 mn, u32 k)
 {
-	u32 at;
+	u32 at, along = k * type_bytes(t->type);
 	if (!t->transposed && !t->span)
-		at = mn / 8 * t->stride + mn % 8 * 16 + k / 8 * t->leading + k % 8 * 2;
+		at = mn / 8 * t->stride + mn % 8 * 16 + along / 16 * t->leading + along % 16;
 	else if (!t->transposed)
-		at = mn / 8 * t->stride + mn % 8 * t->span + k * 2;
+		at = mn / 8 * t->stride + mn % 8 * t->span + along;
 	else if (!t->span)
 		at = mn / 8 * t->stride + mn % 8 * 2 + k / 8 * t->leading + k % 8 * 16;
 	else
@@ -36,22 +37,28 @@ static u32 place(const Tile *t, u32 mn, u32 k)
 	return swizzled(t->address + at, t->span);
 }
 
-/* The 16 x n (or 16 x 16) part of a tile from row or column `first` on, as out[k][0..n). A chunk of 16
- * bytes holds eight elements along the contiguous dimension. */
+/* How deep a product is, along k: 32 bytes of each operand. */
+static u32 depth_of(Type t)
+{
+	return 32 / type_bytes(t);
+}
+
+/* The depth x n part of a tile from row or column `first` on, as out[k][0..n). A chunk of 16 bytes holds
+ * elements along the contiguous dimension. */
 static bool read_tile(Warp *w, const Inst *in, const Tile *t, u32 first, u32 n, f32 *out, u32 row)
 {
-	u32 steps_k = t->transposed ? 1 : 8, steps_mn = t->transposed ? 8 : 1;
-	for (u32 k = 0; k < 16; k += steps_k)
+	u32 bytes = type_bytes(t->type), chunk = 16 / bytes;
+	u32 steps_k = t->transposed ? 1 : chunk, steps_mn = t->transposed ? chunk : 1;
+	for (u32 k = 0; k < depth_of(t->type); k += steps_k)
 		for (u32 j = 0; j < n; j += steps_mn) {
 			u32 at = place(t, first + j, k);
-			u16 h[8];
 			u8 *p = resolve(w, in, 0, SPACE_SHARED, at, 16, false);
 			if (!p || (w->block->race && !race_proxy_read(w, in, 0, at, 16)))
 				return false;
-			memcpy(h, p, 16);
-			for (u32 i = 0; i < 8; i++) {
-				f32 *to = t->transposed ? &out[k * row + j + i] : &out[(k + i) * row + j];
-				*to = in->from == TYPE_BF16 ? f32_of_bf16(h[i]) : f32_of_f16(h[i]);
+			for (u32 i = 0; i < chunk; i++) {
+				u32 bits = 0;
+				memcpy(&bits, p + i * bytes, bytes);
+				out[t->transposed ? k * row + j + i : (k + i) * row + j] = f32_of_element(t->type, bits);
 			}
 		}
 	return true;
@@ -62,19 +69,20 @@ enum { A_IN_REGISTERS = 1, NEGATE_A = 2, NEGATE_B = 4, TRANSPOSE_A = 8, TRANSPOS
 
 static bool multiply(Warp *w, const Inst *in, const Pending *p)
 {
-	enum { K = 16 };
-	u32 n = (u32)in->offset, first = 16 * (w->index % 4);
-	f32 b[K][256], acc[16][256];
-	f32 a[K][16]; /* transposed, as read_tile gives it */
-	Tile ta = tile_of(p->a, in->flags & TRANSPOSE_A), tb = tile_of(p->b, in->flags & TRANSPOSE_B);
+	enum { MOST_K = 32 };
+	Type type_a = (Type)in->from, type_b = (Type)in->type;
+	u32 n = (u32)in->offset, first = 16 * (w->index % 4), depth = depth_of(type_a);
+	f32 b[MOST_K][256], acc[16][256];
+	f32 a[MOST_K][16]; /* transposed, as read_tile gives it */
+	Tile ta = tile_of(p->a, type_a, in->flags & TRANSPOSE_A), tb = tile_of(p->b, type_b, in->flags & TRANSPOSE_B);
 	if (!read_tile(w, in, &tb, 0, n, b[0], 256))
 		return false;
 	const u32 *ra = in->list + n / 2;
+	u32 per = 4 / type_bytes(type_a); /* elements in a register */
 	for (u32 l = 0; l < LANES; l++)
-		for (u32 i = 0; i < 8 && in->flags & A_IN_REGISTERS; i++) {
-			u32 v = r32(w, ra[i / 2])[l] >> 16 * (i & 1);
-			u32 row = l / 4 + 8 * (i / 2 & 1), k = 2 * (l % 4) + 8 * (i / 4) + (i & 1);
-			a[k][row] = in->from == TYPE_BF16 ? f32_of_bf16((u16)v) : f32_of_f16((u16)v);
+		for (u32 i = 0; i < 4 * per && in->flags & A_IN_REGISTERS; i++) {
+			u32 reg = i / per, k = per * (l % 4 + 4 * (reg / 2)) + i % per;
+			a[k][l / 4 + 8 * (reg & 1)] = f32_of_element(type_a, r32(w, ra[reg])[l] >> 32 / per * (i % per));
 		}
 	if (!(in->flags & A_IN_REGISTERS) && !read_tile(w, in, &ta, first, 16, a[0], 16))
 		return false;
@@ -84,7 +92,7 @@ static bool multiply(Warp *w, const Inst *in, const Pending *p)
 		for (u32 i = 0; i < n / 2; i++)
 			acc[l / 4 + 8 * (i / 2 & 1)][8 * (i / 4) + 2 * (l % 4) + (i & 1)] = p->add ? rf32(w, in->list[i])[l] : 0;
 	for (u32 i = 0; i < 16; i++)
-		for (u32 k = 0; k < K; k++) {
+		for (u32 k = 0; k < depth; k++) {
 			f32 x = sign * a[k][i];
 			for (u32 j = 0; j < n; j++)
 				acc[i][j] = __builtin_fmaf(x, b[k][j], acc[i][j]);
@@ -195,7 +203,7 @@ static Action fence(Warp *w, const Inst *in, u32 mask)
 
 static u32 flag(Decoder *d, u32 k, u32 bit)
 {
-	return k < operand_count(d) && number(d, k) ? bit : 0;
+	return number(d, k) ? bit : 0;
 }
 
 static void decode_wgmma(Decoder *d, Inst *in)
@@ -218,15 +226,18 @@ static void decode_wgmma(Decoder *d, Inst *in)
 		in->run = wait;
 		return;
 	}
-	u32 n = 0;
+	u32 n = 0, depth = 0;
 	const Statement *s = decode_statement(d);
 	for (u32 i = 0; i < s->nmodifier; i++)
-		if (sscanf(s->modifier[i], "m64n%uk16", &n) == 1)
+		if (sscanf(s->modifier[i], "m64n%uk%u", &n, &depth) == 2)
 			take(d, s->modifier[i]);
 	Type result = take_type(d), a = take_type(d), b = take_type(d);
-	if (!product || n % 8 || n < 8 || n > 256 || result != TYPE_F32 || a != b || (a != TYPE_BF16 && a != TYPE_F16))
-		decode_fail(d, "only m64nNk16 of f16 and bf16 into f32 is known");
+	bool eight = (a == TYPE_E4M3 || a == TYPE_E5M2) && (b == TYPE_E4M3 || b == TYPE_E5M2);
+	bool sixteen = a == b && (a == TYPE_BF16 || a == TYPE_F16);
+	if (!product || n % 8 || n < 8 || n > 256 || result != TYPE_F32 || !(eight || sixteen) || depth != depth_of(a))
+		decode_fail(d, "only m64nNk16 of f16 and bf16 and m64nNk32 of e4m3 and e5m2, into f32, are known");
 	in->from = (u8)a;
+	in->type = (u8)b;
 	in->offset = n;
 	list_of(d, in, 0, TYPE_F32, true);
 	bool registers = operand_at(d, 1)->kind == OPERAND_VECTOR;
@@ -238,12 +249,13 @@ static void decode_wgmma(Decoder *d, Inst *in)
 		decode_fail(d, "%u registers for m64n%u", in->nlist, n);
 	source(d, in, 2, TYPE_U64);
 	source(d, in, 3, TYPE_PRED);
-	/* scale-d, imm-scale-a, imm-scale-b, imm-trans-a (not with registers), imm-trans-b. */
-	expect_operands(d, registers ? 7 : 8, registers ? 7 : 8);
+	/* scale-d, imm-scale-a, imm-scale-b; of 16 bits imm-trans-a (not with registers), imm-trans-b. */
+	u32 operands = eight ? 6 : registers ? 7 : 8;
+	expect_operands(d, operands, operands);
 	u32 flags = registers ? A_IN_REGISTERS : 0;
 	flags |= (i32)number(d, 4) < 0 ? NEGATE_A : 0;
 	flags |= (i32)number(d, 5) < 0 ? NEGATE_B : 0;
-	flags |= registers ? flag(d, 6, TRANSPOSE_B) : flag(d, 6, TRANSPOSE_A) | flag(d, 7, TRANSPOSE_B);
+	flags |= eight ? 0 : registers ? flag(d, 6, TRANSPOSE_B) : flag(d, 6, TRANSPOSE_A) | flag(d, 7, TRANSPOSE_B);
 	in->flags = (u8)flags;
 	in->run = issue;
 }
