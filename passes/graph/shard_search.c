@@ -269,7 +269,7 @@ static void add_named(const Search *s, Candidates *c, const NamedDigits *named, 
 static i64 behind_names(Search *s, u32 node, u32 label, u32 m)
 {
 	const ShardLabel *l = &s->e->rule[node].label.v[label];
-	ShardPoint at = l->at[0];
+	i8 dim = l->at[0].dim;
 	Val q = s->g->node.v[node].in[0];
 	i64 behind = 1, heads = 1;
 	for (u32 k = 0; k < s->mesh->n; k++) {
@@ -277,10 +277,10 @@ static i64 behind_names(Search *s, u32 node, u32 label, u32 m)
 		if (k < m && s->rules->heads >> k & 1)
 			heads *= s->mesh->axis[k].size;
 		else if (k != m)
-			shard_names(s, &names, s->class[q.i][at.dim], k, 1);
+			shard_names(s, &names, s->class[q.i][dim], k, 1);
 		for (u32 i = 0; i < names.n; i++)
-			if (names.outer[i] % at.outer == 0 && names.outer[i] / at.outer < l->extent)
-				behind = MAX(behind, names.outer[i] / at.outer * s->mesh->axis[k].size);
+			if (falls_into(l, 0, (u32)dim, &names.outer[i]))
+				behind = MAX(behind, names.outer[i] * s->mesh->axis[k].size);
 	}
 	return behind * heads;
 }
