@@ -1,5 +1,6 @@
 /* frontend/blocks.c: the blocks that are read and build nothing: weights, data, shard, published, adapt. */
 #include "frontend/elaborator.h"
+#include "ir/shard.h"
 
 #include <string.h>
 
@@ -164,10 +165,8 @@ static const char *short_name(const char *name)
  * module, in all its instances; a name without a module is the model's own axis, if it has one of that name. */
 static u32 axes_named(Elaborator *e, const char *name, Buf *candidates)
 {
-	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers", "attention_heads" };
-	for (u32 i = 0; i < COUNT(special); i++)
-		if (!strcmp(special[i], name))
-			return 1;
+	if (rule_of(str_of(name)) != RULE_OF_AXIS)
+		return 1;
 	const char *seen[64];
 	u32 nseen = 0, found = 0;
 	for (u32 i = 1; i < e->ir->axis.n; i++) {

@@ -4,6 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const rule_of_name[RULE_OF_AXIS] = { "optimizer_state", "gradients", "parameters", "layers", "sequence", "attention_heads" };
+
+RuleOf rule_of(Str name)
+{
+	RuleOf of = 0;
+	while (of < RULE_OF_AXIS && !str_equal(name, str_of(rule_of_name[of])))
+		of++;
+	return of;
+}
+
 const char *const shard_reduce_name[4] = { "", "sum", "max", "min" };
 
 ShardReduce shard_reduce_named(const char *name)

@@ -19,6 +19,19 @@
 #define PL_SHARD_H
 #include "ir/op.h"
 
+/* What a rule divides (`B -> data`, `--shard parameters=data`): an axis of the model, or one of these. */
+typedef enum RuleOf {
+	RULE_OF_OPTIMIZER_STATE,
+	RULE_OF_GRADIENTS,  /* optimizer states too */
+	RULE_OF_PARAMETERS, /* both of these too */
+	RULE_OF_LAYERS,
+	RULE_OF_SEQUENCE,
+	RULE_OF_ATTENTION_HEADS,
+	RULE_OF_AXIS,
+} RuleOf;
+extern const char *const rule_of_name[RULE_OF_AXIS]; /* "optimizer_state", ... */
+RuleOf rule_of(Str name);
+
 /* How the parts of a partial value are put together. */
 typedef enum ShardReduce { SHARD_NONE, SHARD_SUM, SHARD_MAX, SHARD_MIN } ShardReduce;
 extern const char *const shard_reduce_name[4]; /* "", "sum", "max", "min" */

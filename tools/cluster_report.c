@@ -219,13 +219,12 @@ static bool has_axis(const ClusterReport *r, const char *name)
 /* What is not done yet of what makes a device hold less, of that first which is most of it. */
 static const char *advice(const ClusterReport *r, const StageStep *x)
 {
-	static const char *const divided[] = { "optimizer_state", "gradients", "parameters" };
 	Buf belongs = { .arena = r->arena }, kept = { .arena = r->arena };
-	u32 k = COUNT(divided);
-	while (k && !divides(r, divided[k - 1]))
+	u32 n = RULE_OF_PARAMETERS + 1, k = n;
+	while (k && !divides(r, rule_of_name[k - 1]))
 		k--;
-	for (u32 i = k; i < COUNT(divided) && has_axis(r, "data"); i++)
-		buf_printf(&belongs, "--shard %s=data%s", divided[i], i + 1 < COUNT(divided) ? " or " : ", ");
+	for (u32 i = k; i < n && has_axis(r, "data"); i++)
+		buf_printf(&belongs, "--shard %s=data%s", rule_of_name[i], i + 1 < n ? " or " : ", ");
 	if (r->step->shape.recompute < RECOMPUTE_WHOLE)
 		buf_printf(&kept, "--recompute %s, ", recompute_name[r->step->shape.recompute + 1]);
 	if (r->micro > 1)

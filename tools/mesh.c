@@ -107,8 +107,7 @@ typedef struct Rules {
 /* axis -> each word of `to` that the mesh has. */
 static void add_rule(Rules *r, Str axis, const char *to)
 {
-	bool special = str_equal(axis, STR("parameters")) || str_equal(axis, STR("gradients")) || str_equal(axis, STR("optimizer_state")) ||
-		       str_equal(axis, STR("attention_heads"));
+	bool features = rule_of(axis) == RULE_OF_AXIS && !str_equal(axis, STR("B"));
 	while (*to) {
 		size_t n = strcspn(to, " ()");
 		for (u32 i = 0; n && i < r->axes->n; i++) {
@@ -116,7 +115,7 @@ static void add_rule(Rules *r, Str axis, const char *to)
 				continue;
 			buf_printf(&r->text, ",%.*s=%.*s", STR_ARG(axis), (int)n, to);
 			r->used |= 1u << i;
-			r->features |= special || str_equal(axis, STR("B")) ? 0 : 1u << i;
+			r->features |= features ? 1u << i : 0;
 		}
 		to += n + (to[n] != 0);
 	}
@@ -143,11 +142,13 @@ Str mesh_over(const Lm *lm, const TextList *more, const char *axis, u32 i)
 /* A rule of the command line names what it divides: an axis of the model, or what belongs to parameters. */
 static Status check_divided(Lm *lm, Str axis)
 {
-	static const char *const special[] = { "optimizer_state", "parameters", "gradients", "layers", "sequence", "attention_heads" };
 	const Ir *ir = lm->model->program->ir;
 	VEC(const char *) all = { 0 };
-	for (u32 i = 0; i < COUNT(special); i++)
-		VEC_PUSH(&lm->arena, &all, special[i]);
+	Buf others = { .arena = &lm->arena };
+	for (u32 i = 0; i < RULE_OF_AXIS; i++) {
+		VEC_PUSH(&lm->arena, &all, rule_of_name[i]);
+		buf_printf(&others, "%s%s", i ? ", " : ", or ", rule_of_name[i]);
+	}
 	for (u32 i = 1; i < ir->axis.n; i++)
 		for (u32 k = 0; k < ir->axis.v[i].names.n && !ir->axis.v[i].alias; k++) {
 			const char *name = ir->axis.v[i].names.v[k], *dot = strrchr(name, '.');
@@ -161,7 +162,7 @@ static Status check_divided(Lm *lm, Str axis)
 	const char *near = nearest_name(arena_strn(&lm->arena, axis), all.v, all.n);
 	return FAIL(STATUS_INPUT, "--shard %.*s=: the model has no axis '%.*s'%s", STR_ARG(axis), STR_ARG(axis),
 		    near ? arena_printf(&lm->arena, "; did you mean '%s'?", near) :
-			   ": it is one of its own, such as B or Attention.H, or parameters, gradients, optimizer_state, sequence, attention_heads, layers");
+			   arena_printf(&lm->arena, ": it is one of its own, such as B or Attention.H%s", others.text));
 }
 
 typedef VEC(const char *) Names;
@@ -339,14 +340,12 @@ Status mesh_rules(Lm *lm, const char *mesh, const TextList *more, const char *sc
 /* Do the rules divide buffers of this kind over the axis? Who divides parameters divides gradients and states too. */
 static bool asks(const char *rules, BufferKind kind, const char *axis)
 {
-	static const char *const name[] = { "optimizer_state=", "gradients=", "parameters=" };
-	u32 first = kind == BUFFER_STATE ? 0 : kind == BUFFER_GRADIENT ? 1 : 2;
+	RuleOf first = kind == BUFFER_STATE ? RULE_OF_OPTIMIZER_STATE : kind == BUFFER_GRADIENT ? RULE_OF_GRADIENTS : RULE_OF_PARAMETERS;
 	for (const char *at = rules; at && *at;) {
-		size_t n = strcspn(at, ",");
-		Str rule = { at, n };
-		for (u32 i = first; i < COUNT(name); i++)
-			if (str_starts(rule, str_of(name[i])) && str_equal((Str){ at + strlen(name[i]), n - strlen(name[i]) }, str_of(axis)))
-				return true;
+		size_t n = strcspn(at, ","), name = strcspn(at, "=");
+		RuleOf of = rule_of((Str){ at, name });
+		if (of >= first && of <= RULE_OF_PARAMETERS && str_equal((Str){ at + name + 1, n - name - 1 }, str_of(axis)))
+			return true;
 		at += n + (at[n] == ',');
 	}
 	return false;

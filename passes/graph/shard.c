@@ -33,20 +33,20 @@ static bool read_rule(PassCx *cx, ShardRules *r, const PassArg *a)
 	u32 m = mesh_find(&r->mesh, intern(&cx->ir->names, a->value));
 	if (m == NONE)
 		return diag_error(cx->diag, E0714, a->loc, "the mesh has no axis '%.*s' (mesh axes come first)", STR_ARG(a->value));
-	if (str_equal(a->name, STR("parameters")))
-		r->parameters |= 1u << m;
-	else if (str_equal(a->name, STR("gradients")))
-		r->gradients |= 1u << m;
-	else if (str_equal(a->name, STR("optimizer_state")))
-		r->states |= 1u << m;
-	else if (str_equal(a->name, STR("attention_heads")))
-		r->heads |= 1u << m;
-	else {
-		bool sequence = str_equal(a->name, STR("sequence"));
-		r->tokens |= str_equal(a->name, STR("B")) || str_equal(a->name, STR("T")) ? 1u << m : 0;
-		AxisRule rule = { sequence ? "T" : intern(&cx->ir->names, a->name), m, sequence, a->loc };
-		VEC_PUSH(cx->out, &r->axis, rule);
+	AxisRule rule = { intern(&cx->ir->names, a->name), m, false, a->loc };
+	switch (rule_of(a->name)) {
+	case RULE_OF_PARAMETERS: r->parameters |= 1u << m; return true;
+	case RULE_OF_GRADIENTS: r->gradients |= 1u << m; return true;
+	case RULE_OF_OPTIMIZER_STATE: r->states |= 1u << m; return true;
+	case RULE_OF_ATTENTION_HEADS: r->heads |= 1u << m; return true;
+	case RULE_OF_SEQUENCE:
+		rule.axis = "T";
+		rule.secondary = true;
+		break;
+	case RULE_OF_LAYERS: return diag_error(cx->diag, E0714, a->loc, "layers are divided by the pass stage: stage{over=%.*s:%u, ...}", STR_ARG(a->value), r->mesh.axis[m].size);
+	case RULE_OF_AXIS: r->tokens |= str_equal(a->name, STR("B")) || str_equal(a->name, STR("T")) ? 1u << m : 0; break;
 	}
+	VEC_PUSH(cx->out, &r->axis, rule);
 	return true;
 }
 
