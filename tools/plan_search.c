@@ -2,8 +2,8 @@
 #include "tools/plan_search.h"
 #include "support/clock.h"
 #include "tools/cluster_report.h"
-#include "tools/mesh.h"
 #include "tools/plan_bounds.h"
+#include "tools/plan_space.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -13,10 +13,6 @@
 /* A bound's plan is of one device along data: of several, the pass partition may find another division of some values, and did so that a
  * step took 1.5% less, and, with experts beside divided texts, held 6% less. */
 static const f64 SLACK = 0.98, MEMORY_SLACK = 0.93;
-/* Whether devices that have the same tokens divide these too, where no feature is divided: bits of Search.sequence. */
-enum { SEQUENCE_WHOLE = 1, SEQUENCE_DIVIDED = 2 };
-/* What attention divides over devices that have parts of texts: bits of Search.attention. */
-enum { ATTENTION_RING = 1, ATTENTION_HEADS = 2 };
 
 /* What a plan is for: bounds are of micro-batches without sums of gradients. */
 typedef enum PlanFor { FOR_BOUND, FOR_STEP } PlanFor;
@@ -31,13 +27,7 @@ typedef struct Search {
 	i64 devices, batch;
 	u64 room;
 	u32 layers;
-	/* what the options leave to choose from */
-	u32 tensor, expert, context, pipe, data, chunks; /* 0: any */
-	Str texts;                      /* the mesh axis of `context`; empty: no rule divides texts */
-	Str experts;                    /* that of `expert`: who has other sequences divides something else too; empty: there is none */
-	u32 recompute;                  /* bits by Recompute */
-	u32 divide;                     /* how many of `divided_name` */
-	u32 sequence, attention;        /* bits */
+	Space of;
 	VEC(Choice) choice;     /* that may fit */
 	VEC(Choice) uneven;     /* of which some axis does not divide */
 	u32 considered, too_large, undivided, divided, above, planned; /* `divided`: bases of bounds that were planned */
@@ -51,8 +41,8 @@ typedef struct Search {
 /* "data=2,context=4,expert=2,tensor=8" */
 static const char *mesh_text(const Search *s, Arena *a, const Choice *c)
 {
-	const char *texts = s->texts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->texts), c->context) : "";
-	const char *experts = s->experts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->experts), c->expert) : "";
+	const char *texts = s->of.texts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->of.texts), c->context) : "";
+	const char *experts = s->of.experts.n ? arena_printf(a, ",%.*s=%u", STR_ARG(s->of.experts), c->expert) : "";
 	return arena_printf(a, "data=%u%s%s,tensor=%u", c->data, texts, experts, c->tensor);
 }
 
@@ -68,11 +58,11 @@ static TextList rules_of(const Search *s, Arena *a, const Choice *c)
 	if (c->divide && c->data > 1)
 		rule[n++] = arena_printf(a, "%s=data", divided_name[c->divide]);
 	if (c->divide && c->context > 1)
-		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->texts));
+		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->of.texts));
 	if (c->divide && c->expert > 1)
-		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->experts));
+		rule[n++] = arena_printf(a, "%s=%.*s", divided_name[c->divide], STR_ARG(s->of.experts));
 	if (c->heads)
-		rule[n++] = arena_printf(a, "attention_heads=%.*s", STR_ARG(s->texts));
+		rule[n++] = arena_printf(a, "attention_heads=%.*s", STR_ARG(s->of.texts));
 	if (c->sequence)
 		rule[n++] = "sequence=tensor";
 	return (TextList){ .v = rule, .n = n };
@@ -114,7 +104,7 @@ static ClusterWork *planned(Search *s, Arena *a, const Choice *which, PlanFor us
 /* What devices that have other tokens may divide. */
 static u32 divides_of(const Search *s, const Choice *c)
 {
-	return choice_apart(c) > 1 ? s->divide : 1;
+	return choice_apart(c) > 1 ? s->of.divide : 1;
 }
 
 /* Adds c with each division of states, gradients and parameters that may fit. */
@@ -125,7 +115,7 @@ static void consider_divided(Search *s, const Bounds *b, Choice c)
 	ClusterWork adding = *b->work;
 	adding.more = NULL; /* who divides gradients adds up its part of them alone */
 	ClusterStep whole = cluster_shaped(&tmp, s->machine, b->work, &b->walks, &shape);
-	ClusterStep part = s->divide > DIVIDED_GRADIENTS ? cluster_shaped(&tmp, s->machine, &adding, &b->walks, &shape) : whole;
+	ClusterStep part = s->of.divide > DIVIDED_GRADIENTS ? cluster_shaped(&tmp, s->machine, &adding, &b->walks, &shape) : whole;
 	const ClusterStep *least = part.pipeline < whole.pipeline ? &part : &whole;
 	for (c.divide = 0; c.divide < divides_of(s, &c); c.divide++) {
 		s->considered++;
@@ -159,13 +149,13 @@ static bool find_shapes(const Search *s, Arena *a, Choice c, Shapes *out)
 	for (c.pipe = 1; c.pipe <= rest && (c.pipe == 1 || c.pipe <= s->layers); c.pipe++) {
 		c.data = (u32)(rest / c.pipe);
 		i64 each = (i64)c.micro * c.data * c.expert, micros = s->batch / each;
-		if ((i64)c.pipe * c.data != rest || s->batch % each || (s->pipe && s->pipe != c.pipe) || (s->data && s->data != c.data))
+		if ((i64)c.pipe * c.data != rest || s->batch % each || (s->of.pipe && s->of.pipe != c.pipe) || (s->of.data && s->of.data != c.data))
 			continue;
 		too_many |= micros > 1 << 16;
-		const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->chunks : 1 };
-		for (u32 k = 0; k < (s->chunks ? COUNT(held) : COUNT(chunks)) && micros <= 1 << 16; k++) {
+		const u32 chunks[] = { 1, 2, 4 }, held[] = { c.pipe > 1 ? s->of.chunks : 1 };
+		for (u32 k = 0; k < (s->of.chunks ? COUNT(held) : COUNT(chunks)) && micros <= 1 << 16; k++) {
 			c.micros = (u32)micros;
-			c.chunks = s->chunks ? held[k] : chunks[k];
+			c.chunks = s->of.chunks ? held[k] : chunks[k];
 			if (c.pipe * c.chunks <= s->layers && (c.chunks == 1 || (c.pipe > 1 && c.micros % c.pipe == 0)))
 				VEC_PUSH(a, out, c);
 		}
@@ -185,11 +175,11 @@ static bool consider_base(Search *s, Choice base)
 	s->divided += w != NULL;
 	bool too_many = w && find_shapes(s, &a, base, &shape);
 	for (u32 r = 0; w && r < RECOMPUTES; r++) {
-		if (!(s->recompute >> r & 1))
+		if (!(s->of.recompute >> r & 1))
 			continue;
 		if (r)
 			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
-		const Bounds b = bounds_of(&a, s->machine, &p, w, s->layers, s->experts, s->precision, s->o->habits.masters);
+		const Bounds b = bounds_of(&a, s->machine, &p, w, s->layers, s->of.experts, s->precision, s->o->habits.masters);
 		for (u32 i = 0; i < shape.n; i++) {
 			shape.v[i].recompute = (Recompute)r;
 			consider_divided(s, &b, shape.v[i]);
@@ -209,7 +199,7 @@ static u32 divisions_of(const Search *s, const Base *b)
 	for (u32 i = 0; i < shape.n; i++)
 		n += divides_of(s, &shape.v[i]);
 	for (u32 r = 0; r < RECOMPUTES; r++)
-		recomputes += s->recompute >> r & 1;
+		recomputes += s->of.recompute >> r & 1;
 	arena_free(&a);
 	return n * recomputes;
 }
@@ -323,7 +313,7 @@ static void add_micros(Search *s, Choice c, Bases *out)
 /* Each way that rules of the search have of dividing what lies along tensor and context. */
 static void add_ways(Search *s, Choice c, Bases *out)
 {
-	u32 sequence = c.tensor > 1 ? s->sequence : SEQUENCE_WHOLE, attention = c.context > 1 ? s->attention : ATTENTION_RING;
+	u32 sequence = c.tensor > 1 ? s->of.sequence : SEQUENCE_WHOLE, attention = c.context > 1 ? s->of.attention : ATTENTION_RING;
 	for (u32 divided = SEQUENCE_WHOLE; divided <= SEQUENCE_DIVIDED; divided <<= 1)
 		for (u32 by = ATTENTION_RING; by <= ATTENTION_HEADS; by <<= 1)
 			if (sequence & divided && attention & by) {
@@ -336,7 +326,7 @@ static void add_ways(Search *s, Choice c, Bases *out)
 /* All that have so many devices along tensor, of the `rest` that there are for each. */
 static void add_tensor(Search *s, u32 tensor, i64 rest, Bases *out)
 {
-	Sizes experts = sizes_of(s->expert, s->experts.n, rest), texts = sizes_of(s->context, s->texts.n, rest);
+	Sizes experts = sizes_of(s->of.expert, s->of.experts.n, rest), texts = sizes_of(s->of.context, s->of.texts.n, rest);
 	for (u32 expert = experts.least; expert <= experts.most; expert++)
 		for (u32 context = texts.least; context <= texts.most; context++)
 			if (rest % ((i64)expert * context) == 0)
@@ -372,7 +362,7 @@ static Bases find_bases(Search *s, bool all)
 {
 	Bases out = { 0 };
 	u32 limit = (u32)MIN(s->devices, MAX(s->machine->domain, 1) * 2);
-	Sizes tensors = sizes_of(s->tensor, true, limit);
+	Sizes tensors = sizes_of(s->of.tensor, true, limit);
 	for (u32 tensor = tensors.least; tensor <= tensors.most; tensor++)
 		if (s->devices % tensor == 0)
 			add_tensor(s, tensor, s->devices / tensor, &out);
@@ -506,7 +496,7 @@ static void print_reasons(const Search *s, u32 n)
 	static const char *const what[] = { "tensor", "expert", "context", "pipe", "micro-batch", "recompute", "divided", "sequence", "attention", "chunks" };
 	const Choice *best = &s->choice.v[0];
 	for (u32 k = 0; k < COUNT(what); k++) {
-		if (((!strcmp(what[k], "context") || !strcmp(what[k], "attention")) && !s->texts.n) || (!strcmp(what[k], "expert") && !s->experts.n))
+		if (((!strcmp(what[k], "context") || !strcmp(what[k], "attention")) && !s->of.texts.n) || (!strcmp(what[k], "expert") && !s->of.experts.n))
 			continue;
 		for (u32 i = 1; i <= n; i++) {
 			if (i == n || (s->cut > 0 && s->choice.v[i].seconds > s->cut)) {
@@ -568,125 +558,6 @@ static void print_json(const Search *s, u32 n, bool all)
 	json_decref(root);
 }
 
-/* ---- what the options hold ---- */
-
-/* "auto,tensor=8,pipe=1" */
-static Status read_axes(Search *s)
-{
-	Str name;
-	i64 size;
-	for (const char *at = s->o->mesh + strlen("auto") + (s->o->mesh[strlen("auto")] == ','); *at;) {
-		TRY(mesh_axis(s->o->mesh, &at, &name, &size));
-		u32 *to = str_equal(name, STR("data"))	 ? &s->data :
-			  str_equal(name, STR("tensor")) ? &s->tensor :
-			  str_equal(name, STR("pipe"))	 ? &s->pipe :
-			  str_equal(name, s->texts)	 ? &s->context :
-			  str_equal(name, s->experts)	 ? &s->expert :
-							   NULL;
-		if (!to)
-			return FAIL(STATUS_INPUT, "--mesh auto divides over data, tensor and pipe, over the axis that texts go to (--shard T=context) and that "
-						  "of experts (B -> (data, expert), Experts.E -> expert), not over %.*s", STR_ARG(name));
-		*to = (u32)size;
-	}
-	return OK;
-}
-
-/* Whether a line of the shard block, or of --shard, divides something but batches over the mesh axis. */
-static bool divides_more(const Search *s, Str mesh)
-{
-	const Lm *lm = &s->model.lm;
-	for (u32 k = 0; k < lm->model->shard.n; k++) {
-		const char *axis = lm->model->shard.v[k].axis;
-		Str over;
-		for (u32 i = 0; strcmp(axis, "B") && (over = mesh_over(lm, s->o->shard, axis, i)).n; i++)
-			if (str_equal(over, mesh))
-				return true;
-	}
-	return false;
-}
-
-/* The mesh axis that experts go to: one whose devices have other sequences, and divide something else too. */
-static Str experts_axis(const Search *s)
-{
-	Str over;
-	for (u32 i = 0; (over = mesh_over(&s->model.lm, s->o->shard, "B", i)).n; i++)
-		if (!str_equal(over, STR("data")) && divides_more(s, over))
-			return over;
-	return (Str){ 0 };
-}
-
-/* "none,whole" */
-static Status read_recompute(Search *s)
-{
-	Recompute one;
-	for (const char *at = s->o->recompute; at && *at;) {
-		size_t n = strcspn(at, ",");
-		TRY(cluster_recompute(arena_strn(s->arena, (Str){ at, n }), &one));
-		s->recompute |= 1u << one;
-		at += n + (at[n] == ',');
-	}
-	/* what computes whole layers again takes longer than what computes what is needed, and holds as much */
-	s->recompute = s->recompute ? s->recompute : 1u << RECOMPUTE_NONE | 1u << RECOMPUTE_NEEDED;
-	return OK;
-}
-
-/* "gradients,sequence,attention_heads": what may be divided at most, over data (else nothing), over tensor (else what features are of alone) and by
- * attention over the axis of texts (else positions alone). */
-static Status read_divided(Search *s)
-{
-	const char *at = s->o->divided;
-	s->divide = at ? 1 : DIVIDES;
-	s->sequence = at ? SEQUENCE_WHOLE : SEQUENCE_WHOLE | SEQUENCE_DIVIDED;
-	s->attention = at ? ATTENTION_RING : ATTENTION_RING | ATTENTION_HEADS;
-	for (size_t n; at && *at; at += n + (at[n] == ',')) {
-		n = strcspn(at, ",");
-		u32 i = 0;
-		while (i < DIVIDES && !str_equal((Str){ at, n }, str_of(divided_name[i])))
-			i++;
-		if (i < DIVIDES)
-			s->divide = MAX(s->divide, i + 1);
-		else if (str_equal((Str){ at, n }, STR("sequence")))
-			s->sequence |= SEQUENCE_DIVIDED;
-		else if (str_equal((Str){ at, n }, STR("attention_heads")))
-			s->attention |= ATTENTION_HEADS;
-		else
-			return FAIL(STATUS_INPUT, "--divided is nothing, optimizer_state, gradients (these too) or parameters (too), and sequence or attention_heads "
-						  "(optimizer_state,sequence), not %s", s->o->divided);
-	}
-	const Setting *always = model_setting(s->model.lm.model, "shard.sequence");
-	if ((always && !strcmp(always->text, "true")) || mesh_over(&s->model.lm, s->o->shard, "sequence", 0).n)
-		s->sequence = SEQUENCE_WHOLE; /* by this search: a rule that is given divides it */
-	if (mesh_over(&s->model.lm, s->o->shard, "attention_heads", 0).n)
-		s->attention = ATTENTION_RING; /* the same */
-	return OK;
-}
-
-/* Axes that divide texts, or batches beside data, are not those that this search has something else on. */
-static Status check_own(Str axis, const char *what)
-{
-	static const char *const taken[] = { "data", "tensor", "pipe" };
-	for (u32 i = 0; i < COUNT(taken); i++)
-		if (str_equal(axis, str_of(taken[i])))
-			return FAIL(STATUS_INPUT, "--mesh auto divides %s over an axis of their own, not over %s", what, taken[i]);
-	return OK;
-}
-
-static Status read_held(Search *s)
-{
-	const ClusterOptions *o = s->o;
-	s->texts = mesh_over(&s->model.lm, o->shard, "T", 0);
-	s->experts = experts_axis(s);
-	TRY(check_own(s->texts, "texts (--shard T=context)"));
-	TRY(check_own(s->experts, "experts (B -> (data, expert), Experts.E -> expert)"));
-	TRY(read_axes(s));
-	TRY(read_recompute(s));
-	PipeKind kind = PIPE_1F1B;
-	s->chunks = o->schedule ? 1 : 0;
-	if (o->schedule && (!pipe_kind_read(o->schedule, &kind, &s->chunks) || kind == PIPE_GPIPE))
-		return FAIL(STATUS_INPUT, "--schedule is 1f1b, or interleaved:2 with 2 chunks for each stage, with --mesh auto, not %s", o->schedule);
-	return read_divided(s);
-}
-
 /* Why there is nothing to tell of. */
 static Status nothing_found(Search *s)
 {
@@ -714,7 +585,7 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	if (!status && !s.model.lm.model->has_train)
 		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
 	if (!status)
-		status = read_held(&s);
+		status = space_read(&a, &s.model.lm, o, &s.of);
 	s.layers = s.model.layers;
 	s.precision = o->precision || !s.model.lm.model ? o->precision : s.model.lm.model->precision;
 	if (!status) {
