@@ -236,10 +236,11 @@ static void eval_reduce(Eval *e)
 
 /* ---- DOT and its grouped forms ---- */
 
-/* Operand `i` here, as the products take it. */
+/* Operand `i` here, as the products take it: those of 8 bits are each of its own type. */
 static f64 operand(Eval *e, u32 i)
 {
-	return rounded(e->k->compute, value_at(e, e->k->operand[i]));
+	KVal v = e->k->operand[i];
+	return rounded(dtype_is_f8(e->k->compute) ? (DType)e->k->inst.v[v.i].dtype : e->k->compute, value_at(e, v));
 }
 
 static void eval_dot(Eval *e)
