@@ -282,6 +282,11 @@ u32 kernel_access_number(const Kernel *k, const Access *a)
 	NEVER("an access that is not the kernel's");
 }
 
+DType kernel_operand_dtype(const Kernel *k, u32 i)
+{
+	return dtype_is_f8(k->compute) ? (DType)k->inst.v[k->operand[i].i].dtype : k->compute;
+}
+
 u32 kernel_results_needed(const Kernel *k, KVal v)
 {
 	if (!v.i)

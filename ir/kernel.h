@@ -198,7 +198,8 @@ typedef struct Kernel {
 	bool accumulate;       /* SCATTER: slot 0 is not cleared first */
 	bool descending, reverse, exclusive; /* SORT, SCAN */
 	DType compute;         /* DOT, ATTENTION: what products are taken in: f32, bf16 or f16 operands
-				* (each operand is rounded to it; those of 8 bits are read as bf16 or f16, exactly), f64 */
+				* (each operand is rounded to it; those of 8 bits are read as bf16 or f16, exactly), f64.
+				* DOT: f8e4m3: both operands are of 8 bits, each of its own type, one at least f8e4m3; see kernel_operand_dtype() */
 	f64 flops;             /* as graph nodes count them, for reports */
 	f64 effort, costly;    /* of all but what the skeleton does, in additions (ir/scalar.def), for times; that part of it which is of
 				* costly functions and of elements that lie apart */
@@ -214,6 +215,9 @@ void kernel_print(const Kernel *k, FILE *to);
 const char *kernel_shape_text(Arena *a, const Kernel *k);
 /* Everything this page promises, and that no access can leave its slot. */
 bool kernel_verify(const Kernel *k, Diag *d);
+
+/* What products take operand i as. */
+DType kernel_operand_dtype(const Kernel *k, u32 i);
 
 /* The skeleton's results (bit i: K_acc i) that an instruction needs; does some store need result `which`? */
 u32 kernel_results_needed(const Kernel *k, KVal v);

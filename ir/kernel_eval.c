@@ -236,11 +236,10 @@ static void eval_reduce(Eval *e)
 
 /* ---- DOT and its grouped forms ---- */
 
-/* Operand `i` here, as the products take it: those of 8 bits are each of its own type. */
+/* Operand `i` here, as the products take it. */
 static f64 operand(Eval *e, u32 i)
 {
-	KVal v = e->k->operand[i];
-	return rounded(dtype_is_f8(e->k->compute) ? (DType)e->k->inst.v[v.i].dtype : e->k->compute, value_at(e, v));
+	return rounded(kernel_operand_dtype(e->k, i), value_at(e, e->k->operand[i]));
 }
 
 static void eval_dot(Eval *e)

@@ -269,6 +269,11 @@ static void check_class(Verify *v)
 	for (u32 i = 0; i < k->noperand; i++)
 		if (!k->operand[i].i || k->operand[i].i >= k->inst.n)
 			fail(v, "has an operand that is no value");
+	if (dtype_is_f8(k->compute) && v->fine) {
+		DType a = kernel_operand_dtype(k, 0), b = kernel_operand_dtype(k, 1);
+		if (k->class != KERNEL_DOT || k->compute != DT_f8e4m3 || !dtype_is_f8(a) || !dtype_is_f8(b) || (a == DT_f8e5m2 && b == a))
+			fail(v, "takes products in 8 bits of %s and %s", dtype_info[a].name, dtype_info[b].name);
+	}
 	for (u32 i = 1; i < k->inst.n; i++)
 		if (k->inst.v[i].op == K_acc && !((u32)k->inst.v[i].imm < r->results))
 			fail(v, "has no result %u", (u32)k->inst.v[i].imm);

@@ -274,7 +274,7 @@ void dot_emit_splits(CudaText *t, const Dot *d, const char *name, u32 phase, con
 
 static bool tensor(const Kernel *k)
 {
-	return k->compute == DT_bf16 || k->compute == DT_f16;
+	return dtype_is_narrow_float(k->compute);
 }
 
 static Dot divided(const CudaArch *arch, const Kernel *k)
@@ -287,12 +287,22 @@ static Dot divided(const CudaArch *arch, const Kernel *k)
 	return d;
 }
 
+/* Tensor cores multiply pairs, or fours, of elements that follow each other along K; of 16 bits ldmatrix turns them so, of 8 it
+ * cannot. */
+static const char *refuses_f8(const CudaArch *arch, const Kernel *k)
+{
+	if (arch->major * 10 + arch->minor < 89)
+		return "products of 8 bits need compute capability 8.9 or later";
+	Dot d = divided(arch, k);
+	return d.a.along_k && d.o.along_k ? NULL : "products of 8 bits are of operands in which what is summed over runs fastest";
+}
+
 static const char *refuses(const CudaArch *arch, const Kernel *k)
 {
 	if (arch->major < 8)
 		return "matrix products need compute capability 8.0 or later";
 	if (!tensor(k) && k->compute != DT_f32 && k->compute != DT_f64)
-		return "products are taken in bf16, f16, f32 and f64 only";
+		return "products are taken in floats of 8 bits, bf16, f16, f32 and f64 only";
 	const DimRole role[] = { DIM_BATCH, DIM_G, DIM_M, DIM_N, DIM_K };
 	f64 all = 1;
 	for (u32 i = 0; i < COUNT(role); i++) {
@@ -302,7 +312,9 @@ static const char *refuses(const CudaArch *arch, const Kernel *k)
 		all *= role[i] == DIM_K ? 1 : MAX(n, 1);
 	}
 	/* blocks are numbered along x alone, and the smallest tile has 256 elements */
-	return all / 256 >= 0x1p31 ? "the result has too many tiles for one grid" : NULL;
+	if (all / 256 >= 0x1p31)
+		return "the result has too many tiles for one grid";
+	return dtype_is_f8(k->compute) ? refuses_f8(arch, k) : NULL;
 }
 
 static CudaNeeds needs(const CudaArch *arch, const Kernel *k)

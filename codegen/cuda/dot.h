@@ -4,8 +4,9 @@
  * A block computes a tile of the result, `rows` by `columns`, in steps of `depth` along K. A tile of an operand is made
  * of chunks: `chunk` consecutive elements along K or along M (N), whichever is contiguous in memory, at one place of
  * the other. A chunk of a plain load whose every address is a multiple of 16 bytes is copied asynchronously; any
- * other is evaluated in registers by the operand's body, `width` elements at a time, rounded to `compute` and stored:
- * its loads are issued a step ahead, and the arithmetic on them waits until the step's products are under way.
+ * other is evaluated in registers by the operand's body, `width` elements at a time, rounded to what it is multiplied
+ * as and stored: its loads are issued a step ahead, and the arithmetic on them waits until the step's products are
+ * under way.
  *
  * The text of a kernel has these variables: thread, m0 and n0 (where the tile begins), m_end and n_end (where M and N
  * do), k_begin and k_end. */
@@ -26,7 +27,8 @@ enum { DOT_PARTS = 8 };
 
 typedef struct DotOperand {
 	char name;          /* 'a' or 'b' */
-	KVal value;         /* without a last cast that the rounding to `compute` implies */
+	DType product;      /* what it is multiplied as: kernel_operand_dtype() */
+	KVal value;         /* without a last cast that the rounding to that implies */
 	DotRange x;         /* M or N */
 	const char *x0, *x_end;
 	bool x_ragged;      /* x can be x_end or beyond */
@@ -83,8 +85,8 @@ void dot_operand_copy(CudaBody *b, const Dot *d, const DotOperand *o);
 void dot_operand_fetch(CudaBody *b, const Dot *d, const DotOperand *o);
 void dot_operand_put(CudaBody *b, const Dot *d, const DotOperand *o);
 
-/* `width` elements of the operand at the body's coordinates, to the array `to` from `at` on: floats that the type of the
- * products rounds; 0 where `here`, if there is one, does not hold. */
+/* `width` elements of the operand at the body's coordinates, to the array `to` from `at` on: floats that the store rounds to
+ * what is multiplied; 0 where `here`, if there is one, does not hold. */
 void dot_operand_value(CudaBody *b, const Dot *d, const DotOperand *o, const char *to, u32 at, const char *here);
 
 /* The body after the sum at (batch, m, n), `width` elements along N held by the array `sum` (a float or double). */
@@ -142,7 +144,7 @@ void dot_cores_divide(Dot *d);
 u32 dot_cores_shared(const Dot *d);
 void dot_cores_emit(CudaBody *b, const Dot *d, const char *name, const CudaNeeds *needs);
 
-/* bf16 and f16 by mma.sync. */
+/* bf16, f16 and floats of 8 bits by mma.sync. */
 void dot_tensor_divide(Dot *d);
 u32 dot_tensor_shared(const Dot *d);
 void dot_tensor_emit(CudaBody *b, const Dot *d, const char *name, const CudaNeeds *needs);

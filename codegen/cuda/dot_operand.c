@@ -108,7 +108,7 @@ static bool can_copy(const Dot *d, const DotOperand *o, u32 inner)
 	if (in->op != K_load || in->in[0].i || in->access->ndynamic || o->width != chunk)
 		return false;
 	DType dtype = k->slot.v[in->access->slot].dtype;
-	if (dtype != k->compute || (dtype != DT_bf16 && dtype != DT_f16) || cuda_stride(k, in->access, inner) != 1)
+	if (dtype != o->product || !dtype_is_narrow_float(dtype) || cuda_stride(k, in->access, inner) != 1)
 		return false;
 	bool all = in->access->offset % chunk == 0;
 	for (u32 i = 0; i < k->ndim; i++)
@@ -119,9 +119,10 @@ static bool can_copy(const Dot *d, const DotOperand *o, u32 inner)
 static void set_operand(Dot *d, DotOperand *o, char name, KVal v, DotRange x, u32 extent)
 {
 	const Kernel *k = d->k;
-	*o = (DotOperand){ .name = name, .value = v, .x = x, .extent = extent };
+	DType product = kernel_operand_dtype(k, name == 'a' ? 0 : 1);
+	*o = (DotOperand){ .name = name, .product = product, .value = v, .x = x, .extent = extent };
 	const KInst *in = &k->inst.v[v.i];
-	if (in->op == K_cast && in->dtype == k->compute && k->inst.v[in->in[0].i].dtype == DT_f32)
+	if (in->op == K_cast && in->dtype == product && k->inst.v[in->in[0].i].dtype == DT_f32)
 		o->value = in->in[0];
 	find_loads(d, o, k->arena);
 	u32 along_k = dot_inner(k, d->kr), along_x = dot_inner(k, x);
@@ -296,13 +297,13 @@ void dot_operand_fetch(CudaBody *b, const Dot *d, const DotOperand *o)
 
 void dot_operand_value(CudaBody *b, const Dot *d, const DotOperand *o, const char *to, u32 at, const char *here)
 {
-	DType from = (DType)b->k->inst.v[o->value.i].dtype, product = d->k->compute;
-	bool narrow = product == DT_bf16 || product == DT_f16;
+	(void)d;
+	DType from = (DType)b->k->inst.v[o->value.i].dtype;
 	bool direct = from == DT_f32 || dtype_is_narrow_float(from); /* held as float: stored rounded */
 	for (u32 j = 0; j < o->width; j++) {
 		const char *x = cuda_element(b, o->value, j);
-		if (!(narrow && direct))
-			x = cuda_convert(b->t->arena, from, product, x);
+		if (!(dtype_is_narrow_float(o->product) && direct))
+			x = cuda_convert(b->t->arena, from, o->product, x);
 		if (here)
 			x = arena_printf(b->t->arena, "%s ? %s : 0", here, x);
 		cuda_line(b, "%s[%u] = %s;", to, at + j, x);
@@ -324,16 +325,17 @@ static void store_chunk(CudaBody *b, const Dot *d, const DotOperand *o, u32 chun
 {
 	(void)part;
 	u32 n = d->tile.chunk, row = (o->along_k ? d->tile.depth : o->extent) / n;
-	const char *type = dtype_info[d->k->compute].name;
-	if (d->k->compute == DT_bf16 || d->k->compute == DT_f16)
+	const char *type = dtype_info[o->product].name;
+	u32 piece = 16 / dtype_info[o->product].bytes; /* what a row of the tile is longer by, on CUDA cores */
+	if (dtype_is_narrow_float(o->product))
 		cuda_line(b, "pl_store_chunk_%s(to + pl_tile_place<%u>(%s, %s), %c%u_w);", type, row,
 			  name_of(b, o, "row", chunk), name_of(b, o, "at", chunk), o->name, chunk);
 	else if (o->along_k)
 		cuda_line(b, "EACH(%u) to[(%s * %u + j) * %u + %s] = %c%u_w[j];", n, name_of(b, o, "at", chunk), n,
-			  o->extent + 16 / dtype_info[d->k->compute].bytes, name_of(b, o, "row", chunk), o->name, chunk);
+			  o->extent + piece, name_of(b, o, "row", chunk), o->name, chunk);
 	else
 		cuda_line(b, "pl_store_%s<%u, %u>(to + %s * %u + %s * %u, %c%u_w);", type, n, n,
-			  name_of(b, o, "row", chunk), o->extent + 16 / dtype_info[d->k->compute].bytes,
+			  name_of(b, o, "row", chunk), o->extent + piece,
 			  name_of(b, o, "at", chunk), n, o->name, chunk);
 }
 

@@ -56,8 +56,9 @@ static void need(const Kernel *k, KVal v, bool *live)
 /* K_acc as what it stands for in a COLUMN kernel: the operand, reduced. */
 static KVal reduction(Kernel *to, const Kernel *k, const KInst *acc, const KVal *map)
 {
-	KVal v = map[k->operand[(u32)acc->imm - 1].i];
-	u8 as[] = { (u8)k->compute, acc->dtype };
+	u32 operand = (u32)acc->imm - 1;
+	KVal v = map[k->operand[operand].i];
+	u8 as[] = { (u8)kernel_operand_dtype(k, operand), acc->dtype };
 	for (u32 i = 0; i < COUNT(as); i++)
 		if (to->inst.v[v.i].dtype != as[i])
 			v = kernel_inst(to, (KInst){ .op = K_cast, .dtype = as[i], .in = { v } });

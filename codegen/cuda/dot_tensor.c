@@ -1,4 +1,5 @@
-/* codegen/cuda/dot_tensor.c: products of bf16 and f16 on tensor cores by mma.sync (sm_80 and up).
+/* codegen/cuda/dot_tensor.c: products of bf16 and f16 on tensor cores by mma.sync (sm_80 and up), and of floats of 8 bits
+ * (sm_89 and up), which are laid out and moved as elements of 16 bits that are two each.
  *
  * Warps of a block share a tile of the result. Tiles of the operands wait in a ring of stages: copies run `stages` - 1
  * steps ahead, evaluated operands one. A warp's sums stay in registers; at the end they go through shared memory, 16
@@ -7,7 +8,8 @@
 
 #include <string.h>
 
-/* rows, columns, depth, warp's rows, warp's columns, threads, chunk, stages (set later); efficiency, overhead */
+/* rows, columns, depth, warp's rows, warp's columns, threads, chunk, stages (set later); efficiency, overhead; depth and
+ * chunk of 16 bits */
 static const DotChoice choices[] = {
 	{ { 128, 128, 32, 64, 32, 256, 8, 0 }, 1, 4 },  { { 64, 128, 32, 32, 32, 256, 8, 0 }, .8, 4 },
 	{ { 128, 64, 32, 32, 32, 256, 8, 0 }, .8, 4 },  { { 64, 64, 32, 32, 32, 128, 8, 0 }, .65, 4 },
@@ -18,14 +20,25 @@ static const DotChoice choices[] = {
 
 void dot_tensor_divide(Dot *d)
 {
-	dot_choose(d, choices, COUNT(choices), d->k->class == KERNEL_DOT);
+	DotChoice scaled[COUNT(choices)];
+	for (u32 i = 0; i < COUNT(choices); i++) {
+		scaled[i] = choices[i];
+		scaled[i].tile.depth *= 2 / dtype_info[d->k->compute].bytes;
+		scaled[i].tile.chunk *= 2 / dtype_info[d->k->compute].bytes;
+	}
+	dot_choose(d, scaled, COUNT(scaled), d->k->class == KERNEL_DOT);
 	u32 copied = (d->a.copy != NULL) + (d->o.copy != NULL);
 	d->tile.stages = 2 + copied;
 }
 
+static u32 operand_bytes(const DotOperand *o)
+{
+	return o->chunks * 16;
+}
+
 static u32 stage_bytes(const Dot *d)
 {
-	return (d->tile.rows + d->tile.columns) * d->tile.depth * 2;
+	return operand_bytes(&d->a) + operand_bytes(&d->o);
 }
 
 u32 dot_tensor_shared(const Dot *d)
@@ -42,11 +55,22 @@ static void lambda(CudaBody *b, const Dot *d, const char *name, bool copied,
 	b->indent++;
 	if ((d->a.copy != NULL) == copied)
 		one(b, d, &d->a);
-	cuda_line(b, "to += %u;", d->tile.rows * d->tile.depth * 2);
+	cuda_line(b, "to += %u;", operand_bytes(&d->a));
 	if ((d->o.copy != NULL) == copied)
 		one(b, d, &d->o);
 	b->indent--;
 	cuda_line(b, "};");
+}
+
+/* The products of a step: names of the instruction and of a tile's row in chunks, depth as of elements of 16 bits. */
+static void multiply(CudaBody *b, const Dot *d)
+{
+	const DotTile *t = &d->tile;
+	const char *left = dtype_info[d->a.product].name, *right = dtype_info[d->o.product].name;
+	const char *by = dtype_is_f8(d->k->compute) ? arena_printf(b->t->arena, "%s_%s", left, right) : left;
+	cuda_line(b, "pl_tile_multiply<PlProduct_%s, %u, %u, %u, %u, %s, %u, %s>(acc, here, here + %u, warp_m, warp_n);", by, t->warp_rows,
+		  t->warp_columns, t->depth / t->chunk * 8, (d->a.along_k ? t->depth : t->rows) / t->chunk, d->a.along_k ? "false" : "true",
+		  (d->o.along_k ? t->depth : t->columns) / t->chunk, d->o.along_k ? "false" : "true", operand_bytes(&d->a));
 }
 
 static void main_loop(CudaBody *b, const Dot *d)
@@ -91,11 +115,7 @@ static void main_loop(CudaBody *b, const Dot *d)
 	cuda_line(b, "stage = stage == %u ? 0 : stage + 1;", S - 1);
 	if (evaluates)
 		cuda_line(b, "if (step + 1 < steps) fetch(shared, k_begin + (step + 1) * %u);", t->depth);
-	cuda_line(b, "pl_tile_multiply<%s, %u, %u, %u, %u, %s, %u, %s>(acc, here, here + %u, warp_m, warp_n);",
-		  d->k->compute == DT_f16 ? "true" : "false", t->warp_rows, t->warp_columns, t->depth,
-		  (d->a.along_k ? t->depth : t->rows) / 8, d->a.along_k ? "false" : "true",
-		  (d->o.along_k ? t->depth : t->columns) / 8, d->o.along_k ? "false" : "true",
-		  t->rows * t->depth * 2);
+	multiply(b, d);
 	if (evaluates)
 		cuda_line(b, "if (step + 1 < steps) put(shared + stage * %u, k_begin + (step + 1) * %u);", bytes, t->depth);
 	cuda_close(b);
@@ -131,8 +151,9 @@ void dot_tensor_emit(CudaBody *b, const Dot *d, const char *name, const CudaNeed
 	const DotTile *t = &d->tile;
 	b->t->preamble |= PREAMBLE_TENSOR;
 	u32 across = t->columns / t->warp_columns;
-	bool evaluates = !d->a.copy || !d->o.copy;
-	dot_begin(b, d, name, evaluates ? 1 : 2, needs);
+	/* what is evaluated needs registers, and so does what a step of 8 bits gives */
+	bool more = !d->a.copy || !d->o.copy || dtype_is_f8(d->k->compute);
+	dot_begin(b, d, name, more ? 1 : 2, needs);
 	cuda_line(b, "const int warp = thread / 32;");
 	cuda_line(b, "const int warp_m = warp / %u * %u, warp_n = warp %% %u * %u;", across, t->warp_rows, across,
 		  t->warp_columns);

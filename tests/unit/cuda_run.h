@@ -343,8 +343,8 @@ static inline void gpu_case(const Gpu *g, const Case *c, u32 seed, const CudaArc
 	arena_free(&a);
 }
 
-/* Runs the cases for each architecture that the driver can take, and frees the suite. */
-static inline void cuda_suite_run(Suite *s, u32 seed)
+/* Runs the cases for each of n architectures that the driver can take, and frees the suite. */
+static inline void cuda_suite_run_for(Suite *s, u32 seed, const char *const *name, u32 n)
 {
 	need_nvrtc();
 	const Gpu *g = gpu();
@@ -354,11 +354,10 @@ static inline void cuda_suite_run(Suite *s, u32 seed)
 		*s = (Suite){ 0 };
 		skip();
 	}
-	const char *const name[] = { CUDA_RUN_ARCHS };
-	for (u32 i = 0; i < COUNT(name); i++) {
+	for (u32 i = 0; i < n; i++) {
 		CudaArch arch = arch_named(name[i]);
-		bool fits = arch.specific ? (u32)g->major == arch.major && (u32)g->minor == arch.minor :
-					    (u32)g->major >= arch.major;
+		u32 has = (u32)(g->major * 10 + g->minor), wants = arch.major * 10 + arch.minor;
+		bool fits = arch.specific ? has == wants : has >= wants;
 		if (!g->standin && !fits)
 			continue;
 		CudaCode code = compile_suite(s, &arch, CUDA_PTX);
@@ -374,6 +373,12 @@ static inline void cuda_suite_run(Suite *s, u32 seed)
 	}
 	arena_free(&s->arena);
 	*s = (Suite){ 0 };
+}
+
+static inline void cuda_suite_run(Suite *s, u32 seed)
+{
+	const char *const name[] = { CUDA_RUN_ARCHS };
+	cuda_suite_run_for(s, seed, name, COUNT(name));
 }
 
 #endif

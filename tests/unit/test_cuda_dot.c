@@ -1,6 +1,6 @@
 /* DOT, GROUPED and GROUPED_WEIGHTS kernels on CUDA against kernel_eval: sizes around the edges of tiles, both
- * orientations of both operands, batches, several dimensions of a role, prologues, epilogues, every precision, K split,
- * groups that are empty or leave rows out. What ptxas says of them: no spills; that tensor cores are used. */
+ * orientations of both operands, batches, several dimensions of a role, prologues, epilogues, every precision (of 8 bits
+ * operands of two types), K split, groups that are empty or leave rows out. What ptxas says of them: no spills; that tensor cores are used. */
 #include "codegen/cuda/dot.h"
 #include "cuda_run.h"
 
@@ -17,12 +17,13 @@ typedef struct Product {
 	Access out; /* [B, M, N], of no slot yet */
 } Product;
 
-static Product dot_kernel(Suite *s, const char *name, Shape z)
+/* b in memory is of the type `right`. */
+static Product mixed_kernel(Suite *s, const char *name, Shape z, DType right)
 {
 	Product d = { .k = suite_kernel(s, KERNEL_DOT, name), .s = z };
 	Kernel *k = d.k;
-	k->name = arena_printf(&s->arena, "%s %lldx%lldx%lldx%lld turned %u %s %s", name, (long long)z.B, (long long)z.M,
-			       (long long)z.N, (long long)z.K, z.turned, dtype_info[z.from].name,
+	k->name = arena_printf(&s->arena, "%s %lldx%lldx%lldx%lld turned %u %s %s %s", name, (long long)z.B, (long long)z.M,
+			       (long long)z.N, (long long)z.K, z.turned, dtype_info[z.from].name, dtype_info[right].name,
 			       dtype_info[z.compute].name);
 	k->compute = z.compute;
 	kb_dim(k, DIM_BATCH, z.B);
@@ -31,9 +32,14 @@ static Product dot_kernel(Suite *s, const char *name, Shape z)
 	kb_dim(k, DIM_K, z.K);
 	bool a = z.turned & 1, b = z.turned & 2;
 	d.a = kb_load(k, ACCESS(kb_slot(k, z.from, z.B * z.M * z.K), 0, z.M * z.K, a ? 1 : z.K, 0, a ? z.M : 1), NO);
-	d.b = kb_load(k, ACCESS(kb_slot(k, z.from, z.B * z.K * z.N), 0, z.K * z.N, 0, b ? z.K : 1, b ? 1 : z.N), NO);
+	d.b = kb_load(k, ACCESS(kb_slot(k, right, z.B * z.K * z.N), 0, z.K * z.N, 0, b ? z.K : 1, b ? 1 : z.N), NO);
 	d.out = ACCESS(0, 0, z.M * z.N, z.N, 1, 0);
 	return d;
+}
+
+static Product dot_kernel(Suite *s, const char *name, Shape z)
+{
+	return mixed_kernel(s, name, z, z.from);
 }
 
 static KVal sum_of(const Product *d)
@@ -317,6 +323,121 @@ static void test_shared(void **state)
 	dot_limits = usual;
 }
 
+/* ---- of 8 bits, multiplied as they are ---- */
+
+/* What is summed over runs fastest in both operands. */
+static Product f8_kernel(Suite *s, const char *name, i64 B, i64 M, i64 N, i64 K, DType left, DType right)
+{
+	return mixed_kernel(s, name, (Shape){ B, M, N, K, 2, left, DT_f8e4m3 }, right);
+}
+
+static void f8_cases(Suite *s)
+{
+	const DType E4 = DT_f8e4m3, E5 = DT_f8e5m2;
+	/* no vector divides; copied, with more steps than stages, more tiles than blocks, few rows or columns; split */
+	const struct {
+		i64 B, M, N, K;
+		DType left, right;
+	} shape[] = { { 1, 1, 1, 1, E4, E4 },      { 1, 7, 33, 129, E4, E5 },    { 1, 129, 7, 33, E5, E4 },
+		      { 3, 65, 66, 67, E4, E4 },   { 1, 64, 72, 464, E4, E4 },   { 2, 72, 136, 48, E5, E4 },
+		      { 1, 264, 392, 48, E4, E5 }, { 5, 64, 64, 432, E4, E4 },   { 1, 8, 80, 160, E5, E4 },
+		      { 1, 160, 16, 80, E4, E4 },  { 1, 64, 64, 2048, E4, E5 },  { 1, 17, 30, 3001, E5, E4 },
+		      { 1, 256, 272, 304, E5, E4 } };
+	for (u32 i = 0; i < COUNT(shape); i++) {
+		Product d = f8_kernel(s, "plain", shape[i].B, shape[i].M, shape[i].N, shape[i].K, shape[i].left, shape[i].right);
+		store(&d, i % 2 ? DT_bf16 : DT_f32, sum_of(&d));
+		Case *c = finish(s, &d, i % 2 ? DT_bf16 : DT_f32);
+		if (shape[i].left == E5) { /* of numbers that are none of f8e4m3 */
+			c->high[0] = 4096;
+			c->low[0] = -4096;
+			c->scale *= 4096;
+		}
+	}
+	/* scaled back, and a bias */
+	Product d = f8_kernel(s, "scaled", 1, 96, 128, 208, E4, E5);
+	KVal scale = kb_load(d.k, ACCESS(kb_slot(d.k, DT_f32, 1), 0), NO), one = kb_const(d.k, DT_f32, 1);
+	KVal bias = kb_load(d.k, ACCESS(kb_slot(d.k, DT_f32, 128), 0, 0, 0, 1, 0), NO);
+	store(&d, DT_bf16, kb_op(d.k, S_add, kb_op(d.k, S_mul, sum_of(&d), kb_op(d.k, S_div, one, scale)), bias));
+	Case *c = finish(s, &d, DT_bf16);
+	c->low[2] = c->high[2] = 0.25;
+	/* rounded where they are multiplied; one is copied and the other evaluated */
+	for (u32 i = 0; i < 4; i++) {
+		d = f8_kernel(s, "operands cast", 1, 96, i & 1 ? 136 : 71, i & 1 ? 64 : 83, DT_f32, i & 2 ? E4 : DT_f32);
+		d.a = kb_cast(d.k, i & 2 ? E5 : E4, kb_op(d.k, S_mul, d.a, kb_const(d.k, DT_f32, 3)));
+		d.b = kb_cast(d.k, i & 2 ? E4 : E5, d.b);
+		store(&d, DT_f32, sum_of(&d));
+		finish(s, &d, DT_f32)->scale *= 3;
+	}
+	/* with the sum of an operand beside it */
+	for (u32 which = 1; which <= 2; which++) {
+		d = f8_kernel(s, "sum beside", 1, 64, 80, 96, E5, E4);
+		store(&d, DT_f32, sum_of(&d));
+		kb_store(d.k, ACCESS(kb_slot(d.k, DT_f32, which == 1 ? 64 : 80), 0, 0, which == 1, which == 2, 0), kb_acc(d.k, DT_f32, which), NO);
+		finish(s, &d, DT_f32);
+	}
+	/* several dimensions of a role: a[2, H, T, D], b[3, N, H, D], out[3, 2, T, N] */
+	i64 H = 2, D = 48, T = 80, N = 32;
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "dimensions of 8 bits");
+	k->compute = E4;
+	kb_dim(k, DIM_M, 2);
+	kb_dim(k, DIM_M, T);
+	kb_dim(k, DIM_N, 3);
+	kb_dim(k, DIM_N, N);
+	kb_dim(k, DIM_K, H);
+	kb_dim(k, DIM_K, D);
+	k->operand[0] = kb_load(k, ACCESS(kb_slot(k, E4, 2 * H * T * D), 0, H * T * D, D, 0, 0, T * D, 1), NO);
+	k->operand[1] = kb_load(k, ACCESS(kb_slot(k, E5, 3 * N * H * D), 0, 0, 0, N * H * D, H * D, D, 1), NO);
+	k->noperand = 2;
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, 6 * T * N), 0, T * N, N, 2 * T * N, 1, 0, 0), kb_acc(k, DT_f32, 0), NO);
+	Shape z = { .K = H * D, .compute = E4 };
+	suite_add(s, k, ulps_of(&z, DT_f32), MAX(1, sqrt((f64)z.K) / 3));
+}
+
+static void test_f8(void **state)
+{
+	(void)state;
+	static const char *const arch[] = { "sm_89", "sm_90a" };
+	Suite s = { 0 };
+	f8_cases(&s);
+	cuda_suite_run_for(&s, 17, arch, COUNT(arch));
+}
+
+/* An instruction for each pair of types, in code without spills; what is not to be had is refused. */
+static void test_f8_compiles(void **state)
+{
+	(void)state;
+	need_nvrtc();
+	static const char *const arch[] = { "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120" };
+	static const struct {
+		DType left, right;
+		const char *has;
+	} pair[] = { { DT_f8e4m3, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32" },
+		     { DT_f8e4m3, DT_f8e5m2, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32" },
+		     { DT_f8e5m2, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32" } };
+	Suite s = { 0 };
+	for (u32 i = 0; i < COUNT(pair); i++) {
+		Product d = f8_kernel(&s, "large", 1, 4096, 4096, 4096, pair[i].left, pair[i].right);
+		store(&d, DT_bf16, sum_of(&d));
+		finish(&s, &d, DT_bf16);
+	}
+	f8_cases(&s);
+	cuda_suite_compile_for(&s, arch, COUNT(arch));
+	CudaArch ada = arch_named("sm_89"), ampere = arch_named("sm_86");
+	CudaCode code = compile_suite(&s, &ada, CUDA_PTX);
+	for (u32 i = 0; i < COUNT(pair); i++)
+		if (!strstr(arena_strn(&s.arena, ptx_of(code.unit[code.unit_of[i]].image, code.symbol[i])), pair[i].has))
+			fail_msg("%s has no %s", s.cases.v[i].k->name, pair[i].has);
+	assert_non_null(strstr(cuda_refusal(&ampere, s.cases.v[0].k), "8.9"));
+	for (u32 turned = 0; turned < 4; turned++) {
+		Product d = mixed_kernel(&s, "turned", (Shape){ 1, 64, 64, 64, turned, DT_f8e4m3, DT_f8e4m3 }, DT_f8e5m2);
+		store(&d, DT_f32, sum_of(&d));
+		finish(&s, &d, DT_f32);
+		const char *why = cuda_refusal(&ada, d.k);
+		assert_true(turned == 2 ? !why : why && strstr(why, "runs fastest"));
+	}
+	arena_free(&s.arena);
+}
+
 #define RUNS(name) \
 	static void test_##name(void **state) \
 	{ \
@@ -382,6 +503,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_core),     cmocka_unit_test(test_prologue), cmocka_unit_test(test_epilogue),
 		cmocka_unit_test(test_dimension), cmocka_unit_test(test_grouped), cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_shared),   cmocka_unit_test(test_compiles), cmocka_unit_test(test_sums),
+		cmocka_unit_test(test_f8),       cmocka_unit_test(test_f8_compiles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 //
 // mma m16n8k16, lane l, g = l / 4, q = 2 * (l % 4): a[0] = A[g][q..q+1], a[1] = A[g+8][q..], a[2] = A[g][q+8..],
 // a[3] = A[g+8][q+8..]; b[0] = B[q..q+1][g], b[1] = B[q+8..][g]; c[0], c[1] = C[g][q..q+1], c[2], c[3] = C[g+8][q..].
+// m16n8k32 of 8 bits: the same, of pairs of elements where those are of one.
 // ldmatrix x4: lane l names row l % 8 of matrix l / 8 (16 bytes); r[i] = row l / 4 of matrix i, elements q, q + 1; with
 // trans, column l / 4, rows q, q + 1.
 
@@ -58,6 +59,30 @@ PL void pl_mma_m16n8k16_f16(float *c, const u32 *a, const u32 *b)
 	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// What a product of tiles is made of: step() adds to c. That of 8 bits adds with some 14 bits of fraction (DeepSeek-AI 2024,
+// DeepSeek-V3, 3.3.2): what it gives is therefore added to sums in f32.
+struct PlProduct_bf16 {
+	PL void step(float *c, const u32 *a, const u32 *b) { pl_mma_m16n8k16_bf16(c, a, b); }
+};
+struct PlProduct_f16 {
+	PL void step(float *c, const u32 *a, const u32 *b) { pl_mma_m16n8k16_f16(c, a, b); }
+};
+#define PL_PRODUCT_F8(left, right) \
+	struct PlProduct_f8##left##_f8##right { \
+		PL void step(float *c, const u32 *a, const u32 *b) \
+		{ \
+			float d[4]; \
+			asm("mma.sync.aligned.m16n8k32.row.col.f32." #left "." #right ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, " \
+			    "{%10,%10,%10,%10};" \
+			    : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3]) \
+			    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f)); \
+			EACH(4) c[j] += d[j]; \
+		} \
+	};
+PL_PRODUCT_F8(e4m3, e4m3)
+PL_PRODUCT_F8(e4m3, e5m2)
+PL_PRODUCT_F8(e5m2, e4m3)
+
 // ---- tiles of matrices in shared memory: rows of ROW chunks of 16 bytes, which change places so that eight rows'
 // chunks of one column lie in different banks ----
 
@@ -80,6 +105,14 @@ PL void pl_store_chunk_f16(u32 to_shared, const float *w)
 	pl_store_words(to_shared, pl_pair_f16(w[0], w[1]), pl_pair_f16(w[2], w[3]), pl_pair_f16(w[4], w[5]),
 		       pl_pair_f16(w[6], w[7]));
 }
+#define PL_STORE_CHUNK_F8(d) \
+	PL u32 pl_four_##d(const float *w) { return pl_pair_##d(w[0], w[1]) | (u32)pl_pair_##d(w[2], w[3]) << 16; } \
+	PL void pl_store_chunk_##d(u32 to_shared, const float *w) \
+	{ \
+		pl_store_words(to_shared, pl_four_##d(w), pl_four_##d(w + 4), pl_four_##d(w + 8), pl_four_##d(w + 12)); \
+	}
+PL_STORE_CHUNK_F8(f8e4m3)
+PL_STORE_CHUNK_F8(f8e5m2)
 
 // a[i]: rows m.. + 16 i, k.. of a tile [m][k], or of [k][m] where BY_K.
 template <int N, int ROW, bool BY_K> PL void pl_tile_left(u32 (*a)[4], u32 tile, int m, int k)
@@ -106,8 +139,9 @@ template <int N, int ROW, bool BY_K> PL void pl_tile_right(u32 (*b)[4], u32 tile
 								      k / 8 + lane / 8 % 2));
 }
 
-// acc += a warp's part of the product of two tiles, M rows from m, N columns from n, in order of k.
-template <bool F16, int M, int N, int DEPTH, int LEFT, bool LEFT_BY_K, int RIGHT, bool RIGHT_BY_K>
+// acc += a warp's part of the product of two tiles, M rows from m, N columns from n, in order of k; DEPTH and k are of elements
+// of 16 bits, or of pairs of those of 8.
+template <class Product, int M, int N, int DEPTH, int LEFT, bool LEFT_BY_K, int RIGHT, bool RIGHT_BY_K>
 PL void pl_tile_multiply(float (*acc)[N / 8][4], u32 left, u32 right, int m, int n)
 {
 #pragma unroll
@@ -119,10 +153,7 @@ PL void pl_tile_multiply(float (*acc)[N / 8][4], u32 left, u32 right, int m, int
 		for (int i = 0; i < M / 16; i++)
 #pragma unroll
 			for (int j = 0; j < N / 8; j++)
-				if (F16)
-					pl_mma_m16n8k16_f16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
-				else
-					pl_mma_m16n8k16_bf16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
+				Product::step(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
 	}
 }
 
