@@ -55,6 +55,13 @@ int lm_failed(const char *verb, const Lm *lm, Status why)
 	return told ? told : verb_failed(verb, why);
 }
 
+void lm_warnings(Lm *lm)
+{
+	Diag *d = &lm->source.diag;
+	verb_report(d, false);
+	d->first = d->last = NULL;
+}
+
 int lm_run(const char *verb, Lm *lm, Status opened, Status (*run)(Lm *lm))
 {
 	Status s = opened;

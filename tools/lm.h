@@ -28,6 +28,8 @@ PL_MUST_USE Status lm_open_source(const char *operand, const SourceOptions *give
 void lm_close(Lm *lm);
 /* Tells what failed, and gives the exit status. */
 int lm_failed(const char *verb, const Lm *lm, Status why);
+/* Tells what was warned of so far, once. */
+void lm_warnings(Lm *lm);
 /* A verb's work on what was opened (`opened`: what lm_open said), which signals may end early; then closes it, and gives the
  * exit status. */
 int lm_run(const char *verb, Lm *lm, Status opened, Status (*run)(Lm *lm));

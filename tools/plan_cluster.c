@@ -353,7 +353,11 @@ int plan_cluster(const ClusterOptions *o, const Machine *machine)
 		if (!s)
 			s = cluster_fits(&r);
 	}
-	int status = s ? lm_failed("plan", &run.model.lm, s) : 0;
+	int status = 0;
+	if (s)
+		status = lm_failed("plan", &run.model.lm, s);
+	else
+		lm_warnings(&run.model.lm);
 	lm_close(&run.model.lm);
 	return status;
 }

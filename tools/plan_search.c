@@ -598,7 +598,11 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 		else
 			print_found(&s, n, all, took);
 	}
-	int code = status ? lm_failed("plan", &s.model.lm, status) : 0;
+	int code = 0;
+	if (status)
+		code = lm_failed("plan", &s.model.lm, status);
+	else
+		lm_warnings(&s.model.lm);
 	driver_prepared_free(&s.prepared);
 	lm_close(&s.model.lm);
 	arena_free(&a);

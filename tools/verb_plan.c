@@ -441,7 +441,10 @@ int verb_plan(int argc, char **argv)
 		if (!s && !status && (file.machine || devices))
 			s = plan(&lm, &file, tokens, flops);
 	}
-	status = s ? lm_failed("plan", &lm, s) : status;
+	if (s)
+		status = lm_failed("plan", &lm, s);
+	else
+		lm_warnings(&lm);
 	machine_close(&file);
 	lm_close(&lm);
 	arena_free(&texts);

@@ -447,8 +447,10 @@ static Status train(Job *j, TrainingEnd *end)
 	if (!s && comm_rank(j->mesh.comm) == 0)
 		s = run_folder_write(j->folder, &lm->source, &lm->operand, j->train.tokenizer_path);
 	if (!s) {
-		if (comm_rank(j->mesh.comm) == 0)
+		if (comm_rank(j->mesh.comm) == 0) {
+			lm_warnings(lm);
 			print_plan(stderr, j, from);
+		}
 		if (timing)
 			print_times(stderr, &j->run.compiled);
 		s = training_run(t, end);

@@ -381,6 +381,27 @@ static void check_heads(Search *s, u32 node)
 	}
 }
 
+/* Of a product over groups of rows, once: which rows are whose is known when they are there. */
+static void warn_of_rows(Search *s, u32 node)
+{
+	const Node *n = &s->g->node.v[node];
+	const ShardRule *r = &s->e->rule[node];
+	bool groups = false;
+	for (u32 l = 0; l < r->label.n; l++)
+		groups |= r->label.v[l].fix == SHARD_GROUPS;
+	if (!groups || s->told_rows || !s->rules->tokens || !step_is(s->g->name, STEP_FIRST))
+		return;
+	Buf over = { .arena = s->cx->tmp };
+	for (u32 m = 0; m < s->mesh->n; m++)
+		if (s->rules->tokens >> m & 1)
+			buf_printf(&over, "%s%s", over.n ? ", " : "", s->mesh->axis[m].name);
+	s->told_rows = true;
+	diag_warning(s->cx->diag, W0009, n->loc, "how many rows a group has depends on the data, so every device has room for those of all tokens: here they are not divided over %s",
+		     over.text);
+	diag_note(s->cx->diag, (Loc){ 0 }, "with a capacity, an expert has as many rows of each text, and they go to its devices alone: to_slots and from_slots of std.nn; "
+					  "--set capacity=1.25 of models/mixtral.plinth");
+}
+
 /* For who builds the entry: what each value is needed as. */
 static void note_wanted(Search *s)
 {
@@ -430,8 +451,10 @@ static void place_entry(Search *s)
 			e->choice[i][m].kind = CHOICE_GIVEN;
 	}
 	place_classes(s);
-	for (u32 i = 0; i < g->node.n; i++)
+	for (u32 i = 0; i < g->node.n; i++) {
 		check_heads(s, i);
+		warn_of_rows(s, i);
+	}
 	for (u32 i = 0; i < g->result.n; i++) {
 		const Result *r = &g->result.v[i];
 		VEC_PUSH(tmp, &s->user[r->value.i], ((User){ NONE, i }));

@@ -31,6 +31,7 @@ typedef struct Search {
 	u32 nclass;
 	bool *told;        /* [class]: that it does not divide was said */
 	bool told_heads;   /* the same of attention's heads */
+	bool told_rows;    /* that devices have room for one another's rows was said */
 	/* of one entry */
 	EntryPlacement *e;
 	const Graph *g;
