@@ -4,6 +4,8 @@
 
 enum { LANES = 32 };
 
+static const char *settings = ""; /* beside the schedule */
+
 /* Runs a body of `threads` threads that leaves u32 results in %r50 to %r53; out[4][threads]. The thread's number
  * is in %r40, its lane in %r41, its own random word in %r42 (in[thread]). */
 static void run(const char *declarations, const char *body, u32 threads, const u32 *in, u32 *out)
@@ -17,11 +19,12 @@ static void run(const char *declarations, const char *body, u32 threads, const u
 		 "ld.param.u64 %%d22, [p1]; add.u64 %%d22, %%d22, %%d20; mov.u32 %%r43, %%ntid.x; mul.wide.u32 %%d23, %%r43, 4;\n"
 		 "st.global.u32 [%%d22], %%r50; add.u64 %%d22, %%d22, %%d23; st.global.u32 [%%d22], %%r51; add.u64 %%d22, %%d22, %%d23;\n"
 		 "st.global.u32 [%%d22], %%r52; add.u64 %%d22, %%d22, %%d23; st.global.u32 [%%d22], %%r53;", body);
-	char *ptx = ptx_kernel(declarations, text);
+	char *ptx = ptx_kernel(declarations, text), set[100];
 	u32 first[4 * 1024];
 	for (u32 s = 0; s < COUNT(schedules); s++) {
 		CUmodule m;
-		standin_set(schedules[s]);
+		snprintf(set, sizeof set, "%s, %s", settings, schedules[s]);
+		standin_set(set);
 		CUfunction f = load_function(ptx, "k", &m);
 		CUdeviceptr di = device_copy(in, threads * 4), d = device_copy(NULL, threads * 16);
 		CU(run_kernel(f, 1, threads, 0, (u64[]){ di, d, 0 }, 3));
@@ -350,12 +353,45 @@ static void test_numbers_of_8_bits(void **state)
 		}
 }
 
+/* With short sums what is below the largest of c and the products by 14 bits or more is lost, and nothing else. */
+static void test_short_sums(void **state)
+{
+	(void)state;
+	static const struct {
+		f64 c, factor, sum; /* 32 products of 1 and `factor` */
+	} cases[] = { { 4096, 0.4375, 4096 },       { -4096, 0.4375, -4096 },      { 4096, 0.5625, 4096 + 32 * 0.5 }, { 4096, -0.5625, 4096 - 32 * 0.5 },
+		      { 0, 0.4375, 32 * 0.4375 },   { 1, 0.4375, 1 + 32 * 0.4375 }, { 0x1p-20, 4, 32 * 4 },           { 0, 0, 0 } };
+	for (u32 i = 0; i < COUNT(cases); i++) {
+		Mma m = { .k = MMA_K, .format_a = format_e4m3, .format_b = format_e5m2 };
+		u32 out[4][LANES], factor = 0;
+		f32 c = (f32)cases[i].c, got;
+		while (value_of(format_e4m3, factor) != cases[i].factor)
+			factor++;
+		for (u32 k = 0; k < MMA_K; k++) {
+			for (u32 row = 0; row < 16; row++)
+				m.a[row][k] = factor;
+			for (u32 j = 0; j < 8; j++)
+				m.b[k][j] = bits_of_integer(format_e5m2, 1);
+		}
+		for (u32 e = 0; e < 16 * 8; e++)
+			memcpy(&m.c[e / 8][e % 8], &c, 4);
+		settings = "sums=short";
+		run_mma(&m, MMA8("e4m3.e5m2"), out);
+		settings = "";
+		for (u32 l = 0; l < 4 * LANES; l++) {
+			memcpy(&got, &out[l / LANES][l % LANES], 4);
+			if ((f64)got != cases[i].sum)
+				fail_msg("%g and 32 times %g give %g", cases[i].c, cases[i].factor, (f64)got);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shuffles), cmocka_unit_test(test_votes),    cmocka_unit_test(test_divergence),
 		cmocka_unit_test(test_barriers), cmocka_unit_test(test_matrices), cmocka_unit_test(test_products),
-		cmocka_unit_test(test_numbers_of_8_bits),
+		cmocka_unit_test(test_numbers_of_8_bits), cmocka_unit_test(test_short_sums),
 	};
 	return cmocka_run_group_tests(tests, standin_setup, NULL);
 }

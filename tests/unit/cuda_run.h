@@ -222,6 +222,17 @@ static inline Gpu *gpu(void)
 	return &g;
 }
 
+/* $PLINTH_STANDIN has changed. A GPU is as it is. */
+static inline void gpu_read_settings(void)
+{
+	const Gpu *g = gpu();
+	void (*read)(void) = NULL;
+	if (g)
+		*(void **)&read = dlsym(g->library, "standinReadSettings");
+	if (read)
+		read();
+}
+
 #define GPU(call) \
 	do { \
 		int error_ = call; \

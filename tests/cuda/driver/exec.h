@@ -12,6 +12,7 @@
 #ifndef STANDIN_EXEC_H
 #define STANDIN_EXEC_H
 #include "ptx.h"
+#include <math.h>
 #include <stdatomic.h>
 
 enum {
@@ -183,7 +184,7 @@ typedef enum Schedule { SCHEDULE_ASCENDING, SCHEDULE_DESCENDING, SCHEDULE_RANDOM
 typedef struct Settings {
 	Schedule schedule;
 	u64 seed;
-	bool async_late, poison, race, uninitialized, streams_eager, quiet;
+	bool async_late, poison, race, uninitialized, streams_eager, short_sums, quiet;
 	u32 threads;
 	u32 cc;            /* 90 */
 	u32 driver;        /* 13000: CUDA 13.0 */
@@ -236,6 +237,11 @@ enum { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_ASYNC };
 void race_start(Block *b);
 void race_stop(Block *b);
 bool race_access(Warp *w, const Inst *in, int lane, u32 address, u32 bytes, int kind);
+
+/* exec_tensor.c: what one instruction of tensor cores makes of c and n products of elements of 8 bits where
+ * sums are short: as DeepSeek-AI (2024, DeepSeek-V3, 3.3.2) found of Hopper's, all are aligned with the largest
+ * of them and cut off after 14 bits. */
+f32 short_sum(f32 c, const f32 *product, u32 n);
 
 /* Accessors of the register file. */
 static inline u32 *r32(Warp *w, u32 at)

@@ -1,6 +1,6 @@
 /* exec_tensor.c: ldmatrix, stmatrix and mma.sync: matrices spread over the lanes of a warp. Products are
  * exact in f32 and added in f32 in the order of k; a tensor core adds in another order and with other
- * intermediate bits (of 8-bit operands: with about 14 of fraction). */
+ * intermediate bits; of 8-bit operands see short_sum. */
 #include "decode.h"
 #include "race.h"
 
@@ -128,6 +128,22 @@ static void unpack(Warp *w, Type t, u32 slot, f32 out[MOST_PER][LANES])
 			out[h][l] = f32_of_element(t, v[l] >> 32 / per * h);
 }
 
+f32 short_sum(f32 c, const f32 *product, u32 n)
+{
+	enum { BITS = 14 };
+	f64 most = fabs((f64)c), sum = 0, plain = (f64)c;
+	for (u32 k = 0; k < n; k++) {
+		most = fmax(most, fabs((f64)product[k]));
+		plain += (f64)product[k];
+	}
+	if (most == 0 || !isfinite(plain))
+		return (f32)plain;
+	f64 unit = ldexp(1, ilogb(most) + 1 - BITS);
+	for (u32 k = 0; k <= n; k++)
+		sum += trunc((f64)(k < n ? product[k] : c) / unit) * unit;
+	return (f32)sum;
+}
+
 static Action mma(Warp *w, const Inst *in, u32 mask)
 {
 	Action action;
@@ -155,11 +171,18 @@ static Action mma(Warp *w, const Inst *in, u32 mask)
 		for (u32 i = 0; i < 4; i++)
 			acc[l / 4 + 8 * (i >> 1)][2 * (l % 4) + (i & 1)] =
 				narrow ? f32_of_f16((u16)(r32(w, c[i >> 1])[l] >> 16 * (i & 1))) : rf32(w, c[i])[l];
-	for (u32 half = 0; half < 16; half += 8)
+	bool cut = settings()->short_sums && type_bytes((Type)in->from) == 1;
+	for (u32 half = 0; half < 16 && !cut; half += 8)
 		for (u32 k = 0; k < k_size; k++)
 			for (u32 i = half; i < half + 8; i++)
 				for (u32 j = 0; j < 8; j++)
 					acc[i][j] = __builtin_fmaf(ea[i][k], eb[k][j], acc[i][j]);
+	for (u32 e = 0; e < 16 * 8 && cut; e++) {
+		f32 product[MOST_K];
+		for (u32 k = 0; k < k_size; k++)
+			product[k] = ea[e / 8][k] * eb[k][e % 8];
+		acc[e / 8][e % 8] = short_sum(acc[e / 8][e % 8], product, k_size);
+	}
 	for (u32 l = 0; l < LANES; l++)
 		for (u32 i = 0; i < 4; i++) {
 			f32 v = acc[l / 4 + 8 * (i >> 1)][2 * (l % 4) + (i & 1)];

@@ -91,7 +91,14 @@ static bool multiply(Warp *w, const Inst *in, const Pending *p)
 	for (u32 l = 0; l < LANES; l++)
 		for (u32 i = 0; i < n / 2; i++)
 			acc[l / 4 + 8 * (i / 2 & 1)][8 * (i / 4) + 2 * (l % 4) + (i & 1)] = p->add ? rf32(w, in->list[i])[l] : 0;
-	for (u32 i = 0; i < 16; i++)
+	bool cut = settings()->short_sums && type_bytes(type_a) == 1;
+	for (u32 e = 0; e < 16 * n && cut; e++) {
+		f32 product[MOST_K];
+		for (u32 k = 0; k < depth; k++)
+			product[k] = sign * a[k][e / n] * b[k][e % n];
+		acc[e / n][e % n] = short_sum(acc[e / n][e % n], product, depth);
+	}
+	for (u32 i = 0; i < 16 && !cut; i++)
 		for (u32 k = 0; k < depth; k++) {
 			f32 x = sign * a[k][i];
 			for (u32 j = 0; j < n; j++)

@@ -31,6 +31,8 @@ static void set(const char *key, const char *value)
 		now.race = on(value);
 	} else if (!strcmp(key, "uninitialized")) {
 		now.uninitialized = on(value);
+	} else if (!strcmp(key, "sums")) {
+		now.short_sums = !strcmp(value, "short");
 	} else if (!strcmp(key, "quiet")) {
 		now.quiet = on(value);
 	} else if (!strcmp(key, "threads")) {
