@@ -61,6 +61,11 @@ typedef enum PackageDtype { /* ORDER as DType of ir/type.h */
 	PACKAGE_F64
 } PackageDtype;
 
+static inline bool package_is_f8(u8 dtype)
+{
+	return dtype == PACKAGE_F8E4M3 || dtype == PACKAGE_F8E5M2;
+}
+
 /* The mesh of devices that a package is one device's part for: { data = 4, tensor = 2 }; n = 0: the whole. */
 typedef struct PackageMesh {
 	u32 n;
@@ -161,7 +166,7 @@ typedef struct PackageTensorMap {
 } PackageTensorMap;
 
 /* A matrix product that a library can do (cuBLASLt): for each of `batch`, d(m, n) = epilogue(sum over k of
- * a(m, k) b(k, n), plus c(m, n) where has_c). Of an operand's row and column stride, one is 1. */
+ * a(m, k) b(k, n), times `scale`s, plus c(m, n) where has_c). Of an operand's row and column stride, one is 1. */
 typedef enum PackageEpilogue {
 	PACKAGE_EPILOGUE_NONE,
 	PACKAGE_EPILOGUE_BIAS,      /* + bias[n] */
@@ -181,12 +186,20 @@ typedef struct PackageMatmul {
 	bool has_c, has_bias, has_aux;
 	u64 bias;      /* in the arena, bytes; [n], of bias_dtype */
 	u8 bias_dtype;
-	u8 compute;    /* what products are taken in: PACKAGE_F32 (not TF32), BF16, F16; sums are f32 */
+	u8 compute;    /* what products are taken in: PACKAGE_F32 (not TF32), BF16, F16; sums are f32. F8E4M3: operands of 8 bits, each of
+			* its own type */
+	u8 nscale;     /* of operands of 8 bits: f32 numbers that the sums are multiplied with, in no order that is promised */
+	u64 scale[2];  /* [nscale] in the arena, bytes */
 	u8 epilogue;   /* PackageEpilogue */
 	u8 sum_of;     /* PackageSum: what else it gives, with no epilogue */
 	u8 sum_phase;  /* from which phase of the step's `grid` on code computes that, and nothing else */
 	u64 sum;       /* in the arena, bytes; dense, of d's type */
 } PackageMatmul;
+
+/* Is it one that cuBLASLt takes operands of 8 bits for? By its documentation (CUDA 13): not both of f8e5m2; K fastest in both; m, n, k and
+ * what lies between rows multiples of 16, or of 16 bytes; d of 16 or 32 bits, and c and aux like it; bias too, but bf16 beside f32;
+ * nothing summed beside. */
+bool package_matmul_in_f8(const PackageMatmul *m);
 
 /* What the devices along a mesh axis do together (ir/ops/collective.c), over n tensors: slots 0..n-1 in, n..2n-1 out. */
 typedef enum PackageCollectiveKind {

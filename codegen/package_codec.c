@@ -264,6 +264,9 @@ static void code_matmul(Codec *c, PackageMatmul *m)
 	U64(m->bias, UINT64_MAX);
 	U8(m->bias_dtype, PACKAGE_F64);
 	U8(m->compute, PACKAGE_F64);
+	U8(m->nscale, COUNT(m->scale));
+	for (u32 i = 0; i < COUNT(m->scale); i++)
+		U64(m->scale[i], UINT64_MAX);
 	U8(m->epilogue, PACKAGE_EPILOGUE_DGELU);
 	U8(m->sum_of, PACKAGE_SUM_B);
 	U8(m->sum_phase, PACKAGE_PHASES);

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { HEADER = 64, FORMAT = 4, FORMAT_AT = 8, SIZE_AT = 16, HASH_AT = 24, MADE_AT = 40 };
+enum { HEADER = 64, FORMAT = 5, FORMAT_AT = 8, SIZE_AT = 16, HASH_AT = 24, MADE_AT = 40 };
 static const char magic[8] = "\x89PLX\r\n\x1a\n";
 
 static void hash(Blob file, XXH128_canonical_t *out)

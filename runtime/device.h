@@ -79,7 +79,8 @@ typedef struct Device {
 	Status (*fetched)(void *state, u32 slot, u32 bytes, void *to);
 	Status (*run)(void *state, const PackageEntry *entry, StepHook *hook, void *cx);
 	Status (*synchronize)(void *state);
-	/* What a short matrix multiplication reaches in FLOPs a second: operands of `dtype`, sums in f32. 0: unknown. */
+	/* What a short matrix multiplication reaches in FLOPs a second: operands of `dtype`, sums in f32. 0: unknown, or it
+	 * has no products of that type. */
 	f64 (*peak)(void *state, PackageDtype dtype);
 	/* What is kept up over a tenth of a second, where that is less. NULL: the same. */
 	f64 (*sustained)(void *state, PackageDtype dtype);

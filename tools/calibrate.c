@@ -207,13 +207,14 @@ static u32 together(f64 bytes, u32 least)
 	return (u32)MIN(MAX(256e6 / bytes, least), 24);
 }
 
-typedef enum Probe { PROBE_F32, PROBE_BF16, PROBE_BANDWIDTH, PROBES } Probe;
+typedef enum Probe { PROBE_F32, PROBE_BF16, PROBE_F8, PROBE_BANDWIDTH, PROBES } Probe;
 
 static Status probe_once(const Executor *x, Probe which, f64 *rate)
 {
 	const Device *d = x->device;
+	static const PackageDtype operands[] = { [PROBE_F32] = PACKAGE_F32, [PROBE_BF16] = PACKAGE_BF16, [PROBE_F8] = PACKAGE_F8E4M3 };
 	if (which != PROBE_BANDWIDTH) {
-		*rate = d->peak(x->state, which == PROBE_F32 ? PACKAGE_F32 : PACKAGE_BF16);
+		*rate = d->peak(x->state, operands[which]);
 		return OK;
 	}
 	f64 move[DEVICE_MOVES] = { 0 };
@@ -252,7 +253,7 @@ static Status probe(Calibration *c, const Executor *x, Probe which, Figure *f)
 /* Peaks, bandwidth, names: of an executor that holds a small program. */
 static Status probes(Calibration *c)
 {
-	static const char *const name[PROBES] = { "peak of f32", "peak of bf16", "bandwidth" };
+	static const char *const name[PROBES] = { "peak of f32", "peak of bf16", "peak of f8e4m3", "bandwidth" };
 	tell(c, "peaks and bandwidth");
 	u32 first = c->next;
 	bool any = false;
@@ -261,6 +262,7 @@ static Status probes(Calibration *c)
 	Figure *f = &c->figure.v[first];
 	c->to.peak[DT_f32] = rate_of(c, &f[PROBE_F32]);
 	c->to.peak[DT_bf16] = rate_of(c, &f[PROBE_BF16]);
+	c->to.peak[DT_f8e4m3] = rate_of(c, &f[PROBE_F8]);
 	c->to.bandwidth = rate_of(c, &f[PROBE_BANDWIDTH]);
 	if (!any)
 		return OK;
@@ -649,6 +651,8 @@ Status calibrate(Arena *a, const RunOptions *where, void (*say)(const char *what
 		buf_printf(&b, ", bf16 = %.4g", m.peak[DT_bf16]);
 	if (!cpu)
 		buf_printf(&b, ", f16 = %.4g", m.peak[DT_bf16]);
+	if (m.peak[DT_f8e4m3] > 0) /* where it multiplies these */
+		buf_printf(&b, ", f8e4m3 = %.4g", m.peak[DT_f8e4m3]);
 	buf_printf(&b, " }\n  memory         = %.0f\n  reserved       = %s\n  bandwidth      = %.4g\n", c.memory, cpu ? "256 MiB" : "1 GiB", m.bandwidth);
 	buf_printf(&b, "  launch         = %.3g\n  arithmetic     = %.3g\n  scatter        = %.3g\n", m.launch, m.arithmetic, m.scatter);
 	if (cpu)

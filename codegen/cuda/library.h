@@ -6,10 +6,10 @@
 #include "codegen/package.h"
 
 /* False: it is none. Offsets in `out` are in bytes from the slot's start, and slot[] says which slot each is of
- * (a, b, c, d, aux, bias, sum): the caller adds where slots are. */
+ * (a, b, c, d, aux, bias, scale, sum): the caller adds where slots are. */
 typedef struct LibraryMatmul {
 	PackageMatmul matmul;
-	u32 a, b, c, d, aux, bias, sum; /* slots */
+	u32 a, b, c, d, aux, bias, scale[2], sum; /* slots */
 } LibraryMatmul;
 bool cuda_library_matmul(const Kernel *k, LibraryMatmul *out);
 

@@ -60,6 +60,8 @@ static void set_matmul(Arena *arena, const Kernel *k, const CudaNeeds *needs, Pa
 		m->aux.offset += to->slot[l.aux];
 	if (m->has_bias)
 		m->bias += to->slot[l.bias];
+	for (u32 i = 0; i < m->nscale; i++)
+		m->scale[i] += to->slot[l.scale[i]];
 	if (m->sum_of) {
 		m->sum += to->slot[l.sum];
 		m->sum_phase = (u8)(needs->nphase - needs->sums);

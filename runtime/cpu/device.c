@@ -179,7 +179,7 @@ static PeakKind peak_kind(PackageDtype dtype)
 
 static f64 cpu_peak(void *state, PackageDtype dtype)
 {
-	return peak_measure(((Cpu *)state)->threads, peak_kind(dtype));
+	return package_is_f8((u8)dtype) ? 0 : peak_measure(((Cpu *)state)->threads, peak_kind(dtype));
 }
 
 static f64 cpu_sustained(void *state, PackageDtype dtype)

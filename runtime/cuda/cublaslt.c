@@ -69,6 +69,8 @@ enum {
 	TYPE_F64 = 1,
 	TYPE_F16 = 2,
 	TYPE_BF16 = 14,
+	TYPE_F8E4M3 = 28,
+	TYPE_F8E5M2 = 29,
 	COMPUTE_F32 = 68,
 	COMPUTE_F64 = 70,
 	TRANSPOSE_A = 3,
@@ -79,6 +81,7 @@ enum {
 	AUX_LD = 12,
 	AUX_BATCH_STRIDE = 13,
 	AUX_TYPE = 22,
+	A_SCALE_POINTER = 17, /* of B: the next */
 	BIAS_TYPE = 26,
 	LAYOUT_BATCH = 5,
 	LAYOUT_BATCH_STRIDE = 6,
@@ -199,6 +202,8 @@ static int type_of(u8 dtype)
 	case PACKAGE_F64: return TYPE_F64;
 	case PACKAGE_F16: return TYPE_F16;
 	case PACKAGE_BF16: return TYPE_BF16;
+	case PACKAGE_F8E4M3: return TYPE_F8E4M3;
+	case PACKAGE_F8E5M2: return TYPE_F8E5M2;
 	default: return -1;
 	}
 }
@@ -231,8 +236,9 @@ static Status operand(Cublas *c, const PackageMatmul *m, const PackageMatrix *x,
 
 static bool possible(const PackageMatmul *m)
 {
-	bool types = type_of(m->a.dtype) >= 0 && type_of(m->b.dtype) >= 0 && type_of(m->d.dtype) >= 0 && m->a.dtype == m->compute &&
-		     m->b.dtype == m->compute && (!m->has_c || m->c.dtype == m->d.dtype);
+	bool wide = type_of(m->a.dtype) >= 0 && type_of(m->b.dtype) >= 0 && type_of(m->d.dtype) >= 0 && m->a.dtype == m->compute &&
+		    m->b.dtype == m->compute && (!m->has_c || m->c.dtype == m->d.dtype) && !m->nscale;
+	bool types = m->compute == PACKAGE_F8E4M3 ? package_matmul_in_f8(m) : wide;
 	/* a bias along n is along the library's rows only where d is transposed */
 	bool bias = !m->has_bias || rows_are_contiguous(&m->d);
 	bool unit = (m->a.row == 1 || m->a.column == 1) && (m->b.row == 1 || m->b.column == 1) && (m->d.row == 1 || m->d.column == 1);
@@ -271,7 +277,9 @@ static Status epilogue(Cublas *c, const PackageMatmul *m, Desc *d)
 	return OK;
 }
 
-/* With d's rows contiguous the library computes d' (n x m) = b' (n x k) a' (k x m), otherwise d = a b. */
+/* With d's rows contiguous the library computes d' (n x m) = b' (n x k) a' (k x m), otherwise d = a b; of 8 bits both times the left one
+ * transposed and the right one not ("TN"), as it wants them. Its fast accumulation of these stays off, which is the default: with it, sums stay
+ * where tensor cores add, in some 14 bits (DeepSeek-V3, 2024, 3.3.2). */
 static Status describe(Cublas *c, const PackageMatmul *m, CublasMatmul *out)
 {
 	bool swap = rows_are_contiguous(&m->d);
@@ -316,6 +324,10 @@ static Status point(Cublas *c, const CublasMatmul *m, CudaAddress arena)
 		LT("describe a bias", c->desc_set(m->desc, BIAS_POINTER, &bias, sizeof bias));
 	if (m->m->has_aux)
 		LT("describe an epilogue", c->desc_set(m->desc, AUX_POINTER, &aux, sizeof aux));
+	for (int i = 0; i < m->m->nscale; i++) {
+		u64 scale = arena + m->m->scale[i];
+		LT("describe a scale", c->desc_set(m->desc, A_SCALE_POINTER + i, &scale, sizeof scale));
+	}
 	return OK;
 }
 

@@ -51,6 +51,8 @@ static const char *key_of(Arena *a, const PackageStep *s)
 		buf_printf(&b, " aux=%s", matrix_text(a, &m->aux));
 	if (m->has_bias)
 		buf_printf(&b, " bias=%u", m->bias_dtype);
+	if (m->nscale)
+		buf_printf(&b, " scales=%u", m->nscale);
 	buf_printf(&b, " %s%s", epilogue[m->epilogue], sum[m->sum_of]);
 	/* two generated kernels of one shape differ in what else they do */
 	if (s->grid)
@@ -71,9 +73,11 @@ static CacheKey cache_key_of(const Cuda *c, const char *key)
 /* ---- measuring ---- */
 
 /* Numbers of usual size with random digits: power, and with it speed, depends on how many bits change. The pattern is
- * between 1/2 and 2, with either sign, as bf16, f16 and f32 alike. */
-static Status fill(Cuda *c, CudaAddress at, u64 bytes)
+ * between 1/2 and 2, with either sign, as bf16, f16 and f32 alike; in 8 bits some of these are no numbers, and for them it is
+ * one of bytes: of f8e4m3 between 1/2 and 2 too, of f8e5m2 between 1/8 and 2. */
+static Status fill(Cuda *c, CudaAddress at, u64 bytes, u8 dtype)
 {
+	const u16 same = package_is_f8(dtype) ? 0x3030 : 0x3f00, random = package_is_f8(dtype) ? 0x8f8f : 0x80ff;
 	enum { PATTERN = 1 << 16 };
 	u64 first = MIN(bytes, (u64)PATTERN), state = 1;
 	u16 *pattern = malloc(PATTERN);
@@ -81,7 +85,7 @@ static Status fill(Cuda *c, CudaAddress at, u64 bytes)
 		return FAIL(STATUS_MEMORY, "no memory for a measurement");
 	for (u32 i = 0; i < PATTERN / sizeof *pattern; i++) {
 		state = state * 6364136223846793005u + 1442695040888963407u;
-		pattern[i] = (u16)(0x3f00 | (state >> 40 & 0x80ff));
+		pattern[i] = (u16)(same | (state >> 40 & random));
 	}
 	int code = c->d->to_device(at, pattern, first, c->stream);
 	/* then twice as much each time */
@@ -135,8 +139,24 @@ static Status measure_library(Cuda *c, const CudaStep *s, CudaWay way, Verdict *
 	return OK;
 }
 
+/* All that an operand reaches over, from its first element to its last. */
+static u64 reach(const PackageMatrix *x, i64 rows, i64 columns, i64 batch)
+{
+	return (u64)((rows - 1) * x->row + (columns - 1) * x->column + (batch - 1) * x->batch) + 1;
+}
+
+/* Operands of 8 bits, with their own pattern or with the one that all memory has. */
+static Status fill_operands(Cuda *c, const PackageMatmul *m, bool own)
+{
+	TRY(fill(c, c->arena + m->a.offset, reach(&m->a, m->m, m->k, m->batch), own ? m->a.dtype : PACKAGE_BF16));
+	return fill(c, c->arena + m->b.offset, reach(&m->b, m->k, m->n, m->batch), own ? m->b.dtype : PACKAGE_BF16);
+}
+
 static Status decide(Cuda *c, const CudaStep *s, Verdict *v)
 {
+	bool f8 = package_is_f8(s->step->matmul->a.dtype);
+	if (f8)
+		TRY(fill_operands(c, s->step->matmul, true));
 	*v = (Verdict){ .library = CUDA_BY_CODE };
 	for (u32 way = CUDA_BY_LIBRARY; way < CUDA_WAYS; way++) {
 		TRY(measure_library(c, s, way, v));
@@ -150,7 +170,7 @@ static Status decide(Cuda *c, const CudaStep *s, Verdict *v)
 	/* what is about as fast is not worth bits that depend on a library's version */
 	bool worth = !s->step->grid || v->seconds[v->library] < 0.97 * v->seconds[CUDA_BY_CODE];
 	v->way = worth ? v->library : CUDA_BY_CODE;
-	return OK;
+	return f8 ? fill_operands(c, s->step->matmul, false) : OK;
 }
 
 /* ---- choosing ---- */
@@ -235,7 +255,7 @@ Status cuda_matmuls_open(Cuda *c)
 	TRY(status);
 	CU(c->d, "have a workspace for matrix products", c->d->allocate(&c->workspace, WORKSPACE));
 	c->workspace_bytes = WORKSPACE;
-	TRY(fill(c, c->arena, c->package->arena_bytes));
+	TRY(fill(c, c->arena, c->package->arena_bytes, PACKAGE_BF16));
 	Arena tmp = ARENA("matmuls");
 	Cache *cache;
 	if (cache_open(&tmp, NULL, 0, &cache))
@@ -346,12 +366,19 @@ Status cuda_matmuls_choose(Cuda *c, const DeviceChoice *choice, u32 n)
 
 /* ---- the measured peak ---- */
 
-/* d = a b of n x n, in memory of its own. */
+/* d = a b of n x n, in memory of its own; of 8 bits with K fastest in both, and a result of bf16. */
 static Status time_square(Cuda *c, Cublas *lt, PackageDtype dtype, i64 n, f64 *seconds)
 {
-	u64 size = dtype == PACKAGE_F32 ? 4 : 2, bytes = ALIGN_UP((u64)(n * n) * size, (u64)256);
+	bool f8 = package_is_f8((u8)dtype);
+	u64 size = f8 ? 1 : dtype == PACKAGE_F32 ? 4 : 2, bytes = ALIGN_UP((u64)(n * n) * size, (u64)256);
+	u64 result = f8 ? 2 * bytes : bytes;
 	CudaAddress at = 0, workspace = 0;
 	PackageMatrix x = { .dtype = (u8)dtype, .row = n, .column = 1 }, y = x, z = x;
+	if (f8) {
+		y.row = 1;
+		y.column = n;
+		z.dtype = PACKAGE_BF16;
+	}
 	y.offset = bytes;
 	z.offset = 2 * bytes;
 	PackageMatmul m = { .m = n, .n = n, .k = n, .batch = 1, .a = x, .b = y, .d = z, .compute = (u8)dtype };
@@ -360,14 +387,14 @@ static Status time_square(Cuda *c, Cublas *lt, PackageDtype dtype, i64 n, f64 *s
 	Verdict v = { 0 };
 	square.cublas = lt;
 	CudaStep s = { .step = &step };
-	CU(c->d, "have memory for a measurement", c->d->allocate(&at, 3 * bytes));
+	CU(c->d, "have memory for a measurement", c->d->allocate(&at, 2 * bytes + result));
 	int code = c->d->allocate(&workspace, WORKSPACE);
 	Status status = code ? cuda_failed(c->d, code, "have memory for a measurement") : OK;
 	square.arena = at;
 	square.workspace = workspace;
 	square.workspace_bytes = WORKSPACE;
 	if (!status)
-		status = fill(c, at, 3 * bytes);
+		status = fill(c, at, 2 * bytes + result, (u8)dtype);
 	if (!status)
 		status = cublas_matmul(lt, &c->memory, &m, &s.matmul[CUDA_BY_LIBRARY]);
 	if (!status)
@@ -380,7 +407,7 @@ static Status time_square(Cuda *c, Cublas *lt, PackageDtype dtype, i64 n, f64 *s
 	return status;
 }
 
-/* Larger squares until one takes long enough to fill the device. */
+/* Larger squares until one takes long enough to fill the device. Of 8 bits the library proposes nothing below compute capability 8.9. */
 f64 cuda_matmuls_peak(Cuda *c, PackageDtype dtype)
 {
 	enum { LEAST = 512, MOST = 8192 };

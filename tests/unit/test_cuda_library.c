@@ -54,6 +54,8 @@ static void reference(const LibraryMatmul *l, f64 *const *slot)
 				f64 sum = 0;
 				for (i64 i = 0; i < p->k; i++)
 					sum += slot[l->a][place(&p->a, b, m, i)] * slot[l->b][place(&p->b, b, i, n)];
+				for (u32 i = 0; i < p->nscale; i++)
+					sum *= slot[l->scale[i]][p->scale[i] / dtype_info[DT_f32].bytes];
 				if (p->has_c)
 					sum += slot[l->c][place(&p->c, b, m, n)];
 				if (p->has_bias)
@@ -109,6 +111,9 @@ typedef struct Options {
 	DType compute, to, extra; /* extra: of bias, residual, aux */
 	Epilogue e;
 	bool split_m, split_m_apart; /* M as two dimensions; that do not nest in the result */
+	DType a, b; /* of operands of 8 bits (compute = f8e4m3) */
+	u32 scales; /* numbers that the sums are multiplied with */
+	bool scales_first; /* with one another first */
 } Options;
 
 static KVal make_gelu(Kernel *k, KVal x)
@@ -141,7 +146,8 @@ static Kernel *product(Suite *s, const Options *o)
 	kb_dim(k, DIM_M, M);
 	kb_dim(k, DIM_N, N);
 	kb_dim(k, DIM_K, K);
-	u32 a = kb_slot(k, o->compute, o->B * o->M * K), b = kb_slot(k, o->compute, o->B * N * K);
+	bool f8 = dtype_is_f8(o->compute);
+	u32 a = kb_slot(k, f8 ? o->a : o->compute, o->B * o->M * K), b = kb_slot(k, f8 ? o->b : o->compute, o->B * N * K);
 	Access at_a = ACCESS(a, 0, o->M * K, o->a_by_m ? M : M * K, o->a_by_m ? 1 : K, 0, o->a_by_m ? o->M : 1);
 	Access at_b = ACCESS(b, 0, N * K, 0, 0, o->b_by_k ? K : 1, o->b_by_k ? 1 : N);
 	k->operand[0] = kb_load(k, at_a, NO);
@@ -150,7 +156,15 @@ static Kernel *product(Suite *s, const Options *o)
 	i64 apart = o->split_m_apart ? 3 : 0, size = o->B * (o->M * N + 2 * apart);
 	u32 d = kb_slot(k, o->to, size);
 	Access at_d = ACCESS(d, 0, o->M * N + 2 * apart, M * N + apart, N, 1, 0);
-	KVal x = kb_acc(k, DT_f32, 0), aux = NO;
+	KVal x = kb_acc(k, DT_f32, 0), aux = NO, by = NO;
+	for (u32 i = 0; i < o->scales; i++) {
+		KVal scale = kb_load(k, ACCESS(kb_slot(k, DT_f32, 3), i, 0, 0, 0, 0, 0), NO);
+		if (!o->scales_first)
+			x = kb_op(k, S_mul, i ? scale : x, i ? x : scale);
+		else
+			by = by.i ? kb_op(k, S_mul, by, scale) : scale;
+	}
+	x = by.i ? kb_op(k, S_mul, by, x) : x;
 	u32 extra = d;
 	if (o->e != STORE && o->e != ACCUMULATE && o->e != SUM_A && o->e != SUM_B)
 		extra = kb_slot(k, o->extra, o->e == BIAS || o->e == GELU || o->e == GELU_AUX ? N : size);
@@ -260,6 +274,131 @@ static void not_found(void **state)
 	arena_free(&s.arena);
 }
 
+/* Products of 8 bits: K fastest in both operands, sums that are multiplied with up to two numbers; beside a result of f32 the bias is bf16. */
+static void found_in_8_bits(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	const DType types[][2] = { { DT_f8e4m3, DT_f8e4m3 }, { DT_f8e4m3, DT_f8e5m2 }, { DT_f8e5m2, DT_f8e4m3 } };
+	const DType result[] = { DT_f32, DT_bf16, DT_f16 };
+	u64 seed = 0;
+	for (u32 t = 0; t < COUNT(types); t++)
+		for (u32 to = 0; to < COUNT(result); to++)
+			for (u32 e = 0; e < SUM_A; e++)
+				for (u32 scales = 0; scales < 4; scales++) {
+					bool bias = e == BIAS || e == GELU || e == GELU_AUX;
+					Options o = { .B = e == STORE ? 3 : 1, .M = 32, .N = 16, .K = 48, .b_by_k = true, .split_m = e == RESIDUAL,
+						      .compute = DT_f8e4m3, .a = types[t][0], .b = types[t][1], .to = result[to],
+						      .extra = bias && to == 0 ? DT_bf16 : result[to], .e = (Epilogue)e,
+						      .scales = scales == 3 ? 2 : scales, .scales_first = scales == 3 };
+					LibraryMatmul l;
+					const Kernel *k = product(&s, &o);
+					bool same = e == BIAS_RESIDUAL && to == 0; /* whose bias has the type of the residual: f32 */
+					if (check(k, seed++) == same)
+						fail_msg("types %u, result %u, epilogue %u, scales %u: %sfound", t, to, e, scales, same ? "" : "not ");
+					if (same)
+						continue;
+					assert_true(cuda_library_matmul(k, &l));
+					assert_int_equal(l.matmul.nscale, o.scales);
+					assert_int_equal(l.matmul.compute, PACKAGE_F8E4M3);
+				}
+	arena_free(&s.arena);
+}
+
+/* GELU of scaled sums without a bias: a product that is a factor of products. */
+static void scaled_gelu(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	for (u32 dgelu = 0; dgelu < 2; dgelu++) {
+		Kernel *k = suite_kernel(&s, KERNEL_DOT, "gelu");
+		k->compute = DT_f8e4m3;
+		kb_dim(k, DIM_M, 16);
+		kb_dim(k, DIM_N, 32);
+		kb_dim(k, DIM_K, 64);
+		k->operand[0] = kb_load(k, ACCESS(kb_slot(k, DT_f8e4m3, 16 * 64), 0, 64, 0, 1), NO);
+		k->operand[1] = kb_load(k, ACCESS(kb_slot(k, DT_f8e5m2, 32 * 64), 0, 0, 64, 1), NO);
+		k->noperand = 2;
+		KVal by = kb_load(k, ACCESS(kb_slot(k, DT_f32, 1), 0, 0, 0, 0), NO);
+		KVal x = kb_op(k, S_mul, kb_acc(k, DT_f32, 0), by);
+		KVal aux = kb_cast(k, DT_f32, kb_load(k, ACCESS(kb_slot(k, DT_bf16, 16 * 32), 0, 32, 1, 0), NO));
+		x = dgelu ? kb_op(k, S_mul, make_gelu_slope(k, aux), x) : make_gelu(k, x);
+		kb_store(k, ACCESS(kb_slot(k, DT_bf16, 16 * 32), 0, 32, 1, 0), kb_cast(k, DT_bf16, x), NO);
+		suite_add(&s, k, 0, 0);
+		LibraryMatmul l;
+		assert_true(check(k, dgelu));
+		assert_true(cuda_library_matmul(k, &l));
+		assert_int_equal(l.matmul.epilogue, dgelu ? PACKAGE_EPILOGUE_DGELU : PACKAGE_EPILOGUE_GELU);
+		assert_int_equal(l.matmul.nscale, 1);
+	}
+	arena_free(&s.arena);
+}
+
+/* What the library does not have of 8 bits, each but for one thing a product that it has. */
+static void not_found_in_8_bits(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	LibraryMatmul l;
+	const Options o = { .B = 1, .M = 32, .N = 16, .K = 48, .b_by_k = true, .compute = DT_f8e4m3, .a = DT_f8e4m3, .b = DT_f8e4m3,
+			    .to = DT_f32, .extra = DT_bf16, .e = BIAS, .scales = 2 };
+	Options q = o;
+	assert_true(cuda_library_matmul(product(&s, &q), &l));
+	Kernel *both = product(&s, &o); /* f8e5m2, which the verifier would not have either */
+	for (u32 i = 0; i < 2; i++)
+		both->slot.v[i].dtype = both->inst.v[both->operand[i].i].dtype = DT_f8e5m2;
+	assert_false(cuda_library_matmul(both, &l));
+	q = o, q.a_by_m = true; /* M, N fastest */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.b_by_k = false;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.M = 24;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.N = 24;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.K = 40;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.extra = DT_f32; /* the bias of a model whose parameters are f32 */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.to = DT_bf16, q.extra = DT_f16;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.to = DT_f8e4m3, q.extra = DT_bf16;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.scales = 3;
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = o, q.e = SUM_B, q.extra = DT_f32, q.scales = 0; /* a sum beside */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	q = (Options){ .B = 1, .M = 6, .N = 5, .K = 7, .compute = DT_bf16, .to = DT_bf16, .scales = 1 }; /* scales of what is no 8 bits */
+	assert_false(cuda_library_matmul(product(&s, &q), &l));
+	Kernel *k = product(&s, &o), x = *k;
+	x.compute = DT_bf16;
+	assert_false(cuda_library_matmul(&x, &l));
+	/* a number that is worked out, one for each row, one of bf16, one that the library would take of memory that is written; the sums
+	 * themselves beside what is scaled; a constant */
+	for (u32 i = 0; i < 6; i++) {
+		k = suite_kernel(&s, KERNEL_DOT, "other");
+		k->compute = DT_f8e4m3;
+		kb_dim(k, DIM_M, 16);
+		kb_dim(k, DIM_N, 16);
+		kb_dim(k, DIM_K, 16);
+		k->operand[0] = kb_load(k, ACCESS(kb_slot(k, DT_f8e4m3, 256), 0, 16, 0, 1), NO);
+		k->operand[1] = kb_load(k, ACCESS(kb_slot(k, DT_f8e4m3, 256), 0, 0, 16, 1), NO);
+		k->noperand = 2;
+		u32 d = kb_slot(k, DT_f32, 256);
+		KVal acc = kb_acc(k, DT_f32, 0);
+		u32 slot = i == 3 ? d : kb_slot(k, i == 2 ? DT_bf16 : DT_f32, 16);
+		KVal by = kb_cast(k, DT_f32, kb_load(k, ACCESS(slot, 0, i == 1, 0, 0), NO));
+		if (i == 0)
+			by = kb_op(k, S_recip, by, NO);
+		KVal v = kb_op(k, S_mul, acc, i == 5 ? kb_op(k, S_mul, by, kb_const(k, DT_f32, 0.5)) : by);
+		kb_store(k, ACCESS(d, 0, 16, 1, 0), i == 4 ? kb_op(k, S_add, v, acc) : v, NO);
+		suite_add(&s, k, 0, 0);
+		if (cuda_library_matmul(k, &l))
+			fail_msg("%u is found", i);
+	}
+	arena_free(&s.arena);
+}
+
 /* ---- GPT-2 ---- */
 
 /* What of a plan's products is found, and by which epilogue. */
@@ -342,6 +481,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(found),
 		cmocka_unit_test(not_found),
+		cmocka_unit_test(found_in_8_bits),
+		cmocka_unit_test(scaled_gelu),
+		cmocka_unit_test(not_found_in_8_bits),
 		cmocka_unit_test(gpt2),
 		cmocka_unit_test(gpt2_on_gpu),
 	};

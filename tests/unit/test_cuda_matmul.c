@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "runtime/executor.h"
-#include "support/half.h"
+#include "support/float8.h"
 #include "support/io.h"
 
 enum { BATCH_MOST = 3, ROOM = 1 << 16 /* elements of each operand */ };
@@ -29,6 +29,8 @@ static f64 get(u8 dtype, const u8 *p, i64 i)
 	case PACKAGE_F64: return ((const f64 *)(const void *)p)[i];
 	case PACKAGE_F32: return (f64)((const f32 *)(const void *)p)[i];
 	case PACKAGE_BF16: return (f64)f32_from_bf16(((const u16 *)(const void *)p)[i]);
+	case PACKAGE_F8E4M3: return (f64)f32_from_f8e4m3(p[i]);
+	case PACKAGE_F8E5M2: return (f64)f32_from_f8e5m2(p[i]);
 	default: return (f64)f32_from_f16(((const u16 *)(const void *)p)[i]);
 	}
 }
@@ -39,6 +41,8 @@ static void put(u8 dtype, u8 *p, i64 i, f64 x)
 	case PACKAGE_F64: ((f64 *)(void *)p)[i] = x; break;
 	case PACKAGE_F32: ((f32 *)(void *)p)[i] = (f32)x; break;
 	case PACKAGE_BF16: ((u16 *)(void *)p)[i] = bf16_from_f32((f32)x); break;
+	case PACKAGE_F8E4M3: p[i] = f8e4m3_from_f32((f32)x); break;
+	case PACKAGE_F8E5M2: p[i] = f8e5m2_from_f32((f32)x); break;
 	default: ((u16 *)(void *)p)[i] = f16_from_f32((f32)x);
 	}
 }
@@ -85,7 +89,8 @@ static i64 at(const PackageMatrix *x, i64 b, i64 i, i64 j)
 static void make(Product *p, PackageMatmul m)
 {
 	*p = (Product){ .m = m };
-	p->step = (PackageStep){ .matmul = &p->m, .name = "h.0.mlp.dot", .file = "test.plinth", .line = 3 };
+	p->step = (PackageStep){ .matmul = &p->m, .name = "h.0.mlp.dot", .layer = "", .class = "dot", .shape = "",
+				 .file = "test.plinth", .line = 3 };
 	p->entry = (PackageEntry){ .name = "entry", .step = &p->step, .nstep = 1 };
 	p->package = (Package){ .name = "product", .entry = &p->entry, .nentry = 1, .device = "cuda", .arena_bytes = 6 * ROOM * 8 };
 	p->before = calloc(1, p->package.arena_bytes);
@@ -97,6 +102,8 @@ static void make(Product *p, PackageMatmul m)
 			put(x[k]->dtype, p->before + x[k]->offset, i, draw(&state));
 	for (i64 i = 0; m.has_bias && i < m.n; i++)
 		put(m.bias_dtype, p->before + m.bias, i, draw(&state));
+	for (u32 i = 0; i < m.nscale; i++)
+		put(PACKAGE_F32, p->before + m.scale[i], 0, draw(&state));
 }
 
 static void drop(Product *p)
@@ -132,6 +139,8 @@ static void compare(const Product *p)
 				for (i64 k = 0; k < m->k; k++)
 					sum += get(m->a.dtype, p->before + m->a.offset, at(&m->a, b, i, k)) *
 					       get(m->b.dtype, p->before + m->b.offset, at(&m->b, b, k, j));
+				for (u32 k = 0; k < m->nscale; k++)
+					sum *= get(PACKAGE_F32, p->before + m->scale[k], 0);
 				if (m->has_c)
 					sum += get(m->c.dtype, p->before + m->c.offset, at(&m->c, b, i, j));
 				if (m->has_bias)
@@ -255,6 +264,161 @@ static void sums(void **state)
 		}
 }
 
+enum { M8 = 32, N8 = 48, K8 = 64 };
+
+static PackageMatmul eight_bits(u8 a, u8 b, u8 to, bool rows, i64 batch)
+{
+	PackageMatmul m = { .m = M8, .n = N8, .k = K8, .batch = batch, .compute = PACKAGE_F8E4M3, .a = matrix(0, a, true, M8, K8, 16),
+			    .b = matrix(1, b, false, K8, N8, 32), .d = matrix(3, to, rows, M8, N8, 8) };
+	m.a.batch += 8; /* multiples of 16 again */
+	m.b.batch += 8;
+	return m;
+}
+
+static void set_scales(PackageMatmul *m, u32 n)
+{
+	m->nscale = (u8)n;
+	for (u32 i = 0; i < n; i++)
+		m->scale[i] = 5 * ROOM * 8 + 4096 + 4 * i; /* behind the bias; of f32's alignment and no more */
+}
+
+/* Pairs of types, results, scales, epilogues of products of 8 bits. */
+static void in_8_bits(void **state)
+{
+	(void)state;
+	static const u8 types[][2] = { { PACKAGE_F8E4M3, PACKAGE_F8E4M3 }, { PACKAGE_F8E4M3, PACKAGE_F8E5M2 }, { PACKAGE_F8E5M2, PACKAGE_F8E4M3 } };
+	static const u8 result[] = { PACKAGE_F32, PACKAGE_BF16, PACKAGE_F16 };
+	for (u32 to = 0; to < COUNT(result); to++)
+		for (u32 kind = 0; kind < 8; kind++) {
+			const u8 *type = types[(to + kind) % COUNT(types)];
+			PackageMatmul m = eight_bits(type[0], type[1], result[to], kind != 2, kind == 1 ? 3 : 1);
+			set_scales(&m, (kind + 2 * to) % 3);
+			m.has_c = kind == 3 || kind == 4;
+			m.has_bias = kind >= 4 && kind < 7;
+			m.has_aux = kind >= 6;
+			m.bias = 5 * ROOM * 8;
+			m.bias_dtype = result[to] == PACKAGE_F16 ? PACKAGE_F16 : PACKAGE_BF16;
+			m.epilogue = kind < 4	? PACKAGE_EPILOGUE_NONE :
+				     kind == 4	? PACKAGE_EPILOGUE_BIAS :
+				     kind < 7	? PACKAGE_EPILOGUE_GELU :
+						  PACKAGE_EPILOGUE_DGELU;
+			if (m.has_c)
+				m.c = matrix(2, result[to], true, M8, N8, 16);
+			if (m.has_aux)
+				m.aux = matrix(4, result[to], true, M8, N8, 8);
+			check(m);
+		}
+}
+
+/* A package's bytes have all that is said of a product. */
+static void in_8_bits_from_a_file(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	Product p;
+	Executor *x;
+	PackageMatmul m = eight_bits(PACKAGE_F8E5M2, PACKAGE_F8E4M3, PACKAGE_F32, true, 1);
+	set_scales(&m, 2);
+	make(&p, m);
+	if (!open(&p, NULL, &x)) {
+		drop(&p);
+		skip();
+	}
+	executor_destroy(x);
+	Package again;
+	assert_null(package_decode(&a, package_encode(&a, &p.package), &again));
+	good(executor_create(&again, NULL, &x));
+	good(executor_write_at(x, 0, p.before, p.package.arena_bytes));
+	good(executor_run(x, again.entry, NULL, NULL));
+	good(executor_read_at(x, 0, p.after, p.package.arena_bytes));
+	compare(&p);
+	executor_destroy(x);
+	drop(&p);
+	arena_free(&a);
+}
+
+/* Whether the library has a way for it. */
+static bool possible(PackageMatmul m)
+{
+	Product p;
+	Executor *x;
+	make(&p, m);
+	Status s = executor_create(&p.package, NULL, &x);
+	if (!s)
+		executor_destroy(x);
+	else
+		assert_true(s->code == STATUS_UNSUPPORTED);
+	drop(&p);
+	return !s;
+}
+
+/* What cuBLASLt does not have of 8 bits: each is a product that it has, but for one thing. */
+static void impossible_in_8_bits(void **state)
+{
+	(void)state;
+	if (!getenv("PLINTH_LIBCUBLASLT"))
+		skip();
+	const PackageMatmul good_one = eight_bits(PACKAGE_F8E4M3, PACKAGE_F8E4M3, PACKAGE_F32, true, 1);
+	assert_true(possible(good_one));
+	for (u32 i = 0; i < 11; i++) {
+		PackageMatmul m = good_one;
+		switch (i) {
+		case 0: m.a.dtype = m.b.dtype = PACKAGE_F8E5M2; break;
+		case 1: m.a = matrix(0, PACKAGE_F8E4M3, false, M8, K8, 16); break; /* M fastest */
+		case 2: m.b = matrix(1, PACKAGE_F8E4M3, true, K8, N8, 16); break;
+		case 3: m.k = K8 - 8; break;
+		case 4: m.m = M8 - 8; break;
+		case 5: m.a.offset += 8; break;
+		case 6: m.b.column += 8; break;
+		case 7: m.d.dtype = PACKAGE_F8E4M3; break;
+		case 8:
+			m.has_bias = true; /* as the result, which with wider operands is right */
+			m.bias_dtype = PACKAGE_F32;
+			m.epilogue = PACKAGE_EPILOGUE_BIAS;
+			m.bias = 5 * ROOM * 8;
+			break;
+		case 9:
+			m.sum_of = PACKAGE_SUM_B;
+			m.sum = 5 * ROOM * 8;
+			break;
+		default: m.b.dtype = PACKAGE_BF16; break;
+		}
+		if (possible(m))
+			fail_msg("%u is taken", i);
+	}
+	PackageMatmul wide = plain(PACKAGE_BF16, PACKAGE_BF16, 7, 1); /* scales are for 8 bits */
+	assert_true(possible(wide));
+	set_scales(&wide, 1);
+	assert_false(possible(wide));
+}
+
+/* What a choice is kept under has types and scales in it. */
+static void keys_of_8_bits(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	Executor *x;
+	const DeviceChoice *choice[4];
+	for (u32 i = 0; i < COUNT(choice); i++) {
+		Product p;
+		PackageMatmul m = eight_bits(PACKAGE_F8E4M3, i == 1 ? PACKAGE_F8E5M2 : PACKAGE_F8E4M3, PACKAGE_BF16, true, 1);
+		set_scales(&m, i < 2 ? 0 : i - 1);
+		make(&p, m);
+		if (!open(&p, NULL, &x)) {
+			drop(&p);
+			skip();
+		}
+		assert_int_equal(x->device->choices(x->state, &a, &choice[i]), 1);
+		for (u32 j = 0; j < i; j++)
+			assert_string_not_equal(choice[i]->what, choice[j]->what);
+		executor_destroy(x);
+		drop(&p);
+	}
+	assert_non_null(strstr(choice[1]->what, " a=f8e4m3:"));
+	assert_non_null(strstr(choice[1]->what, " b=f8e5m2:"));
+	arena_free(&a);
+}
+
 /* What the library cannot do is refused when nothing else can do it either. */
 static void impossible(void **state)
 {
@@ -336,6 +500,7 @@ static void peak(void **state)
 		skip();
 	}
 	assert_true(x->device->peak(x->state, PACKAGE_BF16) > 0);
+	assert_true(x->device->peak(x->state, PACKAGE_F8E4M3) > 0);
 	run(&p, x);
 	compare(&p);
 	executor_destroy(x);
@@ -349,7 +514,7 @@ int main(void)
 	setenv("XDG_CACHE_HOME", cache, 1); /* measurements of other runs are not wanted */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(layouts), cmocka_unit_test(sums_onto_c), cmocka_unit_test(epilogues), cmocka_unit_test(sums),
-		cmocka_unit_test(impossible), cmocka_unit_test(choices), cmocka_unit_test(peak),
+		cmocka_unit_test(in_8_bits), cmocka_unit_test(in_8_bits_from_a_file), cmocka_unit_test(impossible_in_8_bits), cmocka_unit_test(keys_of_8_bits), cmocka_unit_test(impossible), cmocka_unit_test(choices), cmocka_unit_test(peak),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	good(io_remove_folder(cache));

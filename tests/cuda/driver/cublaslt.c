@@ -2,7 +2,8 @@
  * Plinth uses, with the values of CUDA 13's cublasLt.h. A product is one piece of work of the stream,
  * computed here in f64 and rounded where the library rounds: to the type of D, of the bias, of aux.
  * Column-major, as there: D (m x n) = epilogue(alpha op(A) op(B) + beta C). Three "algorithms" add up in
- * different orders, and the third needs a workspace. */
+ * different orders, and the third needs a workspace. Of 8 bits it takes what the documentation's table of types has with a D of
+ * 16 or 32 bits, and nothing that it does not say: operands that are not "TN", sizes that are no multiples of 16. */
 #include "cublaslt_abi.h"
 #include "formats.h"
 #include <math.h>
@@ -16,10 +17,12 @@ struct Handle {
 };
 
 struct MatmulDesc {
-	int compute, scale, pointer_mode, transpose_a, transpose_b, transpose_c, fill;
+	int compute, scale_type, pointer_mode, transpose_a, transpose_b, transpose_c, fill;
 	u32 epilogue;
 	u64 bias, aux;
 	i64 bias_batch_stride, aux_ld, aux_batch_stride;
+	u64 scale[2]; /* addresses, of A's and B's; 0: 1 */
+	i8 fast;
 	int aux_type, bias_type; /* -1: as D */
 };
 
@@ -65,14 +68,19 @@ const char *cublasLtGetStatusString(int status)
 
 /* Descriptions. */
 
+static bool is_8_bit(int type)
+{
+	return type == R_8F_E4M3 || type == R_8F_E5M2;
+}
+
 static bool known_type(int type)
 {
-	return type == R_32F || type == R_64F || type == R_16F || type == R_16BF;
+	return type == R_32F || type == R_64F || type == R_16F || type == R_16BF || is_8_bit(type);
 }
 
 static u32 bytes_of(int type)
 {
-	return type == R_64F ? 8 : type == R_32F ? 4 : 2;
+	return type == R_64F ? 8 : type == R_32F ? 4 : is_8_bit(type) ? 1 : 2;
 }
 
 int cublasLtMatmulDescCreate(MatmulDesc **out, int compute, int scale)
@@ -80,7 +88,7 @@ int cublasLtMatmulDescCreate(MatmulDesc **out, int compute, int scale)
 	MatmulDesc *d = calloc(1, sizeof *d);
 	if (!d)
 		return ALLOC_FAILED;
-	*d = (MatmulDesc){ .compute = compute, .scale = scale, .epilogue = 1, .aux_type = -1, .bias_type = -1 };
+	*d = (MatmulDesc){ .compute = compute, .scale_type = scale, .epilogue = 1, .aux_type = -1, .bias_type = -1 };
 	*out = d;
 	return SUCCESS;
 }
@@ -105,7 +113,7 @@ int cublasLtMatmulDescSetAttribute(MatmulDesc *d, int what, const void *value, s
 {
 	switch (what) {
 	case 0: return SET(d->compute);
-	case 1: return SET(d->scale);
+	case 1: return SET(d->scale_type);
 	case 2: return SET(d->pointer_mode);
 	case 3: return SET(d->transpose_a);
 	case 4: return SET(d->transpose_b);
@@ -117,7 +125,10 @@ int cublasLtMatmulDescSetAttribute(MatmulDesc *d, int what, const void *value, s
 	case 11: return SET(d->aux);
 	case 12: return SET(d->aux_ld);
 	case 13: return SET(d->aux_batch_stride);
-	case 15: case 25: return SUCCESS; /* how many multiprocessors; fast accumulation */
+	case 15: return SUCCESS; /* how many multiprocessors */
+	case 17: return SET(d->scale[0]);
+	case 18: return SET(d->scale[1]);
+	case 25: return SET(d->fast);
 	case 22: return SET(d->aux_type);
 	case 26: return SET(d->bias_type);
 	default: return NOT_SUPPORTED;
@@ -202,6 +213,39 @@ static bool good_layout(const MatrixLayout *l)
 	       l->ld >= (i64)(l->order ? l->columns : l->rows);
 }
 
+static int type_of_bias(const MatmulDesc *d, const MatrixLayout *a, const MatrixLayout *out)
+{
+	return d->bias_type >= 0 ? d->bias_type : is_8_bit(a->type) && out->type == R_32F ? R_16BF : out->type;
+}
+
+static bool in_sixteens(const MatrixLayout *l)
+{
+	u64 size = bytes_of(l->type);
+	return l->rows % 16 == 0 && l->columns % 16 == 0 && (u64)l->ld * size % 16 == 0 && (u64)l->batch_stride * size % 16 == 0;
+}
+
+/* Products of 8 bits, by the section on cublasLtMatmul() of CUDA 13's documentation of cuBLAS. */
+static int check_8_bits(const MatmulDesc *d, const MatrixLayout *a, const MatrixLayout *b, const MatrixLayout *c, const MatrixLayout *out)
+{
+	int major = 0, minor = 0;
+	u32 sums = EPILOGUE_BGRAD | EPILOGUE_BGRADA | EPILOGUE_BGRADB;
+	if (cuDeviceGetAttribute(&major, 75, 0) || cuDeviceGetAttribute(&minor, 76, 0) || 10 * major + minor < 89)
+		return NOT_SUPPORTED;
+	if (!is_8_bit(a->type) || !is_8_bit(b->type) || (a->type == R_8F_E5M2 && b->type == R_8F_E5M2))
+		return NOT_SUPPORTED;
+	if (out->type != R_32F && out->type != R_16BF && out->type != R_16F) /* 8 bits, which the library gives, are not here */
+		return NOT_SUPPORTED;
+	if (d->compute != COMPUTE_32F || d->scale_type != R_32F || !d->transpose_a || d->transpose_b || a->order || b->order)
+		return NOT_SUPPORTED;
+	if (!in_sixteens(a) || !in_sixteens(b) || !in_sixteens(c) || !in_sixteens(out))
+		return NOT_SUPPORTED;
+	if (d->epilogue != 1 && d->epilogue & sums)
+		return NOT_SUPPORTED;
+	if (d->epilogue != 1 && d->epilogue & EPILOGUE_BIAS && type_of_bias(d, a, out) != (out->type == R_16F ? R_16F : R_16BF))
+		return NOT_SUPPORTED;
+	return SUCCESS;
+}
+
 /* What the library would refuse; SUCCESS if the product is one it knows. */
 static int check(const MatmulDesc *d, const MatrixLayout *a, const MatrixLayout *b, const MatrixLayout *c, const MatrixLayout *out)
 {
@@ -215,15 +259,21 @@ static int check(const MatmulDesc *d, const MatrixLayout *a, const MatrixLayout 
 		return INVALID_VALUE;
 	if (a->batch != out->batch || b->batch != out->batch || c->batch != out->batch)
 		return INVALID_VALUE;
-	if (d->pointer_mode || d->transpose_c || d->fill || a->type != b->type || c->type != out->type)
+	if (d->pointer_mode || d->transpose_c || d->fill || c->type != out->type)
 		return NOT_SUPPORTED;
-	if (wide != (a->type == R_64F) || wide != (out->type == R_64F) || d->scale != (wide ? R_64F : R_32F))
+	if (is_8_bit(a->type) || is_8_bit(b->type)) {
+		int status = check_8_bits(d, a, b, c, out);
+		if (status)
+			return status;
+	} else if (a->type != b->type || (out->type != a->type && out->type != R_32F)) { /* D is as A, or f32 */
+		return NOT_SUPPORTED;
+	} else if (d->scale[0] || d->scale[1]) {
+		return INVALID_VALUE;
+	}
+	if (wide != (a->type == R_64F) || wide != (out->type == R_64F) || d->scale_type != (wide ? R_64F : R_32F))
 		return NOT_SUPPORTED;
 	if (!wide && d->compute != COMPUTE_32F && d->compute != COMPUTE_FAST_16F && d->compute != COMPUTE_FAST_16BF &&
 	    d->compute != COMPUTE_FAST_TF32)
-		return NOT_SUPPORTED;
-	/* The types of D: those of A, or f32; f32 only from f32 or a narrow type. */
-	if (out->type != a->type && out->type != R_32F)
 		return NOT_SUPPORTED;
 	if (d->epilogue == 1)
 		return SUCCESS;
@@ -258,6 +308,8 @@ static f64 load(const u8 *p, int type, u64 i)
 	f64 wide;
 	u16 half;
 	switch (type) {
+	case R_8F_E4M3: return format_decode(&format_e4m3, p[i]);
+	case R_8F_E5M2: return format_decode(&format_e5m2, p[i]);
 	case R_32F: memcpy(&single, p + 4 * i, 4); return (f64)single;
 	case R_64F: memcpy(&wide, p + 8 * i, 8); return wide;
 	case R_16F: memcpy(&half, p + 2 * i, 2); return (f64)f32_of_f16(half);
@@ -340,6 +392,7 @@ static void multiply(const f64 *a, const f64 *b, u64 m, u64 k, u32 runs, f64 *ou
 
 typedef struct Places {
 	u8 *a, *b, *c, *d, *bias, *aux;
+	f64 scale; /* alpha, and those of A and B */
 	int bias_type, aux_type;
 } Places;
 
@@ -348,7 +401,7 @@ static void column_done(const Product *x, const Places *p, u64 batch, u64 column
 	u64 m = x->ld.rows;
 	u32 e = x->desc.epilogue;
 	for (u64 i = 0; i < m; i++) {
-		f64 v = x->alpha * acc[i];
+		f64 v = p->scale * acc[i];
 		u64 aux_at = column * (u64)x->desc.aux_ld + i + batch * (u64)x->desc.aux_batch_stride;
 		if (x->beta != 0)
 			v += x->beta * load(p->c, x->lc.type, index_of(&x->lc, i, column) + batch * (u64)x->lc.batch_stride);
@@ -398,7 +451,7 @@ static CUresult run(void *data)
 	const MatmulDesc *d = &x->desc;
 	u64 m = x->ld.rows, n = x->ld.columns, k = d->transpose_a ? x->la.rows : x->la.columns;
 	bool ok = true, bias = d->epilogue != 1 && d->epilogue & (EPILOGUE_BIAS | EPILOGUE_BGRAD | EPILOGUE_BGRADA | EPILOGUE_BGRADB);
-	Places p = { .bias_type = d->bias_type < 0 ? x->ld.type : d->bias_type, .aux_type = d->aux_type < 0 ? x->ld.type : d->aux_type };
+	Places p = { .scale = x->alpha, .bias_type = type_of_bias(d, &x->la, &x->ld), .aux_type = d->aux_type < 0 ? x->ld.type : d->aux_type };
 	u64 batches = (u64)x->ld.batch, bias_length = d->epilogue & EPILOGUE_BGRADB ? n : m;
 	p.a = place(x->a, elements(&x->la) * bytes_of(x->la.type), "A", &ok);
 	p.b = place(x->b, elements(&x->lb) * bytes_of(x->lb.type), "B", &ok);
@@ -408,6 +461,10 @@ static CUresult run(void *data)
 		p.bias = place(d->bias, (bias_length + (batches - 1) * (u64)d->bias_batch_stride) * bytes_of(p.bias_type), "bias", &ok);
 	if (d->epilogue & EPILOGUE_AUX)
 		p.aux = place(d->aux, ((n - 1) * (u64)d->aux_ld + m + (batches - 1) * (u64)d->aux_batch_stride) * bytes_of(p.aux_type), "aux", &ok);
+	for (u32 i = 0; i < 2; i++) {
+		const u8 *scale = d->scale[i] ? place(d->scale[i], 4, "scale", &ok) : NULL;
+		p.scale *= scale ? load(scale, R_32F, 0) : 1;
+	}
 	if (x->algorithm == 3) {
 		u8 *w = place(x->workspace, WORKSPACE, "workspace", &ok);
 		if (w)
@@ -450,13 +507,15 @@ int cublasLtMatmul(Handle *h, MatmulDesc *d, const void *alpha, u64 a, MatrixLay
 	u64 chosen = algorithm ? algorithm[0] : 1;
 	if ((bias && !d->bias) || (d->epilogue != 1 && d->epilogue & EPILOGUE_AUX && !d->aux) || !chosen || chosen > ALGORITHMS)
 		return INVALID_VALUE;
+	if (is_8_bit(la->type) && (a | b | out | (bias ? d->bias : 0) | (d->epilogue != 1 && d->epilogue & EPILOGUE_AUX ? d->aux : 0)) % 16)
+		return NOT_SUPPORTED;
 	if (chosen == 3 && (workspace_bytes < WORKSPACE || !workspace || workspace % 16))
 		return INVALID_VALUE;
 	Product *x = malloc(sizeof *x);
 	if (!x)
 		return ALLOC_FAILED;
 	*x = (Product){ *d, *la, *lb, *lc, *ld, 0, 0, a, b, c, out, workspace, (u32)chosen };
-	if (d->scale == R_64F) {
+	if (d->scale_type == R_64F) {
 		memcpy(&x->alpha, alpha, 8);
 		memcpy(&x->beta, beta, 8);
 	} else {
