@@ -1,7 +1,7 @@
 /* The static gate of CUDA code: every kernel of the models' training steps, at the presets' test size for three
  * architectures and with GPT-2's and Llama's real widths for sm_90a, is compiled by the real NVRTC, and must not spill,
- * use local memory or double precision, nor lose wgmma to a warning; where operands are bf16, products must be done by
- * tensor cores. No GPU is needed; without NVRTC the gate says so and is skipped. All of it takes minutes and runs with
+ * use local memory or double precision, nor lose wgmma to a warning; where operands are of 16 or 8 bits, products must be
+ * done by tensor cores, as what they are. No GPU is needed; without NVRTC the gate says so and is skipped. All of it takes minutes and runs with
  * PLINTH_GATE=full (`ctest -C full`); without, GPT-2's step for each architecture. An argument names one part. */
 #include "codegen/cuda/dot.h"
 #include "cuda_run.h"
@@ -72,10 +72,9 @@ static CudaCode compile_all(Gate *g, const CudaArch *arch)
 
 static bool on_tensor_cores(const Kernel *k)
 {
-	bool narrow = k->compute == DT_bf16 || k->compute == DT_f16;
 	bool product = k->class == KERNEL_DOT || k->class == KERNEL_ATTENTION || k->class == KERNEL_ATTENTION_GRAD ||
 		       k->class == KERNEL_GROUPED || k->class == KERNEL_GROUPED_WEIGHTS;
-	return narrow && product;
+	return dtype_is_narrow_float(k->compute) && product;
 }
 
 /* What the text that goes into ptxas holds. */
@@ -90,6 +89,8 @@ static const char *wrong_in_ptx(const Kernel *k, const CudaArch *arch, const cha
 	bool warpgroup = strstr(ptx, "wgmma.mma_async");
 	if (!warpgroup && !strstr(ptx, "mma.sync"))
 		return "multiplies bf16 without tensor cores";
+	if (dtype_is_f8(k->compute) && !strstr(ptx, ".e4m3.") && !strstr(ptx, ".e5m2."))
+		return "multiplies 8 bits as something wider";
 	if (k->class == KERNEL_DOT && arch->specific && dot_hopper(arch, k) && !warpgroup)
 		return "should multiply by warpgroups, and does not";
 	return NULL;
@@ -245,6 +246,10 @@ static void faults_are_seen(void **state)
 	Kernel product = { .class = KERNEL_ATTENTION, .compute = DT_bf16 };
 	assert_string_equal(wrong_in_ptx(&product, &arch, "fma.rn.f32"), "multiplies bf16 without tensor cores");
 	assert_null(wrong_in_ptx(&product, &arch, "mma.sync.aligned.m16n8k16"));
+	product.compute = DT_f8e4m3;
+	assert_string_equal(wrong_in_ptx(&product, &arch, "cvt.rn.f16x2.e4m3x2; mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"),
+			    "multiplies 8 bits as something wider");
+	assert_null(wrong_in_ptx(&product, &arch, "wgmma.mma_async.sync.aligned.m64n128k32.f32.e5m2.e4m3"));
 	release(&r);
 }
 
