@@ -544,6 +544,34 @@ static const char *check_slot(const Package *p, const PackageEntry *e, const Pac
 	return NULL;
 }
 
+static bool matrix_within(const Package *p, const PackageMatmul *m, const PackageMatrix *x, i64 rows, i64 columns)
+{
+	const i64 n[] = { rows, columns, m->batch }, stride[] = { x->row, x->column, x->batch };
+	i64 last = 0;
+	for (u32 i = 0; i < COUNT(n); i++) {
+		i64 far;
+		if (n[i] < 1 || stride[i] < 0 || __builtin_mul_overflow(n[i] - 1, stride[i], &far) || __builtin_add_overflow(last, far, &last))
+			return false;
+	}
+	return last < INT64_MAX / 8 && within(p, x->offset, ((u64)last + 1) * (u64)dtype_bytes[x->dtype]);
+}
+
+static bool vector_within(const Package *p, u64 offset, i64 n, u8 dtype)
+{
+	return n < INT64_MAX / 8 && within(p, offset, (u64)n * (u64)dtype_bytes[dtype]);
+}
+
+static bool matmul_within(const Package *p, const PackageMatmul *m)
+{
+	bool all = matrix_within(p, m, &m->a, m->m, m->k) && matrix_within(p, m, &m->b, m->k, m->n) && matrix_within(p, m, &m->d, m->m, m->n) &&
+		   (!m->has_c || matrix_within(p, m, &m->c, m->m, m->n)) && (!m->has_aux || matrix_within(p, m, &m->aux, m->m, m->n)) &&
+		   (!m->has_bias || vector_within(p, m->bias, m->n, m->bias_dtype)) &&
+		   (!m->sum_of || vector_within(p, m->sum, m->sum_of == PACKAGE_SUM_A ? m->m : m->n, m->d.dtype));
+	for (u32 i = 0; i < m->nscale; i++)
+		all &= vector_within(p, m->scale[i], 1, PACKAGE_F32);
+	return all;
+}
+
 static const char *check_step(const Package *p, const PackageEntry *e, const PackageStep *s)
 {
 	for (u32 i = 0; i < s->nslot; i++) {
@@ -566,6 +594,8 @@ static const char *check_step(const Package *p, const PackageEntry *e, const Pac
 	for (u32 i = 0; i < s->nmap; i++)
 		if (!within(p, s->map[i].offset, 1) || (s->map[i].slot >= s->nslot && (s->map[i].slot != UINT32_MAX || !s->has_workspace)))
 			return "a step copies from outside the arena";
+	if (s->matmul && !matmul_within(p, s->matmul))
+		return "a product reaches outside the arena";
 	return !strcmp(p->device, "cuda") && !s->grid && !s->matmul ? "a step has no code" : NULL;
 }
 

@@ -337,6 +337,47 @@ static void in_8_bits_from_a_file(void **state)
 	arena_free(&a);
 }
 
+/* A product of whose parts one begins behind the arena, or ends there, is none that a package may have. */
+static void outside_the_arena(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	for (u32 i = 0; i < 13; i++) {
+		Product p;
+		Package again;
+		PackageMatmul m = eight_bits(PACKAGE_F8E4M3, PACKAGE_F8E4M3, PACKAGE_F32, true, 1);
+		set_scales(&m, 2);
+		m.has_c = m.has_aux = m.has_bias = true;
+		m.c = matrix(2, PACKAGE_F32, true, M8, N8, 0);
+		m.aux = matrix(4, PACKAGE_F32, true, M8, N8, 0);
+		m.bias = 5 * ROOM * 8;
+		m.bias_dtype = PACKAGE_BF16;
+		make(&p, m);
+		const u64 end = p.package.arena_bytes;
+		PackageMatrix *x[] = { &p.m.a, &p.m.b, &p.m.c, &p.m.d, &p.m.aux };
+		if (i >= 1 && i < 6)
+			x[i - 1]->offset = end - 16;
+		switch (i) {
+		case 6: p.m.bias = end - (u64)m.n * 2 + 2; break;
+		case 7: p.m.scale[0] = end - 3; break;
+		case 8: p.m.scale[1] = UINT64_MAX - 1; break;
+		case 9: p.m.a.row = INT64_MAX / 4; break;
+		case 10: p.m.d.row = -(i64)N8; break;
+		case 11: p.m.m = -1; break;
+		case 12:
+			p.m.sum_of = PACKAGE_SUM_A;
+			p.m.sum = end - 4;
+			break;
+		default: break;
+		}
+		const char *why = package_decode(&a, package_encode(&a, &p.package), &again);
+		if (i == 0 ? why != NULL : !why || strcmp(why, "a product reaches outside the arena") != 0)
+			fail_msg("%u: %s", i, why ? why : "is taken");
+		drop(&p);
+	}
+	arena_free(&a);
+}
+
 /* Whether the library has a way for it. */
 static bool possible(PackageMatmul m)
 {
@@ -514,7 +555,9 @@ int main(void)
 	setenv("XDG_CACHE_HOME", cache, 1); /* measurements of other runs are not wanted */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(layouts), cmocka_unit_test(sums_onto_c), cmocka_unit_test(epilogues), cmocka_unit_test(sums),
-		cmocka_unit_test(in_8_bits), cmocka_unit_test(in_8_bits_from_a_file), cmocka_unit_test(impossible_in_8_bits), cmocka_unit_test(keys_of_8_bits), cmocka_unit_test(impossible), cmocka_unit_test(choices), cmocka_unit_test(peak),
+		cmocka_unit_test(in_8_bits), cmocka_unit_test(in_8_bits_from_a_file),
+		cmocka_unit_test(outside_the_arena), cmocka_unit_test(impossible_in_8_bits), cmocka_unit_test(keys_of_8_bits),
+		cmocka_unit_test(impossible), cmocka_unit_test(choices), cmocka_unit_test(peak),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	good(io_remove_folder(cache));
