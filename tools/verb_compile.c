@@ -5,6 +5,7 @@
 #include "codegen/cuda/target.h"
 #include "support/io.h"
 #include "tools/packaged.h"
+#include "tools/sizes.h"
 #include "tools/verbs.h"
 
 #include <jansson.h>
@@ -336,8 +337,35 @@ static Status compile_cpu(Lm *lm, DriverOptions o)
 }
 #endif
 
+/* The entries that are asked for are the program's. */
+static Status check_entries(Lm *lm)
+{
+	const Program *p = lm->model->program;
+	for (int i = 0; i < entry.n; i++) {
+		Buf known = { .arena = &lm->arena };
+		bool found = false;
+		for (u32 k = 0; k < p->entry.n; k++) {
+			found |= !strcmp(p->entry.v[k]->name, entry.v[i]);
+			buf_printf(&known, "%s%s", k ? ", " : "", p->entry.v[k]->name);
+		}
+		if (!found)
+			return FAIL(STATUS_INPUT, "--entry %s: the program has %s", entry.v[i], known.text);
+	}
+	return OK;
+}
+
+/* Numbers for all sizes: those given over the batch's. */
+static Status all_numbers(Lm *lm, const char **out)
+{
+	const char *missing;
+	TRY(sizes_check(&lm->arena, lm->model, "--sizes", sizes, false));
+	*out = sizes_all(&lm->arena, lm->model, sizes, &missing);
+	return missing ? FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing) : OK;
+}
+
 static Status run(Lm *lm)
 {
+	TRY(check_entries(lm));
 	DriverOptions o = { .entry = entry.n ? entry.v : NULL, .nentry = (u32)entry.n, .sizes = sizes,
 			    .precision = precision ? precision : lm->model->precision, .accumulate = lm->model->accumulate > 1,
 			    .device = device, .cpu = cpu, .threads = (u32)threads };
@@ -353,8 +381,7 @@ static Status run(Lm *lm)
 		arch = "sm_90a";
 	if (!device)
 		o.device = device = "cuda";
-	if (!sizes)
-		TRY(lm_sizes(lm, 0, 0, &o.sizes));
+	TRY(all_numbers(lm, &o.sizes));
 	if (!strcmp(device, "cpu"))
 		return compile_cpu(lm, o);
 	if (strcmp(device, "cuda"))
