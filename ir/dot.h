@@ -19,6 +19,10 @@ typedef enum DotPart { DOT_BATCH, DOT_LEFT, DOT_RIGHT, DOT_INNER } DotPart;
 /* What products of two types of operands are taken in. Of the floats of 8 bits every value is one of f16 and of bf16, as
  * which they are read beside those, and as bf16 with one another; narrow floats multiply exactly in f32. */
 DType product_dtype(DType a, DType b);
+/* What tensor cores multiply of 8 bits: all pairs of types but two of f8e5m2 (as cuBLASLt has them), of matrices (m, k) and (k, n) whose
+ * extents are multiples of 16. */
+bool products_in_f8(DType a, DType b);
+bool product_sizes_f8(i64 m, i64 n, i64 k);
 /* NULL, or what is wrong with the spec. */
 const char *dot_spec_read(const char *spec, DotSpec *out);
 DotPart dot_part(const DotSpec *s, u32 label);

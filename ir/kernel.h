@@ -199,7 +199,8 @@ typedef struct Kernel {
 	bool descending, reverse, exclusive; /* SORT, SCAN */
 	DType compute;         /* DOT, ATTENTION: what products are taken in: f32, bf16 or f16 operands
 				* (each operand is rounded to it; those of 8 bits are read as bf16 or f16, exactly), f64.
-				* DOT: f8e4m3: both operands are of 8 bits, each of its own type, one at least f8e4m3; see kernel_operand_dtype() */
+				* DOT: f8e4m3: both operands are loads of 8 bits, each of its own type (kernel_operand_dtype()), one at least f8e4m3, in whose
+				* memory what is summed over runs fastest */
 	f64 flops;             /* as graph nodes count them, for reports */
 	f64 effort, costly;    /* of all but what the skeleton does, in additions (ir/scalar.def), for times; that part of it which is of
 				* costly functions and of elements that lie apart */

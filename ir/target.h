@@ -28,6 +28,9 @@ typedef struct TargetInfo {
 	/* Matrix multiply and attention read operands best as they stand in memory (bulk copies, libraries): fusion
 	 * stores what they take, in the type they take it in. Elsewhere operands are worked out while packing. */
 	bool stores_operands;
+	/* It multiplies floats of 8 bits as they are (products_in_f8, product_sizes_f8 in ir/dot.h), where what is summed over runs fastest in
+	 * both operands. Elsewhere they are multiplied as bf16 or f16. */
+	bool products_f8;
 	/* A product whose sums are stored as they are can give one of its operands, summed over K, as a second result (by a
 	 * library): fusion puts such a sum, the gradient of a bias, beside the product of the weight's gradient. */
 	bool sums_beside;

@@ -46,6 +46,7 @@ typedef struct Grouping {
 	i64 *pitch;          /* [value] elements from one row of the innermost dimension to the next; 0: no gap */
 	u32 *order;          /* groups that remain, in order of execution */
 	u32 norder;
+	bool products_f8;    /* of the target (ir/target.h) */
 	u32 *place;          /* [group] its place in `order`, or NONE */
 } Grouping;
 

@@ -294,7 +294,7 @@ static const char *lowering(Arena *arena, const DriverOptions *o)
 {
 	Buf b = { .arena = arena };
 	if (!o->shard && !o->pipe) /* how many chunks there are follows from sizes */
-		return o->sized || o->unchunked ? "narrow,canonical" : "chunk,narrow,canonical";
+		return o->sized || o->unchunked ? "narrow,operands,canonical" : "chunk,narrow,operands,canonical";
 	if (o->shard)
 		buf_printf(&b, "partition{%s%s},simplify", o->shard, is_autocast(o) ? ",messages=bf16" : "");
 	if (o->pipe)
@@ -304,7 +304,7 @@ static const char *lowering(Arena *arena, const DriverOptions *o)
 		buf_printf(&b, ",masters{gradients=%s%s%s},simplify", o->gradients, o->parts ? ",parts=" : "", o->parts ? o->parts : "");
 	if (o->shard && !o->late_sums)
 		buf_printf(&b, ",sums,simplify");
-	buf_printf(&b, "%s,narrow,bucket{bytes=%llu},canonical", o->unchunked ? "" : ",chunk", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
+	buf_printf(&b, "%s,narrow,bucket{bytes=%llu},operands,canonical", o->unchunked ? "" : ",chunk", (unsigned long long)(o->bucket ? o->bucket : BUCKET_BYTES));
 	return b.text;
 }
 

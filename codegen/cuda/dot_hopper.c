@@ -1,4 +1,4 @@
-/* codegen/cuda/dot_hopper.c: products of bf16 and f16 on sm_90a, by the bulk copy engine: of operands that are plain
+/* codegen/cuda/dot_hopper.c: products of bf16, f16 and floats of 8 bits on sm_90a, by the bulk copy engine: of operands that are plain
  * loads with strides that it can take, and of others where it pays to evaluate them into the workspace first.
  *
  * Blocks stay on their multiprocessors and take tiles in turn. Warps have roles: one thread of the first warpgroup asks
@@ -6,7 +6,9 @@
  * multiply and write the result through shared memory, 16 rows of a warp at a time. Where K is long they share a tile of
  * 128 x 256; else each has every other tile, of 128 x 128, so that one multiplies while the other is in the body after
  * the sum. A stage is full when its bytes have come, and free when every warp has done with it: two barriers for each.
- * Operands may be contiguous along K or along M (N).
+ * Operands may be contiguous along K or along M (N); those of 8 bits along K. What these give is summed with some 14 bits of fraction within the
+ * tensor core (DeepSeek-AI 2024, DeepSeek-V3, 3.3.2): what a step of 128 along K gave is added to f32 sums of one's own, while the next step is
+ * multiplied into other registers, so that tiles are of 128 x 128.
  *
  * The division is that of NVIDIA's CUTLASS and of ThunderKittens (Spector et al. 2024). */
 #include "codegen/cuda/dot.h"
@@ -14,9 +16,10 @@
 #include <string.h>
 
 enum {
-	DEPTH = 64,      /* elements in the swizzle's 128 bytes */
+	ROW = 128,       /* bytes of the swizzle: of a step along K */
 	GROUP = 128,     /* threads that multiply together */
 	THREADS = 3 * GROUP,
+	STEPS = 4,       /* instructions along K, of 32 bytes each */
 	STRIP = 64,      /* columns that go through shared memory at once */
 	STRIP_BYTES = 16 * STRIP * 4,
 	BARRIER_BYTES = 256,
@@ -24,8 +27,9 @@ enum {
 };
 
 /* rows, columns, depth, a warpgroup's rows and columns, threads, chunk, stages */
-static const DotTile shared_tile = { 128, 256, DEPTH, 64, 256, THREADS, 8, 4 };
-static const DotTile turns_tile = { 128, 128, DEPTH, 128, 128, THREADS, 8, 6 };
+static const DotTile shared_tile = { 128, 256, ROW / 2, 64, 256, THREADS, 8, 4 };
+static const DotTile turns_tile = { 128, 128, ROW / 2, 128, 128, THREADS, 8, 6 };
+static const DotTile f8_tile = { 128, 128, ROW, 64, 128, THREADS, 16, 6 };
 
 /* Where an operand's tile comes from. */
 typedef struct BoxSource {
@@ -78,37 +82,38 @@ static bool add_dims(const Kernel *k, BoxSource *s, DotRange r, const Access *a,
 static bool source_with(const Dot *d, const DotOperand *o, const Access *a, bool by_k, u32 box, BoxSource *s)
 {
 	const Kernel *k = d->k;
-	*s = (BoxSource){ .by_k = by_k, .box = by_k ? DEPTH : box };
+	const u32 depth = d->tile.depth, align = 16 / dtype_info[o->product].bytes;
+	*s = (BoxSource){ .by_k = by_k, .box = by_k ? depth : box };
 	s->loads = o->extent / s->box;
-	s->map = (CudaTensorMap){ .slot = a->slot, .offset = (u64)a->offset, .dtype = (u8)k->compute, .swizzle = 128 };
-	bool fits = by_k ? add_dims(k, s, o->x, a, 'x', s->box) && add_dims(k, s, d->kr, a, 'k', DEPTH) :
-			   add_dims(k, s, d->kr, a, 'k', DEPTH) && add_dims(k, s, o->x, a, 'x', s->box);
-	fits = fits && add_dims(k, s, d->b, a, 'b', 1) && s->map.stride[0] == 1 && a->offset >= 0 && a->offset % 8 == 0;
+	s->map = (CudaTensorMap){ .slot = a->slot, .offset = (u64)a->offset, .dtype = (u8)o->product, .swizzle = ROW };
+	bool fits = by_k ? add_dims(k, s, o->x, a, 'x', s->box) && add_dims(k, s, d->kr, a, 'k', depth) :
+			   add_dims(k, s, d->kr, a, 'k', depth) && add_dims(k, s, o->x, a, 'x', s->box);
+	fits = fits && add_dims(k, s, d->b, a, 'b', 1) && s->map.stride[0] == 1 && a->offset >= 0 && a->offset % align == 0;
 	for (u32 i = 1; fits && i < s->map.rank; i++)
-		fits = s->map.stride[i] % 8 == 0 && s->map.stride[i] < 1ull << 39 && s->map.extent[i] <= 1ull << 32;
+		fits = s->map.stride[i] % align == 0 && s->map.stride[i] < 1ull << 39 && s->map.extent[i] <= 1ull << 32;
 	return fits;
 }
 
 static bool source_of(const Dot *d, const DotOperand *o, BoxSource *s)
 {
 	const KInst *in = &d->k->inst.v[o->value.i];
-	if (in->op != K_load || in->in[0].i || in->access->ndynamic || in->dtype != d->k->compute)
+	if (in->op != K_load || in->in[0].i || in->access->ndynamic || in->dtype != o->product)
 		return false;
 	for (u32 box = o->extent; box >= 64; box /= 2)
 		if (source_with(d, o, in->access, false, box, s))
 			return true;
-	return source_with(d, o, in->access, true, DEPTH, s);
+	return !dtype_is_f8(d->k->compute) && source_with(d, o, in->access, true, d->tile.depth, s);
 }
 
 /* An operand in the workspace. `slot`: none. */
 static void source_packed(const Dot *d, const DotOperand *o, const DotPacked *p, BoxSource *s)
 {
-	*s = (BoxSource){ .by_k = !o->along_k, .box = o->along_k ? o->extent : DEPTH };
+	*s = (BoxSource){ .by_k = !o->along_k, .box = o->along_k ? o->extent : d->tile.depth };
 	s->loads = o->extent / s->box;
-	s->map = (CudaTensorMap){ .slot = NONE, .dtype = (u8)d->k->compute, .swizzle = 128, .rank = 2,
+	s->map = (CudaTensorMap){ .slot = NONE, .dtype = (u8)d->k->compute, .swizzle = ROW, .rank = 2,
 				  .extent = { (u64)p->inner, (u64)p->outer, (u64)p->batch },
 				  .stride = { 1, (u64)p->row, (u64)(p->row * p->outer) },
-				  .box = { DEPTH, o->along_k ? s->box : DEPTH, 1 } };
+				  .box = { d->tile.depth, o->along_k ? s->box : d->tile.depth, 1 } };
 	s->map.rank += p->batch > 1;
 	for (u32 i = 0; i < 3; i++) {
 		s->flat[i] = "xkb"[i < 2 ? (i == 0) == o->along_k : i];
@@ -127,13 +132,17 @@ typedef struct Hopper {
 
 static bool hopper_of(const CudaArch *arch, const Kernel *k, Hopper *h)
 {
-	if (arch->major != 9 || !arch->specific || (k->compute != DT_bf16 && k->compute != DT_f16))
+	if (arch->major != 9 || !arch->specific || (k->compute != DT_bf16 && k->compute != DT_f16 && !dtype_is_f8(k->compute)))
 		return false;
 	h->d = dot_of(arch, k);
 	if (h->d.m.n < LEAST || h->d.n.n < LEAST || h->d.kr.n < 16 || !h->d.b.n)
 		return false;
 	const DotChoice choices[] = { { shared_tile, 1, 5 }, { turns_tile, dot_limits.turns, 1 } };
-	dot_choose(&h->d, choices, COUNT(choices), true);
+	const bool f8 = dtype_is_f8(k->compute);
+	if (f8)
+		dot_choose(&h->d, &(DotChoice){ f8_tile, 1, 3 }, 1, true);
+	else
+		dot_choose(&h->d, choices, COUNT(choices), true);
 	h->halves = h->d.tile.warp_rows / 64;
 	h->npack = 0;
 	for (u32 i = 0; i < 2; i++) {
@@ -142,7 +151,7 @@ static bool hopper_of(const CudaArch *arch, const Kernel *k, Hopper *h)
 		h->pack[i] = (DotPacked){ 0 };
 		if (source_of(&h->d, o, s))
 			continue;
-		if (!dot_pack(&h->d, o, &h->pack[i]))
+		if (f8 || !dot_pack(&h->d, o, &h->pack[i]))
 			return false;
 		source_packed(&h->d, o, &h->pack[i], s);
 		h->npack++;
@@ -160,12 +169,12 @@ bool dot_hopper(const CudaArch *arch, const Kernel *k)
 
 static u32 left_bytes(const Dot *d)
 {
-	return d->tile.rows * DEPTH * 2;
+	return d->tile.rows * ROW;
 }
 
 static u32 right_bytes(const Dot *d)
 {
-	return d->tile.columns * DEPTH * 2;
+	return d->tile.columns * ROW;
 }
 
 static u32 strips_at(const Dot *d)
@@ -233,7 +242,7 @@ static void load_tile(CudaBody *b, const BoxSource *s, u32 map, const char *to, 
 			buf_printf(&at, ", %s", coordinate(b, s, i, "k", x));
 		/* a box along K or along M (N) is rows of 128 bytes */
 		cuda_line(b, "pl_copy_box(%s + %u, &map%u, full + stage%s);", to,
-			  l * (s->by_k ? DEPTH : s->box) * 128, map, at.text);
+			  l * (s->by_k ? ROW / 2 : s->box) * ROW, map, at.text);
 	}
 }
 
@@ -260,7 +269,7 @@ static void producer(CudaBody *b, const Hopper *h, u32 units)
 	open_units(b, h, units);
 	cuda_line(b, "#pragma unroll 1");
 	cuda_open(b, "for (int step = 0; step < steps; step++)");
-	cuda_line(b, "const int k = k_begin + step * %d;", DEPTH);
+	cuda_line(b, "const int k = k_begin + step * %u;", d->tile.depth);
 	cuda_line(b, "pl_barrier_wait(empty + stage, parity ^ 1);");
 	cuda_line(b, "pl_barrier_expect(full + stage, %u);", left_bytes(d) + right_bytes(d));
 	load_tile(b, &h->a, 0, arena_printf(b->t->arena, "pl_shared + stage * %u", left_bytes(d)), "m0");
@@ -273,23 +282,87 @@ static void producer(CudaBody *b, const Hopper *h, u32 units)
 	cuda_close(b);
 }
 
+static const char *const truth[] = { "false", "true" };
+
+/* A stage's tiles, as wgmma takes them. */
+static void begin_step(CudaBody *b, const Hopper *h)
+{
+	const Dot *d = &h->d;
+	cuda_line(b, "pl_barrier_wait(full + stage, parity);");
+	cuda_line(b, "const u64 left = pl_wgmma_tile<%s>(shared + stage * %u%s, %u);", truth[h->a.by_k], left_bytes(d),
+		  h->halves == 1 ? " + group * 8192" : "", 64 * ROW);
+	cuda_line(b, "const u64 right = pl_wgmma_tile<%s>(shared + %u + stage * %u, %u);", truth[h->o.by_k],
+		  d->tile.stages * left_bytes(d), right_bytes(d), 64 * ROW);
+	cuda_line(b, "pl_wgmma_fence();");
+}
+
+/* Begins the next step, into part[WHICH]. */
+static void multiply_step(CudaBody *b, const Hopper *h, u32 which)
+{
+	const Dot *d = &h->d;
+	cuda_open(b, "%s", ""); /* left, right are its own */
+	begin_step(b, h);
+	for (u32 i = 0; i < STEPS; i++)
+		cuda_line(b, "pl_wgmma_%s_%s_n%u<%s>(part[%u][0], left + %u, right + %u);", dtype_info[d->a.product].name,
+			  dtype_info[d->o.product].name, d->tile.columns, truth[i > 0], which, 2 * i, 2 * i);
+	cuda_line(b, "pl_wgmma_commit();");
+	cuda_close(b);
+}
+
+/* Adds what the step whose stage is `last` gave, in part[WHICH], once no more than `under_way` later ones are at work; the stage is free. The next
+ * one is the last then. */
+static void add_step(CudaBody *b, const Hopper *h, u32 which, u32 under_way)
+{
+	cuda_line(b, "pl_wgmma_wait<%u>();", under_way);
+	cuda_line(b, "if (lane == 0) pl_barrier_arrive(empty + last);");
+	cuda_line(b, "#pragma unroll");
+	cuda_line(b, "for (int i = 0; i < %u; i++) EACH(4) acc[i][j] += part[%u][i][j];", h->d.tile.columns / 8, which);
+	cuda_line(b, "last = stage;");
+}
+
+/* Steps take two sets of registers in turn. No branch lies between the beginning of a step and the wait for it but the loop's own: else
+ * ptxas lets products wait for each other. */
+static void multiply_f8(CudaBody *b, const Hopper *h)
+{
+	const Dot *d = &h->d;
+	cuda_line(b, "float acc[%u][4] = {};", d->tile.columns / 8);
+	cuda_open(b, "if (steps > 0)");
+	cuda_line(b, "float part[2][%u][4] = {};", d->tile.columns / 8);
+	cuda_line(b, "u32 last = stage;");
+	cuda_line(b, "int step = 1;");
+	multiply_step(b, h, 0);
+	cuda_line(b, "#pragma unroll 1");
+	cuda_open(b, "for (; step + 1 < steps; step += 2)");
+	for (u32 turn = 0; turn < 2; turn++) {
+		next_stage(b, h);
+		multiply_step(b, h, 1 - turn);
+		add_step(b, h, turn, 1);
+	}
+	cuda_close(b);
+	cuda_open(b, "if (step < steps)");
+	next_stage(b, h);
+	multiply_step(b, h, 1);
+	add_step(b, h, 0, 1);
+	add_step(b, h, 1, 0);
+	cuda_close(b);
+	cuda_open(b, "else");
+	add_step(b, h, 0, 0);
+	cuda_close(b);
+	next_stage(b, h);
+	cuda_close(b);
+}
+
 static void multiply(CudaBody *b, const Hopper *h)
 {
 	const Dot *d = &h->d;
 	const char *type = dtype_info[d->k->compute].name;
-	const char *truth[] = { "false", "true" };
 	cuda_line(b, "float acc[%u][4] = {};", h->halves * d->tile.columns / 8);
 	cuda_line(b, "u32 last = 0;");
 	cuda_line(b, "#pragma unroll 1");
 	cuda_open(b, "for (int step = 0; step < steps; step++)");
-	cuda_line(b, "pl_barrier_wait(full + stage, parity);");
-	cuda_line(b, "const u64 left = pl_wgmma_tile<%s>(shared + stage * %u%s, %u);", truth[h->a.by_k], left_bytes(d),
-		  h->halves == 1 ? " + group * 8192" : "", DEPTH * 128);
-	cuda_line(b, "const u64 right = pl_wgmma_tile<%s>(shared + %u + stage * %u, %u);", truth[h->o.by_k],
-		  d->tile.stages * left_bytes(d), right_bytes(d), DEPTH * 128);
-	cuda_line(b, "pl_wgmma_fence();");
+	begin_step(b, h);
 	cuda_line(b, "#pragma unroll");
-	cuda_open(b, "for (int i = 0; i < %d; i++)", DEPTH / 16);
+	cuda_open(b, "for (int i = 0; i < %d; i++)", STEPS);
 	for (u32 half = 0; half < h->halves; half++)
 		cuda_line(b, "pl_wgmma_%s_n%u<%s, %s>(acc[%u], left + %u + i * %u, right + i * %u);", type,
 			  d->tile.columns, truth[h->a.by_k], truth[h->o.by_k], half * d->tile.columns / 8, half * 8192 / 16,
@@ -328,7 +401,10 @@ static void consumers(CudaBody *b, const Hopper *h, u32 units)
 		/* a barrier tells its next phase from the last alone: the other must have waited for its stages */
 		cuda_line(b, "if (turn > 1) pl_barrier_wait(done + 1 - group, (turn - 2) / 2 & 1);");
 	}
-	multiply(b, h);
+	if (dtype_is_f8(d->k->compute))
+		multiply_f8(b, h);
+	else
+		multiply(b, h);
 	u32 strips = d->tile.columns / STRIP;
 	cuda_line(b, "#pragma unroll");
 	cuda_open(b, "for (int strip = 0; strip < %u; strip++)", h->halves * strips);

@@ -94,6 +94,7 @@ const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena)
 			   .needs = target_needs,
 			   .keep_apart = target_keep_apart,
 			   .stores_operands = !arch->sized,
+			   .products_f8 = !arch->sized && arch->major * 10 + arch->minor >= 89,
 			   .sums_beside = !arch->sized,
 			   .row_align = arch->sized ? 0 : 16,
 			   .self = COPYN(arena, CudaArch, arch, 1) };

@@ -79,6 +79,17 @@ DType product_dtype(DType a, DType b)
 	return a == b ? a : DT_f32;
 }
 
+bool products_in_f8(DType a, DType b)
+{
+	return dtype_is_f8(a) && dtype_is_f8(b) && !(a == DT_f8e5m2 && b == DT_f8e5m2);
+}
+
+bool product_sizes_f8(i64 m, i64 n, i64 k)
+{
+	enum { MULTIPLE = 16 };
+	return m % MULTIPLE == 0 && n % MULTIPLE == 0 && k % MULTIPLE == 0;
+}
+
 static DType accumulator(DType d)
 {
 	return d == DT_f64 ? DT_f64 : DT_f32;
@@ -329,26 +340,26 @@ static Val scale_of(Builder *b, Val x, DType to)
 	return B(b, stop_gradient, scale);
 }
 
-/* The operand as it is multiplied; *by is multiplied with what it was scaled by, where it was. */
-static Val scaled(Builder *b, Val x, DType to, Val *by)
+/* The operand as it is multiplied; `scale`: of a type of 8 bits. */
+static Val scaled(Builder *b, Val x, DType to, Val scale)
 {
 	if (!dtype_is_f8(to))
 		return make_cast(b, x, to);
 	const Type *t = val_type(b->g, x);
-	Val scale = scale_of(b, x, to);
 	x = make_cast(b, x, accumulator(t->dtype));
-	x = make_cast(b, B(b, mul, x, make_broadcast(b, scale, dims_of_type(b, t))), to);
-	*by = by->i ? B(b, mul, *by, B(b, recip, scale)) : B(b, recip, scale);
-	return x;
+	return make_cast(b, B(b, mul, x, make_broadcast(b, scale, dims_of_type(b, t))), to);
 }
 
 static void scaled_dot_expand(Builder *b, const Node *n, Val *out)
 {
 	const scaled_dot_attr *a = ATTR(n, scaled_dot);
-	Val by = { 0 };
-	Val x = scaled(b, n->in[0], a->left, &by), y = scaled(b, n->in[1], a->right, &by);
+	bool f8 = dtype_is_f8(a->left);
+	Val left = f8 ? scale_of(b, n->in[0], a->left) : (Val){ 0 }, right = f8 ? scale_of(b, n->in[1], a->right) : (Val){ 0 };
+	/* right behind the scales, so that who finds the second one has it at hand */
+	Val by = f8 ? B(b, mul, B(b, recip, left), B(b, recip, right)) : (Val){ 0 };
+	Val x = scaled(b, n->in[0], a->left, left), y = scaled(b, n->in[1], a->right, right);
 	out[0] = make_cast(b, BA(b, dot, (x, y), .spec = a->spec), accumulator(val_type(b->g, n->in[0])->dtype));
-	if (by.i)
+	if (f8)
 		out[0] = B(b, mul, out[0], make_broadcast(b, by, dims_of_type(b, val_type(b->g, out[0]))));
 }
 

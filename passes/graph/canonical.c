@@ -3,14 +3,12 @@
  *
  *   - a reduction is over the last axis alone (a kernel of class ROW) or over others only (COLUMN).
  *     Trailing axes become one by a reshape; a mixed set is its trailing part first, then the rest; all
- *     axes are the last one first, then the rest, so that what is long is many rows and not one. Sums of sums of a narrow type are
+ *     axes are the last one first, then the rest, so that what is long is many rows and not one; the largest of few elements is of one row. Sums of sums of a narrow type are
  *     of f32 in between: a sum is rounded once.
  *   - argmax is the smallest index at which the operand is the maximum; NaN counts as the largest.
  *   - what is added to a product's result at places (scatter_add) and nowhere else wanted is added there, in place, where
  *     the graph makes zeros of its own for it and adds those: scatter_add gets a third operand. One whose third operand
  *     cannot be written over becomes an addition.
- *   - a target that reads operands of products best as they stand takes those of 8 bits as what they are multiplied as, bf16 or
- *     f16: no product of any target takes 8 bits itself. Elsewhere they are widened while operands are packed.
  *   - the bias of a differentiated attention has the scores' full shape (a view), and its derivative is
  *     summed afterwards.
  *
@@ -93,6 +91,9 @@ static Val reduce_all(Builder *b, Op op, Val x)
 	}
 	if (last < SHORT_ROW)
 		return reduce_all(b, op, merge_last(b, x, 2));
+	/* the largest is the same in whatever order it is sought: of few elements in one go */
+	if (op != OP_sum && type_elements(t) <= LONG_ROW)
+		return reduce_node(b, op, merge_last(b, x, t->rank), 1);
 	return reduce_all(b, op, reduce_node(b, op, summed_again(b, op, x), 1u << (t->rank - 1)));
 }
 
@@ -192,20 +193,6 @@ static bool attention_grad(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	return true;
 }
 
-/* Operands of 8 bits as the product takes them, so that they are stored so. */
-static bool widen_operands(Rewrite *rw, const Node *n, const Val *in, Val *out)
-{
-	const PassCx *cx = rw->data;
-	DType a = val_type(rw->b.g, in[0])->dtype, b = val_type(rw->b.g, in[1])->dtype, to = product_dtype(a, b);
-	if (!cx->target || !cx->target->stores_operands || (!dtype_is_f8(a) && !dtype_is_f8(b)))
-		return false;
-	Val operand[3];
-	for (u32 i = 0; i < n->nin; i++)
-		operand[i] = i < 2 ? make_cast(&rw->b, in[i], to) : in[i];
-	out[0] = build(&rw->b, (Op)n->op, operand, n->nin, 1, n->attr);
-	return true;
-}
-
 /* Is the value a product's, or a sum of products', that no other node than this one wants, so that it may be written over? */
 static bool written_over(const Rewrite *rw, Val v)
 {
@@ -252,9 +239,6 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	case OP_argmax: return argmax(rw, n, in, out);
 	case OP_attention_grad: return attention_grad(rw, n, in, out);
 	case OP_add: return add(rw, n, in, out);
-	case OP_dot:
-	case OP_grouped_dot:
-	case OP_grouped_dot_weights: return widen_operands(rw, n, in, out);
 	case OP_scatter_add: return scatter_add(rw, n, in, out);
 	default: return false;
 	}

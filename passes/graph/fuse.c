@@ -263,7 +263,10 @@ static void use(Fuse *x, Val v, u32 into, u32 by, u32 limit)
 			use(x, n->in[i], into, by, overlaps(n) ? 0 : limit);
 		return;
 	}
-	if (class == NODE_POINTWISE) {
+	/* a number that a reduction ends in is stored with it: no kernel more, and one to read */
+	bool number = home != NONE && type_elements(val_type(x->sizes, v)) == 1 &&
+		      (x->f->group.v[home].class == KERNEL_ROW || x->f->group.v[home].class == KERNEL_COLUMN);
+	if (class == NODE_POINTWISE && !number) {
 		ArenaMark mark = arena_mark(x->tmp);
 		Search s = { .limit = limit, .wanted = v, .size = bytes(x, v), .into = into };
 		bool can = recompute(x, &s, v) && s.big <= (s.new_big && !s.shared ? 1 : 2);
@@ -664,6 +667,7 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	Grouping *f = NEW(arena, Grouping);
 	f->arena = arena;
 	f->g = g;
+	f->products_f8 = target && target->products_f8;
 	f->home = NEWN(arena, u32, g->node.n + 1);
 	f->stored = NEWN(arena, bool, g->value.n + 1);
 	memset(f->home, 0xff, (g->node.n + 1) * sizeof *f->home);

@@ -100,6 +100,31 @@ static Index labels_index(const Lower *l, const Spec *s, Str labels)
 	return at;
 }
 
+/* An operand that is read as it stands, with what is summed over fastest? */
+static bool sums_fastest(const Kernel *k, KVal v)
+{
+	const KInst *in = &k->inst.v[v.i];
+	u32 last = NONE;
+	for (u32 d = 0; d < k->ndim; d++)
+		if (k->dim[d].role == DIM_K && k->dim[d].extent > 1)
+			last = d;
+	return in->op == K_load && !in->in[0].i && !in->access->ndynamic && last != NONE && in->access->stride[last] == 1;
+}
+
+/* Operands that the target multiplies in 8 bits (the pass `operands` has put them in order). */
+static bool in_8_bits(const Lower *l)
+{
+	const Kernel *k = l->k;
+	KVal a = k->operand[0], b = k->operand[1];
+	i64 extent[DIM_ROLES];
+	for (u32 r = 0; r < DIM_ROLES; r++)
+		extent[r] = 1;
+	for (u32 d = 0; d < k->ndim; d++)
+		extent[k->dim[d].role] *= k->dim[d].extent;
+	return l->f->products_f8 && products_in_f8((DType)k->inst.v[a.i].dtype, (DType)k->inst.v[b.i].dtype) && extent[DIM_BATCH] == 1 &&
+	       product_sizes_f8(extent[DIM_M], extent[DIM_N], extent[DIM_K]) && sums_fastest(k, a) && sums_fastest(k, b);
+}
+
 static void dot_body(Lower *l, const Node *n)
 {
 	Spec s = spec_of(n);
@@ -109,7 +134,7 @@ static void dot_body(Lower *l, const Node *n)
 		Index at = labels_index(l, &s, first ? s.a : s.b);
 		operand(l, n->in[first ? 0 : 1], &at);
 	}
-	l->k->compute = product_dtype(val_type(l->g, n->in[0])->dtype, val_type(l->g, n->in[1])->dtype);
+	l->k->compute = in_8_bits(l) ? DT_f8e4m3 : product_dtype(val_type(l->g, n->in[0])->dtype, val_type(l->g, n->in[1])->dtype);
 }
 
 u32 skeleton_sum(const Lower *l, const Node *dot, const Node *sum, Index *out)

@@ -2,6 +2,7 @@
  * with leave for the shared memory that they want, and the values of their parameters, which never change, because
  * the arena stays where it is. */
 #include "runtime/cuda/cuda.h"
+#include "runtime/cuda/tensor_map.h"
 #include "support/map.h"
 
 #include <string.h>
@@ -56,37 +57,13 @@ static Status functions(Loader *l, const PackageStep *s, CudaStep *out)
 	return OK;
 }
 
-/* Values of cuda.h: CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion. */
-static int map_dtype(u8 dtype)
-{
-	switch (dtype) {
-	case PACKAGE_F16: return 6;
-	case PACKAGE_F32: return 7;
-	case PACKAGE_BF16: return 9;
-	default: NEVER("a tensor map of another type");
-	}
-}
-
 static Status encode(Cuda *c, const PackageStep *s, const PackageTensorMap *m, CudaMap *out)
 {
-	enum { RANK = 5, L2_128 = 2 };
 	if (!c->d->map_encode)
 		return FAIL(STATUS_UNSUPPORTED, "%s reads by the bulk copy engine, for which the driver is too old: renew it (12.0 is "
 						"the least)",
 			    s->name);
-	u64 size = m->dtype == PACKAGE_F32 ? 4 : 2, extent[RANK], stride[RANK];
-	u32 box[RANK], one[RANK];
-	assert(m->rank >= 1 && m->rank <= RANK && m->stride[0] == 1);
-	for (u32 i = 0; i < m->rank; i++) {
-		extent[i] = m->extent[i];
-		box[i] = m->box[i];
-		one[i] = 1;
-		if (i)
-			stride[i - 1] = m->stride[i] * size;
-	}
-	int swizzle = m->swizzle == 128 ? 3 : m->swizzle == 64 ? 2 : m->swizzle == 32 ? 1 : 0;
-	int code = c->d->map_encode(out, map_dtype(m->dtype), m->rank, (void *)(uintptr_t)(c->arena + m->offset), extent, stride, box,
-				    one, 0, swizzle, L2_128, 0);
+	int code = cuda_map_encode(c->d, m, c->arena + m->offset, out);
 	return code ? status_context(cuda_failed(c->d, code, "describe a tensor for the copy engine"), "%s", s->name) : OK;
 }
 

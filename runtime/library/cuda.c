@@ -5,7 +5,7 @@
  *
  * Weights are uploaded once. A run only launches: nothing is allocated, copied or waited for, so that it can be
  * captured into a graph of the caller's. */
-#include "runtime/cuda/driver.h"
+#include "runtime/cuda/tensor_map.h"
 #include "runtime/library/library.h"
 
 #include <stdlib.h>
@@ -267,24 +267,6 @@ static CudaAddress slot_address(const Places *p, const PackageStep *s, u32 i)
 	}
 }
 
-/* Values of cuda.h: CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion. */
-static int encode(const CudaDriver *d, const PackageTensorMap *m, CudaAddress base, CudaMap *out)
-{
-	enum { RANK = 5, L2_128 = 2 };
-	int dtype = m->dtype == PACKAGE_F16 ? 6 : m->dtype == PACKAGE_F32 ? 7 : 9;
-	int swizzle = m->swizzle == 128 ? 3 : m->swizzle == 64 ? 2 : m->swizzle == 32 ? 1 : 0;
-	u64 size = m->dtype == PACKAGE_F32 ? 4 : 2, extent[RANK], stride[RANK];
-	u32 box[RANK], one[RANK];
-	for (u32 i = 0; i < m->rank; i++) {
-		extent[i] = m->extent[i];
-		box[i] = m->box[i];
-		one[i] = 1;
-		if (i)
-			stride[i - 1] = m->stride[i] * size;
-	}
-	return d->map_encode(out, dtype, m->rank, (void *)(uintptr_t)base, extent, stride, box, one, 0, swizzle, L2_128, 0);
-}
-
 static int launch(const Places *p, const PackageStep *s, CudaFunction *const *function, CudaStream *stream)
 {
 	const CudaDriver *d = p->c->d;
@@ -305,7 +287,7 @@ static int launch(const Places *p, const PackageStep *s, CudaFunction *const *fu
 		const PackageTensorMap *m = &s->map[i];
 		/* it lies in a slot, or in the step's workspace */
 		u64 base = m->slot < s->nslot ? value[m->slot] + (m->offset - s->slot[m->slot]) : p->workspace + (m->offset - persistent);
-		int code = encode(d, m, base, &map[i]);
+		int code = cuda_map_encode(d, m, base, &map[i]);
 		if (code)
 			return code;
 		parameter[n + i] = &map[i];

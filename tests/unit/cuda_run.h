@@ -263,7 +263,7 @@ static inline u8 *gpu_back(const Gpu *g, const Kernel *k, Arena *a, u64 at, u64 
 static inline void gpu_tensor_map(const Gpu *g, const Kernel *k, const CudaTensorMap *m, u64 slot, void *to)
 {
 	/* CUtensorMapDataType, CUtensorMapSwizzle */
-	int type = m->dtype == DT_bf16 ? 9 : m->dtype == DT_f16 ? 6 : 7;
+	int type = m->dtype == DT_bf16 ? 9 : m->dtype == DT_f16 ? 6 : m->dtype == DT_f32 ? 7 : 0;
 	int swizzle = m->swizzle == 128 ? 3 : m->swizzle == 64 ? 2 : m->swizzle == 32 ? 1 : 0;
 	u64 size = dtype_info[m->dtype].bytes, stride[5];
 	unsigned step[5];

@@ -436,10 +436,13 @@ static void test_f8_compiles(void **state)
 	static const char *const arch[] = { "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120" };
 	static const struct {
 		DType left, right;
-		const char *has;
-	} pair[] = { { DT_f8e4m3, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32" },
-		     { DT_f8e4m3, DT_f8e5m2, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32" },
-		     { DT_f8e5m2, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32" } };
+		const char *has, *hopper_has;
+	} pair[] = { { DT_f8e4m3, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32",
+		       "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3" },
+		     { DT_f8e4m3, DT_f8e5m2, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32",
+		       "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e5m2" },
+		     { DT_f8e5m2, DT_f8e4m3, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32",
+		       "wgmma.mma_async.sync.aligned.m64n128k32.f32.e5m2.e4m3" } };
 	Suite s = { 0 };
 	for (u32 i = 0; i < COUNT(pair); i++) {
 		Product d = f8_kernel(&s, "large", 1, 4096, 4096, 4096, pair[i].left, pair[i].right);
@@ -448,11 +451,15 @@ static void test_f8_compiles(void **state)
 	}
 	f8_cases(&s);
 	cuda_suite_compile_for(&s, arch, COUNT(arch));
-	CudaArch ada = arch_named("sm_89"), ampere = arch_named("sm_86");
-	CudaCode code = compile_suite(&s, &ada, CUDA_PTX);
-	for (u32 i = 0; i < COUNT(pair); i++)
-		if (!strstr(arena_strn(&s.arena, ptx_of(code.unit[code.unit_of[i]].image, code.symbol[i])), pair[i].has))
-			fail_msg("%s has no %s", s.cases.v[i].k->name, pair[i].has);
+	CudaArch ada = arch_named("sm_89"), ampere = arch_named("sm_86"), hopper = arch_named("sm_90a");
+	for (u32 h = 0; h < 2; h++) {
+		CudaCode code = compile_suite(&s, h ? &hopper : &ada, CUDA_PTX);
+		for (u32 i = 0; i < COUNT(pair); i++) {
+			const char *has = h ? pair[i].hopper_has : pair[i].has;
+			if (!strstr(arena_strn(&s.arena, ptx_of(code.unit[code.unit_of[i]].image, code.symbol[i])), has))
+				fail_msg("%s has no %s", s.cases.v[i].k->name, has);
+		}
+	}
 	assert_non_null(strstr(cuda_refusal(&ampere, s.cases.v[0].k), "8.9"));
 	for (u32 turned = 0; turned < 4; turned++) {
 		Product d = mixed_kernel(&s, "turned", (Shape){ 1, 64, 64, 64, turned, DT_f8e4m3, DT_f8e4m3 }, DT_f8e5m2);

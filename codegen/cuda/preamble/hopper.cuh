@@ -150,6 +150,18 @@ template <bool BY_K> PL u64 pl_wgmma_tile(u32 address, u32 block)
 			     : PL_WGMMA_SUMS_##N(d) \
 			     : "l"(a), "l"(b), "n"(A_BY_K ? 1 : 0), "n"(B_BY_K ? 1 : 0)); \
 	}
+// Of 8 bits: 32 steps along K, contiguous in both. d = a b without ADD.
+#define PL_WGMMA_F8(left, right, N, A, B, ADDS) \
+	template <bool ADD> PL void pl_wgmma_f8##left##_f8##right##_n##N(float *d, u64 a, u64 b) \
+	{ \
+		asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k32.f32." #left "." #right " {" PL_WGMMA_LIST_##N "}, " \
+			     "%" #A ", %" #B ", %" #ADDS ", 1, 1;" \
+			     : PL_WGMMA_SUMS_##N(d) \
+			     : "l"(a), "l"(b), "n"(ADD ? 1 : 0)); \
+	}
+PL_WGMMA_F8(e4m3, e4m3, 128, 64, 65, 66)
+PL_WGMMA_F8(e4m3, e5m2, 128, 64, 65, 66)
+PL_WGMMA_F8(e5m2, e4m3, 128, 64, 65, 66)
 PL_WGMMA("bf16", bf16, 64, 32, 33, 34, 35)
 PL_WGMMA("f16", f16, 64, 32, 33, 34, 35)
 PL_WGMMA("bf16", bf16, 128, 64, 65, 66, 67)
