@@ -1,5 +1,6 @@
 /* benchmarks/cuda_dot.c: matrix products on a GPU: Plinth's kernels by mma.sync and by wgmma beside cuBLASLt, at GPT-2's
- * sizes (65536 tokens; forward, the derivative of the input, that of the weights) and at two squares. bf16 operands, random;
+ * sizes (65536 tokens; forward, the derivative of the input, that of the weights) and at two squares. Operands of bf16, and of 8 bits where
+ * the name ends in f8 (compute capability 8.9 and up; what is summed over fastest in both; of derivatives one f8e5m2), random;
  * medians by events, and the largest difference from cuBLASLt in units of the results' size. Where more is done with the sums
  * before they are stored, cuBLASLt does the product alone, and what differs is wgmma from mma.sync. wgmma is of compute
  * capability 9.0; elsewhere there is mma.sync alone. Run by hand:
@@ -111,7 +112,7 @@ static struct {
 #undef X
 } lt;
 
-enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, TRANSPOSE_A = 3, TRANSPOSE_B = 4, MAX_WORKSPACE = 1 };
+enum { R_32F = 0, R_16BF = 14, R_8F_E4M3 = 28, R_8F_E5M2 = 29, COMPUTE_32F = 68, TRANSPOSE_A = 3, TRANSPOSE_B = 4, MAX_WORKSPACE = 1 };
 enum { NO_BINARY = 209 };
 enum { LT_WORKSPACE = 64 << 20, CANDIDATES = 8 };
 
@@ -141,29 +142,43 @@ typedef struct Problem {
 	u32 turned; /* 1: a is [K, M]; 2: b is [N, K] */
 	DType to;
 	Epilogue epilogue;
+	DType of[2]; /* what a and b are */
 } Problem;
 
 enum { TOKENS = 65536 };
+#define BF16 { DT_bf16, DT_bf16 }
 #define LAYER(name, in, out) \
-	{ name, TOKENS, out, in, 0, DT_bf16, PLAIN }, { name " dx", TOKENS, in, out, 2, DT_bf16, PLAIN }, \
-	{ name " dw", in, out, TOKENS, 1, DT_f32, PLAIN }
+	{ name, TOKENS, out, in, 0, DT_bf16, PLAIN, BF16 }, { name " dx", TOKENS, in, out, 2, DT_bf16, PLAIN, BF16 }, \
+	{ name " dw", in, out, TOKENS, 1, DT_f32, PLAIN, BF16 }
+
+/* Copies of the operands in the order of memory that each product wants. */
+#define LAYER_F8(name, in, out) \
+	{ name " f8", TOKENS, out, in, 2, DT_bf16, PLAIN, { DT_f8e4m3, DT_f8e4m3 } }, \
+	{ name " dx f8", TOKENS, in, out, 2, DT_bf16, PLAIN, { DT_f8e5m2, DT_f8e4m3 } }, \
+	{ name " dw f8", in, out, TOKENS, 2, DT_f32, PLAIN, { DT_f8e4m3, DT_f8e5m2 } }
 
 static const Problem problems[] = {
-	{ "small", 256, 384, 192, 0, DT_bf16, PLAIN },
-	{ "small gelu", 256, 384, 192, 0, DT_bf16, BIAS_GELU },
-	{ "small added", 256, 384, 192, 0, DT_bf16, BIAS_RESIDUAL },
-	{ "square 4096", 4096, 4096, 4096, 2, DT_bf16, PLAIN },
-	{ "square 8192", 8192, 8192, 8192, 2, DT_bf16, PLAIN },
-	{ "square 8192 nn", 8192, 8192, 8192, 0, DT_bf16, PLAIN },
+	{ "small", 256, 384, 192, 0, DT_bf16, PLAIN, BF16 },
+	{ "small gelu", 256, 384, 192, 0, DT_bf16, BIAS_GELU, BF16 },
+	{ "small added", 256, 384, 192, 0, DT_bf16, BIAS_RESIDUAL, BF16 },
+	{ "small f8", 256, 384, 192, 2, DT_bf16, PLAIN, { DT_f8e4m3, DT_f8e5m2 } },
+	{ "square 4096", 4096, 4096, 4096, 2, DT_bf16, PLAIN, BF16 },
+	{ "square 8192", 8192, 8192, 8192, 2, DT_bf16, PLAIN, BF16 },
+	{ "square 8192 nn", 8192, 8192, 8192, 0, DT_bf16, PLAIN, BF16 },
+	{ "square 4096 f8", 4096, 4096, 4096, 2, DT_bf16, PLAIN, { DT_f8e4m3, DT_f8e4m3 } },
+	{ "square 8192 f8", 8192, 8192, 8192, 2, DT_bf16, PLAIN, { DT_f8e4m3, DT_f8e4m3 } },
 	LAYER("qkv", 768, 2304),
 	LAYER("proj", 768, 768),
 	LAYER("fc", 768, 3072),
-	{ "fc gelu", TOKENS, 3072, 768, 0, DT_bf16, BIAS_GELU },
+	{ "fc gelu", TOKENS, 3072, 768, 0, DT_bf16, BIAS_GELU, BF16 },
 	LAYER("fc proj", 3072, 768),
-	{ "fc proj added", TOKENS, 768, 3072, 0, DT_bf16, BIAS_RESIDUAL },
-	{ "head", TOKENS, 50304, 768, 2, DT_bf16, PLAIN },
-	{ "head dx", TOKENS, 768, 50304, 0, DT_bf16, PLAIN },
-	{ "head dw", 50304, 768, TOKENS, 1, DT_f32, PLAIN },
+	{ "fc proj added", TOKENS, 768, 3072, 0, DT_bf16, BIAS_RESIDUAL, BF16 },
+	LAYER_F8("qkv", 768, 2304),
+	LAYER_F8("fc", 768, 3072),
+	LAYER_F8("fc proj", 3072, 768),
+	{ "head", TOKENS, 50304, 768, 2, DT_bf16, PLAIN, BF16 },
+	{ "head dx", TOKENS, 768, 50304, 0, DT_bf16, PLAIN, BF16 },
+	{ "head dw", 50304, 768, TOKENS, 1, DT_f32, PLAIN, BF16 },
 };
 
 static KVal scalar(Kernel *k, Scalar s, KVal x, KVal y)
@@ -202,20 +217,20 @@ static Kernel *kernel_of(Arena *a, Ir *ir, const Problem *p)
 {
 	Kernel *k = kernel_new(a, ir, KERNEL_DOT);
 	k->name = p->name;
-	k->compute = DT_bf16;
+	k->compute = dtype_is_f8(p->of[0]) ? DT_f8e4m3 : DT_bf16;
 	const DimRole role[] = { DIM_M, DIM_N, DIM_K };
 	const i64 extent[] = { p->M, p->N, p->K };
 	for (u32 i = 0; i < 3; i++)
 		k->dim[k->ndim++] = (KDim){ .role = role[i], .extent = extent[i] };
 	bool ta = p->turned & 1, tb = p->turned & 2;
-	u32 s[3] = { kernel_slot(k, (KSlot){ .dtype = DT_bf16, .read = true, .name = "a", .elements = p->M * p->K }),
-		     kernel_slot(k, (KSlot){ .dtype = DT_bf16, .read = true, .name = "b", .elements = p->K * p->N }),
+	u32 s[3] = { kernel_slot(k, (KSlot){ .dtype = p->of[0], .read = true, .name = "a", .elements = p->M * p->K }),
+		     kernel_slot(k, (KSlot){ .dtype = p->of[1], .read = true, .name = "b", .elements = p->K * p->N }),
 		     kernel_slot(k, (KSlot){ .dtype = p->to, .written = true, .name = "d", .elements = p->M * p->N }) };
 	Access x = { .slot = s[0], .stride = { ta ? 1 : p->K, 0, ta ? p->M : 1 } };
 	Access y = { .slot = s[1], .stride = { 0, tb ? p->K : 1, tb ? 1 : p->N } };
 	Access z = { .slot = s[2], .stride = { p->N, 1, 0 } };
-	k->operand[0] = kernel_inst(k, (KInst){ .op = K_load, .dtype = DT_bf16, .access = &x });
-	k->operand[1] = kernel_inst(k, (KInst){ .op = K_load, .dtype = DT_bf16, .access = &y });
+	k->operand[0] = kernel_inst(k, (KInst){ .op = K_load, .dtype = (u8)p->of[0], .access = &x });
+	k->operand[1] = kernel_inst(k, (KInst){ .op = K_load, .dtype = (u8)p->of[1], .access = &y });
 	k->noperand = 2;
 	KVal sum = epilogue(k, p, kernel_inst(k, (KInst){ .op = K_acc, .dtype = DT_f32 }));
 	if (p->to != DT_f32)
@@ -298,14 +313,15 @@ static float median(Run *r, u32 n)
 static void tensor_map(Run *r, u32 i)
 {
 	const CudaTensorMap *m = &r->needs.map[i];
+	const u64 size = dtype_info[m->dtype].bytes;
 	u64 stride[5] = { 0 };
 	unsigned step[5] = { 1, 1, 1, 1, 1 };
 	for (u32 d = 1; d < m->rank; d++)
-		stride[d - 1] = m->stride[d] * 2;
+		stride[d - 1] = m->stride[d] * size;
 	Address base = m->slot == NONE ? r->b->workspace : r->b->operand[m->slot];
-	void *address = (void *)(uintptr_t)(base + m->offset * 2);
-	/* bf16, no interleave, a swizzle of 128 bytes, 256 bytes to L2, zeros outside */
-	CU(encode(r->map[i], 9, m->rank, address, m->extent, stride, m->box, step, 0, 3, 3, 0));
+	void *address = (void *)(uintptr_t)(base + m->offset * size);
+	/* bytes or bf16, no interleave, a swizzle of 128 bytes, 256 bytes to L2, zeros outside */
+	CU(encode(r->map[i], size == 1 ? 0 : 9, m->rank, address, m->extent, stride, m->box, step, 0, 3, 3, 0));
 }
 
 /* ms; 0: there is no such kernel. `note`: what the kernel is. */
@@ -367,11 +383,16 @@ static void check_lt(int error, const char *what)
 		die(what, error);
 }
 
+static int library_type(DType d)
+{
+	return d == DT_f32 ? R_32F : d == DT_f8e4m3 ? R_8F_E4M3 : d == DT_f8e5m2 ? R_8F_E5M2 : R_16BF;
+}
+
 /* The fastest of what its heuristics propose. */
 static float time_library(Bench *b, const Problem *p)
 {
 	Run r = { .b = b, .p = p, .to = b->reference };
-	int yes = 1, type = p->to == DT_f32 ? R_32F : R_16BF;
+	int yes = 1;
 	bool ta = p->turned & 1, tb = p->turned & 2;
 	check_lt(lt.desc_create(&r.desc, COMPUTE_32F, R_32F), "cublasLtMatmulDescCreate");
 	if (tb)
@@ -379,9 +400,9 @@ static float time_library(Bench *b, const Problem *p)
 	if (ta)
 		check_lt(lt.desc_set(r.desc, TRANSPOSE_B, &yes, sizeof yes), "transpose");
 	u64 M = (u64)p->M, N = (u64)p->N, K = (u64)p->K;
-	check_lt(lt.layout_create(&r.bm, R_16BF, tb ? K : N, tb ? N : K, (i64)(tb ? K : N)), "layout");
-	check_lt(lt.layout_create(&r.a, R_16BF, ta ? M : K, ta ? K : M, (i64)(ta ? M : K)), "layout");
-	check_lt(lt.layout_create(&r.d, type, N, M, (i64)N), "layout");
+	check_lt(lt.layout_create(&r.bm, library_type(p->of[1]), tb ? K : N, tb ? N : K, (i64)(tb ? K : N)), "layout");
+	check_lt(lt.layout_create(&r.a, library_type(p->of[0]), ta ? M : K, ta ? K : M, (i64)(ta ? M : K)), "layout");
+	check_lt(lt.layout_create(&r.d, library_type(p->to), N, M, (i64)N), "layout");
 	Handle preference;
 	u64 most = LT_WORKSPACE;
 	check_lt(lt.preference_create(&preference), "preference");
@@ -433,7 +454,8 @@ static f64 difference(Bench *b, const Problem *p)
 	return most / square;
 }
 
-static void fill_random(Address to, u64 bytes, u64 seed)
+/* bf16 within 1; in 8 bits numbers from 1/8 (of f8e4m3 from 1/2) to 2, with either sign. */
+static void fill_random(Address to, u64 bytes, DType d, u64 seed)
 {
 	u64 pool = MIN(bytes, 64ull << 20);
 	u16 *x = malloc(pool);
@@ -442,7 +464,7 @@ static void fill_random(Address to, u64 bytes, u64 seed)
 		float v = (float)(i32)(seed >> 32) * 0x1p-31f;
 		u32 bits;
 		memcpy(&bits, &v, 4);
-		x[i] = (u16)(bits >> 16);
+		x[i] = dtype_is_f8(d) ? (u16)(0x3030 | (seed >> 40 & 0x8f8f)) : (u16)(bits >> 16);
 	}
 	CU(to_device(to, x, pool));
 	for (u64 at = pool; at < bytes; at += pool)
@@ -453,16 +475,17 @@ static void fill_random(Address to, u64 bytes, u64 seed)
 static void bench(Bench *b, const Problem *p)
 {
 	u64 width = dtype_info[p->to].bytes, result = (u64)(p->M * p->N) * width;
-	CU(alloc(&b->operand[0], (u64)(p->M * p->K) * 2));
-	CU(alloc(&b->operand[1], (u64)(p->K * p->N) * 2));
+	const u64 operand[] = { (u64)(p->M * p->K) * dtype_info[p->of[0]].bytes, (u64)(p->K * p->N) * dtype_info[p->of[1]].bytes };
+	for (u32 i = 0; i < 2; i++) {
+		CU(alloc(&b->operand[i], operand[i]));
+		fill_random(b->operand[i], operand[i], p->of[i], i + 1);
+	}
 	CU(alloc(&b->result, result));
 	CU(alloc(&b->reference, result));
 	CU(alloc(&b->bias, (u64)p->N * 4));
 	CU(alloc(&b->before, result));
 	CU(fill(b->bias, 0x3d800000u, (u64)p->N)); /* 1/16 */
-	fill_random(b->before, result, 3);
-	fill_random(b->operand[0], (u64)(p->M * p->K) * 2, 1);
-	fill_random(b->operand[1], (u64)(p->K * p->N) * 2, 2);
+	fill_random(b->before, result, DT_bf16, 3);
 	f64 flops = 2.0 * (f64)p->M * (f64)p->N * (f64)p->K, off[2] = { 0, 0 };
 	float library = b->library ? time_library(b, p) : 0, ours[2] = { 0 };
 	const char *note[2] = { "-", "-" };
@@ -520,8 +543,9 @@ int main(int argc, char **argv)
 	       b.library ? "" : " (cuBLASLt could not be loaded)", b.library ? "cuBLASLt" : "mma.sync");
 	printf("%-15s %6s %6s %6s  %7s %5s  %7s %5s  %7s %5s  %5s  %7s %7s\n", "", "M", "N", "K", "mma", "", "wgmma", "",
 	       "cublas", "", "share", "off", "off");
+	bool f8 = 10 * major + minor >= 89;
 	for (u32 i = 0; i < COUNT(problems); i++)
-		if (argc < 2 || strstr(problems[i].name, argv[1]))
+		if ((argc < 2 || strstr(problems[i].name, argv[1])) && (f8 || !dtype_is_f8(problems[i].of[0])))
 			bench(&b, &problems[i]);
 	return 0;
 }
