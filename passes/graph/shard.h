@@ -11,7 +11,9 @@
  * search starts from the names, forwards, and then changes one node at a time, in sweeps in both directions, while
  * that makes the whole cheaper: the result does not depend on the order of rules. It does so twice, and the second time what
  * is whole is not made a part of a sum again, so that a residual stream is summed once and not at each of its readers;
- * the cheaper of both counts. (The per-axis labelling follows
+ * the cheaper of both counts. Where rules divide parameters beside names, it does so once more: then a product may be divided where its parameter
+ * is, whatever names say of its rows, and what follows from it too, so that rows go to weights instead of weights to rows. That counts where messages of
+ * parameters and gradients are too many to go beside the work, and are more than those of rows twice, which are waited for. (The per-axis labelling follows
  * GSPMD, Xu et al. 2021, and Mesh-TensorFlow, Shazeer et al. 2018.) */
 #ifndef PL_PASSES_SHARD_H
 #define PL_PASSES_SHARD_H

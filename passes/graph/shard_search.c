@@ -7,6 +7,8 @@
 /* What the search counts in: a device of today. Only ratios matter; bytes decide, and the count of collectives where
  * these are equal, since small ones are put together into large ones. */
 static const f64 LINK = 1e11, MEMORY = 1e12, FLOPS = 1e14, LATENCY = 1e-11;
+/* What a message that is waited for takes beside its bytes; messages of parameters and gradients that are less than this share of the work go beside it. */
+static const f64 WAY = 5e-5, HIDDEN = 0.25;
 enum { ROUNDS = 8, USERS = 64 };
 
 f64 shard_work(const Graph *g, const Node *n)
@@ -154,6 +156,7 @@ typedef struct Candidates {
 	u32 n;
 	Choice v[24];
 	u8 priority[24];
+	bool strays[24]; /* names say otherwise */
 } Candidates;
 
 /* May the node be divided at this label, with what it does along other mesh axes? */
@@ -354,10 +357,45 @@ static void add_operand(const Search *s, Candidates *c, u32 node, u32 operand, u
 			add_candidate(c, (Choice){ CHOICE_LINEAR, (u8)i, 0 }, SUMMED);
 }
 
+/* Is the value, tensor of a node, made divided along m as this label divided at `outer` wants it? */
+static bool lies_so(const Search *s, Val v, u32 m, const ShardLabel *l, u32 tensor, i64 outer)
+{
+	const Value *value = &s->g->value.v[v.i];
+	Place p = choice_result(s->e, value->node, value->index, m);
+	return p.kind == PLACE_SPLIT && falls_into(l, tensor, p.dim, &p.outer) && p.outer == outer;
+}
+
+/* May the node do so though names say otherwise? A product whose parameter lies so; what takes such a product's result as it lies; and what only views or
+ * rounds for it. */
+static bool may_stray(const Search *s, u32 node, u32 m, const Choice *c)
+{
+	const Node *n = &s->g->node.v[node];
+	if (c->kind != CHOICE_LABEL)
+		return false;
+	const ShardLabel *l = &s->e->rule[node].label.v[c->which];
+	bool product = n->op == OP_dot || n->op == OP_grouped_dot;
+	for (u32 k = 0; k < n->nin; k++) {
+		bool follows = s->strays[s->g->value.v[n->in[k].i].node] >> m & 1;
+		if ((follows || (product && s->weight[n->in[k].i])) && lies_so(s, n->in[k], m, l, k, c->outer))
+			return true;
+	}
+	if (!(op_info[n->op].traits & T_VIEW) && n->op != OP_cast)
+		return false;
+	for (u32 k = 0; k < n->nout; k++)
+		for (u32 i = 0; i < MIN(s->user[n->out.i + k].n, (u32)USERS); i++) {
+			const User *u = &s->user[n->out.i + k].v[i];
+			Place want;
+			if (u->node != NONE && s->strays[u->node] >> m & 1 && shard_wanted(s, u, m, &want) && want.kind == PLACE_SPLIT &&
+			    falls_into(l, n->nin + k, want.dim, &want.outer) && want.outer == c->outer)
+				return true;
+		}
+	return false;
+}
+
 static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 {
 	const Node *n = &s->g->node.v[node];
-	c->n = 1;
+	*c = (Candidates){ .n = 1 };
 	c->v[0] = (Choice){ .kind = CHOICE_WHOLE };
 	c->priority[0] = 0;
 	const NamedDigits *named = named_digits(s, node, m);
@@ -384,11 +422,14 @@ static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 	for (u32 i = 0; i < c->n; i++)
 		most = MAX(most, c->priority[i] == SUMMED ? (u8)0 : c->priority[i]);
 	u32 kept = 0;
-	for (u32 i = 0; i < c->n; i++)
-		if (c->priority[i] >= most || (passes && c->v[i].kind == CHOICE_LABEL)) {
-			c->v[kept] = c->v[i];
-			c->priority[kept++] = c->priority[i];
-		}
+	for (u32 i = 0; i < c->n; i++) {
+		bool named = c->priority[i] >= most || (passes && c->v[i].kind == CHOICE_LABEL);
+		if (!named && !(s->weights_stay && s->rules->parameters >> m & 1 && may_stray(s, node, m, &c->v[i])))
+			continue;
+		c->v[kept] = c->v[i];
+		c->strays[kept] = !named;
+		c->priority[kept++] = c->priority[i];
+	}
 	c->n = kept;
 }
 
@@ -423,6 +464,7 @@ static bool improve(Search *s, u32 node, u32 m)
 	candidates(s, node, m, &c);
 	f64 least = -1;
 	bool here = false;
+	u32 taken = 0;
 	if (c.n == 1) /* whatever it costs */
 		best = c.v[0];
 	for (u32 i = 0; i < c.n && c.n > 1; i++) {
@@ -434,10 +476,12 @@ static bool improve(Search *s, u32 node, u32 m)
 		if (better || (tie && (same || (!here && c.v[i].kind == CHOICE_LINEAR)))) {
 			least = better ? cost : MIN(cost, least);
 			best = c.v[i];
+			taken = i;
 			here = same;
 		}
 	}
 	*at = best;
+	s->strays[node] = (u8)((s->strays[node] & ~(1u << m)) | (u32)c.strays[taken] << m);
 	bool changed = best.kind != was.kind || best.which != was.which || best.outer != was.outer;
 	if (changed)
 		tell_neighbours(s, node);
@@ -475,7 +519,62 @@ f64 shard_cost(const Search *s)
 	return cost;
 }
 
-void shard_search(Search *s)
+/* Chooses anew, of all that are not given. */
+static void forget(Search *s)
+{
+	memset(s->strays, 0, s->g->node.n);
+	for (u32 i = 0; i < s->g->node.n; i++)
+		for (u32 m = 0; m < s->mesh->n; m++)
+			if (s->e->choice[i][m].kind != CHOICE_GIVEN)
+				s->e->choice[i][m] = (Choice){ 0 };
+}
+
+/* What is made of parameters alone. */
+static void find_weights(Search *s)
+{
+	s->weight = NEWN(s->cx->tmp, bool, s->g->value.n + 1);
+	for (u32 i = 0; i < s->g->node.n; i++) {
+		const Node *n = &s->g->node.v[i];
+		bool weight = n->op == OP_read ? s->p->buffer.v[program_find_buffer(s->p, ATTR(n, read)->buffer)].kind == BUFFER_PARAMETER : n->nin > 0;
+		for (u32 k = 0; k < n->nin; k++)
+			weight &= s->weight[n->in[k].i];
+		for (u32 k = 0; k < n->nout; k++)
+			s->weight[n->out.i + k] = weight;
+	}
+}
+
+/* Which nodes make gradients: what they make is a result of the entry and nothing else, at once or added to others. */
+static void find_results(Search *s)
+{
+	s->result = NEWN(s->cx->tmp, bool, s->g->node.n + 1);
+	for (u32 i = s->g->node.n; i-- > 0;) {
+		const Node *n = &s->g->node.v[i];
+		s->result[i] = n->nout > 0;
+		for (u32 k = 0; k < n->nout; k++)
+			for (u32 u = 0; u < s->user[n->out.i + k].n; u++) {
+				u32 user = s->user[n->out.i + k].v[u].node;
+				s->result[i] &= user == NONE || (s->result[user] && op_info[s->g->node.v[user].op].kind == EW);
+			}
+	}
+}
+
+/* Of messages, those that are waited for, or the others: parameters are brought before they are needed, and gradients are summed behind whoever made them. */
+static f64 messages_cost(const Search *s, bool waited)
+{
+	f64 cost = 0;
+	for (u32 v = 1; v < s->g->value.n; v++) {
+		const Value *value = &s->g->value.v[v];
+		bool waits = !s->weight[v] && !s->result[value->node];
+		for (u32 m = 0; m < s->mesh->n && waits == waited; m++) {
+			f64 one = value_cost(s, (Val){ v }, m);
+			cost += one > 0 && choice_result(s->e, value->node, value->index, m).kind != PLACE_WHOLE ? one + (waited ? WAY : 0) : 0;
+		}
+	}
+	return cost;
+}
+
+/* The cheaper of both ways to go about what is whole; its cost. */
+static f64 search_both(Search *s)
 {
 	u32 n = s->g->node.n;
 	size_t bytes = n * sizeof *s->e->choice;
@@ -483,13 +582,36 @@ void shard_search(Search *s)
 	descend(s);
 	f64 cost = shard_cost(s);
 	memcpy(first, s->e->choice, bytes);
-	for (u32 i = 0; i < n; i++)
-		for (u32 m = 0; m < s->mesh->n; m++)
-			if (s->e->choice[i][m].kind != CHOICE_GIVEN)
-				s->e->choice[i][m] = (Choice){ 0 };
+	forget(s);
 	s->whole_stays = true;
 	descend(s);
 	s->whole_stays = false;
-	if (shard_cost(s) > cost * (1 - 1e-9))
-		memcpy(s->e->choice, first, bytes);
+	f64 second = shard_cost(s);
+	if (second <= cost * (1 - 1e-9))
+		return second;
+	memcpy(s->e->choice, first, bytes);
+	return cost;
+}
+
+void shard_search(Search *s)
+{
+	u32 n = s->g->node.n;
+	size_t bytes = n * sizeof *s->e->choice;
+	s->strays = NEWN(s->cx->tmp, u8, n + 1);
+	find_weights(s);
+	find_results(s);
+	f64 cost = search_both(s), work = 0;
+	for (u32 i = 0; i < n; i++)
+		work += work_cost(s, i);
+	if (!s->forced || !s->rules->parameters || messages_cost(s, false) < HIDDEN * work)
+		return;
+	cost += messages_cost(s, true);
+	Choice(*named)[MESH_AXES] = arena_push(s->cx->tmp, sizeof *named, n + 1, _Alignof(Choice));
+	memcpy(named, s->e->choice, bytes);
+	forget(s);
+	s->weights_stay = true;
+	f64 stay = search_both(s);
+	s->weights_stay = false;
+	if (stay + messages_cost(s, true) > cost * (1 - 1e-9))
+		memcpy(s->e->choice, named, bytes);
 }

@@ -42,7 +42,11 @@ typedef struct Search {
 	u8 *stale;         /* [node] mesh axes (bits) along which something has changed that its choice depends on */
 	bool *free_result; /* [result] of a gradient: as it comes */
 	bool forced;       /* names decide */
-	bool whole_stays;  /* of the second search: what is whole is not made a part of a sum */
+	bool whole_stays;  /* of a second search: what is whole is not made a part of a sum */
+	bool weights_stay; /* of a third: rows may go to divided parameters, whatever names say of rows */
+	u8 *strays;        /* [node] mesh axes (bits) along which it does so, or what comes of it */
+	bool *weight;      /* [value] made of parameters alone */
+	bool *result;      /* [node] what it makes is, or is added to, results of the entry alone */
 } Search;
 
 /* The digits that names give dimension `d` over mesh axis m: outer[0..n), priority[..]. */
