@@ -17,4 +17,5 @@ gpu() { # NAME OPTION...
 train cpu "" --device cpu
 gpu generated --matmul generated
 gpu library --matmul library
+PLINTH_STANDIN=cc=89 gpu sm_89 --matmul generated
 PLINTH_STANDIN=cc=80 gpu sm_80 --matmul generated
