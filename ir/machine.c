@@ -3,6 +3,16 @@
 
 #include <math.h>
 
+f64 machine_peak(const Machine *m, DType compute)
+{
+	return m->peak[compute] > 0 ? m->peak[compute] : m->peak[DT_f32];
+}
+
+bool machine_products_f8(const Machine *m)
+{
+	return m->peak[DT_f8e4m3] > 0;
+}
+
 f64 curve_share(const Curve *c, f64 at)
 {
 	if (!c->n)

@@ -28,7 +28,7 @@ typedef struct Machine {
 	const char *name;   /* "NVIDIA H100 SXM5 80 GB" */
 	const char *device; /* that a plan is made for: "cpu", "cuda" */
 	const char *arch;   /* of a GPU: "sm_90a"; of a CPU: its name, as LLVM calls it, or NULL: this one */
-	f64 peak[DTYPES];   /* of matrix products with operands of the type, dense; 0: as f32 */
+	f64 peak[DTYPES];   /* of matrix products with operands of the type, dense, with sums in f32; f8e4m3: both of 8 bits; 0: machine_peak */
 	f64 memory;         /* of a device */
 	f64 reserved;       /* of it, what a driver and libraries take */
 	f64 bandwidth;      /* from and to memory */
@@ -54,5 +54,10 @@ typedef struct Machine {
 	f64 price;          /* of a device; 0: unknown */
 	const char *disturbed; /* "effort by 40%": what may be so far off, for others used the machine while it was measured; NULL: nothing is */
 } Machine;
+
+/* FLOPs a second, at most, of products that take such operands: that of f32 where the type has none of its own. A machine without one for f8e4m3
+ * has no products of 8 bits, and a program that is planned for it none of them. */
+f64 machine_peak(const Machine *m, DType compute);
+bool machine_products_f8(const Machine *m);
 
 #endif

@@ -31,7 +31,7 @@ typedef struct DeviceInfo {
 	/* of GPUs */
 	u32 major, minor; /* compute capability */
 	u32 multiprocessors, shared_per_block, shared_per_multiprocessor;
-	f64 datasheet;    /* dense peak in bf16 with f32 sums, FLOPs a second; 0: unknown */
+	f64 datasheet, datasheet_f8; /* dense peak of products of bf16, of 8 bits, with f32 sums, FLOPs a second; 0: unknown, or none */
 } DeviceInfo;
 
 /* A choice made on the device that results' bits depend on: recorded with a checkpoint. */

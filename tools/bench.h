@@ -66,7 +66,7 @@ typedef struct Bench {
 	f64 optimizer_bytes;            /* of those that change what lasts, in its update */
 	/* the machine */
 	const char *device, *machine; /* "cpu", "2 threads, znver4" */
-	Spread peak, narrow_peak;     /* FLOPs a second */
+	Spread peak[OPERANDS];        /* FLOPs a second */
 	Spread bandwidth[DEVICE_MOVES];
 	Limits limit;  /* medians; of bandwidth, the best of the kinds */
 	f64 step_peak; /* that of what its matrix products take */

@@ -27,7 +27,7 @@ static json_t *kernel(const KernelGroup *g)
 			 g->first.entry, "name", g->first.name, "class", g->first.class, "shape", g->first.shape,
 			 "file", g->first.file, "line", (json_int_t)g->first.line, "calls", (json_int_t)g->calls,
 			 "seconds", spread(g->seconds), "flops", real(g->flops), "bytes", real(g->bytes), "narrow",
-			 (int)g->first.narrow, "bound_seconds", real(g->bound.seconds), "bound_by",
+			 (int)(g->first.operands != OPERANDS_32), "bound_seconds", real(g->bound.seconds), "bound_by",
 			 g->bound.by_flops ? "flops" : "bytes", "of_bound", real(s > 0 ? g->bound.seconds / s : NAN));
 }
 
@@ -62,9 +62,9 @@ static json_t *machine(const Bench *b)
 	json_t *bandwidth = json_object();
 	for (int k = 0; k < DEVICE_MOVES; k++)
 		json_object_set_new(bandwidth, device_move_name[k], spread(b->bandwidth[k]));
-	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load",
-			 real(b->load[0]), real(b->load[1]), "peak_flops", spread(b->peak), "narrow_peak_flops",
-			 spread(b->narrow_peak), "bandwidth", bandwidth, "datasheet_flops",
+	return json_pack("{s:s, s:s, s:[o, o], s:o, s:o, s:o, s:o, s:o, s:o}", "device", b->device, "name", b->machine, "load",
+			 real(b->load[0]), real(b->load[1]), "peak_flops", spread(b->peak[OPERANDS_32]), "narrow_peak_flops",
+			 spread(b->peak[OPERANDS_16]), "f8_peak_flops", spread(b->peak[OPERANDS_8]), "bandwidth", bandwidth, "datasheet_flops",
 			 b->datasheet > 0 ? real(b->datasheet) : json_null(), "clocks", clocks(b));
 }
 
@@ -155,7 +155,7 @@ static void counter(json_t *events, const char *name, f64 at, f64 value)
 static json_t *kernel_arguments(const Bench *b, const PackageStep *s, const KernelRun *r, f64 seconds)
 {
 	Arena tmp = ARENA("trace");
-	Bound bound = roofline_bound(&b->limit, r->flops, r->bytes, r->narrow);
+	Bound bound = roofline_bound(&b->limit, r->flops, r->bytes, r->operands);
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "layer", s->layer,
 			      "source", r->line ? arena_printf(&tmp, "%s:%u", r->file, r->line) : "", "class", r->class,
 			      "shape", r->shape, "flops", real(r->flops), "bytes", real(r->bytes), "TFLOPS",

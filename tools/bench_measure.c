@@ -4,6 +4,7 @@
 #include "runtime/views.h"
 #include "support/clock.h"
 #include "tools/bench.h"
+#include "tools/peak.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ typedef struct Meter {
 	const PackageTensor *loss_sum, *loss_count;
 	Fetch pending[FETCHES]; /* of the step before: the device is given a step while it does the last */
 	bool has_pending;
-	f64 *peak, *narrow, *sustained, *moved[DEVICE_MOVES]; /* [runs] */
+	f64 *peak[OPERANDS], *sustained, *moved[DEVICE_MOVES]; /* [runs] */
 	GpuWatch *watch; /* or NULL */
 	/* of the profile under way */
 	f64 *least; /* of an entry's steps */
@@ -35,10 +36,18 @@ typedef struct Meter {
 	u32 round; /* how many were done */
 } Meter;
 
-/* Do its products take bf16 or f16? */
-static bool narrow(const Bench *b)
+static const PackageDtype probed[OPERANDS] = { PACKAGE_F32, PACKAGE_BF16, PACKAGE_F8E4M3 };
+
+/* The narrowest that its products take. */
+static Operands narrowest(const Bench *b)
 {
-	return b->options.precision && strcmp(b->options.precision, "f32") != 0;
+	const char *precision = b->options.precision;
+	return !precision || !strcmp(precision, "f32") ? OPERANDS_32 : strcmp(precision, "fp8") ? OPERANDS_16 : OPERANDS_8;
+}
+
+static Operands operands_of(u8 compute)
+{
+	return compute == PACKAGE_F8E4M3 ? OPERANDS_8 : compute == PACKAGE_BF16 || compute == PACKAGE_F16 ? OPERANDS_16 : OPERANDS_32;
 }
 
 /* ---- compiling ---- */
@@ -305,8 +314,8 @@ static Status probe(Meter *m, u32 r)
 	f64 rate[DEVICE_MOVES] = { 0 };
 	if (m->b->options.no_probes)
 		return OK;
-	m->peak[r] = x->device->peak(x->state, PACKAGE_F32);
-	m->narrow[r] = x->device->peak(x->state, PACKAGE_BF16);
+	for (u32 k = 0; k < OPERANDS; k++)
+		m->peak[k][r] = x->device->peak(x->state, probed[k]);
 	if (x->device->bandwidth)
 		TRY(x->device->bandwidth(x->state, rate));
 	for (int k = 0; k < DEVICE_MOVES; k++)
@@ -314,13 +323,16 @@ static Status probe(Meter *m, u32 r)
 	return OK;
 }
 
-/* The peak of what the step's products take, as it is kept up now. */
-static f64 sustained(Meter *m)
+/* The peak of what the step's products take, as it is kept up now: of narrowest operands that the device knows a peak of in this round. */
+static f64 sustained(Meter *m, u32 r)
 {
 	Executor *x = m->x;
-	PackageDtype dtype = narrow(m->b) ? PACKAGE_BF16 : PACKAGE_F32;
 	if (m->b->options.no_probes)
 		return 0;
+	Operands at = narrowest(m->b);
+	while (at > OPERANDS_32 && !(m->peak[at][r] > 0))
+		at--;
+	PackageDtype dtype = probed[at];
 	return x->device->sustained ? x->device->sustained(x->state, dtype) : x->device->peak(x->state, dtype);
 }
 
@@ -355,12 +367,12 @@ Status bench_round(Bench *b)
 	u32 r = m->round++;
 	f64 loss, seconds;
 	TRY(probe(m, r));
-	f64 before = sustained(m);
+	f64 before = sustained(m, r);
 	gpu_watch_begin(m->watch);
 	Status s = some_steps(m, b->steps, NONE, &b->loss[1], &seconds);
 	gpu_watch_end(m->watch);
 	TRY(s);
-	m->sustained[r] = (before + sustained(m)) / 2;
+	m->sustained[r] = (before + sustained(m, r)) / 2;
 	b->run_seconds[r] = seconds / b->steps;
 	return some_steps(m, 1, r, &loss, &seconds);
 }
@@ -423,11 +435,11 @@ static void gather_kernels(Meter *m)
 				.times = at->times,
 				.flops = s->flops,
 				.bytes = s->bytes,
-				.narrow = s->compute == PACKAGE_BF16 || s->compute == PACKAGE_F16,
+				.operands = operands_of(s->compute),
 				.seconds = seconds,
 			};
 			const KernelRun *run = &b->kernel[b->nkernel++];
-			f64 bound = roofline_bound(&b->limit, run->flops, run->bytes, run->narrow).seconds * run->times;
+			f64 bound = roofline_bound(&b->limit, run->flops, run->bytes, run->operands).seconds * run->times;
 			b->bound.seconds += bound;
 			b->kernel_bytes += run->bytes * run->times;
 			if (!strcmp(run->entry, "update") && changes_buffer(s))
@@ -480,15 +492,15 @@ void bench_finish(Bench *b, const Bench *first)
 		b->beside = spread_of(ratio, runs);
 	}
 	b->step = spread_of(b->run_seconds, runs);
-	b->peak = spread_of(m->peak, runs);
-	b->narrow_peak = spread_of(m->narrow, runs);
+	for (u32 k = 0; k < OPERANDS; k++) {
+		b->peak[k] = spread_of(m->peak[k], runs);
+		b->limit.flops[k] = b->peak[k].median;
+	}
 	for (int k = 0; k < DEVICE_MOVES; k++) {
 		b->bandwidth[k] = spread_of(m->moved[k], runs);
 		b->limit.bandwidth = MAX(b->limit.bandwidth, b->bandwidth[k].median);
 	}
-	b->limit.flops = b->peak.median;
-	b->limit.narrow_flops = b->narrow_peak.median;
-	b->step_peak = narrow(b) && b->limit.narrow_flops > 0 ? b->limit.narrow_flops : b->limit.flops;
+	b->step_peak = limit_flops(&b->limit, narrowest(b));
 	b->load[1] = load_now();
 	gather_clocks(m);
 	gather_kernels(m);
@@ -513,7 +525,7 @@ static Status open(Meter *m)
 	TRY(x->device->info(o.index, &info));
 	b->device = x->device->name;
 	b->machine = arena_printf(m->arena, "%s, %s", x->device->describe(x->state, m->arena), b->run.compiled.machine);
-	b->datasheet = narrow(b) ? info.datasheet : 0;
+	b->datasheet = peak_published(&info, b->options.precision);
 	/* where it cannot be had, there are no clocks to show */
 	if (!strcmp(b->device, "cuda") && gpu_watch_open(o.index, info.name, &m->watch))
 		m->watch = NULL;
@@ -538,8 +550,8 @@ Status bench_open(Lm *lm, const BenchOptions *options, BenchPoint point, bool le
 	*m = (Meter){ .b = out, .arena = &lm->arena };
 	u32 runs = out->options.runs;
 	out->run_seconds = NEWN(m->arena, f64, runs);
-	m->peak = NEWN(m->arena, f64, runs);
-	m->narrow = NEWN(m->arena, f64, runs);
+	for (u32 k = 0; k < OPERANDS; k++)
+		m->peak[k] = NEWN(m->arena, f64, runs);
 	m->sustained = NEWN(m->arena, f64, runs);
 	for (int k = 0; k < DEVICE_MOVES; k++)
 		m->moved[k] = NEWN(m->arena, f64, runs);

@@ -48,12 +48,13 @@ static void print_program(const Bench *b, Arena *a, FILE *to)
 static void print_machine(const Bench *b, FILE *to)
 {
 	fprintf(to, "machine   %s: %s; load %.2f before, %.2f after\n", b->device, b->machine, b->load[0], b->load[1]);
-	if (!(b->peak.median > 0) && !(b->limit.bandwidth > 0))
+	static const char *const of[OPERANDS] = { "measured peak", ", of bf16", ", of 8 bits" };
+	if (!(b->peak[OPERANDS_32].median > 0) && !(b->limit.bandwidth > 0))
 		return;
 	fputs("          ", to);
-	print_spread(to, "measured peak", b->peak, 1e-12, "TFLOPS");
-	if (b->narrow_peak.median > 0)
-		print_spread(to, ", of bf16", b->narrow_peak, 1e-12, "TFLOPS");
+	for (u32 k = 0; k < OPERANDS; k++)
+		if (k == OPERANDS_32 || b->peak[k].median > 0)
+			print_spread(to, of[k], b->peak[k], 1e-12, "TFLOPS");
 	fputs("\n          ", to);
 	bool more = false;
 	for (int k = 0; k < DEVICE_MOVES; k++) {

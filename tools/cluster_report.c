@@ -3,6 +3,7 @@
 #include "passes/graph/bucket.h"
 #include "support/io.h"
 #include "tools/mesh.h"
+#include "tools/prediction.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -17,8 +18,7 @@ ClusterNumbers cluster_numbers(const ClusterReport *r)
 	ClusterNumbers n = { .devices = within * s->shape.pipe, .tokens = r->planned->tokens * micros,
 			     .flops = r->planned->flops * micros * within, .flops_full = r->planned->flops_full * micros * within };
 	n.per_device = n.flops / n.devices / s->seconds;
-	DType narrow = !strcmp(r->precision, "f16") ? DT_f16 : strcmp(r->precision, "f32") ? DT_bf16 : DT_f32;
-	n.peak = m->peak[narrow] > 0 ? m->peak[narrow] : m->peak[DT_f32];
+	n.peak = precision_peak(m, r->precision);
 	n.mfu = n.per_device / n.peak;
 	n.exposed = busy->waiting;
 	n.hidden = MAX(busy->messages - busy->waiting, 0);

@@ -2,6 +2,8 @@
 #include "tools/peak.h"
 #include "tools/kernel_time.h"
 
+#include <string.h>
+
 enum { ROUNDS = 3 };
 
 f64 peak_of(Executor *x, const DriverOptions *driver, const DeviceOptions *device, PackageDtype dtype)
@@ -21,4 +23,11 @@ f64 peak_of(Executor *x, const DriverOptions *driver, const DeviceOptions *devic
 		best = MAX(best, 2 * (f64)n * (f64)n * (f64)n / t.seconds);
 	}
 	return best;
+}
+
+f64 peak_published(const DeviceInfo *info, const char *precision)
+{
+	if (!precision || !strcmp(precision, "f32"))
+		return 0;
+	return !strcmp(precision, "fp8") && info->datasheet_f8 > 0 ? info->datasheet_f8 : info->datasheet;
 }

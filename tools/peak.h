@@ -9,4 +9,8 @@
 /* In FLOPs a second; operands of `dtype` (f32 or bf16), sums in f32. 0: not known. */
 f64 peak_of(Executor *x, const DriverOptions *driver, const DeviceOptions *device, PackageDtype dtype);
 
+/* What its maker says that it does at most, with the narrowest operands that products of this precision (NULL: f32) have on it, in FLOPs a
+ * second. 0: not known, or f32. */
+f64 peak_published(const DeviceInfo *info, const char *precision);
+
 #endif

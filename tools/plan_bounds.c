@@ -33,8 +33,9 @@ static f64 trained_bytes(const Program *p)
 
 Bounds bounds_of(Arena *arena, const Machine *m, const ClusterPlanned *p, ClusterWork *w, u32 layers, Str experts, const char *precision, bool masters)
 {
+	bool eight = !strcmp(precision, "fp8"); /* read once more, for the largest magnitude */
 	Bounds b = { .machine = m, .program = p->compiled.program, .work = w, .walks = cluster_walks(arena, m, w), .layers = layers,
-		     .gathered = strcmp(precision, "f32") ? 0.5 : 1, .summed = masters ? 0.5 : 1, .trained = trained_bytes(p->compiled.program) };
+		     .gathered = eight ? 0.25 : strcmp(precision, "f32") ? 0.5 : 1, .rounded = eight ? 2.25 : 1.5, .summed = masters ? 0.5 : 1, .trained = trained_bytes(p->compiled.program) };
 	const Mesh *mesh = &b.program->mesh;
 	Arena tmp = ARENA("bounds");
 	b.rows = work_rows(&tmp, p->work->first);
@@ -158,14 +159,13 @@ static f64 late_seconds(const Bounds *b, Op op, Sent x, const Choice *c)
 
 /* ---- a division ---- */
 
-/* Seconds at most that whoever divides parameters spares of a step, as it rounds only its part of them: read in 32 bits and written in 16, at
- * half the memory's bandwidth. */
+/* Seconds at most that whoever divides parameters spares of a step, as it rounds only its part of them, at half the memory's bandwidth. */
 static f64 rounding(const Bounds *b, const ClusterStep *t, const Choice *c)
 {
 	f64 most = 0;
 	for (u32 i = 0; i < c->pipe && c->divide >= DIVIDED_PARAMETERS; i++)
 		most = MAX(most, (f64)t->stage[i].bytes.parameters);
-	return c->micros * 2 * 1.5 * most / b->machine->bandwidth;
+	return c->micros * 2 * b->rounded * most / b->machine->bandwidth;
 }
 
 /* Messages of a stage, in seconds: sums of gradients, which are one behind the other in a backward half, or in the update; what the update gathers; and
@@ -252,7 +252,7 @@ static f64 best_share(const Curve *c)
 
 static f64 best_rate(const Machine *m, const Kernel *k)
 {
-	f64 peak = m->peak[k->compute] > 0 ? m->peak[k->compute] : m->peak[DT_f32];
+	f64 peak = machine_peak(m, k->compute);
 	switch (k->class) {
 	case KERNEL_DOT:
 	case KERNEL_GROUPED:

@@ -45,6 +45,7 @@ typedef struct Bounds {
 	ClusterWalks walks;
 	u32 layers;       /* of the model */
 	f64 gathered;     /* bytes of a parameter that layers' products take, on its way, for each that is stored */
+	f64 rounded;      /* bytes that are read and written to make what is gathered of it, the same */
 	f64 summed;       /* the same of a gradient's sum */
 	f64 trained;      /* bytes of a parameter that the update gathers for each of its gradient */
 	f64 rows;         /* that a weight multiplies, for each of its longest dimension (work_rows) */

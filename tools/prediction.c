@@ -59,6 +59,13 @@ static void add_memory(Prediction *p, const Plan *plan)
 	p->other += plan->persistent_bytes - (p->parameters + p->gradients + p->optimizer + p->other);
 }
 
+f64 precision_peak(const Machine *m, const char *precision)
+{
+	if (!strcmp(precision, "fp8") && machine_products_f8(m))
+		return machine_peak(m, DT_f8e4m3);
+	return machine_peak(m, !strcmp(precision, "f16") ? DT_f16 : strcmp(precision, "f32") ? DT_bf16 : DT_f32);
+}
+
 Prediction predict_step(Arena *a, const Machine *m, const Compiled *c, i64 accumulate, const char *precision, bool forward)
 {
 	Prediction p = { .machine = m };
@@ -82,8 +89,7 @@ Prediction predict_step(Arena *a, const Machine *m, const Compiled *c, i64 accum
 			p.tokens += (dtype_is_float(input->dtype) && input->rank ? (f64)type_extent(input, 0) : (f64)type_elements(input)) * times;
 	}
 	add_memory(&p, plan);
-	DType narrow = !strcmp(precision, "f16") ? DT_f16 : strcmp(precision, "f32") ? DT_bf16 : DT_f32;
-	p.peak = m->peak[narrow] > 0 ? m->peak[narrow] : m->peak[DT_f32];
+	p.peak = precision_peak(m, precision);
 	p.fits = (f64)p.arena <= m->memory - m->reserved;
 	qsort(p.group, p.ngroup, sizeof *p.group, by_seconds);
 	return p;

@@ -27,6 +27,9 @@ typedef struct Prediction {
 	u32 ngroup;
 } Prediction;
 
+/* Of the machine's peaks, that of the narrowest operands that a program of this --precision multiplies on it. */
+f64 precision_peak(const Machine *m, const char *precision);
+
 /* Of a plan made by driver_plan; a step is micro_first, `accumulate` - 1 times micro, update; or forward alone. */
 Prediction predict_step(Arena *a, const Machine *m, const Compiled *c, i64 accumulate, const char *precision, bool forward);
 

@@ -23,9 +23,16 @@ Spread spread_of(const f64 *value, u32 n)
 	return s;
 }
 
-Bound roofline_bound(const Limits *limit, f64 flops, f64 bytes, bool narrow)
+f64 limit_flops(const Limits *limit, Operands operands)
 {
-	f64 peak = narrow && limit->narrow_flops > 0 ? limit->narrow_flops : limit->flops;
+	while (operands > OPERANDS_32 && !(limit->flops[operands] > 0))
+		operands--;
+	return limit->flops[operands];
+}
+
+Bound roofline_bound(const Limits *limit, f64 flops, f64 bytes, Operands operands)
+{
+	f64 peak = limit_flops(limit, operands);
 	f64 compute = peak > 0 ? flops / peak : 0, memory = limit->bandwidth > 0 ? bytes / limit->bandwidth : 0;
 	return (Bound){ .seconds = MAX(compute, memory), .by_flops = compute > memory };
 }
@@ -52,7 +59,7 @@ static u64 group_hash(const KernelRun *r, const char *pattern)
 	u64 h = HASH_SEED;
 	for (u32 i = 0; i < COUNT(word); i++)
 		h = hash_bytes(h, word[i], strlen(word[i]) + 1);
-	return hash_bytes(h, &r->narrow, sizeof r->narrow);
+	return hash_bytes(h, &r->operands, sizeof r->operands);
 }
 
 static int by_seconds(const void *a, const void *b)
@@ -87,8 +94,8 @@ u32 kernel_groups(Arena *a, const KernelRun *run, u32 n, u32 nprofile, const Lim
 		to->calls += r->times;
 		to->flops += r->flops * r->times;
 		to->bytes += r->bytes * r->times;
-		to->bound.by_flops = roofline_bound(limit, to->flops, to->bytes, r->narrow).by_flops;
-		to->bound.seconds += roofline_bound(limit, r->flops, r->bytes, r->narrow).seconds * r->times;
+		to->bound.by_flops = roofline_bound(limit, to->flops, to->bytes, r->operands).by_flops;
+		to->bound.seconds += roofline_bound(limit, r->flops, r->bytes, r->operands).seconds * r->times;
 		for (u32 p = 0; p < nprofile; p++)
 			seconds[g][p] += r->seconds[p];
 	}

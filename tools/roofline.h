@@ -13,19 +13,23 @@ typedef struct Spread {
 /* `n` may be 0: all zeroes. An even number's median is the mean of the middle two. */
 Spread spread_of(const f64 *value, u32 n);
 
+/* What products take, which are summed in f32: operands of f32 (all that is no product counts as such), of bf16 or f16, of 8 bits. */
+typedef enum Operands { OPERANDS_32, OPERANDS_16, OPERANDS_8, OPERANDS } Operands;
+
 /* What a machine can do, a second; 0: not known. */
 typedef struct Limits {
-	f64 flops;        /* in f32 */
-	f64 narrow_flops; /* products of bf16 or f16, summed in f32 */
-	f64 bandwidth;    /* bytes from and to memory */
+	f64 flops[OPERANDS];
+	f64 bandwidth; /* bytes from and to memory */
 } Limits;
+/* What the machine does with such operands, or the narrowest wider ones that are known of. */
+f64 limit_flops(const Limits *limit, Operands operands);
 
 /* The least time that the work takes: max(FLOPs / peak, bytes / bandwidth). 0 where no limit is known. */
 typedef struct Bound {
 	f64 seconds;
 	bool by_flops; /* which of the two it is */
 } Bound;
-Bound roofline_bound(const Limits *limit, f64 flops, f64 bytes, bool narrow);
+Bound roofline_bound(const Limits *limit, f64 flops, f64 bytes, Operands operands);
 
 /* "h.3.attn.softmax.2" is "h.*.attn.softmax": numbers within are layers, those behind only tell names apart. */
 const char *layer_pattern(Arena *a, const char *name);
@@ -37,7 +41,7 @@ typedef struct KernelRun {
 	u32 line;
 	u32 times;          /* that it runs in a step */
 	f64 flops, bytes;   /* of one time */
-	bool narrow;        /* products of bf16 or f16 */
+	Operands operands;
 	const f64 *seconds; /* [profile]: all times of a step together */
 } KernelRun;
 

@@ -187,7 +187,11 @@ static void look_at_gpus(Doctor *d)
 		buf_printf(&b, "%s, compute capability %u.%u, %u multiprocessors, %s of memory", info.name, info.major, info.minor,
 			   info.multiprocessors, lm_bytes(a, info.memory));
 		if (info.datasheet > 0)
-			buf_printf(&b, ", %.0f TFLOPS bf16 by the datasheet", info.datasheet * 1e-12);
+			buf_printf(&b, ", %.0f TFLOPS bf16", info.datasheet * 1e-12);
+		if (info.datasheet_f8 > 0)
+			buf_printf(&b, ", %.0f TFLOPS f8", info.datasheet_f8 * 1e-12);
+		if (info.datasheet > 0)
+			buf_printf(&b, " by the datasheet");
 		found(d, arena_printf(a, "cuda:%u", i), b.text);
 		if (info.major < 8)
 			d->finding.v[d->finding.n - 1].advice = "Plinth makes code for compute capability 8.0 and above";

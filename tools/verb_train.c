@@ -393,9 +393,12 @@ static Status allocate(Job *j)
 	TRY(x->device->info(o.index, &info));
 	DriverOptions d = { .device = where.device, .cpu = where.cpu, .arch = where.arch, .threads = (u32)where.threads };
 	PackageDtype products = narrow ? PACKAGE_BF16 : PACKAGE_F32;
+	bool f8 = narrow && !strcmp(j->lm.model->precision, "fp8");
 	/* with a package nothing is compiled, a product to measure by neither */
-	j->config.peak = j->lm.file ? x->device->peak(x->state, products) : peak_of(x, &d, &o, products);
-	j->config.datasheet = narrow ? info.datasheet : 0;
+	j->config.peak = f8 ? x->device->peak(x->state, PACKAGE_F8E4M3) : 0;
+	if (!(j->config.peak > 0))
+		j->config.peak = j->lm.file ? x->device->peak(x->state, products) : peak_of(x, &d, &o, products);
+	j->config.datasheet = peak_published(&info, j->lm.model->precision);
 	if (!j->samples)
 		return OK;
 	TRY(lm_executor(&j->writer, &where));

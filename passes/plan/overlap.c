@@ -26,7 +26,7 @@ enum { LOOK = 512 };
 
 static const Machine usual_cpu = { .name = "a CPU", .device = "cpu", .peak = { [DT_f32] = 1e12 }, .bandwidth = 1e11, .launch = 1e-6,
 				   .arithmetic = 0.125, .network = { .bandwidth = 5e9, .latency = 2e-5 } };
-static const Machine usual_gpu = { .name = "a GPU", .device = "cuda", .peak = { [DT_f32] = 2e14 }, .bandwidth = 2e12, .launch = 3e-6,
+static const Machine usual_gpu = { .name = "a GPU", .device = "cuda", .peak = { [DT_f32] = 2e14, [DT_f8e4m3] = 4e14 }, .bandwidth = 2e12, .launch = 3e-6,
 				   .arithmetic = 0.1, .network = { .bandwidth = 1e11, .latency = 1e-5 } };
 
 const Machine *planner_machine(const Plan *p)

@@ -90,7 +90,7 @@ static f64 causal_length(const Kernel *k)
 /* FLOPs a second of a kernel that has a skeleton. */
 static f64 rate(const Machine *m, const Kernel *k)
 {
-	f64 f32 = m->peak[DT_f32], peak = m->peak[k->compute] > 0 ? m->peak[k->compute] : f32;
+	f64 peak = machine_peak(m, k->compute);
 	if (m->unaligned > 0 && !aligned(k))
 		peak *= m->unaligned;
 	switch (k->class) {

@@ -162,7 +162,7 @@ u32 cuda_matmuls_choices(const Cuda *c, Arena *a, const DeviceChoice **out);
 PL_MUST_USE Status cuda_matmuls_choose(Cuda *c, const DeviceChoice *choice, u32 n);
 f64 cuda_matmuls_peak(Cuda *c, PackageDtype dtype);
 
-/* datasheet.c: dense peak in bf16, FLOPs a second; 0: not in the table. */
-f64 cuda_datasheet(const char *device);
+/* datasheet.c: dense peak of products of bf16, or of f8e4m3, FLOPs a second; 0: not in the table, or it has none. */
+f64 cuda_datasheet(const char *device, PackageDtype products);
 
 #endif

@@ -31,7 +31,8 @@ static Status describe_device(const CudaDriver *d, u32 index, int *device, Devic
 	TRY(attribute(d, *device, CUDA_ATTRIBUTE_MULTIPROCESSORS, &out->multiprocessors));
 	TRY(attribute(d, *device, CUDA_ATTRIBUTE_SHARED_PER_BLOCK, &out->shared_per_block));
 	TRY(attribute(d, *device, CUDA_ATTRIBUTE_SHARED_PER_MULTIPROCESSOR, &out->shared_per_multiprocessor));
-	out->datasheet = cuda_datasheet(out->name);
+	out->datasheet = cuda_datasheet(out->name, PACKAGE_BF16);
+	out->datasheet_f8 = cuda_datasheet(out->name, PACKAGE_F8E4M3);
 	return OK;
 }
 

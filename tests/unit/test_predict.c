@@ -1,5 +1,8 @@
 /* Time predicted for kernels, against what a pencil says. */
 #include "passes/plan/predict.h"
+#include "runtime/cuda/cuda.h"
+#include "tools/peak.h"
+#include "tools/prediction.h"
 #include "tools/scaling.h"
 
 #include <math.h>
@@ -53,6 +56,46 @@ static void products_by_size_and_type(void **state)
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
 	k.compute = DT_f16; /* no peak of its own */
 	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (1e12 * 0.5));
+	k.compute = DT_f8e4m3;
+	assert_false(machine_products_f8(&m));
+	m.peak[DT_f8e4m3] = 3e14;
+	assert_true(machine_products_f8(&m));
+	close_to(predict_kernel(&m, &k).seconds, 1e-6 + 2e9 / (3e14 * 0.5)); /* 14 us */
+	k.bytes_read = 3e7; /* 33 us */
+	assert_int_equal(predict_kernel(&m, &k).by, LIMIT_MEMORY);
+}
+
+/* MFU is by the peak of what products take at most. */
+static void peaks_by_precision(void **state)
+{
+	(void)state;
+	Machine m = machine();
+	close_to(precision_peak(&m, "f32"), 1e12);
+	close_to(precision_peak(&m, "autocast"), 1e14);
+	close_to(precision_peak(&m, "fp8"), 1e14);
+	m.peak[DT_f8e4m3] = 3e14;
+	close_to(precision_peak(&m, "fp8"), 3e14);
+	close_to(precision_peak(&m, "bf16"), 1e14);
+}
+
+/* By NVIDIA's data sheets: an A100 has no products of 8 bits, so that what fp8 multiplies there is bf16. */
+static void peaks_of_makers(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name;
+		f64 bf16, f8;
+	} gpu[] = { { "NVIDIA H100 80GB HBM3", 989e12, 1979e12 }, { "NVIDIA H100 PCIe", 756e12, 1513e12 }, { "NVIDIA GeForce RTX 4090", 165e12, 330e12 },
+		    { "NVIDIA A100-SXM4-80GB", 312e12, 0 }, { "NVIDIA TITAN", 0, 0 } };
+	for (u32 i = 0; i < COUNT(gpu); i++) {
+		DeviceInfo info = { .datasheet = cuda_datasheet(gpu[i].name, PACKAGE_BF16), .datasheet_f8 = cuda_datasheet(gpu[i].name, PACKAGE_F8E4M3) };
+		close_to(info.datasheet, gpu[i].bf16);
+		close_to(info.datasheet_f8, gpu[i].f8);
+		close_to(peak_published(&info, "autocast"), gpu[i].bf16);
+		close_to(peak_published(&info, "fp8"), gpu[i].f8 > 0 ? gpu[i].f8 : gpu[i].bf16);
+		close_to(peak_published(&info, "f32"), 0);
+		close_to(peak_published(&info, NULL), 0);
+	}
 }
 
 /* Heads of 108 elements of 2 bytes do not begin at multiples of 16 bytes, those of 104 do; keys are no axis of the operands. */
@@ -237,6 +280,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(curves_run_with_the_logarithm),
 		cmocka_unit_test(products_by_size_and_type),
+		cmocka_unit_test(peaks_by_precision),
+		cmocka_unit_test(peaks_of_makers),
 		cmocka_unit_test(rows_that_are_not_aligned), cmocka_unit_test(attention_by_keys), cmocka_unit_test(bodies_of_products),
 		cmocka_unit_test(windows_are_brought_into_order), cmocka_unit_test(what_limits),
 		cmocka_unit_test(rows_by_effort_and_length), cmocka_unit_test(collectives_by_ring_and_domain),

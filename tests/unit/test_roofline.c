@@ -22,16 +22,20 @@ static void spreads(void **state)
 static void bounds(void **state)
 {
 	(void)state;
-	Limits l = { .flops = 100, .narrow_flops = 400, .bandwidth = 10 };
-	Bound b = roofline_bound(&l, 800, 20, false); /* 8 s of arithmetic, 2 s of memory */
+	Limits l = { .flops = { 100, 400, 1600 }, .bandwidth = 10 };
+	Bound b = roofline_bound(&l, 800, 20, OPERANDS_32); /* 8 s of arithmetic, 2 s of memory */
 	assert_true(b.seconds == 8 && b.by_flops);
-	b = roofline_bound(&l, 800, 30, true); /* 2 s, 3 s */
+	b = roofline_bound(&l, 800, 30, OPERANDS_16); /* 2 s, 3 s */
 	assert_true(b.seconds == 3 && !b.by_flops);
-	b = roofline_bound(&(Limits){ .flops = 100, .bandwidth = 10 }, 800, 20, true); /* no narrow peak is known */
+	b = roofline_bound(&l, 800, 1, OPERANDS_8); /* 0.5 s, 0.1 s */
+	assert_true(b.seconds == 0.5 && b.by_flops);
+	l.flops[OPERANDS_8] = 0; /* as the machine multiplies bf16 */
+	assert_true(roofline_bound(&l, 800, 1, OPERANDS_8).seconds == 2);
+	b = roofline_bound(&(Limits){ .flops = { 100 }, .bandwidth = 10 }, 800, 20, OPERANDS_16); /* no narrow peak is known */
 	assert_true(b.seconds == 8 && b.by_flops);
-	b = roofline_bound(&(Limits){ .bandwidth = 10 }, 800, 20, false);
+	b = roofline_bound(&(Limits){ .bandwidth = 10 }, 800, 20, OPERANDS_32);
 	assert_true(b.seconds == 2 && !b.by_flops);
-	b = roofline_bound(&(Limits){ 0 }, 800, 20, false);
+	b = roofline_bound(&(Limits){ 0 }, 800, 20, OPERANDS_32);
 	assert_true(b.seconds == 0);
 }
 
@@ -88,7 +92,7 @@ static void groups(void **state)
 		  .bytes = 100,
 		  .seconds = apart },
 	};
-	Limits l = { .flops = 64, .bandwidth = 100 };
+	Limits l = { .flops = { 64 }, .bandwidth = 100 };
 	KernelGroup *g;
 	assert_int_equal(kernel_groups(&a, run, 4, 3, &l, &g), 3);
 	assert_string_equal(g[0].first.name, "loss");
