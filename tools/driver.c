@@ -400,6 +400,14 @@ void driver_prepared_free(DriverPrepared *all)
 	arena_free(&all->arena);
 }
 
+/* Of what the target can do, what the machine that the plan is for has too. */
+static const TargetInfo *on_machine(Arena *arena, const TargetInfo *target, const Machine *m)
+{
+	TargetInfo *t = COPYN(arena, TargetInfo, target, 1);
+	t->products_f8 &= !m || machine_products_f8(m);
+	return t;
+}
+
 static Status plan_at(Arena *arena, const Program *program, const DriverOptions *o, Compiled *out)
 {
 	*out = (Compiled){ 0 };
@@ -407,6 +415,7 @@ static Status plan_at(Arena *arena, const Program *program, const DriverOptions 
 	Arena tmp = ARENA("passes");
 	TRY(find_backend(o, &out->backend));
 	TRY(out->backend->target(arena, o, out));
+	out->target = on_machine(arena, out->target, o->machine);
 	const PipelineOptions many = { .verify_last = true };
 	PassCx cx = { .out = arena, .tmp = &tmp, .ir = program->ir, .diag = program->ir->diag, .target = out->target, .options = o->prepared ? &many : NULL };
 	Status status = OK;

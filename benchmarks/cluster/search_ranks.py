@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL...]` writes search_ranks.csv,
-which `validate.py report` reads. Of each model on each machine the published plan is the run with the most tokens a second and device;
+"""Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL or MACHINE...]` writes search_ranks.csv,
+which `validate.py report` reads. Of each model on each machine, in 16 bits and in 8, the published plan is the run with the most tokens a second and device;
 its predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
 finds to fit: once among all that Plinth has, and once among what was tried in the published runs (`tried`). Rows of the table are kept, so that it
 can be made model by model; with --again they are made anew. PLINTH: the binary."""
@@ -16,7 +16,7 @@ def tried(r):
     """Options of the search that leave what was tried on the row's machine with its framework: what all of these runs have in common was
     settled before."""
     of = lambda x: (v.MACHINE[x["gpu"]], x["framework"])
-    same = [x for x in v.rows() if of(x) == of(r) and not v.why_not(x)]
+    same = [x for x in v.rows() if of(x) == of(r)]
     runs = [v.as_run(x) for x in same]
     values = lambda key: {v.number(x, key) for x in same}
     held = ["%s=%d" % (axis, *values(key)) for axis, key in (("tensor", "tp"), ("pipe", "pp")) if len(values(key)) == 1]
@@ -34,12 +34,11 @@ def tried(r):
 
 
 def published():
-    """The fastest run of each model on each machine."""
+    """The fastest run of each model on each machine, in 16 bits and in 8."""
     best = {}
     for r in v.rows():
-        if v.why_not(r):
-            continue
-        key, speed = (r["model"], v.MACHINE[r["gpu"]]), v.number(r, "global_batch_seqs") * v.number(r, "seq_len") / v.seconds(r) / v.number(r, "n_gpus")
+        key = r["model"], v.MACHINE[r["gpu"]], v.as_run(r)["precision"]
+        speed = v.number(r, "global_batch_seqs") * v.number(r, "seq_len") / v.seconds(r) / v.number(r, "n_gpus")
         if key not in best or speed > best[key][0]:
             best[key] = speed, r
     return [r for _, r in best.values()]
@@ -69,10 +68,10 @@ def rank(row, prefix, seconds, plans):
         row[prefix + "best_s"] = "%.4g" % plans[0]["step_seconds"]
 
 
-def main(models, again):
+def main(some, again):
     done = {r["row"]: r for r in csv.DictReader(open(PATH))} if os.path.exists(PATH) else {}
     for r in sorted(published(), key=lambda r: r["row_id"] in done):
-        if (models and r["model"] not in models) or (done.get(r["row_id"], {}).get("tried_found") and not again):
+        if (some and not {r["model"], v.machine(r)} & set(some)) or (done.get(r["row_id"], {}).get("tried_found") and not again):
             continue
         seconds = v.plan([r], v.machine_file(v.machine(r)))[r["row_id"]]["step_seconds"]
         row = dict(row=r["row_id"], model=r["model"], machine=v.machine(r), devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),

@@ -59,13 +59,6 @@ def number(r, key, otherwise=1):
     return int(r[key] or otherwise)
 
 
-def why_not(r):
-    """What of a row Plinth cannot plan; None: nothing."""
-    if "fp8" in r["precision"]:
-        return "fp8: products of 8 bits ran, which Plinth takes as bf16 on GPUs"
-    return None
-
-
 def as_run(r):
     """The row as a line of `plinth plan --runs`: everything here is a column of the row."""
     tp, pp, cp, vpp = number(r, "tp"), number(r, "pp"), number(r, "cp"), number(r, "vpp")
@@ -94,7 +87,7 @@ def as_run(r):
                # the source's name for its runs on divided texts is "CP A2A": attention divides heads
                + (["T=context", "attention_heads=context"] if cp > 1 else []) + sequence + ["bucket=16GiB"],
                sizes="T=%d" % number(r, "seq_len"), batch=number(r, "global_batch_seqs"), micro=number(r, "micro_batch"),
-               precision="autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
+               precision="fp8" if "fp8" in r["precision"] else "autocast", loss="whole", recompute="whole" if r["recompute"] == "full" else "none", seconds=seconds(r))
     if r["framework"].startswith("Megatron"):  # 16-bit parameters; gradients summed in f32 where the run is in bf16
         run["masters"] = "bf16" if r["precision"] == "fp16" else "bf16,f32" if r["framework"] == "Megatron-LM" else "bf16,bf16+f32"
     if "FSDP" in r["framework"]:  # f32 parameters are gathered in 16 bits, and so are all values of layers
@@ -171,7 +164,7 @@ def error(pairs):
 
 def training(name=None):
     test = test_ids()
-    return [r for r in rows() if r["row_id"] not in test and not why_not(r) and (not name or machine(r) == name)]
+    return [r for r in rows() if r["row_id"] not in test and (not name or machine(r) == name)]
 
 
 def fit(name):
@@ -364,6 +357,32 @@ def too_large(some, told):
             "  not to fit are %d (%s), by up to %.1f%%: Jean Zay's reserved memory is that of the row that holds most beside what is planned." % (len(some), len(ids), ", ".join(ids), 100 * over))
 
 
+def maxima(r):
+    """Of a micro-batch of the row, on one device, the share of its time that kernels take which find the largest magnitude of an operand of 8 bits."""
+    run = as_run(r)
+    command = [PLINTH, "plan", run["model"], "--machine", machine_file(machine(r)), "--precision", run["precision"], "--json",
+               "--sizes", "B=%d,%s" % (run["micro"], run["sizes"])]
+    kernels = json.loads(subprocess.run(command + [x for s in run["set"] for x in ("--set", s)], capture_output=True, text=True).stdout)["kernels"]
+    time = lambda some: sum(k["seconds"] for k in some)
+    micro = [k for k in kernels if k["entry"] == "micro"]
+    return time(k for k in micro if k["name"].endswith("reduce_max")) / time(micro)
+
+
+def eight_bits(some, told):
+    ours = [r for r in some if as_run(r)["precision"] == "fp8"]
+    off = lambda of: ", ".join("%+.1f%% (%s)" % (100 * (told[r["row_id"]]["step_seconds"] / seconds(r) - 1), r["row_id"]) for r in of)
+    train, test = [[r for r in ours if (r["row_id"] in test_ids()) == of] for of in (False, True)]
+    peak = {where: float(re.search(r"f8e4m3 = ([0-9.e+]+)", open(machine_file("h100_fsdp", where)).read()).group(1)) / 1e12 for where in ("start", "machines")}
+    share = [100 * maxima(r) for r in ours]
+    by_id = {r["row_id"]: r for r in some}
+    return ("* Products of 8 bits (%d rows, amp_fp8 by Transformer Engine: `--precision fp8`): training rows are off by %s;\n"
+            "  test rows by %s. Of h100_fsdp they alone tell one number, the peak of such products: %.0f TFLOPS, of %.0f by the data sheet, under the curve that\n"
+            "  products of bf16 have too. Transformer Engine scales by largest magnitudes of earlier steps, which it finds as it rounds; Plinth finds each step's own first,\n"
+            "  and passes over operands that do nothing else are %.1f to %.1f%% of these rows' micro-batches. If the runs have none of it, the peak that is fitted is higher than theirs\n"
+            "  by so much. Row 140, which computes layers again, took %.1f%% more than the same run in bf16 (111): what 8 bits spare in its linear layers went elsewhere, and its source does not say where." % (
+                len(ours), off(train), off(test), peak["machines"], peak["start"], min(share), max(share), 100 * (seconds(by_id["140"]) / seconds(by_id["111"]) - 1)))
+
+
 def long_texts(some, told):
     off = sorted(100 * (told[r["row_id"]]["step_seconds"] / seconds(r) - 1) for r in some if number(r, "cp") > 1)
     return ("* Texts of 32768 and 131072 tokens, divided over 4 or 8 B200 (%d rows, four of them training rows): %+.0f to %+.0f%%. Their source calls them \"CP A2A\",\n"
@@ -407,14 +426,16 @@ def search_table(out):
     """search_ranks.csv, made by search_ranks.py."""
     path = os.path.join(HERE, "search_ranks.csv")
     some = list(csv.DictReader(open(path))) if os.path.exists(path) else []
-    every = {(r["model"], MACHINE[r["gpu"]]) for r in rows() if not why_not(r)}
+    every = {(r["model"], MACHINE[r["gpu"]], as_run(r)["precision"]) for r in rows()}
+    f8 = {r["row_id"] for r in rows() if as_run(r)["precision"] == "fp8"}
+    model = lambda r: r["model"] + (", fp8" if r["row"] in f8 else "")
     share = lambda r, of: int(r[of + "faster"]) / int(r[of + "found"])
     text = lambda x: ("%.1f%%" if x <= 0.05 else "**%.1f%%**") % (100 * x)
     cells = lambda r, of: ((r[of + "found"], r[of + "faster"], text(share(r, of)), r[of + "best_s"] + " s: " + r[of + "best"]) if int(r.get(of + "found") or 0)
                            else ("", "", "", r.get(of + "best") or ""))
     within = lambda of: "%d of %d" % (sum(share(r, of) <= 0.05 for r in some if int(r.get(of + "found") or 0)), sum(int(r.get(of + "found") or 0) > 0 for r in some))
     out += ["", "## Published plans among those that the search finds", "",
-            "Of each model on each machine the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
+            "Of each model on each machine, and of runs in 8 bits beside those in 16, the run with the most tokens a second and device, by its predicted time, among all divisions of as many",
             "devices and the same batch that `plinth plan --mesh auto --all` finds to fit (`benchmarks/cluster/search_ranks.py`); the first 5% are those than which",
             "at most one in twenty is faster. All that Plinth has includes what was settled before any published run: PyTorch's FSDP divided over data",
             "alone; all of GPT's and BLOOM's runs compute whole layers again, without interleaved stages, and divide nothing or optimizer states, and none divides",
@@ -425,18 +446,17 @@ def search_table(out):
             "", "%d of %d are searched. In the first 5%% lie %s; of what was tried, %s. Nothing that was tried is faster than %d of them." % (
                 len(some), len(every), within(""), within("tried_"), sum(r["tried_faster"] == "0" for r in some))]
     table(out, ["row", "model", "machine", "devices", "published s", "predicted s", "plans found", "faster", "share", "the fastest"],
-          [(r["row"], r["model"], r["machine"], r["devices"], r["published_s"], r["predicted_s"]) + cells(r, "") for r in some])
+          [(r["row"], model(r), r["machine"], r["devices"], r["published_s"], r["predicted_s"]) + cells(r, "") for r in some])
     out += ["", "Among what was tried:"]
     table(out, ["row", "model", "machine", "predicted s", "plans found", "faster", "share", "the fastest"],
-          [(r["row"], r["model"], r["machine"], r["predicted_s"]) + cells(r, "tried_") for r in some])
+          [(r["row"], model(r), r["machine"], r["predicted_s"]) + cells(r, "tried_") for r in some])
 
 
 def report():
     test = test_ids()
-    can = [r for r in rows() if not why_not(r)]
-    told = plan_all(can)
-    failed = [(r, told[r["row_id"]]["error"]) for r in can if "error" in told[r["row_id"]]]
-    some = [r for r in can if "error" not in told[r["row_id"]]]
+    told = plan_all(rows())
+    failed = [(r, told[r["row_id"]]["error"]) for r in rows() if "error" in told[r["row_id"]]]
+    some = [r for r in rows() if "error" not in told[r["row_id"]]]
     asked = [r for r in some if r["row_id"] in test]
     pairs = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in asked]
     trained = [(told[r["row_id"]]["step_seconds"], seconds(r)) for r in some if r["row_id"] not in test]
@@ -463,22 +483,23 @@ def report():
            "  of that program takes; where the row is of the whole device (Jean Zay), and what the machine file says is reserved beside it: drivers, message",
            "  buffers and what a caching allocator holds, so much that no training row lies higher. The table below has them by what they count.",
            too_large(some, told),
-           "* Not predicted: %d rows." % (len(rows()) - len(some)), "", "![predicted over published](cluster.svg)"]
+           eight_bits(some, told)] + ["* Not predicted: %d rows." % len(failed)] * bool(failed) + ["", "![predicted over published](cluster.svg)"]
     table(out, ["machine", "test rows", "mean absolute error"], [(n, k, "%.1f%%" % (100 * e)) for n, k, e, _ in groups(asked, told, lambda r: machine(r))])
     table(out, ["model", "test rows", "mean absolute error", "rank correlation"], [(n, k, "%.1f%%" % (100 * e), "%.3f" % c if c == c else "") for n, k, e, c in by_model])
     memory_table(out, some, told)
     search_table(out)
-    out += ["", "## Not predicted"]
-    table(out, ["row", "model", "why"], [(r["row_id"], r["model"], why_not(r)) for r in rows() if why_not(r)] + [(r["row_id"], r["model"], e) for r, e in failed])
+    if failed:
+        out += ["", "## Not predicted"]
+        table(out, ["row", "model", "why"], [(r["row_id"], r["model"], e) for r, e in failed])
     out += ["", "## Every row", "", "`set`: test rows in bold; error: of step time; memory: GiB of a device, published and predicted."]
     def line(r):
         t, off = told[r["row_id"]]["step_seconds"], told[r["row_id"]]["step_seconds"] / seconds(r) - 1
         m = r["mem_per_gpu_gib"]
         return (r["row_id"], "**test**" if r["row_id"] in test else "training", r["model"], machine(r), r["n_gpus"], r["seq_len"],
-                " / ".join(r[x] or "1" for x in ("dp", "cp", "tp", "pp")), r["micro_batch"], r["global_batch_seqs"], r["recompute"], "%.4g" % seconds(r), "%.4g" % t,
+                " / ".join(r[x] or "1" for x in ("dp", "cp", "tp", "pp")), r["micro_batch"], r["global_batch_seqs"], r["precision"].split()[0], r["recompute"], "%.4g" % seconds(r), "%.4g" % t,
                 ("**%+.1f%%**" if abs(off) > 0.1 else "%+.1f%%") % (100 * off),
                 "%s, %.1f (%+.0f%%)" % (m, memory(r, told), 100 * memory_error(r, told)) if m else "")
-    table(out, ["row", "set", "model", "machine", "devices", "length", "data / context / tensor / pipe", "micro", "batch", "recompute", "published s", "predicted s", "error", "memory"], map(line, some))
+    table(out, ["row", "set", "model", "machine", "devices", "length", "data / context / tensor / pipe", "micro", "batch", "precision", "recompute", "published s", "predicted s", "error", "memory"], map(line, some))
     with open(os.path.join(os.path.dirname(HERE), "cluster.md"), "w") as f:
         f.write("\n".join(out) + "\n")
     plot(os.path.join(os.path.dirname(HERE), "cluster.svg"), some, told, test)
