@@ -423,11 +423,11 @@ static void candidates(Search *s, u32 node, u32 m, Candidates *c)
 		most = MAX(most, c->priority[i] == SUMMED ? (u8)0 : c->priority[i]);
 	u32 kept = 0;
 	for (u32 i = 0; i < c->n; i++) {
-		bool named = c->priority[i] >= most || (passes && c->v[i].kind == CHOICE_LABEL);
-		if (!named && !(s->weights_stay && s->rules->parameters >> m & 1 && may_stray(s, node, m, &c->v[i])))
+		bool by_name = c->priority[i] >= most || (passes && c->v[i].kind == CHOICE_LABEL);
+		if (!by_name && !(s->weights_stay && s->rules->parameters >> m & 1 && may_stray(s, node, m, &c->v[i])))
 			continue;
 		c->v[kept] = c->v[i];
-		c->strays[kept] = !named;
+		c->strays[kept] = !by_name;
 		c->priority[kept++] = c->priority[i];
 	}
 	c->n = kept;
