@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL or MACHINE...]` writes search_ranks.csv,
+"""Where published plans stand among all that the search finds: `search_ranks.py [--again] [MODEL, MACHINE or ROW...]` writes search_ranks.csv,
 which `validate.py report` reads. Of each model on each machine, in 16 bits and in 8, the published plan is the run with the most tokens a second and device;
 its predicted time is compared with those of every division of as many devices and the same batch that `plinth plan --mesh auto --all`
 finds to fit: once among all that Plinth has, and once among what was tried in the published runs (`tried`). Rows of the table are kept, so that it
@@ -71,7 +71,7 @@ def rank(row, prefix, seconds, plans):
 def main(some, again):
     done = {r["row"]: r for r in csv.DictReader(open(PATH))} if os.path.exists(PATH) else {}
     for r in sorted(published(), key=lambda r: r["row_id"] in done):
-        if (some and not {r["model"], v.machine(r)} & set(some)) or (done.get(r["row_id"], {}).get("tried_found") and not again):
+        if (some and not {r["row_id"], r["model"], v.machine(r)} & set(some)) or (done.get(r["row_id"], {}).get("tried_found") and not again):
             continue
         seconds = v.plan([r], v.machine_file(v.machine(r)))[r["row_id"]]["step_seconds"]
         row = dict(row=r["row_id"], model=r["model"], machine=v.machine(r), devices=r["n_gpus"], published_s="%.4g" % v.seconds(r),

@@ -378,8 +378,8 @@ def eight_bits(some, told):
     return ("* Products of 8 bits (%d rows, amp_fp8 by Transformer Engine: `--precision fp8`): training rows are off by %s;\n"
             "  test rows by %s. Of h100_fsdp they alone tell one number, the peak of such products: %.0f TFLOPS, of %.0f by the data sheet, under the curve that\n"
             "  products of bf16 have too. Transformer Engine scales by largest magnitudes of earlier steps, which it finds as it rounds; Plinth finds each step's own first,\n"
-            "  and passes over operands that do nothing else are %.1f to %.1f%% of these rows' micro-batches. If the runs have none of it, the peak that is fitted is higher than theirs\n"
-            "  by so much. Row 140, which computes layers again, took %.1f%% more than the same run in bf16 (111): what 8 bits spare in its linear layers went elsewhere, and its source does not say where." % (
+            "  and passes over operands that do nothing else are %.1f to %.1f%% of these rows' micro-batches. If the runs have none of it, their products took longer by as much than\n"
+            "  the peak that is fitted says. Row 140, which computes layers again, took %.1f%% more than the same run in bf16 (111): what 8 bits spare in its linear layers went elsewhere, and its source does not say where." % (
                 len(ours), off(train), off(test), peak["machines"], peak["start"], min(share), max(share), 100 * (seconds(by_id["140"]) / seconds(by_id["111"]) - 1)))
 
 
