@@ -132,11 +132,18 @@ static void find_wanted(Operands *x)
 		x->wanted[g->result.v[i].value.i] = (Wanted){ .any = true };
 }
 
+/* A slice whose elements follow each other as those that it is of do? Not one by steps, or backwards. */
+static bool slice_in_order(const Node *n)
+{
+	const ints step = ATTR(n, slice)->step;
+	return !step.n || step.v[step.n - 1] == 1;
+}
+
 /* Does it lie in memory in the order of its type, as far as can be told: made here, or parts of or another shape for what is? */
 static bool lies_in_order(const Graph *g, Val v)
 {
 	const Node *n = val_node(g, v);
-	while (n->op == OP_reshape || n->op == OP_slice || n->op == OP_split)
+	while (n->op == OP_reshape || n->op == OP_split || (n->op == OP_slice && slice_in_order(n)))
 		n = val_node(g, n->in[0]);
 	NodeClass class = node_class((Op)n->op);
 	return class != NODE_FREE;

@@ -292,6 +292,32 @@ static void eight_bits(void **state)
 	}
 }
 
+/* Parts of a value: what is side by side is read where it lies, every other element or the last one first is copied. */
+static void parts_of_8_bits(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *slice;
+		u32 kernels;
+	} cases[] = { { "start = [0, 16], size = [16, 32], step = [1, 1]", 1 },
+		      { "start = [15, 16], size = [16, 32], step = [-1, 1]", 1 },
+		      { "start = [0, 1], size = [16, 32], step = [1, 2]", 2 },
+		      { "start = [0, 47], size = [16, 32], step = [1, -1]", 2 } };
+	for (u32 i = 0; i < COUNT(cases); i++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena, "program t\nentry e {\n  %%x = input x : f8e4m3[16, 64]\n  %%y = input y : f8e5m2[48, 32]\n"
+					       "  %%1 = slice %%x {%s} : f8e4m3[16, 32]\n"
+					       "  %%2 = dot %%1, %%y {spec = \"mk,nk->mn\"} : f32[16, 48]\n  result r = %%2\n}\n",
+					       cases[i].slice);
+		check_text(text);
+		const Plan *plan;
+		assert_int_equal(product_of(&c, text, &plan)->compute, DT_f8e4m3);
+		assert_int_equal(plan->kernel.n, cases[i].kernels);
+		bench_close(&c);
+	}
+}
+
 /* A layer's three products, of values that are made and rounded there: the input and the cotangent are stored in both orders, a weight that is
  * only read transposed in that order alone. */
 static void orders_of_8_bits(void **state)
@@ -534,7 +560,7 @@ int main(void)
 		cmocka_unit_test(sum_of_a_repeated_sum),
 		cmocka_unit_test(masks_are_not_stored),
 		cmocka_unit_test(eight_bits),
-		cmocka_unit_test(orders_of_8_bits),
+		cmocka_unit_test(parts_of_8_bits), cmocka_unit_test(orders_of_8_bits),
 		cmocka_unit_test(long_chain),
 		cmocka_unit_test(merged_rows),
 		cmocka_unit_test(rows_side_by_side),
