@@ -354,13 +354,19 @@ static void scaled_dot_expand(Builder *b, const Node *n, Val *out)
 {
 	const scaled_dot_attr *a = ATTR(n, scaled_dot);
 	bool f8 = dtype_is_f8(a->left);
-	Val left = f8 ? scale_of(b, n->in[0], a->left) : (Val){ 0 }, right = f8 ? scale_of(b, n->in[1], a->right) : (Val){ 0 };
-	/* right behind the scales, so that who finds the second one has it at hand */
-	Val by = f8 ? B(b, mul, B(b, recip, left), B(b, recip, right)) : (Val){ 0 };
-	Val x = scaled(b, n->in[0], a->left, left), y = scaled(b, n->in[1], a->right, right);
+	DType to[] = { a->left, a->right };
+	Val scale[2] = { 0 }, back[2] = { 0 }, operand[2];
+	for (u32 i = 0; i < 2 && f8; i++) {
+		/* each reciprocal right behind its scale, so that who finds that has it at hand; and by itself: a parameter's waits for nothing but that */
+		scale[i] = scale_of(b, n->in[i], to[i]);
+		back[i] = B(b, recip, scale[i]);
+	}
+	for (u32 i = 0; i < 2; i++)
+		operand[i] = scaled(b, n->in[i], to[i], scale[i]);
+	Val x = operand[0], y = operand[1];
 	out[0] = make_cast(b, BA(b, dot, (x, y), .spec = a->spec), accumulator(val_type(b->g, n->in[0])->dtype));
-	if (f8)
-		out[0] = B(b, mul, out[0], make_broadcast(b, by, dims_of_type(b, val_type(b->g, out[0]))));
+	for (u32 i = 0; i < 2 && f8; i++)
+		out[0] = B(b, mul, out[0], make_broadcast(b, back[i], dims_of_type(b, val_type(b->g, out[0]))));
 }
 
 static void scaled_dot_vjp(Builder *b, const Node *n, const Val *dout, Val *din)

@@ -4,6 +4,12 @@
 
 #include <string.h>
 
+/* A message of what lies outside of layers, on its way. */
+typedef struct Outer {
+	f64 begin, end;
+	u32 rank;
+} Outer;
+
 typedef struct Walker {
 	const Machine *m;
 	const Work *w;
@@ -13,7 +19,9 @@ typedef struct Walker {
 	bool *done;
 	f64 *started; /* [rank]: when the first kernel of it began, or less than 0 */
 	VEC(u32) waiting; /* messages that were not sent, in the plan's order */
+	VEC(Outer) outer;
 	f64 kernels, links; /* when these are free */
+	Arena *tmp;
 	Limiter *by;
 } Walker;
 
@@ -76,6 +84,24 @@ static f64 ready(const Walker *x, u32 i)
 	return at;
 }
 
+/* The piece waited from `from` to `to`. As long as messages of what lies outside of layers took the links, that is theirs: one layer
+ * stands for many, and they are said once. */
+static void add_waiting(Walker *x, const Piece *p, f64 from, f64 to)
+{
+	f64 own = to - from;
+	for (u32 i = x->outer.n; i-- > 0 && !p->outside && x->outer.v[i].end > from;) {
+		const Outer *o = &x->outer.v[i];
+		f64 part = MIN(o->end, to) - MAX(o->begin, from);
+		if (part <= 0)
+			continue;
+		own -= part;
+		x->out->rank[o->rank].seconds += part;
+		x->out->rank[o->rank].waiting += part;
+	}
+	x->out->rank[p->rank].seconds += own;
+	x->out->rank[p->rank].waiting += own;
+}
+
 static void send(Walker *x, u32 which, f64 from)
 {
 	u32 i = x->waiting.v[which];
@@ -83,7 +109,10 @@ static void send(Walker *x, u32 which, f64 from)
 	x->out->end[i] = x->links = from + x->cost[i];
 	if (x->taken[i] > 0)
 		x->kernels = MAX(x->kernels, from) + x->taken[i];
-	RankTime *r = &x->out->rank[x->w->piece[i].rank];
+	u32 rank = x->w->piece[i].rank;
+	if (x->w->piece[i].outside)
+		VEC_PUSH(x->tmp, &x->outer, ((Outer){ from, x->links, rank }));
+	RankTime *r = &x->out->rank[rank];
 	r->messages += x->cost[i];
 	r->late += x->w->piece[i].late ? x->cost[i] : 0;
 	x->done[i] = true;
@@ -130,8 +159,8 @@ static void run(Walker *x, u32 i)
 	while (send_first(x, x->kernels))
 		;
 	f64 from = MAX(at, x->kernels), end = from + x->cost[i];
-	r->seconds += end - was;
-	r->waiting += from - was;
+	add_waiting(x, p, was, from);
+	r->seconds += end - from;
 	r->by[x->by[i]] += x->cost[i];
 	x->out->begin[i] = from;
 	x->out->end[i] = x->kernels = end;
@@ -143,7 +172,7 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	Arena tmp = ARENA("walk");
 	Walk out = { .rank = NEWN(arena, RankTime, 2 * w->units + 1), .begin = NEWN(arena, f64, w->npiece + 1),
 		     .end = NEWN(arena, f64, w->npiece + 1) };
-	Walker x = { .m = m, .w = w, .out = &out, .cost = NEWN(&tmp, f64, w->npiece + 1), .taken = NEWN(&tmp, f64, w->npiece + 1), .done = NEWN(&tmp, bool, w->npiece + 1),
+	Walker x = { .m = m, .w = w, .out = &out, .tmp = &tmp, .cost = NEWN(&tmp, f64, w->npiece + 1), .taken = NEWN(&tmp, f64, w->npiece + 1), .done = NEWN(&tmp, bool, w->npiece + 1),
 		     .by = NEWN(&tmp, Limiter, w->npiece + 1), .started = NEWN(&tmp, f64, 2 * w->units + 1) };
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = -1;

@@ -5,7 +5,8 @@
  *
  * Of the messages that are ready the earliest in the plan goes first, one at a time. Parameters are gathered at most one
  * layer ahead of the work, so that two layers' are there at once; alike messages of one layer that wait for nothing, or
- * that nothing waits for, go together, `bucket` bytes at a time. */
+ * that nothing waits for, go together, `bucket` bytes at a time. While a layer waits for its turn behind a message of what lies
+ * outside of layers, such as the head's parameters, that is time of the latter: there is one of them, and the layer stands for many. */
 #ifndef PL_PLAN_WALK_H
 #define PL_PLAN_WALK_H
 #include "passes/plan/predict.h"

@@ -194,6 +194,7 @@ static void tell_messages(Work *w)
 	for (u32 s = 0; s < w->npiece; s++) {
 		Piece *p = &w->piece[s];
 		p->message = p->kernel->class == KERNEL_COLLECTIVE;
+		p->outside = !layer_key(p->kernel->scope);
 		p->late = p->message;
 	}
 	for (u32 s = w->npiece; s-- > 0;) { /* whoever waits stands behind */
@@ -201,14 +202,15 @@ static void tell_messages(Work *w)
 		for (u32 i = 0; i < p->nafter && !p->late; i++)
 			w->piece[p->after[i]].late = false;
 	}
-	/* parameters are gathered as they are, or rounded before: early if all behind it is read from memory */
+	/* parameters are gathered as they are, or rounded before, by scales of their own: early if all behind it is read from memory */
 	u32 kernel = NONE;
 	for (u32 s = 0; s < w->npiece; s++) {
 		Piece *p = &w->piece[s];
 		bool gather = p->message && p->kernel->collective->op == OP_all_gather;
-		p->early = gather;
+		p->early = gather && !p->constant;
 		for (u32 i = 0; i < p->nafter && p->early; i++)
 			p->early = w->piece[p->after[i]].nafter == 0 && !w->piece[p->after[i]].message;
+		p->early |= p->message && p->constant;
 		p->behind = gather && !p->early && ((const all_gather_attr *)p->kernel->collective->attr)->again ? kernel : NONE;
 		kernel = p->message ? kernel : s;
 	}

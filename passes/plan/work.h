@@ -22,6 +22,7 @@ typedef struct Piece {
 	const Kernel *kernel;
 	u32 rank;
 	bool message;     /* a collective */
+	bool outside;     /* of no layer by its scope: there is one, whichever unit it belongs to */
 	bool early;       /* one that waits for nothing: parameters are gathered */
 	u32 behind;       /* of what the backward half gathers again, and that was there all along: the kernel before it in the plan, with
 	                     which it may begin; NONE: it begins when what it waits for is there */
