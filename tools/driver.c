@@ -138,8 +138,31 @@ const char *driver_default_device(void)
 	return backends[0]->name;
 }
 
+/* One of the devices between commas is of this backend: "cuda:1" is of "cuda". */
+static bool names_backend(const char *list, const char *backend)
+{
+	for (const char *at = list; *at; at += *at == ',') {
+		if (strcspn(at, ":,") == strlen(backend) && !strncmp(at, backend, strlen(backend)))
+			return true;
+		at += strcspn(at, ",");
+	}
+	return false;
+}
+
+Status driver_device_options(const char *device, const char *cpu, const char *arch, const char *matmul)
+{
+	const char *on = device ? device : driver_default_device();
+	if (cpu && names_backend(on, "cuda") && !names_backend(on, "cpu"))
+		return FAIL(STATUS_INPUT, "--cpu %s is of a processor, and the device is %s: --arch names a GPU's architecture", cpu, on);
+	if ((arch || matmul) && names_backend(on, "cpu") && !names_backend(on, "cuda"))
+		return FAIL(STATUS_INPUT, "--%s %s is of GPUs, and the device is %s: it goes with --device cuda", arch ? "arch" : "matmul",
+			    arch ? arch : matmul, on);
+	return OK;
+}
+
 static Status find_backend(const DriverOptions *o, const DriverBackend **out)
 {
+	TRY(driver_device_options(o->device, o->cpu, o->arch, NULL));
 	const char *name = o->device ? o->device : driver_default_device();
 	size_t n = strcspn(name, ":");
 	for (u32 i = 0; i < COUNT(backends); i++)
@@ -158,6 +181,15 @@ static const Program *derive_decoding(PassCx *cx, const Program *in, const Drive
 {
 	static const char *const forward[] = { "forward" };
 	const Program *alone = select_entries(cx->out, in, &(DriverOptions){ .entry = forward, .nentry = 1 });
+	const char **symbol;
+	u32 n = program_symbols(cx->tmp, alone, &symbol), i = 0;
+	while (i < n && strcmp(symbol[i], o->decode_along))
+		i++;
+	if (i == n) {
+		*status = FAIL(STATUS_INPUT, "the model reads no texts: none of its inputs has positions %s, which decoding goes along and --capacity counts",
+			       o->decode_along);
+		return NULL;
+	}
 	const char *text = arena_printf(cx->out, "simplify,incremental{axis=%s}", o->decode_along);
 	return pipeline_run(str_of(text), cx, alone, status);
 }

@@ -113,6 +113,9 @@ void driver_prepared_free(DriverPrepared *all);
 
 /* "cpu", or "cuda" in a build that makes no code for CPUs. */
 const char *driver_default_device(void);
+/* --cpu is of processors, --arch and --matmul of GPUs: fails where one is given (not NULL) and none of the devices (a name, or several
+ * with commas; NULL: the default) is what it speaks of. */
+PL_MUST_USE Status driver_device_options(const char *device, const char *cpu, const char *arch, const char *matmul);
 
 /* Whether sizes have bounds; such as a run would have them: "T<=64" as T=64. */
 bool driver_bounds(const char *sizes);

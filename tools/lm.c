@@ -37,8 +37,7 @@ Status lm_open(const char *operand, const SourceOptions *given, Lm *out)
 Status lm_open_source(const char *operand, const SourceOptions *given, Lm *out)
 {
 	*out = (Lm){ .arena = ARENA("lm") };
-	if (packaged(operand))
-		return FAIL(STATUS_INPUT, "%s is compiled already: this takes the source that it was made of", operand);
+	TRY(source_uncompiled(operand));
 	return lm_open(operand, given, out);
 }
 
@@ -302,8 +301,9 @@ Status lm_check_data(const Lm *lm, const Dataset *d)
 Status run_options(const RunOptions *o, DeviceOptions *out)
 {
 	*out = (DeviceOptions){ .threads = (u32)o->threads, .comm = o->comm };
-	if (o->threads < 0 || o->threads > UINT16_MAX)
-		return FAIL(STATUS_INPUT, "--threads is at least 1");
+	if (o->threads > UINT16_MAX)
+		return FAIL(STATUS_INPUT, "--threads is at most %d", UINT16_MAX);
+	TRY(driver_device_options(o->device, o->cpu, o->arch, o->matmul));
 	const Device *device;
 	if (o->device)
 		TRY(device_parse(o->device, &device, &out->index));

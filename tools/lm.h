@@ -80,7 +80,7 @@ typedef struct RunOptions {
 } RunOptions;
 #define RUN_OPTIONS(o)                                                                                              \
 	{ "device", 0, OPTION_TEXT, &(o).device, "NAME", "cpu, cuda, or cuda:1 for the second GPU" },               \
-	{ "threads", 't', OPTION_INT, &(o).threads, "N", "of the CPU: one per core by default; results do not depend on it" }, \
+	{ "threads", 't', OPTION_COUNT, &(o).threads, "N", "of the CPU: one per core by default; results do not depend on it" }, \
 	{ "cpu", 0, OPTION_TEXT, &(o).cpu, "NAME", "compile for this processor, as LLVM calls it" },                 \
 	{ "arch", 0, OPTION_TEXT, &(o).arch, "NAME", "compile for this GPU architecture, sm_90a; the device's own by default" }, \
 	{ "matmul", 0, OPTION_TEXT, &(o).matmul, "WAY", "on a GPU: library, generated, or measure, the default: whichever is faster" }

@@ -115,6 +115,15 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 			return true;
 		verb_misused(c->name, "--%s takes a whole number, not '%s'", o->name, value);
 		return false;
+	case OPTION_COUNT: {
+		i64 n;
+		if (read_int(value, &n) && n >= 1 && n <= INT32_MAX) {
+			*(i64 *)o->to = n;
+			return true;
+		}
+		verb_misused(c->name, "--%s takes a whole number from 1 to %d, not '%s'", o->name, INT32_MAX, value);
+		return false;
+	}
 	case OPTION_REAL:
 		if (read_real(value, o->to))
 			return true;

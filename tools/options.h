@@ -11,6 +11,7 @@ typedef enum OptionKind {
 	OPTION_TEXT, /* const char *: the last one given wins */
 	OPTION_LIST, /* TextList: may be given several times */
 	OPTION_INT,  /* i64: digits with 1_000 allowed */
+	OPTION_COUNT, /* i64: how many, 1 to 2^31 - 1; what it is when not given is the verb's own, 0 for most */
 	OPTION_REAL, /* f64 */
 	OPTION_MEMORY /* const char *: an amount of memory as the language has it, 8GiB */
 } OptionKind;

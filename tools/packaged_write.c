@@ -115,6 +115,7 @@ static Status add_program(Writer *w, const Job *job)
 	bool cpu = !strcmp(o->device, "cpu"), cuda = !strcmp(o->device, "cuda"), both = !strcmp(o->device, "cpu,cuda");
 	if (!cpu && !cuda && !both)
 		return FAIL(STATUS_INPUT, "--device %s: cpu, cuda, or cpu,cuda", o->device);
+	TRY(driver_device_options(o->device, o->cpu, o->arch, NULL));
 	if (cuda || both)
 		TRY(each(w, job, o->arch ? o->arch : "sm_90a", add_cuda));
 	return cpu || both ? each(w, job, o->cpu ? o->cpu : "host", add_cpu) : OK;

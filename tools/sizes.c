@@ -2,6 +2,7 @@
 #include "tools/sizes.h"
 #include "passes/graph/bind.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,20 +18,26 @@ Status sizes_check(Arena *a, const Model *m, const char *option, const char *giv
 {
 	const char **symbol;
 	u32 n = sizes_symbols(a, m, &symbol);
+	bool *seen = NEWN(a, bool, n + 1);
 	for (const char *at = given; at && *at;) {
 		size_t length = strcspn(at, ","), name = strcspn(at, "<=,"), number = name + strspn(at + name, "<=");
-		bool known = false, bound = number == name + 2 && at[name] == '<' && at[name + 1] == '=';
+		bool bound = number == name + 2 && at[name] == '<' && at[name + 1] == '=';
 		char *end = NULL;
-		for (u32 i = 0; i < n; i++)
-			known |= strlen(symbol[i]) == name && !strncmp(symbol[i], at, name);
+		u32 known = 0;
+		while (known < n && (strlen(symbol[known]) != name || strncmp(symbol[known], at, name)))
+			known++;
+		errno = 0;
 		bool stated = bound ? bounds : number == name + 1 && at[name] == '=';
-		if (!known || !stated || strtoll(at + number, &end, 10) < 1 || end != at + length) {
+		if (known == n || !stated || strtoll(at + number, &end, 10) < 1 || errno || end != at + length) {
 			Buf all = { .arena = a };
 			for (u32 i = 0; i < n; i++)
 				buf_printf(&all, "%s%s", i ? ", " : "", symbol[i]);
 			return FAIL(STATUS_INPUT, "%s %.*s: a size is NAME=NUMBER%s, and the model has %s", option, (int)length, at,
 				    bounds ? " or NAME<=NUMBER" : "", n ? all.text : "none that is not a number already");
 		}
+		if (seen[known])
+			return FAIL(STATUS_INPUT, "%s %s gives %s twice", option, given, symbol[known]);
+		seen[known] = true;
 		at += length + (at[length] == ',');
 	}
 	return OK;

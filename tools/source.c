@@ -1,6 +1,7 @@
 /* tools/source.c: see source.h. `use name` looks for name.plinth, a.b for a/b.plinth. */
 #include "tools/source.h"
 #include "support/io.h"
+#include "tools/packaged.h"
 
 #include <jansson.h>
 #include <libgen.h>
@@ -55,9 +56,15 @@ static void empty(SourceFile *out)
 	out->diag.arena = &out->arena;
 }
 
+Status source_uncompiled(const char *path)
+{
+	return packaged(path) ? FAIL(STATUS_INPUT, "%s is compiled already: this takes the source that it was made of", path) : OK;
+}
+
 static Status open_file(const char *path, const SourceOptions *options, SourceFile *out)
 {
 	empty(out);
+	TRY(source_uncompiled(path));
 	TRY(io_read(&out->arena, path, &out->text));
 	elaborate_text(path, options, out);
 	return OK;
@@ -179,6 +186,19 @@ Status source_of_text(const char *path, Str text, const SourceOptions *options, 
 void source_close(SourceFile *s)
 {
 	arena_free(&s->arena);
+}
+
+Status source_entries(Arena *arena, const Program *p, const char *const *name, u32 n)
+{
+	for (u32 i = 0; i < n; i++) {
+		if (program_find_entry(p, str_of(name[i])))
+			continue;
+		Buf known = { .arena = arena };
+		for (u32 k = 0; k < p->entry.n; k++)
+			buf_printf(&known, "%s%s", k ? ", " : "", p->entry.v[k]->name);
+		return FAIL(STATUS_INPUT, "--entry %s: the program has %s", name[i], known.n ? known.text : "none");
+	}
+	return OK;
 }
 
 const char *source_sizes(Arena *arena, const Model *m)

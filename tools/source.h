@@ -44,6 +44,10 @@ SourceOptions source_with(Arena *arena, const SourceOptions *options, const char
 /* Puts what the file `options->config` gives before the settings in `options->set`, and forgets the file. */
 PL_MUST_USE Status source_config(Arena *arena, const char *path, SourceOptions *options);
 void source_close(SourceFile *s);
+/* Fails where the path is that of a package, which has no source. */
+PL_MUST_USE Status source_uncompiled(const char *path);
+/* Fails where one of the names is no entry of the program (a model's, or what became of it), with those that there are. */
+PL_MUST_USE Status source_entries(Arena *arena, const Program *p, const char *const *name, u32 n);
 /* The sizes that the model's batch gives, as the driver takes them: "B=4,T=64". */
 const char *source_sizes(Arena *arena, const Model *m);
 

@@ -26,14 +26,14 @@ static const Option options[] = {
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE",
 	  "f32, bf16: what matrix multiplies and attention take; autocast: and give; fp8: 8 bits in linear layers; else as the file says" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
-	{ "steps", 'n', OPTION_INT, &steps, "N", "of a run; as many as take a second if not given" },
-	{ "runs", 'r', OPTION_INT, &runs, "N", "whose median counts, 5 by default" },
+	{ "steps", 'n', OPTION_COUNT, &steps, "N", "of a run; as many as take a second if not given" },
+	{ "runs", 'r', OPTION_COUNT, &runs, "N", "whose median counts, 5 by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX",
 	  "token shards to read, as train reads them; random tokens if not given" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "kernels", 'k', OPTION_FLAG, &kernels, NULL,
 	  "kernels alone: each several times in a row, in families by class and shape" },
-	{ "repeat", 0, OPTION_INT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
+	{ "repeat", 0, OPTION_COUNT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL,
 	  "every kernel in the table, not only those that make up 99% of the time" },
 	{ "no-probes", 0, OPTION_FLAG, &no_probes, NULL,
@@ -266,9 +266,9 @@ int verb_bench(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (steps < 0 || runs < 1 || runs > 1000 || repeat < 2)
+	if (runs > 1000 || repeat < 2)
 		return verb_misused("bench",
-				    "--steps and --runs are at least 1 (--runs at most 1000), --repeat at least 2");
+				    "--runs is at most 1000, and --repeat at least 2");
 	if (turns && !sweep.n)
 		return verb_misused("bench", "--turns is of a sweep: --sweep B=1,2 or --sweep memory=all,2GiB");
 	if (json && csv)

@@ -27,7 +27,7 @@ static const Option options[] = {
 	{ "output", 'o', OPTION_TEXT, &output, "FILE.plx", "the package; or a folder where files of code go, made if missing" },
 	{ "device", 0, OPTION_TEXT, &device, "NAME", "of a package cpu, the default, cuda, or cpu,cuda; of files cuda, the default, or cpu" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "of a package: the model alone, where its source has a train block" },
-	{ "capacity", 0, OPTION_INT, &capacity, "N", "of a package of a language model: what `plinth generate` runs, keeping N positions" },
+	{ "capacity", 0, OPTION_COUNT, &capacity, "N", "of a package of a language model: what `plinth generate` runs, keeping N positions" },
 	{ "emit", 0, OPTION_TEXT, &emit, "KINDS", "of files: cuda,ptx,cubin, all by default; for the CPU llvm,object" },
 	{ "arch", 0, OPTION_TEXT, &arch, "NAMES", "GPU architectures: sm_80,sm_90a,sm_100; sm_90a by default" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor, as LLVM calls it; this machine's by default; for a package several: x86-64-v3,x86-64-v4" },
@@ -35,7 +35,7 @@ static const Option options[] = {
 	  "numbers for sizes, over those of the train block's batch; of a package, T<=256 is for every T up to that" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "this entry only: init, forward, eval, micro, update" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast, fp8; else as the file says" },
-	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
+	{ "threads", 't', OPTION_COUNT, &threads, "N", "that compile; one per core by default" },
 };
 
 static const Command command = {
@@ -84,6 +84,9 @@ static bool listed(const char *list, const char *wanted)
 static Status check_kinds(const char *const *kind, u32 n)
 {
 	char word[64];
+	if (emit && !*(emit + strspn(emit, ", ")))
+		return FAIL(STATUS_INPUT, "--emit names nothing: for %s there are %s, %s%s%s", device, kind[0], kind[1], n > 2 ? " and " : "",
+			    n > 2 ? kind[2] : "");
 	for (const char *list = emit; list && next_word(&list, word, sizeof word);) {
 		bool known = false;
 		for (u32 i = 0; i < n; i++)
@@ -268,6 +271,12 @@ static Status compile_cuda(Lm *lm, DriverOptions o)
 	static const char *const kind[] = { "cuda", "ptx", "cubin" };
 	TRY(check_kinds(kind, COUNT(kind)));
 	char name[64];
+	CudaArch known; /* all of them are, before the first file is written */
+	u32 n = 0;
+	for (const char *list = arch; next_word(&list, name, sizeof name); n++)
+		TRY(cuda_arch(name, &known));
+	if (!n)
+		return FAIL(STATUS_INPUT, "--arch names no GPU");
 	for (const char *list = arch; next_word(&list, name, sizeof name);)
 		TRY(compile_arch(lm, o, arena_printf(&lm->arena, "%s", name)));
 	return OK;
@@ -337,23 +346,6 @@ static Status compile_cpu(Lm *lm, DriverOptions o)
 }
 #endif
 
-/* The entries that are asked for are the program's. */
-static Status check_entries(Lm *lm)
-{
-	const Program *p = lm->model->program;
-	for (int i = 0; i < entry.n; i++) {
-		Buf known = { .arena = &lm->arena };
-		bool found = false;
-		for (u32 k = 0; k < p->entry.n; k++) {
-			found |= !strcmp(p->entry.v[k]->name, entry.v[i]);
-			buf_printf(&known, "%s%s", k ? ", " : "", p->entry.v[k]->name);
-		}
-		if (!found)
-			return FAIL(STATUS_INPUT, "--entry %s: the program has %s", entry.v[i], known.text);
-	}
-	return OK;
-}
-
 /* Numbers for all sizes: those given over the batch's. */
 static Status all_numbers(Lm *lm, const char **out)
 {
@@ -365,7 +357,9 @@ static Status all_numbers(Lm *lm, const char **out)
 
 static Status run(Lm *lm)
 {
-	TRY(check_entries(lm));
+	if (!lm->model->program->entry.n || !*lm->model->name)
+		return FAIL(STATUS_INPUT, "%s declares no model: there is nothing to compile", lm->operand.source);
+	TRY(source_entries(&lm->arena, lm->model->program, entry.v, (u32)entry.n));
 	DriverOptions o = { .entry = entry.n ? entry.v : NULL, .nentry = (u32)entry.n, .sizes = sizes,
 			    .precision = precision ? precision : lm->model->precision, .accumulate = lm->model->accumulate > 1,
 			    .device = device, .cpu = cpu, .threads = (u32)threads };
@@ -377,10 +371,16 @@ static Status run(Lm *lm)
 			return FAIL(STATUS_INPUT, "--emit is of files, and %s is a package", output);
 		return packaged_write(lm, &p);
 	}
-	if (!arch)
-		arch = "sm_90a";
+	if (forward || capacity)
+		return FAIL(STATUS_INPUT, "--%s is of a package, -o FILE.plx, and %s is a folder%s", forward ? "forward" : "capacity", output,
+			    forward ? ": --entry forward is the model alone" : "");
 	if (!device)
 		o.device = device = "cuda";
+	TRY(driver_device_options(device, cpu, arch, NULL));
+	if (cpu && strchr(cpu, ',') && !strchr("+-", strchr(cpu, ',')[1]))
+		return FAIL(STATUS_INPUT, "--cpu %s: files are of one processor, a package (-o FILE.plx) may be of several", cpu);
+	if (!arch)
+		arch = "sm_90a";
 	TRY(all_numbers(lm, &o.sizes));
 	if (!strcmp(device, "cpu"))
 		return compile_cpu(lm, o);
@@ -397,8 +397,6 @@ int verb_compile(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("compile", "where to? -o FILE.plx, or -o FOLDER");
-	if (threads < 0 || capacity < 0)
-		return verb_misused("compile", "--threads and --capacity are at least 1");
 	if (capacity && (entry.n || forward))
 		return verb_misused("compile", "--capacity, --entry and --forward exclude each other");
 	Lm lm;

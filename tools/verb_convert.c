@@ -102,7 +102,15 @@ static Status write_config(Lm *lm)
 
 /* ---- the tokenizer ---- */
 
-static Status write_tokenizer(Lm *lm)
+/* The one that goes along, NULL where there is none. */
+static Status open_tokenizer(Lm *lm, Tokenizer **out)
+{
+	const char *own = lm->operand.run ? arena_printf(&lm->arena, "%s/" RUN_TOKENIZER, lm->operand.run) : NULL;
+	*out = NULL;
+	return tokenizer || (own && io_exists(own)) ? tokenizer_load(&lm->arena, tokenizer ? tokenizer : own, out) : OK;
+}
+
+static Status write_tokenizer(Arena *a, const Tokenizer *t)
 {
 	static const struct {
 		const char *key, *names[4];
@@ -113,19 +121,12 @@ static Status write_tokenizer(Lm *lm)
 		     { "mask_token", { "[MASK]", "<mask>" } },
 		     { "bos_token", { "<s>", "<|begin_of_text|>", END_OF_TEXT } },
 		     { "eos_token", { "</s>", "<|end_of_text|>", END_OF_TEXT } } };
-	Arena *a = &lm->arena;
-	const char *path = tokenizer ? tokenizer : lm->operand.run ? arena_printf(a, "%s/" RUN_TOKENIZER, lm->operand.run) : NULL;
-	if (!path || (!tokenizer && !io_exists(path)))
-		return OK;
-	Tokenizer *t;
-	TRY(tokenizer_load(a, path, &t));
 	Status s = tokenizer_save(t, arena_printf(a, "%s/tokenizer.json", output));
 	json_t *root = json_pack("{s:s}", "tokenizer_class", "PreTrainedTokenizerFast");
 	for (u32 r = 0; r < COUNT(role); r++)
 		for (u32 k = 0; k < COUNT(role[r].names) && role[r].names[k] && !json_object_get(root, role[r].key); k++)
 			if (tokenizer_special(t, role[r].names[k]) != TOKEN_NONE)
 				json_object_set_new(root, role[r].key, json_string(role[r].names[k]));
-	tokenizer_close(t);
 	if (s) {
 		json_decref(root);
 		return s;
@@ -189,11 +190,18 @@ static Status run(Lm *lm)
 		rule[i] = (WeightRule){ m->published_name.v[i].pattern, m->published_name.v[i].replacement };
 	for (u32 i = 0; i < p.n; i++)
 		p.v[i].name = weights_rename(&lm->arena, rule, m->published_name.n, p.v[i].name);
-	TRY(io_make_folder(output));
+	Tokenizer *t;
+	TRY(open_tokenizer(lm, &t)); /* before the first file is written */
+	Status s = io_make_folder(output);
 	const char *file = m->published_file ? m->published_file : "model.safetensors";
-	TRY(safetensors_write(arena_printf(&lm->arena, "%s/%s", output, file), p.v, p.n, &(TextPair){ "format", "pt" }, 1, NULL));
-	TRY(write_config(lm));
-	return write_tokenizer(lm);
+	if (!s)
+		s = safetensors_write(arena_printf(&lm->arena, "%s/%s", output, file), p.v, p.n, &(TextPair){ "format", "pt" }, 1, NULL);
+	if (!s)
+		s = write_config(lm);
+	if (!s && t)
+		s = write_tokenizer(&lm->arena, t);
+	tokenizer_close(t);
+	return s;
 }
 
 int verb_convert(int argc, char **argv)

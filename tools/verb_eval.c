@@ -18,8 +18,8 @@ static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "what the data block reads: token shards PREFIX.val.*, or PREFIX.*" },
-	{ "batch", 'b', OPTION_INT, &batch, "B", "texts at a time, in place of the train block's" },
-	{ "batches", 0, OPTION_INT, &batches, "N", "the first N batches only" },
+	{ "batch", 'b', OPTION_COUNT, &batch, "B", "texts at a time, in place of the train block's" },
+	{ "batches", 0, OPTION_COUNT, &batches, "N", "the first N batches only" },
 	RUN_OPTIONS(where),
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
 };
@@ -128,8 +128,6 @@ int verb_eval(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (batch < 0 || batches < 0)
-		return verb_misused("eval", "--batch and --batches are at least 1");
 	Lm lm;
 	return lm_run("eval", &lm, lm_open(operand[0], &source, &lm), run);
 }

@@ -29,12 +29,12 @@ static const Option options[] = {
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=1,T<=256",
 	  "numbers for sizes, over those of the train block's batch; with <=, runs are given the size, from 1 to that" },
 	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "an entry to export, may be repeated: forward by default" },
-	{ "capacity", 0, OPTION_INT, &capacity, "N",
+	{ "capacity", 0, OPTION_COUNT, &capacity, "N",
 	  "of a language model: functions prefill and step, which keep what later tokens need of up to N" },
 	{ "store", 0, OPTION_TEXT, &store, "TYPE", "how matrices are stored: f32, bf16, f16, int8, int4; what that costs is measured" },
-	{ "group", 0, OPTION_INT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
+	{ "group", 0, OPTION_COUNT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "with --store: token shards to measure on; a run's folder has its own" },
-	{ "batches", 0, OPTION_INT, &batches, "N", "of them at most; all by default" },
+	{ "batches", 0, OPTION_COUNT, &batches, "N", "of them at most; all by default" },
 	{ "module", 0, OPTION_LIST, &module, "PATH", "a module alone, by its path (h.0.attn), may be repeated" },
 	{ "kernel", 0, OPTION_LIST, &kernel, "NAME", "a kernel alone, by its name or a pattern (h.0.**), may be repeated" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
@@ -44,7 +44,7 @@ static const Option options[] = {
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAMES",
 	  "processors to compile for, as LLVM calls them, of which the best that is there runs: x86-64-v3,x86-64-v4; this "
 	  "machine's by default" },
-	{ "threads", 't', OPTION_INT, &threads, "N", "that compile; one per core by default" },
+	{ "threads", 't', OPTION_COUNT, &threads, "N", "that compile; one per core by default" },
 };
 
 static const Command command = {
@@ -212,8 +212,6 @@ static bool changes_weights(const Program *p, const Result *r)
 static Status check_entries(const Export *x)
 {
 	const Program *p = x->variant[0].compiled.program;
-	if (!p->entry.n)
-		return FAIL(STATUS_INPUT, "%s has no such entry; `plinth check --graph` prints those that it has", x->source);
 	for (u32 i = 0; i < p->entry.n; i++)
 		for (u32 k = 0; k < p->entry.v[i]->result.n; k++)
 			if (changes_weights(p, &p->entry.v[i]->result.v[k]))
@@ -250,7 +248,11 @@ static Status settings(Lm *lm)
 static Status run(Lm *lm)
 {
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
+	TRY(driver_device_options(device ? device : lm_text(lm, "export.device", "cpu"), cpu, arch, NULL));
 	TRY(settings(lm));
+	if (!lm->model->program->entry.n || !*lm->model->name)
+		return FAIL(STATUS_INPUT, "%s declares no model: there is nothing to export", lm->operand.source);
+	TRY(source_entries(&lm->arena, lm->model->program, entry.v, (u32)entry.n));
 	const char *const *usual = capacity ? parts : forward;
 	Export x = { .arena = &lm->source.arena, .program = lm->model->program, .folder = output, .model = lm->model->name,
 		     .source = lm->operand.source, .embedded = embed, .machine = target ? target : cpu_machine_name(),
@@ -264,6 +266,8 @@ static Status run(Lm *lm)
 	if (missing)
 		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
 	TRY(shrink_parse(store, group, &shrink));
+	if (!shrink.kind && (data || batches))
+		return FAIL(STATUS_INPUT, "--%s is for measuring what --store costs, and matrices are stored as they are", data ? "data" : "batches");
 	const Program *shrunk = NULL;
 	if (shrink.kind)
 		x.program = shrunk = shrink_program(x.arena, x.program, &shrink);
@@ -285,6 +289,8 @@ static Status run(Lm *lm)
 	x.cuda = !strcmp(device, "cuda");
 	if (!x.cuda && strcmp(device, "cpu") != 0)
 		return FAIL(STATUS_INPUT, "--device %s: cpu or cuda", device);
+	if (x.cuda && strcmp(x.machine, cpu_machine_name()))
+		return FAIL(STATUS_INPUT, "--target %s: a library for GPUs is for this machine, %s", x.machine, cpu_machine_name());
 	TRY(export_plan(&x, &o, x.cuda ? arch : cpu));
 	TRY(check_entries(&x));
 	TRY(io_make_folder(output));
@@ -315,10 +321,6 @@ int verb_export(int argc, char **argv)
 		return verb_misused("export", "where to? -o FOLDER");
 	if ((module.n > 0) + (kernel.n > 0) + (entry.n > 0) + (capacity > 0) > 1)
 		return verb_misused("export", "--module, --kernel, --entry and --capacity exclude each other");
-	if (batches < 0)
-		return verb_misused("export", "--batches is at least 1");
-	if (threads < 0 || capacity < 0 || group < 0)
-		return verb_misused("export", "--threads, --capacity and --group are at least 1");
 	Lm lm;
 	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)

@@ -229,7 +229,7 @@ static Status read_prompts(Lm *lm)
 			add_text(lm, &prompt, arena_printf(&lm->arena, "%.*s", (int)n, text.s));
 		text = (Str){ text.s + MIN(n + 1, text.n), text.n - MIN(n + 1, text.n) };
 	}
-	return OK;
+	return prompt.n ? OK : FAIL(STATUS_INPUT, "%s has no prompt: one stands on each line", prompts_file);
 }
 
 /* What the command line does not give. */

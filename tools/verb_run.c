@@ -205,6 +205,8 @@ int verb_run(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
+	if (output && !str_ends(str_of(output), STR(".json")) && !str_ends(str_of(output), STR(".safetensors")))
+		return verb_misused("run", "--output %s: *.safetensors, or *.json", output);
 	Lm lm;
 	Status s = lm_open(operand[0], &source, &lm);
 	if (!s)

@@ -19,7 +19,7 @@ static const Option options[] = {
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "inputs", 'i', OPTION_TEXT, &inputs, "FILE", "the block's inputs by their names, as safetensors" },
 	{ "output", 'o', OPTION_TEXT, &output, "FILE", "what is written; sample.png or sample.safetensors by default" },
-	{ "batch", 'b', OPTION_INT, &batch, "B", "how many at a time, in place of the train block's" },
+	{ "batch", 'b', OPTION_COUNT, &batch, "B", "how many at a time, in place of the train block's" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of the random draws; 0 by default" },
 	RUN_OPTIONS(where),
 };
@@ -100,8 +100,6 @@ int verb_sample(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (batch < 0)
-		return verb_misused("sample", "--batch is at least 1");
 	Lm lm;
 	return lm_run("sample", &lm, lm_open_source(operand[0], &source, &lm), run);
 }

@@ -20,7 +20,7 @@ static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=8,T=256", "numbers for sizes, over those of the train block's batch" },
 	{ "stage", 't', OPTION_TEXT, &stage, "STAGE", "print the program there: ast, graph, fused, kernels or plan" },
-	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "of a stage, only this entry: forward, micro_first, update, ..." },
+	{ "entry", 'e', OPTION_LIST, &entry, "NAME", "of --stage=fused or kernels, only this entry: forward, micro_first, update, ..." },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast, fp8; else as the file says" },
 	{ "device", 0, OPTION_TEXT, &device, "NAME", "what the plan is for: cpu, cuda" },
 	{ "cpu", 0, OPTION_TEXT, &cpu, "NAME", "the processor that it is for, as LLVM calls it; this one if not given" },
@@ -160,6 +160,9 @@ static int show_model(SourceFile *f)
 	int status = missing ? 0 : plan_model(f, bound, &compiled);
 	if (status)
 		return status;
+	Status s = source_entries(&f->arena, compiled.program ? compiled.program : f->model->program, entry.v, (u32)entry.n);
+	if (s)
+		return verb_failed("show", s);
 	if (stage && !strcmp(stage, "fused")) {
 		show_fused(compiled.program, compiled.target);
 		show_streamed(compiled.plan);
@@ -195,6 +198,9 @@ int verb_show(int argc, char **argv)
 		return verb_misused("show", "there is no stage '%s': ast, graph, fused, kernels, plan", stage);
 	if (stage && !strcmp(stage, "ast"))
 		return show_ast(file[0]);
+	bool by_entry = stage && (!strcmp(stage, "fused") || !strcmp(stage, "kernels"));
+	if (entry.n && !by_entry)
+		return verb_misused("show", "--entry is of --stage=fused and --stage=kernels");
 	SourceFile f;
 	Status s = source_open(file[0], &source, &f);
 	status = s ? verb_failed("show", s) : verb_report(&f.diag, json);

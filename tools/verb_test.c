@@ -358,6 +358,8 @@ static u32 print_table(const Session *s)
 static Status run(Session *s, char **path, int n)
 {
 	TRY(run_options(&where, &s->device));
+	for (int i = 0; i < n; i++) /* what is no source is told before minutes of tests */
+		TRY(source_uncompiled(path[i]));
 	s->driver = (DriverOptions){ .device = where.device, .cpu = where.cpu, .arch = where.arch, .threads = (u32)where.threads };
 	Status status = test_ops(s);
 	if (!status && !op.n)
@@ -380,6 +382,8 @@ int verb_test(int argc, char **argv)
 	for (int i = 0; i < op.n; i++)
 		if (!is_op(op.v[i]))
 			return verb_misused("test", "there is no op '%s'; `plinth opt --list-ops` names them", op.v[i]);
+	if (op.n && n)
+		return verb_misused("test", "--op tests ops alone, and %s is a model", operand[0]);
 	if (graphs < 0)
 		return verb_misused("test", "--graphs is not negative");
 	Session s = { .arena = ARENA("session") };
