@@ -43,8 +43,12 @@ static bool is_name_char(char c)
 	       c == '_' || c == '-' || c == '.';
 }
 
+enum { UNWRITTEN = UINT16_MAX }; /* the `file` of a pipeline that no user wrote: messages show no place in it */
+
 static Loc place(u16 file, size_t at, size_t length)
 {
+	if (file == UNWRITTEN)
+		return (Loc){ 0 };
 	return (Loc){ 1, (u16)MIN(at + 1, (size_t)UINT16_MAX), (u16)MIN(length, (size_t)UINT16_MAX),
 		      file };
 }
@@ -87,9 +91,10 @@ static bool read_step(Reader *r, Str name, Str args, Loc loc, Loc args_loc, u32 
 			return diag_error(r->diag, E0713, loc, "the pipeline %s contains itself",
 					  pipeline_info[i].name);
 		u16 file = r->file;
-		r->file = diag_source(
-			r->diag, arena_printf(r->diag->arena, "pipeline %s", pipeline_info[i].name),
-			str_of(pipeline_info[i].text));
+		if (file != UNWRITTEN)
+			r->file = diag_source(
+				r->diag, arena_printf(r->diag->arena, "pipeline %s", pipeline_info[i].name),
+				str_of(pipeline_info[i].text));
 		bool fine = read_pipeline(r, str_of(pipeline_info[i].text), depth + 1);
 		r->file = file;
 		return fine;
@@ -355,7 +360,7 @@ Program *pipeline_run(Str text, PassCx *cx, const Program *in, Status *status)
 	*status = OK;
 	Reader r = { .diag = cx->diag,
 		     .tmp = &tmp,
-		     .file = diag_source(cx->diag, "--passes", text) };
+		     .file = cx->written ? diag_source(cx->diag, "--passes", text) : UNWRITTEN };
 	SymbolValues sizes = { 0 };
 	if (!read_pipeline(&r, text, 0) || (o->check_eval && !read_sizes(cx, o, &r, &sizes))) {
 		arena_free(&tmp);

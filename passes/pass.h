@@ -48,6 +48,7 @@ typedef struct PassCx {
 	const PipelineOptions *options; /* or NULL */
 	VEC(PassTime) time; /* one for each pass that ran, in `tmp` of pipeline_run's caller */
 	bool broken;        /* a pass made what no pass may make: our bug, not the user's */
+	bool written;       /* the pipeline is the user's text: what is wrong with it is told with its place there */
 } PassCx;
 
 /* NULL: the errors are in cx->diag. The input is never changed. */

@@ -21,7 +21,7 @@ static const Option options[] = {
 	  "where the program goes, instead of standard output" },
 	{ "check-eval", 0, OPTION_FLAG, &check_eval, NULL,
 	  "evaluate before and after each pass, and compare" },
-	{ "check-steps", 0, OPTION_INT, &check_steps, "N",
+	{ "check-steps", 0, OPTION_COUNT, &check_steps, "N",
 	  "with --check-eval: so many steps of training too" },
 	{ "sizes", 0, OPTION_TEXT, &sizes, "B=4,T=64",
 	  "numbers for symbols when evaluating (4 where none is given)" },
@@ -38,7 +38,7 @@ static const Option options[] = {
 	  "dumps go to files in here, instead of standard error" },
 	{ "save-dir", 0, OPTION_TEXT, &save_folder, "FOLDER",
 	  "where the program before a failing pass is saved (here)" },
-	{ "pass-limit", 0, OPTION_INT, &limit, "N", "run only the first N passes" },
+	{ "pass-limit", 0, OPTION_COUNT, &limit, "N", "run only the first N passes" },
 	{ "stop-after", 0, OPTION_TEXT, &stop_after, "PASS",
 	  "stop after the first run of this pass" },
 	{ "list-passes", 0, OPTION_FLAG, &list_passes, NULL,
@@ -222,7 +222,7 @@ static int run(Arena *a, const char *path)
 		.verify_each = verify_each,
 		.compare = show_time,
 		.check_eval = check_eval,
-		.check_steps = (u32)MAX(check_steps, 0),
+		.check_steps = (u32)check_steps,
 		.sizes = sizes,
 		.stop_after = stop_after,
 		.limit = limit,
@@ -235,7 +235,7 @@ static int run(Arena *a, const char *path)
 		.save_folder = save_folder,
 	};
 	PassCx cx = {
-		.out = a, .ir = ir, .diag = &d, .trace = trace ? stderr : NULL, .options = &o
+		.out = a, .ir = ir, .diag = &d, .trace = trace ? stderr : NULL, .options = &o, .written = true
 	};
 	Program *out = pipeline_run(str_of(passes), &cx, in, &status);
 	int code = verb_report(&d, json);
