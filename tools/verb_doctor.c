@@ -213,6 +213,9 @@ static void look_at_nvrtc(Doctor *d)
 		return;
 	}
 	found(d, "NVRTC", arena_printf(&d->arena, "%s, %d.%d", n->path, n->major, n->minor));
+	if (n->major == 12 && n->minor < 4) /* PTX has mma of 8 bits from 8.4 on, which CUDA 12.4 brought */
+		d->finding.v[d->finding.n - 1].advice = "training by --precision fp8 on compute capability 8.9 and up needs that of CUDA 12.4 or later: "
+							"this one knows no products of 8 bits";
 	if (!cuda_driver(&driver) && driver->number / 1000 < n->major)
 		d->finding.v[d->finding.n - 1].advice =
 			arena_printf(&d->arena, "its code is too new for this driver (CUDA %d.%d): renew the driver, or let PLINTH_NVRTC name the "
