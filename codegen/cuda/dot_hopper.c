@@ -314,6 +314,7 @@ static void multiply_step(CudaBody *b, const Hopper *h, u32 which)
 static void add_step(CudaBody *b, const Hopper *h, u32 which, u32 under_way)
 {
 	cuda_line(b, "pl_wgmma_wait<%u>();", under_way);
+	cuda_line(b, "pl_wgmma_there<%u>(part[%u]);", h->d.tile.columns / 8, which);
 	cuda_line(b, "if (lane == 0) pl_barrier_arrive(empty + last);");
 	cuda_line(b, "#pragma unroll");
 	cuda_line(b, "for (int i = 0; i < %u; i++) EACH(4) acc[i][j] += part[%u][i][j];", h->d.tile.columns / 8, which);
@@ -377,6 +378,7 @@ static void multiply(CudaBody *b, const Hopper *h)
 	if (h->halves == 2)
 		cuda_line(b, "if (lane == 0) pl_barrier_arrive(done + group);");
 	cuda_line(b, "pl_wgmma_wait<0>();");
+	cuda_line(b, "pl_wgmma_there<%u>(acc);", h->halves * d->tile.columns / 8);
 	cuda_line(b, "if (steps > 0 && lane == 0) pl_barrier_arrive(empty + last);");
 }
 

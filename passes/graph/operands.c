@@ -9,7 +9,8 @@
  * Elsewhere, where operands lie in memory as products take them (stores_operands), they are stored as bf16 or f16, which have all
  * their values. Where neither holds they are widened while they are packed, and nothing changes here.
  *
- * Values do not change. Linear in nodes. */
+ * Values do not change, but for infinities of f8e5m2, which no cast makes (a file may have them): a copy is by way of f32, and casts saturate. Linear
+ * in nodes. */
 #include "ir/dot.h"
 #include "ir/target.h"
 #include "passes/fuse.h"

@@ -86,6 +86,16 @@ PL void pl_wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" : : 
 // Until at most N groups are under way.
 template <int N> PL void pl_wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(N) : "memory"); }
 
+// Behind a wait: nothing that reads these sums may go before it, which the compiler would not know from the wait itself.
+template <int N> PL void pl_wgmma_there(float (*sums)[4])
+{
+#pragma unroll
+	for (int i = 0; i < N; i++)
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			asm volatile("" : "+f"(sums[i][j]) : : "memory");
+}
+
 // A tile for wgmma. Rows of 64 elements along K: steps of 16 along K are 32 bytes apart. BY_K: rows of 64 elements along
 // M (or N), one for each k; further elements of M (N) follow `block` bytes after; steps along K are 2048 bytes apart.
 template <bool BY_K> PL u64 pl_wgmma_tile(u32 address, u32 block)
