@@ -149,6 +149,22 @@ static void check_elements(Bind *b, const Type *t, Loc loc)
 			     STR_ARG(buf_str(&is)), elements);
 }
 
+/* An index that counts, table[iota(T)], beyond the table's end: positions that a model has none for. At other indices nothing is known,
+ * and gather clamps. */
+static void check_positions(Bind *b, const Graph *g, const Node *n)
+{
+	const Node *index = val_node(g, n->in[1]);
+	if (index->op != OP_iota || !b->fine)
+		return;
+	const Dim of = val_type(g, n->in[0])->dim[ATTR(n, gather)->axis], count = val_type(g, n->in[1])->dim[ATTR(index, iota)->axis];
+	i64 rows, asked;
+	if (!(uses(b, of) || uses(b, count)) || !dim_is_number(bound(b, of), &rows) || !dim_is_number(bound(b, count), &asked) || asked <= rows)
+		return;
+	b->fine = diag_error(b->ir->diag, E0710, n->loc, "what is indexed has %lld positions, and the index counts to %lld %s: a size is too large, "
+							 "or a value of the config too small",
+			     (long long)rows, (long long)asked, where(b, uses(b, count) ? count : of));
+}
+
 static Axis bound_axis(Bind *b, Axis a)
 {
 	a = axis_find(b->ir, a);
@@ -196,6 +212,8 @@ static void check_graph(Bind *b, const Graph *g)
 				check_dim(b, t->dim[d], true, n->loc);
 			check_elements(b, t, n->loc);
 		}
+		if (n->op == OP_gather)
+			check_positions(b, g, n);
 		for (u32 k = 0; k < count; k++)
 			for (u32 d = 0; f[k].kind == ATTR_dims && d < attr_dims(n, &f[k])->n; d++)
 				check_dim(b, attr_dims(n, &f[k])->v[d], false, n->loc);
