@@ -443,6 +443,14 @@ Ast *parse_source(Arena *arena, Interner *names, Diag *diag, const char *path, S
 			   MAX_SOURCE);
 		return NULL;
 	}
+	if (text.n && memchr(text.s, 0, text.n)) { /* one message, in place of one for each of its bytes */
+		for (const char *c = text.s; *c; c++) {
+			top.line += *c == '\n';
+			top.column = *c == '\n' ? 1 : (u16)MIN(top.column + 1, UINT16_MAX);
+		}
+		diag_error(diag, E0100, top, "the file is no text, there is a byte 0 in it: a model is a .plinth file; weights are given by --weights");
+		return NULL;
+	}
 	Parser *p = NEW(arena, Parser);
 	p->arena = arena;
 	p->names = names;

@@ -293,6 +293,8 @@ static bool read_sizes(PassCx *cx, const PipelineOptions *o, const Reader *r, Sy
 		for (size_t at = 0; pass_argument(&with, &at, &a, &error);) {
 			char digits[24] = "";
 			memcpy(digits, a.value.s, MIN(a.value.n, sizeof digits - 1));
+			if (strspn(digits, "0123456789") != a.value.n)
+				error = !diag_error(cx->diag, E0714, a.loc, "'%.*s' is no whole number", STR_ARG(a.value));
 			VEC_PUSH(cx->out, &symbol, intern(&cx->ir->names, a.name));
 			VEC_PUSH(cx->out, &value, strtoll(digits, NULL, 10));
 		}

@@ -266,6 +266,8 @@ int verb_opt(int argc, char **argv)
 	status = check_names();
 	if (status)
 		return status;
+	if (!check_eval && (sizes || check_steps))
+		return verb_misused("opt", "--%s is of --check-eval", sizes ? "sizes" : "check-steps");
 	Arena a = ARENA("opt");
 	status = run(&a, file[0]);
 	arena_free(&a);

@@ -269,12 +269,13 @@ static const char *looks_like(Blob bytes)
 		{ "PK\3\4", 4, "; it is a zip archive, as torch.save writes: save it as safetensors" },
 		{ "\x80\2", 2, "; it looks like a Python pickle: save it as safetensors" },
 		{ "GGUF", 4, "; it is a GGUF file: use the safetensors file it was made from" },
+		{ "\x89PLX", 4, "; it is a package of `plinth compile`, which has code and no weights" },
 		{ "version https://git-lfs", 23, "; it is a Git LFS pointer: fetch it with git lfs pull" },
 	};
 	for (u32 i = 0; i < COUNT(row); i++)
 		if (bytes.n >= row[i].n && !memcmp(bytes.p, row[i].magic, row[i].n))
 			return row[i].advice;
-	return "";
+	return "; it is no safetensors file";
 }
 
 /* Adds the file's tensors, which get index `file`, to `all`. */
