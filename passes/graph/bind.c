@@ -149,6 +149,21 @@ static void check_elements(Bind *b, const Type *t, Loc loc)
 			     STR_ARG(buf_str(&is)), elements);
 }
 
+/* A parameter of no elements is a value of the config that is 0: kernels over it would read what is not there. */
+static void check_empty(Bind *b, const Buffer *of)
+{
+	const Type *now = bound_type(b, of->type);
+	i64 extent;
+	for (u32 d = 0; d < now->rank && b->fine && of->kind == BUFFER_PARAMETER; d++) {
+		if (!dim_is_number(now->dim[d], &extent) || extent)
+			continue;
+		Buf is = { .arena = b->tmp };
+		type_print(&is, now);
+		b->fine = diag_error(b->ir->diag, E0710, of->loc, "the parameter %s: %.*s has no elements: a value of the config is 0", of->name,
+				     STR_ARG(buf_str(&is)));
+	}
+}
+
 /* An index that counts, table[iota(T)], beyond the table's end: positions that a model has none for. At other indices nothing is known,
  * and gather clamps. */
 static void check_positions(Bind *b, const Graph *g, const Node *n)
@@ -294,6 +309,7 @@ Program *bind_program(Arena *out, Arena *tmp, const Program *in, const SymbolVal
 		for (u32 d = 0; d < in->buffer.v[i].type->rank; d++)
 			check_dim(&b, in->buffer.v[i].type->dim[d], true, in->buffer.v[i].loc);
 		check_elements(&b, in->buffer.v[i].type, in->buffer.v[i].loc);
+		check_empty(&b, &in->buffer.v[i]);
 	}
 	for (u32 i = 0; i < in->entry.n; i++)
 		check_graph(&b, in->entry.v[i]);
