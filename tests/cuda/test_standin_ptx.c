@@ -437,6 +437,8 @@ static void test_unknown(void **state)
 		ptx = ptx_kernel("", "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4};");
 		memcpy(strstr(ptx, "sm_90a"), i ? "sm_86 " : "sm_89 ", 6);
 		assert_int_equal(cuModuleLoadData(&m, ptx), i ? CUDA_ERROR_INVALID_PTX : CUDA_SUCCESS);
+		if (!i)
+			cuModuleUnload(m);
 		free(ptx);
 	}
 	standin_set("");
