@@ -21,7 +21,7 @@ static const Command command = {
 		 "independent error is reported with its place; `plinth explain CODE` says more\n"
 		 "about one. Sizes that are not numbers yet (B, T) are checked for all values.",
 	.example = "  plinth check models/gpt2.plinth\n"
-		   "  plinth check models/gpt2.plinth --preset xl --set heads=24",
+		   "  plinth check models/gpt2.plinth --preset xl --set heads=20",
 	.option = options,
 	.noption = COUNT(options),
 };
