@@ -26,6 +26,8 @@ bool product_sizes_f8(i64 m, i64 n, i64 k);
 /* NULL, or what is wrong with the spec. */
 const char *dot_spec_read(const char *spec, DotSpec *out);
 DotPart dot_part(const DotSpec *s, u32 label);
+/* The product of the extents of an operand's dimensions with this part; of type t, operand `side` (0 a, 1 b). Symbols count as 1. */
+i64 dot_part_extent(const Type *t, const DotSpec *s, u32 side, DotPart part);
 /* The spec with these operands' labels (0 a, 1 b, 2 the result) in new places, e.g. (2, 1, 0) is the
  * spec of a's gradient. `text` has room for DOT_SPEC_MAX. */
 enum { DOT_SPEC_MAX = 3 * MAX_RANK + 4 };

@@ -56,6 +56,15 @@ DotPart dot_part(const DotSpec *s, u32 label)
 	return at[2] < 0 ? DOT_INNER : at[0] < 0 ? DOT_RIGHT : at[1] < 0 ? DOT_LEFT : DOT_BATCH;
 }
 
+i64 dot_part_extent(const Type *t, const DotSpec *s, u32 side, DotPart part)
+{
+	i64 all = 1, n;
+	for (u32 d = 0; d < t->rank; d++)
+		if (dot_part(s, s->index[side][d]) == part)
+			all *= dim_is_number(t->dim[d], &n) ? n : 1;
+	return all;
+}
+
 void dot_spec_permute(const DotSpec *s, u32 a, u32 b, u32 result, char *text)
 {
 	const u32 side[3] = { a, b, result };

@@ -63,14 +63,6 @@ static Order summed_last(const DotSpec *s, u32 side)
 	return o;
 }
 
-static i64 part_extent(const Type *t, const DotSpec *s, u32 side, DotPart part)
-{
-	i64 all = 1;
-	for (u32 d = 0; d < t->rank; d++)
-		all *= dot_part(s, s->index[side][d]) == part ? type_extent(t, d) : 1;
-	return all;
-}
-
 /* Are the labels that are summed over, more than one of them, in one order in both operands? Else no order of memory makes them one. */
 static bool sums_alike(const DotSpec *s)
 {
@@ -102,7 +94,7 @@ static bool in_8_bits(const Operands *x, const Graph *g, const Node *n, Order or
 		return false;
 	order[0] = summed_last(&s, 0);
 	order[1] = summed_last(&s, 1);
-	return product_sizes_f8(part_extent(a, &s, 0, DOT_LEFT), part_extent(b, &s, 1, DOT_RIGHT), part_extent(a, &s, 0, DOT_INNER));
+	return product_sizes_f8(dot_part_extent(a, &s, 0, DOT_LEFT), dot_part_extent(b, &s, 1, DOT_RIGHT), dot_part_extent(a, &s, 0, DOT_INNER));
 }
 
 static void want(Wanted *w, const Order *o)

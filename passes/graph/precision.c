@@ -108,17 +108,6 @@ static bool round_sum(Rewrite *rw, const Val *in, Val *out)
 	return true;
 }
 
-enum { MULTIPLE = 16 }; /* of what products of 8 bits take along each dimension of a matrix */
-
-static bool multiples(const Type *t, const DotSpec *s, u32 side, DotPart part)
-{
-	i64 all = 1, n;
-	for (u32 d = 0; d < t->rank; d++)
-		if (dot_part(s, s->index[side][d]) == part)
-			all *= dim_is_number(t->dim[d], &n) ? n : 1;
-	return all % MULTIPLE == 0;
-}
-
 /* A parameter's elements, all of them or some. */
 static bool of_parameter(const Precision *p, const Graph *g, Val v)
 {
@@ -143,7 +132,8 @@ static bool is_linear(const Precision *p, const Graph *g, const Node *n)
 	for (u32 d = 0; d < w->rank; d++)
 		if (dot_part(&s, s.index[side][d]) == DOT_BATCH)
 			return false;
-	return multiples(w, &s, side, DOT_INNER) && multiples(w, &s, side, side ? DOT_RIGHT : DOT_LEFT);
+	/* of rows there may be any number: a target that cannot multiply so many in 8 bits widens them */
+	return product_sizes_f8(0, dot_part_extent(w, &s, side, side ? DOT_RIGHT : DOT_LEFT), dot_part_extent(w, &s, side, DOT_INNER));
 }
 
 /* Which nodes' results go, by whatever way, into a product. */
