@@ -233,14 +233,12 @@ static Status add_sizes(Writer *w, const char *sizes)
 Status packaged_write(Lm *lm, const PackagedOptions *o)
 {
 	Writer w = { .lm = lm, .arena = &lm->source.arena, .o = o };
-	const char *precision = o->precision ? o->precision : lm->model->precision, *missing;
+	const char *precision = o->precision ? o->precision : lm->model->precision, *sizes;
 	w.file.precision = precision ? precision : "f32";
 	TRY(sizes_check(w.arena, lm->model, "--sizes", o->sizes, true));
 	bool trains = lm->model->has_train && !o->forward && !o->capacity;
 	const char *given = trains ? o->sizes : sizes_dynamic(w.arena, lm->model, o->sizes);
-	const char *sizes = sizes_all(w.arena, lm->model, given, &missing);
-	if (missing)
-		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	TRY(sizes_numbers(w.arena, lm->model, given, &sizes));
 	add_model(&w);
 	add_source(&w);
 	TRY(add_sizes(&w, sizes));

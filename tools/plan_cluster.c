@@ -101,9 +101,8 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	if (c->length)
 		given = arena_printf(a, "T=%lld,%s", (long long)c->length, given);
 	TRY(sizes_check(a, lm->model, "--sizes", given, false));
-	const char *missing, *bound = sizes_all(a, lm->model, given, &missing);
-	if (missing)
-		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	const char *bound;
+	TRY(sizes_numbers(a, lm->model, given, &bound));
 	static const char *const step[] = { "micro", "update" };
 	bool cpu = !strcmp(machine->device, "cpu");
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules, .bucket = 1 /* its timeline is of messages, each by itself */,

@@ -96,3 +96,10 @@ const char *sizes_all(Arena *a, const Model *m, const char *given, const char **
 	*missing = lack.n ? lack.text : NULL;
 	return have.n ? have.text : "";
 }
+
+Status sizes_numbers(Arena *a, const Model *m, const char *given, const char **out)
+{
+	const char *missing;
+	*out = sizes_all(a, m, given, &missing);
+	return missing ? FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing) : OK;
+}

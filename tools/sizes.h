@@ -18,5 +18,7 @@ const char *sizes_dynamic(Arena *a, const Model *m, const char *given);
 /* "B=8,T=256" of all symbols of the program, as the driver takes them; `missing`: those without a number, "B=..,T=..",
  * or NULL. */
 const char *sizes_all(Arena *a, const Model *m, const char *given, const char **missing);
+/* The same for who cannot do without: STATUS_INPUT says which have no number. */
+PL_MUST_USE Status sizes_numbers(Arena *a, const Model *m, const char *given, const char **out);
 
 #endif

@@ -156,11 +156,9 @@ static Status all_points(Lm *lm, Points *out)
 		swept = true;
 	}
 	for (u32 i = 0; i < at.n; i++) {
-		const char *missing;
+		const char *numbers;
 		TRY(sizes_check(a, lm->model, "--sweep", swept ? at.v[i] : NULL, false));
-		const char *numbers = sizes_all(a, lm->model, at.v[i], &missing);
-		if (missing)
-			return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+		TRY(sizes_numbers(a, lm->model, at.v[i], &numbers));
 		VEC_PUSH(a, out, ((BenchPoint){ .sizes = numbers, .name = numbers }));
 	}
 	for (int i = 0; i < sweep.n; i++) {

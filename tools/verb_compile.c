@@ -346,15 +346,6 @@ static Status compile_cpu(Lm *lm, DriverOptions o)
 }
 #endif
 
-/* Numbers for all sizes: those given over the batch's. */
-static Status all_numbers(Lm *lm, const char **out)
-{
-	const char *missing;
-	TRY(sizes_check(&lm->arena, lm->model, "--sizes", sizes, false));
-	*out = sizes_all(&lm->arena, lm->model, sizes, &missing);
-	return missing ? FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing) : OK;
-}
-
 static Status run(Lm *lm)
 {
 	if (!lm->model->program->entry.n || !*lm->model->name)
@@ -381,7 +372,8 @@ static Status run(Lm *lm)
 		return FAIL(STATUS_INPUT, "--cpu %s: files are of one processor, a package (-o FILE.plx) may be of several", cpu);
 	if (!arch)
 		arch = "sm_90a";
-	TRY(all_numbers(lm, &o.sizes));
+	TRY(sizes_check(&lm->arena, lm->model, "--sizes", sizes, false));
+	TRY(sizes_numbers(&lm->arena, lm->model, sizes, &o.sizes));
 	if (!strcmp(device, "cpu"))
 		return compile_cpu(lm, o);
 	if (strcmp(device, "cuda"))

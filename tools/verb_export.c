@@ -260,11 +260,8 @@ static Status run(Lm *lm)
 	DriverOptions o = { .entry = entry.n ? entry.v : usual, .nentry = entry.n ? (u32)entry.n : capacity ? 2 : 1, .sizes = sizes,
 			    .decode_along = capacity ? "T" : NULL, .capacity = capacity,
 			    .precision = x.precision, .device = device, .threads = (u32)threads };
-	const char *missing;
 	TRY(sizes_check(x.arena, lm->model, "--sizes", sizes, true));
-	o.sizes = sizes_all(x.arena, lm->model, sizes_dynamic(x.arena, lm->model, sizes), &missing);
-	if (missing)
-		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	TRY(sizes_numbers(x.arena, lm->model, sizes_dynamic(x.arena, lm->model, sizes), &o.sizes));
 	TRY(shrink_parse(store, group, &shrink));
 	if (!shrink.kind && (data || batches))
 		return FAIL(STATUS_INPUT, "--%s is for measuring what --store costs, and matrices are stored as they are", data ? "data" : "batches");

@@ -260,9 +260,8 @@ static Status plan(Lm *lm, const MachineFile *file, f64 tokens, f64 flops)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is; --forward plans the forward pass",
 			    lm->operand.source);
 	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
-	const char *missing, *bound = sizes_all(a, lm->model, sizes, &missing);
-	if (missing)
-		return FAIL(STATUS_INPUT, "which sizes? --sizes %s", missing);
+	const char *bound;
+	TRY(sizes_numbers(a, lm->model, sizes, &bound));
 	precision = precision ? precision : lm->model->precision;
 	if (mesh || shard.n)
 		return plan_mesh(lm, mesh, &shard, schedule, bound, precision ? precision : "f32", json);
