@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -200,7 +201,11 @@ Status metrics_open(const char *path, u64 keep, MetricsFile *out)
 	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return io_cannot("open", path);
-	Status s = whole_lines(fd, path, keep, &out->bytes);
+	/* some file systems have no locks: there it is up to whoever starts runs */
+	bool taken = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+	Status s = taken ? FAIL(STATUS_INPUT, "%s is being written by another process: wait until that run ends, or give this one another folder",
+				path) :
+			   whole_lines(fd, path, keep, &out->bytes);
 	if (!s && ftruncate(fd, (off_t)out->bytes) != 0)
 		s = io_cannot("cut", path);
 	if (s)
@@ -223,6 +228,9 @@ Status metrics_put(MetricsFile *m, const char *json)
 		else if (errno != EINTR)
 			s = io_cannot("write", m->path);
 	}
+	/* half a line is none; where it cannot be cut off now, the next metrics_open does */
+	if (s && at && ftruncate(m->fd, (off_t)m->bytes) == 0)
+		at = 0;
 	m->bytes += at;
 	arena_free(&tmp);
 	return s;

@@ -56,9 +56,10 @@ typedef struct MetricsFile {
 
 /* Opens for appending after the first `keep` bytes; what is behind them is cut off, and so is half a
  * line. A resume gives the length that the checkpoint recorded, so that no line is there twice; a new
- * run gives 0, and starts the file anew. A file that is gone or shorter is gone on with as it is. */
+ * run gives 0, and starts the file anew. A file that is gone or shorter is gone on with as it is. While it is open no
+ * other process can open it: a run's folder is written by one run at a time. */
 PL_MUST_USE Status metrics_open(const char *path, u64 keep, MetricsFile *out);
-/* Appends a line, in one write. */
+/* Appends a line, in one write; one that fails leaves none. */
 PL_MUST_USE Status metrics_put(MetricsFile *m, const char *json);
 /* Makes what was put last; a checkpoint records `bytes` after this. */
 PL_MUST_USE Status metrics_sync(MetricsFile *m);

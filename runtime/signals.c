@@ -22,11 +22,20 @@ static void on_signal(int number)
 
 Status signals_install(void)
 {
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, was;
 	sigemptyset(&action.sa_mask);
 	atomic_store(&requested, 0);
-	if (sigaction(SIGINT, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0)
-		return FAIL(STATUS_UNSUPPORTED, "cannot handle SIGINT and SIGTERM: %s", strerror(errno));
+	bool hangs_up = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN; /* nohup: it is not to */
+	if (sigaction(SIGINT, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0 ||
+	    (hangs_up && sigaction(SIGHUP, &action, NULL) != 0))
+		return FAIL(STATUS_UNSUPPORTED, "cannot handle SIGINT, SIGTERM and SIGHUP: %s", strerror(errno));
+	return OK;
+}
+
+Status signals_outlive_readers(void)
+{
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return FAIL(STATUS_UNSUPPORTED, "cannot ignore SIGPIPE: %s", strerror(errno));
 	return OK;
 }
 
@@ -37,5 +46,5 @@ int signals_requested(void)
 
 const char *signals_name(int number)
 {
-	return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "a signal";
+	return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : number == SIGHUP ? "SIGHUP" : "a signal";
 }

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +24,8 @@ Status io_cannot(const char *what, const char *path)
 		advice = "; check its permissions";
 	else if (errno == ENOSPC || errno == EDQUOT)
 		advice = "; free some space on that disk";
+	else if (errno == EFBIG)
+		advice = "; `ulimit -f` or the file system allows no more";
 	return FAIL(STATUS_IO, "cannot %s %s: %s%s", what, path, strerror(errno), advice);
 }
 
@@ -50,6 +55,56 @@ Status io_read(Arena *a, const char *path, Str *text)
 	return OK;
 }
 
+/* What is mapped, for whoever touches what is no longer there: a handler of signals reads it, which can wait for
+ * nobody, so entries are filled before they are told and never freed. */
+typedef struct Mapped Mapped;
+struct Mapped {
+	const u8 *_Atomic begin; /* NULL: free */
+	size_t n;
+	char path[4096];
+	Mapped *next;
+};
+static Mapped *_Atomic mapped;
+static pthread_mutex_t mapped_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void note_mapped(Blob bytes, const char *path)
+{
+	pthread_mutex_lock(&mapped_lock);
+	Mapped *m = atomic_load(&mapped);
+	while (m && atomic_load(&m->begin))
+		m = m->next;
+	bool more = !m;
+	if (more && (m = calloc(1, sizeof *m)))
+		m->next = atomic_load(&mapped);
+	if (m) { /* else such a failure is told without a name */
+		m->n = bytes.n;
+		snprintf(m->path, sizeof m->path, "%s", path);
+		atomic_store(&m->begin, bytes.p);
+	}
+	if (m && more)
+		atomic_store(&mapped, m);
+	pthread_mutex_unlock(&mapped_lock);
+}
+
+static void forget_mapped(const u8 *begin)
+{
+	pthread_mutex_lock(&mapped_lock);
+	for (Mapped *m = atomic_load(&mapped); m; m = m->next)
+		if (atomic_load(&m->begin) == begin)
+			atomic_store(&m->begin, NULL);
+	pthread_mutex_unlock(&mapped_lock);
+}
+
+const char *io_mapped_file(const void *address)
+{
+	for (const Mapped *m = atomic_load(&mapped); m; m = m->next) {
+		const u8 *begin = atomic_load(&m->begin);
+		if (begin && (uintptr_t)address - (uintptr_t)begin < m->n)
+			return m->path;
+	}
+	return NULL;
+}
+
 Status io_map(const char *path, Mapping *out)
 {
 	*out = (Mapping){ 0 };
@@ -72,6 +127,7 @@ Status io_map(const char *path, Mapping *out)
 			return s;
 		}
 		out->bytes = (Blob){ p, (size_t)st.st_size };
+		note_mapped(out->bytes, path);
 	}
 	close(fd);
 	return OK;
@@ -79,27 +135,97 @@ Status io_map(const char *path, Mapping *out)
 
 void io_unmap(Mapping *m)
 {
-	if (m->bytes.n)
+	if (m->bytes.n) {
+		forget_mapped(m->bytes.p);
 		munmap((void *)(uintptr_t)m->bytes.p, m->bytes.n);
+	}
 	*m = (Mapping){ 0 };
+}
+
+/* The file itself, where `path` is a link to one: the link stays. */
+static Status follow(const char *path, char out[4096])
+{
+	struct stat st;
+	if (strlen(path) >= 4096)
+		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
+	strcpy(out, path);
+	if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode))
+		return OK;
+	char *real = realpath(path, NULL);
+	if (!real || strlen(real) >= 4096) {
+		free(real);
+		return io_cannot("follow the link", path);
+	}
+	strcpy(out, real);
+	free(real);
+	return OK;
+}
+
+bool io_is_left(const char *name)
+{
+	const char *mark = strstr(name, IO_TEMPORARY);
+	if (!mark)
+		return false;
+	char *end;
+	long writer = strtol(mark + strlen(IO_TEMPORARY), &end, 10);
+	return writer > 0 && !*end && (writer == (long)getpid() || (kill((pid_t)writer, 0) != 0 && errno == ESRCH));
+}
+
+/* Removes temporaries of this very file that processes left which were killed. Where one may write but not list,
+ * they stay. */
+static Status remove_left(const char *path)
+{
+	char copy[4096], other[4096];
+	strcpy(copy, path);
+	strcpy(other, path);
+	const char *name = basename(other);
+	size_t n = strlen(name);
+	DIR *d = opendir(dirname(copy));
+	if (!d)
+		return errno == EACCES ? OK : io_cannot("create", path);
+	for (;;) {
+		errno = 0;
+		const struct dirent *e = readdir(d);
+		if (!e)
+			break;
+		if (!strncmp(e->d_name, name, n) && !strncmp(e->d_name + n, IO_TEMPORARY, strlen(IO_TEMPORARY)) &&
+		    io_is_left(e->d_name + n))
+			unlinkat(dirfd(d), e->d_name, 0);
+	}
+	Status s = errno ? io_cannot("create", path) : OK;
+	closedir(d);
+	return s;
 }
 
 Status io_create(const char *path, AtomicFile *out)
 {
 	*out = (AtomicFile){ 0 };
-	if (strlen(path) >= sizeof out->path)
-		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
-	strcpy(out->path, path);
+	TRY(follow(path, out->path));
 	/* a device or a pipe is written to; renaming a file onto /dev/null would be the end of it */
 	struct stat st;
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+	bool is_there = stat(out->path, &st) == 0;
+	if (is_there && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
 		out->file = fopen(path, "wbe");
 		return out->file ? OK : io_cannot("open", path);
 	}
-	snprintf(out->temporary, sizeof out->temporary, "%s.tmp.%ld", path, (long)getpid());
-	out->file = fopen(out->temporary, "wbe");
+	if (is_there && (S_ISDIR(st.st_mode) || access(out->path, W_OK) != 0)) {
+		if (S_ISDIR(st.st_mode))
+			errno = EISDIR;
+		return io_cannot("write", path);
+	}
+	TRY(remove_left(out->path));
+	snprintf(out->temporary, sizeof out->temporary, "%s" IO_TEMPORARY "%ld", out->path, (long)getpid());
+	out->file = fopen(out->temporary, "wbxe");
 	if (!out->file)
-		return io_cannot("create", out->temporary);
+		return io_cannot("create", out->path);
+	/* whose it is, where this process may say so, and who may read it */
+	if (is_there && st.st_uid != geteuid() && fchown(fileno(out->file), st.st_uid, st.st_gid) != 0)
+		errno = 0;
+	if (is_there && fchmod(fileno(out->file), st.st_mode & 0777) != 0) {
+		Status s = io_cannot("give its permissions to the new", out->path);
+		io_abandon(out);
+		return s;
+	}
 	return OK;
 }
 
@@ -107,10 +233,8 @@ Status io_writable(const char *path)
 {
 	AtomicFile f;
 	struct stat st;
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
-		return S_ISDIR(st.st_mode) || access(path, W_OK) != 0 ? io_cannot("write", path) : OK;
-	}
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return access(path, W_OK) != 0 ? io_cannot("write", path) : OK;
 	TRY(io_create(path, &f));
 	io_abandon(&f);
 	return OK;
@@ -131,23 +255,23 @@ Status io_commit(AtomicFile *f)
 {
 	Status s = OK;
 	if (ferror(f->file) || fflush(f->file) != 0)
-		s = io_cannot("write", *f->temporary ? f->temporary : f->path);
+		s = io_cannot("write", f->path);
 	else if (*f->temporary && fsync(fileno(f->file)) != 0)
-		s = io_cannot("sync", f->temporary);
+		s = io_cannot("sync", f->path);
 	if (fclose(f->file) != 0 && !s)
-		s = io_cannot("close", *f->temporary ? f->temporary : f->path);
+		s = io_cannot("write", f->path);
 	f->file = NULL;
 	if (!*f->temporary)
 		return s;
 	if (!s && rename(f->temporary, f->path) != 0)
-		s = io_cannot("rename", f->temporary);
+		s = io_cannot("replace", f->path);
 	if (s) {
 		unlink(f->temporary);
 		return s;
 	}
 	char copy[sizeof f->path];
 	strcpy(copy, f->path);
-	return io_sync_folder(dirname(copy));
+	return status_context(io_sync_folder(dirname(copy)), "%s is written, but a power cut may undo that", f->path);
 }
 
 void io_abandon(AtomicFile *f)

@@ -17,11 +17,17 @@ typedef struct Mapping {
 } Mapping;
 PL_MUST_USE Status io_map(const char *path, Mapping *out);
 void io_unmap(Mapping *m);
+/* The file that is mapped at `address`, or NULL: for a handler of SIGBUS, which is what comes of a file that was cut
+ * off, or of a disk that failed, while it was mapped. */
+const char *io_mapped_file(const void *address);
 
 /* A file being written: to a temporary beside `path`, which io_commit syncs and renames onto it
- * (and then syncs the folder); io_abandon removes it. Errors are sticky: a failed write makes the
- * commit fail, so only the commit needs looking at. What is there already and no file (/dev/null, a pipe) is
+ * (and then syncs the folder); io_abandon removes it, and so does the next io_create of that path where a
+ * process was killed in between. Errors are sticky: a failed write makes the
+ * commit fail, so only the commit needs looking at. A file that was there keeps its permissions, and links to it
+ * stay; one that may not be written is left alone. What is there already and no file (/dev/null, a pipe) is
  * written to at once. */
+#define IO_TEMPORARY ".tmp." /* behind a name, and before the number of the process that writes */
 typedef struct AtomicFile {
 	FILE *file; /* fwrite and fprintf go here; offset and size are its own */
 	char path[4096], temporary[4200]; /* `temporary` is empty where `path` is no file */
@@ -35,6 +41,9 @@ PL_MUST_USE Status io_writable(const char *path);
 
 /* io_create, one write, io_commit. */
 PL_MUST_USE Status io_write(const char *path, Blob bytes);
+
+/* Is `name` that of something temporary whose writer is no more? */
+bool io_is_left(const char *name);
 
 /* Makes a folder and those above it; one that exists is fine. */
 PL_MUST_USE Status io_make_folder(const char *path);

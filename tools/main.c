@@ -1,9 +1,12 @@
 /* tools/main.c: `plinth VERB ...`. Finds the verb in verbs.def and hands over; --version, help, and
  * what verbs share (verbs.h) are here. */
+#include "support/io.h"
 #include "support/str.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,8 +126,44 @@ static int run(int argc, char **argv)
 	return v ? v->run(argc - 1, argv + 1) : unknown(word);
 }
 
+/* A stream that was closed before this began (`>&-`) must not become the number of the next file that is opened,
+ * into which what is said would go then: its number is taken, by what can only be used the other way. */
+static bool take_closed_streams(void)
+{
+	bool taken = true;
+	for (int stream = STDIN_FILENO; stream <= STDERR_FILENO && taken; stream++)
+		if (fcntl(stream, F_GETFD) == -1)
+			taken = open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) == stream;
+	return taken;
+}
+
+/* A file that is mapped is not there any more: the access cannot go on. What was under way leaves nothing unfinished
+ * under a final name. */
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	const char *path = io_mapped_file(info->si_addr);
+	if (!path) { /* not of a file: the same access ends this process as if there were no handler */
+		signal(number, SIG_DFL);
+		return;
+	}
+	const char *piece[] = { "\nplinth: cannot read ", path, ": it was cut off while it was in use, or its disk failed\n" };
+	for (u32 i = 0; i < COUNT(piece); i++)
+		if (write(STDERR_FILENO, piece[i], strlen(piece[i])) < 0)
+			break;
+	_exit(2);
+}
+
 int main(int argc, char **argv)
 {
+	if (!take_closed_streams()) {
+		fprintf(stderr, "plinth: a standard stream is closed, and /dev/null cannot stand for it: %s\n", strerror(errno));
+		return 2;
+	}
+	struct sigaction bus = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO };
+	sigemptyset(&bus.sa_mask);
+	sigaction(SIGBUS, &bus, NULL);
+	signal(SIGXFSZ, SIG_IGN); /* a file larger than allowed is told as a full disk is */
 	int status = run(argc, argv);
 	/* A full disk or a closed pipe is noticed here at the latest. */
 	if ((fflush(stdout) || ferror(stdout)) && status == 0) {

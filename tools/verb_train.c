@@ -529,6 +529,8 @@ int verb_train(int argc, char **argv)
 	if (!s)
 		s = signals_install();
 	if (!s)
+		s = signals_outlive_readers();
+	if (!s)
 		s = run(&j, &end);
 	if (s && j.mesh.comm) { /* nobody shall wait for this rank; what follows is left to the system */
 		status = lm_failed("train", &j.lm, s);

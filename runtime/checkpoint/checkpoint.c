@@ -20,7 +20,7 @@ bool checkpoint_step_of(const char *name, u64 *step)
 
 bool checkpoint_is_temporary(const char *name)
 {
-	return strstr(name, ".tmp.") != NULL;
+	return strstr(name, IO_TEMPORARY) != NULL;
 }
 
 bool checkpoint_is_run(const char *path)

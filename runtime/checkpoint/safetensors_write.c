@@ -74,7 +74,7 @@ static Status header_text(SafeWriter *w, Buf *out)
 static Status put_bytes(SafeWriter *w, const void *bytes, size_t n)
 {
 	if (n && fwrite(bytes, 1, n, w->file.file) != n)
-		return io_cannot("write", w->file.temporary);
+		return io_cannot("write", w->file.path);
 	return OK;
 }
 
@@ -150,7 +150,7 @@ Status safetensors_commit(SafeWriter *w, SafeWritten *out)
 	for (u32 i = 0; i < w->n; i++)
 		made.bytes += safe_buffer_bytes(&w->buffer[i]);
 	if (!s && fseek(w->file.file, 0, SEEK_SET) != 0)
-		s = io_cannot("write", w->file.temporary);
+		s = io_cannot("write", w->file.path);
 	if (!s)
 		s = put_bytes(w, header.text, header.n);
 	if (s) {

@@ -12,7 +12,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,14 +39,11 @@ static Status list(Arena *a, const char *folder, Names *out)
 	return s;
 }
 
-/* Was `name` left by a save that was killed? Its end is the process that wrote it. */
+/* Was `name` left by a save that was killed? */
 static bool is_stale(const char *name)
 {
 	bool ours = !strncmp(name, "step-", 5) || !strncmp(name, CHECKPOINT_LATEST, 6);
-	if (!ours || !checkpoint_is_temporary(name))
-		return false;
-	long writer = strtol(strstr(name, ".tmp.") + 5, NULL, 10);
-	return writer == (long)getpid() || (kill((pid_t)writer, 0) != 0 && errno == ESRCH);
+	return ours && io_is_left(name);
 }
 
 static Status remove_stale(Arena *a, const char *run)
@@ -71,7 +67,7 @@ static Status remove_stale(Arena *a, const char *run)
 static Status remove_checkpoint(Arena *a, const char *run, const char *name)
 {
 	const char *path = arena_printf(a, "%s/%s", run, name);
-	const char *doomed = arena_printf(a, "%s.tmp.%ld", path, (long)getpid());
+	const char *doomed = arena_printf(a, "%s" IO_TEMPORARY "%ld", path, (long)getpid());
 	if (rename(path, doomed) != 0)
 		return io_cannot("rename", path);
 	return io_remove_folder(doomed);
@@ -163,7 +159,7 @@ static Status finish(const CheckpointSave *save, Arena *a, const char *temporary
 
 static const char *temporary_folder(const CheckpointSave *save, Arena *a, const char *name, long process)
 {
-	return arena_printf(a, "%s/%s.tmp.%ld", save->run, name, process);
+	return arena_printf(a, "%s/%s" IO_TEMPORARY "%ld", save->run, name, process);
 }
 
 static Status save_all(const CheckpointSave *save, Arena *a, const char *name)

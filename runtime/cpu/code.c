@@ -23,7 +23,7 @@ static Status write_all(int file, Blob bytes)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return FAIL(STATUS_MEMORY, "no memory to load compiled code: %s", strerror(errno));
+			return FAIL(STATUS_MEMORY, "compiled code cannot be kept in memory: %s", strerror(errno));
 		at += (size_t)n;
 	}
 	return OK;

@@ -5,8 +5,10 @@
 #include <jansson.h>
 #include <pty.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -142,6 +144,54 @@ static void resume_doubles_no_line(void **state)
 	arena_free(&a);
 }
 
+static void one_process_writes(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	const char *path = arena_printf(&a, "%s/shared.jsonl", folder);
+	MetricsFile one, two;
+	Str got;
+	assert_null(metrics_open(path, 0, &one));
+	assert_null(metrics_put(&one, "{\"step\": 1}"));
+	Status why = metrics_open(path, 0, &two);
+	assert_non_null(why);
+	assert_non_null(strstr(why->text, path));
+	assert_null(io_read(&a, path, &got));
+	assert_string_equal(got.s, "{\"step\": 1}\n");
+	metrics_close(&one);
+	assert_null(metrics_open(path, 1000, &two));
+	metrics_close(&two);
+	arena_free(&a);
+}
+
+/* A line that does not fit on the disk is not there at all. */
+static void half_a_line_is_cut_off(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	const char *path = arena_printf(&a, "%s/full.jsonl", folder);
+	MetricsFile m;
+	Str got;
+	struct rlimit was, less;
+	assert_null(metrics_open(path, 0, &m));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	less = (struct rlimit){ 20, was.rlim_max };
+	void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
+	Status first = metrics_put(&m, "{\"step\": 1}"), why = metrics_put(&m, "{\"step\": 2}");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	signal(SIGXFSZ, handler);
+	assert_null(first);
+	assert_non_null(why);
+	assert_non_null(strstr(why->text, path));
+	assert_non_null(strstr(why->text, "ulimit -f"));
+	assert_null(io_read(&a, path, &got));
+	assert_string_equal(got.s, "{\"step\": 1}\n");
+	assert_int_equal(m.bytes, got.n);
+	metrics_close(&m);
+	arena_free(&a);
+}
+
 static void full_disk_is_told(void **state)
 {
 	(void)state;
@@ -241,6 +291,8 @@ int main(void)
 		cmocka_unit_test(narrow_text_keeps_what_matters),
 		cmocka_unit_test(json_gives_the_numbers_back),
 		cmocka_unit_test(resume_doubles_no_line),
+		cmocka_unit_test(one_process_writes),
+		cmocka_unit_test(half_a_line_is_cut_off),
 		cmocka_unit_test(full_disk_is_told),
 		cmocka_unit_test(log_has_plain_lines),
 		cmocka_unit_test(terminal_writes_over_its_line),

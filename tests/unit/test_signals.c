@@ -53,6 +53,20 @@ static void interrupt_after_termination(void)
 	raise(SIGINT);
 }
 
+static void hang_up(void)
+{
+	raise(SIGHUP);
+	_exit(signals_requested() == SIGHUP ? 42 : 6);
+}
+
+static void without_readers(void)
+{
+	int ends[2];
+	if (signals_outlive_readers() || pipe(ends) != 0 || close(ends[0]) != 0)
+		_exit(7);
+	_exit(write(ends[1], "x", 1) == -1 && errno == EPIPE ? 42 : 8);
+}
+
 static void one_sets_the_flag(void **state)
 {
 	(void)state;
@@ -63,6 +77,24 @@ static void one_sets_the_flag(void **state)
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 42);
 	assert_string_equal(signals_name(SIGTERM), "SIGTERM");
+}
+
+/* A terminal that closes asks to stop, too, unless nohup said that it does not matter. */
+static void terminals_and_readers_go(void **state)
+{
+	(void)state;
+	int status = in_child(hang_up);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
+	assert_string_equal(signals_name(SIGHUP), "SIGHUP");
+	void (*was)(int) = signal(SIGHUP, SIG_IGN);
+	status = in_child(hang_up);
+	signal(SIGHUP, was);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 6);
+	status = in_child(without_readers);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
 }
 
 static void a_second_interrupt_ends_it(void **state)
@@ -106,6 +138,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_sets_the_flag),
+		cmocka_unit_test(terminals_and_readers_go),
 		cmocka_unit_test(a_second_interrupt_ends_it),
 		cmocka_unit_test(system_calls_go_on),
 	};

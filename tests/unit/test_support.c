@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -199,6 +200,84 @@ static void devices_are_written_to(void **state)
 	arena_free(&a);
 }
 
+/* Replacing a file changes what is in it, not who may read it nor what points to it. */
+static void links_and_permissions_stay(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	const char *path = arena_printf(&a, "%s/file", folder), *link = arena_printf(&a, "%s/link", folder);
+	assert_null(io_write(path, (Blob){ (const u8 *)"old", 3 }));
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_int_equal(symlink("file", link), 0);
+	assert_null(io_write(link, (Blob){ (const u8 *)"new", 3 }));
+	struct stat st;
+	assert_int_equal(lstat(link, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(lstat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0640);
+	Str text;
+	assert_null(io_read(&a, path, &text));
+	assert_true(str_equal(text, STR("new")));
+
+	assert_int_equal(unlink(path), 0);
+	Status why = io_write(link, (Blob){ (const u8 *)"new", 3 });
+	assert_non_null(why);
+	assert_non_null(strstr(why->text, link));
+	assert_int_equal(lstat(link, &st), 0);
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
+/* What killed processes left of a file goes when it is written again; what a living one writes, and other files, do not. */
+static void what_is_left_is_removed(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	pid_t gone = fork();
+	assert_true(gone >= 0);
+	if (!gone)
+		_exit(0);
+	assert_int_equal(waitpid(gone, NULL, 0), gone);
+	const char *path[] = { arena_printf(&a, "%s/file.tmp.%d", folder, gone), arena_printf(&a, "%s/filed.tmp.%d", folder, gone),
+			       arena_printf(&a, "%s/file.tmp.%d", folder, getppid()), arena_printf(&a, "%s/file.tmp.%d.bak", folder, gone) };
+	for (u32 i = 0; i < COUNT(path); i++)
+		fclose(fopen(path[i], "w"));
+	assert_null(io_write(arena_printf(&a, "%s/file", folder), (Blob){ (const u8 *)"new", 3 }));
+	for (u32 i = 0; i < COUNT(path); i++)
+		assert_int_equal(io_exists(path[i]), i != 0);
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
+/* The file that an address lies in, for as long as it is mapped. */
+static void mapped_files_are_known(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	const char *path[] = { arena_printf(&a, "%s/one", folder), arena_printf(&a, "%s/two", folder) };
+	Mapping m[2];
+	for (u32 i = 0; i < 2; i++) {
+		assert_null(io_write(path[i], (Blob){ (const u8 *)"hello", 5 }));
+		assert_null(io_map(path[i], &m[i]));
+	}
+	for (u32 i = 0; i < 2; i++) {
+		const u8 *at = m[i].bytes.p;
+		assert_string_equal(io_mapped_file(at), path[i]);
+		assert_string_equal(io_mapped_file(at + 4), path[i]);
+		assert_null(io_mapped_file(at + 5));
+		io_unmap(&m[i]);
+		assert_null(io_mapped_file(at));
+	}
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,6 +289,9 @@ int main(void)
 		cmocka_unit_test(messages_show_line_and_caret),
 		cmocka_unit_test(writes_are_whole_or_absent),
 		cmocka_unit_test(devices_are_written_to),
+		cmocka_unit_test(links_and_permissions_stay),
+		cmocka_unit_test(what_is_left_is_removed),
+		cmocka_unit_test(mapped_files_are_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
