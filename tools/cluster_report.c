@@ -78,8 +78,8 @@ static void print_whole(const ClusterReport *r)
 /* Stages that differ from the one before. */
 static void print_stages(Arena *a, const ClusterStep *s)
 {
-	printf("\n%-9s %6s %9s %9s %9s %9s %10s %10s %10s %16s %10s %10s\n", "stages", "layers", "forward", "backward", "update", "waiting",
-	       "parameters", "gradients", "optimizer", "kept (in flight)", "at work", "together");
+	printf("\n%-9s %6s %9s %9s %9s %9s %10s %10s %10s %10s %16s %10s %10s\n", "stages", "layers", "forward", "backward", "update", "waiting",
+	       "parameters", "gradients", "optimizer", "other", "kept (in flight)", "at work", "together");
 	for (u32 i = 0; i < s->shape.pipe;) {
 		const StageStep *x = &s->stage[i];
 		u32 end = i + 1;
@@ -87,10 +87,11 @@ static void print_stages(Arena *a, const ClusterStep *s)
 		       s->stage[end].forward == x->forward && s->stage[end].update == x->update)
 			end++;
 		const char *which = end == i + 1 ? arena_printf(a, "%u", i) : arena_printf(a, "%u to %u", i, end - 1);
-		printf("%-9s %6u %9s %9s %9s %9s %10s %10s %10s %16s %10s %10s\n", which, x->layers, duration(a, x->forward),
+		printf("%-9s %6u %9s %9s %9s %9s %10s %10s %10s %10s %16s %10s %10s\n", which, x->layers, duration(a, x->forward),
 		       duration(a, x->backward), duration(a, x->update), duration(a, x->waiting), lm_bytes(a, x->bytes.parameters),
 		       lm_bytes(a, x->bytes.gradients), lm_bytes(a, x->bytes.optimizer),
-		       arena_printf(a, "%s (%u)", lm_bytes(a, x->kept), x->held), lm_bytes(a, x->working), lm_bytes(a, x->total));
+		       lm_bytes(a, x->bytes.other), arena_printf(a, "%s (%u)", lm_bytes(a, x->kept), x->held), lm_bytes(a, x->working),
+		       lm_bytes(a, x->total));
 		i = end;
 	}
 	printf("forward and backward are of a micro-batch, the other times of a step\n");
@@ -162,12 +163,12 @@ static json_t *whole_json(const ClusterReport *r)
 
 static json_t *stage_json(const StageStep *x)
 {
-	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:i, s:I}", "first_layer", (int)x->first, "layers",
+	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I}", "first_layer", (int)x->first, "layers",
 			 (int)x->layers, "forward_seconds", x->forward, "backward_seconds", x->backward, "update_seconds", x->update,
 			 "waiting_seconds", x->waiting, "message_seconds", x->messages, "parameter_bytes",
 			 (json_int_t)x->bytes.parameters, "gradient_bytes", (json_int_t)x->bytes.gradients, "optimizer_bytes",
-			 (json_int_t)x->bytes.optimizer, "kept_bytes", (json_int_t)x->kept, "working_bytes", (json_int_t)x->working,
-			 "in_flight", (int)x->held, "bytes", (json_int_t)x->total);
+			 (json_int_t)x->bytes.optimizer, "other_bytes", (json_int_t)x->bytes.other, "kept_bytes", (json_int_t)x->kept,
+			 "working_bytes", (json_int_t)x->working, "in_flight", (int)x->held, "bytes", (json_int_t)x->total);
 }
 
 void cluster_json(const ClusterReport *r)

@@ -68,16 +68,6 @@ static bool read_masters(Arena *a, const char *text, DriverOptions *o)
 	return true;
 }
 
-static u64 *placeholders_of(Arena *a, const Work *w, DType type)
-{
-	Arena tmp = ARENA("placeholders");
-	u64 *bytes = work_weights(a, &tmp, w);
-	for (u32 u = 0; u < w->units; u++)
-		bytes[u] *= (u64)dtype_info[type].bytes;
-	arena_free(&tmp);
-	return bytes;
-}
-
 static Status read_habits(Arena *a, const ClusterHabits *h, DriverOptions *o)
 {
 	o->scores = h->attention && !strcmp(h->attention, "scores");
@@ -124,8 +114,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	DType held = DT_f32;
 	if (c->habits.placeholders && !read_float(c->habits.placeholders, &held))
 		return FAIL(STATUS_INPUT, "--placeholders is their type: bf16, f16 or f32, not %s", c->habits.placeholders);
-	if (c->habits.placeholders)
-		out->work->placeholders = placeholders_of(a, out->work->first, held);
+	out->work->placeholder = c->habits.placeholders ? dtype_info[held].bytes : 0;
 	u32 planned = out->work->first->layers, layers = m->layers ? m->layers : planned;
 	if (m->layers && planned != CLUSTER_LAYERS)
 		return FAIL(STATUS_UNSUPPORTED, "%s with %d layers has %u that are named with a number, so that one does not tell the others",

@@ -178,7 +178,7 @@ static bool consider_base(Search *s, Choice base)
 		if (!(s->of.recompute >> r & 1))
 			continue;
 		if (r)
-			w = cluster_work(&a, p.compiled.plan, (Recompute)r, p.work->bucket);
+			w = cluster_again(&a, p.work, (Recompute)r);
 		const Bounds b = bounds_of(&a, s->machine, &p, w, s->layers, s->of.experts, s->precision, s->o->habits.masters);
 		for (u32 i = 0; i < shape.n; i++) {
 			shape.v[i].recompute = (Recompute)r;
@@ -260,7 +260,7 @@ static void plan_choices(Search *s, u32 at)
 		if (!divides_so)
 			continue;
 		if (!w[c->recompute]) {
-			w[c->recompute] = c->recompute ? cluster_work(&a, p.compiled.plan, c->recompute, p.work->bucket) : p.work;
+			w[c->recompute] = c->recompute ? cluster_again(&a, p.work, c->recompute) : p.work;
 			walks[c->recompute] = cluster_walks(&a, s->machine, w[c->recompute]);
 		}
 		price(s, &a, &p, w[c->recompute], &walks[c->recompute], c);

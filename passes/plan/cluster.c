@@ -21,8 +21,10 @@ ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket
 		if (!to || *at.half)
 			continue;
 		const Work *w = *to = work_of(arena, &tmp, p, e);
-		if (to == &c->first)
+		if (to == &c->first) {
 			c->persistent = work_persistent(arena, w, &c->tied);
+			c->weights = work_weights(arena, &tmp, w);
+		}
 		if (to != &c->update)
 			*to = work_again(arena, &tmp, *to, how);
 	}
@@ -31,6 +33,14 @@ ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket
 	for (u32 i = 0; i < mesh->n; i++)
 		c->within *= mesh->axis[i].size;
 	return c->first ? c : NULL;
+}
+
+ClusterWork *cluster_again(Arena *arena, const ClusterWork *w, Recompute how)
+{
+	ClusterWork *c = cluster_work(arena, w->first->plan, how, w->bucket);
+	c->in_place = w->in_place;
+	c->placeholder = w->placeholder;
+	return c;
 }
 
 u32 cluster_unit(const Work *w, u32 layers, u32 at)
@@ -145,7 +155,7 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	s->bytes.gradients += p->gradients;
 	s->bytes.optimizer += p->optimizer;
 	s->bytes.other += p->other;
-	u64 placeholders = b->w->placeholders ? b->w->placeholders[unit] : 0;
+	u64 placeholders = b->w->placeholder * b->w->weights[unit];
 	if (at >= 1 && at <= b->layers)
 		b->shared[stage] = MAX(b->shared[stage], placeholders);
 	else

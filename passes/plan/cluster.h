@@ -55,12 +55,15 @@ typedef struct ClusterWork {
 	i64 within;                        /* devices of a stage */
 	u64 bucket;                        /* bytes of messages that go together (walk.h) */
 	bool in_place;                     /* the update's sums of gradients over devices lie where the gradients do */
-	u64 *placeholders;                 /* by unit, bytes that stand for its weights' gradients, of which layers have the same; or NULL */
+	u64 *weights;                      /* by unit, numbers in the weights that its products take */
+	u32 placeholder;                   /* bytes that stand for the gradient of each of them, of which layers have the same; 0: there are none */
 } ClusterWork;
 
 /* NULL where nothing is a step's first micro-batch. Without an entry `update`, steps are without it. `bucket` as of the pass, though the plan is
  * made without it; 0: BUCKET_BYTES. */
 ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket);
+/* Of the same plan, and as `w` but for what layers compute again. */
+ClusterWork *cluster_again(Arena *arena, const ClusterWork *w, Recompute how);
 
 /* How long a machine's device takes over each of the works: the same for all shapes. Of those that are missing, nothing. */
 typedef struct ClusterWalks {
