@@ -186,6 +186,13 @@ LLVMValueRef body_address(Body *b, const Access *a)
 	return cpu_at(b->m, t, b->slot[a->slot], linear(b, a));
 }
 
+/* How far each lane's element is from the first one's, by a single stride. */
+static V lane_steps(Body *b, const Access *a)
+{
+	V stride = stride_value(b, a->stride[b->vector_dim], kernel_access_number(b->k, a) + 1 + b->vector_dim);
+	return simd_mul(&b->lanes, simd_iota(&b->lanes, DT_i64), simd_splat(&b->lanes, stride));
+}
+
 /* The parts of an index that change from lane to lane, as i64 lanes; NULL if a single stride does. */
 static V lane_indices(Body *b, const Access *a)
 {
@@ -195,11 +202,7 @@ static V lane_indices(Body *b, const Access *a)
 	if (!dynamic)
 		return NULL;
 	u32 at = kernel_access_number(b->k, a);
-	V sum = NULL;
-	if (a->stride[b->vector_dim]) {
-		V stride = stride_value(b, a->stride[b->vector_dim], at + 1 + b->vector_dim);
-		sum = simd_mul(&b->lanes, simd_iota(&b->lanes, DT_i64), simd_splat(&b->lanes, stride));
-	}
+	V sum = a->stride[b->vector_dim] ? lane_steps(b, a) : NULL;
 	for (u32 i = 0; i < a->ndynamic; i++) {
 		KVal v = a->dynamic[i].index;
 		if (!body_in_lanes(b, v))
@@ -367,41 +370,55 @@ static V scalar_function(const Simd *s, const KInst *in, DType operand, V x, V y
 	}
 }
 
-/* ir/philox.h, for any set of elements: each lane computes its own block and takes its word. */
+/* ir/philox.h: what a draw's elements are numbered from, its key, its step. */
+typedef struct Draws {
+	V first, key, step;
+} Draws;
+
+static Draws draws_at(Body *b, const KInst *in)
+{
+	u32 at = kernel_access_number(b->k, in->access);
+	V key = b->number[at + 1 + b->k->ndim + in->access->ndynamic];
+	return (Draws){ linear(b, in->access), LLVMBuildXor(b->m->builder, key, body_scalar(b, in->in[0]), "key"), body_scalar(b, in->in[1]) };
+}
+
+/* For any set of elements: each lane computes its own block and takes its word. */
 static V random_lanes(Body *b, const KInst *in, const Simd *s)
 {
-	const Access *a = in->access;
-	u32 at = kernel_access_number(b->k, a);
-	V key = LLVMBuildXor(b->m->builder, b->number[at + 1 + b->k->ndim + a->ndynamic],
-			     body_scalar(b, in->in[0]), "key");
-	V step = body_scalar(b, in->in[1]);
-	V element = simd_splat(s, linear(b, a));
+	Draws d = draws_at(b, in);
+	V element = simd_splat(s, d.first);
 	if (s->lanes > 1) {
-		V more = lane_indices(b, a);
+		V more = lane_indices(b, in->access);
 		if (!more)
-			more = simd_mul(s, simd_iota(s, DT_i64),
-					simd_splat(s, stride_value(b, a->stride[b->vector_dim],
-								   at + 1 + b->vector_dim)));
+			more = lane_steps(b, in->access);
 		element = simd_add(s, element, more);
 	}
-	LLVMBuilderRef B = b->m->builder;
-	V block = LLVMBuildLShr(B, element, simd_i64(s, 2), ""), high = LLVMBuildLShr(B, block, simd_i64(s, 32), "");
-	LLVMTypeRef word = simd_type(s, DT_u32);
-	V step_high = LLVMBuildLShr(B, step, cpu_i64(b->m, 32), "");
-	V key_high = LLVMBuildLShr(B, key, cpu_i64(b->m, 32), "");
-	LLVMTypeRef i32 = b->m->i32;
-	V counter[4] = { LLVMBuildTrunc(B, block, word, ""), LLVMBuildTrunc(B, high, word, ""),
-			 simd_splat(s, LLVMBuildTrunc(B, step, i32, "")),
-			 simd_splat(s, LLVMBuildTrunc(B, step_high, i32, "")) };
-	V keys[2] = { simd_splat(s, LLVMBuildTrunc(B, key, i32, "")),
-		      simd_splat(s, LLVMBuildTrunc(B, key_high, i32, "")) };
-	V out[4];
-	simd_philox(s, counter, keys, out);
-	V which = LLVMBuildTrunc(B, simd_and(s, element, simd_i64(s, 3)), word, "");
-	V draw = out[3];
-	for (u32 w = 3; w-- > 0;)
-		draw = simd_select(s, simd_eq(s, which, simd_i32(s, w)), out[w], draw);
-	return simd_uniform(s, draw);
+	return simd_uniform(s, simd_random(s, d.key, d.step, element));
+}
+
+bool body_draws_together(const Body *b, u32 inst)
+{
+	const KInst *in = &b->k->inst.v[inst];
+	return in->op == K_random && body_in_lanes(b, (KVal){ inst }) && !in->access->ndynamic && in->access->stride[b->vector_dim] == 1;
+}
+
+void body_draw4(Body *b, u32 inst, V out[4])
+{
+	CpuModule *m = b->m;
+	Draws d = draws_at(b, &b->k->inst.v[inst]);
+	V whole = cpu_equal(m, LLVMBuildAnd(m->builder, d.first, cpu_i64(m, 3), ""), cpu_i64(m, 0)), together[4], alone[4];
+	CpuIf here = { 0 };
+	cpu_if_begin(m, &here, whole, 90);
+	simd_random4(&b->lanes, d.key, d.step, d.first, together);
+	cpu_if_else(m, &here);
+	for (u32 i = 0; i < 4; i++) {
+		V first = cpu_add(m, d.first, cpu_i64(m, (i64)i * b->lanes.lanes));
+		V element = simd_add(&b->lanes, simd_splat(&b->lanes, first), simd_iota(&b->lanes, DT_i64));
+		alone[i] = simd_random(&b->lanes, d.key, d.step, element);
+	}
+	cpu_if_end(m, &here, 4, together, alone);
+	for (u32 i = 0; i < 4; i++)
+		out[i] = simd_uniform(&b->lanes, here.value[i]);
 }
 
 /* Does it follow from coordinates alone? */
@@ -515,12 +532,9 @@ static V emit(Body *b, KVal v, bool in_lanes)
 	switch (in->op) {
 	case K_const: return simd_constant(s, d, in->imm);
 	case K_index: {
-		u32 at = kernel_access_number(b->k, in->access);
 		V i = simd_splat(s, linear(b, in->access));
 		if (in_lanes)
-			i = simd_add(s, i, simd_mul(s, simd_iota(s, DT_i64),
-						    simd_splat(s, stride_value(b, in->access->stride[b->vector_dim],
-									       at + 1 + b->vector_dim))));
+			i = simd_add(s, i, lane_steps(b, in->access));
 		return simd_convert(s, DT_i64, d, i);
 	}
 	case K_load: return in_lanes ? load_lanes(b, in) : load_one(b, in);

@@ -52,6 +52,11 @@ LLVMValueRef body_vector(Body *b, KVal v);
 /* Emits the store instruction `inst`: in lanes where its place depends on the vector dimension. */
 void body_store(Body *b, u32 inst);
 
+/* Does it draw random numbers for elements that lie together along the vector dimension? Then one block of Philox serves four. */
+bool body_draws_together(const Body *b, u32 inst);
+/* What such an instruction draws for four vectors, from the coordinates at hand on; body_set makes each known at its place. */
+void body_draw4(Body *b, u32 inst, LLVMValueRef out[4]);
+
 /* Can the store be of whole vectors past the caches, where these are aligned? */
 bool body_streams(const Body *b, u32 inst);
 

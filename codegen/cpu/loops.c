@@ -309,6 +309,12 @@ static V kept_at(Body *b, const Sweeps *sw, u32 i, V col)
 	return cpu_at(m, m->f32, b->scratch, cpu_add(m, cpu_mul(m, stride, cpu_i64(m, row)), col));
 }
 
+/* In sweep `s`, is instruction i there from a sweep before? */
+static bool is_kept(const Sweeps *sw, u32 i, u32 s)
+{
+	return sw->kept[i] >= 0 && sw->need[i] & ((1u << s) - 1);
+}
+
 /* Emits what sweep `s` does at the current coordinates. acc: in and out, one per reduction of the sweep. */
 static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32 nreduce, V *acc)
 {
@@ -321,18 +327,18 @@ static void sweep_block(Body *b, const Sweeps *sw, u32 s, const u32 *reduce, u32
 			body_store(b, i);
 			continue;
 		}
-		bool first = (sw->need[i] & ((1u << s) - 1)) == 0;
+		bool kept = is_kept(sw, i, s);
 		const Multiple *x = &sw->multiple[i];
-		if (x->of && (sw->kept[i] < 0 || first))
+		if (x->of && !kept)
 			body_set(b, (KVal){ i }, simd_mul(&b->lanes, body_vector(b, (KVal){ x->of }), simd_splat(&b->lanes, x->factor)),
 				 true);
 		if (sw->kept[i] < 0)
 			continue; /* made when it is asked for */
 		V at = kept_at(b, sw, i, b->coord[row_dim(k)]);
-		if (first) /* the scratch row is padded: whole vectors, always */
-			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
-		else
+		if (kept)
 			body_set(b, (KVal){ i }, simd_load(&b->lanes, in->dtype, at, 0), true);
+		else /* the scratch row is padded: whole vectors, always */
+			simd_store(&b->lanes, in->dtype, body_vector(b, (KVal){ i }), at, 0);
 	}
 	for (u32 r = 0; r < nreduce; r++) {
 		const KInst *in = &k->inst.v[reduce[r]];
@@ -353,15 +359,22 @@ static bool short_rows(const CpuMachine *machine, const Kernel *k)
 	return k->class == KERNEL_MAP && n < 4 * block && n % block >= (i64)machine->lanes;
 }
 
-/* How many vectors a block has: enough to hide latencies, fewer for large bodies. With reductions the
+/* How many vectors are drawn at once (body_draw4). */
+enum { DRAWN = 4 };
+
+/* How many vectors a block has: enough to hide latencies, fewer for large bodies, and as many as are drawn at once. With reductions the
  * number decides over the order of sums, and so does not depend on what functions happen to cost. */
 static u32 block_vectors(const CpuMachine *machine, const Kernel *k, u32 nreduce)
 {
 	if (short_rows(machine, k))
 		return 1;
 	u32 n = k->inst.n;
-	for (u32 i = 1; i < k->inst.n && !nreduce; i++)
-		n += k->inst.v[i].op == K_random ? 40 : costly(&k->inst.v[i]) ? 20 : 0;
+	for (u32 i = 1; i < k->inst.n && !nreduce; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (in->op == K_random && in->depends >> row_dim(k) & 1 && !in->access->ndynamic && in->access->stride[row_dim(k)] == 1)
+			return DRAWN;
+		n += in->op == K_random ? 40 : costly(in) ? 20 : 0;
+	}
 	return nreduce > 4 || n > 96 ? 1 : n > 40 ? 2 : 4;
 }
 
@@ -373,16 +386,27 @@ static void sweep_blocks(Body *b, const Sweeps *sw, u32 s, u32 U, V from, V to, 
 	V next[CPU_CARRIED];
 	CpuLoop main = { 0 };
 	cpu_loop_begin(m, &main, from, to, cpu_i64(m, (i64)U * L), U * nreduce, carried);
+	typedef V Drawn[DRAWN]; /* for each vector of the block, or NULL */
+	Drawn *draw = NEWN(b->arena, Drawn, b->k->inst.n);
+	u32 block = body_mark(b);
+	b->coord[last] = main.index;
+	for (u32 i = 1; i < b->k->inst.n; i++)
+		if (U == DRAWN && sw->need[i] >> s & 1 && !is_kept(sw, i, s) && body_draws_together(b, i))
+			body_draw4(b, i, draw[i]);
 	for (u32 u = 0; u < U; u++) {
 		u32 mark = body_mark(b);
 		b->coord[last] = cpu_add(m, main.index, cpu_i64(m, (i64)u * L));
 		b->mask = NULL;
+		for (u32 i = 1; i < b->k->inst.n; i++)
+			if (draw[i][0])
+				body_set(b, (KVal){ i }, draw[i][u], true);
 		V acc[CPU_CARRIED];
 		memcpy(acc, main.carried + u * nreduce, nreduce * sizeof *acc);
 		sweep_block(b, sw, s, reduce, nreduce, acc);
 		memcpy(next + u * nreduce, acc, nreduce * sizeof *acc);
 		body_release(b, mark);
 	}
+	body_release(b, block);
 	main.unroll = 1;
 	cpu_loop_end(m, &main, next);
 	memcpy(carried, main.carried, U * nreduce * sizeof *carried);

@@ -627,21 +627,24 @@ static inline void sorts_cases(Suite *s)
 	}
 }
 
-/* Draws are those of ir/philox.h, in lanes and alone, contiguous or not. */
+/* Draws are those of ir/philox.h, in lanes and alone, contiguous or not, in rows that begin within a block of four and are long
+ * enough for several vectors of them. */
 static inline void random_draws_cases(Suite *s)
 {
-	for (u32 i = 0; i < 3; i++) {
+	enum { TOGETHER, STEPS, ONE, LONG };
+	for (u32 i = TOGETHER; i <= LONG; i++) {
+		i64 rows = 7, columns = i == LONG ? 334 : 45;
 		Kernel *k = suite_kernel(s, KERNEL_MAP, "draws");
-		kb_dim(k, DIM_PARALLEL, 7);
-		kb_dim(k, DIM_PARALLEL, 45);
+		kb_dim(k, DIM_PARALLEL, rows);
+		kb_dim(k, DIM_PARALLEL, columns);
 		KVal seed = kb_load(k, ACCESS(kb_slot(k, DT_i64, 1), 0, 0), NO);
 		KVal step = kb_load(k, ACCESS(kb_slot(k, DT_i64, 1), 0, 0), NO);
 		Access at = { .offset = i };
-		at.stride[0] = i == 1 ? 1 : 45;
-		at.stride[1] = i == 1 ? 7 : i == 0;
+		at.stride[0] = i == STEPS ? 1 : i == LONG ? columns + 1 : columns;
+		at.stride[1] = i == STEPS ? rows : i != ONE;
 		KVal x = kernel_inst(k, (KInst){ .op = K_random, .dtype = DT_f32, .in = { seed, step },
 						 .key = 0x123456789abcdef0u + i, .access = &at });
-		kb_store(k, ACCESS(kb_slot(k, DT_f32, 7 * 45), 0, 45, 1), x, NO);
+		kb_store(k, ACCESS(kb_slot(k, DT_f32, rows * columns), 0, columns, 1), x, NO);
 		suite_add(s, k, 0, 0);
 	}
 }
