@@ -79,6 +79,8 @@ typedef enum DimRole {
 extern const char *const dim_role_name[DIM_ROLES];
 
 enum { KERNEL_DIMS = 16, KERNEL_OPERANDS = 10 };
+/* Reductions of a ROW kernel at most: a target carries all of a sweep at once. */
+enum { KERNEL_ROW_REDUCTIONS = 32 };
 
 typedef struct KDim {
 	DimRole role;

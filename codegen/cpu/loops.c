@@ -490,6 +490,8 @@ static void find_factors(Body *b, const Sweeps *sw, u32 s)
 		}
 }
 
+_Static_assert((int)KERNEL_ROW_REDUCTIONS <= (int)CPU_CARRIED, "a sweep carries the reductions of a row");
+
 static u32 sweep_vectors(const CpuMachine *machine, const Kernel *k, u32 nreduce)
 {
 	u32 U = block_vectors(machine, k, nreduce);
@@ -505,7 +507,6 @@ static void sweep_row(Body *b, const Sweeps *sw, u32 s, V from, V to)
 	if (!sweep_has(k, s, reduce, &nreduce))
 		return;
 	u32 U = sweep_vectors(m->machine, k, nreduce);
-	assert(U * nreduce <= CPU_CARRIED);
 	V carried[CPU_CARRIED];
 	for (u32 u = 0; u < U; u++)
 		for (u32 r = 0; r < nreduce; r++) {

@@ -425,8 +425,16 @@ static bool may_join(Fuse *x, const Node *n, u32 group)
 	return true;
 }
 
+static u32 reductions(const Fuse *x, const Group *gr)
+{
+	u32 n = 0;
+	for (u32 i = 0; i < gr->member.n; i++)
+		n += node_class((Op)x->g->node.v[gr->member.v[i]].op) == NODE_REDUCTION;
+	return n;
+}
+
 /* Both open and over the same domain: one kernel may compute both. */
-static bool may_merge(const Group *a, const Group *b)
+static bool may_merge(const Fuse *x, const Group *a, const Group *b)
 {
 	bool fixed = a->class == KERNEL_COLUMN || b->class == KERNEL_COLUMN || a->class > KERNEL_DOT ||
 		     b->class > KERNEL_DOT;
@@ -435,7 +443,7 @@ static bool may_merge(const Group *a, const Group *b)
 	bool dot = a->class == KERNEL_DOT || b->class == KERNEL_DOT;
 	bool row = a->class == KERNEL_ROW || b->class == KERNEL_ROW;
 	bool both_dot = a->class == KERNEL_DOT && b->class == KERNEL_DOT;
-	return !both_dot && !(dot && row);
+	return !both_dot && !(dot && row) && reductions(x, a) + reductions(x, b) <= KERNEL_ROW_REDUCTIONS;
 }
 
 static int ascending(const void *a, const void *b)
@@ -475,7 +483,7 @@ static void place_pointwise(Fuse *x, u32 node)
 			continue;
 		if (into == NONE)
 			into = open[k];
-		else if (may_merge(&x->f->group.v[into], &x->f->group.v[open[k]]))
+		else if (may_merge(x, &x->f->group.v[into], &x->f->group.v[open[k]]))
 			into = merge(x, into, open[k]);
 		else if (x->f->group.v[open[k]].root > x->f->group.v[into].root)
 			into = open[k];
@@ -506,7 +514,7 @@ static void place_reduction(Fuse *x, u32 node)
 		for (u32 k = 0; k < nopen && into == NONE; k++) {
 			Group *gr = &x->f->group.v[open[k]];
 			bool fits = (gr->class == KERNEL_MAP || gr->class == KERNEL_ROW) &&
-				    same_shape(gr->shape, t);
+				    same_shape(gr->shape, t) && reductions(x, gr) < KERNEL_ROW_REDUCTIONS;
 			if (!fits)
 				continue;
 			KernelClass was = gr->class;
