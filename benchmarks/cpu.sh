@@ -41,6 +41,9 @@ cases=(
 	"gpt2 small B=1 T=1024 bf16|models/gpt2.plinth --preset small --sizes B=1,T=1024 --precision bf16|gpt2|--preset small --batch 1 --seq 1024 --precision bf16"
 	"llama 110M B=4 T=64 f32|models/llama.plinth --preset llama_110m --sizes B=4,T=64 --precision f32|llama|--preset llama_110m --batch 4 --seq 64"
 	"llama 110M B=4 T=64 bf16|models/llama.plinth --preset llama_110m --sizes B=4,T=64 --precision bf16|llama|--preset llama_110m --batch 4 --seq 64 --precision bf16"
+	"unet B=1 32x32 f32|models/unet.plinth --preset sd_1_5 --set channels=[96,192,384,384] --set heads=[2,2,2,2] --sizes B=1,h=32,w=32,S=77 --precision f32|unet|--preset small --batch 1 --size 32"
+	"vae sd B=1 64x64 f32|models/vae.plinth --preset sd --sizes B=1,h=64,w=64 --precision f32|vae|--preset sd --batch 1 --size 64"
+	"fashion B=32 14x14 f32|models/fashion.plinth --sizes B=32,h=14,w=14 --precision f32|unet|--preset fashion --batch 32 --size 14"
 	"gpt2 medium B=1 T=64 f32|models/gpt2.plinth --preset medium --sizes B=1,T=64 --precision f32|gpt2|--preset medium --batch 1 --seq 64"
 )
 runs=3 limit=${LIMIT:-1200}
@@ -75,7 +78,10 @@ for ((round = 1; round <= rounds; round++)); do
 			peer "$round-$name-torch, tuned" torch tuned benchmarks/peers/${script}_torch.py $options --runs $runs
 			peer "$round-$name-torch, as installed" installed plain benchmarks/peers/${script}_torch.py $options --runs $runs
 			peer "$round-$name-torch.compile, tuned" torch.compile tuned benchmarks/peers/${script}_torch.py $options --runs $runs --compile
-			peer "$round-$name-jax, tuned" jax tuned benchmarks/peers/${script}_jax.py $options --runs $runs
+			[[ $options != *--size* ]] ||
+				peer "$round-$name-torch, tuned, channels last" torch tuned benchmarks/peers/${script}_torch.py $options --runs $runs --channels-last
+			[ ! -f benchmarks/peers/${script}_jax.py ] ||
+				peer "$round-$name-jax, tuned" jax tuned benchmarks/peers/${script}_jax.py $options --runs $runs
 		}
 	done
 done

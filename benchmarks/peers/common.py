@@ -1,7 +1,7 @@
 """What the PyTorch peers share: a training step, its measurement, and one line of JSON about it.
 
-The step is nanoGPT's: zero_grad, forward, backward, clipping to norm 1, a fused AdamW step, on random tokens that are
-drawn beforehand. Times are of whole steps with the device synchronized at the end of each run of some steps.
+The step is nanoGPT's: zero_grad, forward, backward, clipping to norm 1, a fused AdamW step, on random tokens or pictures that
+are drawn beforehand. Times are of whole steps with the device synchronized at the end of each run of some steps.
 """
 import functools
 import os
@@ -57,8 +57,8 @@ def transient(step):
     return most, now, len(events)
 
 
-def measure(model_class, configuration, vocabulary, a, what):
-    """Runs the step, and prints what it took."""
+def measure(model_class, configuration, batches, a, what):
+    """Runs the step, and prints what it took. batches: arguments of the model, which gives the loss."""
     environment = tuned(a.device)
     if a.threads:
         torch.set_num_threads(a.threads)
@@ -71,15 +71,17 @@ def measure(model_class, configuration, vocabulary, a, what):
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(torch.from_numpy(shared.number(name, tuple(p.shape))))
+    layout = torch.channels_last if getattr(a, "channels_last", False) else torch.contiguous_format
+    model = model.to(memory_format=layout)
     update = optimizer(model)
     call = torch.compile(model) if a.compile else model
-    data = [torch.from_numpy(x).to(a.device) for x in shared.tokens(vocabulary, a)]
+    data = [[torch.from_numpy(x).to(a.device) for x in batch] for batch in batches]
+    data = [[x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in batch] for batch in data]
     narrow = torch.autocast(a.device, dtype=torch.bfloat16, enabled=a.precision == "bf16")
 
     def step(i):
-        tokens, targets = data[i % len(data)]
         with narrow:
-            loss = call(tokens, targets)
+            loss = call(*data[i % len(data)])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), shared.CLIP)
         update.step()

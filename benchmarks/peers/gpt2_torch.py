@@ -69,4 +69,5 @@ class Gpt2(nn.Module):
 
 if __name__ == "__main__":
     a = shared.arguments(__doc__, shared.GPT2)
-    common.measure(Gpt2, shared.GPT2[a.preset], shared.GPT2[a.preset].get("vocabulary", 50257), a, "gpt2")
+    c = shared.GPT2[a.preset]
+    common.measure(Gpt2, c, shared.tokens(c.get("vocabulary", 50257), a), a, "gpt2")

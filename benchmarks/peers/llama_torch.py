@@ -83,4 +83,5 @@ class Llama(nn.Module):
 
 if __name__ == "__main__":
     a = shared.arguments(__doc__, shared.LLAMA)
-    common.measure(Llama, shared.LLAMA[a.preset], shared.LLAMA[a.preset]["vocabulary"], a, "llama")
+    c = shared.LLAMA[a.preset]
+    common.measure(Llama, c, shared.tokens(c["vocabulary"], a), a, "llama")

@@ -32,17 +32,31 @@ LLAMA = {  # as models/llama.plinth has them
     "llama_1b": dict(layers=22, width=2048, hidden=5632, heads=32, groups=4, vocabulary=32000),
     "test": dict(layers=2, width=128, hidden=176, heads=4, groups=2, vocabulary=257),
 }
+UNET = {  # as models/unet.plinth and models/fashion.plinth have them; positions: of the context
+    "sd_1_5": dict(channels=[320, 640, 1280, 1280], attends=[1, 1, 1, 0], heads=[8, 8, 8, 8], layers=2, cross=768, groups=32, positions=77),
+    "small": dict(channels=[96, 192, 384, 384], attends=[1, 1, 1, 0], heads=[2, 2, 2, 2], layers=2, cross=768, groups=32, positions=77),
+    "fashion": dict(channels=[24, 48], attends=[0, 0], heads=[2, 2], layers=1, cross=8, groups=8, positions=1),
+    "test": dict(channels=[16, 32], attends=[1, 0], heads=[2, 2], layers=2, cross=24, groups=4, positions=5),
+}
+VAE = {  # as models/vae.plinth has them
+    "sd": dict(channels=[128, 256, 512, 512], layers=2, groups=32, latents=4),
+    "test": dict(channels=[16, 32], layers=2, groups=4, latents=2),
+}
 # AdamW as nanoGPT has it: weight decay on matrices alone
 RATE, BETAS, EPSILON, DECAY, CLIP = 6e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
 
-def arguments(description, presets, compiles=True):
-    """compiles: is there a choice whether the step is compiled?"""
+def arguments(description, presets, compiles=True, pictures=False):
+    """compiles: is there a choice whether the step is compiled? pictures: what is computed of, in place of tokens."""
     p = argparse.ArgumentParser(description=description)
     p.add_argument("--preset", default=next(iter(presets)), choices=list(presets))
     p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     p.add_argument("--batch", type=int, default=4)
-    p.add_argument("--seq", type=int, default=64)
+    if pictures:
+        p.add_argument("--size", type=int, default=32, help="height and width")
+        p.add_argument("--channels-last", action="store_true", help="how pictures and convolutions' weights lie in memory")
+    else:
+        p.add_argument("--seq", type=int, default=64)
     p.add_argument("--steps", type=int, default=0, help="of a run; 0: as many as take a second")
     p.add_argument("--runs", type=int, default=5, help="whose median counts")
     p.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="bf16: autocast, with parameters in f32")
@@ -65,6 +79,23 @@ def number(name, shape):
 def tokens(vocabulary, a):
     """Four batches: inputs and targets."""
     return numpy.random.default_rng(0).integers(0, vocabulary, (4, 2, a.batch, a.seq), dtype=numpy.int64)
+
+
+def noisy(a, colours, positions, cross):
+    """Four batches: pictures, the noise in them, its times, and what is said of them."""
+    draw = numpy.random.default_rng(0)
+    shape = (a.batch, colours, a.size, a.size)
+    for _ in range(4):
+        x, noise = draw.standard_normal((2, *shape), dtype=numpy.float32)
+        yield x, noise, draw.integers(0, 1000, a.batch), draw.standard_normal((a.batch, positions, cross), dtype=numpy.float32)
+
+
+def pictures(a, latents, shrink, colours=3):
+    """Four batches: pictures, and noise like their latents."""
+    draw = numpy.random.default_rng(0)
+    for _ in range(4):
+        x = draw.random((a.batch, colours, a.size, a.size), dtype=numpy.float32)
+        yield x, draw.standard_normal((a.batch, latents, a.size // shrink, a.size // shrink), dtype=numpy.float32)
 
 
 CHECKED = 4  # steps
@@ -100,13 +131,14 @@ def measure(a, step, wait):
         wait()
         runs.append((time.perf_counter() - begun) / steps)
     seconds = spread(runs)
-    return {"seconds": seconds, "steps_of_a_run": steps, "tokens_per_second": a.batch * a.seq / seconds["median"],
+    return {"seconds": seconds, "steps_of_a_run": steps, "tokens_per_second": a.batch * getattr(a, "seq", 1) / seconds["median"],
             "first_step_seconds": first, "loss": [*losses, loss], "load": os.getloadavg()[0]}
 
 
 def head(a, peer, what):
     """With which a line of JSON begins."""
-    return {"peer": peer, "model": what, "preset": a.preset, "device": a.device, "batch": a.batch, "seq": a.seq, "precision": a.precision}
+    of = {name: getattr(a, name) for name in ("batch", "seq", "size", "channels_last") if hasattr(a, name)}
+    return {"peer": peer, "model": what, "preset": a.preset, "device": a.device, **of, "precision": a.precision}
 
 
 def report(line):
