@@ -82,8 +82,8 @@ static Tile tile_of(const CpuMachine *machine, const Kernel *k)
 
 static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 {
-	if (dot_is_thin(k))
-		return thin_variant(k);
+	if (dot_is_thin(machine, k))
+		return thin_variant(machine, k);
 	Tile t = tile_of(machine, k);
 	Range kr = range_of(k, DIM_K);
 	u64 left = packing_variant(k, k->operand[0], range_of(k, DIM_M), kr, t.rows, t.lanes);
@@ -93,7 +93,7 @@ static u64 variant_dot(const CpuMachine *machine, const Kernel *k)
 
 static u32 tiles_of_dot(const CpuMachine *machine, const Kernel *k, Tile tile[CPU_TILES])
 {
-	if (dot_is_thin(k))
+	if (dot_is_thin(machine, k))
 		return 0;
 	tile[0] = tile_of(machine, k);
 	return 1;
@@ -119,7 +119,7 @@ static Block block_of(CpuModule *m, const Division *g, Count phase)
 
 static CountNeeds needs_dot(Body *b, const CpuMachine *machine, const Kernel *k, Count phase)
 {
-	if (dot_is_thin(k))
+	if (dot_is_thin(machine, k))
 		return thin_needs(b, machine, k);
 	CpuModule *m = b ? b->m : NULL;
 	Tile t = tile_of(machine, k);
@@ -260,7 +260,7 @@ static void emit_phase(Body *b, u32 kind, const void *tile)
 
 static void emit_dot(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 {
-	if (dot_is_thin(k)) {
+	if (dot_is_thin(m->machine, k)) {
 		thin_emit(m, k, arena, name);
 		return;
 	}

@@ -10,6 +10,8 @@
 #include "codegen/cpu/thin.h"
 #include "codegen/cpu/kernels.h"
 
+#include <string.h>
+
 typedef LLVMValueRef V;
 
 enum {
@@ -19,11 +21,21 @@ enum {
 	AHEAD = 2048,      /* bytes from what is read to what is asked for, where rows are read one after the other */
 };
 
+/* k as several dimensions, as weights have it that share factors in groups: a piece, for which there is a sum for each of its vectors,
+ * is whole blocks of the innermost ones, whose places are numbers of the code, or divides the last one. */
+typedef struct Piece {
+	u32 first;   /* of the innermost dimensions; where one piece divides the last of them, that */
+	i64 block;   /* elements of these together, or of a piece that divides */
+	i64 size;    /* of the piece */
+	bool divides;
+} Piece;
+
 typedef struct Thin {
 	Body *b;
 	Range batch, mr, nr, kr;
 	u32 rows;
 	bool along_k;
+	Piece piece;     /* where k is several dimensions */
 	Tile t;          /* of a panel of results */
 	Count N, K, B;
 	Count padded;    /* K, to whole vectors */
@@ -43,21 +55,52 @@ static bool contiguous_along_k(const Kernel *k)
 	return along;
 }
 
-/* What a value is read by, without arithmetic, conditions and indices of data; or NULL. */
-static const Access *plain_load(const Kernel *k, KVal v)
+/* The one read of those that a value takes that goes along the dimension, without conditions and indices of data; or NULL. */
+static const Access *read_along(const Kernel *k, Arena *tmp, KVal v, u32 dim)
 {
-	const KInst *in = &k->inst.v[v.i];
-	while (in->op == K_cast)
-		in = &k->inst.v[in->in[0].i];
-	return in->op == K_load && !in->in[0].i && !in->access->ndynamic ? in->access : NULL;
+	bool *needed = NEWN(tmp, bool, k->inst.n);
+	const Access *found = NULL;
+	kernel_mark_needed(k, v, needed);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		if (!needed[i] || in->op != K_load || !(in->depends >> dim & 1))
+			continue;
+		if (found || in->in[0].i || in->access->ndynamic || in->access->stride[dim] != 1)
+			return NULL;
+		found = in->access;
+	}
+	return found;
 }
 
-bool dot_is_thin(const Kernel *k)
+static u32 sums_of_row(i64 rows)
+{
+	return (u32)(SUMS / rows);
+}
+
+/* Can k be gone through in pieces of `vectors` vectors, one behind the other? */
+static bool piece_of(const Kernel *k, Range kr, u32 vectors, u32 lanes, Piece *out)
+{
+	i64 last = k->dim[kr.last - 1].extent;
+	Piece p = { kr.last - 1, last, (i64)vectors * lanes, false };
+	if (last < 1 || last % lanes)
+		return false;
+	p.divides = last % p.size == 0;
+	if (p.divides)
+		p.block = p.size;
+	while (!p.divides && p.first > kr.first + 1 && p.size % (p.block * k->dim[p.first - 1].extent) == 0)
+		p.block *= k->dim[--p.first].extent;
+	*out = p;
+	return p.size % p.block == 0;
+}
+
+bool dot_is_thin(const CpuMachine *machine, const Kernel *k)
 {
 	Range m = range_of(k, DIM_M), n = range_of(k, DIM_N), kr = range_of(k, DIM_K);
 	i64 rows = range_count(k, m), sum = range_count(k, kr);
-	return rows >= 1 && rows <= THIN_ROWS && k->compute != DT_f64 && kr.last - kr.first == 1 && n.first < n.last &&
-	       sum <= LONGEST;
+	if (rows < 1 || rows > THIN_ROWS || k->compute == DT_f64 || kr.first == kr.last || n.first >= n.last || sum > LONGEST)
+		return false;
+	Piece piece;
+	return kr.last - kr.first == 1 || (contiguous_along_k(k) && piece_of(k, kr, sums_of_row(rows), machine->lanes, &piece));
 }
 
 static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
@@ -77,14 +120,25 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.chunks = count_div_up(m, x.N, x.chunk);
 	x.items = count_max(m, one, count_div(m, count_of(m, TASK), count_max(m, one, count_mul(m, x.N, K))));
 	x.blocks = count_div_up(m, x.B, x.items);
-	x.read = plain_load(k, k->operand[1]);
+	if (x.kr.last - x.kr.first > 1)
+		piece_of(k, x.kr, sums_of_row(x.rows), machine->lanes, &x.piece);
+	if (b)
+		x.read = read_along(k, b->arena, k->operand[1], x.along_k ? x.kr.last - 1 : x.nr.last - 1);
 	return x;
 }
 
-u64 thin_variant(const Kernel *k)
+u64 thin_variant(const CpuMachine *machine, const Kernel *k)
 {
 	/* which way it is read cannot be told from the shape where an extent is 1 */
-	return (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
+	u64 way = (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
+	Range kr = range_of(k, DIM_K);
+	Piece p = { 0 };
+	if (kr.last - kr.first == 1)
+		return way;
+	piece_of(k, kr, sums_of_row(range_count(k, range_of(k, DIM_M))), machine->lanes, &p);
+	for (u32 d = p.first; !p.divides && d < kr.last; d++)
+		way = way * 1031 + (u64)k->dim[d].extent;
+	return way << 1 | p.divides;
 }
 
 CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
@@ -118,54 +172,174 @@ static void evaluate_rows(const Thin *x)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	u32 kd = x->kr.first;
 	for (u32 r = 0; r < x->rows; r++) {
 		u32 mark = body_mark(b);
 		body_unflatten(b, x->mr.first, x->mr.last, cpu_i64(m, r));
 		V row = at(x, x->x, cpu_mul(m, x->padded.v, cpu_i64(m, r)));
-		CpuLoop k = { 0 };
-		cpu_loop_begin(m, &k, cpu_i64(m, 0), x->K.v, cpu_i64(m, b->lanes.lanes), 0, NULL);
-		u32 inner = body_mark(b);
-		b->vector_dim = kd;
-		b->coord[kd] = k.index;
-		b->mask = simd_mask(&b->lanes, cpu_sub(m, x->K.v, k.index));
-		V v = simd_select(&b->lanes, b->mask, value(x, 0), simd_f32(&b->lanes, 0));
-		simd_store(&b->lanes, DT_f32, v, at(x, row, k.index), 0);
-		b->mask = NULL;
-		b->vector_dim = NONE;
-		body_release(b, inner);
-		k.unroll = 1;
-		cpu_loop_end(m, &k, NULL);
+		Run run = { 0 };
+		run_begin(b, &run, x->kr, cpu_i64(m, 0), x->K.v, NULL);
+		for (u32 pass = 0; pass < 2; pass++) {
+			RunLanes k = { 0 };
+			run_lanes_begin(b, &k, &run, x->kr, pass, 0, NULL);
+			V v = value(x, 0);
+			if (pass)
+				v = simd_select(&b->lanes, b->mask, v, simd_f32(&b->lanes, 0));
+			simd_store(&b->lanes, DT_f32, v, at(x, row, k.loop.index), 0);
+			run_lanes_end(b, &k, NULL);
+		}
+		run_end(b, &run);
 		body_release(b, mark);
 	}
 }
 
 /* ---- the matrix contiguous along k ---- */
 
-/* sum[r * n + u] of row r takes the u-th vector of n from k on; `mask`: lanes before the end of k, or NULL. */
-static void add_products(const Thin *x, V k, u32 n, u32 stride, V mask, V *sum)
+/* sum[r * stride] of row r takes the vector of the matrix at the current place, times that of the row at element `k`. ask: for what is read next. */
+static void add_vector(const Thin *x, V k, u32 stride, bool ask, V *sum)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
+	u32 mark = body_mark(b);
+	V w = value(x, 1);
+	if (ask)
+		simd_prefetch(&b->lanes, cpu_at_byte(m, body_address(b, x->read), cpu_i64(m, AHEAD)), 1, false);
+	if (b->mask)
+		w = simd_select(&b->lanes, b->mask, w, simd_f32(&b->lanes, 0));
+	body_release(b, mark);
+	for (u32 r = 0; r < x->rows; r++) {
+		V left = simd_load(&b->lanes, DT_f32, at(x, x->x, cpu_add(m, cpu_mul(m, x->padded.v, cpu_i64(m, r)), k)), 0);
+		sum[r * stride] = simd_multiply_add(&b->lanes, left, w, sum[r * stride]);
+	}
+}
+
+/* Vectors that a cache line of the matrix has. */
+static u32 vectors_of_line(const Thin *x)
+{
+	u32 bytes = x->read ? dtype_info[x->b->k->slot.v[x->read->slot].dtype].bytes : 4;
+	return MAX(1, 64 / (x->b->lanes.lanes * bytes));
+}
+
+/* sum[r * stride + u] of row r takes the u-th vector of n from k on; `mask`: lanes before the end of k, or NULL. */
+static void add_products(const Thin *x, V k, u32 n, u32 stride, V mask, V *sum)
+{
+	Body *b = x->b;
 	for (u32 u = 0; u < n; u++) {
-		V from = cpu_add(m, k, cpu_i64(m, u * b->lanes.lanes));
-		u32 mark = body_mark(b);
+		V from = cpu_add(b->m, k, cpu_i64(b->m, u * b->lanes.lanes));
 		b->coord[x->kr.first] = from;
 		b->mask = mask;
-		V w = value(x, 1);
-		u32 per_line = MAX(1, 64 / (b->lanes.lanes * (u32)sizeof(f32)));
-		if (x->read && !mask && u % per_line == 0)
-			simd_prefetch(&b->lanes, cpu_at_byte(m, body_address(b, x->read), cpu_i64(m, AHEAD)), 1, false);
-		if (mask)
-			w = simd_select(&b->lanes, mask, w, simd_f32(&b->lanes, 0));
+		add_vector(x, from, stride, x->read && !mask && u % vectors_of_line(x) == 0, sum + u);
 		b->mask = NULL;
-		body_release(b, mark);
-		for (u32 r = 0; r < x->rows; r++) {
-			V index = cpu_add(m, cpu_mul(m, x->padded.v, cpu_i64(m, r)), from);
-			V left = simd_load(&b->lanes, DT_f32, at(x, x->x, index), 0);
-			sum[r * stride + u] = simd_multiply_add(&b->lanes, left, w, sum[r * stride + u]);
-		}
 	}
+}
+
+/* A block of which flattened element 0 is `k`, and the places of its outer dimensions are set: its vectors go to sums from `u` on, or
+ * where `one` to the first. */
+static void add_block(const Thin *x, V k, u32 u, u32 stride, bool one, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	const Piece *p = &x->piece;
+	u32 lanes = b->lanes.lanes;
+	V begin = b->coord[x->kr.last - 1]; /* of a piece that divides the last dimension */
+	for (i64 e = 0; e < p->block; e += lanes, u++) {
+		i64 rest = e;
+		for (u32 d = x->kr.last; !p->divides && d-- > p->first;) {
+			b->coord[d] = cpu_i64(m, rest % b->k->dim[d].extent);
+			rest /= b->k->dim[d].extent;
+		}
+		if (p->divides)
+			b->coord[p->first] = cpu_add(m, begin, cpu_i64(m, e));
+		bool ask = x->read && (e / lanes) % vectors_of_line(x) == 0;
+		add_vector(x, cpu_add(m, k, cpu_i64(m, e)), stride, ask, sum + (one ? 0 : u));
+	}
+}
+
+/* `blocks` blocks from that of index `at` on, whose outer dimensions' places are in `place`, which goes on to that behind them. */
+static void add_blocks(const Thin *x, V at, i64 blocks, u32 stride, bool one, V *place, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	Range outer = { x->kr.first, x->piece.first };
+	V unit[KERNEL_DIMS];
+	body_unit(b, outer.first, outer.last, unit);
+	memcpy(b->coord + outer.first, place, (outer.last - outer.first) * sizeof *place);
+	for (i64 i = 0; i < blocks; i++) {
+		V k = cpu_mul(m, cpu_add(m, at, cpu_i64(m, i)), cpu_i64(m, x->piece.block));
+		add_block(x, k, (u32)(i * x->piece.block / b->lanes.lanes), stride, one, sum);
+		body_advance(b, outer.first, outer.last, unit);
+	}
+	memcpy(place, b->coord + outer.first, (outer.last - outer.first) * sizeof *place);
+}
+
+/* The same sums as of one dimension: the u-th vector of a piece goes to sum u, what is behind whole pieces to the first. What is carried
+ * is sums and the outer dimensions' places. */
+static void add_pieces(const Thin *x, u32 all, u32 stride, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	const Piece *p = &x->piece;
+	u32 outer = p->first - x->kr.first, n = all + outer;
+	V zero = cpu_i64(m, 0), carried[SUMS + KERNEL_DIMS];
+	V last = b->extent[x->kr.last - 1], count = p->divides ? cpu_div(m, x->K.v, last) : cpu_div(m, x->K.v, cpu_i64(m, p->block));
+	i64 blocks = p->size / p->block;
+	V whole = p->divides ? count : cpu_mul(m, cpu_div(m, count, cpu_i64(m, blocks)), cpu_i64(m, blocks));
+	memcpy(carried, sum, all * sizeof *sum);
+	for (u32 i = 0; i < outer; i++)
+		carried[all + i] = zero;
+	b->vector_dim = x->kr.last - 1;
+	for (u32 rest = 0; rest < (p->divides || blocks == 1 ? 1 : 2); rest++) {
+		CpuLoop o = { 0 };
+		cpu_loop_begin(m, &o, rest ? whole : zero, rest ? count : whole, cpu_i64(m, p->divides || rest ? 1 : blocks), n, carried);
+		memcpy(carried, o.carried, n * sizeof *carried);
+		if (p->divides) {
+			/* pieces of the last dimension */
+			CpuLoop k = { 0 };
+			V unit[KERNEL_DIMS];
+			memcpy(b->coord + x->kr.first, carried + all, outer * sizeof *carried);
+			cpu_loop_begin(m, &k, zero, last, cpu_i64(m, p->size), all, carried);
+			memcpy(carried, k.carried, all * sizeof *carried);
+			b->coord[p->first] = k.index;
+			add_block(x, cpu_add(m, cpu_mul(m, o.index, last), k.index), 0, stride, false, carried);
+			k.unroll = 1;
+			cpu_loop_end(m, &k, carried);
+			memcpy(carried, k.carried, all * sizeof *carried);
+			body_unit(b, x->kr.first, p->first, unit);
+			body_advance(b, x->kr.first, p->first, unit);
+			memcpy(carried + all, b->coord + x->kr.first, outer * sizeof *carried);
+		} else {
+			add_blocks(x, o.index, rest ? 1 : blocks, stride, rest, carried + all, carried);
+		}
+		o.unroll = 1;
+		cpu_loop_end(m, &o, carried);
+		memcpy(carried, o.carried, n * sizeof *carried);
+	}
+	b->vector_dim = NONE;
+	memcpy(sum, carried, all * sizeof *sum);
+}
+
+/* The same along one dimension. */
+static void add_along(const Thin *x, u32 all, u32 n, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	V zero = cpu_i64(m, 0), step = cpu_i64(m, n * b->lanes.lanes);
+	b->vector_dim = x->kr.first;
+	V whole = cpu_mul(m, cpu_div(m, x->K.v, step), step);
+	CpuLoop k = { 0 };
+	cpu_loop_begin(m, &k, zero, whole, step, all, sum);
+	memcpy(sum, k.carried, all * sizeof *sum);
+	add_products(x, k.index, n, n, NULL, sum);
+	k.unroll = 1;
+	cpu_loop_end(m, &k, sum);
+	memcpy(sum, k.carried, all * sizeof *sum);
+	CpuLoop rest = { 0 };
+	cpu_loop_begin(m, &rest, whole, x->K.v, cpu_i64(m, b->lanes.lanes), all, sum);
+	memcpy(sum, rest.carried, all * sizeof *sum);
+	add_products(x, rest.index, 1, n, simd_mask(&b->lanes, cpu_sub(m, x->K.v, rest.index)), sum);
+	rest.unroll = 1;
+	cpu_loop_end(m, &rest, sum);
+	memcpy(sum, rest.carried, all * sizeof *sum);
+	b->vector_dim = NONE;
 }
 
 /* The sums of one column, to `to` and a panel's row further for each row of x. */
@@ -173,31 +347,16 @@ static void emit_column(const Thin *x, V to)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	u32 n = SUMS / x->rows, all = n * x->rows;
-	V sum[SUMS], zero = cpu_i64(m, 0), step = cpu_i64(m, n * b->lanes.lanes);
+	u32 n = sums_of_row(x->rows), all = n * x->rows;
+	V sum[SUMS];
 	for (u32 i = 0; i < all; i++)
 		sum[i] = simd_f32(&b->lanes, 0);
-	b->vector_dim = x->kr.first;
-	V whole = cpu_mul(m, cpu_div(m, x->K.v, step), step);
-	CpuLoop k = { 0 };
-	cpu_loop_begin(m, &k, zero, whole, step, all, sum);
-	for (u32 i = 0; i < all; i++)
-		sum[i] = k.carried[i];
-	add_products(x, k.index, n, n, NULL, sum);
-	k.unroll = 1;
-	cpu_loop_end(m, &k, sum);
-	for (u32 i = 0; i < all; i++)
-		sum[i] = k.carried[i];
-	CpuLoop rest = { 0 };
-	cpu_loop_begin(m, &rest, whole, x->K.v, cpu_i64(m, b->lanes.lanes), all, sum);
-	for (u32 i = 0; i < all; i++)
-		sum[i] = rest.carried[i];
-	add_products(x, rest.index, 1, n, simd_mask(&b->lanes, cpu_sub(m, x->K.v, rest.index)), sum);
-	rest.unroll = 1;
-	cpu_loop_end(m, &rest, sum);
-	b->vector_dim = NONE;
+	if (x->kr.last - x->kr.first > 1)
+		add_pieces(x, all, n, sum);
+	else
+		add_along(x, all, n, sum);
 	for (u32 r = 0; r < x->rows; r++) {
-		V *s = &rest.carried[r * n];
+		V *s = &sum[r * n];
 		for (u32 half = n / 2; half > 0; half /= 2)
 			for (u32 i = 0; i < half; i++)
 				s[i] = simd_add(&b->lanes, s[i], s[i + half]);

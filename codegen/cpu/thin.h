@@ -8,8 +8,8 @@
 enum { THIN_ROWS = 4 };
 
 /* Is the product one of few rows, which is not worth packing for? Then these stand for what dot.c does. */
-bool dot_is_thin(const Kernel *k);
-u64 thin_variant(const Kernel *k);
+bool dot_is_thin(const CpuMachine *machine, const Kernel *k);
+u64 thin_variant(const CpuMachine *machine, const Kernel *k);
 CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k);
 void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name);
 

@@ -183,6 +183,12 @@ static bool is_small(const Fuse *x, const Search *s, Val v, const Node *n)
 	return bytes(x, v) * MAX(32 / work, 2) <= s->size;
 }
 
+/* Is it a value of fewer bytes, made wider? Whoever reads it reads the fewer, and widens. */
+static bool is_widened(const Fuse *x, const Node *n)
+{
+	return n->op == OP_cast && bytes(x, n->out) > bytes(x, n->in[0]);
+}
+
 /* Is it a product that nothing else uses, plus a value for each index of its last dimension? */
 static bool is_biased(const Fuse *x, const Node *n)
 {
@@ -213,7 +219,7 @@ static bool recompute(Fuse *x, Search *s, Val v)
 	}
 	if (home_of(x, node) == s->into)
 		return true; /* at hand there */
-	if (class != NODE_FREE && is_small(x, s, v, n)) {
+	if (class != NODE_FREE && is_small(x, s, v, n) && !is_widened(x, n)) {
 		VEC_PUSH(x->tmp, &s->leaf, v); /* let it be stored */
 		return true;
 	}
@@ -555,8 +561,8 @@ static void use_stored(Fuse *x, Val v, u32 by)
 	if (class == NODE_FREE)
 		for (u32 i = 0; i < n->nin; i++)
 			use_stored(x, n->in[i], by);
-	else if (n->op == OP_cast && bytes(x, v) > bytes(x, n->in[0]))
-		use_stored(x, n->in[0], by); /* widened as it is read */
+	else if (is_widened(x, n))
+		use_stored(x, n->in[0], by);
 	else if (class != NODE_SOURCE)
 		store(x, v, by);
 }

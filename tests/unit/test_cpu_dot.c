@@ -235,6 +235,64 @@ static void test_factored(void **state)
 	suite_run(&s, 8);
 }
 
+/* A matrix of whole numbers of `bits` bits, which share factors in G groups of g along k, as tools/export_shrink.c stores weights: of 4
+ * bits, those of the first half of a group are in the lower halves of its bytes. */
+static void add_groups(Suite *s, i64 B, i64 M, i64 N, i64 G, i64 g, u32 bits)
+{
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "groups");
+	i64 K = G * g, size[] = { MAX(B, 1), M, N, G, bits == 4 ? 2 : 1, bits == 4 ? g / 2 : g };
+	static const DimRole role[] = { DIM_BATCH, DIM_M, DIM_N, DIM_K, DIM_K, DIM_K };
+	/* along each of these, in x, in the matrix, in its factors and in the results */
+	i64 stride[][4] = { { M * K, N * K * bits / 8, N * G, M * N }, { K, 0, 0, N }, { 0, K * bits / 8, G, 1 },
+			    { g, g * bits / 8, 1, 0 }, { g / 2, 0, 0, 0 }, { 1, 1, 0, 0 } };
+	u32 slot[] = { kb_slot(k, DT_f32, size[0] * M * K), kb_slot(k, bits == 4 ? DT_u8 : DT_i8, size[0] * N * K * bits / 8),
+		       kb_slot(k, DT_f16, size[0] * N * G), kb_slot(k, DT_f32, size[0] * M * N) };
+	Access a[4] = { 0 }, half = { 0 };
+	for (u32 i = 0; i < COUNT(slot); i++)
+		a[i].slot = slot[i];
+	for (u32 d = 0; d < COUNT(role); d++) {
+		if (d != 1 && d != 2 && d != 3 && d != 5 && size[d] == 1)
+			continue;
+		if (d == 4)
+			half.stride[k->ndim] = 1;
+		for (u32 i = 0; i < COUNT(slot); i++)
+			a[i].stride[k->ndim] = stride[d][i];
+		kb_dim(k, role[d], size[d]);
+	}
+	KVal q = kb_load(k, a[1], NO);
+	if (bits == 4) {
+		KVal x = kb_cast(k, DT_i32, q), sixteen = kb_const(k, DT_i32, 16), low = kb_op(k, S_mod, x, sixteen);
+		KVal first = kb_op(k, S_eq, kb_index(k, DT_i32, half), kb_const(k, DT_i32, 0));
+		q = kb_op3(k, S_where, first, low, kb_op(k, S_floordiv, x, sixteen));
+	}
+	q = kb_cast(k, DT_f32, q);
+	if (bits == 4)
+		q = kb_op(k, S_sub, q, kb_const(k, DT_f32, 8));
+	k->operand[0] = kb_load(k, a[0], NO);
+	k->operand[1] = kb_op(k, S_mul, q, kb_cast(k, DT_f32, kb_load(k, a[2], NO)));
+	k->noperand = 2;
+	kb_store(k, a[3], kb_acc(k, DT_f32, 0), NO);
+	f64 most = bits == 4 ? 8 : 127;
+	Case *c = suite_add(s, k, 2 + 2 * sqrt((f64)K), most * sqrt((f64)K) / 8);
+	c->low[slot[1]] = bits == 4 ? 0 : -127;
+	c->high[slot[1]] = bits == 4 ? 255 : 127;
+}
+
+/* Groups of all lengths that weights have: several that make a piece, one that does, pieces of one; numbers of them that leave some
+ * behind the last piece, and lengths that no vector divides. */
+static void test_groups(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 size[][2] = { { 18, 32 }, { 5, 32 }, { 1, 32 }, { 11, 16 }, { 9, 8 },   { 3, 64 },
+				       { 3, 128 }, { 2, 256 }, { 7, 48 }, { 5, 24 },  { 2, 1024 }, { 48, 32 } };
+	for (u32 i = 0; i < COUNT(size); i++)
+		for (u32 bits = 4; bits <= 8; bits += 4)
+			for (i64 rows = 1; rows <= (i < 4 ? 5 : 1); rows++)
+				add_groups(&s, i == 3 ? 3 : 0, rows, 50 + 7 * (i64)i, size[i][0], size[i][1], bits);
+	suite_run(&s, 17);
+}
+
 /* Few results of long sums, which are cut into parts: lengths around those of parts and pieces, results that are no whole tiles,
  * batches, every precision, sums that are left to one part. */
 static void test_deep(void **state)
@@ -463,7 +521,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
-		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_deep), cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_groups), cmocka_unit_test(test_deep),
+		cmocka_unit_test(test_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
