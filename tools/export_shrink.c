@@ -1,8 +1,9 @@
 /* tools/export_shrink.c: see export_shrink.h.
  *
  * bf16 and f16: each weight rounded. int8: groups of weights along the last axis share a factor, the largest of them is
- * 127 of it. int4: two weights a byte, the earlier in the lower half, 0 to 15 for -8 to 7 times the factor, which is the
- * largest weight by -8, as the format Q4_0 of ggml has it. Factors are f16, and are rounded before the weights are.
+ * 127 of it. int4: two weights a byte, in the lower halves of a group's bytes the first half of the group, so that neighbours lie
+ * side by side in either half, 0 to 15 for -8 to 7 times the factor, which is the largest weight by -8, as the format Q4_0 of ggml
+ * has it. Factors are f16, and are rounded before the weights are.
  * Only matrices are stored so: vectors (biases, gains) are few.
  *
  * In the program a read of the parameter becomes the arithmetic that gives its values back; fusion puts it where the
@@ -101,31 +102,26 @@ static Val read(Builder *b, const char *name, const Type *t)
 	return BS(b, read, .buffer = name, .dtype = t->dtype, .shape = dims_of_type(b, t));
 }
 
-/* [..., D / g, g] of [..., D] */
-static dims grouped(Builder *b, const Type *t, i64 g)
+/* [..., D / g, of[0], of[1], ...] of [..., D] */
+static dims grouped(Builder *b, const Type *t, i64 g, u32 n, const i64 *of)
 {
-	Dim dim[MAX_RANK + 1];
+	Dim dim[MAX_RANK + 2];
 	memcpy(dim, t->dim, t->rank * sizeof *dim);
 	dim[t->rank - 1] = dim_number(b->g->ir, type_extent(t, t->rank - 1) / g);
-	dim[t->rank] = dim_number(b->g->ir, g);
-	return dims_of(b, dim, t->rank + 1);
+	for (u32 i = 0; i < n; i++)
+		dim[t->rank + i] = dim_number(b->g->ir, of[i]);
+	return dims_of(b, dim, t->rank + n);
 }
 
-/* Two of each byte, in the order in which they lie: [..., D / 2, 2], as f32. */
-static Val halves(Builder *b, Val bytes, const Type *t)
+/* 0 to 15 of the bytes' lower halves, then of their upper ones: [..., D / g, 2, g / 2], as f32. */
+static Val halves(Builder *b, Val bytes, const Type *t, i64 g)
 {
-	dims shape = grouped(b, t, 2);
-	Val x = make_cast(b, bytes, DT_f32);
-	Val high = B(b, floor, B(b, mul, x, make_full_like(b, x, 0.0625)));
-	Val low = B(b, sub, x, B(b, mul, high, make_full_like(b, high, 16)));
-	Dim wide[MAX_RANK + 1];
-	memcpy(wide, shape.v, shape.n * sizeof *wide);
-	wide[shape.n - 1] = dim_number(b->g->ir, 1);
-	dims single = dims_of(b, wide, shape.n);
-	Val one = make_broadcast(b, BA(b, reshape, (high), .shape = single), shape);
-	Val other = make_broadcast(b, BA(b, reshape, (low), .shape = single), shape);
-	Val place = BS(b, iota, .axis = (i64)shape.n - 1, .dtype = DT_i32, .shape = shape);
-	return B(b, where, B(b, eq, place, make_full_like(b, place, 0)), other, one);
+	dims shape = grouped(b, t, g, 2, (i64[]){ 2, g / 2 });
+	Val x = BA(b, reshape, (make_cast(b, bytes, DT_i32)), .shape = grouped(b, t, g, 2, (i64[]){ 1, g / 2 }));
+	x = make_broadcast(b, x, shape);
+	Val sixteen = make_full_like(b, x, 16), low = B(b, mod, x, sixteen), high = B(b, floordiv, x, sixteen);
+	Val half = BS(b, iota, .axis = (i64)shape.n - 2, .dtype = DT_i32, .shape = shape);
+	return make_cast(b, B(b, where, B(b, eq, half, make_full_like(b, half, 0)), low, high), DT_f32);
 }
 
 static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
@@ -146,16 +142,12 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 		return true;
 	}
 	i64 g = group_of(cx->how, type_extent(t, t->rank - 1));
-	dims groups = grouped(b, t, g);
+	dims groups = grouped(b, t, g, 1, &g);
 	bool four = cx->how->kind == SHRINK_INT4;
 	Val q = read(b, from->name, divided(ir, t, four ? DT_u8 : DT_i8, four ? 2 : 1));
 	Val f = make_cast(b, read(b, factor_name(ir, from->name), divided(ir, t, DT_f16, g)), DT_f32);
-	Dim one[MAX_RANK + 1];
-	memcpy(one, groups.v, groups.n * sizeof *one);
-	one[groups.n - 1] = dim_number(ir, 1);
-	f = make_broadcast(b, BA(b, reshape, (f), .shape = dims_of(b, one, groups.n)), groups);
-	q = four ? halves(b, q, t) : make_cast(b, q, DT_f32);
-	q = BA(b, reshape, (q), .shape = groups);
+	f = make_broadcast(b, BA(b, reshape, (f), .shape = grouped(b, t, g, 1, (i64[]){ 1 })), groups);
+	q = BA(b, reshape, (four ? halves(b, q, t, g) : make_cast(b, q, DT_f32)), .shape = groups);
 	if (four)
 		q = B(b, sub, q, make_full_like(b, q, 8));
 	out[0] = BA(b, reshape, (B(b, mul, q, f)), .shape = dims_of_type(b, t));
@@ -239,11 +231,12 @@ bool shrink_values(Arena *arena, const Shrink *how, const NamedBuffer *have, u32
 		return true;
 	}
 	i64 g = group_of(how, from->dim[from->rank - 1]);
+	u64 half = (u64)g / 2;
 	for (u64 at = 0; at < count; at += (u64)g) {
-		u16 half = factor_of(how, w + at, g);
-		f32 f = f32_from_f16(half);
+		u16 factor_bits = factor_of(how, w + at, g);
+		f32 f = f32_from_f16(factor_bits);
 		if (from == of) {
-			((u16 *)want->data)[at / (u64)g] = half;
+			((u16 *)want->data)[at / (u64)g] = factor_bits;
 			continue;
 		}
 		for (u64 i = at; i < at + (u64)g; i++) {
@@ -252,7 +245,7 @@ bool shrink_values(Arena *arena, const Shrink *how, const NamedBuffer *have, u32
 			if (how->kind == SHRINK_INT8)
 				((i8 *)want->data)[i] = (i8)q;
 			else
-				((u8 *)want->data)[i / 2] |= (u8)((u32)(q + 8) << 4 * (i & 1));
+				((u8 *)want->data)[at / 2 + (i - at) % half] |= (u8)((u32)(q + 8) << 4 * (i - at >= half));
 		}
 	}
 	return true;

@@ -98,7 +98,7 @@ static u32 effort(Op op)
 }
 
 /* Recomputation is worth it up to this effort; a matrix multiply evaluates its operands while packing,
- * perhaps more than once. */
+ * perhaps more than once: less is, but for operands that are many times what they are made of. */
 enum { CHEAP = 48, CHEAP_OPERAND = 4, SEARCH = 64 };
 
 typedef struct Fuse {
@@ -574,6 +574,35 @@ static bool is_mask(const Node *n, u32 operand)
 	return attention && operand == 3 && ((const attention_attr *)n->attr)->mask; /* both ops' */
 }
 
+/* Bytes that there are of what `v` is made of. */
+static f64 made_of(Fuse *x, Search *s, Val v)
+{
+	u32 node = x->g->value.v[v.i].node;
+	const Node *n = &x->g->node.v[node];
+	NodeClass class = node_class((Op)n->op);
+	for (u32 i = 0; i < s->seen.n; i++)
+		if (s->seen.v[i] == v.i)
+			return 0;
+	VEC_PUSH(x->tmp, &s->seen, v.i);
+	if (s->seen.n > SEARCH || (class != NODE_FREE && class != NODE_POINTWISE) || x->f->stored[v.i])
+		return bytes(x, v);
+	f64 sum = 0;
+	for (u32 i = 0; i < n->nin; i++)
+		sum += made_of(x, s, n->in[i]);
+	return sum;
+}
+
+/* Up to which effort an operand is computed where it is used. Stored, one that is several times what it is made of (weights of 4 bits,
+ * of groups that share factors) would be written and read in so many bytes more, each time. */
+static u32 operand_limit(Fuse *x, Val v)
+{
+	ArenaMark mark = arena_mark(x->tmp);
+	Search s = { 0 };
+	f64 of = made_of(x, &s, v), times = of > 0 ? bytes(x, v) / of : 1;
+	arena_release(x->tmp, mark);
+	return times <= 1 ? CHEAP_OPERAND : (u32)MIN(CHEAP_OPERAND * times, (f64)CHEAP);
+}
+
 /* Products read each of their operands many times. */
 static bool reads_often(Op op)
 {
@@ -592,7 +621,7 @@ static void place_skeleton(Fuse *x, u32 node)
 		else if (x->stores_operands && reads_often((Op)n->op) && !is_mask(n, i))
 			use_stored(x, n->in[i], node);
 		else
-			use(x, n->in[i], into, node, CHEAP_OPERAND);
+			use(x, n->in[i], into, node, reads_often((Op)n->op) ? operand_limit(x, n->in[i]) : CHEAP_OPERAND);
 	join(x, into, node);
 	if (n->op != OP_dot && n->op != OP_attention && n->op != OP_attention_grad)
 		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");

@@ -37,7 +37,10 @@ for name, (dtype, x) in stored.items():
         step = abs(was) * 2.0**-10 + 2.0**-24
     elif dtype in ("I8", "U8"):
         factor = stored[name + ".factor"][1].astype(numpy.float32)
-        q = x.astype(numpy.float32) if dtype == "I8" else numpy.stack([x & 15, x >> 4], -1).reshape(was.shape).astype(numpy.float32) - 8
+        if dtype == "U8":  # of each group, its first half in the lower halves of bytes
+            x = x.reshape(*factor.shape, -1)
+            x = numpy.concatenate([x & 15, x >> 4], -1).reshape(was.shape).astype(numpy.float32) - 8
+        q = x.astype(numpy.float32)
         factor = numpy.repeat(factor, was.shape[-1] // factor.shape[-1], -1)
         value = q * factor
         # the largest weight may be a step away: 7 where 8 was wanted, or by the factor's own rounding
