@@ -60,18 +60,18 @@ u32 cluster_layers(u32 layers, u32 stages, u32 stage)
 	return layers / stages + (stage >= begin && stage < begin + more);
 }
 
-/* Messages that nothing in the entry waits for, of a stage's units: they go while units before them are at work. Units come in the order of
- * the forward half, so that those with which the backward half ends come first. */
+/* Messages that nothing in the entry waits for, of a stage's units: they go while units before them are at work, and the links are free: what is waited for
+ * takes these for as long as it is on its way. Units come in the order of the forward half, so that those with which the backward half ends come first. */
 typedef struct LateSums {
-	f64 messages, work; /* of the units so far */
+	f64 messages, free; /* of the units so far */
 	f64 rest;           /* seconds that messages are on their way behind the last unit */
 } LateSums;
 
 static void add_late(LateSums *l, const RankTime *backward)
 {
 	l->messages += backward->late;
-	l->rest = MAX(l->rest, l->messages - l->work);
-	l->work += backward->seconds;
+	l->rest = MAX(l->rest, l->messages - l->free);
+	l->free += MAX(backward->seconds - (backward->messages - backward->late), 0);
 }
 
 /* A unit's part of a walk; what is left of late messages is counted by LateSums. */

@@ -410,9 +410,8 @@ static void put(Again *x, Arena *arena, u32 s, bool again)
 static bool same_gather(const Work *w, u32 a, u32 b)
 {
 	const Piece *x = &w->piece[a], *y = &w->piece[b];
-	if (x->early && y->early)
-		return x->kernel->slot.n && y->kernel->slot.n && !strcmp(x->kernel->name, y->kernel->name);
-	bool same = y->behind != NONE && x->message && x->kernel->collective->op == OP_all_gather && x->kernel->slot.n == y->kernel->slot.n;
+	bool same = x->message && x->kernel->collective->op == OP_all_gather && (y->behind != NONE || (x->early && y->early)) &&
+		    x->kernel->slot.n == y->kernel->slot.n;
 	for (u32 i = 0; same && i < x->kernel->slot.n; i++)
 		same = x->kernel->slot.v[i].written || w->entry->step.v[a].slot[i] == w->entry->step.v[b].slot[i];
 	return same;
