@@ -172,7 +172,8 @@ Datum *b_attention(Call *c)
 		scale = 1;
 	if (c->arg[7] && c->arg[7]->kind == DATUM_NONE)
 		c->arg[7] = NULL;
-	if (!bool_arg(c, 3, false, &a.causal) || !int_arg(c, 6, 0, &a.window) || !number_arg(c, 7, scale, &a.scale))
+	if (!bool_arg(c, 3, false, &a.causal) || !int_arg(c, 6, 0, &a.window) || !number_arg(c, 7, scale, &a.scale) ||
+	    !number_arg(c, 8, 0, &a.softcap))
 		return bad(c);
 	const Type *k = val_type(e->g, in[1]);
 	for (u32 i = 4; i < 6; i++) {

@@ -218,6 +218,14 @@ const char *shape_show(Elaborator *e, Val v)
 	return type_show(e, val_type(e->g, v), val_axis(e->g, v));
 }
 
+/* A whole one keeps its point: what reads it, as transformers a config.json, may tell floats from integers. */
+static void put_float(Buf *b, f64 x)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%.9g", x);
+	buf_printf(b, "%s%s", text, strspn(text, "-0123456789") == strlen(text) ? ".0" : "");
+}
+
 static void put_source(Elaborator *e, Buf *b, const Datum *d)
 {
 	switch (d->kind) {
@@ -225,7 +233,7 @@ static void put_source(Elaborator *e, Buf *b, const Datum *d)
 		if (d->number.is_integer)
 			buf_printf(b, "%lld", (long long)d->number.integer);
 		else
-			buf_printf(b, "%.9g", d->number.value);
+			put_float(b, d->number.value);
 		break;
 	case DATUM_BOOL: buf_put(b, d->boolean ? STR("true") : STR("false")); break;
 	case DATUM_TEXT: buf_printf(b, "\"%s\"", d->text); break;

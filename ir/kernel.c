@@ -202,6 +202,7 @@ u64 kernel_shape_hash(const Kernel *k)
 		       (u32)(k->window != 0) };
 	u64 h = hash_bytes(HASH_SEED, head, sizeof head);
 	h = hash_bytes(h, &k->scale, sizeof k->scale);
+	h = hash_bytes(h, &k->softcap, sizeof k->softcap);
 	h = hash_bytes(h, &k->window, sizeof k->window);
 	for (u32 d = 0; d < k->ndim; d++)
 		h = hash_bytes(h, &k->dim[d].role, sizeof k->dim[d].role);

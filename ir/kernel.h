@@ -194,7 +194,7 @@ typedef struct Kernel {
 	/* class-specific */
 	bool causal, has_mask, has_bias; /* ATTENTION(_GRAD) */
 	i64 window;
-	f64 scale;
+	f64 scale, softcap;
 	const KCollective *collective;
 	const Access *scatter; /* SCATTER: where, in slot 0; dynamic[0] is operand[1] */
 	bool accumulate;       /* SCATTER: slot 0 is not cleared first */

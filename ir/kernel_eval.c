@@ -320,7 +320,7 @@ typedef struct Attention {
 	i64 R, M, N, K, V;
 	f64 scale;
 	u32 mask, bias, out, lse, dout, dlse; /* operands, 0 for none */
-	f64 *p, *ds;                          /* of a row */
+	f64 *p, *ds, *slope;                  /* of a row; slope: of softcap's tanh */
 } Attention;
 
 static Attention attention_of(const Kernel *k, Arena *tmp)
@@ -343,12 +343,14 @@ static Attention attention_of(const Kernel *k, Arena *tmp)
 	a.dlse = at + 3 < k->noperand ? at + 3 : 0;
 	a.p = NEWN(tmp, f64, a.N + 1);
 	a.ds = NEWN(tmp, f64, a.N + 1);
+	a.slope = NEWN(tmp, f64, a.N + 1);
 	return a;
 }
 
 static f64 score(Eval *e, const Attention *a, i64 t, i64 s)
 {
 	i64 age = t + a->N - a->M - s;
+	a->slope[s] = 1;
 	if (e->k->causal && (age < 0 || (e->k->window && age >= e->k->window)))
 		return -INFINITY;
 	move_to(e, &a->m, t);
@@ -360,7 +362,13 @@ static f64 score(Eval *e, const Attention *a, i64 t, i64 s)
 		move_to(e, &a->kd, i);
 		sum += operand(e, 0) * operand(e, 1);
 	}
-	return sum * a->scale + (a->bias ? value_at(e, e->k->operand[a->bias]) : 0);
+	f64 x = sum * a->scale, cap = e->k->softcap;
+	if (cap > 0) {
+		f64 t = tanh(x / cap);
+		a->slope[s] = 1 - t * t;
+		x = cap * t;
+	}
+	return x + (a->bias ? value_at(e, e->k->operand[a->bias]) : 0);
 }
 
 static void eval_attention(Eval *e, Arena *tmp)
@@ -440,7 +448,7 @@ static void eval_attention_grad(Eval *e, Arena *tmp)
 			grad_row(e, &a, t);
 			memset(dq, 0, sizeof *dq * (size_t)a.K);
 			for (i64 s = 0; s < a.N; s++) {
-				f64 ds = rounded(k->compute, a.ds[s]), p = rounded(k->compute, a.p[s]);
+				f64 ds = rounded(k->compute, a.ds[s] * a.slope[s]), p = rounded(k->compute, a.p[s]);
 				move_to(e, &a.m, t);
 				move_to(e, &a.n, s);
 				for (i64 i = 0; i < a.K; i++) {

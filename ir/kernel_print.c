@@ -103,6 +103,8 @@ static void print_head(const Kernel *k, FILE *to)
 		fprintf(to, " window %lld", (long long)k->window);
 	if (k->scale != 0)
 		fprintf(to, " scale %.17g", k->scale);
+	if (k->softcap != 0)
+		fprintf(to, " softcap %.17g", k->softcap);
 	if (k->noperand && k->class != KERNEL_SCATTER && k->class != KERNEL_SCAN && k->class != KERNEL_SORT)
 		fprintf(to, " compute %s", dtype_info[k->compute].name);
 	fputc('\n', to);

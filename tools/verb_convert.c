@@ -43,7 +43,7 @@ static const Command command = {
 
 /* ---- config.json ---- */
 
-/* A value as the language writes it, which but for `none` and an integer float is how JSON does. */
+/* A value as the language writes it, which but for `none` is how JSON does. */
 static json_t *json_of(const char *text)
 {
 	if (!strcmp(text, "none"))

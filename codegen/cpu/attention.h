@@ -75,11 +75,11 @@ void tiles_multiply(const Attention *a, const TilesProduct *t);
 /* e^x for x <= 0; what is below the normal numbers is 0: arithmetic on denormals is slow. */
 LLVMValueRef attention_exp(const Attention *a, const Simd *s, LLVMValueRef x);
 
-/* Scores of keys [key0, key0 + count), which are in rows of `width` at `scores`: scaled, biased, -inf
- * where unseen. bias, mask: packed panels, or NULL. largest[v] is the greatest score of each lane where
+/* Scores of keys [key0, key0 + count), which are in rows of `width` at `scores`: scaled, bounded by a softcap, biased, -inf
+ * where unseen. bias, mask: packed panels, or NULL. slope: where the derivative of a softcap's tanh is put, or NULL. largest[v] is the greatest score of each lane where
  * it is not NULL, combined with what it holds. */
 typedef struct ScoreBlock {
-	LLVMValueRef scores, bias, mask, key0, count;
+	LLVMValueRef scores, bias, mask, slope, key0, count;
 } ScoreBlock;
 void scores_finish(const Attention *a, const Queries *q, const ScoreBlock *s, LLVMValueRef *largest);
 

@@ -239,21 +239,46 @@ static void hide(const Attention *a, const Queries *q, const ScoreBlock *b)
 	cpu_if_end(m, &some, 0, NULL, NULL);
 }
 
+/* c tanh(scale x / c). Before anything is hidden: of -inf it would be -c. */
+static void bound(const Attention *a, const ScoreBlock *b, V scale)
+{
+	CpuModule *m = a->b->m;
+	Simd s = { m, a->score.lanes };
+	V cap = simd_constant(&s, a->type, a->k->softcap), one = simd_constant(&s, a->type, 1);
+	V inner = simd_mul(&s, scale, simd_constant(&s, a->type, 1 / a->k->softcap));
+	RowsLoop r;
+	rows_begin(a, &r, b->scores, b->count, 0, NULL);
+	V slope[STRIP_VECTORS];
+	for (u32 v = 0; v < a->score.vectors; v++) {
+		V t = simd_tanh(&s, simd_mul(&s, r.x[v], inner));
+		slope[v] = simd_sub(&s, one, simd_mul(&s, t, t));
+		r.x[v] = simd_mul(&s, t, cap);
+	}
+	rows_store(a, &r, b->scores, r.x);
+	if (b->slope)
+		rows_store(a, &r, b->slope, slope);
+	rows_end(a, &r, NULL);
+}
+
 void scores_finish(const Attention *a, const Queries *q, const ScoreBlock *b, V *largest)
 {
 	CpuModule *m = a->b->m;
 	Simd s = { m, a->score.lanes };
 	u32 n = a->score.vectors;
+	V scale = simd_splat(&s, attention_scale_value(a));
+	if (a->k->softcap > 0)
+		bound(a, b, scale);
 	if (a->k->causal)
 		hide(a, q, b);
-	V scale = simd_splat(&s, attention_scale_value(a)), never = simd_constant(&s, a->type, -INFINITY);
+	V never = simd_constant(&s, a->type, -INFINITY);
 	RowsLoop r;
 	rows_begin(a, &r, b->scores, b->count, largest ? n : 0, largest);
 	V next[STRIP_VECTORS];
 	V row = cpu_mul(m, r.loop.index, cpu_i64(m, a->width));
 	for (u32 v = 0; v < n; v++) {
 		V column = cpu_add(m, row, cpu_i64(m, v * s.lanes));
-		r.x[v] = simd_mul(&s, r.x[v], scale);
+		if (a->k->softcap == 0)
+			r.x[v] = simd_mul(&s, r.x[v], scale);
 		if (b->bias)
 			r.x[v] = simd_add(&s, r.x[v], simd_load(&s, a->type, attention_at(a, b->bias, column), 0));
 		if (b->mask) {

@@ -53,7 +53,7 @@ typedef struct Backward {
 	Count nb;               /* items of a block */
 	Count lse_at, delta_at, dq_at, dq_copy, step_size, item_size;
 	/* scratch */
-	Count score_at, dp_at, ds_at, bias_at, mask_at, p_turned_at, ds_turned_at, keys_at, rows_at, scale_at, sum_at,
+	Count score_at, dp_at, ds_at, slope_at, bias_at, mask_at, p_turned_at, ds_turned_at, keys_at, rows_at, scale_at, sum_at,
 		scratch;
 	Count keys;             /* size of a tile of keys by feature, for dq */
 	u32 out, lse, dout, dlse; /* operands; dlse 0: none */
@@ -122,6 +122,7 @@ static void lay_scratch(CpuModule *m, Backward *f)
 	f->score_at = LAY(count_mul(m, rows, width));
 	f->dp_at = LAY(count_mul(m, rows, width));
 	f->ds_at = LAY(f->wants[3] ? count_mul(m, rows, width) : none);
+	f->slope_at = LAY(a->k->softcap > 0 ? count_mul(m, rows, width) : none);
 	f->bias_at = LAY(a->bias ? extra : none);
 	f->mask_at = LAY(a->mask ? extra : none);
 	f->p_turned_at = LAY(turned);
@@ -397,7 +398,7 @@ static void emit_derivative(const Backward *f, const Place *at, V panel)
 	}
 	RowsLoop p;
 	rows_begin(a, &p, scratch_at(f, f->score_at), at->rows, 0, NULL);
-	V dp = attention_at(a, scratch_at(f, f->dp_at), cpu_mul(m, p.loop.index, cpu_i64(m, a->width)));
+	V line = cpu_mul(m, p.loop.index, cpu_i64(m, a->width)), dp = attention_at(a, scratch_at(f, f->dp_at), line);
 	V ds[STRIP_VECTORS];
 	for (u32 v = 0; v < a->score.vectors; v++) {
 		p.x[v] = attention_exp(a, &s, simd_sub(&s, p.x[v], lse[v]));
@@ -407,6 +408,10 @@ static void emit_derivative(const Backward *f, const Place *at, V panel)
 	rows_store(a, &p, scratch_at(f, f->score_at), p.x);
 	if (f->wants[3])
 		rows_store(a, &p, scratch_at(f, f->ds_at), ds);
+	for (u32 v = 0; a->k->softcap > 0 && v < a->score.vectors; v++) {
+		V at_slope = attention_at(a, scratch_at(f, f->slope_at), cpu_add(m, line, cpu_i64(m, v * s.lanes)));
+		ds[v] = simd_mul(&s, ds[v], simd_load(&s, a->type, at_slope, 0));
+	}
 	for (u32 v = 0; a->k->compute != a->type && v < a->score.vectors; v++)
 		ds[v] = simd_convert(&s, a->type, a->k->compute, ds[v]);
 	rows_store(a, &p, scratch_at(f, f->dp_at), ds);
@@ -465,6 +470,8 @@ static void emit_panel(const Backward *f, const Place *at, const Queries *q, V p
 		block.mask = scratch_at(f, f->mask_at);
 		pack(b, &f->mask, q->x0, a->X.v, at->key0, end, block.mask);
 	}
+	if (a->k->softcap > 0)
+		block.slope = scratch_at(f, f->slope_at);
 	scores_finish(a, q, &block, NULL);
 	emit_derivative(f, at, panel);
 	V width = cpu_i64(m, a->width);

@@ -153,8 +153,9 @@ void cuda_attention_struct(const CudaAttention *a, const char *name, u32 phase,
 		  "%lld;",
 		  (long long)a->m.n, (long long)a->n.n, (long long)a->kd.n, (long long)a->v.n,
 		  (long long)a->r.n, (long long)k->window);
-	cuda_line(b, "static constexpr bool CAUSAL = %d, MASK = %d, BIAS = %d;", k->causal,
-		  k->has_mask, k->has_bias);
+	cuda_line(b, "static constexpr bool CAUSAL = %d, MASK = %d, BIAS = %d, CAPPED = %d;",
+		  k->causal, k->has_mask, k->has_bias, k->softcap > 0);
+	cuda_line(b, "static constexpr %s SOFTCAP = %s;", type, cuda_literal(arena, k->softcap, a->type));
 	if (!b->sized)
 		cuda_line(b, "static constexpr %s SCALE = %s;", type, cuda_literal(arena, scale, a->type));
 	if (t)

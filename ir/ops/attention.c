@@ -6,6 +6,7 @@
  * result is each row's log-sum-exp of the scaled, biased, masked scores, from which the gradient
  * makes the probabilities again: P = exp(scale q k^T + bias - lse). With D = rowsum(dout * out):
  *   dV = P^T dout,  dS = P * (dout V^T - D + dlse),  dQ = scale dS K,  dK = scale dS^T Q.
+ * With a softcap c, t = tanh(scale q k^T / c) makes the scores c t + bias, and dQ and dK take dS * (1 - t^2).
  * Narrow operands: scores, softmax and sums are f32; P, dS and dout are rounded to the operands'
  * dtype before a product; all results are f32. */
 #include "ir/ops/composite.h"
@@ -45,6 +46,7 @@ static bool one_head_each(const Shape *s)
 _Static_assert(sizeof(attention_attr) == sizeof(attention_grad_attr) &&
 		       offsetof(attention_attr, scale) == offsetof(attention_grad_attr, scale) &&
 		       offsetof(attention_attr, window) == offsetof(attention_grad_attr, window) &&
+		       offsetof(attention_attr, softcap) == offsetof(attention_grad_attr, softcap) &&
 		       offsetof(attention_attr, bias) == offsetof(attention_grad_attr, bias),
 	       "attention and attention_grad share an attribute struct");
 
@@ -98,6 +100,8 @@ static bool need_attention(InferCx *cx, const attention_attr *a, u32 more, u32 o
 				  name, (long long)a->window);
 	if (!(a->scale >= 0) || isinf(a->scale))
 		return infer_fail(cx, "%s: a scale of %g is not positive", name, a->scale);
+	if (!(a->softcap >= 0) || isinf(a->softcap))
+		return infer_fail(cx, "%s: a softcap of %g is not positive", name, a->softcap);
 	u32 at = 3;
 	if (a->mask) {
 		const Type *m = infer_type(cx, at);
@@ -230,11 +234,17 @@ f64 attention_scale(const Graph *g, const Node *n)
 	return a->scale != 0 ? a->scale : 1 / sqrt((f64)type_extent(q, q->rank - 1u));
 }
 
-/* scale q k^T + bias, -inf where unseen. */
-static Val scores_of(Builder *b, const attention_attr *a, const Shape *s, const Val *in)
+/* scale q k^T, or softcap times the tanh of a softcap's part of it: *bounded is that tanh, {0} without a softcap. The bias is added;
+ * -inf where unseen. */
+static Val scores_of(Builder *b, const attention_attr *a, const Shape *s, const Val *in, Val *bounded)
 {
 	Val scores = product(b, s, in[0], of_q, in[1], of_k, of_scores);
 	scores = B(b, mul, scores, scale_of(b, a, s, scores));
+	*bounded = (Val){ 0 };
+	if (a->softcap > 0) {
+		*bounded = B(b, tanh, times(b, scores, 1 / a->softcap));
+		scores = times(b, *bounded, a->softcap);
+	}
 	if (a->bias)
 		scores = B(b, add, scores, repeated(b, in[3 + a->mask], scores));
 	Val seen = visible(b, a, s, in);
@@ -274,7 +284,7 @@ static void attention_expand(Builder *b, const Node *n, Val *out)
 	Shape s = shape_of(b->g->ir, val_type(b->g, n->in[0]), val_type(b->g, n->in[1]),
 			   val_type(b->g, n->in[2]));
 	i64 last = s.rank - 1;
-	Val scores = scores_of(b, a, &s, n->in);
+	Val bounded, scores = scores_of(b, a, &s, n->in, &bounded);
 	Val shift = finite_shift(b, max_axis(b, scores, last));
 	Val e = B(b, exp, B(b, sub, scores, along_axis(b, shift, scores, last)));
 	Val total = sum_axis(b, e, last);
@@ -290,7 +300,7 @@ void attention_scores(Builder *b, const Node *n, const Val *in, Val *out)
 	const attention_attr *a = n->attr;
 	Shape s = shape_of(b->g->ir, val_type(b->g, in[0]), val_type(b->g, in[1]), val_type(b->g, in[2]));
 	i64 last = s.rank - 1;
-	Val scores = scores_of(b, a, &s, in);
+	Val bounded, scores = scores_of(b, a, &s, in, &bounded);
 	Val weights = BA(b, softmax, (rounded_like(b, scores, in[0])), .axis = last);
 	out[0] = product(b, &s, rounded_like(b, weights, in[2]), of_scores, in[2], of_v, of_out);
 	out[1] = BA(b, logsumexp, (scores), .axis = last);
@@ -317,7 +327,7 @@ static void attention_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 	if (dout[1].i)
 		in[nin++] = dout[1];
 	attention_grad_attr ga = { .causal = a->causal, .mask = a->mask, .bias = a->bias,
-				   .window = a->window, .scale = a->scale };
+				   .window = a->window, .scale = a->scale, .softcap = a->softcap };
 	Val g = build(b, OP_attention_grad, in, nin, 3 + a->bias, &ga);
 	for (u32 i = 0; i < 3; i++)
 		din[i] = (Val){ g.i + i };
@@ -349,7 +359,8 @@ static Cost cost_with(const Graph *g, const Node *n, f64 kdots, f64 vdots, f64 p
 	f64 pairs = rows * attention_pairs(a->causal, a->window, queries, keys);
 	f64 key_width = (f64)type_extent(q, r - 1), value_width = (f64)type_extent(v, r - 1);
 	Cost c = { .bytes = node_bytes(g, n) };
-	c.flops = pairs * (2 * kdots * key_width + 2 * vdots * value_width + pair + a->bias) +
+	f64 cap = a->softcap > 0 ? 3 : 0; /* x / c, tanh, times c; of the derivative t^2, 1 - t^2, times */
+	c.flops = pairs * (2 * kdots * key_width + 2 * vdots * value_width + pair + a->bias + cap) +
 		  row * rows * (f64)queries * value_width;
 	return c;
 }
@@ -419,6 +430,8 @@ static Val attention_sample(Random *r, Builder *b)
 		a.window = random_int(r, 1, 3);
 	if (random_chance(r, 0.4))
 		a.scale = 0.5;
+	if (random_chance(r, 0.3))
+		a.softcap = 1.5;
 	DType dtype = random_float(r);
 	Dim q[MAX_RANK], k[MAX_RANK], v[MAX_RANK];
 	u32 lead = random_shape(r, b, 0, 2, q), rank = lead + 3;
@@ -504,7 +517,7 @@ static void attention_grad_expand(Builder *b, const Node *n, Val *out)
 	const Val *more = n->in + 3 + a->mask + a->bias;
 	Shape s = shape_of(b->g->ir, val_type(b->g, q), val_type(b->g, k), val_type(b->g, v));
 	i64 last = s.rank - 1;
-	Val scores = scores_of(b, a, &s, n->in);
+	Val bounded, scores = scores_of(b, a, &s, n->in, &bounded);
 	Val shift = finite_shift(b, more[1]);
 	Val p = B(b, exp, B(b, sub, scores, along_axis(b, shift, scores, last)));
 	Val dout = rounded_like(b, more[2], q);
@@ -513,7 +526,10 @@ static void attention_grad_expand(Builder *b, const Node *n, Val *out)
 	if (n->nin > 6u + a->mask + a->bias)
 		row = B(b, sub, row, more[3]);
 	Val ds = B(b, mul, p, B(b, sub, dp, along_axis(b, row, scores, last)));
-	Val ds_narrow = rounded_like(b, ds, q);
+	Val dproduct = ds;
+	if (bounded.i)
+		dproduct = B(b, mul, ds, B(b, sub, make_full_like(b, bounded, 1), B(b, mul, bounded, bounded)));
+	Val ds_narrow = rounded_like(b, dproduct, q);
 	Val dq = product(b, &s, ds_narrow, of_scores, k, of_k, of_q);
 	Val dk = product(b, &s, ds_narrow, of_scores, q, of_q, of_k);
 	out[0] = B(b, mul, dq, scale_of(b, a, &s, dq));

@@ -216,6 +216,7 @@ static void attention_body(Lower *l, const Node *n)
 	k->has_bias = a->bias;
 	k->window = a->window;
 	k->scale = a->scale;
+	k->softcap = a->softcap;
 	k->compute = val_type(l->g, n->in[0])->dtype;
 	Index q = attention_index(l, batch, true, AT_M, AT_K), key = attention_index(l, batch, false, AT_N, AT_K),
 	      v = attention_index(l, batch, false, AT_N, AT_V), all = attention_index(l, batch, true, AT_M, AT_N),

@@ -84,6 +84,8 @@ MODELS = {
     "qwen2_tiny": ("llama_variants", "qwen2", CAUSAL, text, "logits"),
     "qwen3_tiny": ("llama_variants", "qwen3", CAUSAL, text, "logits"),
     "mixtral_tiny": ("mixtral_tiny", "golden", CAUSAL, text, "logits"),
+    "gemma_tiny": ("gemma_tiny", "golden", CAUSAL, text, "logits"),
+    "gemma3_tiny": ("gemma_tiny", "gemma3", CAUSAL, text, "logits"),
     "bert_tiny": ("bert_tiny", "golden", MASKED, lambda: text(masked=True), "logits"),
     "bert_classify": ("bert_tiny", "classify", LABELS, lambda: text(masked=True), "logits"),
     "bert_embed": ("bert_tiny", "embed", transformers.AutoModel, lambda: text(masked=True), "mean"),

@@ -84,13 +84,15 @@ case("silu", "silu", F.silu, [("x", wide)])
 
 
 # Attention -----------------------------------------------------------------------------------------
-def attention(q, k, v, causal=False, mask=None, bias=None, window=None, scale=None):
+def attention(q, k, v, causal=False, mask=None, bias=None, window=None, scale=None, softcap=None):
     """[B, H, T, K], [B, G, S, K], [B, G, S, K'] -> [B, H, T, K']. Query t stands at position
     t + S - T, so that the last query sees the last key (a cache of S - T earlier keys). Head h reads
     group h * G / H. `window` w lets a query see its own position and the w - 1 before it."""
     H, T, S = q.shape[1], q.shape[2], k.shape[2]
     k, v = (z.repeat_interleave(H // z.shape[1], dim=1) for z in (k, v))
     scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias
     keep = torch.ones(T, S, dtype=torch.bool)
@@ -234,6 +236,10 @@ for descending in (False, True):
          axis=-1, descending=descending)
 case("sort.stable", "sort", lambda x: tuple(x.sort(stable=True, dim=-1)),
      [("x", integers(3, 2, 12).double())], axis=-1, descending=False)
+case("attention.softcap", "attention", lambda *x: attention(*x, causal=True, window=4, scale=0.9, softcap=0.7), qkv(H=4, T=8, S=8),
+     causal=True, window=4, scale=0.9, softcap=0.7)
+case("attention.softcap_bias", "attention", lambda q, k, v, b: attention(q, k, v, bias=b, softcap=0.7),
+     qkv() + [("bias", random(2, 1, 6, 6))], softcap=0.7)
 
 if __name__ == "__main__":
     save("ops.safetensors", tensors, cases)

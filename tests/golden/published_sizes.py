@@ -33,6 +33,14 @@ def llama(vocab, layers, width, hidden, heads, groups, tied=False, **more):
             "num_attention_heads": heads, "num_key_value_heads": groups, "tie_word_embeddings": tied} | more
 
 
+def gemma2(layers, width, hidden, heads, groups, **more):
+    return llama(256000, layers, width, hidden, heads, groups, tied=True, head_dim=256, query_pre_attn_scalar=256) | more
+
+
+def gemma3(layers, width, hidden, heads, groups):
+    return llama(262144, layers, width, hidden, heads, groups, tied=True, head_dim=256, query_pre_attn_scalar=256)
+
+
 def bert(layers, width, heads, **more):
     return {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width} | more
 
@@ -106,6 +114,11 @@ MODELS = {
     ("llama", "qwen3_4b"): (T.Qwen3ForCausalLM, llama(151936, 36, 2560, 9728, 32, 8, True, **QWEN3)),
     ("llama", "qwen3_8b"): (T.Qwen3ForCausalLM, llama(151936, 36, 4096, 12288, 32, 8, **QWEN3)),
     ("mixtral", "mixtral_8x7b"): (T.MixtralForCausalLM, llama(32000, 32, 4096, 14336, 32, 8, num_local_experts=8)),
+    ("gemma", "gemma2_2b"): (T.Gemma2ForCausalLM, gemma2(26, 2304, 9216, 8, 4)),
+    ("gemma", "gemma2_9b"): (T.Gemma2ForCausalLM, gemma2(42, 3584, 14336, 16, 8)),
+    ("gemma", "gemma2_27b"): (T.Gemma2ForCausalLM, gemma2(46, 4608, 36864, 32, 16, head_dim=128, query_pre_attn_scalar=144)),
+    ("gemma", "gemma3_270m"): (T.Gemma3ForCausalLM, gemma3(18, 640, 2048, 4, 1)),
+    ("gemma", "gemma3_1b"): (T.Gemma3ForCausalLM, gemma3(26, 1152, 6912, 4, 1)),
     ("mixtral", "mixtral_8x22b"): (T.MixtralForCausalLM, llama(32768, 56, 6144, 16384, 48, 8, num_local_experts=8)),
     ("bert", "tiny"): (T.BertForMaskedLM, bert(2, 128, 2)),
     ("bert", "mini"): (T.BertForMaskedLM, bert(4, 256, 4)),

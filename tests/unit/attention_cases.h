@@ -12,7 +12,7 @@ typedef struct Shape {
 	bool joined;   /* q, k and v are [B, T, heads, width], else [B, heads, T, width] */
 	bool computed; /* q, k and v are f32, and a bias for each feature is added before they are
 			  rounded */
-	f64 scale;
+	f64 scale, softcap;
 } Shape;
 
 enum { B_, G_, R_, M_, N_, K_, V_ };
@@ -31,6 +31,7 @@ static inline Kernel *attention_kernel(Suite *s, KernelClass class, const char *
 	k->window = h->window;
 	k->compute = h->compute;
 	k->scale = h->scale;
+	k->softcap = h->softcap;
 	return k;
 }
 

@@ -228,6 +228,13 @@ static void attention_weighs_by_scores(void **state)
 	out = BA(b, attention, (q, k, v), .scale = 0.25);
 	f64 r = sqrt(3);
 	CHECK(t, out, 1e-15, r / (r + 1), 1 / (r + 1), 0.25, 0.75);
+	/* scores of half of log 3 and log 9, bounded at 2; then a bias, which is not */
+	f64 x = 2 * tanh(log(3) / 4), y = 2 * tanh(log(9) / 4), p = exp(x) / (exp(x) + 1), s = exp(y) / (exp(y) + 1);
+	out = BA(b, attention, (q, k, v), .scale = 0.25, .softcap = 2);
+	CHECK(t, out, 1e-15, p, 1 - p, 1 - s, s);
+	Val bias = bench_input(t, DT_f64, EXTENTS(2), DATA(9, 9 - x));
+	out = BA(b, attention, (q, k, v, bias), .bias = true, .scale = 0.25, .softcap = 2);
+	CHECK(t, out, 1e-15, exp(2 * x) / (exp(2 * x) + 1), 1 / (exp(2 * x) + 1), exp(x) / (exp(x) + exp(y)), exp(y) / (exp(x) + exp(y)));
 	/* scores of a thousand */
 	Val far = bench_input(t, DT_f64, EXTENTS(2, 1, 4), DATA(1e6, 0, 0, 0, 0, -1e6, 0, 0));
 	out = BA(b, attention, (far, k, v), .causal = false);
@@ -635,6 +642,8 @@ static void operands_that_do_not_fit(void **state)
 		"queries, keys)");
 	REFUSED(t, attention, (q, k, k), (.window = 4),
 		"attention: a window of 4 must be positive and needs causal = true");
+	REFUSED(t, attention, (q, k, k), (.softcap = -50),
+		"attention: a softcap of -50 is not positive");
 	REFUSED(t, attention, (q, k, k), (.mask = true),
 		"attention: 3 operands, where its mask and bias attributes ask for 4");
 	Val odd = SYMBOLIC(t, "o", "T", "7"), at = SYMBOLIC(t, "p", "T"), off = SYMBOLIC(t, "r", "S");

@@ -1,5 +1,5 @@
 /* ATTENTION and ATTENTION_GRAD kernels on the CPU against kernel_eval: layouts, grouped queries, causal,
- * windows, masks, biases, every precision, edges of blocks and panels. */
+ * windows, masks, biases, bounded scores, every precision, edges of blocks and panels. */
 #include "attention_cases.h"
 
 static const Shape forward[] = {
@@ -18,6 +18,10 @@ static const Shape forward[] = {
 	{ 1, 2, 1, 37, 141, 12, 20, .compute = DT_f64, .causal = true },
 	{ 1, 1, 2, 1, 1, 1, 1, .compute = DT_f32 },
 	{ 3, 1, 1, 2, 400, 64, 8, .compute = DT_f32 },
+	/* a softcap bends all but the smallest; what is not seen stays unseen */
+	{ 2, 1, 2, 19, 231, 8, 9, .mask = true, .bias = true, .causal = true, .window = 150, .compute = DT_f32, .softcap = 0.7 },
+	{ 1, 2, 1, 40, 140, 32, 32, .compute = DT_bf16, .causal = true, .scale = 2, .softcap = 5 },
+	{ 1, 1, 1, 37, 41, 12, 20, .compute = DT_f64, .softcap = 0.3 },
 };
 
 static void test_forward(void **state)
@@ -51,6 +55,10 @@ static const struct {
 	{ { 1, 1, 2, 1, 1, 1, 1, .compute = DT_f32 }, ALL },
 	{ { 1, 1, 1, 20, 1600, 8, 8, .compute = DT_f32 }, ALL }, /* keys in shares */
 	{ { 30, 1, 1, 3, 5, 4, 4, .compute = DT_f32 }, DQ | DV },
+	{ { 2, 1, 2, 19, 231, 8, 9, .mask = true, .bias = true, .causal = true, .window = 150, .compute = DT_f32, .softcap = 0.7 },
+	  ALL | DBIAS | DLSE },
+	{ { 1, 2, 1, 60, 140, 32, 32, .compute = DT_bf16, .causal = true, .scale = 2, .softcap = 5 }, ALL },
+	{ { 1, 1, 1, 37, 41, 12, 20, .compute = DT_f64, .softcap = 0.3 }, ALL },
 };
 
 static void test_backward(void **state)

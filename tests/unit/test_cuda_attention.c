@@ -30,6 +30,11 @@ static const Shape forward[] = {
 	{ 1, 1, 1, 37, 71, 12, 20, .compute = DT_f64, .causal = true },
 	{ 1, 1, 1, 20, 70, 300, 260, .compute = DT_bf16, .causal = true },
 	{ 1, 1, 2, 1, 1, 1, 1, .compute = DT_f32 },
+	/* bounded scores */
+	{ 1, 1, 2, 50, 100, 64, 64, .compute = DT_bf16, .causal = true, .window = 70, .scale = 2, .softcap = 5 },
+	{ 1, 1, 1, 17, 65, 32, 24, .compute = DT_f16, .mask = true, .bias = true, .softcap = 0.7 },
+	{ 1, 1, 1, 20, 70, 256, 256, .compute = DT_bf16, .causal = true, .softcap = 0.7 },
+	{ 2, 1, 2, 19, 31, 8, 9, .compute = DT_f32, .mask = true, .bias = true, .causal = true, .softcap = 0.7 },
 };
 
 static const struct {
@@ -58,6 +63,10 @@ static const struct {
 	  ALL | DBIAS },
 	{ { 1, 1, 1, 37, 40, 12, 20, .compute = DT_f64, .causal = true }, ALL },
 	{ { 1, 1, 1, 20, 40, 300, 260, .compute = DT_bf16, .causal = true }, ALL },
+	{ { 1, 1, 2, 50, 100, 64, 64, .compute = DT_bf16, .causal = true, .window = 70, .scale = 2, .softcap = 5 }, ALL | DLSE },
+	{ { 1, 1, 1, 17, 65, 32, 24, .compute = DT_f16, .mask = true, .bias = true, .softcap = 0.7 }, ALL | DBIAS },
+	{ { 1, 1, 1, 20, 70, 256, 256, .compute = DT_bf16, .causal = true, .softcap = 0.7 }, ALL },
+	{ { 2, 1, 2, 19, 31, 8, 9, .compute = DT_f32, .mask = true, .bias = true, .causal = true, .softcap = 0.7 }, ALL | DBIAS },
 };
 
 static void forward_cases(Suite *s)

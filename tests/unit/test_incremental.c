@@ -186,6 +186,10 @@ static const char *const model[] = {
 	"use bible\npreset p { vocab = 11, layers = 2, heads = 2, width = 12 }\n",
 	"use t5\npreset p { vocab = 11, layers = 2, heads = 2, head = 4, width = 12, hidden = 20, buckets = 6, furthest = 8 }\n",
 	"use mixtral\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 3 }\n",
+	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, score_cap = 1.5,\n"
+	" logit_cap = 3.0 }\n",
+	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, period = 3,\n"
+	" family = \"gemma3_text\", base = 1e6, turning = \"linear\", slower = 8.0 }\n",
 	/* the attention function's ways of being causal */
 	SPLIT(" y = attention(q, k, v, causal = true, window = 4)"),
 	SPLIT(" y = attention(q, k, v, mask = iota(T)[none, :] <= iota(T)[:, none])"),
@@ -195,6 +199,8 @@ static const char *const model[] = {
 	SPLIT(" s = einsum(\"B H Q K, B H T K -> B H Q T\", q, k) / sqrt(4)\n"
 	      " s = where(iota(T)[none, :] <= iota(T)[:, none], s, -1e30)\n"
 	      " y = einsum(\"B H Q T, B H T K -> B H Q K\", softmax(s), v)"),
+	SPLIT(" s = 1.5 * tanh(einsum(\"B H Q K, B H T K -> B H Q T\", q, k) / 3)\n"
+	      " s = where(iota(T)[none, :] <= iota(T)[:, none], s, -1e30)\n y = softmax(s) @ v"),
 	SPLIT(" rel = iota(T)[:, none] - iota(T)[none, :]\n"
 	      " s = where(rel >= 0 and rel < 3, q @ transpose(k), -1e30)\n"
 	      " p = exp(s - max(s, axis = -1, keep = true))\n"

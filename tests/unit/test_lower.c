@@ -174,12 +174,12 @@ static void hand_made(void **state)
 	check_text("program t\nentry e {\n"
 		   "  %q = input q : f32[2, 3, 5, 4]\n  %k = input k : f32[2, 3, 6, 4]\n  %v = input v : f32[2, 3, 6, 4]\n"
 		   "  %w = input w : f32[12, 7]\n  %d = input d : f32[2, 5, 12]\n"
-		   "  %1, %2 = attention %q, %k, %v {causal = true, window = 0, scale = 0} : f32[2, 3, 5, 4], f32[2, 3, 5]\n"
+		   "  %1, %2 = attention %q, %k, %v {causal = true, window = 0, scale = 0, softcap = 0} : f32[2, 3, 5, 4], f32[2, 3, 5]\n"
 		   "  %3 = transpose %1 {perm = [0, 2, 1, 3]} : f32[2, 5, 3, 4]\n"
 		   "  %4 = reshape %3 : f32[2, 5, 12]\n  %5 = cast %4 : bf16[2, 5, 12]\n  %6 = cast %w : bf16[12, 7]\n"
 		   "  %7 = dot %5, %6 {spec = \"abk,kn->abn\"} : f32[2, 5, 7]\n"
 		   "  %8 = reshape %d : f32[2, 5, 3, 4]\n  %9 = transpose %8 {perm = [0, 2, 1, 3]} : f32[2, 3, 5, 4]\n"
-		   "  %10, %11, %12 = attention_grad %q, %k, %v, %1, %2, %9 {causal = true, window = 0, scale = 0} :"
+		   "  %10, %11, %12 = attention_grad %q, %k, %v, %1, %2, %9 {causal = true, window = 0, scale = 0, softcap = 0} :"
 		   " f32[2, 3, 5, 4], f32[2, 3, 6, 4], f32[2, 3, 6, 4]\n"
 		   "  %13 = exp %11 : f32[2, 3, 6, 4]\n  %14 = cast %12 : bf16[2, 3, 6, 4]\n  %15 = neg %10 : f32[2, 3, 5, 4]\n"
 		   "  result y = %7\n  result a = %13\n  result b = %14\n  result c = %15\n}\n");
@@ -221,7 +221,7 @@ static void masks_are_not_stored(void **state)
 				   "  %1 = iota {axis = 0} : i32[64, 64]\n  %2 = iota {axis = 0} : i32[64]\n"
 				   "  %3 = broadcast %at {dims = []} : i32[64]\n  %4 = add %2, %3 : i32[64]\n"
 				   "  %5 = broadcast %4 {dims = [1]} : i32[64, 64]\n  %6 = le %5, %1 : b1[64, 64]\n"
-				   "  %7, %8 = attention %q, %k, %k, %6 {causal = true, mask = true, window = 0, scale = 0} :"
+				   "  %7, %8 = attention %q, %k, %k, %6 {causal = true, mask = true, window = 0, scale = 0, softcap = 0} :"
 				   " f32[2, 64, 4], f32[2, 64]\n  result y = %7\n}\n";
 	check_text(text);
 	for (u32 i = 0; i < COUNT(targets); i++) {

@@ -140,6 +140,7 @@ static void families(void **state)
 		{ "clip", "base_32", "B=16,N=16,T=77" },
 		{ "t5", "test", "B=2,S=32,T=16" },
 		{ "t5", "flan_base", "B=8,S=512,T=128" },
+		{ "gemma", "test", "B=2,T=64" },
 		{ "mixtral", "test", "B=2,T=64" },
 		{ "mixtral", "mixtral_8x7b", "B=2,T=2048" },
 		{ "llama", "qwen3_0_6b", "B=2,T=2048" },

@@ -108,7 +108,7 @@ static void do_silu(Golden *c, Builder *b)
 static void do_attention(Golden *c, Builder *b)
 {
 	attention_attr a = { .causal = flag(c, "causal"), .window = integer(c, "window", 0),
-			     .scale = number(c, "scale", 0) };
+			     .scale = number(c, "scale", 0), .softcap = number(c, "softcap", 0) };
 	for (u32 i = 3; i < c->nin; i++) {
 		if (val_type(c->t->g, c->in[i])->dtype == DT_b1)
 			a.mask = true;

@@ -46,6 +46,8 @@ static const Family families[] = {
 	{ "roberta_tiny", .sizes = "B=3,T=12" },
 	{ "roberta_classify", .source = "roberta_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 	{ "mixtral_tiny", .sizes = "B=2,T=12" },
+	{ "gemma_tiny", .sizes = "B=2,T=16" },
+	{ "gemma3_tiny", .source = "gemma_tiny", .preset = "gemma3", .sizes = "B=2,T=16" },
 	{ "lora_tiny", .sizes = "B=3,T=12" },
 	{ "dora_tiny", .sizes = "B=3,T=12" },
 	{ "prompt_tiny", .sizes = "B=3,T=12" },

@@ -32,6 +32,7 @@ static const Case cases[] = {
 	{ "gpt2", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
 	{ "llama", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
 	{ "bert", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { TEXTS } },
+	{ "gemma", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { "B=1,T=1", "B=2,T=17", "B=3,T=64" } },
 	{ "mixtral", "test", NULL, "forward", "B<=3,T<=64", NULL, 0, { "B=1,T=1", "B=2,T=9", "B=3,T=64" } },
 	{ "t5", "test", NULL, "forward", "B=2,S<=40,T<=24", NULL, 0, { "S=1,T=1", "S=7,T=24", "S=40,T=3", "S=40,T=24" } },
 	{ "gpt2", "test", NULL, "prefill", "B=2,T<=16", "T", 64, { "T=1", "T=2", "T=7", "T=13", "T=16" } },

@@ -396,6 +396,7 @@ static void families(void **state)
 	static const Case all[] = {
 		{ "llama", "test", "B=2,T=8", { "width=16", "hidden=24", "vocab=32", "heads=4", "groups=2" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },
 		{ "lora", "test", "B=2,T=8", { "width=16", "hidden=24", "vocab=32", "heads=4", "groups=2" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },
+		{ "gemma", "test", "B=2,T=8", { "width=16", "hidden=24", "vocab=32", "heads=4", "groups=2" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },
 		{ "mixtral", "test", "B=2,T=8", { "width=16", "hidden=24", "vocab=32", "heads=4", "groups=2" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },
 		{ "bert", "test", "B=2,T=8", { "width=16", "hidden=24", "vocab=32", "heads=2", "drop=0.1" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },
 		{ "vit", "test", "B=2", { "width=16", "hidden=24" }, NULL, 2, 0, PIPE_1F1B, 1, 3 },

@@ -4,7 +4,7 @@
 // The same walks over blocks as there, with ordinary arithmetic: 16 by 16 threads have a block of B by B scores, each (B / 16)^2 of
 // them; operands come through shared memory CHUNK features at a time. Nothing is ever as large as queries times keys.
 //
-// A kernel says what it is in a struct S of constants: M, N, K, V, R, CAUSAL, WINDOW, MASK, BIAS, SCALE as in
+// A kernel says what it is in a struct S of constants: M, N, K, V, R, CAUSAL, WINDOW, MASK, BIAS, SCALE, CAPPED, SOFTCAP as in
 // attention_tensor.cuh; T: float or double, what is summed; ROUND: how P and dS are rounded before a product. Operands are
 // functions (row, feature) to T, called only where there is such an element.
 
@@ -98,9 +98,10 @@ PL void pl_plain_store(const T (&c)[PlainBlock<T>::PER][COLUMNS], int F, int ROW
 		}
 }
 
-// Scores from products: scaled, biased, -infinity where unseen.
-template <class S, class T, class Bias, class Seen>
-PL void pl_plain_finish(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], int m0, int n0, const Bias &bias, const Seen &seen)
+// Scores from products: scaled, bounded, biased, -infinity where unseen. slope(i, j, x): the derivative of what bounds one.
+template <class S, class T, class Bias, class Seen, class Slope>
+PL void pl_plain_finish(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], int m0, int n0, const Bias &bias, const Seen &seen,
+			const Slope &slope)
 {
 	typedef PlainBlock<T> P;
 	const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -111,6 +112,11 @@ PL void pl_plain_finish(T (&c)[PlainBlock<T>::PER][PlainBlock<T>::PER], int m0, 
 			int m = m0 + P::PER * ty + i, n = n0 + tx + 16 * j;
 			bool sees = m < S::M && pl_attention_sees<S>(m, n);
 			c[i][j] *= (T)S::SCALE;
+			if constexpr (S::CAPPED) {
+				T t = pl_tanh(c[i][j] * ((T)1 / (T)S::SOFTCAP));
+				slope(i, j, (T)1 - t * t);
+				c[i][j] = (T)S::SOFTCAP * t;
+			}
 			if (S::MASK && sees)
 				sees = seen(m, n);
 			if (S::BIAS && sees)
@@ -142,7 +148,7 @@ PL void pl_plain_attention(PlainBlock<typename S::T> &s, int m0, const Q &q, con
 	for (int n0 = begin; n0 < end; n0 += P::B) {
 		T c[P::PER][P::PER];
 		pl_plain_scores(c, s, S::K, S::M, S::N, m0, n0, q, key);
-		pl_plain_finish<S>(c, m0, n0, bias, seen);
+		pl_plain_finish<S>(c, m0, n0, bias, seen, [](int, int, T) {});
 #pragma unroll
 		for (int i = 0; i < P::PER; i++) {
 			T x = most[i];
@@ -182,16 +188,16 @@ PL void pl_plain_attention(PlainBlock<typename S::T> &s, int m0, const Q &q, con
 
 // ---- gradient ----
 
-// P of a block of scores, and dS.
+// P of a block of scores, and dS; slope: what dS is to be multiplied by, of what bounds scores (S::CAPPED), before dQ and dK.
 template <class S, class T, class Q, class Key, class Value, class Dout, class Bias, class Seen>
 PL void pl_plain_probabilities(T (&p)[PlainBlock<T>::PER][PlainBlock<T>::PER], T (&ds)[PlainBlock<T>::PER][PlainBlock<T>::PER],
-			       PlainBlock<T> &s, int m0, int n0, const Q &q, const Key &key, const Value &value,
+			       T (&slope)[PlainBlock<T>::PER][PlainBlock<T>::PER], PlainBlock<T> &s, int m0, int n0, const Q &q, const Key &key, const Value &value,
 			       const Dout &dout, const T *lse_rows, const T *d_rows, const Bias &bias, const Seen &seen)
 {
 	typedef PlainBlock<T> P;
 	const int ty = threadIdx.x / 16;
 	pl_plain_scores(p, s, S::K, S::M, S::N, m0, n0, q, key);
-	pl_plain_finish<S>(p, m0, n0, bias, seen);
+	pl_plain_finish<S>(p, m0, n0, bias, seen, [&](int i, int j, T x) { slope[i][j] = x; });
 	pl_plain_scores(ds, s, S::V, S::M, S::N, m0, n0, dout, value);
 #pragma unroll
 	for (int i = 0; i < P::PER; i++) {
@@ -201,6 +207,17 @@ PL void pl_plain_probabilities(T (&p)[PlainBlock<T>::PER][PlainBlock<T>::PER], T
 			p[i][j] = pl_exp(p[i][j] - lse);
 			ds[i][j] = p[i][j] * (ds[i][j] - d);
 		}
+	}
+}
+template <class S, class T>
+PL void pl_plain_slope(T (&ds)[PlainBlock<T>::PER][PlainBlock<T>::PER], const T (&slope)[PlainBlock<T>::PER][PlainBlock<T>::PER])
+{
+	if constexpr (S::CAPPED) {
+#pragma unroll
+		for (int i = 0; i < PlainBlock<T>::PER; i++)
+#pragma unroll
+			for (int j = 0; j < PlainBlock<T>::PER; j++)
+				ds[i][j] *= slope[i][j];
 	}
 }
 // Scores, rounded, for pl_plain_mix.
@@ -232,14 +249,15 @@ PL void pl_plain_grad_keys(PlainBlock<T> &s, int n0, const Q &q, const Key &key,
 	for (int r = 0; r < S::R; r++)
 #pragma unroll 1
 		for (int m0 = begin; m0 < end; m0 += P::B) {
-			T p[P::PER][P::PER], ds[P::PER][P::PER];
+			T p[P::PER][P::PER], ds[P::PER][P::PER], slope[P::PER][P::PER];
 			auto q_r = q(r);
 			auto dout_r = dout(r);
 			pl_plain_probabilities<S>(
-				p, ds, s, m0, n0, q_r, key, value, dout_r, lse_rows + (i64)r * PADDED, d_rows + (i64)r * PADDED,
+				p, ds, slope, s, m0, n0, q_r, key, value, dout_r, lse_rows + (i64)r * PADDED, d_rows + (i64)r * PADDED,
 				[&](int m, int n) { return bias(r, m, n); }, [&](int m, int n) { return seen(r, m, n); });
 			pl_plain_share<S>(s, p);
 			pl_plain_mix<true>(to_v, s, S::V, S::M, m0, dout_r);
+			pl_plain_slope<S>(ds, slope);
 			pl_plain_share<S>(s, ds);
 			pl_plain_mix<true>(to_k, s, S::K, S::M, m0, q_r);
 		}
@@ -263,8 +281,8 @@ PL void pl_plain_grad_queries(PlainBlock<T> &s, int m0, const Q &q, const Key &k
 		begin = 0, end = S::N;
 #pragma unroll 1
 	for (int n0 = begin; n0 < end; n0 += P::B) {
-		T p[P::PER][P::PER], ds[P::PER][P::PER];
-		pl_plain_probabilities<S>(p, ds, s, m0, n0, q, key, value, dout, lse_rows, d_rows, bias, seen);
+		T p[P::PER][P::PER], ds[P::PER][P::PER], slope[P::PER][P::PER];
+		pl_plain_probabilities<S>(p, ds, slope, s, m0, n0, q, key, value, dout, lse_rows, d_rows, bias, seen);
 		if constexpr (S::WANT_BIAS) {
 #pragma unroll
 			for (int i = 0; i < P::PER; i++)
@@ -275,6 +293,7 @@ PL void pl_plain_grad_queries(PlainBlock<T> &s, int m0, const Q &q, const Key &k
 						dbias(m, n, ds[i][j]);
 				}
 		}
+		pl_plain_slope<S>(ds, slope);
 		pl_plain_share<S>(s, ds);
 		pl_plain_mix<false>(to_q, s, S::K, S::N, n0, key);
 	}

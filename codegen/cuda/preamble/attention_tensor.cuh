@@ -14,6 +14,7 @@
 //   HELD              left operands stay in registers
 //   F16               products of f16; else of bf16
 //   CAUSAL, WINDOW, MASK, BIAS, SCALE
+//   CAPPED, SOFTCAP   scores are SOFTCAP tanh(SCALE q k / SOFTCAP), before the bias
 // and how operands and results are reached in functions:
 //   q, key, value     AttentionRows: at(row), the address of a row's features, 16-byte aligned, which are copied as they are;
 //                     or AttentionComputed: chunk(row, feature), eight numbers from `feature` on, as 16 bytes
@@ -214,20 +215,27 @@ template <int TILES, int COLUMNS8, class F> PL void pl_attention_each(float (&c)
 // ---- scores ----
 
 // Is the factor of the scores applied before their maximum is taken?
-template <class S> PL constexpr bool pl_attention_scaled() { return S::BIAS || S::SCALE <= 0; }
+template <class S> PL constexpr bool pl_attention_scaled() { return S::BIAS || S::CAPPED || S::SCALE <= 0; }
 
 // Products become scores in units of log 2 (but for the factor SCALE log2(e), if it is not applied here): -inf where
-// unseen. TURNED: rows are keys. row, column: of element 0 of this lane's first pair.
-template <class S, bool TURNED, int TILES, int COLUMNS, class Bias, class Seen>
+// unseen. TURNED: rows are keys. row, column: of element 0 of this lane's first pair. slope(t, j, i, x): where scores are bounded, the
+// derivative of that at s[t][j][i].
+template <class S, bool TURNED, int TILES, int COLUMNS, class Bias, class Seen, class Slope>
 PL void pl_attention_finish(float (&s)[TILES][COLUMNS / 8][4], int row, int column, bool all, const Bias &bias,
-			    const Seen &seen)
+			    const Seen &seen, const Slope &slope)
 {
 	if constexpr (pl_attention_scaled<S>()) {
 		pl_attention_each(s, [&](int t, int half, int j, float *x) {
 #pragma unroll
 			for (int i = 0; i < 2; i++) {
 				int r = row + 16 * t + 8 * half, c = column + 8 * j + i;
-				x[i] *= S::SCALE * PL_LOG2E;
+				if constexpr (S::CAPPED) {
+					float bounded = pl_tanh(x[i] * (S::SCALE / S::SOFTCAP));
+					slope(t, j, 2 * half + i, 1.0f - bounded * bounded);
+					x[i] = bounded * (S::SOFTCAP * PL_LOG2E);
+				} else {
+					x[i] *= S::SCALE * PL_LOG2E;
+				}
 				if constexpr (S::BIAS)
 					x[i] = __fmaf_rn(TURNED ? bias(c, r) : bias(r, c), PL_LOG2E, x[i]);
 			}
@@ -387,7 +395,7 @@ PL void pl_attention(int m0, const Q &q, const Key &key, const Value &value, con
 									       key_tile + AttentionTile<S::FK>::right(lane));
 			pl_attention_finish<S, false, TILES, COLUMNS>(s, lane_row, n + lane_column,
 								      pl_attention_all<S>(w0, TILES * 16, n, COLUMNS), bias,
-								      seen);
+								      seen, [](int, int, int, float) {});
 			pl_attention_soften<S, TILES, COLUMNS>(s, shift, total, out, FACTOR);
 			pl_attention_mix<S, S::FV, TILES, COLUMNS>(out, s, value_tile + AttentionTile<S::FV>::right_turned(lane));
 		}

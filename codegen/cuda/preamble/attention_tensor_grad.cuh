@@ -101,12 +101,13 @@ PL void pl_attention_grad_keys(int n0, const Q &q, const Key &key, const Value &
 			u32 q_tile = stages + stage * L::STAGE + at * AttentionTile<S::FK>::ROW;
 			u32 dout_tile = stages + stage * L::STAGE + L::Q + at * AttentionTile<S::FV>::ROW;
 			u32 lse_at = stages + stage * L::STAGE + L::Q + L::DOUT + (at + lane_column) * 4;
-			float p[TILES][COLUMNS / 8][4];
+			float p[TILES][COLUMNS / 8][4], slope[TILES][COLUMNS / 8][4];
 			pl_attention_scores<S, S::HELD, S::FK, TILES, COLUMNS>(p, held_k, left_k,
 									       q_tile + AttentionTile<S::FK>::right(lane));
 			pl_attention_finish<S, true, TILES, COLUMNS>(
 				p, lane_row, m + lane_column, pl_attention_all<S>(m, COLUMNS, w0, TILES * 16),
-				[&](int m, int n) { return bias(r, m, n); }, [&](int m, int n) { return seen(r, m, n); });
+				[&](int m, int n) { return bias(r, m, n); }, [&](int m, int n) { return seen(r, m, n); },
+				[&](int t, int j, int i, float x) { slope[t][j][i] = x; });
 #pragma unroll
 			for (int j = 0; j < COLUMNS / 8; j++) {
 				float lse[2];
@@ -132,7 +133,8 @@ PL void pl_attention_grad_keys(int n0, const Q &q, const Key &key, const Value &
 					for (int t = 0; t < TILES; t++)
 #pragma unroll
 						for (int i = 0; i < 4; i++)
-							ds[t][j][i] = p[t][j][i] * (ds[t][j][i] - d[i % 2]);
+							ds[t][j][i] = p[t][j][i] * (ds[t][j][i] - d[i % 2]) *
+								      (S::CAPPED ? slope[t][j][i] : 1.0f);
 				}
 				pl_attention_mix<S, S::FK, TILES, COLUMNS>(to_k, ds,
 									   q_tile + AttentionTile<S::FK>::right_turned(lane));
@@ -227,12 +229,14 @@ PL void pl_attention_grad_queries(int m0, const Q &q, const Key &key, const Valu
 				continue;
 			u32 key_tile = stages + stage * L::STAGE + at * AttentionTile<S::FK>::ROW;
 			u32 value_tile = stages + stage * L::STAGE + L::KEY + at * AttentionTile<S::FV>::ROW;
-			float p[TILES][COLUMNS / 8][4], ds[TILES][COLUMNS / 8][4];
+			float p[TILES][COLUMNS / 8][4], ds[TILES][COLUMNS / 8][4], slope[TILES][COLUMNS / 8][4];
 			pl_attention_scores<S, S::HELD, S::FK, TILES, COLUMNS>(p, held_q, left_q,
 									       key_tile + AttentionTile<S::FK>::right(lane));
 			pl_attention_finish<S, false, TILES, COLUMNS>(p, lane_row, n + lane_column,
 								      pl_attention_all<S>(w0, TILES * 16, n, COLUMNS), bias,
-								      seen);
+								      seen, [&](int t, int j, int i, float x) {
+									      slope[t][j][i] = x;
+								      });
 			pl_attention_scores<S, S::HELD, S::FV, TILES, COLUMNS>(ds, held_dout, left_dout,
 									       value_tile + AttentionTile<S::FV>::right(lane));
 			pl_attention_each(ds, [&](int t, int half, int j, float *x) {
@@ -249,6 +253,12 @@ PL void pl_attention_grad_queries(int m0, const Q &q, const Key &key, const Valu
 						if (m < S::M && at < S::N)
 							dbias(m, at, x[i]);
 					}
+				});
+			if constexpr (S::CAPPED)
+				pl_attention_each(ds, [&](int t, int half, int j, float *x) {
+#pragma unroll
+					for (int i = 0; i < 2; i++)
+						x[i] *= slope[t][j][2 * half + i];
 				});
 			if constexpr (S::WANT_Q)
 				pl_attention_mix<S, S::FK, TILES, COLUMNS>(to_q, ds,

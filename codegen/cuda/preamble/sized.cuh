@@ -61,7 +61,7 @@ PL void pl_sized_product(SizedTile<T> &s, i64 M, i64 N, i64 K, i64 m0, i64 n0, c
 
 // ---- attention ----
 
-// What a kernel is: S has CAUSAL, MASK, BIAS, T and round as in attention_plain.cuh; this is what is known when it runs.
+// What a kernel is: S has CAUSAL, MASK, BIAS, CAPPED, SOFTCAP, T and round as in attention_plain.cuh; this is what is known when it runs.
 template <class T> struct SizedAttention {
 	int M, N, K, V, WINDOW;
 	T scale;
@@ -113,6 +113,8 @@ PL void pl_sized_attention(PlainBlock<T> &s, const SizedAttention<T> &a, int m0,
 					const int n = n0 + tx + 16 * j;
 					bool sees = m < a.M && pl_sized_sees<S>(a, m, n);
 					c[i][j] *= a.scale;
+					if constexpr (S::CAPPED)
+						c[i][j] = (T)S::SOFTCAP * pl_tanh(c[i][j] * ((T)1 / (T)S::SOFTCAP));
 					if (S::MASK && sees)
 						sees = seen(m, n);
 					if (S::BIAS && sees)

@@ -23,6 +23,7 @@ failed=0
 models=$root/models small=(--set layers=1 --set heads=2 --set width=16 --set hidden=32) texts=(--data text --set vocab=128)
 family llama "--mesh tensor=2" "$models/llama.plinth" --preset test "${texts[@]}" "${small[@]}" --set groups=2 --set train.batch.T=16
 family lora "--mesh data=2 --shard optimizer_state=data" "$models/lora.plinth" --preset test "${texts[@]}" "${small[@]}" --set groups=2 --set train.batch.T=16
+family gemma "--mesh tensor=2" "$models/gemma.plinth" --preset test "${texts[@]}" "${small[@]}" --set groups=2 --set head=8 --set window=5 --set train.batch.T=16
 family bible "--mesh data=2 --shard parameters=data" "$models/bible.plinth" "${texts[@]}" --set layers=1 --set heads=2 --set width=16 --set train.batch.T=16
 family bert "--mesh data=2" "$models/bert.plinth" "${texts[@]}" --set context=16 "${small[@]}" --set train.batch.T=16
 family roberta "--mesh data=2 --shard gradients=data" "$models/roberta.plinth" "${texts[@]}" --set context=18 "${small[@]}" --set train.batch.T=16

@@ -21,6 +21,7 @@ sizes=B=2,h=4,w=4,S=3 step unet unet --preset test --set channels=[8,8] --set cr
 sizes=B=4 step vit vit "${small[@]}"
 sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
 sizes=B=4,T=8 step mixtral mixtral "${small[@]}" --set vocab=32 --set groups=2
+sizes=B=4,T=8 step gemma gemma "${small[@]}" --set vocab=32 --set groups=2 --set head=6 --set window=3 --set score_cap=1.5
 sizes=B=4,T=8 step lora lora "${small[@]}" --set vocab=32 --set groups=2
 sizes=B=4,N=4,T=8 step clip clip --preset test --set text.layers=1 --set text.width=16 --set text.hidden=24 --set text.vocab=32 \
   --set vision.layers=1 --set vision.width=16 --set vision.hidden=24 --set space=16
@@ -45,7 +46,7 @@ divide mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,sequence=tensor
 divide mesh=data:3,mesh=tensor:2,B=data,$tensor,optimizer_state=data gpt3
 divide mesh=data:3,mesh=tensor:2,B=data,$tensor,sequence=tensor,parameters=data gpt3
 # the other families: data parallelism with each stage of ZeRO, and what their shard blocks divide
-for family in bert vit t5 mixtral lora clip; do
+for family in bert vit t5 mixtral gemma lora clip; do
   for zero in "" ,optimizer_state=data ,gradients=data ,parameters=data; do divide mesh=data:2,B=data$zero $family; done
   divide mesh=data:2,mesh=tensor:2,B=data,$tensor $family
 done
@@ -62,7 +63,7 @@ sizes=B=4,T=8 step capacity mixtral "${small[@]}" --set vocab=32 --set groups=2 
 for rules in mesh=expert:2,B=expert mesh=expert:4,B=expert mesh=data:2,mesh=expert:2,B=data,B=expert,parameters=data \
   mesh=expert:2,mesh=tensor:2,B=expert,Experts.F=tensor,Attention.H=tensor; do divide $rules,Experts.E=expert capacity; done
 # context parallelism: attention as a ring: causal, of stripes, under a mask that is given, and of all positions
-divide mesh=context:2,T=context gpt llama bible bert
+divide mesh=context:2,T=context gpt llama bible bert gemma
 divide mesh=context:4,T=context gpt llama
 divide mesh=data:2,mesh=context:2,B=data,T=context,parameters=data gpt llama
 divide mesh=context:2,mesh=tensor:2,T=context,$tensor gpt llama

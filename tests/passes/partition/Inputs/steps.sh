@@ -10,6 +10,7 @@ make() { # FAMILY: a step of few layers, narrow
     gpt) sizes=B=8,T=4 step gpt gpt2 --set layers=1 --set width=8 --set heads=4 --set vocab=16 --set context=8 ;;
     llama) sizes=B=8,T=4 step llama llama "${small[@]}" --set vocab=16 --set groups=4 ;;
     lora) sizes=B=8,T=4 step lora lora "${small[@]}" --set vocab=16 --set groups=4 ;;
+    gemma) sizes=B=8,T=4 step gemma gemma "${small[@]}" --set vocab=16 --set groups=4 --set head=4 --set window=2 --set score_cap=1.5 ;;
     mixtral) sizes=B=8,T=4 step mixtral mixtral "${small[@]}" --set vocab=16 --set groups=4 ;;
     capacity) sizes=B=8,T=8 step capacity mixtral "${small[@]}" --set vocab=16 --set groups=4 --set capacity=1.25 ;;
     bert | roberta) sizes=B=8,T=4 step "$1" "$1" "${small[@]}" --set vocab=16 --set context=8 ;;
@@ -34,13 +35,13 @@ experts=(mesh=expert:2,B=expert,Experts.E=expert mesh=data:2,mesh=expert:2,B=dat
 sizes=B=6,T=4 step gpt3 gpt2 --set layers=1 --set width=8 --set heads=4 --set vocab=16 --set context=8
 for zero in optimizer_state parameters; do divide gpt3 mesh=data:3,B=data,$zero=data; done
 i=0
-for family in gpt llama lora mixtral capacity bert roberta bible vit t5 clip unet; do
+for family in gpt llama lora gemma mixtral capacity bert roberta bible vit t5 clip unet; do
   make $family
   if [ "$which" = some ]; then
     divide $family "${kinds[$((i++ % ${#kinds[@]}))]}"
     continue
   fi
   for rules in "${kinds[@]}"; do divide $family "$rules"; done
-  case $family in gpt | llama | lora | bert | bible) for rules in "${long[@]}"; do divide $family "$rules"; done ;; esac
+  case $family in gpt | llama | lora | gemma | bert | bible) for rules in "${long[@]}"; do divide $family "$rules"; done ;; esac
   case $family in mixtral | capacity) for rules in "${experts[@]}"; do divide $family "$rules"; done ;; esac
 done
