@@ -81,6 +81,16 @@ static void x86_decide(CpuMachine *m, const char *features)
 	m->line = 64;
 }
 
+/* LLVM 19 asks whether there are registers of 512 bits beside each feature of AVX-512: a processor's name says so to it, a feature
+ * that is added to a name without them does not, and then it finds no instruction and ends the process. */
+static const char *x86_besides(const char *changes)
+{
+	bool added = false;
+	for (const char *p = changes; *p; p += strcspn(p, ","), p += *p == ',')
+		added |= !strncmp(p, "+avx512", 7);
+	return added ? ",+evex512" : "";
+}
+
 /* Of what x86_decide() looked at, does the host have all? */
 static bool x86_runs_on(const CpuMachine *host, const CpuMachine *m)
 {
@@ -110,6 +120,12 @@ static void arm_decide(CpuMachine *m, const char *features)
 	m->line = 64;
 }
 
+static const char *arm_besides(const char *changes)
+{
+	(void)changes;
+	return "";
+}
+
 static bool arm_runs_on(const CpuMachine *host, const CpuMachine *m)
 {
 	return strcmp(host->name, m->name) == 0 || strcmp(m->name, "generic") == 0;
@@ -122,13 +138,15 @@ typedef struct Architecture {
 	const KnownCpu *known;       /* the first is what every one can stand in for */
 	u32 nknown;
 	void (*decide)(CpuMachine *m, const char *features);
+	/* What LLVM must be told beside the features by which a name is changed. */
+	const char *(*besides)(const char *changes);
 	/* Of what decide() looked at, does the host have all? */
 	bool (*runs_on)(const CpuMachine *host, const CpuMachine *m);
 } Architecture;
 
 static const Architecture architectures[] = {
-	{ "x86_64-linux-gnu", "x86_64-pc-linux-gnu", x86_known, COUNT(x86_known), x86_decide, x86_runs_on },
-	{ "aarch64-linux-gnu", "aarch64-unknown-linux-gnu", arm_known, COUNT(arm_known), arm_decide, arm_runs_on },
+	{ "x86_64-linux-gnu", "x86_64-pc-linux-gnu", x86_known, COUNT(x86_known), x86_decide, x86_besides, x86_runs_on },
+	{ "aarch64-linux-gnu", "aarch64-unknown-linux-gnu", arm_known, COUNT(arm_known), arm_decide, arm_besides, arm_runs_on },
 };
 
 static Status find_architecture(Str target, const Architecture **out)
@@ -234,7 +252,8 @@ Status cpu_machine(const char *name, CpuMachine *out)
 	if ((size_t)snprintf(all, sizeof all, "%s,%s", of_name, changes) >= sizeof all)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	snprintf(out->name, sizeof out->name, "%.*s", STR_ARG(cpu));
-	snprintf(out->features, sizeof out->features, "%s", changes);
+	if ((size_t)snprintf(out->features, sizeof out->features, "%s%s", changes, a->besides(changes)) >= sizeof out->features)
+		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	if ((size_t)snprintf(out->spelled, sizeof out->spelled, "%s", spelled) >= sizeof out->spelled)
 		return FAIL(STATUS_INPUT, "the list of CPU features is too long");
 	bool same = !strcmp(a->target, here.target);

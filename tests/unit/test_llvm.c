@@ -289,6 +289,8 @@ static void test_machines(void **state)
 		{ "znver3", 8 },      { "x86-64-v3", 8 },        { "skylake-avx512", 16 },
 		{ "znver4", 16 },     { "sapphirerapids", 16 },  { "alderlake", 8 },
 		{ "cooperlake", 16 }, { "znver4,-avx512vl", 8 },
+		{ "x86-64-v3,+avx512f", 8 }, { "haswell,+avx512vnni", 8 },
+		{ "x86-64-v3,+avx512f,+avx512bw,+avx512dq,+avx512vl", 16 },
 	};
 	CpuUnit unit = { "fma", .emit = emit_fma };
 	for (u32 i = 0; i < COUNT(row); i++) {
