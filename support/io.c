@@ -240,6 +240,30 @@ Status io_writable(const char *path)
 	return OK;
 }
 
+Status io_folder_writable(const char *path)
+{
+	char copy[4096];
+	struct stat st;
+	if (strlen(path) >= sizeof copy)
+		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
+	strcpy(copy, path);
+	/* the nearest one that is there: the folder itself, or what the missing ones are to be made in */
+	const char *there = copy;
+	while (stat(there, &st) != 0) {
+		if (errno != ENOENT || there != copy)
+			return io_cannot("create", path);
+		size_t n = strlen(copy);
+		while (n && copy[n - 1] == '/')
+			n--;
+		while (n && copy[n - 1] != '/')
+			n--;
+		copy[n] = 0;
+		there = n ? copy : ".";
+	}
+	errno = ENOTDIR;
+	return !S_ISDIR(st.st_mode) || access(there, W_OK | X_OK) != 0 ? io_cannot(strcmp(there, path) ? "create" : "write to", path) : OK;
+}
+
 Status io_sync_folder(const char *folder)
 {
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -296,6 +320,8 @@ Status io_write(const char *path, Blob bytes)
 Status io_make_folder(const char *path)
 {
 	char copy[4096];
+	if (!*path)
+		return FAIL(STATUS_INPUT, "a folder of no name cannot be created");
 	if (strlen(path) >= sizeof copy)
 		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
 	strcpy(copy, path);

@@ -38,6 +38,8 @@ void io_abandon(AtomicFile *f);
 
 /* Can io_create and io_commit make a file there? To be asked before the work that there is to write. */
 PL_MUST_USE Status io_writable(const char *path);
+/* Can io_make_folder make it, and files be made in it? Nothing is made. */
+PL_MUST_USE Status io_folder_writable(const char *path);
 
 /* io_create, one write, io_commit. */
 PL_MUST_USE Status io_write(const char *path, Blob bytes);

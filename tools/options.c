@@ -1,5 +1,6 @@
 /* tools/options.c: the command line as a table. See options.h. */
 #include "tools/options.h"
+#include "support/io.h"
 #include "support/str.h"
 #include "tools/verbs.h"
 
@@ -90,6 +91,21 @@ static bool belongs(const Option *o, const char *word)
 	return word && !strncmp(word, o->argument, n);
 }
 
+/* A whole number from `least` to `most`; false, with a message, where the text is none. */
+static bool store_int(const Command *c, const Option *o, const char *value, i64 least, i64 most)
+{
+	i64 n;
+	if (read_int(value, &n) && n >= least && n <= most) {
+		*(i64 *)o->to = n;
+		return true;
+	}
+	if (most == INT64_MAX)
+		verb_misused(c->name, "--%s takes a whole number from %lld on, not '%s'", o->name, (long long)least, value);
+	else
+		verb_misused(c->name, "--%s takes a whole number from %lld to %lld, not '%s'", o->name, (long long)least, (long long)most, value);
+	return false;
+}
+
 /* False, with a message, when the text is not what the option takes. */
 static bool store(const Command *c, const Option *o, const char *value, int argc)
 {
@@ -110,20 +126,16 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 		}
 		list->v[list->n++] = value;
 		return true;
-	case OPTION_INT:
-		if (read_int(value, o->to))
+	case OPTION_FILE:
+	case OPTION_FOLDER:
+		*(const char **)o->to = value;
+		if (*value)
 			return true;
-		verb_misused(c->name, "--%s takes a whole number, not '%s'", o->name, value);
+		verb_misused(c->name, "--%s names no %s", o->name, o->kind == OPTION_FILE ? "file" : "folder");
 		return false;
-	case OPTION_COUNT: {
-		i64 n;
-		if (read_int(value, &n) && n >= 1 && n <= INT32_MAX) {
-			*(i64 *)o->to = n;
-			return true;
-		}
-		verb_misused(c->name, "--%s takes a whole number from 1 to %d, not '%s'", o->name, INT32_MAX, value);
-		return false;
-	}
+	case OPTION_INT: return store_int(c, o, value, 0, INT64_MAX);
+	case OPTION_SIZE: return store_int(c, o, value, 0, INT32_MAX);
+	case OPTION_COUNT: return store_int(c, o, value, 1, INT32_MAX);
 	case OPTION_REAL:
 		if (read_real(value, o->to))
 			return true;
@@ -139,11 +151,94 @@ static bool store(const Command *c, const Option *o, const char *value, int argc
 	NEVER("an option of no kind");
 }
 
+/* ---- what holds between options ---- */
+
+typedef u64 Given; /* of each of a command's options, a bit */
+
+static bool is_given(const Command *c, Given given, Str name)
+{
+	const Option *o = by_name(c, name);
+	assert(o && o != &help_option);
+	return given >> (o - c->option) & 1;
+}
+
+/* The next word of names with spaces between; n = 0: there is none. */
+static Str next_name(const char **names)
+{
+	const char *from = *names + strspn(*names, " ");
+	size_t n = strcspn(from, " ");
+	*names = from + n;
+	return (Str){ from, n };
+}
+
+/* The first of the names, without `but`, that is given; n = 0: none is. */
+static Str first_given(const Command *c, Given given, const char *names, Str but)
+{
+	Str found = { "", 0 };
+	for (Str name; (name = next_name(&names)).n;)
+		if (is_given(c, given, name) && !found.n && !str_equal(name, but))
+			found = name;
+	return found;
+}
+
+/* "--a, --b and --c" */
+static const char *listed(const char *names, const char *last, char text[256])
+{
+	size_t n = 0;
+	text[0] = 0;
+	for (Str name = next_name(&names); name.n;) {
+		Str next = next_name(&names);
+		n += (size_t)snprintf(text + n, 256 - n, "--%.*s", STR_ARG(name));
+		if (next.n) {
+			const char *rest = names;
+			n += (size_t)snprintf(text + n, 256 - n, "%s", next_name(&rest).n ? ", " : last);
+		}
+		name = next;
+	}
+	assert(n < 256);
+	return text;
+}
+
+static bool follows(const Command *c, Given given, const OptionRule *r)
+{
+	char text[256];
+	const char *why = r->why ? r->why : "", *colon = r->why ? ": " : "";
+	Str none = { "", 0 }, one = first_given(c, given, r->option, none);
+	if (r->kind == RULE_NEEDS) {
+		if (!one.n || first_given(c, given, r->other, none).n)
+			return true;
+		verb_misused(c->name, "--%.*s is of %s%s%s", STR_ARG(one), listed(r->other, " or ", text), colon, why);
+		return false;
+	}
+	Str two = first_given(c, given, r->other ? r->other : r->option, one);
+	if (!one.n || !two.n)
+		return true;
+	verb_misused(c->name, "--%.*s and --%.*s exclude each other%s%s", STR_ARG(one), STR_ARG(two), colon, why);
+	return false;
+}
+
+/* Can what was given be written where it says? */
+static Status writable(const Command *c, Given given)
+{
+	for (u32 i = 0; i < c->noption; i++) {
+		const Option *o = &c->option[i];
+		if (!(given >> i & 1))
+			continue;
+		if (o->kind == OPTION_FILE)
+			TRY(io_writable(*(const char **)o->to));
+		if (o->kind == OPTION_FOLDER)
+			TRY(io_folder_writable(*(const char **)o->to));
+	}
+	return OK;
+}
+
 bool options_parse(const Command *c, int argc, char **argv, char ***operand, int *noperand,
 		   int *status)
 {
 	int n = 0;
 	bool only_operands = false;
+	Given given = 0;
+	assert(c->noption <= 64);
 	*status = 1;
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *value = NULL;
@@ -198,6 +293,7 @@ bool options_parse(const Command *c, int argc, char **argv, char ***operand, int
 		}
 		if (!store(c, o, o->kind == OPTION_FLAG || value ? value : argv[i], argc))
 			return false;
+		given |= (Given)1 << (o - c->option);
 	}
 	if (n < c->least || (c->most >= 0 && n > c->most)) {
 		if (n < c->least)
@@ -208,10 +304,14 @@ bool options_parse(const Command *c, int argc, char **argv, char ***operand, int
 				     argv[1 + c->most], c->name, c->operands ? c->operands : "");
 		return false;
 	}
+	for (u32 i = 0; i < c->nrule; i++)
+		if (!follows(c, given, &c->rule[i]))
+			return false;
+	Status s = writable(c, given);
 	*operand = argv + 1;
 	*noperand = n;
-	*status = 0;
-	return true;
+	*status = s ? verb_failed(c->name, s) : 0;
+	return !s;
 }
 
 static int head_width(const Option *o)
@@ -229,6 +329,24 @@ static void option_help(const Option *o, int width, FILE *to)
 		o->argument ? o->argument : "", width - head_width(o), "", o->help);
 }
 
+/* The command's rules of one kind, in a paragraph. */
+static void rules_help(const Command *c, RuleKind kind, const char *head, FILE *to)
+{
+	char text[256];
+	const char *before = head;
+	for (u32 i = 0; i < c->nrule; i++) {
+		const OptionRule *r = &c->rule[i];
+		if (r->kind != kind)
+			continue;
+		fprintf(to, "%s%s", before, listed(r->option, " and ", text));
+		if (r->other)
+			fprintf(to, "%s%s", kind == RULE_NEEDS ? " with " : " beside ", listed(r->other, " or ", text));
+		before = "; ";
+	}
+	if (before != head)
+		fputs("\n", to);
+}
+
 void options_help(const Command *c, FILE *to)
 {
 	fprintf(to, "usage: plinth %s [OPTION...]%s%s\n\n%s\n\noptions:\n", c->name,
@@ -239,5 +357,7 @@ void options_help(const Command *c, FILE *to)
 	for (u32 i = 0; i < c->noption; i++)
 		option_help(&c->option[i], width, to);
 	option_help(&help_option, width, to);
+	rules_help(c, RULE_NEEDS, "\nonly: ", to);
+	rules_help(c, RULE_EXCLUDE, "\nnot together: ", to);
 	fprintf(to, "\nexample:\n%s\n", c->example);
 }

@@ -235,7 +235,8 @@ static Status choose(Lm *lm, const LmCompile *how, PackageVariant **out)
 	Status why = OK;
 	u32 nearest = 0;
 	if (how->precision && strcmp(how->precision, f->precision) != 0)
-		return FAIL(STATUS_INPUT, "%s has code for %s, not for %s", lm->operand.source, f->precision, how->precision);
+		return FAIL(STATUS_INPUT, "%s has code for %s, not for %s: --precision %s, or another package: plinth compile --precision %s",
+			    lm->operand.source, f->precision, how->precision, f->precision, how->precision);
 	for (u32 i = f->nvariant; i-- > 0;) {
 		u32 rank;
 		Status s = refuse(&lm->source.arena, &f->variant[i], how, &rank);

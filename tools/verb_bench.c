@@ -33,16 +33,25 @@ static const Option options[] = {
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "kernels", 'k', OPTION_FLAG, &kernels, NULL,
 	  "kernels alone: each several times in a row, in families by class and shape" },
-	{ "repeat", 0, OPTION_COUNT, &repeat, "N", "of each kernel, with --kernels; 5 by default" },
+	{ "repeat", 0, OPTION_COUNT, &repeat, "N", "of each kernel; 5 by default" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL,
 	  "every kernel in the table, not only those that make up 99% of the time" },
 	{ "no-probes", 0, OPTION_FLAG, &no_probes, NULL,
 	  "leave the machine's limits unknown: under a sanitizer, measuring them takes long" },
 	{ "cold", 0, OPTION_FLAG, &cold, NULL, "compile everything: leave the compiler's cache alone" },
 	RUN_OPTIONS(run_on),
-	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "a profiled step, for https://ui.perfetto.dev or chrome://tracing" },
+	{ "trace", 0, OPTION_FILE, &trace, "FILE", "a profiled step, for https://ui.perfetto.dev or chrome://tracing" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all that was measured, as JSON" },
 	{ "csv", 0, OPTION_FLAG, &csv, NULL, "a row for each step and kernel, as comma-separated values" },
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "repeat", "kernels", NULL },
+	{ RULE_NEEDS, "turns", "sweep", "--sweep B=1,2 or --sweep memory=all,2GiB" },
+	{ RULE_EXCLUDE, "json csv", NULL, NULL },
+	{ RULE_EXCLUDE, "all", "json csv", "these have every kernel" },
+	{ RULE_EXCLUDE, "trace", "kernels", "a trace shows a step as it is, and --kernels repeats its kernels" },
+	{ RULE_EXCLUDE, "forward", "memory", "values are computed again in a training step alone" },
 };
 
 static const Command command = {
@@ -65,6 +74,8 @@ static const Command command = {
 		   "  plinth bench models/gpt2.plinth --trace step.json",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* ---- the sizes to measure ---- */
@@ -139,12 +150,37 @@ static Status with_amounts(Arena *a, const Amount *amount, const char *values, P
 	return OK;
 }
 
+/* What a sweep or a size is of: all in front of '='. */
+static Str name_of(const char *text)
+{
+	return (Str){ text, strcspn(text, "=,") };
+}
+
+/* Each name is given its values in one place. */
+static Status check_names(void)
+{
+	for (int i = 0; i < sweep.n; i++) {
+		Str name = name_of(sweep.v[i]);
+		for (int k = 0; k < i; k++)
+			if (str_equal(name, name_of(sweep.v[k])))
+				return FAIL(STATUS_INPUT, "--sweep %s and --sweep %s are both of %.*s: one has all of its values, --sweep %.*s=1,2,4",
+					    sweep.v[k], sweep.v[i], STR_ARG(name), STR_ARG(name));
+		for (const char *at = sizes; at && *at; at += strcspn(at, ","), at += *at == ',')
+			if (str_equal(name, name_of(at)))
+				return FAIL(STATUS_INPUT, "--sizes %s gives %.*s, and --sweep %s does", sizes, STR_ARG(name), sweep.v[i]);
+		if (memory && str_equal(name, STR("memory")))
+			return FAIL(STATUS_INPUT, "--memory %s and --sweep %s exclude each other", memory, sweep.v[i]);
+	}
+	return OK;
+}
+
 static Status all_points(Lm *lm, Points *out)
 {
 	Arena *a = &lm->arena;
 	Texts at = { 0 };
 	const char *values;
 	bool swept = false;
+	TRY(check_names());
 	TRY(sizes_check(a, lm->model, "--sizes", sizes, false));
 	VEC_PUSH(a, &at, sizes ? sizes : "");
 	for (int i = 0; i < sweep.n; i++) {
@@ -267,12 +303,6 @@ int verb_bench(int argc, char **argv)
 	if (runs > 1000 || repeat < 2)
 		return verb_misused("bench",
 				    "--runs is at most 1000, and --repeat at least 2");
-	if (turns && !sweep.n)
-		return verb_misused("bench", "--turns is of a sweep: --sweep B=1,2 or --sweep memory=all,2GiB");
-	if (json && csv)
-		return verb_misused("bench", "--json and --csv exclude each other");
-	if (trace && kernels)
-		return verb_misused("bench", "--trace shows a step as it is, and --kernels repeats its kernels");
 	Lm lm;
 	Arena texts = ARENA("bench");
 	SourceOptions all_given = source_with(&texts, &given, "train.memory", memory);

@@ -12,6 +12,10 @@ static const Option options[] = {
 	{ "graph", 'g', OPTION_FLAG, &graph, NULL, "print the program as IR text (.plg)" },
 };
 
+static const OptionRule rules[] = {
+	{ RULE_EXCLUDE, "json graph", NULL, NULL },
+};
+
 static const Command command = {
 	.name = "check",
 	.operands = "FILE...",
@@ -24,6 +28,8 @@ static const Command command = {
 		   "  plinth check models/gpt2.plinth --preset xl --set heads=20",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 static int check(const char *path)

@@ -38,6 +38,10 @@ static const Option options[] = {
 	{ "threads", 't', OPTION_COUNT, &threads, "N", "that compile; one per core by default" },
 };
 
+static const OptionRule rules[] = {
+	{ RULE_EXCLUDE, "capacity entry forward", NULL, NULL },
+};
+
 static const Command command = {
 	.name = "compile",
 	.operands = "MODEL",
@@ -60,6 +64,8 @@ static const Command command = {
 		   "  plinth compile models/gpt2.plinth --device cpu --emit llvm -o code",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* Words between commas; one after the other. */
@@ -389,8 +395,6 @@ int verb_compile(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("compile", "where to? -o FILE.plx, or -o FOLDER");
-	if (capacity && (entry.n || forward))
-		return verb_misused("compile", "--capacity, --entry and --forward exclude each other");
 	Lm lm;
 	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)

@@ -20,7 +20,7 @@ static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer, "FILE", "tokenizer.json, *.model or vocab.txt; a run's own by default" },
-	{ "output", 'o', OPTION_TEXT, &output, "FOLDER", "made if missing" },
+	{ "output", 'o', OPTION_FOLDER, &output, "FOLDER", "made if missing" },
 };
 
 static const Command command = {

@@ -21,7 +21,7 @@ static const Option tokenize_option[] = {
 	  "write PREFIX.train.*.tok, PREFIX.val.*.tok, PREFIX.tokenizer.json" },
 	{ "tokenizer", 't', OPTION_TEXT, &kind, "KIND",
 	  "byte, char, bpe (the default), gpt2, or a published file: tokenizer.json, *.model, *.txt" },
-	{ "vocab", 0, OPTION_INT, &vocabulary, "N", "tokens that bpe learns, 4096 by default" },
+	{ "vocab", 0, OPTION_SIZE, &vocabulary, "N", "tokens that bpe learns, 4096 by default" },
 	{ "vocab-file", 0, OPTION_TEXT, &vocabulary_file, "FILE",
 	  "gpt2: encoder.json (or vocab.json)" },
 	{ "merges", 0, OPTION_TEXT, &merges_file, "FILE", "gpt2: vocab.bpe (or merges.txt)" },
@@ -35,6 +35,10 @@ static const Option tokenize_option[] = {
 	  "end documents with a token: token, none, or auto" },
 	{ "shard-tokens", 0, OPTION_INT, &shard_tokens, "N", "tokens in a file, 2^28 by default" },
 	{ "json", 0, OPTION_FLAG, &json, NULL, "print the summary as JSON" },
+};
+
+static const OptionRule tokenize_rule[] = {
+	{ RULE_EXCLUDE, "validation validation-last", NULL, NULL },
 };
 
 static const Command tokenize_command = {
@@ -56,6 +60,8 @@ static const Command tokenize_command = {
 		"         --merges vocab.bpe -o notes",
 	.option = tokenize_option,
 	.noption = COUNT(tokenize_option),
+	.rule = tokenize_rule,
+	.nrule = COUNT(tokenize_rule),
 };
 
 /* On a terminal one line that changes, ten times a second; in a log a line every ten seconds. */
@@ -134,10 +140,8 @@ static int do_tokenize(int argc, char **argv)
 	const char *name = tokenize_command.name;
 	if (!output)
 		return verb_misused(name, "where to? -o PREFIX is missing");
-	if (validation != 0 && validation_last != 0)
-		return verb_misused(name, "--validation and --validation-last exclude each other");
-	if (vocabulary < 0 || vocabulary > TOKENIZER_VOCAB_MAX || shard_tokens < 0)
-		return verb_misused(name, "a number is out of range");
+	if (vocabulary > TOKENIZER_VOCAB_MAX)
+		return verb_misused(name, "--vocab is at most %d", TOKENIZER_VOCAB_MAX);
 	u32 how = 0;
 	while (how < COUNT(hows) && strcmp(hows[how], separator))
 		how++;

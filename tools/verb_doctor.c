@@ -30,8 +30,13 @@ static bool json, measure;
 static const Option options[] = {
 	{ "device", 0, OPTION_TEXT, &where.device, "NAME", "the one that must work; cpu by default, cuda in a build without LLVM" },
 	{ "calibrate", 0, OPTION_FLAG, &measure, NULL, "measure the device: what `plinth plan --machine host` reads, and how products are cut" },
-	{ "output", 'o', OPTION_TEXT, &output, "FILE", "of --calibrate, instead of the one that `host` means" },
+	{ "output", 'o', OPTION_FILE, &output, "FILE", "where that is written, instead of the one that `host` means" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "one JSON object" },
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "output", "calibrate", "what it measures is written there" },
+	{ RULE_EXCLUDE, "calibrate", "json", NULL },
 };
 
 static const Command command = {
@@ -53,6 +58,8 @@ static const Command command = {
 		   "  mpirun -n 2 plinth doctor --calibrate --output ranks.plinth",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 typedef struct Finding {
@@ -371,10 +378,10 @@ static Status join_ranks(void)
 static Status place_of_machine(Arena *a, const char **path)
 {
 	*path = output ? output : machine_host_path(a);
-	if (where.comm && comm_rank(where.comm))
-		return OK;
+	if (output)
+		return OK; /* as options are */
 	const char *slash = strrchr(*path, '/');
-	if (!output && slash)
+	if (slash)
 		TRY(io_make_folder(arena_printf(a, "%.*s", (int)(slash - *path), *path)));
 	return io_writable(*path);
 }
@@ -405,8 +412,6 @@ int verb_doctor(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if (output && !measure)
-		return verb_misused("doctor", "--output is where --calibrate writes");
 	Doctor d = { .arena = ARENA("doctor") };
 	if (measure) {
 		const char *path = NULL;

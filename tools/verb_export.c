@@ -22,7 +22,7 @@ static bool embed;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
-	{ "output", 'o', OPTION_TEXT, &output, "FOLDER", "where files go; made if missing" },
+	{ "output", 'o', OPTION_FOLDER, &output, "FOLDER", "where files go; made if missing" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "embed", 0, OPTION_FLAG, &embed, NULL, "weights become part of the library" },
 	{ "name", 0, OPTION_TEXT, &name, "NAME", "of the library and its functions; the model's by default" },
@@ -47,6 +47,10 @@ static const Option options[] = {
 	{ "threads", 't', OPTION_COUNT, &threads, "N", "that compile; one per core by default" },
 };
 
+static const OptionRule rules[] = {
+	{ RULE_EXCLUDE, "module kernel entry capacity", NULL, NULL },
+};
+
 static const Command command = {
 	.name = "export",
 	.operands = "MODEL",
@@ -67,6 +71,8 @@ static const Command command = {
 		   "  plinth export runs/bible --embed --cpu x86-64-v3,x86-64-v4 -o out",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 Status export_write(const Export *x, const char *file, Blob bytes)
@@ -316,8 +322,6 @@ int verb_export(int argc, char **argv)
 		return status;
 	if (!output)
 		return verb_misused("export", "where to? -o FOLDER");
-	if ((module.n > 0) + (kernel.n > 0) + (entry.n > 0) + (capacity > 0) > 1)
-		return verb_misused("export", "--module, --kernel, --entry and --capacity exclude each other");
 	Lm lm;
 	Status s = lm_open_source(operand[0], &source, &lm);
 	if (!s)

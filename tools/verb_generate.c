@@ -23,20 +23,26 @@ static const Option options[] = {
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "prompt", 'P', OPTION_LIST, &prompt, "TEXT", "what the text begins with; a new line by default; several: a batch" },
 	{ "prompts", 0, OPTION_TEXT, &prompts_file, "FILE", "a prompt on each line" },
-	{ "tokens", 'n', OPTION_INT, &tokens, "N", "how many to write, at most: 200 by default" },
+	{ "tokens", 'n', OPTION_SIZE, &tokens, "N", "how many to write, at most: 200 by default" },
 	{ "temperature", 0, OPTION_REAL, &temperature, "X", "0.8 by default; below 1 the likely becomes likelier" },
-	{ "top-k", 0, OPTION_INT, &top_k, "K", "draw from the K likeliest tokens only" },
+	{ "top-k", 0, OPTION_SIZE, &top_k, "K", "draw from the K likeliest tokens only" },
 	{ "top-p", 0, OPTION_REAL, &top_p, "P", "draw from the likeliest that make up this share only" },
 	{ "greedy", 0, OPTION_FLAG, &greedy, NULL, "always the likeliest token" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "0 by default; the same seed writes the same text; text i of a batch has seed + i" },
 	{ "stop", 0, OPTION_LIST, &stop, "TEXT", "end before this text; may be given several times" },
-	{ "window", 0, OPTION_INT, &window, "N", "positions that the model sees at once, at most: what it was trained with by default" },
+	{ "window", 0, OPTION_SIZE, &window, "N", "positions that the model sees at once, at most: what it was trained with by default" },
 	{ "no-cache", 0, OPTION_FLAG, &whole, NULL, "run the whole window again for each token, and keep nothing" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer_file, "FILE", "the tokenizer.json; a run's folder has its own" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards, whose tokenizer is used" },
 	{ "no-prompt", 0, OPTION_FLAG, &quiet, NULL, "print what is written only, not what it begins with" },
 	{ "stats", 0, OPTION_FLAG, &stats, NULL, "tokens per second and milliseconds to the first token, on stderr" },
 	RUN_OPTIONS(where),
+};
+
+static const OptionRule rules[] = {
+	{ RULE_EXCLUDE, "greedy", "temperature top-k top-p seed", "of the likeliest token nothing is drawn" },
+	{ RULE_EXCLUDE, "prompt", "prompts", NULL },
+	{ RULE_EXCLUDE, "tokenizer", "data", "both say which tokenizer" },
 };
 
 static const Command command = {
@@ -57,6 +63,8 @@ static const Command command = {
 		   "         --tokenizer gpt2.json --prompt \"Hello\" --top-k 50",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 static Status open_tokenizer(Lm *lm, Tokenizer **out)
@@ -299,8 +307,6 @@ int verb_generate(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &operand, &n, &status))
 		return status;
-	if ((tokens < 0 && tokens != NOT_GIVEN) || (top_k < 0 && top_k != NOT_GIVEN) || window < 0)
-		return verb_misused("generate", "--tokens, --top-k and --window are not negative");
 	Lm lm;
 	return lm_run("generate", &lm, lm_open(operand[0], &source, &lm), run);
 }

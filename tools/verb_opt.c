@@ -17,12 +17,12 @@ static TextList dump_before, dump_after;
 static const Option options[] = {
 	{ "passes", 'p', OPTION_TEXT, &passes, "PASSES",
 	  "what to run: simplify,bind{B=4,T=64},expand; see --list-passes" },
-	{ "output", 'o', OPTION_TEXT, &output, "FILE",
+	{ "output", 'o', OPTION_FILE, &output, "FILE",
 	  "where the program goes, instead of standard output" },
 	{ "check-eval", 0, OPTION_FLAG, &check_eval, NULL,
 	  "evaluate before and after each pass, and compare" },
 	{ "check-steps", 0, OPTION_COUNT, &check_steps, "N",
-	  "with --check-eval: so many steps of training too" },
+	  "so many steps of training too" },
 	{ "sizes", 0, OPTION_TEXT, &sizes, "B=4,T=64",
 	  "numbers for symbols when evaluating (4 where none is given)" },
 	{ "verify-each", 0, OPTION_FLAG, &verify_each, NULL,
@@ -34,9 +34,9 @@ static const Option options[] = {
 	  "print the program before this pass; '*' is every pass" },
 	{ "dump-after", 0, OPTION_LIST, &dump_after, "PASS",
 	  "print the program after this pass, or that it is unchanged" },
-	{ "dump-dir", 0, OPTION_TEXT, &dump_folder, "FOLDER",
-	  "dumps go to files in here, instead of standard error" },
-	{ "save-dir", 0, OPTION_TEXT, &save_folder, "FOLDER",
+	{ "dump-dir", 0, OPTION_FOLDER, &dump_folder, "FOLDER",
+	  "dumps go to files in here, instead of standard error; made if missing" },
+	{ "save-dir", 0, OPTION_FOLDER, &save_folder, "FOLDER",
 	  "where the program before a failing pass is saved (here)" },
 	{ "pass-limit", 0, OPTION_COUNT, &limit, "N", "run only the first N passes" },
 	{ "stop-after", 0, OPTION_TEXT, &stop_after, "PASS",
@@ -46,6 +46,13 @@ static const Option options[] = {
 	{ "list-ops", 0, OPTION_FLAG, &list_ops, NULL, "list ops with their attributes" },
 	{ "markdown", 0, OPTION_FLAG, &markdown, NULL, "list ops as docs/ir.md does" },
 	{ "json", 0, OPTION_FLAG, &json, NULL, "errors as one JSON object a line" },
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "sizes check-steps", "check-eval", NULL },
+	{ RULE_NEEDS, "dump-dir", "dump-before dump-after", NULL },
+	{ RULE_NEEDS, "markdown", "list-ops", NULL },
+	{ RULE_EXCLUDE, "list-passes list-ops", "passes output", "nothing is run" },
 };
 
 static const Command command = {
@@ -64,6 +71,8 @@ static const Command command = {
 		"  plinth opt --list-ops",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* ---- lists ---- */
@@ -266,8 +275,6 @@ int verb_opt(int argc, char **argv)
 	status = check_names();
 	if (status)
 		return status;
-	if (!check_eval && (sizes || check_steps))
-		return verb_misused("opt", "--%s is of --check-eval", sizes ? "sizes" : "check-steps");
 	Arena a = ARENA("opt");
 	status = run(&a, file[0]);
 	arena_free(&a);

@@ -39,11 +39,11 @@ static const Option options[] = {
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "fit the step into this, and say which values are kept, which computed again, what it costs" },
 	{ "sweep", 0, OPTION_OPEN, &sweep, "devices=64..4096",
 	  "what each budget of memory costs, from the least to where everything is kept; or strong and weak scaling over so many devices" },
-	{ "svg", 0, OPTION_TEXT, &svg, "FILE", "the sweep as a picture" },
+	{ "svg", 0, OPTION_FILE, &svg, "FILE", "the sweep as a picture" },
 	{ "tokens", 0, OPTION_TEXT, &tokens_text, "N", "of a whole run, for days, energy and money: 300e9, 15.6T" },
 	{ "price", 0, OPTION_TEXT, &price_text, "DOLLARS", "of a device for an hour" },
 	{ "scaling", 0, OPTION_FLAG, &scaling, NULL, "what model and how much text the run's arithmetic is best spent on" },
-	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "of --scaling: another budget than that of --tokens: 1e21" },
+	{ "flops", 0, OPTION_TEXT, &flops_text, "N", "another budget than that of --tokens: 1e21" },
 	{ "forward", 0, OPTION_FLAG, &forward, NULL, "the forward pass alone, not a training step" },
 	{ "mesh", 0, OPTION_TEXT, &mesh, "data=8,tensor=8", "a cluster; pipe is its pipeline; auto: the fastest, of those with tensor=8 for auto,tensor=8. Without --machine: what each device says to the others and holds" },
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, Attention.H=tensor" },
@@ -57,11 +57,19 @@ static const Option options[] = {
 	{ "attention", 0, OPTION_TEXT, &attention, "HOW", "of --mesh: whole, one kernel, or scores, which go through memory, as before FlashAttention" },
 	{ "placeholders", 0, OPTION_TEXT, &placeholders, "TYPE", "of --mesh: one of this type for each of a layer's weights, which layers share, stands for its gradient, as in Transformer Engine" },
 	{ "loss", 0, OPTION_TEXT, &loss, "HOW", "of --mesh: chunks of tokens, or whole, which holds all logits at once, as most frameworks do" },
-	{ "trace", 0, OPTION_TEXT, &trace, "FILE", "of --mesh: the step as a timeline, for ui.perfetto.dev" },
+	{ "trace", 0, OPTION_FILE, &trace, "FILE", "of --mesh: the step as a timeline, for ui.perfetto.dev" },
 	{ "runs", 0, OPTION_TEXT, &runs, "FILE", "instead of a model: many of them, a JSON object in each line (docs/planning.md)" },
-	{ "fit", 0, OPTION_TEXT, &fit, "OUT", "of --runs: a machine file fitted to their measured seconds" },
+	{ "fit", 0, OPTION_FILE, &fit, "OUT", "a machine file fitted to their measured seconds" },
 	{ "all", 'a', OPTION_FLAG, &all, NULL, "every kernel family in the table, not only those that make up 95% of the time" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "all of it as JSON" },
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "flops", "scaling", "another budget than that of --tokens" },
+	{ RULE_NEEDS, "price", "tokens runs", "it is of a whole run, and --tokens 300e9 says of how much text" },
+	{ RULE_NEEDS, "fit", "runs", "what a machine file is fitted to" },
+	{ RULE_EXCLUDE, "forward", "memory sweep svg", "a forward pass keeps nothing for later" },
+	{ RULE_EXCLUDE, "scaling", "json forward", "it is of training, and is printed for people" },
 };
 
 static const Command command = {
@@ -92,6 +100,8 @@ static const Command command = {
 		   "  plinth doctor --calibrate && plinth plan models/gpt2.plinth --machine host",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* "15.6T": a number with K, M, G or B, T behind it; 0: it is none. */
@@ -393,16 +403,8 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--flops %s: a number, such as 1e21", flops_text);
 	if (scaling && !(tokens > 0) && !(flops > 0))
 		return verb_misused("plan", "--scaling needs a budget: --tokens, what the run is over, or --flops");
-	if (!scaling && flops > 0)
-		return verb_misused("plan", "--flops is the budget of --scaling");
-	if (scaling && (json || forward))
-		return verb_misused("plan", "--scaling is of training, and is printed for people");
 	if (price_text && !(price > 0 && price < HUGE_VAL))
 		return verb_misused("plan", "--price %s: dollars of a device for an hour, more than 0, such as 2.5", price_text);
-	if (price > 0 && !(tokens > 0) && !runs)
-		return verb_misused("plan", "--price is of a whole run: --tokens 300e9 says how much text");
-	if (forward && (memory || sweep || svg))
-		return verb_misused("plan", "--memory, --sweep and --svg are of training steps: a forward pass keeps nothing");
 	if (batch_text && !(batch = sequences_of(batch_text)))
 		return verb_misused("plan", "--batch %s: how many sequences a step has, such as 2048", batch_text);
 	if (micro_text && !(micro = sequences_of(micro_text)))
@@ -417,8 +419,6 @@ int verb_plan(int argc, char **argv)
 		return verb_misused("plan", "--mesh alone says what devices hold and send, and takes --schedule, --sizes, --json and --precision: what it takes needs --machine");
 	if (!mesh && (micro || batch || recompute || schedule || trace))
 		return verb_misused("plan", "--micro, --batch, --recompute, --schedule and --trace are of --mesh");
-	if (fit && !runs)
-		return verb_misused("plan", "--fit is of --runs: what a machine file is fitted to");
 	if (runs && (n || mesh || !machine_name))
 		return verb_misused("plan", "--runs names the models itself: plinth plan --runs FILE --machine NAME");
 	if (!runs && !n)

@@ -9,7 +9,7 @@
 static SourceOptions source;
 static RunOptions where;
 static TextList inputs;
-static const char *weights, *lines, *tokenizer, *output, *precision = "f32", *entry = "forward";
+static const char *weights, *lines, *tokenizer, *output, *precision, *entry = "forward";
 static bool json;
 
 static const Option options[] = {
@@ -19,8 +19,8 @@ static const Option options[] = {
 	{ "lines", 0, OPTION_TEXT, &lines, "FILE", "each line is a text (- is standard input)" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer, "FILE", "tokenizer.json, *.model or vocab.txt; that beside the weights by default" },
 	{ "entry", 0, OPTION_TEXT, &entry, "NAME", "what to run: forward, the model itself, by default" },
-	{ "output", 'o', OPTION_TEXT, &output, "FILE", "write all results: *.safetensors, or *.json" },
-	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, the default, or bf16: what matrix multiplies and attention take" },
+	{ "output", 'o', OPTION_FILE, &output, "FILE", "write all results: *.safetensors, or *.json" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; f32 by default, of a package what that was compiled with" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "print all results as JSON" },
 	RUN_OPTIONS(where),
 };
@@ -190,7 +190,7 @@ static Status run(Lm *lm)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	RunInputs in;
 	TRY(run_inputs(lm, entry, &inputs, lines, tokenizer, weights, &in));
-	LmCompile how = { .entry = &entry, .nentry = 1, .precision = precision, .sizes = in.sizes, .run = &where };
+	LmCompile how = { .entry = &entry, .nentry = 1, .precision = precision || lm->file ? precision : "f32", .sizes = in.sizes, .run = &where };
 	LmRun r = { 0 };
 	Status s = lm_compile(lm, &how, &r);
 	if (!s)

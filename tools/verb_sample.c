@@ -18,7 +18,7 @@ static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "inputs", 'i', OPTION_TEXT, &inputs, "FILE", "the block's inputs by their names, as safetensors" },
-	{ "output", 'o', OPTION_TEXT, &output, "FILE", "what is written; sample.png or sample.safetensors by default" },
+	{ "output", 'o', OPTION_FILE, &output, "FILE", "what is written; sample.png or sample.safetensors by default" },
 	{ "batch", 'b', OPTION_COUNT, &batch, "B", "how many at a time, in place of the train block's" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of the random draws; 0 by default" },
 	RUN_OPTIONS(where),

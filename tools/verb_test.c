@@ -23,7 +23,7 @@ static const Option options[] = {
 	{ "sizes", 'z', OPTION_TEXT, &sizes, "B=2,T=16", "of models, over those of their batch" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "of models: f32, bf16, autocast, fp8; the first two if not given" },
 	{ "op", 'o', OPTION_LIST, &op, "NAME", "test this op alone; may be given several times" },
-	{ "graphs", 'g', OPTION_INT, &graphs, "N", "random graphs: 20 by default" },
+	{ "graphs", 'g', OPTION_SIZE, &graphs, "N", "random graphs: 20 by default" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of everything that is drawn: 1 by default" },
 };
 
@@ -384,8 +384,6 @@ int verb_test(int argc, char **argv)
 			return verb_misused("test", "there is no op '%s'; `plinth opt --list-ops` names them", op.v[i]);
 	if (op.n && n)
 		return verb_misused("test", "--op tests ops alone, and %s is a model", operand[0]);
-	if (graphs < 0)
-		return verb_misused("test", "--graphs is not negative");
 	Session s = { .arena = ARENA("session") };
 	Status why = signals_install();
 	if (!why)

@@ -26,7 +26,7 @@ static const Option options[] = {
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "what the data block reads: token shards PREFIX.train.*, PREFIX.val.*; see docs/language.md" },
 	{ "steps", 'n', OPTION_INT, &steps, "N", "as --set train.steps=N" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "of first values, data order and dropout; 0 by default" },
-	{ "out", 'o', OPTION_TEXT, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
+	{ "out", 'o', OPTION_FOLDER, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file; several, with commas" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give; fp8: 8 bits in linear layers" },
@@ -36,7 +36,7 @@ static const Option options[] = {
 	{ "shard", 0, OPTION_LIST, &shard, "AXIS=MESH", "a line more of the shard block: parameters=data, B=data, Attention.H=tensor" },
 	{ "schedule", 0, OPTION_TEXT, &schedule, "NAME", "of a mesh with pipe: gpipe, 1f1b, or interleaved:2 for 2 chunks a stage" },
 	RUN_OPTIONS(where),
-	{ "log", 0, OPTION_INT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
+	{ "log", 0, OPTION_COUNT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
 	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "each step as a JSON object on standard output" },
 };
@@ -482,8 +482,10 @@ static Status open_data(Job *j)
 static Status find_folder(Job *j)
 {
 	j->folder = out_folder ? out_folder : j->lm.operand.run;
-	if (!j->folder)
+	if (!j->folder) {
 		j->folder = arena_printf(&j->lm.arena, "runs/%s", *j->lm.model->name ? j->lm.model->name : "model");
+		TRY(io_folder_writable(j->folder));
+	}
 	j->config.run = j->folder;
 	if (!resume && checkpoint_is_run(j->folder))
 		return FAIL(STATUS_INPUT, "%s holds a run already: --resume goes on with it, --out FOLDER makes another", j->folder);
