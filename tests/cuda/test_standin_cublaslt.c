@@ -126,130 +126,203 @@ static void near(f64 got, f64 want, f64 size, int type, const Case *c)
 		fail_msg("types %d and %d, epilogue %u: %.9g, not %.9g", c->type, c->result, c->epilogue, got, want);
 }
 
-static void run(const Case *c, int type_b, const f32 *scales, u32 algorithm)
-{
-	static u8 a[LD * LD * BATCH * 8], b[sizeof a], cc[sizeof a], d[sizeof a], aux[sizeof a], bias[LD * BATCH * 8], bias_out[sizeof bias];
-	enum { STRIDE = LD * LD };
-	u32 seed = 11 + (u32)c->epilogue, m = is_8_bit(c) ? M8 : M, width = is_8_bit(c) ? N8 : N, depth = is_8_bit(c) ? K8 : K;
-	int bias_type = type_of_bias(c);
-	int aux_type = c->aux_type < 0 ? c->result : c->aux_type;
-	fill(a, c->type, STRIDE * BATCH, &seed);
-	fill(b, type_b, STRIDE * BATCH, &seed);
-	fill(cc, c->result, STRIDE * BATCH, &seed);
-	fill(aux, aux_type, STRIDE * BATCH, &seed);
-	fill(bias, bias_type, LD * BATCH, &seed);
-	CUdeviceptr da = device_copy(a, sizeof a), db = device_copy(b, sizeof b), dc = device_copy(cc, sizeof cc), dd = device_copy(NULL, sizeof d);
-	CUdeviceptr daux = device_copy(aux, sizeof aux), dbias = device_copy(bias, sizeof bias), work = device_copy(NULL, 1 << 16);
+enum { STRIDE = LD * LD, ELEMENTS = STRIDE * BATCH, WORKSPACE = 1 << 16 };
+
+/* A product and all it is made of: on the host, on the device, and as the library is told of it. */
+typedef struct Product {
+	const Case *c;
+	int type_b, type_bias, type_aux;
+	u32 m, width, depth;
+	f64 scale;                                   /* of the sums */
+	u8 *a, *b, *before, *after, *aux, *aux_after; /* [ELEMENTS] of up to 8 bytes */
+	u8 *bias, *bias_after;                       /* [LD * BATCH] */
+	CUdeviceptr on_a, on_b, on_before, on_after, on_aux, on_bias, work, on_scale[2];
 	Handle *h;
 	MatmulDesc *desc;
-	MatrixLayout *la, *lb, *lc, *ld;
-	Preference *p;
-	int batch = BATCH, row_major = 1;
+	MatrixLayout *layout[4]; /* of A, B, C and D */
+	Preference *preference;
+} Product;
+
+static u8 *filled(int type, u32 n, u32 *seed, CUdeviceptr *on)
+{
+	u8 *memory = calloc(n, 8);
+	assert_non_null(memory);
+	fill(memory, type, n, seed);
+	*on = device_copy(memory, (size_t)n * 8);
+	return memory;
+}
+
+static void fill_operands(Product *p)
+{
+	u32 seed = 11 + (u32)p->c->epilogue;
+	p->a = filled(p->c->type, ELEMENTS, &seed, &p->on_a);
+	p->b = filled(p->type_b, ELEMENTS, &seed, &p->on_b);
+	p->before = filled(p->c->result, ELEMENTS, &seed, &p->on_before);
+	p->aux = filled(p->type_aux, ELEMENTS, &seed, &p->on_aux);
+	p->bias = filled(p->type_bias, LD * BATCH, &seed, &p->on_bias);
+	p->after = calloc(ELEMENTS, 8);
+	p->aux_after = calloc(ELEMENTS, 8);
+	p->bias_after = calloc(LD * BATCH, 8);
+	assert_true(p->after && p->aux_after && p->bias_after);
+	p->on_after = device_copy(NULL, ELEMENTS * 8);
+	p->work = device_copy(NULL, WORKSPACE);
+}
+
+static void describe(Product *p, const f32 *scales)
+{
+	const Case *c = p->c;
 	i64 stride = STRIDE, aux_ld = LD;
-	u64 space = 1 << 16;
-	assert_int_equal(cublasLtCreate(&h), SUCCESS);
+	MatmulDesc *desc;
 	assert_int_equal(cublasLtMatmulDescCreate(&desc, c->compute, c->compute == COMPUTE_64F ? R_64F : R_32F), SUCCESS);
 #define SET(what, v) assert_int_equal(cublasLtMatmulDescSetAttribute(desc, what, &(v), sizeof(v)), SUCCESS)
 	SET(DESC_TRANSA, c->transpose_a);
 	SET(DESC_TRANSB, c->transpose_b);
 	SET(DESC_EPILOGUE, c->epilogue);
 	if (c->epilogue != 1) {
-		SET(DESC_BIAS_POINTER, dbias);
-		SET(DESC_AUX_POINTER, daux);
+		SET(DESC_BIAS_POINTER, p->on_bias);
+		SET(DESC_AUX_POINTER, p->on_aux);
 		SET(DESC_AUX_LD, aux_ld);
 		SET(DESC_AUX_BATCH_STRIDE, stride);
 		if (c->aux_type >= 0)
 			SET(DESC_AUX_TYPE, c->aux_type);
 	}
-	f64 scale = c->alpha;
-	CUdeviceptr dscale[2] = { 0 };
+	p->scale = c->alpha;
 	for (u32 i = 0; i < 2; i++)
 		if (scales[i] != 0) {
-			dscale[i] = device_copy(&scales[i], sizeof scales[i]);
-			SET(i ? DESC_B_SCALE_POINTER : DESC_A_SCALE_POINTER, dscale[i]);
-			scale *= scales[i];
+			p->on_scale[i] = device_copy(&scales[i], sizeof scales[i]);
+			SET(i ? DESC_B_SCALE_POINTER : DESC_A_SCALE_POINTER, p->on_scale[i]);
+			p->scale *= scales[i];
 		}
-	cublasLtMatrixLayoutCreate(&la, c->type, c->transpose_a ? depth : m, c->transpose_a ? m : depth, LD);
-	cublasLtMatrixLayoutCreate(&lb, type_b, c->transpose_b ? width : depth, c->transpose_b ? depth : width, LD);
-	cublasLtMatrixLayoutCreate(&lc, c->result, m, width, LD);
-	cublasLtMatrixLayoutCreate(&ld, c->result, m, width, LD);
-	MatrixLayout *all[] = { la, lb, lc, ld };
+	p->desc = desc;
+}
+
+static void lay_out(Product *p)
+{
+	const Case *c = p->c;
+	int batch = BATCH, row_major = 1;
+	i64 stride = STRIDE;
+	cublasLtMatrixLayoutCreate(&p->layout[0], c->type, c->transpose_a ? p->depth : p->m, c->transpose_a ? p->m : p->depth, LD);
+	cublasLtMatrixLayoutCreate(&p->layout[1], p->type_b, c->transpose_b ? p->width : p->depth, c->transpose_b ? p->depth : p->width, LD);
+	cublasLtMatrixLayoutCreate(&p->layout[2], c->result, p->m, p->width, LD);
+	cublasLtMatrixLayoutCreate(&p->layout[3], c->result, p->m, p->width, LD);
 	for (u32 i = 0; i < 4; i++) {
-		assert_int_equal(cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_BATCH, &batch, 4), SUCCESS);
-		assert_int_equal(cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_BATCH_STRIDE, &stride, 8), SUCCESS);
+		assert_int_equal(cublasLtMatrixLayoutSetAttribute(p->layout[i], LAYOUT_BATCH, &batch, 4), SUCCESS);
+		assert_int_equal(cublasLtMatrixLayoutSetAttribute(p->layout[i], LAYOUT_BATCH_STRIDE, &stride, 8), SUCCESS);
 		if (i >= 2 && c->row_major_d)
-			cublasLtMatrixLayoutSetAttribute(all[i], LAYOUT_ORDER, &row_major, 4);
+			cublasLtMatrixLayoutSetAttribute(p->layout[i], LAYOUT_ORDER, &row_major, 4);
 	}
-	cublasLtMatmulPreferenceCreate(&p);
-	cublasLtMatmulPreferenceSetAttribute(p, PREFERENCE_WORKSPACE, &space, 8);
+}
+
+/* By one of the algorithms that the library proposes; what came of it, on the host. */
+static void multiply(Product *p, u32 algorithm)
+{
+	const Case *c = p->c;
+	u64 space = WORKSPACE;
+	MatrixLayout **l = p->layout;
+	cublasLtMatmulPreferenceCreate(&p->preference);
+	cublasLtMatmulPreferenceSetAttribute(p->preference, PREFERENCE_WORKSPACE, &space, 8);
 	Heuristic proposals[4];
 	int n = 0;
-	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(h, desc, la, lb, lc, ld, p, 4, proposals, &n), SUCCESS);
+	assert_int_equal(cublasLtMatmulAlgoGetHeuristic(p->h, p->desc, l[0], l[1], l[2], l[3], p->preference, 4, proposals, &n), SUCCESS);
 	assert_int_equal(n, 3);
 	f64 alpha = c->alpha, beta = c->beta;
-	const void *pa = c->compute == COMPUTE_64F ? (const void *)&alpha : &c->alpha;
-	const void *pb = c->compute == COMPUTE_64F ? (const void *)&beta : &c->beta;
-	assert_int_equal(cublasLtMatmul(h, desc, pa, da, la, db, lb, pb, dc, lc, dd, ld, proposals[algorithm].algorithm, work,
-					proposals[algorithm].workspace, NULL), SUCCESS);
+	bool wide = c->compute == COMPUTE_64F;
+	assert_int_equal(cublasLtMatmul(p->h, p->desc, wide ? (const void *)&alpha : &c->alpha, p->on_a, l[0], p->on_b, l[1],
+					wide ? (const void *)&beta : &c->beta, p->on_before, l[2], p->on_after, l[3],
+					proposals[algorithm].algorithm, p->work, proposals[algorithm].workspace, NULL), SUCCESS);
 	CU(cuCtxSynchronize());
-	CU(cuMemcpyDtoH_v2(d, dd, sizeof d));
-	CU(cuMemcpyDtoH_v2(bias_out, dbias, sizeof bias));
-	static u8 aux_out[sizeof aux];
-	CU(cuMemcpyDtoH_v2(aux_out, daux, sizeof aux));
+	CU(cuMemcpyDtoH_v2(p->after, p->on_after, ELEMENTS * 8));
+	CU(cuMemcpyDtoH_v2(p->bias_after, p->on_bias, LD * BATCH * 8));
+	CU(cuMemcpyDtoH_v2(p->aux_after, p->on_aux, ELEMENTS * 8));
+}
+
+/* What an element must be; `size`: of the terms of its sum. */
+static f64 expected(const Product *p, u32 z, u32 i, u32 j, u64 at, f64 *size)
+{
+	const Case *c = p->c;
+	f64 sum = 0;
+	*size = 0;
+	for (u32 k = 0; k < p->depth; k++) {
+		f64 x = value(p->a, c->type, z * STRIDE + (c->transpose_a ? i * LD + k : k * LD + i));
+		f64 y = value(p->b, p->type_b, z * STRIDE + (c->transpose_b ? k * LD + j : j * LD + k));
+		sum += x * y;
+		*size += fabs(x * y);
+	}
+	f64 want = p->scale * sum;
+	if (c->beta != 0)
+		want += c->beta * value(p->before, c->result, at);
+	if (c->epilogue != 1 && c->epilogue & EPILOGUE_BIAS)
+		want += value(p->bias, p->type_bias, i);
+	if (c->epilogue & EPILOGUE_GELU && c->epilogue & EPILOGUE_AUX)
+		near(value(p->aux_after, p->type_aux, z * STRIDE + j * LD + i), want, *size, p->type_aux, c);
+	if (c->epilogue & EPILOGUE_GELU)
+		want = gelu(want);
+	if (c->epilogue & EPILOGUE_DGELU)
+		want *= gelu_slope(value(p->aux, p->type_aux, z * STRIDE + j * LD + i));
+	return c->epilogue & EPILOGUE_RELU && !(want > 0) ? 0 : want;
+}
+
+/* Sums beside the product, of batch z: of an operand, or of the result, which is `gradient`. */
+static void check_sums(const Product *p, u32 z, const f64 *gradient, const f64 *gradient_size)
+{
+	const Case *c = p->c;
+	for (u32 i = 0; c->epilogue & EPILOGUE_BGRAD && i < p->m; i++)
+		near(value(p->bias_after, p->type_bias, i), gradient[i], 2 * gradient_size[i], c->result, c);
+	bool of_a = c->epilogue & EPILOGUE_BGRADA, of_b = c->epilogue & EPILOGUE_BGRADB;
+	for (u32 i = 0; (of_a || of_b) && i < (of_a ? p->m : p->width); i++) {
+		f64 sum = 0;
+		for (u32 k = 0; k < p->depth; k++)
+			sum += value(of_a ? p->a : p->b, of_a ? c->type : p->type_b, z * STRIDE + k * LD + i);
+		near(value(p->bias_after, p->type_bias, i), sum, p->depth, c->result, c);
+	}
+}
+
+static void check(const Product *p)
+{
+	const Case *c = p->c;
 	for (u32 z = 0; z < BATCH; z++) {
-		f64 gradient[LD] = { 0 }, gradient_size[LD] = { 0 };
-		for (u32 j = 0; j < width; j++)
-			for (u32 i = 0; i < m; i++) {
-				f64 sum = 0, size = 0;
+		f64 gradient[LD] = { 0 }, gradient_size[LD] = { 0 }, size;
+		for (u32 j = 0; j < p->width; j++)
+			for (u32 i = 0; i < p->m; i++) {
 				u64 at = z * STRIDE + (c->row_major_d ? i * LD + j : j * LD + i);
-				for (u32 k = 0; k < depth; k++) {
-					f64 x = value(a, c->type, z * STRIDE + (c->transpose_a ? i * LD + k : k * LD + i));
-					f64 y = value(b, type_b, z * STRIDE + (c->transpose_b ? k * LD + j : j * LD + k));
-					sum += x * y;
-					size += fabs(x * y);
-				}
-				f64 want = scale * sum;
-				if (c->beta != 0)
-					want += c->beta * value(cc, c->result, at);
-				if (c->epilogue != 1 && c->epilogue & EPILOGUE_BIAS)
-					want += value(bias, bias_type, i);
-				if (c->epilogue & EPILOGUE_GELU && c->epilogue & EPILOGUE_AUX)
-					near(value(aux_out, aux_type, z * STRIDE + j * LD + i), want, size, aux_type, c);
-				if (c->epilogue & EPILOGUE_GELU)
-					want = gelu(want);
-				if (c->epilogue & EPILOGUE_DGELU)
-					want *= gelu_slope(value(aux, aux_type, z * STRIDE + j * LD + i));
-				if (c->epilogue & EPILOGUE_RELU)
-					want = want > 0 ? want : 0;
-				near(value(d, c->result, at), want, 2 * size + 1e-2, c->result, c);
+				f64 want = expected(p, z, i, j, at, &size);
+				near(value(p->after, c->result, at), want, 2 * size + 1e-2, c->result, c);
 				gradient[i] += want;
 				gradient_size[i] += fabs(want) + size;
 			}
-		/* The batches' bias is one and the same: the last one's gradient stays. */
-		for (u32 i = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRAD && i < m; i++)
-			near(value(bias_out, bias_type, i), gradient[i], 2 * gradient_size[i], c->result, c);
-		for (u32 i = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRADA && i < m; i++) {
-			f64 sum = 0;
-			for (u32 k = 0; k < depth; k++)
-				sum += value(a, c->type, z * STRIDE + k * LD + i);
-			near(value(bias_out, bias_type, i), sum, depth, c->result, c);
-		}
-		for (u32 j = 0; z == BATCH - 1 && c->epilogue & EPILOGUE_BGRADB && j < width; j++) {
-			f64 sum = 0;
-			for (u32 k = 0; k < depth; k++)
-				sum += value(b, type_b, z * STRIDE + k * LD + j);
-			near(value(bias_out, bias_type, j), sum, depth, c->result, c);
-		}
+		if (z == BATCH - 1) /* the batches' bias is one and the same: the last one's gradient stays */
+			check_sums(p, z, gradient, gradient_size);
 	}
+}
+
+static void destroy(Product *p)
+{
 	for (u32 i = 0; i < 4; i++)
-		cublasLtMatrixLayoutDestroy(all[i]);
-	cublasLtMatmulPreferenceDestroy(p);
-	cublasLtMatmulDescDestroy(desc);
-	cublasLtDestroy(h);
-	CUdeviceptr used[] = { da, db, dc, dd, daux, dbias, work, dscale[0], dscale[1] };
+		cublasLtMatrixLayoutDestroy(p->layout[i]);
+	cublasLtMatmulPreferenceDestroy(p->preference);
+	cublasLtMatmulDescDestroy(p->desc);
+	cublasLtDestroy(p->h);
+	CUdeviceptr used[] = { p->on_a, p->on_b, p->on_before, p->on_after, p->on_aux, p->on_bias, p->work, p->on_scale[0], p->on_scale[1] };
 	for (u32 i = 0; i < COUNT(used); i++)
 		if (used[i])
 			CU(cuMemFree_v2(used[i]));
+	u8 *memory[] = { p->a, p->b, p->before, p->after, p->aux, p->aux_after, p->bias, p->bias_after };
+	for (u32 i = 0; i < COUNT(memory); i++)
+		free(memory[i]);
+}
+
+static void run(const Case *c, int type_b, const f32 *scales, u32 algorithm)
+{
+	bool narrow = is_8_bit(c);
+	Product p = { .c = c, .type_b = type_b, .type_bias = type_of_bias(c), .type_aux = c->aux_type < 0 ? c->result : c->aux_type,
+		      .m = narrow ? M8 : M, .width = narrow ? N8 : N, .depth = narrow ? K8 : K };
+	assert_int_equal(cublasLtCreate(&p.h), SUCCESS);
+	fill_operands(&p);
+	describe(&p, scales);
+	lay_out(&p);
+	multiply(&p, algorithm);
+	check(&p);
+	destroy(&p);
 }
 
 static void test_products(void **state)

@@ -73,6 +73,27 @@ static const TargetInfo targets[] = {
 	{ .name = "multiplies 8 bits", .stores_operands = true, .products_f8 = true, .row_align = 16 },
 };
 
+static Program *parsed(Bench *c, const char *text)
+{
+	Program *p = program_parse(&c->arena, c->ir, str_of(text), diag_source(&c->diag, "text", str_of(text)));
+	diag_print(&c->diag, stderr, false);
+	assert_non_null(p);
+	return p;
+}
+
+/* The plan of a text, after passes if there are any. */
+static const Plan *planned(Bench *c, const char *text, const char *passes, const TargetInfo *target)
+{
+	Status status;
+	PassCx cx = { .out = &c->arena, .tmp = &c->tmp, .ir = c->ir, .diag = &c->diag, .target = target };
+	Program *p = parsed(c, text);
+	p = *passes ? pipeline_run(str_of(passes), &cx, p, &status) : p;
+	const Plan *plan = p ? plan_program(&c->arena, &c->tmp, p, target, &c->diag) : NULL;
+	diag_print(&c->diag, stderr, false);
+	assert_non_null(plan);
+	return plan;
+}
+
 /* Runs every entry of the program by its plan, and compares with what the evaluator makes of the graph
  * that was planned. r->input: how inputs are drawn. */
 static bool plan_agrees_for(Bench *c, const Program *before, const char *passes, const TargetInfo *target, Random *r,
@@ -150,11 +171,7 @@ static void check_text(const char *text)
 {
 	Bench c;
 	bench_open(&c);
-	u16 file = diag_source(&c.diag, "text", str_of(text));
-	Program *p = program_parse(&c.arena, c.ir, str_of(text), file);
-	if (!p)
-		diag_print(&c.diag, stderr, false);
-	assert_non_null(p);
+	const Program *p = parsed(&c, text);
 	Random r = random_new(&c.arena, 7);
 	bool fine = plan_agrees(&c, p, "bind,expand,simplify,narrow,operands,canonical", &r, 1e-9, true) &&
 		    plan_agrees(&c, p, "bind,expand,operands,canonical", &r, 1e-9, true);
@@ -227,8 +244,7 @@ static void masks_are_not_stored(void **state)
 	for (u32 i = 0; i < COUNT(targets); i++) {
 		Bench c;
 		bench_open(&c);
-		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
-		const Plan *plan = plan_program(&c.arena, &c.tmp, p, &targets[i], &c.diag);
+		const Plan *plan = planned(&c, text, "", &targets[i]);
 		for (u32 k = 0; k < plan->kernel.n; k++)
 			if (plan->kernel.v[k]->class != KERNEL_ATTENTION)
 				assert_true(plan->kernel.v[k]->bytes_written <= 64 * 4);
@@ -239,11 +255,7 @@ static void masks_are_not_stored(void **state)
 /* The only kernel of this class whose result has so many elements, on the target that multiplies 8 bits. */
 static const Kernel *product_of(Bench *c, const char *text, const Plan **plan)
 {
-	Status status;
-	PassCx cx = { .out = &c->arena, .tmp = &c->tmp, .ir = c->ir, .diag = &c->diag, .target = &targets[2] };
-	Program *p = program_parse(&c->arena, c->ir, str_of(text), diag_source(&c->diag, "text", str_of(text)));
-	p = pipeline_run(STR("bind,expand,operands,canonical"), &cx, p, &status);
-	*plan = plan_program(&c->arena, &c->tmp, p, &targets[2], &c->diag);
+	*plan = planned(c, text, "bind,expand,operands,canonical", &targets[2]);
 	const Kernel *found = NULL;
 	for (u32 i = 0; i < (*plan)->kernel.n; i++)
 		if ((*plan)->kernel.v[i]->class == KERNEL_DOT)
@@ -381,11 +393,7 @@ static void merged_rows(void **state)
 		   "  %7 = sum %6 {axes = [1]} : f32[12]\n  result r = %5\n  result q = %7\n}\n");
 	Bench c;
 	bench_open(&c);
-	Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
-	Status status;
-	PassCx cx = { .out = &c.arena, .tmp = &c.tmp, .ir = c.ir, .diag = &c.diag };
-	p = pipeline_run(STR("bind,expand,operands,canonical"), &cx, p, &status);
-	const Plan *plan = plan_program(&c.arena, &c.tmp, p, NULL, &c.diag);
+	const Plan *plan = planned(&c, text, "bind,expand,operands,canonical", NULL);
 	u32 rows = 0, divisions = 0;
 	for (u32 i = 0; i < plan->kernel.n; i++) {
 		const Kernel *k = plan->kernel.v[i];
@@ -425,8 +433,7 @@ static void rows_side_by_side(void **state)
 		bench_open(&c);
 		const char *text = arena_printf(&c.arena, "program t\nentry e {\n%s}\n", of[i].text);
 		check_text(text);
-		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
-		const Plan *plan = plan_program(&c.arena, &c.tmp, p, NULL, &c.diag);
+		const Plan *plan = planned(&c, text, "", NULL);
 		assert_int_equal(plan->kernel.n, 1);
 		const Kernel *k = plan->kernel.v[0];
 		assert_int_equal(k->class, KERNEL_COLUMN);
@@ -456,8 +463,7 @@ static void dear_functions_are_stored(void **state)
 						"  result r = %%5\n}\n",
 						of[i].function);
 		check_text(text);
-		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
-		assert_int_equal(plan_program(&c.arena, &c.tmp, p, NULL, &c.diag)->kernel.n, of[i].kernels);
+		assert_int_equal(planned(&c, text, "", NULL)->kernel.n, of[i].kernels);
 		bench_close(&c);
 	}
 }
@@ -480,14 +486,7 @@ static void effort_of_what_lies_apart(void **state)
 		Bench c;
 		bench_open(&c);
 		const char *text = arena_printf(&c.arena, "program t\nentry e {\n%s}\n", of[i].text);
-		Program *p = program_parse(&c.arena, c.ir, str_of(text), diag_source(&c.diag, "text", str_of(text)));
-		Status status;
-		PassCx cx = { .out = &c.arena, .tmp = &c.tmp, .ir = c.ir, .diag = &c.diag };
-		p = p ? pipeline_run(STR("bind,expand,operands,canonical"), &cx, p, &status) : NULL;
-		const Plan *plan = p ? plan_program(&c.arena, &c.tmp, p, NULL, &c.diag) : NULL;
-		if (!plan)
-			diag_print(&c.diag, stderr, false);
-		assert_non_null(plan);
+		const Plan *plan = planned(&c, text, "bind,expand,operands,canonical", NULL);
 		assert_int_equal(plan->kernel.n, 1);
 		assert_true(plan->kernel.v[0]->effort == of[i].effort);
 		assert_true(plan->kernel.v[0]->costly == of[i].costly);
