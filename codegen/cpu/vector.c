@@ -163,6 +163,16 @@ static LLVMValueRef widen(const Simd *s, DType d, LLVMValueRef x)
 	}
 }
 
+/* What goes to memory is one of the type's values already, which infinity is where memory had it: a cast saturates, a copy keeps it. */
+static LLVMValueRef f8_to_memory(const Simd *s, DType d, LLVMValueRef x)
+{
+	LLVMValueRef code = simd_to_f8(s, d, x), size = simd_and(s, simd_bits(s, DT_i32, x), simd_i32(s, 0x7fffffff));
+	if (d != DT_f8e5m2)
+		return code;
+	LLVMValueRef infinite = simd_eq(s, size, simd_i32(s, 0x7f800000));
+	return LLVMBuildAdd(B, code, LLVMBuildZExt(B, infinite, wide(s, s->m->i8), ""), "");
+}
+
 static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
 {
 	switch (d) {
@@ -174,7 +184,7 @@ static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
 		return simd_to_f16(s, x);
 	case DT_f8e4m3:
 	case DT_f8e5m2:
-		return simd_to_f8(s, d, x);
+		return f8_to_memory(s, d, x);
 	default:
 		return x;
 	}

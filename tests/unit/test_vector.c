@@ -230,7 +230,8 @@ static void body_narrow_f8(const Simd *s, LLVMValueRef a, LLVMValueRef b, LLVMVa
 	cpu_loop_end(s->m, &l, NULL);
 }
 
-/* Every pattern of the bits that are kept and of the two below them, with others below those; NaNs and infinities too. */
+/* Every pattern of the bits that are kept and of the two below them, with others below those; NaNs too, and infinities, which
+ * are values of f8e5m2 that a store keeps: it is a cast that saturates. */
 static void check_narrow_f8(Run *run, u32 lanes)
 {
 	(void)lanes;
@@ -242,7 +243,8 @@ static void check_narrow_f8(Run *run, u32 lanes)
 	run(in, in, out, N);
 	for (u32 i = 0; i < N; i++) {
 		assert_int_equal(out[i], f8e4m3_from_f32(f32_from_bits(in[i])));
-		assert_int_equal(out[N + i], f8e5m2_from_f32(f32_from_bits(in[i])));
+		f32 x = f32_from_bits(in[i]);
+		assert_int_equal(out[N + i], isinf(x) ? (x < 0 ? 0xfc : 0x7c) : f8e5m2_from_f32(x));
 	}
 }
 

@@ -67,17 +67,16 @@ PL u32 pl_pair_f16(float low, float high)
 PL float pl_round_bf16(float x) { return pl_from_bf16(pl_to_bf16(x)); }
 PL float pl_round_f16(float x) { return pl_from_f16(pl_to_f16(x)); }
 
-// ---- f8e4m3 and f8e5m2: to nearest even, saturated, two at a time where there are instructions for it ----
+// ---- f8e4m3 and f8e5m2: casts to nearest even, saturated, two at a time where there are instructions for it ----
 
 #if __CUDA_ARCH__ >= 900 || (__CUDA_ARCH__ >= 890 && __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1201)
 #define PL_F8(d, ptx, below, normal, largest, from) \
-	PL u16 pl_pair_##d(float low, float high) \
+	PL u16 pl_near_##d(float low, float high) \
 	{ \
 		u16 y; \
 		asm("cvt.rn.satfinite." ptx "x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low)); \
 		return y; \
 	} \
-	PL u8 pl_to_##d(float x) { return (u8)pl_pair_##d(x, 0.0f); } \
 	PL u32 pl_halves_##d(u16 pair) \
 	{ \
 		u32 y; \
@@ -87,7 +86,7 @@ PL float pl_round_f16(float x) { return pl_from_f16(pl_to_f16(x)); }
 	PL float pl_low_##d(u16 pair) { return pl_low_f16(pl_halves_##d(pair)); } \
 	PL float pl_high_##d(u16 pair) { return pl_high_f16(pl_halves_##d(pair)); } \
 	PL float pl_from_##d(u8 x) { return pl_low_##d(x); } \
-	PL float pl_round_##d(float x) { return pl_low_##d(pl_pair_##d(x, 0.0f)); }
+	PL float pl_round_##d(float x) { return pl_low_##d(pl_near_##d(x, 0.0f)); }
 #else
 // As f8_from_f32 of support/float8.h.
 PL u8 pl_f8(float x, u32 below, u32 normal, u32 largest)
@@ -109,15 +108,25 @@ PL float pl_moved(u8 x)
 	return size == 0x7f ? NAN_F : pl_from_f16((u16)((x & 0x80) << 8 | size << 7)) * 256.0f;
 }
 #define PL_F8(d, ptx, below, normal, largest, from) \
-	PL u8 pl_to_##d(float x) { return pl_f8(x, below, normal, largest); } \
-	PL u16 pl_pair_##d(float low, float high) { return (u16)(pl_to_##d(low) | pl_to_##d(high) << 8); } \
+	PL u16 pl_near_##d(float low, float high) \
+	{ \
+		return (u16)(pl_f8(low, below, normal, largest) | pl_f8(high, below, normal, largest) << 8); \
+	} \
 	PL float pl_from_##d(u8 x) { return from(x); } \
 	PL float pl_low_##d(u16 pair) { return from((u8)pair); } \
 	PL float pl_high_##d(u16 pair) { return from((u8)(pair >> 8)); } \
-	PL float pl_round_##d(float x) { return from(pl_to_##d(x)); }
+	PL float pl_round_##d(float x) { return from((u8)pl_near_##d(x, 0.0f)); }
 #endif
 PL_F8(f8e4m3, "e4m3", 20, 121, 0x7e, pl_moved)
 PL_F8(f8e5m2, "e5m2", 21, 113, 0x7b, pl_upper_half)
+// What goes to memory is one of the type's values already, which infinity is where memory had it: a cast saturates, a copy keeps it.
+PL u16 pl_pair_f8e4m3(float low, float high) { return pl_near_f8e4m3(low, high); }
+PL u16 pl_pair_f8e5m2(float low, float high)
+{
+	return (u16)(pl_near_f8e5m2(low, high) + (fabsf(low) == INFINITY_F ? 1 : 0) + (fabsf(high) == INFINITY_F ? 256 : 0));
+}
+PL u8 pl_to_f8e4m3(float x) { return (u8)pl_pair_f8e4m3(x, 0.0f); }
+PL u8 pl_to_f8e5m2(float x) { return (u8)pl_pair_f8e5m2(x, 0.0f); }
 
 // ---- conversions between values, as dtype_round does ----
 
