@@ -156,11 +156,11 @@ static V stride_value(const Body *b, i64 stride, u32 number)
 	return stride == 0 || stride == 1 ? cpu_i64(b->m, stride) : b->number[number];
 }
 
-/* Element index of an access at the current coordinates; a dynamic part in lanes is left to the caller. */
-static V linear(Body *b, const Access *a)
+/* Element index of an access at the current coordinates, from its offset or from 0 on; a dynamic part in lanes is left to the caller. */
+static V linear_from(Body *b, const Access *a, bool zero)
 {
 	u32 at = kernel_access_number(b->k, a);
-	V sum = b->number[at];
+	V sum = zero ? cpu_i64(b->m, 0) : b->number[at];
 	/* what the inner loop goes along last: what is before it does not change there */
 	for (u32 pass = 0; pass < 3; pass++)
 		for (u32 d = 0; d < b->k->ndim; d++)
@@ -178,6 +178,11 @@ static V linear(Body *b, const Access *a)
 							    at + 1 + b->k->ndim + i)));
 	}
 	return sum;
+}
+
+static V linear(Body *b, const Access *a)
+{
+	return linear_from(b, a, false);
 }
 
 LLVMValueRef body_address(Body *b, const Access *a)
@@ -532,7 +537,7 @@ static V emit(Body *b, KVal v, bool in_lanes)
 	switch (in->op) {
 	case K_const: return simd_constant(s, d, in->imm);
 	case K_index: {
-		V i = simd_splat(s, linear(b, in->access));
+		V i = simd_splat(s, linear_from(b, in->access, b->from_zero));
 		if (in_lanes)
 			i = simd_add(s, i, lane_steps(b, in->access));
 		return simd_convert(s, DT_i64, d, i);

@@ -29,6 +29,7 @@ typedef struct Body {
 	u32 inner_dim;           /* which the innermost loop goes along, where that is another; or NONE */
 	bool stream;             /* whole vectors of streamed slots are at multiples of their size: body_store passes the caches */
 	LLVMValueRef mask;       /* or NULL */
+	bool from_zero;          /* every index (K_index) is known to be 0 where its coordinates are */
 	KVal taken;              /* a condition that holds in some lane that is on, or 0 */
 	/* what is known: scalar and vector form of each instruction */
 	LLVMValueRef *scalar, *vector;

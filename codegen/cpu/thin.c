@@ -41,6 +41,7 @@ typedef struct Thin {
 	Count padded;    /* K, to whole vectors */
 	Count chunk, chunks; /* columns of a task; tasks of a batch item, or of several if they are small */
 	Count items, blocks; /* batch items of a task, and how many such blocks */
+	bool *of_matrix;     /* [inst]: what its elements take */
 	const Access *read;  /* of the matrix, where it is a plain load, or NULL */
 	Product p;       /* for its results */
 	V x, sums;       /* in scratch */
@@ -55,12 +56,10 @@ static bool contiguous_along_k(const Kernel *k)
 	return along;
 }
 
-/* The one read of those that a value takes that goes along the dimension, without conditions and indices of data; or NULL. */
-static const Access *read_along(const Kernel *k, Arena *tmp, KVal v, u32 dim)
+/* The one read of those needed that goes along the dimension, without conditions and indices of data; or NULL. */
+static const Access *read_along(const Kernel *k, const bool *needed, u32 dim)
 {
-	bool *needed = NEWN(tmp, bool, k->inst.n);
 	const Access *found = NULL;
-	kernel_mark_needed(k, v, needed);
 	for (u32 i = 1; i < k->inst.n; i++) {
 		const KInst *in = &k->inst.v[i];
 		if (!needed[i] || in->op != K_load || !(in->depends >> dim & 1))
@@ -103,6 +102,13 @@ bool dot_is_thin(const CpuMachine *machine, const Kernel *k)
 	return kr.last - kr.first == 1 || (contiguous_along_k(k) && piece_of(k, kr, sums_of_row(rows), machine->lanes, &piece));
 }
 
+/* As many for each thread: of five tasks for two of them, one is waited for. */
+static Count even_tasks(CpuModule *m, const CpuMachine *machine, Count tasks)
+{
+	Count one = count_of(m, 1);
+	return count_if_less(m, one, tasks, count_round(m, tasks, machine->cores), one);
+}
+
 static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 {
 	CpuModule *m = b ? b->m : NULL;
@@ -116,15 +122,29 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	Count pieces = count_of(m, (x.along_k ? 4 : 1) * (i64)machine->cores); /* long pieces of rows where several are read at once */
 	Count one = count_of(m, 1), K = count_max(m, x.K, one);
 	Count least = count_max(m, count_div_up(m, count_of(m, TASK), K), count_of(m, x.along_k ? 1 : 64));
-	x.chunk = count_round(m, count_max(m, count_div_up(m, x.N, pieces), least), tile_width(x.t));
+	Count tasks = even_tasks(m, machine, count_min(m, pieces, count_div_up(m, x.N, least)));
+	x.chunk = count_round(m, count_max(m, one, count_div_up(m, x.N, tasks)), tile_width(x.t));
 	x.chunks = count_div_up(m, x.N, x.chunk);
-	x.items = count_max(m, one, count_div(m, count_of(m, TASK), count_max(m, one, count_mul(m, x.N, K))));
+	Count items = count_max(m, one, count_div(m, count_of(m, TASK), count_max(m, one, count_mul(m, x.N, K))));
+	x.items = count_max(m, one, count_div_up(m, x.B, even_tasks(m, machine, count_div_up(m, x.B, items))));
 	x.blocks = count_div_up(m, x.B, x.items);
 	if (x.kr.last - x.kr.first > 1)
 		piece_of(k, x.kr, sums_of_row(x.rows), machine->lanes, &x.piece);
-	if (b)
-		x.read = read_along(k, b->arena, k->operand[1], x.along_k ? x.kr.last - 1 : x.nr.last - 1);
+	if (b) {
+		x.of_matrix = NEWN(b->arena, bool, k->inst.n);
+		kernel_mark_needed(k, k->operand[1], x.of_matrix);
+		x.read = read_along(k, x.of_matrix, x.along_k ? x.kr.last - 1 : x.nr.last - 1);
+	}
 	return x;
+}
+
+/* Are all indices 0 where the sum begins? Then which half of a group that shares its bytes a place is in is known to the code. */
+static bool counts_from_zero(const Kernel *k)
+{
+	for (u32 i = 1; i < k->inst.n; i++)
+		if (k->inst.v[i].op == K_index && (k->inst.v[i].access->offset || k->inst.v[i].access->ndynamic))
+			return false;
+	return true;
 }
 
 u64 thin_variant(const CpuMachine *machine, const Kernel *k)
@@ -138,7 +158,7 @@ u64 thin_variant(const CpuMachine *machine, const Kernel *k)
 	piece_of(k, kr, sums_of_row(range_count(k, range_of(k, DIM_M))), machine->lanes, &p);
 	for (u32 d = p.first; !p.divides && d < kr.last; d++)
 		way = way * 1031 + (u64)k->dim[d].extent;
-	return way << 1 | p.divides;
+	return way << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
 }
 
 CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
@@ -265,7 +285,10 @@ static void add_blocks(const Thin *x, V at, i64 blocks, u32 stride, bool one, V 
 	memcpy(b->coord + outer.first, place, (outer.last - outer.first) * sizeof *place);
 	for (i64 i = 0; i < blocks; i++) {
 		V k = cpu_mul(m, cpu_add(m, at, cpu_i64(m, i)), cpu_i64(m, x->piece.block));
+		u32 mark = body_mark(b);
+		body_hoist(b, range_mask(x->batch) | range_mask(x->nr) | range_mask(outer), x->of_matrix);
 		add_block(x, k, (u32)(i * x->piece.block / b->lanes.lanes), stride, one, sum);
+		body_release(b, mark);
 		body_advance(b, outer.first, outer.last, unit);
 	}
 	memcpy(place, b->coord + outer.first, (outer.last - outer.first) * sizeof *place);
@@ -299,7 +322,10 @@ static void add_pieces(const Thin *x, u32 all, u32 stride, V *sum)
 			cpu_loop_begin(m, &k, zero, last, cpu_i64(m, p->size), all, carried);
 			memcpy(carried, k.carried, all * sizeof *carried);
 			b->coord[p->first] = k.index;
+			u32 mark = body_mark(b);
+			body_hoist(b, range_mask(x->batch) | range_mask(x->nr) | range_mask((Range){ x->kr.first, p->first }), x->of_matrix);
 			add_block(x, cpu_add(m, cpu_mul(m, o.index, last), k.index), 0, stride, false, carried);
+			body_release(b, mark);
 			k.unroll = 1;
 			cpu_loop_end(m, &k, carried);
 			memcpy(carried, k.carried, all * sizeof *carried);
@@ -514,6 +540,7 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 	Thin x = thin_make(&b, m->machine, k);
 	x.p = (Product){ .b = &b, .t = x.t, .mr = x.mr, .nr = x.nr, .outer = range_mask(x.batch), .N = x.N.v,
 			 .run = product_run(&b, x.nr) };
+	b.from_zero = x.kr.last - x.kr.first > 1 && counts_from_zero(k);
 	x.x = b.scratch;
 	x.sums = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
 	body_hoist(&b, 0, NULL);

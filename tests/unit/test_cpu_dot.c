@@ -247,7 +247,7 @@ static void add_groups(Suite *s, i64 B, i64 M, i64 N, i64 G, i64 g, u32 bits)
 			    { g, g * bits / 8, 1, 0 }, { g / 2, 0, 0, 0 }, { 1, 1, 0, 0 } };
 	u32 slot[] = { kb_slot(k, DT_f32, size[0] * M * K), kb_slot(k, bits == 4 ? DT_u8 : DT_i8, size[0] * N * K * bits / 8),
 		       kb_slot(k, DT_f16, size[0] * N * G), kb_slot(k, DT_f32, size[0] * M * N) };
-	Access a[4] = { 0 }, half = { 0 };
+	Access a[4] = { 0 }, half = { .offset = M == 2 }; /* halves are counted from there */
 	for (u32 i = 0; i < COUNT(slot); i++)
 		a[i].slot = slot[i];
 	for (u32 d = 0; d < COUNT(role); d++) {
@@ -262,7 +262,7 @@ static void add_groups(Suite *s, i64 B, i64 M, i64 N, i64 G, i64 g, u32 bits)
 	KVal q = kb_load(k, a[1], NO);
 	if (bits == 4) {
 		KVal x = kb_cast(k, DT_i32, q), sixteen = kb_const(k, DT_i32, 16), low = kb_op(k, S_mod, x, sixteen);
-		KVal first = kb_op(k, S_eq, kb_index(k, DT_i32, half), kb_const(k, DT_i32, 0));
+		KVal first = kb_op(k, S_eq, kb_index(k, DT_i32, half), kb_const(k, DT_i32, (f64)half.offset));
 		q = kb_op3(k, S_where, first, low, kb_op(k, S_floordiv, x, sixteen));
 	}
 	q = kb_cast(k, DT_f32, q);
