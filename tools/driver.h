@@ -43,6 +43,7 @@ typedef struct DriverOptions {
 	const char *sizes;        /* "B=4,T=64"; "B=4,T<=64": for all T from 1 to 64 at once, on CPUs, up to the plan or objects */
 	const char *precision;    /* "f32", "bf16", "f16", "autocast", "fp8" (elaborate.h); NULL is f32 */
 	const char *parameters, *gradients, *parts; /* types that these are stored as (passes/graph/masters.c); NULL: as in the source */
+	const char *store;        /* what of the source's program was changed before (tools/export_shrink.h), in words; NULL: nothing */
 	bool scores;              /* attention without a kernel of its own (passes/graph/scores.c) */
 	bool unchunked;           /* logits and their derivative are whole values (without passes/graph/chunk.c) */
 	const char *decode_along; /* the axis, "T": entries prefill and decode are derived from forward; NULL: they are not */

@@ -10,6 +10,7 @@
  * parameter was read, so that products unpack weights as they pack them. */
 #include "tools/export_shrink.h"
 #include "passes/rewrite.h"
+#include "runtime/checkpoint/stacked.h"
 #include "runtime/evaluate.h"
 #include "runtime/views.h"
 #include "support/half.h"
@@ -249,6 +250,55 @@ bool shrink_values(Arena *arena, const Shrink *how, const NamedBuffer *have, u32
 		}
 	}
 	return true;
+}
+
+Status shrink_read(Lm *lm, const char *from, NamedBuffer **out, u32 *n)
+{
+	Arena *a = &lm->source.arena;
+	const Program *p = lm->model->program;
+	*out = NEWN(a, NamedBuffer, p->buffer.n + 1);
+	*n = 0;
+	for (u32 i = 0; i < p->buffer.n; i++) {
+		const Type *t = p->buffer.v[i].type;
+		if (p->buffer.v[i].kind != BUFFER_PARAMETER)
+			continue;
+		i64 *dim = NEWN(a, i64, t->rank + 1);
+		for (u32 d = 0; d < t->rank; d++)
+			dim[d] = type_extent(t, d);
+		(*out)[(*n)++] = (NamedBuffer){ .name = p->buffer.v[i].name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank,
+						.dim = dim, .data = arena_push(a, 1, (size_t)type_bytes(t), 64) };
+	}
+	u32 nrule = lm->model->weight.n;
+	WeightRule *rule = NEWN(a, WeightRule, nrule + 1);
+	for (u32 i = 0; i < nrule; i++)
+		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
+	u32 parts = 0;
+	for (u32 i = 0; i < *n; i++)
+		parts += stacked_count(&(*out)[i]);
+	NamedBuffer *part = NEWN(a, NamedBuffer, parts);
+	for (u32 i = 0, at = 0; i < *n; i++) {
+		stacked_parts(a, &(*out)[i], part + at);
+		at += stacked_count(&(*out)[i]);
+	}
+	return weights_load(a, from, rule, nrule, part, parts, &lm->source.diag);
+}
+
+Status shrink_into(Lm *lm, const Shrink *how, const char *from, LmRun *run)
+{
+	NamedBuffer *all;
+	u32 n;
+	f64 error[2] = { 0 };
+	TRY(shrink_read(lm, from, &all, &n));
+	for (u32 i = 0; i < run->package->nbuffer; i++) {
+		const PackageTensor *t = &run->package->buffer[i].tensor;
+		NamedBuffer want = { .name = t->name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank, .dim = t->dim };
+		if (run->package->buffer[i].kind != PACKAGE_PARAMETER)
+			continue;
+		if (!shrink_values(&lm->source.arena, how, all, n, &want, error))
+			return FAIL(STATUS_INPUT, "no weights file has %s, which the model reads", t->name);
+		TRY(executor_write(run->executor, t, want.data));
+	}
+	return OK;
 }
 
 /* ---- what it costs ---- */

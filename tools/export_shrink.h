@@ -1,5 +1,5 @@
-/* tools/export_shrink.h: weights stored narrower than they were trained (`plinth export --store int4`), and what that
- * costs on real text. */
+/* tools/export_shrink.h: weights stored narrower than they were trained (`--store int4` of `plinth export` and `plinth generate`),
+ * and what that costs on real text. */
 #ifndef PL_EXPORT_SHRINK_H
 #define PL_EXPORT_SHRINK_H
 #include "tools/lm.h"
@@ -20,6 +20,12 @@ const Program *shrink_program(Arena *arena, const Program *in, const Shrink *how
 /* The values of `want`, a buffer of that program, from those of the parameter it stands for among `have`, in f32;
  * false: there is none. `error`: sums of squares of what is lost, and of the weights, are added to. */
 bool shrink_values(Arena *arena, const Shrink *how, const NamedBuffer *have, u32 n, NamedBuffer *want, f64 error[2]);
+
+/* All parameters of the model, in f32 in host memory: `from` must have each. */
+PL_MUST_USE Status shrink_read(Lm *lm, const char *from, NamedBuffer **out, u32 *n);
+
+/* The parameters of such a program, compiled and with memory for them, from a file. */
+PL_MUST_USE Status shrink_into(Lm *lm, const Shrink *how, const char *from, LmRun *run);
 
 /* The loss of both programs on held-out text, as `plinth eval` has it; printed. `values`: all parameters of `before`. */
 PL_MUST_USE Status shrink_measure(Lm *lm, const Shrink *how, const Program *after, const NamedBuffer *values, u32 n,

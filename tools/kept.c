@@ -32,7 +32,7 @@ static void add_options(Arena *a, Pieces *p, const DriverOptions *o)
 	u64 threads = !o->memory ? 0 : o->threads ? o->threads : threads_usable(); /* the budget counts their memory */
 	u64 number[] = { o->nentry, o->entry != NULL, o->scores, o->unchunked, (u64)o->capacity, o->memory, o->accumulate, o->stream_beyond,
 			 threads };
-	const char *text[] = { o->sizes, o->precision, o->parameters, o->gradients, o->parts, o->decode_along, o->cpu };
+	const char *text[] = { o->sizes, o->precision, o->parameters, o->gradients, o->parts, o->store, o->decode_along, o->cpu };
 	add(a, p, COPYN(a, u64, number, COUNT(number)), sizeof number);
 	for (u32 i = 0; i < COUNT(text); i++)
 		add_text(a, p, text[i]);

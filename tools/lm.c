@@ -311,7 +311,7 @@ Status run_options(const RunOptions *o, DeviceOptions *out)
 }
 
 /* What was compiled before and kept as a whole, or what the driver makes now. */
-static Status compile_source(Lm *lm, DriverOptions *o, LmRun *out)
+static Status compile_source(Lm *lm, const Program *program, DriverOptions *o, LmRun *out)
 {
 	Arena *a = &lm->source.arena;
 	f64 begun = clock_seconds();
@@ -327,7 +327,7 @@ static Status compile_source(Lm *lm, DriverOptions *o, LmRun *out)
 		out->compiled.times.total = out->compiled.times.code = clock_seconds() - begun;
 		return OK;
 	}
-	TRY(driver_compile(a, lm->model->program, o, &out->compiled));
+	TRY(driver_compile(a, program, o, &out->compiled));
 	out->package = out->compiled.package;
 	if (out->compiled.variant)
 		kept_put(a, &kept, out->compiled.variant);
@@ -338,7 +338,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 {
 	*out = (LmRun){ 0 };
 	DriverOptions o = { .entry = how->entry, .nentry = how->nentry, .sizes = how->sizes, .precision = how->precision,
-			    .accumulate = how->accumulate, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
+			    .accumulate = how->accumulate, .store = how->store, .decode_along = how->decode_along, .capacity = how->capacity, .device = how->run->device,
 			    .cpu = how->run->cpu, .arch = how->run->arch, .threads = (u32)how->run->threads, .no_cache = how->no_cache,
 			    .shard = how->run->shard, .bucket = how->run->bucket, .pipe = how->run->pipe };
 	for (u32 i = 0; i < how->nentry; i++)
@@ -353,7 +353,7 @@ Status lm_compile(Lm *lm, const LmCompile *how, LmRun *out)
 			    lm->operand.source);
 	if (lm->file)
 		return packaged_load(lm, how, out);
-	return compile_source(lm, &o, out);
+	return compile_source(lm, how->program ? how->program : lm->model->program, &o, out);
 }
 
 Status lm_executor(LmRun *run, const RunOptions *options)

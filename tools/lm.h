@@ -100,6 +100,8 @@ typedef struct LmCompile {
 	const char *const *entry;
 	u32 nentry;
 	const char *sizes, *precision;
+	const Program *program; /* of the source, with its matrices stored as `store` says (export_shrink.h); NULL: as it is */
+	const char *store;
 	bool accumulate;
 	const char *decode_along; /* driver.h */
 	i64 capacity;

@@ -1,5 +1,4 @@
 /* tools/verb_export.c: `plinth export MODEL --weights FILE -o FOLDER`: a model as a library that runs without Plinth. */
-#include "runtime/checkpoint/stacked.h"
 #include "runtime/views.h"
 #include "support/cpu_features.h"
 #include "support/io.h"
@@ -130,40 +129,6 @@ static Status set_name(Export *x)
 
 /* ---- weights ---- */
 
-/* All parameters of the model, in host memory: a file must have each, though the library may need few. */
-static Status load(Lm *lm, Export *x, NamedBuffer **out, u32 *n)
-{
-	const Program *p = lm->model->program;
-	const char *from = weights ? weights : lm->operand.run;
-	if (!from)
-		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
-	*out = NEWN(x->arena, NamedBuffer, p->buffer.n + 1);
-	*n = 0;
-	for (u32 i = 0; i < p->buffer.n; i++) {
-		const Type *t = p->buffer.v[i].type;
-		if (p->buffer.v[i].kind != BUFFER_PARAMETER)
-			continue;
-		i64 *dim = NEWN(x->arena, i64, t->rank + 1);
-		for (u32 d = 0; d < t->rank; d++)
-			dim[d] = type_extent(t, d);
-		(*out)[(*n)++] = (NamedBuffer){ .name = p->buffer.v[i].name, .dtype = safe_dtype_of((PackageDtype)t->dtype), .rank = t->rank,
-						.dim = dim, .data = arena_push(x->arena, 1, (size_t)type_bytes(t), 64) };
-	}
-	u32 nrule = lm->model->weight.n;
-	WeightRule *rule = NEWN(x->arena, WeightRule, nrule + 1);
-	for (u32 i = 0; i < nrule; i++)
-		rule[i] = (WeightRule){ lm->model->weight.v[i].pattern, lm->model->weight.v[i].replacement };
-	u32 parts = 0;
-	for (u32 i = 0; i < *n; i++)
-		parts += stacked_count(&(*out)[i]);
-	NamedBuffer *part = NEWN(x->arena, NamedBuffer, parts);
-	for (u32 i = 0, at = 0; i < *n; i++) {
-		stacked_parts(x->arena, &(*out)[i], part + at);
-		at += stacked_count(&(*out)[i]);
-	}
-	return weights_load(x->arena, from, rule, nrule, part, parts, &lm->source.diag);
-}
-
 /* Writes those that the library reads. */
 static Status put_weights(Lm *lm, Export *x, const Program *shrunk)
 {
@@ -177,7 +142,10 @@ static Status put_weights(Lm *lm, Export *x, const Program *shrunk)
 	}
 	if (!reads)
 		return OK;
-	TRY(load(lm, x, &all, &nall));
+	const char *from = weights ? weights : lm->operand.run;
+	if (!from)
+		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	TRY(shrink_read(lm, from, &all, &nall));
 	f64 error[2] = { 0 };
 	for (u32 i = 0; i < p->nbuffer; i++) {
 		const PackageTensor *t = &p->buffer[i].tensor;

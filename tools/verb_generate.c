@@ -2,6 +2,7 @@
  * prompts at hand: as many texts as there are prompts, pieces that divide the shortest evenly, and room for what is
  * to be written. */
 #include "runtime/generate.h"
+#include "tools/export_shrink.h"
 #include "tools/packaged.h"
 #include "tools/verbs.h"
 
@@ -9,11 +10,11 @@
 
 static SourceOptions source;
 static RunOptions where;
-static const char *weights, *tokenizer_file, *data, *prompts_file;
+static const char *weights, *tokenizer_file, *data, *prompts_file, *store, *precision;
 static TextList prompt, stop;
 enum { NOT_GIVEN = -0x7fffffff - 1 }; /* then the source's generate block says, or the default holds */
 static i64 tokens = NOT_GIVEN, top_k = NOT_GIVEN, seed = NOT_GIVEN;
-static i64 window;
+static i64 window, group;
 static f64 temperature = NOT_GIVEN, top_p = NOT_GIVEN;
 static bool greedy, quiet, stats, whole;
 static const char *reads; /* lm_source_size */
@@ -32,6 +33,9 @@ static const Option options[] = {
 	{ "stop", 0, OPTION_LIST, &stop, "TEXT", "end before this text; may be given several times" },
 	{ "window", 0, OPTION_SIZE, &window, "N", "positions that the model sees at once, at most: what it was trained with by default" },
 	{ "no-cache", 0, OPTION_FLAG, &whole, NULL, "run the whole window again for each token, and keep nothing" },
+	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
+	{ "store", 0, OPTION_TEXT, &store, "TYPE", "how matrices are kept in memory: f32, bf16, f16, int8, int4; fewer bytes are read for each token" },
+	{ "group", 0, OPTION_COUNT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
 	{ "tokenizer", 0, OPTION_TEXT, &tokenizer_file, "FILE", "the tokenizer.json; a run's folder has its own" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards, whose tokenizer is used" },
 	{ "no-prompt", 0, OPTION_FLAG, &quiet, NULL, "print what is written only, not what it begins with" },
@@ -268,6 +272,22 @@ static Status settings(Lm *lm)
 	return OK;
 }
 
+/* What --store and --precision ask of what is compiled. */
+static Status store_so(Lm *lm, Shrink *shrink, LmCompile *how)
+{
+	TRY(shrink_parse(store ? store : "f32", group ? group : 32, shrink));
+	if (lm->file && (shrink->kind || precision))
+		return FAIL(STATUS_INPUT, "%s is compiled: --%s is for a source or a run", lm->operand.source, shrink->kind ? "store" : "precision");
+	how->precision = precision ? precision : how->precision;
+	if (!shrink->kind)
+		return OK;
+	if (lm->operand.run && lm_saves_trained(lm))
+		return FAIL(STATUS_INPUT, "--store is for files that have all parameters, and %s has what training changed alone", lm->operand.run);
+	how->store = arena_printf(&lm->arena, "%s %u", store, shrink->group);
+	how->program = shrink_program(&lm->source.arena, lm->model->program, shrink);
+	return OK;
+}
+
 static Status run(Lm *lm)
 {
 	TRY(settings(lm));
@@ -282,6 +302,8 @@ static Status run(Lm *lm)
 			  .run = &where, .decode_along = whole ? NULL : "T" };
 	LmRun r = { 0 };
 	Sizes sizes = { 0 };
+	Shrink shrink;
+	TRY(store_so(lm, &shrink, &how));
 	Status s = lm_check_vocabulary(lm, t->vocabulary, "the tokenizer");
 	if (!s)
 		s = sizes_for(lm, t, &sizes);
@@ -293,7 +315,7 @@ static Status run(Lm *lm)
 	if (!s)
 		s = lm_executor(&r, &where);
 	if (!s)
-		s = lm_parameters(lm, &r, from);
+		s = shrink.kind ? shrink_into(lm, &shrink, from, &r) : lm_parameters(lm, &r, from);
 	if (!s)
 		s = write_text(lm, &r, t, whole ? 0 : sizes.window);
 	lm_run_close(&r);
