@@ -617,13 +617,13 @@ LLVMValueRef body_product(Body *b, u32 first, u32 last)
 	return n;
 }
 
-V body_run(Body *b, u32 first, u32 last)
+V body_run(Body *b, KVal of, u32 first, u32 last)
 {
 	CpuModule *m = b->m;
 	const Kernel *k = b->k;
 	bool *needed = NEWN(b->arena, bool, k->inst.n);
 	for (u32 i = 1; i < k->inst.n; i++)
-		if (k->inst.v[i].op == K_store)
+		if (of.i ? of.i == i : k->inst.v[i].op == K_store)
 			kernel_mark_needed(k, (KVal){ i }, needed);
 	V run = b->extent[last - 1], one = NULL; /* i1: are the dimensions so far one? */
 	bool alone = k->dim[last - 1].extent == 1; /* addresses leave it out (linear) */

@@ -72,9 +72,9 @@ bool body_in_lanes(const Body *b, KVal v);
 /* Address of an access at the current coordinates (lane 0), without dynamic parts that are in lanes. */
 LLVMValueRef body_address(Body *b, const Access *a);
 
-/* How far all that stores need goes on as along the last of dimensions [first, last) alone, beginning where it is 0: its extent,
- * times those of the dimensions before it that are stepped through as if they were one with it. */
-LLVMValueRef body_run(Body *b, u32 first, u32 last);
+/* How far all that a value needs (or, without one, stores) goes on as along the last of dimensions [first, last) alone, beginning
+ * where it is 0: its extent, times those of the dimensions before it that are stepped through as if they were one with it. */
+LLVMValueRef body_run(Body *b, KVal of, u32 first, u32 last);
 
 /* Coordinates of dimensions [first, last) from their flattened index, last dimension fastest. */
 void body_unflatten(Body *b, u32 first, u32 last, LLVMValueRef flat);

@@ -610,8 +610,10 @@ static void pack_along_k(Body *b, const Packing *p, V x0, V x_count, V from, V t
 		}
 		memcpy(rows.coord[i], b->coord, sizeof rows.coord[i]);
 	}
+	/* the other operand may keep apart what is one run here: a convolution's weights of a filter, all places of a picture */
+	V length = p->k.last - p->k.first > 1 ? body_run(b, p->operand, p->k.first, p->k.last) : NULL;
 	Run run = { 0 };
-	run_begin(b, &run, p->k, from, to, NULL);
+	run_begin(b, &run, p->k, from, to, length);
 	pack_columns(b, p, &rows, &run, from, cpu_at(m, panel_type(m, p->compute), panel, g.index));
 	run_end(b, &run);
 	body_release(b, mark);

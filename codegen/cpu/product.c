@@ -119,7 +119,7 @@ V product_sums(const Product *p)
 
 V product_run(Body *b, Range nr)
 {
-	return nr.last - nr.first > 1 ? body_run(b, nr.first, nr.last) : NULL;
+	return nr.last - nr.first > 1 ? body_run(b, (KVal){ 0 }, nr.first, nr.last) : NULL;
 }
 
 /* Sets the accumulators from a tile's row, at `column`. */

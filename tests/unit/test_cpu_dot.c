@@ -321,8 +321,9 @@ static void test_deep(void **state)
 
 /* A product whose right operand (or left: `turned`) is an image [B, C, height, width] read through 3 x 3 windows, `step` apart:
  * columns are the windows' places and the sum is over what they hold, or the other way round (`weights`). Runs of columns are
- * `wide` long, or 3. Results are dense, but for `apart` elements before each column of the first dimension and, where that is odd,
- * of the second too. */
+ * `wide` long, or 3. What the other operand has for a sum is dense, but for `apart` elements behind each step of the sum's first
+ * dimension. Results are dense, but for `apart` elements before each column of the first dimension and, where that is odd, of the
+ * second too. */
 static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned, i64 apart, DType compute)
 {
 	enum { B = 2, C = 3, HIGH = 3, OTHER = 7 };
@@ -345,15 +346,15 @@ static void add_windows(Suite *s, i64 wide, i64 step, bool weights, bool turned,
 		kb_dim(k, DIM_K, sum[i]);
 	i64 K = sum[0] * sum[1] * sum[2], X = x[0] * x[1] * x[2];
 	DType t = compute == DT_f64 ? DT_f64 : DT_f32;
-	Access image = { .slot = kb_slot(k, t, B * C * height * width) }, rows = { .slot = kb_slot(k, t, OTHER * K) },
+	Access image = { .slot = kb_slot(k, t, B * C * height * width) }, rows = { .slot = kb_slot(k, t, OTHER * (K + apart * sum[0])) },
 	       out = { .slot = kb_slot(k, t, OTHER * (X + apart * x[0] * (1 + x[1]))) };
 	i64 stride = K, across = OTHER * X;
-	rows.stride[o] = K;
+	rows.stride[o] = K + apart * sum[0];
 	out.stride[o] = turned ? 1 : X;
 	for (u32 i = 0; i < 3; i++) {
 		image.stride[x0 + i] = xs[i];
 		image.stride[k0 + i] = ss[i];
-		rows.stride[k0 + i] = stride /= sum[i];
+		rows.stride[k0 + i] = (stride /= sum[i]) + (i ? 0 : apart);
 		across /= i ? x[i] : OTHER * x[0];
 		out.stride[x0 + i] = across * (turned ? OTHER : 1);
 	}
