@@ -40,6 +40,12 @@ Bounds bounds_of(Arena *arena, const Machine *m, const ClusterPlanned *p, Cluste
 	Arena tmp = ARENA("bounds");
 	b.rows = work_rows(&tmp, p->work->first);
 	arena_free(&tmp);
+	if (2 * b.rows < ROWS) { /* over two devices already */
+		ClusterWork *products = cluster_without_lasting(arena, w);
+		products->more = NULL; /* who divides gradients adds up its part of them alone */
+		b.products = products;
+		b.product_walks = cluster_walks(arena, m, products);
+	}
 	u32 at = 0;
 	while (at < mesh->n && !str_equal(str_of(mesh->axis[at].name), experts))
 		at++;
@@ -102,6 +108,11 @@ static Certain certain(const Bounds *b, const Choice *c)
 	return (data || c->data == 1) && others ? CERTAIN_ALL : data ? CERTAIN_DATA : CERTAIN_NONE;
 }
 
+bool bounds_rows_go(const Bounds *b, const Choice *c)
+{
+	return b->products && c->divide >= DIVIDED_GRADIENTS && certain(b, c) != CERTAIN_ALL;
+}
+
 /* Seconds of messages that sum in parts, or gather from them, along each axis of devices that have other tokens. The first axis has a value whole, the next
  * ones parts; which comes first is for each value to say. */
 static f64 parts_seconds(const Bounds *b, Op op, Sent x, const Choice *c, Certain of)
@@ -157,6 +168,16 @@ static f64 late_seconds(const Bounds *b, Op op, Sent x, const Choice *c)
 	return along(b, op, own.bytes + rest.bytes, size[own.axis], stride(c, own.axis));
 }
 
+/* The same where rows may go to weights: what is certain of it goes along data. */
+static f64 sums_seconds(const Bounds *b, Op op, Sent x, const Choice *c, Certain of)
+{
+	f64 all = late_seconds(b, op, x, c);
+	if (of == CERTAIN_ALL)
+		return all;
+	f64 brought = of == CERTAIN_NONE ? b->rows * c->data / ROWS : 1, part = x.own / c->context + x.rest / ((f64)c->context * c->expert);
+	return MIN(all, along(b, op, brought * part, c->data, stride(c, 0)));
+}
+
 /* ---- a division ---- */
 
 /* Seconds at most that whoever divides parameters spares of a step, as it rounds only its part of them, at half the memory's bandwidth. */
@@ -178,13 +199,13 @@ static Messages messages_of(const Bounds *b, const StageStep *x, const Choice *c
 {
 	f64 own = x->layers * (f64)b->own, gradients = (f64)x->bytes.gradients, parameters = (f64)x->bytes.parameters;
 	Sent summed = sent(b->summed * own, b->summed * gradients);
+	Certain of = c->divide == DIVIDED_STATES && c->micros > 1 ? CERTAIN_ALL : certain(b, c); /* sums that micro-batches come to are as large as weights */
 	if (c->divide == DIVIDED_NOTHING)
-		return (Messages){ .sums = late_seconds(b, OP_all_reduce, summed, c) };
-	Certain of = c->divide >= DIVIDED_GRADIENTS ? certain(b, c) : CERTAIN_ALL;
+		return (Messages){ .sums = sums_seconds(b, OP_all_reduce, summed, c, of) };
 	bool late = c->divide == DIVIDED_GRADIENTS || (c->divide == DIVIDED_STATES && c->micros == 1);
 	Messages m = { .sums = parts_seconds(b, OP_reduce_scatter, summed, c, of) };
 	if (late)
-		m.sums = MIN(m.sums, late_seconds(b, OP_reduce_scatter, summed, c));
+		m.sums = MIN(m.sums, sums_seconds(b, OP_reduce_scatter, summed, c, of));
 	if (!all_divide(b->program, c->data)) /* what stays whole is not gathered */
 		return m;
 	if (c->divide < DIVIDED_PARAMETERS) {
@@ -201,7 +222,8 @@ static Messages messages_of(const Bounds *b, const StageStep *x, const Choice *c
  * update if there are several and states are divided. */
 static f64 least_seconds(const Bounds *b, const ClusterStep *t, const Choice *c)
 {
-	f64 pipeline = t->pipeline - rounding(b, t, c), update = 0;
+	/* whoever has parts of the same texts may do all of these with a weight, as long as it does not divide the weight */
+	f64 pipeline = bounds_rows_go(b, c) ? t->pipeline / c->context : t->pipeline - rounding(b, t, c), update = 0;
 	for (u32 i = 0; i < c->pipe; i++) {
 		const StageStep *x = &t->stage[i];
 		Messages m = messages_of(b, x, c);

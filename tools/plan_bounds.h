@@ -5,8 +5,8 @@
  * time to it, and what they add at least follows from their bytes: those behind the last micro-batch, and in the update, nothing hides beyond its backward half.
  * Dividing spares memory only of what lies there for good, and of what is rounded of it.
  *
- * Where weights are large and rows are few, a divided weight may stay where it is, and rows go to it: what is then sent, and kept of rows, is less. Messages of
- * divided parameters and gradients count then as what rows come to. */
+ * Where weights are large and rows are few, a divided weight may stay where it is, and rows go to it: what is then sent, and kept of rows, is less, and a device reads
+ * its part of weights alone. Messages of divided parameters and gradients count then as what rows come to, and what is done with weights as its products. */
 #ifndef PL_PLAN_BOUNDS_H
 #define PL_PLAN_BOUNDS_H
 #include "tools/plan_cluster.h"
@@ -43,6 +43,8 @@ typedef struct Bounds {
 	const Program *program;
 	const ClusterWork *work;
 	ClusterWalks walks;
+	const ClusterWork *products; /* of what lasts, products alone: where rows may go to weights; or NULL */
+	ClusterWalks product_walks;
 	u32 layers;       /* of the model */
 	f64 gathered;     /* bytes of a parameter that layers' products take, on its way, for each that is stored */
 	f64 rounded;      /* bytes that are read and written to make what is gathered of it, the same */
@@ -54,6 +56,8 @@ typedef struct Bounds {
 
 /* Of a plan of one device along data; `experts`: the mesh axis of that name, or empty. */
 Bounds bounds_of(Arena *arena, const Machine *m, const ClusterPlanned *p, ClusterWork *w, u32 layers, Str experts, const char *precision, bool masters);
+/* Whether rows may go to weights that the choice divides: its step is then one of b->products. */
+bool bounds_rows_go(const Bounds *b, const Choice *c);
 /* Sets bound and least. */
 void bounds_choice(const Bounds *b, const ClusterStep *t, Choice *c);
 

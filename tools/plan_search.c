@@ -116,10 +116,11 @@ static void consider_divided(Search *s, const Bounds *b, Choice c)
 	adding.more = NULL; /* who divides gradients adds up its part of them alone */
 	ClusterStep whole = cluster_shaped(&tmp, s->machine, b->work, &b->walks, &shape);
 	ClusterStep part = s->of.divide > DIVIDED_GRADIENTS ? cluster_shaped(&tmp, s->machine, &adding, &b->walks, &shape) : whole;
+	ClusterStep products = b->products ? cluster_shaped(&tmp, s->machine, b->products, &b->product_walks, &shape) : whole;
 	const ClusterStep *least = part.pipeline < whole.pipeline ? &part : &whole;
 	for (c.divide = 0; c.divide < divides_of(s, &c); c.divide++) {
 		s->considered++;
-		bounds_choice(b, c.divide >= DIVIDED_GRADIENTS ? least : &whole, &c);
+		bounds_choice(b, bounds_rows_go(b, &c) ? &products : c.divide >= DIVIDED_GRADIENTS ? least : &whole, &c);
 		s->smallest = MIN(s->smallest, c.least);
 		if (MEMORY_SLACK * (f64)c.least > (f64)s->room)
 			s->too_large++;

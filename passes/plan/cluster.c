@@ -43,6 +43,16 @@ ClusterWork *cluster_again(Arena *arena, const ClusterWork *w, Recompute how)
 	return c;
 }
 
+ClusterWork *cluster_without_lasting(Arena *arena, const ClusterWork *w)
+{
+	ClusterWork *c = NEW(arena, ClusterWork);
+	*c = *w;
+	const Work **to[] = { &c->first, &c->more, &c->last };
+	for (u32 i = 0; i < COUNT(to); i++)
+		*to[i] = *to[i] ? work_without_lasting(arena, *to[i]) : NULL;
+	return c;
+}
+
 u32 cluster_unit(const Work *w, u32 layers, u32 at)
 {
 	if (at == 0 || at > layers)
@@ -81,6 +91,15 @@ static RankTime part_of(const Walk *w, u32 rank)
 	f64 rest = rank == w->last ? w->rest : 0;
 	r.seconds -= rest;
 	r.waiting -= rest;
+	return r;
+}
+
+/* Of a unit that a planned one stands for: as long as links are on the way for it, however the walk of few layers divides among these what they wait for. */
+static RankTime repeated(RankTime r)
+{
+	f64 more = MAX(r.messages - r.late - r.seconds, 0);
+	r.seconds += more;
+	r.waiting += more;
 	return r;
 }
 
@@ -140,6 +159,8 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 	for (u32 back = 0; back < 2; back++) {
 		for (u32 i = 0; i < MICROS; i++) {
 			RankTime r = part_of(b->micro[i], work_rank(w, unit, back));
+			if (at != unit && unit > 1 && unit < w->layers)
+				r = repeated(r);
 			f64 seconds = times[i] * r.seconds / n;
 			*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
 			*(back ? &s->backward : &s->forward) += seconds;

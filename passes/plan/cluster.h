@@ -64,6 +64,8 @@ typedef struct ClusterWork {
 ClusterWork *cluster_work(Arena *arena, const Plan *p, Recompute how, u64 bucket);
 /* Of the same plan, and as `w` but for what layers compute again. */
 ClusterWork *cluster_again(Arena *arena, const ClusterWork *w, Recompute how);
+/* The same where what lasts takes no time to read and write (work.h). */
+ClusterWork *cluster_without_lasting(Arena *arena, const ClusterWork *w);
 
 /* How long a machine's device takes over each of the works: the same for all shapes. Of those that are missing, nothing. */
 typedef struct ClusterWalks {

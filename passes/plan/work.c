@@ -106,14 +106,44 @@ static void tell_constant(Work *w)
 	}
 }
 
-/* In the order in which a step comes to them; what follows from parameters alone may come earlier. */
+/* Buffers that hold what lasts are marked as their writers are come to. */
+static void tell_lasting(Arena *tmp, Work *w)
+{
+	const EntryPlan *e = w->entry;
+	bool *lasts = NEWN(tmp, bool, e->buffer.n + 1);
+	for (u32 i = 0; i < e->buffer.n; i++) {
+		const Buffer *from = persistent_of(w->plan, &e->buffer.v[i]);
+		lasts[i] = from && (from->kind == BUFFER_PARAMETER || from->kind == BUFFER_GRADIENT);
+	}
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		for (u32 i = 0; i < p->kernel->slot.n; i++) {
+			u32 b = e->step.v[s].slot[i];
+			lasts[b] |= p->constant && p->kernel->slot.v[i].written;
+			p->lasting += lasts[b] ? e->buffer.v[b].bytes : 0;
+		}
+	}
+}
+
+static void tell_apart(Work *w, const bool *backward)
+{
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &w->piece[s];
+		p->apart = backward[s];
+		for (u32 i = 0; i < p->nafter; i++)
+			p->apart &= w->piece[p->after[i]].constant || w->piece[p->after[i]].apart;
+	}
+}
+
+/* In the order in which a step comes to them; what follows from parameters alone, or waits for nothing of the step, may come earlier. */
 static void number_layers(Arena *tmp, const Work *w, Layers *l)
 {
 	*l = (Layers){ .of = { .arena = tmp } };
-	for (u32 constant = 0; constant < 2; constant++)
+	for (u32 early = 0; early < 2; early++)
 		for (u32 s = 0; s < w->npiece; s++) {
+			const Piece *p = &w->piece[s];
 			u64 key = layer_key(kernel_of(w, s)->scope);
-			if (key && w->piece[s].constant == constant && !map_get(&l->of, key))
+			if (key && (p->constant || p->apart) == early && !map_get(&l->of, key))
 				map_put(&l->of, key, ++l->n);
 		}
 }
@@ -161,7 +191,7 @@ static void tell_ranks(Arena *tmp, Work *w, const Layers *l, const bool *backwar
 			unit = l->n + 1;
 		else if (!unit)
 			unit = *k->scope && known ? (u32)*known : at > 1 || left == 0 ? at : 0;
-		else if (!w->piece[s].constant)
+		else if (!w->piece[s].constant && !w->piece[s].apart)
 			at = MIN(at, unit);
 		w->piece[s].rank = work_rank(w, unit, true);
 	}
@@ -334,12 +364,14 @@ Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e)
 		w->piece[s].kernel = kernel_of(w, s);
 	find_edges(arena, w);
 	tell_constant(w);
+	tell_lasting(tmp, w);
+	bool *backward = NEWN(tmp, bool, w->npiece + 1), any = false;
+	tell_halves(tmp, w, backward);
+	tell_apart(w, backward);
 	Layers layers;
 	number_layers(tmp, w, &layers);
 	w->layers = layers.n;
 	w->units = layers.n + 2;
-	bool *backward = NEWN(tmp, bool, w->npiece + 1), any = false;
-	tell_halves(tmp, w, backward);
 	for (u32 s = 0; s < w->npiece; s++)
 		any |= backward[s];
 	w->halves = any;
@@ -361,7 +393,7 @@ typedef struct Again {
 	u32 *place; /* of each piece of `from` in `to` */
 	u32 *copy;  /* of forward pieces: one more than their copy's place; 0: none yet */
 	u32 *twin;  /* of what the backward half gathers: one more than the forward piece whose copy gathers it already; 0: none does */
-	bool *wanted;
+	bool *wanted, *settled;
 } Again;
 
 /* Which of the forward pieces of `unit` run again. */
@@ -483,6 +515,30 @@ static void copy_values(Again *x, Arena *arena)
 	}
 }
 
+/* Puts the piece where the backward half comes to it, behind what it reads; what a copy in its layer gathers already is not gathered again. */
+static void settle(Again *x, Arena *arena, u32 s)
+{
+	const Work *w = x->from;
+	const Piece *p = &w->piece[s];
+	u32 unit = work_unit(w, p->rank), *twin = &x->twin[s];
+	if (x->settled[s])
+		return;
+	x->settled[s] = true;
+	for (u32 i = 0; i < p->nafter; i++)
+		settle(x, arena, p->after[i]);
+	if (p->behind != NONE)
+		settle(x, arena, p->behind);
+	for (u32 k = 0; work_backward(w, p->rank) && (p->early || p->behind != NONE) && k < s && !*twin; k++)
+		if (w->piece[k].rank == unit && x->copy[k] && same_gather(w, k, s))
+			*twin = k + 1;
+	if (*twin)
+		x->place[s] = x->copy[*twin - 1] - 1;
+	else
+		put(x, arena, s, false);
+}
+
+/* A layer begins to compute again where its derivatives begin. What of these may stand before everything in the plan comes then, with its layer, unless others read
+ * it before. */
 const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 {
 	if (how == RECOMPUTE_NONE || !w->layers)
@@ -492,30 +548,61 @@ const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how)
 	to->npiece = to->nvalue = 0;
 	to->piece = NEWN(arena, Piece, 2 * w->npiece + 1);
 	Again x = { w, to, NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1), NEWN(tmp, u32, w->npiece + 1),
-		    NEWN(tmp, bool, w->npiece + 1) };
+		    NEWN(tmp, bool, w->npiece + 1), NEWN(tmp, bool, w->npiece + 1) };
 	bool *done = NEWN(tmp, bool, w->units + 1);
 	for (u32 u = 1; u <= w->layers; u++)
 		choose(&x, u, how);
 	for (u32 s = 0; s < w->npiece; s++) {
 		const Piece *p = &w->piece[s];
 		u32 unit = work_unit(w, p->rank);
-		bool back = work_backward(w, p->rank);
-		if (back && unit >= 1 && unit <= w->layers && !done[unit]) {
+		bool waits = work_backward(w, p->rank) && unit >= 1 && unit <= w->layers && !done[unit];
+		if (waits && p->apart)
+			continue;
+		if (waits) {
 			done[unit] = true;
 			for (u32 k = 0; k < w->npiece; k++)
 				if (w->piece[k].rank == unit && x.wanted[k])
 					put(&x, arena, k, true);
+			for (u32 k = 0; k < s; k++)
+				if (w->piece[k].rank == p->rank)
+					settle(&x, arena, k);
 		}
-		for (u32 k = 0; back && (p->early || p->behind != NONE) && k < s && !x.twin[s]; k++)
-			if (w->piece[k].rank == unit && x.copy[k] && same_gather(w, k, s))
-				x.twin[s] = k + 1;
-		if (x.twin[s])
-			x.place[s] = x.copy[x.twin[s] - 1] - 1;
-		else
-			put(&x, arena, s, false);
+		settle(&x, arena, s);
 	}
+	for (u32 s = 0; s < w->npiece; s++)
+		settle(&x, arena, s);
 	copy_values(&x, arena);
 	sum_values(arena, tmp, to);
+	return to;
+}
+
+/* ---- without what lasts ---- */
+
+static bool is_product(const Kernel *k)
+{
+	return k->class == KERNEL_DOT || k->class == KERNEL_GROUPED || k->class == KERNEL_GROUPED_WEIGHTS;
+}
+
+const Work *work_without_lasting(Arena *arena, const Work *w)
+{
+	Work *to = NEW(arena, Work);
+	*to = *w;
+	to->piece = NEWN(arena, Piece, w->npiece + 1);
+	for (u32 s = 0; s < w->npiece; s++) {
+		Piece *p = &to->piece[s];
+		*p = w->piece[s];
+		f64 bytes = p->kernel->bytes_read + p->kernel->bytes_written, rest = bytes > (f64)p->lasting ? 1 - (f64)p->lasting / bytes : 0;
+		if (p->message || !p->lasting)
+			continue;
+		Kernel *k = NEW(arena, Kernel);
+		*k = *p->kernel;
+		k->bytes_read *= rest;
+		k->bytes_written *= rest;
+		k->effort *= rest;
+		k->costly *= rest;
+		k->flops *= is_product(k) ? 1 : rest;
+		p->kernel = k;
+	}
 	return to;
 }
 

@@ -30,6 +30,8 @@ typedef struct Piece {
 	bool again;       /* computed again: a copy */
 	bool repeats;     /* one that has a copy */
 	bool constant;    /* of parameters alone: the same for every micro-batch */
+	u64 lasting;      /* bytes of what it reads and writes of parameters, of what follows from them alone, and of gradients */
+	bool apart;       /* backward, and of parameters and gradients as they were alone: it may stand before everything, and tells nothing of what stands there */
 	const u32 *after; /* earlier pieces whose values it reads */
 	u32 nafter;
 } Piece;
@@ -78,6 +80,9 @@ static inline u32 work_rank(const Work *w, u32 unit, bool backward)
 Work *work_of(Arena *arena, Arena *tmp, const Plan *p, const EntryPlan *e);
 /* The same with layers that compute again; `w` itself for RECOMPUTE_NONE. */
 const Work *work_again(Arena *arena, Arena *tmp, const Work *w, Recompute how);
+
+/* The same where what lasts takes no time to read and write: products are left of what is done with it. */
+const Work *work_without_lasting(Arena *arena, const Work *w);
 
 /* Bytes of the program's persistent buffers that lie with a unit, by kind; a parameter that is read both before and behind
  * the layers (a tied head) lies with both, and is what `tied` has. `micro`, in which nothing is computed again, names the readers. */
