@@ -184,12 +184,16 @@ static Status read_mesh(Arena *a, const Lm *lm, const char *mesh, const TextList
 	out->plan.data = out->devices = 1;
 	Str name;
 	i64 size;
+	bool piped = false;
 	for (const char *at = mesh; *at;) {
 		TRY(mesh_axis(mesh, &at, &name, &size));
 		if (out->devices * size > 1 << 24)
 			return FAIL(STATUS_INPUT, "a mesh has at most %d devices", 1 << 24);
 		out->devices *= size;
 		if (str_equal(name, STR("pipe"))) {
+			if (piped)
+				return FAIL(STATUS_INPUT, "the mesh has the axis pipe twice");
+			piped = true;
 			out->shape.pipe = (u32)size;
 			continue;
 		}
@@ -265,6 +269,7 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	*out = (Asked){ 0 };
 	if (!m->lm.model->has_train)
 		return FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
+	TRY(sizes_check(a, m->lm.model, "--sizes", o->sizes, false));
 	TRY(read_mesh(a, &m->lm, o->mesh, o->shard, out));
 	TRY(read_schedule(o->schedule, &out->shape));
 	TRY(cluster_recompute(o->recompute ? o->recompute : "none", &out->shape.recompute));
