@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ARENA_ASAN 1
@@ -51,9 +52,9 @@ void pl_never(const char *file, int line, const char *why)
 
 static void out_of_memory(const Arena *a, size_t want)
 {
-	fprintf(stderr, "plinth: out of memory: the host has no %zu more bytes (arena '%s' holds %zu)\n",
-		want, a->name ? a->name : "?", a->used);
-	abort();
+	fprintf(stderr, "plinth: out of memory: the host has no %zu more bytes (arena '%s' holds %zu); free some, or raise the limit that "
+		"holds for this process\n", want, a->name ? a->name : "?", a->used);
+	_exit(2); /* as for any STATUS_MEMORY (status.h); nothing is wrong in Plinth */
 }
 
 /* The class of chunks of exactly so many bytes, or CLASSES. */

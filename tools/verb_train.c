@@ -49,7 +49,7 @@ static const Command command = {
 	.about = "Trains the model of a source as its train block says. In the run's folder: a line of\n"
 		 "metrics.jsonl for each step, checkpoints (step-000500/, and `latest`), the source,\n"
 		 "settings and tokenizer. MODEL may be such a folder: `plinth train runs/x --resume`.\n"
-		 "SIGINT and SIGTERM save and leave (exit status 128 + signal).\n\n"
+		 "SIGINT, SIGTERM and SIGHUP save and leave (exit status 128 + signal).\n\n"
 		 "Settings of the train block, in the source or with --set: train.steps, train.seed,\n"
 		 "train.batch.B and so on, train.accumulate, train.clip, train.precision,\n"
 		 "train.memory (8 GiB: values are computed again where the step would take more);\n"

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 bool checkpoint_step_of(const char *name, u64 *step)
 {
@@ -46,6 +47,21 @@ static const char *newest(Arena *a, const char *run)
 	return best;
 }
 
+/* What `latest` names. */
+static Status named(Arena *a, const char *pointer, const char **out)
+{
+	Str name;
+	u64 step;
+	TRY(io_read(a, pointer, &name));
+	if (name.n && name.s[name.n - 1] == '\n')
+		name.n--;
+	*out = arena_strn(a, name);
+	if (strlen(*out) != name.n || !checkpoint_step_of(*out, &step))
+		return FAIL(STATUS_INPUT, "%s: names %s, which is no checkpoint's name", pointer,
+			    safe_quoted(a, name));
+	return OK;
+}
+
 Status checkpoint_resolve(Arena *a, const char *path, const char **out)
 {
 	size_t n = strlen(path);
@@ -70,26 +86,41 @@ Status checkpoint_resolve(Arena *a, const char *path, const char **out)
 					      " nor `latest` in it" :
 					      "there is no such checkpoint");
 	}
-	const char *pointer = arena_printf(a, "%s/" CHECKPOINT_LATEST, path);
-	Str name;
-	TRY(io_read(a, pointer, &name));
-	if (name.n && name.s[name.n - 1] == '\n')
-		name.n--;
-	u64 step;
-	const char *folder = arena_strn(a, name);
-	if (strlen(folder) != name.n || !checkpoint_step_of(folder, &step))
-		return FAIL(STATUS_INPUT, "%s: names %s, which is no checkpoint's name", pointer,
-			    safe_quoted(a, name));
-	*out = arena_printf(a, "%s/%s", path, folder);
-	if (!io_exists(*out))
-		return FAIL(STATUS_INPUT, "%s: names %s, which is not there", pointer, folder);
+	const char *pointer = arena_printf(a, "%s/" CHECKPOINT_LATEST, path), *folder, *before = "";
+	for (;; before = folder) { /* again, where the run that goes on has removed it meanwhile */
+		TRY(named(a, pointer, &folder));
+		*out = arena_printf(a, "%s/%s", path, folder);
+		if (io_exists(*out))
+			return OK;
+		if (!strcmp(folder, before))
+			return FAIL(STATUS_INPUT, "%s: names %s, which is not there", pointer, folder);
+	}
+}
+
+/* The folder's own number; 0: there is none. */
+static u64 folder_number(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+Status checkpoint_find(Arena *a, const char *path, CheckpointPlace *out)
+{
+	do {
+		TRY(checkpoint_resolve(a, path, &out->path));
+		out->number = folder_number(out->path);
+	} while (!out->number);
 	return OK;
 }
 
-Status checkpoint_open(Arena *a, const char *path, Checkpoint *out)
+bool checkpoint_is_gone(const CheckpointPlace *p)
+{
+	return folder_number(p->path) != p->number;
+}
+
+static Status open_at(Arena *a, const char *path, Checkpoint *out)
 {
 	*out = (Checkpoint){ 0 };
-	TRY(checkpoint_resolve(a, path, &path));
 	CheckpointRecord record;
 	TRY(state_read(a, path, &record));
 	out->path = path;
@@ -100,6 +131,17 @@ Status checkpoint_open(Arena *a, const char *path, Checkpoint *out)
 		s = state_open(a, path, &record, i, file[i]);
 	if (s)
 		checkpoint_close(out);
+	return s;
+}
+
+Status checkpoint_open(Arena *a, const char *path, Checkpoint *out)
+{
+	CheckpointPlace place;
+	Status s;
+	do {
+		TRY(checkpoint_find(a, path, &place));
+		s = open_at(a, place.path, out);
+	} while (s && checkpoint_is_gone(&place));
 	return s;
 }
 

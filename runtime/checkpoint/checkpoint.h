@@ -57,4 +57,13 @@ bool checkpoint_is_run(const char *path);
 /* The checkpoint's folder that a path of either kind means. */
 PL_MUST_USE Status checkpoint_resolve(Arena *a, const char *path, const char **out);
 
+/* The same for whoever reads it then. A run that goes on removes old checkpoints, and replaces one of the same step:
+ * what a reader finds wrong with one that is gone says nothing, and it finds the checkpoint again. */
+typedef struct CheckpointPlace {
+	const char *path;
+	u64 number; /* of the folder, which another one of that name does not have */
+} CheckpointPlace;
+PL_MUST_USE Status checkpoint_find(Arena *a, const char *path, CheckpointPlace *out);
+bool checkpoint_is_gone(const CheckpointPlace *p);
+
 #endif

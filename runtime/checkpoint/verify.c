@@ -114,21 +114,28 @@ static Status verify_checkpoint(Arena *a, const char *path, VerifyReport *out)
 	return OK;
 }
 
-Status verify(Arena *a, const char *path, VerifyReport *out)
+static Status verify_found(Arena *a, const char *path, bool checkpoint, VerifyReport *out)
 {
 	*out = (VerifyReport){ .path = path };
-	bool checkpoint = checkpoint_is_run(path) ||
-			  io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, path));
 	if (checkpoint)
-		TRY(checkpoint_resolve(a, path, &out->path));
-	/* a checkpoint that lost a file is one still */
-	if (io_exists(unrecorded(a, path, CHECKPOINT_OPTIMIZER)))
-		checkpoint = true;
-	if (checkpoint)
-		return verify_checkpoint(a, out->path, out);
+		return verify_checkpoint(a, path, out);
 	Safetensors s;
 	TRY(safetensors_open(a, path, &s));
 	verify_tensors(a, &s, out);
 	safetensors_close(&s);
 	return OK;
+}
+
+Status verify(Arena *a, const char *path, VerifyReport *out)
+{
+	/* a checkpoint that lost a file is one still */
+	if (!checkpoint_is_run(path) && !io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, path)))
+		return verify_found(a, path, io_exists(unrecorded(a, path, CHECKPOINT_OPTIMIZER)), out);
+	CheckpointPlace place;
+	Status s;
+	do {
+		TRY(checkpoint_find(a, path, &place));
+		s = verify_found(a, place.path, true, out);
+	} while ((s || out->problem.n) && checkpoint_is_gone(&place));
+	return s;
 }

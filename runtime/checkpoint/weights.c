@@ -349,6 +349,20 @@ const char *const *weights_paths(Arena *a, const char *list, u32 *n)
 	return path.v;
 }
 
+/* A file, a folder, or the latest checkpoint of a run. */
+static Status open_one(Arena *a, const char *path, Safetensors *out)
+{
+	if (!checkpoint_is_run(path))
+		return safetensors_open(a, path, out);
+	CheckpointPlace place;
+	Status s;
+	do {
+		TRY(checkpoint_find(a, path, &place));
+		s = safetensors_open(a, place.path, out);
+	} while (s && checkpoint_is_gone(&place));
+	return s;
+}
+
 static Status open_listed(Arena *a, const char *list, Safetensors *out)
 {
 	u32 n, open = 0;
@@ -356,11 +370,7 @@ static Status open_listed(Arena *a, const char *list, Safetensors *out)
 	Safetensors *part = NEWN(a, Safetensors, n);
 	Status s = OK;
 	for (u32 i = 0; i < n && !s; i++) {
-		const char *file = path[i];
-		if (checkpoint_is_run(file))
-			s = checkpoint_resolve(a, file, &file);
-		if (!s)
-			s = safetensors_open(a, file, &part[i]);
+		s = open_one(a, path[i], &part[i]);
 		open += !s;
 	}
 	if (!s && n > 1)

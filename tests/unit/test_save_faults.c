@@ -365,6 +365,30 @@ static void killed_at_any_moment(void **state)
 	assert_false(temporaries);
 }
 
+/* Whoever reads the latest checkpoint of a run that goes on, and keeps one only, reads a whole one. */
+static void read_while_it_goes_on(void **state)
+{
+	(void)state;
+	assert_null(io_remove_folder(run));
+	assert_null(save(1, 1));
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		for (u64 step = 2;; step++)
+			if (save(step, 1) || (step % 3 == 0 && save(step, 1)))
+				_exit(1);
+	u64 last = 0;
+	for (u32 i = 0; i < 300 || last < 50; i++) {
+		u64 step = load(run);
+		assert_true(step >= last);
+		last = step;
+	}
+	kill(child, SIGKILL);
+	int status;
+	waitpid(child, &status, 0);
+	assert_true(WIFSIGNALED(status));
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -395,6 +419,7 @@ int main(void)
 		cmocka_unit_test(only_on_x86_64),
 #endif
 		cmocka_unit_test(killed_at_any_moment),
+		cmocka_unit_test(read_while_it_goes_on),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
