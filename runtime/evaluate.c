@@ -16,7 +16,10 @@ static Status run(Executor *x, const BatchInputs *in, Loader *l, u8 *const *batc
 		u32 rows;
 		bool more;
 		/* the first batch at least, for the number to mean something */
-		if ((most && out->batches == most) || (out->batches && !x->comm && signals_requested()))
+		if (most && out->batches == most)
+			break;
+		out->stopped = out->batches && !x->comm && signals_requested();
+		if (out->stopped)
 			break;
 		TRY(loader_next(l, batch, &rows, &more));
 		if (!more) {

@@ -10,11 +10,12 @@ typedef struct Evaluation {
 	f64 targets;  /* how many there were: the entry's count */
 	u64 batches;  /* that were run */
 	bool whole;   /* nothing of the set was left out */
+	bool stopped; /* a signal came before it was through: the loss is that of fewer batches than were asked for */
 	f64 seconds;
 } Evaluation;
 
 /* Runs an entry with results loss_sum and loss_count, `eval` or another one (EVALUATE_NAMED and a name), over `data`, at
- * most `most` batches of it (0: all). Stops early when the process is asked to (signals.h): then `whole` is false.
+ * most `most` batches of it (0: all). Stops early when the process is asked to (signals.h): then `stopped` is true.
  * Parameters must be there; nothing that persists changes. */
 PL_MUST_USE Status evaluate(Executor *x, const char *entry, const Dataset *data, u64 most, Evaluation *out);
 #define EVALUATE_NAMED "eval." /* `eval accuracy { }` of a source is the entry eval.accuracy */

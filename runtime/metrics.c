@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -51,29 +52,86 @@ static void put_count(Buf *b, const char *key, u64 n)
 		buf_printf(b, ", \"%s\": %llu", key, (unsigned long long)n);
 }
 
+/* The numbers in their order, under their names; of what is counted by the second the name begins with the unit. */
+static const struct {
+	const char *key;
+	size_t at;
+	bool count, by_unit;
+} number[] = {
+#define REAL(key, field)  { key, offsetof(StepMetrics, field), false, false }
+#define COUNT_OF(key, field) { key, offsetof(StepMetrics, field), true, false }
+	REAL("train_loss", train_loss),
+	REAL("validation_loss", validation_loss),
+	REAL("gradient_norm", gradient_norm),
+	REAL("learning_rate", learning_rate),
+	REAL("step_ms", step_ms),
+	{ "_per_second", offsetof(StepMetrics, units_per_second), false, true },
+	REAL("tflops_per_device", tflops),
+	REAL("tflops_per_device_full_square", tflops_full),
+	REAL("mfu", mfu),
+	REAL("measured_peak_share", peak_share),
+	COUNT_OF("memory_bytes", memory_bytes),
+	COUNT_OF("resident_bytes", resident_bytes),
+	REAL("eta_seconds", eta_seconds),
+#undef COUNT_OF
+#undef REAL
+};
+
+static const char *unit_of(const StepMetrics *m)
+{
+	return m->unit ? m->unit : "tokens";
+}
+
+static const char *key_of(Arena *a, const StepMetrics *m, u32 i)
+{
+	return number[i].by_unit ? arena_printf(a, "%s%s", unit_of(m), number[i].key) : number[i].key;
+}
+
 const char *metrics_json(Arena *a, const StepMetrics *m)
 {
 	Buf b = { .arena = a };
 	buf_printf(&b, "{\"step\": %llu", (unsigned long long)m->step);
-	const char *unit = m->unit ? m->unit : "tokens";
-	put_count(&b, unit, m->units);
-	put_real(&b, "train_loss", m->train_loss);
-	put_real(&b, "validation_loss", m->validation_loss);
-	for (u32 i = 0; i < m->nnamed; i++)
-		put_real(&b, m->named[i].name, m->named[i].value);
-	put_real(&b, "gradient_norm", m->gradient_norm);
-	put_real(&b, "learning_rate", m->learning_rate);
-	put_real(&b, "step_ms", m->step_ms);
-	put_real(&b, arena_printf(a, "%s_per_second", unit), m->units_per_second);
-	put_real(&b, "tflops_per_device", m->tflops);
-	put_real(&b, "tflops_per_device_full_square", m->tflops_full);
-	put_real(&b, "mfu", m->mfu);
-	put_real(&b, "measured_peak_share", m->peak_share);
-	put_count(&b, "memory_bytes", m->memory_bytes);
-	put_count(&b, "resident_bytes", m->resident_bytes);
-	put_real(&b, "eta_seconds", m->eta_seconds);
+	put_count(&b, unit_of(m), m->units);
+	for (u32 i = 0; i < COUNT(number); i++) {
+		const void *field = (const u8 *)m + number[i].at;
+		if (number[i].count)
+			put_count(&b, key_of(a, m, i), *(const u64 *)field);
+		else
+			put_real(&b, key_of(a, m, i), *(const f64 *)field);
+		for (u32 k = 0; k < m->nnamed && field == (const void *)&m->validation_loss; k++)
+			put_real(&b, m->named[k].name, m->named[k].value);
+	}
 	buf_char(&b, '}');
 	return b.text;
+}
+
+static f64 real_of(const json_t *v)
+{
+	const char *text = json_string_value(v);
+	return text ? (!strcmp(text, "NaN") ? (f64)NAN : (f64)INFINITY) : json_is_number(v) ? json_number_value(v) : METRIC_UNKNOWN;
+}
+
+bool metrics_read(Str json, const char *unit, StepMetrics *out)
+{
+	json_t *root = json_loadb(json.s, json.n, 0, NULL);
+	const json_t *step = json_object_get(root, "step");
+	bool good = json_is_integer(step);
+	Arena tmp = ARENA("metrics_read");
+	*out = metrics_none();
+	out->unit = unit;
+	out->step = (u64)json_integer_value(step);
+	out->units = (u64)json_integer_value(json_object_get(root, unit_of(out)));
+	for (u32 i = 0; i < COUNT(number); i++) {
+		const json_t *v = json_object_get(root, key_of(&tmp, out, i));
+		void *field = (u8 *)out + number[i].at;
+		if (number[i].count)
+			*(u64 *)field = (u64)json_integer_value(v);
+		else
+			*(f64 *)field = real_of(v);
+	}
+	arena_free(&tmp);
+	json_decref(root);
+	return good;
 }
 
 /* ---- text ---- */
@@ -192,6 +250,19 @@ static Status whole_lines(int fd, const char *path, u64 keep, u64 *out)
 	return OK;
 }
 
+Status metrics_line(Arena *a, const char *path, u64 at, Str *out)
+{
+	Str all;
+	*out = (Str){ 0 };
+	if (!io_exists(path))
+		return OK;
+	TRY(io_read(a, path, &all));
+	const char *end = at < all.n ? memchr(all.s + at, '\n', all.n - at) : NULL;
+	if (end)
+		*out = (Str){ all.s + at, (size_t)(end - all.s) - at };
+	return OK;
+}
+
 Status metrics_open(const char *path, u64 keep, MetricsFile *out)
 {
 	*out = (MetricsFile){ .fd = -1 };
@@ -231,9 +302,18 @@ Status metrics_put(MetricsFile *m, const char *json)
 	/* half a line is none; where it cannot be cut off now, the next metrics_open does */
 	if (s && at && ftruncate(m->fd, (off_t)m->bytes) == 0)
 		at = 0;
+	m->last = m->bytes;
 	m->bytes += at;
 	arena_free(&tmp);
 	return s;
+}
+
+Status metrics_put_again(MetricsFile *m, const char *json)
+{
+	if (ftruncate(m->fd, (off_t)m->last) != 0)
+		return io_cannot("cut", m->path);
+	m->bytes = m->last;
+	return metrics_put(m, json);
 }
 
 Status metrics_sync(MetricsFile *m)

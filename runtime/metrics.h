@@ -42,6 +42,8 @@ StepMetrics metrics_none(void);
 /* One JSON object, without a newline. Reals are written with as few digits as give them back; NaN
  * and infinity, which JSON lacks, as the strings "NaN" and "Infinity". */
 const char *metrics_json(Arena *a, const StepMetrics *m);
+/* Of such an object all but what is named; false: it is none. */
+bool metrics_read(Str json, const char *unit, StepMetrics *out);
 /* One line of text of at most `width` columns (0: any length), without a newline: where there is no
  * room, the least important numbers are left out. */
 const char *metrics_text(Arena *a, const StepMetrics *m, u32 width);
@@ -50,10 +52,12 @@ const char *metrics_text(Arena *a, const StepMetrics *m, u32 width);
 
 typedef struct MetricsFile {
 	int fd;
-	u64 bytes; /* its length so far */
+	u64 bytes, last; /* its length so far, and in front of the last line that was put */
 	char path[4096];
 } MetricsFile;
 
+/* The whole line that begins at byte `at` of a file; without one, or a file, it is empty. */
+PL_MUST_USE Status metrics_line(Arena *a, const char *path, u64 at, Str *out);
 /* Opens for appending after the first `keep` bytes; what is behind them is cut off, and so is half a
  * line. A resume gives the length that the checkpoint recorded, so that no line is there twice; a new
  * run gives 0, and starts the file anew. A file that is gone or shorter is gone on with as it is. While it is open no
@@ -61,6 +65,8 @@ typedef struct MetricsFile {
 PL_MUST_USE Status metrics_open(const char *path, u64 keep, MetricsFile *out);
 /* Appends a line, in one write; one that fails leaves none. */
 PL_MUST_USE Status metrics_put(MetricsFile *m, const char *json);
+/* The same in place of the last line. */
+PL_MUST_USE Status metrics_put_again(MetricsFile *m, const char *json);
 /* Makes what was put last; a checkpoint records `bytes` after this. */
 PL_MUST_USE Status metrics_sync(MetricsFile *m);
 void metrics_close(MetricsFile *m);

@@ -48,6 +48,8 @@ struct Training {
 	bool started;
 	MetricsFile metrics;
 	bool has_metrics;
+	StepMetrics resumed;     /* of the step that it goes on after, as the file has it */
+	bool owes;               /* its validation, which a signal ended: whoever resumes makes it */
 	BufferViews parameters, others, counters;
 	BufferViews written[2];  /* parameters and others that this rank saves */
 	u8 *counter_memory;      /* what the counters held before the step */
@@ -179,8 +181,16 @@ static Status open_metrics(Training *t, u64 keep)
 {
 	if (!writes(t))
 		return OK;
-	TRY(metrics_open(arena_printf(t->arena, "%s/" TRAINING_METRICS, t->config.run), keep, &t->metrics));
+	const char *path = arena_printf(t->arena, "%s/" TRAINING_METRICS, t->config.run);
+	/* what a checkpoint keeps may end in front of its own step's line: that has no validation then, or has it from an
+	 * earlier resume */
+	Str line = { 0 };
+	TRY(metrics_line(t->arena, path, keep, &line));
+	bool own = line.n && metrics_read(line, t->config.train->kind->unit, &t->resumed) && t->resumed.step == t->step;
+	TRY(metrics_open(path, own ? keep + line.n + 1 : keep, &t->metrics));
 	t->has_metrics = true;
+	t->owes = own && t->config.validation && t->resumed.validation_loss == METRIC_UNKNOWN;
+	t->metrics.last = keep;
 	return OK;
 }
 
@@ -254,7 +264,7 @@ static Status save(Training *t)
 	Arena tmp = ARENA("save");
 	CheckpointSave c = {
 		.run = t->config.run,
-		.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->metrics.bytes,
+		.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->owes ? t->metrics.last : t->metrics.bytes,
 			   .program = fingerprint(&tmp, t->x->package),
 			   .loader = loader_position_text(&tmp, loader_position(t->loader)) },
 		.parameter = t->written[0].v, .nparameter = t->written[0].n,
@@ -490,13 +500,19 @@ static Status validate(Training *t, u64 most, Evaluation *e, StepMetrics *m)
 {
 	Status s = evaluate(t->x, "eval", t->config.validation, most, e);
 	m->validation_loss = e->loss;
-	for (u32 i = 0; i < t->x->package->nentry && !s && m->nnamed < METRICS_NAMED; i++) {
+	for (u32 i = 0; i < t->x->package->nentry && !s && !e->stopped && m->nnamed < METRICS_NAMED; i++) {
 		const char *name = t->x->package->entry[i].name;
 		if (!str_starts(str_of(name), STR(EVALUATE_NAMED)))
 			continue;
 		Evaluation one;
 		s = evaluate(t->x, name, t->config.validation, most, &one);
 		m->named[m->nnamed++] = (NamedMetric){ name + strlen(EVALUATE_NAMED), one.loss };
+		e->stopped = one.stopped;
+	}
+	t->owes = e->stopped;
+	if (t->owes) { /* means of less than was to be are no numbers of this run */
+		m->validation_loss = METRIC_UNKNOWN;
+		m->nnamed = 0;
 	}
 	return s ? status_context(s, "validation after step %llu", (unsigned long long)t->step) : OK;
 }
@@ -570,14 +586,43 @@ static Status look(Training *t, Loop *l, TrainingEnd *end)
 		TRY(save(t));
 	if (last && c->validation) {
 		end->validation = e;
-		end->has_validation = e.whole;
+		end->has_validation = e.whole && !e.stopped;
 	}
 	return OK;
+}
+
+/* The validation that a signal ended when this step was made, in the line that has the step's other numbers. */
+static Status make_up(Training *t, TrainingEnd *end)
+{
+	const TrainingConfig *c = &t->config;
+	bool owes, last = t->step == c->steps;
+	Evaluation e;
+	Arena tmp = ARENA("make_up");
+	TRY(comm_any(t->x->comm, "the beginning of a run", t->owes, &owes));
+	if (!owes)
+		return OK;
+	StepMetrics m = writes(t) ? t->resumed : metrics_none();
+	Status s = validate(t, last ? 0 : c->evaluate_batches, &e, &m);
+	m.total = c->steps;
+	if (!s && writes(t) && !t->owes) {
+		s = metrics_put_again(&t->metrics, metrics_json(&tmp, &m));
+		if (!s && c->on_step)
+			c->on_step(c->cx, &m);
+	}
+	if (!s && last) {
+		end->validation = e;
+		end->has_validation = e.whole && !e.stopped;
+		memcpy(end->last.named, m.named, sizeof m.named);
+		end->last.nnamed = m.nnamed;
+	}
+	arena_free(&tmp);
+	return s;
 }
 
 static Status run(Training *t, TrainingEnd *end)
 {
 	Loop l = { .begin = clock_seconds() };
+	TRY(make_up(t, end));
 	while (t->step < t->config.steps) {
 		bool stop;
 		TRY(comm_any(t->x->comm, "the beginning of a step", signals_requested() != 0, &stop));
@@ -602,7 +647,7 @@ Status training_run(Training *t, TrainingEnd *end)
 	*end = (TrainingEnd){ .step = t->step, .last = metrics_none() };
 	Status s = run(t, end);
 	end->step = t->step;
-	end->signal = t->step < t->config.steps ? signals_requested() : 0;
+	end->signal = t->step < t->config.steps || t->owes ? signals_requested() : 0;
 	end->resident_bytes = host_memory_peak();
 	return s;
 }

@@ -299,17 +299,10 @@ static Status on_sample(void *cx, u64 step)
 	return s;
 }
 
-static void print_end(Job *j, const TrainingEnd *e)
+static void print_rate(Job *j, const TrainingEnd *e)
 {
 	FILE *to = j->progress.to;
 	Arena *a = &j->lm.arena;
-	if (e->signal)
-		fprintf(to, "%s after step %llu: saved in %s; --resume goes on\n", signals_name(e->signal), (unsigned long long)e->step,
-			j->folder);
-	else if (!e->last.step)
-		fprintf(to, "all %llu steps are done already\n", (unsigned long long)e->step);
-	if (!e->last.step)
-		return;
 	fprintf(to, "%.1f s, %.3f TFLOPS per device", e->seconds, e->tflops);
 	if (j->config.datasheet > 0)
 		fprintf(to, ", MFU %.1f%%", 100 * e->tflops * 1e12 / j->config.datasheet);
@@ -317,6 +310,18 @@ static void print_end(Job *j, const TrainingEnd *e)
 		fprintf(to, " (%.1f%% of measured peak)", 100 * e->tflops * 1e12 / j->config.peak);
 	fprintf(to, "; memory %s planned, %s of the program itself, %s the most in use by the process\n",
 		lm_bytes(a, all_bytes(j)), lm_bytes(a, j->own_bytes), lm_bytes(a, e->resident_bytes));
+}
+
+static void print_end(Job *j, const TrainingEnd *e)
+{
+	FILE *to = j->progress.to;
+	if (e->signal)
+		fprintf(to, "%s after step %llu: saved in %s; --resume goes on\n", signals_name(e->signal), (unsigned long long)e->step,
+			j->folder);
+	else if (!e->last.step)
+		fprintf(to, "all %llu steps are done already\n", (unsigned long long)e->step);
+	if (e->last.step)
+		print_rate(j, e);
 	if (!e->has_validation)
 		return;
 	if (j->validation.kind == &dataset_tokens)

@@ -94,6 +94,14 @@ static void json_gives_the_numbers_back(void **state)
 	assert_null(json_object_get(j, "mfu"));
 	json_decref(j);
 	assert_non_null(strstr(text, "\"learning_rate\": 0.0006,"));
+	StepMetrics again;
+	assert_true(metrics_read(str_of(text), m.unit, &again));
+	again.total = m.total;
+	again.nnamed = m.nnamed;
+	memcpy(again.named, m.named, sizeof m.named);
+	assert_string_equal(metrics_json(&a, &again), text);
+	assert_false(metrics_read(STR("{\"st"), m.unit, &again));
+	assert_false(metrics_read(STR("[1]"), m.unit, &again));
 	arena_free(&a);
 }
 

@@ -40,6 +40,8 @@ static f32 learning_rate;
 static i64 bad_step = -1;   /* in which the bad thing happens */
 static enum { BAD_NONE, BAD_LOSS, BAD_GRADIENT, BAD_UPDATE } bad;
 
+static i64 term_step = -1;  /* after which SIGTERM comes while it is evaluated */
+
 static void *slots_of(void *const *slot)
 {
 	return slot[0];
@@ -127,6 +129,8 @@ static void k_eval(void *const *slot, const i64 *number, void *workspace, void *
 {
 	(void)workspace, (void)scratch, (void)phase, (void)begin, (void)end;
 	Memory *x = slots_of(slot);
+	if (x->step == term_step)
+		raise(SIGTERM);
 	loss(x, number, &x->eval_sum, &x->eval_count, NULL);
 }
 
@@ -471,6 +475,56 @@ static void stops_when_asked(void **state)
 	assert_string_equal(model_text(usual("asked", 0).run), model_text(usual("not_asked", 0).run));
 }
 
+static const char *validations(const char *run)
+{
+	Str text;
+	Buf b = { .arena = &arena };
+	good(io_read(&arena, arena_printf(&arena, "%s/" TRAINING_METRICS, run), &text));
+	for (const char *p = text.s; (p = strstr(p, "{\"step\": ")); p++) {
+		const char *v = strstr(p, "\"validation_loss\": ");
+		buf_printf(&b, "%llu %.12s\n", strtoull(p + 9, NULL, 10), v && v < strchr(p, '\n') ? v + 19 : "");
+	}
+	return b.text;
+}
+
+/* A validation that is cut short by a signal is no number: the run that resumes makes it, and the file is in the end
+ * as if nothing had been. So it is after one that came while the last step was evaluated. */
+static void cut_validation_is_made_up(void **state)
+{
+	(void)state;
+	static const u64 at[] = { 10, 40 };
+	Run whole = { 0 };
+	good(go(&whole, usual("uncut", 40), B, false));
+	const char *want = validations(usual("uncut", 0).run);
+	assert_non_null(strstr(want, "\n10 "));
+	for (u32 i = 0; i < COUNT(at); i++) {
+		const char *name = arena_printf(&arena, "cut%u", i);
+		pid_t child = fork();
+		if (!child) {
+			Run r = { 0 };
+			term_step = (i64)at[i];
+			Status s = signals_install();
+			if (!s)
+				s = go(&r, usual(name, 40), B, false);
+			_exit(s || r.end.signal != SIGTERM || r.end.step != at[i] || r.end.has_validation || r.saves != 1);
+		}
+		int status;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+		assert_null(strstr(strstr(validations(usual(name, 0).run), arena_printf(&arena, "\n%llu ", (unsigned long long)at[i])), "."));
+		/* twice, as one that is killed after the first is begun again from the same checkpoint */
+		for (u32 k = 0; k < 2; k++) {
+			Run rest = { 0 };
+			good(go(&rest, usual(name, 40), B, true));
+			assert_string_equal(validations(usual(name, 0).run), want);
+			assert_int_equal(rest.end.has_validation, k == 0);
+			if (!k)
+				assert_true(rest.end.validation.loss == whole.end.validation.loss);
+		}
+		assert_string_equal(model_text(usual(name, 0).run), model_text(usual("uncut", 0).run));
+	}
+}
+
 static void finds_what_is_not_finite(void **state)
 {
 	(void)state;
@@ -559,6 +613,7 @@ int main(void)
 		cmocka_unit_test(resumes),
 		cmocka_unit_test(survives_kills),
 		cmocka_unit_test(stops_when_asked),
+		cmocka_unit_test(cut_validation_is_made_up),
 		cmocka_unit_test(finds_what_is_not_finite),
 		cmocka_unit_test(scans),
 		cmocka_unit_test(refuses),
