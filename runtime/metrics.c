@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool known(f64 x)
@@ -314,6 +315,12 @@ Status metrics_put_again(MetricsFile *m, const char *json)
 		return io_cannot("cut", m->path);
 	m->bytes = m->last;
 	return metrics_put(m, json);
+}
+
+bool metrics_is_removed(const MetricsFile *m)
+{
+	struct stat st;
+	return fstat(m->fd, &st) == 0 && !st.st_nlink;
 }
 
 Status metrics_sync(MetricsFile *m)

@@ -69,6 +69,8 @@ PL_MUST_USE Status metrics_put(MetricsFile *m, const char *json);
 PL_MUST_USE Status metrics_put_again(MetricsFile *m, const char *json);
 /* Makes what was put last; a checkpoint records `bytes` after this. */
 PL_MUST_USE Status metrics_sync(MetricsFile *m);
+/* Has somebody removed the file while it is written? What is put goes nowhere then. */
+bool metrics_is_removed(const MetricsFile *m);
 void metrics_close(MetricsFile *m);
 
 /* ---- the progress line ---- */

@@ -276,6 +276,9 @@ static Status save(Training *t)
 	if (!s)
 		s = t->x->comm ? checkpoint_save_parts(&c, t->x->comm) : checkpoint_save(&c);
 	arena_free(&tmp);
+	if (!s && writes(t) && metrics_is_removed(&t->metrics))
+		s = FAIL(STATUS_IO, "%s was removed while the run went on: the checkpoint is saved, and the run ends, as its folder is not "
+			 "whole any more", t->metrics.path);
 	s = comm_together(t->x->comm, "saving a checkpoint", s);
 	if (s)
 		return status_context(s, "saving step %llu", (unsigned long long)t->step);

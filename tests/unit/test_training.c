@@ -264,6 +264,8 @@ typedef struct Run {
 	u64 term_at; /* raise SIGTERM in this step */
 } Run;
 
+static u64 remove_at; /* after which step the run's folder goes */
+
 static void on_step(void *cx, const StepMetrics *m)
 {
 	Run *r = cx;
@@ -272,6 +274,8 @@ static void on_step(void *cx, const StepMetrics *m)
 	r->norm[m->step] = m->gradient_norm;
 	if (m->step == r->term_at)
 		raise(SIGTERM);
+	if (m->step == remove_at)
+		good(io_remove_folder(arena_printf(&arena, "%s/removed", folder)));
 }
 
 static void on_save(void *cx, u64 step)
@@ -475,6 +479,23 @@ static void stops_when_asked(void **state)
 	assert_string_equal(model_text(usual("asked", 0).run), model_text(usual("not_asked", 0).run));
 }
 
+/* Somebody removes the folder of a run that goes on. */
+static void removed_folder_is_told(void **state)
+{
+	(void)state;
+	Run r = { 0 };
+	TrainingConfig c = usual("removed", 40);
+	c.checkpoint_every = 15;
+	remove_at = 12;
+	Status s = go(&r, c, B, false);
+	remove_at = 0;
+	assert_non_null(s);
+	assert_non_null(strstr(s->text, arena_printf(&arena, "%s/" TRAINING_METRICS " was removed", c.run)));
+	const char *path;
+	good(checkpoint_resolve(&arena, c.run, &path));
+	assert_true(str_ends(str_of(path), STR("step-000015")));
+}
+
 static const char *validations(const char *run)
 {
 	Str text;
@@ -614,6 +635,7 @@ int main(void)
 		cmocka_unit_test(survives_kills),
 		cmocka_unit_test(stops_when_asked),
 		cmocka_unit_test(cut_validation_is_made_up),
+		cmocka_unit_test(removed_folder_is_told),
 		cmocka_unit_test(finds_what_is_not_finite),
 		cmocka_unit_test(scans),
 		cmocka_unit_test(refuses),
