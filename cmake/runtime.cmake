@@ -3,7 +3,7 @@
 # binary, so that who exports a model needs no compiler.
 set(PLINTH_RUNTIME_SOURCES runtime/library/library.c runtime/library/weights.c runtime/library/status.c
   runtime/library/cuda.c runtime/cuda/driver.c
-  runtime/cpu/threads.c support/cores.c support/cpu_features.c support/library.c codegen/package_codec.c codegen/package_sizes.c support/arena.c)
+  runtime/cpu/threads.c support/control_group.c support/cores.c support/cpu_features.c support/library.c codegen/package_codec.c codegen/package_sizes.c support/arena.c)
 file(GLOB PLINTH_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/library/*.h runtime/cpu/*.h runtime/cuda/driver.h support/*.h codegen/package.h)
 
 function(plinth_runtime out compiler linker objcopy)

@@ -1,6 +1,7 @@
-/* support/cores.c: see cores.h. Of both versions of Linux's control groups: a group's limit is that of the groups around it too. In a
- * container the path that the kernel tells may be the host's, and only its end, or nothing of it, be there to see: what is not there limits nothing. */
+/* support/cores.c: see cores.h. In a container the path of a control group that the kernel tells may be the host's, and only its end, or nothing of it,
+ * be there to see: what is not there limits nothing. */
 #include "support/cores.h"
+#include "support/control_group.h"
 
 #include <math.h>
 #include <sched.h>
@@ -58,62 +59,16 @@ static f64 granted_to(const char *folder, bool second_version)
 	return fits && quota > 0 && period > 0 ? quota / period : 0;
 }
 
-/* The least that `group` and those around it up to `mount` are granted. */
-static f64 least_granted(const char *mount, const char *group, bool second_version)
+static void least_granted(void *cx, const char *folder, bool second_version)
 {
-	char folder[1300];
-	size_t root = strlen(mount);
-	if (snprintf(folder, sizeof folder, "%s%s", mount, group) >= (int)sizeof folder)
-		return 0;
-	for (f64 least = 0;;) {
-		f64 x = granted_to(folder, second_version);
-		least = x > 0 && (least == 0 || x < least) ? x : least;
-		char *slash = strrchr(folder + root, '/');
-		if (!slash)
-			return least;
-		*slash = 0;
-	}
-}
-
-/* Is cpu among the words between commas? */
-static bool of_cpu(const char *controllers)
-{
-	for (const char *at = controllers; *at;) {
-		size_t n = strcspn(at, ",");
-		if (n == 3 && !strncmp(at, "cpu", 3))
-			return true;
-		at += n + (at[n] == ',');
-	}
-	return false;
+	f64 *least = cx, x = granted_to(folder, second_version);
+	*least = x > 0 && (*least == 0 || x < *least) ? x : *least;
 }
 
 f64 cores_granted(const char *root)
 {
-	char line[1024], path[1200];
-	if (snprintf(path, sizeof path, "%s/proc/self/cgroup", root) >= (int)sizeof path)
-		return 0;
-	FILE *f = fopen(path, "r");
 	f64 least = 0;
-	while (f && fgets(line, sizeof line, f)) { /* number:controllers:group, of version 2 0::group */
-		char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
-		if (!group)
-			continue;
-		*controllers++ = 0;
-		*group++ = 0;
-		group[strcspn(group, "\n")] = 0;
-		bool second = !*controllers;
-		if (!second && !of_cpu(controllers))
-			continue;
-		/* version 1's are under their names, most often with a link for each; version 2's beside those, where both are there */
-		const char *const at[] = { second ? "" : "/cpu", second ? "/unified" : "/cpu,cpuacct" };
-		for (u32 i = 0; i < COUNT(at); i++) {
-			snprintf(path, sizeof path, "%.100s/sys/fs/cgroup%s", root, at[i]);
-			f64 x = least_granted(path, group, second);
-			least = x > 0 && (least == 0 || x < least) ? x : least;
-		}
-	}
-	if (f)
-		fclose(f);
+	control_groups(root, "cpu", least_granted, &least);
 	return least;
 }
 

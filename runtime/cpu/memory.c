@@ -1,6 +1,7 @@
 /* runtime/cpu/memory.c: see memory.h. Zeroing pages is what costs in a large allocation (a third of a
  * second per GiB on one core), so it is done once, by all threads, in pages of 2 MiB. */
 #include "runtime/cpu/memory.h"
+#include "support/control_group.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,30 +31,35 @@ static bool read_number(const char *path, const char *field, u64 *out)
 	return found;
 }
 
-/* What is left under the limit of this process's control group (version 2, then 1); no limit: all.
- */
-static u64 group_left(void)
+/* What is left under a group's own limit; no limit: all. */
+static void least_left(void *cx, const char *folder, bool second_version)
 {
 	static const struct {
-		const char *limit, *used, *cache, *field;
+		const char *limit, *used, *field;
 	} version[] = {
-		{ "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current",
-		  "/sys/fs/cgroup/memory.stat", "inactive_file " },
-		{ "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-		  "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-		  "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file " },
+		{ "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file " },
+		{ "memory.max", "memory.current", "inactive_file " },
 	};
-	for (u32 i = 0; i < COUNT(version); i++) {
-		u64 limit, used, cache = 0;
-		if (!read_number(version[i].limit, NULL, &limit) ||
-		    !read_number(version[i].used, NULL, &used))
-			continue;
-		/* files that were read count as used, but give way */
-		read_number(version[i].cache, version[i].field, &cache);
-		used -= MIN(cache, used);
-		return limit > used ? limit - used : 0;
-	}
-	return UINT64_MAX;
+	u64 *least = cx, limit, used, cache = 0;
+	char path[1400];
+	snprintf(path, sizeof path, "%s/%s", folder, version[second_version].limit);
+	if (!read_number(path, NULL, &limit))
+		return;
+	snprintf(path, sizeof path, "%s/%s", folder, version[second_version].used);
+	if (!read_number(path, NULL, &used))
+		return;
+	/* files that were read count as used, but give way */
+	snprintf(path, sizeof path, "%s/memory.stat", folder);
+	read_number(path, version[second_version].field, &cache);
+	used -= MIN(cache, used);
+	*least = MIN(*least, limit > used ? limit - used : 0);
+}
+
+u64 host_memory_granted(const char *root)
+{
+	u64 least = UINT64_MAX;
+	control_groups(root, "memory", least_left, &least);
+	return least;
 }
 
 size_t host_memory_available(void)
@@ -61,7 +67,7 @@ size_t host_memory_available(void)
 	u64 kb;
 	if (!read_number("/proc/meminfo", "MemAvailable:", &kb))
 		return 0;
-	return (size_t)MIN(kb << 10, group_left());
+	return (size_t)MIN(kb << 10, host_memory_granted(""));
 }
 
 size_t host_memory_peak(void)

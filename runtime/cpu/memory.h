@@ -32,8 +32,10 @@ PL_MUST_USE Status host_arena_create_shared(size_t size, const HostRange *part, 
 void host_arena_destroy(HostArena *a);
 
 /* Bytes that can still be had: free memory and what the kernel can take back, no more than what is
- * left under the control group's limit. 0: unknown. */
+ * left under limits of control groups. 0: unknown. */
 size_t host_memory_available(void);
+/* What is left under those limits alone, by what lies below `root` ("" is this system); UINT64_MAX: there is none. */
+u64 host_memory_granted(const char *root);
 /* The largest amount of memory this process has had in use. */
 size_t host_memory_peak(void);
 /* Page faults of this process so far, those that read from a disk among them. */

@@ -1,6 +1,7 @@
 /* The arena of a run: aligned, zeroed, all of it usable; and a clear answer when it does not fit.
  */
 #include "runtime/cpu/memory.h"
+#include "support/io.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -87,6 +88,52 @@ static void test_peak(void **state)
 	assert_true(host_memory_peak() >= before + size / 2);
 }
 
+/* ---- control groups, as files ---- */
+
+static Arena arena;
+static const char *root;
+
+static void file(const char *path, const char *text)
+{
+	const char *whole = arena_printf(&arena, "%s%s", root, path), *slash = strrchr(whole, '/');
+	assert_null(io_make_folder(arena_printf(&arena, "%.*s", (int)(slash - whole), whole)));
+	assert_null(io_write(whole, (Blob){ (const u8 *)text, strlen(text) }));
+}
+
+/* The least of what is left of a group's own limit and of those around it, as batch systems set them. */
+static void test_groups(void **state)
+{
+	(void)state;
+	char folder[] = "/tmp/plinth-groups-XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	root = folder;
+	assert_true(host_memory_granted(root) == UINT64_MAX);
+	file("/proc/self/cgroup", "0::/job_7/step_0\n");
+	file("/sys/fs/cgroup/job_7/memory.max", "1000000\n");
+	file("/sys/fs/cgroup/job_7/memory.current", "300000\n");
+	file("/sys/fs/cgroup/job_7/memory.stat", "anon 1\ninactive_file 100000\n");
+	assert_int_equal(host_memory_granted(root), 800000);
+	file("/sys/fs/cgroup/job_7/step_0/memory.max", "max\n");
+	file("/sys/fs/cgroup/job_7/step_0/memory.current", "250000\n");
+	assert_int_equal(host_memory_granted(root), 800000);
+	file("/sys/fs/cgroup/job_7/step_0/memory.max", "500000\n");
+	assert_int_equal(host_memory_granted(root), 250000);
+	file("/sys/fs/cgroup/job_7/step_0/memory.max", "200000\n");
+	assert_int_equal(host_memory_granted(root), 0);
+	/* the first version; the group of another controller does not count, and the outermost is all that a container sees */
+	file("/proc/self/cgroup", "4:cpuset:/job_7\n3:memory:/docker/12\n");
+	assert_true(host_memory_granted(root) == UINT64_MAX);
+	file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "700000\n");
+	file("/sys/fs/cgroup/memory/memory.usage_in_bytes", "600000\n");
+	file("/sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 50000\n");
+	assert_int_equal(host_memory_granted(root), 150000);
+	file("/sys/fs/cgroup/memory/docker/12/memory.limit_in_bytes", "90000\n");
+	file("/sys/fs/cgroup/memory/docker/12/memory.usage_in_bytes", "80000\n");
+	assert_int_equal(host_memory_granted(root), 10000);
+	assert_null(io_remove_folder(root));
+	arena_free(&arena);
+}
+
 static void test_too_large(void **state)
 {
 	(void)state;
@@ -118,7 +165,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_arena), cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_peak),
+		cmocka_unit_test(test_peak), cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_too_large),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
