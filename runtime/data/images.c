@@ -101,6 +101,13 @@ static Status inflate_idx(Arena *a, const char *path, Blob bytes, z_stream *z, I
 	if (got < out->size)
 		return FAIL(STATUS_INPUT, "%s: it has %llu elements, and its header says %llu", path, (unsigned long long)got,
 			    (unsigned long long)out->size);
+	/* the checksum of all that stands behind it: zlib compares it when it comes to the stream's end */
+	u8 beyond;
+	TRY(inflated(path, z, &beyond, 1, &got));
+	if (got)
+		return FAIL(STATUS_INPUT, "%s: more elements follow than the %llu that its header says", path, (unsigned long long)out->size);
+	if (inflate(z, Z_NO_FLUSH) != Z_STREAM_END)
+		return says(path, "its compressed data is cut off: there is no checksum at its end");
 	out->data = data;
 	return OK;
 }

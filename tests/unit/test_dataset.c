@@ -144,6 +144,44 @@ static void damaged_idx_files_are_refused(void **state)
 	assert_non_null(dataset_open(&arena, "images", path_of("bad1"), NULL, 0, &d));
 }
 
+/* Every bit of what is compressed is covered by the checksum at its end, which must be there. */
+static void damaged_compressed_images_are_refused(void **state)
+{
+	(void)state;
+	Dataset d;
+	Str good_bytes;
+	u8 pixel[IMAGES * PIXELS];
+	u32 taken = 0;
+	for (u32 i = 0; i < sizeof pixel; i++)
+		pixel[i] = (u8)(i * 37 + i / 7);
+	write_set("packed", true);
+	const char *images = "packed-images-idx3-ubyte.gz";
+	write_idx(images, (u32[]){ IMAGES, SIDE, SIDE }, 3, pixel, sizeof pixel, 0, true);
+	good(dataset_open(&arena, "images", path_of("packed"), NULL, 0, &d));
+	dataset_close(&d);
+	good(io_read(&arena, path_of(images), &good_bytes));
+	u8 *bytes = NEWN(&arena, u8, good_bytes.n);
+	memcpy(bytes, good_bytes.s, good_bytes.n);
+	for (size_t bit = 80; bit < 8 * good_bytes.n; bit++) { /* behind gzip's own header */
+		bytes[bit / 8] ^= (u8)(1 << bit % 8);
+		good(io_write(path_of(images), (Blob){ bytes, good_bytes.n }));
+		bytes[bit / 8] ^= (u8)(1 << bit % 8);
+		if (!dataset_open(&arena, "images", path_of("packed"), NULL, 0, &d)) {
+			taken++;
+			dataset_close(&d);
+		}
+	}
+	/* bits behind the end of the last block, up to a whole byte, mean nothing */
+	assert_true(taken < 8);
+	for (size_t n = 10; n < good_bytes.n; n++) {
+		good(io_write(path_of(images), (Blob){ bytes, n }));
+		assert_non_null(dataset_open(&arena, "images", path_of("packed"), NULL, 0, &d));
+	}
+	u8 more[sizeof pixel + 1] = { 0 };
+	write_idx(images, (u32[]){ IMAGES, SIDE, SIDE }, 3, more, sizeof more, 0, true);
+	refused(dataset_open(&arena, "images", path_of("packed"), NULL, 0, &d), "more elements follow than the 90");
+}
+
 static void inputs_that_images_do_not_give_are_refused(void **state)
 {
 	(void)state;
@@ -292,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(images_come_with_their_labels),
 		cmocka_unit_test(damaged_idx_files_are_refused),
+		cmocka_unit_test(damaged_compressed_images_are_refused),
 		cmocka_unit_test(inputs_that_images_do_not_give_are_refused),
 		cmocka_unit_test(pairs_are_filled_up),
 		cmocka_unit_test(masking_follows_from_the_position),
