@@ -24,6 +24,12 @@ Status io_cannot(const char *what, const char *path)
 		advice = "; check its permissions";
 	else if (errno == ENOSPC || errno == EDQUOT)
 		advice = "; free some space on that disk";
+	else if (errno == EMFILE)
+		advice = "; raise `ulimit -n`";
+	else if (errno == EROFS)
+		advice = "; name a place on another disk";
+	else if (errno == ENAMETOOLONG)
+		advice = "; choose a shorter name";
 	else if (errno == EFBIG)
 		advice = "; `ulimit -f` or the file system allows no more";
 	return FAIL(STATUS_IO, "cannot %s %s: %s%s", what, path, strerror(errno), advice);

@@ -38,7 +38,11 @@ static Status open_library(const char *path, Blob code, CpuCodeImage *out)
 	snprintf(name, sizeof name, "/proc/self/fd/%d", out->file);
 	TRY(write_all(out->file, code));
 	out->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-	return out->library ? OK : FAIL(STATUS_DEVICE, "the code of %s cannot be loaded: %s", path, dlerror());
+	if (out->library)
+		return OK;
+	const char *why = dlerror();
+	return FAIL(STATUS_DEVICE, "the code of %s cannot be loaded: %s%s", path, why,
+		    access("/proc/self/fd", F_OK) ? "; /proc must be mounted for that" : "");
 }
 
 Status cpu_code_open(const char *path, Blob code, CpuCodeImage **out)
