@@ -385,7 +385,8 @@ Status io_remove_folder(const char *path)
 
 bool io_exists(const char *path)
 {
-	return access(path, F_OK) == 0;
+	/* what a failing disk or a folder without permission hides is there: whoever opens it is told why it cannot be read */
+	return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG);
 }
 
 Status io_cache_folder(Arena *a, const char **out)

@@ -53,6 +53,7 @@ PL_MUST_USE Status io_make_folder(const char *path);
 PL_MUST_USE Status io_sync_folder(const char *path);
 /* Removes a folder with all it holds, following no links; one that is not there is fine. */
 PL_MUST_USE Status io_remove_folder(const char *path);
+/* False: there is no such file. One that cannot be looked at is there. */
 bool io_exists(const char *path);
 /* $XDG_CACHE_HOME/plinth or ~/.cache/plinth, made if missing. */
 PL_MUST_USE Status io_cache_folder(Arena *a, const char **out);

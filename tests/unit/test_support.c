@@ -221,6 +221,14 @@ static void links_and_permissions_stay(void **state)
 	assert_null(io_read(&a, path, &text));
 	assert_true(str_equal(text, STR("new")));
 
+	/* what cannot be looked at is not taken for missing */
+	const char *circle = arena_printf(&a, "%s/circle", folder);
+	assert_int_equal(symlink("circle", circle), 0);
+	assert_true(io_exists(circle));
+	assert_non_null(io_read(&a, circle, &text));
+	assert_false(io_exists(arena_printf(&a, "%s/none", folder)));
+	assert_false(io_exists(arena_printf(&a, "%s/file/none", folder)));
+
 	assert_int_equal(unlink(path), 0);
 	Status why = io_write(link, (Blob){ (const u8 *)"new", 3 });
 	assert_non_null(why);
