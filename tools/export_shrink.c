@@ -51,7 +51,7 @@ static i64 group_of(const Shrink *how, i64 last)
 static bool shrinks(const Shrink *how, const Buffer *b)
 {
 	const Type *t = b->type;
-	return b->kind == BUFFER_PARAMETER && t->dtype == DT_f32 && t->rank >= 2 &&
+	return b->kind == BUFFER_PARAMETER && t->dtype == DT_f32 && t->rank >= 2 && t->rank < MAX_RANK &&
 	       (!whole(how) || group_of(how, type_extent(t, t->rank - 1)));
 }
 
@@ -69,6 +69,16 @@ static const Type *divided(Ir *ir, const Type *t, DType dtype, i64 by)
 	return type_make(ir, dtype, t->rank, dim);
 }
 
+/* How weights of 4 bits are stored: [..., D / g, g / 2], the bytes of each group. */
+static const Type *bytes_of_groups(Ir *ir, const Type *t, i64 g)
+{
+	Dim dim[MAX_RANK];
+	memcpy(dim, t->dim, t->rank * sizeof *dim);
+	dim[t->rank - 1] = dim_number(ir, type_extent(t, t->rank - 1) / g);
+	dim[t->rank] = dim_number(ir, g / 2);
+	return type_make(ir, DT_u8, t->rank + 1, dim);
+}
+
 static void add_buffers(Program *to, const Shrink *how, const Buffer *from)
 {
 	static const DType stored[] = { [SHRINK_BF16] = DT_bf16, [SHRINK_F16] = DT_f16, [SHRINK_INT8] = DT_i8, [SHRINK_INT4] = DT_u8 };
@@ -80,16 +90,24 @@ static void add_buffers(Program *to, const Shrink *how, const Buffer *from)
 		program_buffer(to, b);
 		return;
 	}
-	b.type = divided(ir, from->type, stored[how->kind], how->kind == SHRINK_INT4 ? 2 : 1);
-	if (how->kind == SHRINK_INT4)
-		((Axis *)(uintptr_t)b.axis)[from->type->rank - 1] = (Axis){ 0 };
-	program_buffer(to, b);
-	if (!whole(how))
+	b.type = type_with_dtype(ir, from->type, stored[how->kind]);
+	if (!whole(how)) {
+		program_buffer(to, b);
 		return;
+	}
+	/* of groups, no axis of the model's is the last one */
+	u32 last = from->type->rank - 1u;
+	i64 g = group_of(how, type_extent(from->type, last));
+	Axis *axis = NEWN(to->arena, Axis, last + 2);
+	memcpy(axis, from->axis, last * sizeof *axis);
+	if (how->kind == SHRINK_INT4) {
+		b.type = bytes_of_groups(ir, from->type, g);
+		b.axis = axis;
+	}
+	program_buffer(to, b);
 	factor.name = factor_name(ir, from->name);
-	factor.type = divided(ir, from->type, DT_f16, group_of(how, type_extent(from->type, from->type->rank - 1)));
-	factor.axis = COPYN(to->arena, Axis, from->axis, from->type->rank);
-	((Axis *)(uintptr_t)factor.axis)[from->type->rank - 1] = (Axis){ 0 };
+	factor.type = divided(ir, from->type, DT_f16, g);
+	factor.axis = axis;
 	program_buffer(to, factor);
 }
 
@@ -114,7 +132,7 @@ static dims grouped(Builder *b, const Type *t, i64 g, u32 n, const i64 *of)
 	return dims_of(b, dim, t->rank + n);
 }
 
-/* 0 to 15 of the bytes' lower halves, then of their upper ones: [..., D / g, 2, g / 2], as f32. */
+/* 0 to 15 of the lower halves of each group's bytes, then of their upper ones: [..., D / g, 2, g / 2], as f32. */
 static Val halves(Builder *b, Val bytes, const Type *t, i64 g)
 {
 	dims shape = grouped(b, t, g, 2, (i64[]){ 2, g / 2 });
@@ -145,7 +163,7 @@ static bool visit(Rewrite *rw, const Node *n, const Val *in, Val *out)
 	i64 g = group_of(cx->how, type_extent(t, t->rank - 1));
 	dims groups = grouped(b, t, g, 1, &g);
 	bool four = cx->how->kind == SHRINK_INT4;
-	Val q = read(b, from->name, divided(ir, t, four ? DT_u8 : DT_i8, four ? 2 : 1));
+	Val q = read(b, from->name, four ? bytes_of_groups(ir, t, g) : type_with_dtype(ir, t, DT_i8));
 	Val f = make_cast(b, read(b, factor_name(ir, from->name), divided(ir, t, DT_f16, g)), DT_f32);
 	f = make_broadcast(b, BA(b, reshape, (f), .shape = grouped(b, t, g, 1, (i64[]){ 1 })), groups);
 	q = BA(b, reshape, (four ? halves(b, q, t, g) : make_cast(b, q, DT_f32)), .shape = groups);
