@@ -142,6 +142,8 @@ static int do_tokenize(int argc, char **argv)
 		return verb_misused(name, "where to? -o PREFIX is missing");
 	if (vocabulary > TOKENIZER_VOCAB_MAX)
 		return verb_misused(name, "--vocab is at most %d", TOKENIZER_VOCAB_MAX);
+	if ((vocabulary_file || merges_file) && strcmp(kind, "gpt2"))
+		return verb_misused(name, "--%s is of --tokenizer gpt2, not of %s", vocabulary_file ? "vocab-file" : "merges", kind);
 	u32 how = 0;
 	while (how < COUNT(hows) && strcmp(hows[how], separator))
 		how++;

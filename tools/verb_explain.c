@@ -74,6 +74,8 @@ int verb_explain(int argc, char **argv)
 	int n, status;
 	if (!options_parse(&command, argc, argv, &code, &n, &status))
 		return status;
+	if (n && (functions || markdown))
+		return verb_misused("explain", "what is '%s' for? --%s lists functions", code[0], functions ? "functions" : "markdown");
 	if (functions || markdown) {
 		functions_print(markdown, stdout);
 		return 0;

@@ -67,6 +67,7 @@ static const Option options[] = {
 static const OptionRule rules[] = {
 	{ RULE_NEEDS, "flops", "scaling", "another budget than that of --tokens" },
 	{ RULE_NEEDS, "price", "tokens runs", "it is of a whole run, and --tokens 300e9 says of how much text" },
+	{ RULE_NEEDS, "masters attention placeholders loss", "mesh devices sweep", NULL },
 	{ RULE_NEEDS, "fit", "runs", "what a machine file is fitted to" },
 	{ RULE_EXCLUDE, "forward", "memory sweep svg", "a forward pass keeps nothing for later" },
 	{ RULE_EXCLUDE, "scaling", "json forward", "it is of training, and is printed for people" },

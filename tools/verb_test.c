@@ -27,6 +27,10 @@ static const Option options[] = {
 	{ "seed", 0, OPTION_INT, &seed, "N", "of everything that is drawn: 1 by default" },
 };
 
+static const OptionRule rules[] = {
+	{ RULE_EXCLUDE, "op", "graphs sizes precision", "it tests ops alone" },
+};
+
 static const Command command = {
 	.name = "test",
 	.operands = "[MODEL...]",
@@ -47,6 +51,8 @@ static const Command command = {
 		   "  plinth test models/llama.plinth --preset tiny --sizes B=1,T=33 --precision bf16",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* A line of the table. */
