@@ -17,6 +17,7 @@ typedef struct Walker {
 	f64 *cost;    /* seconds of each piece */
 	f64 *taken;   /* of a message: those in which no kernel runs */
 	bool *done;
+	u32 *reader;  /* of a message: the first rank that waits for it, by itself or by other messages; its own where none before does */
 	f64 *started; /* [rank]: when the first kernel of it began, or less than 0 */
 	VEC(u32) waiting; /* messages that were not sent, in the plan's order */
 	VEC(Outer) outer;
@@ -69,9 +70,9 @@ static f64 ready(const Walker *x, u32 i)
 			return -1;
 		at = MAX(at, x->out->end[p->after[k]]);
 	}
-	if (p->early && p->rank > 1) {
-		/* one layer ahead: the last rank before this one's predecessor that has begun */
-		f64 begun = x->started[p->rank - 1];
+	if (p->early && x->reader[i] > 1) {
+		/* one layer ahead of who reads it: that one's predecessor has begun */
+		f64 begun = x->started[x->reader[i] - 1];
 		if (begun < 0)
 			return -1;
 		at = MAX(at, begun);
@@ -177,6 +178,13 @@ Walk walk(Arena *arena, const Machine *m, const Work *w, u64 bucket)
 	for (u32 r = 0; r < 2 * w->units; r++)
 		x.started[r] = -1;
 	price(&tmp, &x, bucket);
+	x.reader = NEWN(&tmp, u32, w->npiece + 1);
+	for (u32 i = 0; i < w->npiece; i++)
+		x.reader[i] = w->piece[i].rank;
+	for (u32 i = w->npiece; i-- > 0;) /* what one layer has may be read in another, whose backward half comes before its own */
+		for (u32 k = 0; k < w->piece[i].nafter; k++)
+			if (w->piece[w->piece[i].after[k]].message)
+				x.reader[w->piece[i].after[k]] = MIN(x.reader[w->piece[i].after[k]], x.reader[i]);
 	/* messages wait in line from the start: what lies one layer ahead must be seen before its own place in the plan */
 	for (u32 i = 0; i < w->npiece; i++)
 		if (w->piece[i].message)
