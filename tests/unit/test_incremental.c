@@ -186,6 +186,8 @@ static const char *const model[] = {
 	"use bible\npreset p { vocab = 11, layers = 2, heads = 2, width = 12 }\n",
 	"use t5\npreset p { vocab = 11, layers = 2, heads = 2, head = 4, width = 12, hidden = 20, buckets = 6, furthest = 8 }\n",
 	"use mixtral\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 3 }\n",
+	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, shared = 12 }\n",
+	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, family = \"olmoe\" }\n",
 	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, score_cap = 1.5,\n"
 	" logit_cap = 3.0 }\n",
 	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, period = 3,\n"
