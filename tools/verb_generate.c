@@ -44,7 +44,7 @@ static const Option options[] = {
 };
 
 static const OptionRule rules[] = {
-	{ RULE_EXCLUDE, "greedy", "temperature top-k top-p seed", "of the likeliest token nothing is drawn" },
+	{ RULE_EXCLUDE, "greedy", "temperature top-k top-p", "of the likeliest token nothing is drawn" },
 	{ RULE_EXCLUDE, "prompt", "prompts", NULL },
 	{ RULE_EXCLUDE, "tokenizer", "data", "both say which tokenizer" },
 };
