@@ -48,10 +48,16 @@ static i64 group_of(const Shrink *how, i64 last)
 	return g >= 8 ? g : 0;
 }
 
+/* Dimensions that a matrix has beside its own where it is unpacked. */
+static u32 dims_of_groups(const Shrink *how)
+{
+	return how->kind == SHRINK_INT4 ? 2 : whole(how);
+}
+
 static bool shrinks(const Shrink *how, const Buffer *b)
 {
 	const Type *t = b->type;
-	return b->kind == BUFFER_PARAMETER && t->dtype == DT_f32 && t->rank >= 2 && t->rank < MAX_RANK &&
+	return b->kind == BUFFER_PARAMETER && t->dtype == DT_f32 && t->rank >= 2 && t->rank + dims_of_groups(how) <= MAX_RANK &&
 	       (!whole(how) || group_of(how, type_extent(t, t->rank - 1)));
 }
 
