@@ -148,14 +148,15 @@ void io_unmap(Mapping *m)
 	*m = (Mapping){ 0 };
 }
 
-/* The file itself, where `path` is a link to one: the link stays. */
+/* The file itself, where `path` is a link to one: the link stays. What it leads to and is no file has perhaps no name of
+ * its own (a pipe, by /dev/stdout or `>(...)` of a shell). */
 static Status follow(const char *path, char out[4096])
 {
 	struct stat st;
 	if (strlen(path) >= 4096)
 		return FAIL(STATUS_IO, "cannot create %.80s...: the path is too long", path);
 	strcpy(out, path);
-	if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode))
+	if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode) || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
 		return OK;
 	char *real = realpath(path, NULL);
 	if (!real || strlen(real) >= 4096) {

@@ -197,6 +197,17 @@ static void devices_are_written_to(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(S_ISFIFO(st.st_mode));
 	assert_null(io_remove_folder(folder));
+
+	/* one without a name, as /dev/stdout and `>(...)` of a shell are */
+	int nameless[2];
+	assert_int_equal(pipe(nameless), 0);
+	path = arena_printf(&a, "/proc/self/fd/%d", nameless[1]);
+	assert_null(io_writable(path));
+	assert_null(io_write(path, (Blob){ (const u8 *)"again", 5 }));
+	assert_int_equal(read(nameless[0], got, sizeof got), 5);
+	assert_string_equal(got, "again");
+	close(nameless[0]);
+	close(nameless[1]);
 	arena_free(&a);
 }
 
