@@ -5,6 +5,7 @@
 #include "runtime/checkpoint/weights.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -97,7 +98,7 @@ Status checkpoint_resolve(Arena *a, const char *path, const char **out)
 	}
 }
 
-/* The folder's own number; 0: there is none. */
+/* The folder's own number; 0: there is none, and errno says why. */
 static u64 folder_number(const char *path)
 {
 	struct stat st;
@@ -109,8 +110,8 @@ Status checkpoint_find(Arena *a, const char *path, CheckpointPlace *out)
 	do {
 		TRY(checkpoint_resolve(a, path, &out->path));
 		out->number = folder_number(out->path);
-	} while (!out->number);
-	return OK;
+	} while (!out->number && errno == ENOENT); /* removed meanwhile: by now there is another, or it is told that there is none */
+	return out->number ? OK : io_cannot("read", out->path);
 }
 
 bool checkpoint_is_gone(const CheckpointPlace *p)

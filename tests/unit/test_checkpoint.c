@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static char folder[64];
@@ -218,6 +219,10 @@ static void wrong_paths_are_told(void **state)
 	}
 	put(latest, "step-000002\n");
 	expect_refusal(&a, run, "names step-000002, which is not there");
+	const char *circle = arena_printf(&a, "%s/step-000002", run); /* there, but not to be looked at: as on a disk that fails */
+	assert_int_equal(symlink("step-000002", circle), 0);
+	expect_refusal(&a, run, "cannot read");
+	assert_int_equal(unlink(circle), 0);
 	assert_int_equal(remove(latest), 0);
 	expect_refusal(&a, run, arena_printf(&a, "name the checkpoint itself: %s/step-000001", run));
 	Checkpoint c; /* with a slash at the end too */
