@@ -47,6 +47,7 @@ static const OptionRule rules[] = {
 	{ RULE_EXCLUDE, "greedy", "temperature top-k top-p", "of the likeliest token nothing is drawn" },
 	{ RULE_EXCLUDE, "prompt", "prompts", NULL },
 	{ RULE_EXCLUDE, "tokenizer", "data", "both say which tokenizer" },
+	{ RULE_NEEDS, "group", "store", "matrices are kept as they are without" },
 };
 
 static const Command command = {
@@ -276,8 +277,8 @@ static Status settings(Lm *lm)
 static Status store_so(Lm *lm, Shrink *shrink, LmCompile *how)
 {
 	TRY(shrink_parse(store ? store : "f32", group ? group : 32, shrink));
-	if (lm->file && (shrink->kind || precision))
-		return FAIL(STATUS_INPUT, "%s is compiled: --%s is for a source or a run", lm->operand.source, shrink->kind ? "store" : "precision");
+	if (lm->file && shrink->kind)
+		return FAIL(STATUS_INPUT, "%s is compiled: --store is for a source or a run", lm->operand.source);
 	how->precision = precision ? precision : how->precision;
 	if (!shrink->kind)
 		return OK;
