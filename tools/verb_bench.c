@@ -49,7 +49,6 @@ static const OptionRule rules[] = {
 	{ RULE_NEEDS, "repeat", "kernels", NULL },
 	{ RULE_NEEDS, "turns", "sweep", "--sweep B=1,2 or --sweep memory=all,2GiB" },
 	{ RULE_EXCLUDE, "json csv", NULL, NULL },
-	{ RULE_EXCLUDE, "all", "json csv", "these have every kernel" },
 	{ RULE_EXCLUDE, "trace", "kernels", "a trace shows a step as it is, and --kernels repeats its kernels" },
 	{ RULE_EXCLUDE, "forward", "memory", "values are computed again in a training step alone" },
 };
