@@ -574,7 +574,7 @@ static bool is_mask(const Node *n, u32 operand)
 	return attention && operand == 3 && ((const attention_attr *)n->attr)->mask; /* both ops' */
 }
 
-/* Bytes that there are of what `v` is made of. */
+/* Bytes that there are of what `v` is made of. What is taken from a table counts as what it is: to take a row twice makes nothing wider. */
 static f64 made_of(Fuse *x, Search *s, Val v)
 {
 	u32 node = x->g->value.v[v.i].node;
@@ -584,7 +584,8 @@ static f64 made_of(Fuse *x, Search *s, Val v)
 		if (s->seen.v[i] == v.i)
 			return 0;
 	VEC_PUSH(x->tmp, &s->seen, v.i);
-	if (s->seen.n > SEARCH || (class != NODE_FREE && class != NODE_POINTWISE) || x->f->stored[v.i])
+	bool taken = n->op == OP_gather || n->op == OP_take_along;
+	if (s->seen.n > SEARCH || (class != NODE_FREE && class != NODE_POINTWISE) || taken || x->f->stored[v.i])
 		return bytes(x, v);
 	f64 sum = 0;
 	for (u32 i = 0; i < n->nin; i++)
@@ -593,7 +594,8 @@ static f64 made_of(Fuse *x, Search *s, Val v)
 }
 
 /* Up to which effort an operand is computed where it is used. Stored, one that is several times what it is made of (weights of 4 bits,
- * of groups that share factors) would be written and read in so many bytes more, each time. */
+ * of groups that share factors) would be written and read in so many bytes more, each time. Not attention's bias:
+ * it is asked for anew for each text, and would be worked out as often. */
 static u32 operand_limit(Fuse *x, Val v)
 {
 	ArenaMark mark = arena_mark(x->tmp);
@@ -603,11 +605,15 @@ static u32 operand_limit(Fuse *x, Val v)
 	return times <= 1 ? CHEAP_OPERAND : (u32)MIN(CHEAP_OPERAND * times, (f64)CHEAP);
 }
 
+static bool is_product(Op op)
+{
+	return op == OP_dot || op == OP_grouped_dot || op == OP_grouped_dot_weights;
+}
+
 /* Products read each of their operands many times. */
 static bool reads_often(Op op)
 {
-	return op == OP_dot || op == OP_grouped_dot || op == OP_grouped_dot_weights || op == OP_attention ||
-	       op == OP_attention_grad;
+	return is_product(op) || op == OP_attention || op == OP_attention_grad;
 }
 
 static void place_skeleton(Fuse *x, u32 node)
@@ -621,7 +627,7 @@ static void place_skeleton(Fuse *x, u32 node)
 		else if (x->stores_operands && reads_often((Op)n->op) && !is_mask(n, i))
 			use_stored(x, n->in[i], node);
 		else
-			use(x, n->in[i], into, node, reads_often((Op)n->op) ? operand_limit(x, n->in[i]) : CHEAP_OPERAND);
+			use(x, n->in[i], into, node, is_product((Op)n->op) ? operand_limit(x, n->in[i]) : CHEAP_OPERAND);
 	join(x, into, node);
 	if (n->op != OP_dot && n->op != OP_attention && n->op != OP_attention_grad)
 		close_group(x, into, NONE, "nothing is fused behind this kind of kernel");
