@@ -257,11 +257,13 @@ Status io_folder_writable(const char *path)
 	/* the nearest one that is there: the folder itself, or what the missing ones are to be made in */
 	const char *there = copy;
 	while (stat(there, &st) != 0) {
-		if (errno != ENOENT || there != copy)
-			return io_cannot("create", path);
 		size_t n = strlen(copy);
-		while (n && copy[n - 1] == '/')
+		while (n > 1 && copy[n - 1] == '/')
 			n--;
+		copy[n] = 0;
+		/* where a link leads nowhere no folder can be made */
+		if (errno != ENOENT || there != copy || (lstat(copy, &st) == 0 && S_ISLNK(st.st_mode)))
+			return io_cannot("create", path);
 		while (n && copy[n - 1] != '/')
 			n--;
 		copy[n] = 0;
@@ -344,11 +346,10 @@ Status io_make_folder(const char *path)
 		*p = was;
 	}
 	struct stat st;
-	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
-		errno = ENOTDIR;
+	if (stat(path, &st) != 0)
 		return io_cannot("create", path);
-	}
-	return OK;
+	errno = ENOTDIR;
+	return S_ISDIR(st.st_mode) ? OK : io_cannot("create", path);
 }
 
 Status io_remove_folder(const char *path)
