@@ -94,8 +94,9 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	const char *bound;
 	TRY(sizes_numbers(a, lm->model, given, &bound));
 	static const char *const step[] = { "micro", "update" };
+	const char *shard = run.rules && m->layers ? arena_printf(a, "%s,layers=%u", run.rules, m->layers) : run.rules;
 	bool cpu = !strcmp(machine->device, "cpu");
-	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = run.rules, .bucket = 1 /* its timeline is of messages, each by itself */,
+	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = shard, .bucket = 1 /* its timeline is of messages, each by itself */,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
 			    .accumulate = c->accumulate, .no_update = c->no_update, .machine = machine, .unplaced = true,
 			    .prepared = c->prepared };

@@ -58,6 +58,17 @@ static bool read_messages(PassCx *cx, ShardRules *r, const PassArg *a)
 	return diag_error(cx->diag, E0714, a->loc, "messages=bf16, f16 or f32, not %.*s", STR_ARG(a->value));
 }
 
+/* layers=80: of the model that the program has few layers of. */
+static bool read_layers(PassCx *cx, ShardRules *r, const PassArg *a)
+{
+	char digits[8] = "", *end = digits;
+	if (a->value.n && a->value.n < sizeof digits) {
+		memcpy(digits, a->value.s, a->value.n);
+		r->layers = (u32)strtoul(digits, &end, 10);
+	}
+	return end > digits && !*end ? true : read_rule(cx, r, a);
+}
+
 bool shard_rules_read(PassCx *cx, ShardRules *out)
 {
 	*out = (ShardRules){ .messages = DT_f32 };
@@ -66,6 +77,7 @@ bool shard_rules_read(PassCx *cx, ShardRules *out)
 	for (size_t at = 0; pass_argument(cx, &at, &a, &error);)
 		error |= !(str_equal(a.name, STR("mesh"))	? read_mesh(cx, out, &a) :
 			   str_equal(a.name, STR("messages"))	? read_messages(cx, out, &a) :
+			   str_equal(a.name, STR("layers"))	? read_layers(cx, out, &a) :
 								  read_rule(cx, out, &a));
 	/* what is divided carries its optimizer's share with it */
 	out->gradients |= out->parameters;
@@ -420,6 +432,35 @@ static void note_wanted(Search *s)
 			}
 }
 
+/* The layer of a node, or of the buffer that it reads, as a key; 0: of none. */
+static u64 layer_of(const Search *s, const Node *n)
+{
+	const char *scope = n->scope;
+	if (n->op == OP_read && !scope_layer(scope))
+		scope = s->p->buffer.v[program_find_buffer(s->p, ATTR(n, read)->buffer)].scope;
+	size_t length = scope_layer(scope);
+	return length ? hash_bytes(HASH_SEED, scope, length) : 0;
+}
+
+/* Layers are numbered as the entry comes to them; those between the first and the last stand for as many as the whole model has between its own. */
+static void find_stands(Search *s)
+{
+	u32 n = s->g->node.n;
+	s->stands = NEWN(s->cx->tmp, f64, n + 1);
+	u64 *key = NEWN(s->cx->tmp, u64, n + 1), layers = 0;
+	Map number = { .arena = s->cx->tmp };
+	for (u32 i = 0; i < n; i++) {
+		key[i] = layer_of(s, &s->g->node.v[i]);
+		if (key[i] && !map_get(&number, key[i]))
+			map_put(&number, key[i], ++layers);
+	}
+	bool few = s->rules->layers > layers && layers > 2;
+	for (u32 i = 0; i < n; i++) {
+		u64 at = key[i] && few ? *map_get(&number, key[i]) : 0;
+		s->stands[i] = at > 1 && at < layers ? (f64)(s->rules->layers - 2) / (f64)(layers - 2) : 1;
+	}
+}
+
 static void place_entry(Search *s)
 {
 	const Graph *g = s->g;
@@ -450,6 +491,7 @@ static void place_entry(Search *s)
 		for (u32 m = 0; m < s->mesh->n; m++)
 			e->choice[i][m].kind = CHOICE_GIVEN;
 	}
+	find_stands(s);
 	place_classes(s);
 	for (u32 i = 0; i < g->node.n; i++) {
 		check_heads(s, i);

@@ -512,9 +512,10 @@ f64 shard_cost(const Search *s)
 {
 	f64 cost = 0;
 	for (u32 i = 0; i < s->g->node.n; i++) {
-		cost += work_cost(s, i);
+		f64 one = work_cost(s, i);
 		for (u32 k = 0; k < s->g->node.v[i].nout; k++)
-			cost += brought_cost(s, (Val){ s->g->node.v[i].out.i + k });
+			one += brought_cost(s, (Val){ s->g->node.v[i].out.i + k });
+		cost += s->stands[i] * one;
 	}
 	return cost;
 }
@@ -567,7 +568,8 @@ static f64 messages_cost(const Search *s, bool waited)
 		bool waits = !s->weight[v] && !s->result[value->node];
 		for (u32 m = 0; m < s->mesh->n && waits == waited; m++) {
 			f64 one = value_cost(s, (Val){ v }, m);
-			cost += one > 0 && choice_result(s->e, value->node, value->index, m).kind != PLACE_WHOLE ? one + (waited ? WAY : 0) : 0;
+			bool sent = one > 0 && choice_result(s->e, value->node, value->index, m).kind != PLACE_WHOLE;
+			cost += sent ? s->stands[value->node] * (one + (waited ? WAY : 0)) : 0;
 		}
 	}
 	return cost;
@@ -602,7 +604,7 @@ void shard_search(Search *s)
 	find_results(s);
 	f64 cost = search_both(s), work = 0;
 	for (u32 i = 0; i < n; i++)
-		work += work_cost(s, i);
+		work += s->stands[i] * work_cost(s, i);
 	if (!s->forced || !s->rules->parameters || messages_cost(s, false) < HIDDEN * work)
 		return;
 	cost += messages_cost(s, true);
