@@ -227,56 +227,70 @@ static void check_mesh(Elaborator *e, const Datum *mesh, const Expr *to)
 	     near ? did_you_mean(e, near) : names_listed(e, "it has", all, mesh->list.n));
 }
 
+/* Of `mesh = { data = 1 }`: the value, which later rules are held to. */
+static const Datum *shard_setting(Elaborator *e, const Stmt *s, const Datum *mesh)
+{
+	Datum *v = expression(e, s->assign.value);
+	const char *name = dotted(e, s->assign.target.v[0]);
+	for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++)
+		add_setting(e, arena_printf(e->arena, "shard.%s.%s", name, v->list.v[k].name), v->list.v[k].value, s->loc);
+	if (name && v->kind != DATUM_RECORD && v->kind != DATUM_ERROR)
+		add_setting(e, arena_printf(e->arena, "shard.%s", name), v, s->loc);
+	return name && !strcmp(name, "mesh") && v->kind == DATUM_RECORD ? v : mesh;
+}
+
+static void axis_rule(Elaborator *e, const Stmt *s, const Datum *mesh)
+{
+	const char *to = dotted(e, s->arrow.to);
+	check_mesh(e, mesh, s->arrow.to);
+	for (u32 k = 0; k < s->arrow.from.n; k++) {
+		const char *name = dotted(e, s->arrow.from.v[k]);
+		Buf candidates = { .arena = e->arena };
+		if (!name || !to) {
+			fail(e, E0509, s->loc, "a rule is an axis and where it goes: Attention.H -> tensor");
+			continue;
+		}
+		u32 found = e->incomplete ? 1 : axes_named(e, name, &candidates);
+		if (found > 1) {
+			fail(e, E0509, s->arrow.from.v[k]->loc, "several axes are called '%s'; which is meant: %s?", name, candidates.text);
+			continue;
+		}
+		if (!found) {
+			const char **all = NEWN(e->arena, const char *, e->ir->axis.n);
+			u32 n = 0;
+			for (u32 j = 1; j < e->ir->axis.n; j++)
+				if (e->ir->axis.v[j].name)
+					all[n++] = e->ir->axis.v[j].name;
+			const char *near = nearest_name(name, all, n);
+			fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s", name, did_you_mean(e, near));
+			continue;
+		}
+		rule_settings(e, name, s->arrow.to);
+		VEC_PUSH(e->arena, &e->model->shard, (ShardLine){ name, to, s->arrow.from.v[k]->loc });
+	}
+}
+
+static void shard_lines(Elaborator *e, const Block *block, const Datum **mesh)
+{
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch)
+			shard_lines(e, branch, mesh);
+		else if (s->kind == STMT_ASSIGN && s->assign.target.n == 1)
+			*mesh = shard_setting(e, s, *mesh);
+		else if (s->kind == STMT_ARROW)
+			axis_rule(e, s, *mesh);
+		else if (s->kind != STMT_IF)
+			fail(e, E0509, s->loc, "a shard block has lines such as: mesh = { data = 4 }, B -> data");
+	}
+}
+
 void recipe_shard(Elaborator *e, const Decl *d)
 {
 	const Datum *mesh = NULL;
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
-		if (s->kind == STMT_ASSIGN && s->assign.target.n == 1) {
-			Datum *v = expression(e, s->assign.value);
-			const char *name = dotted(e, s->assign.target.v[0]);
-			if (name && !strcmp(name, "mesh") && v->kind == DATUM_RECORD)
-				mesh = v;
-			for (u32 k = 0; name && v->kind == DATUM_RECORD && k < v->list.n; k++) {
-				add_setting(e, arena_printf(e->arena, "shard.%s.%s", name, v->list.v[k].name), v->list.v[k].value, s->loc);
-			}
-			if (name && v->kind != DATUM_RECORD && v->kind != DATUM_ERROR)
-				add_setting(e, arena_printf(e->arena, "shard.%s", name), v, s->loc);
-			continue;
-		}
-		if (s->kind != STMT_ARROW) {
-			fail(e, E0509, s->loc, "a shard block has lines such as: mesh = { data = 4 }, B -> data");
-			continue;
-		}
-		const char *to = dotted(e, s->arrow.to);
-		check_mesh(e, mesh, s->arrow.to);
-		for (u32 k = 0; k < s->arrow.from.n; k++) {
-			const char *name = dotted(e, s->arrow.from.v[k]);
-			Buf candidates = { .arena = e->arena };
-			if (!name || !to) {
-				fail(e, E0509, s->loc, "a rule is an axis and where it goes: Attention.H -> tensor");
-				continue;
-			}
-			u32 found = e->incomplete ? 1 : axes_named(e, name, &candidates);
-			if (found > 1) {
-				fail(e, E0509, s->arrow.from.v[k]->loc, "several axes are called '%s'; which is meant: %s?", name, candidates.text);
-				continue;
-			}
-			if (!found) {
-				const char **all = NEWN(e->arena, const char *, e->ir->axis.n);
-				u32 n = 0;
-				for (u32 j = 1; j < e->ir->axis.n; j++)
-					if (e->ir->axis.v[j].name)
-						all[n++] = e->ir->axis.v[j].name;
-				const char *near = nearest_name(name, all, n);
-				fail(e, E0509, s->arrow.from.v[k]->loc, "the model has no axis '%s'%s", name,
-				     did_you_mean(e, near));
-				continue;
-			}
-			rule_settings(e, name, s->arrow.to);
-			VEC_PUSH(e->arena, &e->model->shard, (ShardLine){ name, to, s->arrow.from.v[k]->loc });
-		}
-	}
+	shard_lines(e, &d->body, &mesh);
 }
 
 /* A group gives an entry for each of its own: text_config.vocab_size. */

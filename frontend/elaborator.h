@@ -297,6 +297,7 @@ void recipe_train(Elaborator *e, const Decl *d);
 void recipe_eval(Elaborator *e, const Decl *d);
 /* `input name: dtype[dims]` of a recipe. */
 void recipe_input(Elaborator *e, const Stmt *s);
+bool recipe_has_setting(const Elaborator *e, const Stmt *s);
 void add_setting(Elaborator *e, const char *key, const Datum *d, Loc loc);
 /* The value that `--set key=...` gives, or NULL. */
 Datum *override_of(Elaborator *e, const char *key);

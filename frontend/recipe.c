@@ -73,6 +73,20 @@ static bool is_key(const char *name)
 	return false;
 }
 
+/* The setting that a line of a train block says, or NULL. The loss is none: it is computed. */
+static const char *setting_key(const Stmt *s)
+{
+	const Expr *target = s->kind == STMT_ASSIGN && s->assign.target.n == 1 ? s->assign.target.v[0] : NULL;
+	bool is = target && target->kind == EXPR_NAME && is_key(target->name) && strcmp(target->name, "loss");
+	return is ? target->name : NULL;
+}
+
+bool recipe_has_setting(const Elaborator *e, const Stmt *s)
+{
+	const Decl *d = e->frame->decl;
+	return d && d->kind == DECL_RECIPE && !strcmp(d->word.text, "train") && setting_key(s);
+}
+
 void recipe_input(Elaborator *e, const Stmt *s)
 {
 	const TypeExpr *t = s->declare.type;
@@ -334,15 +348,48 @@ static void read_more_settings(Elaborator *e, Train *t, const Decl *d)
 		const char *key = train_keys[k];
 		bool in_file = !strcmp(key, "loss") || !strcmp(key, "optimizer");
 		for (u32 i = 0; i < d->body.n && !in_file; i++) {
-			const Stmt *s = d->body.v[i];
-			in_file = s->kind == STMT_ASSIGN && s->assign.target.v[0]->kind == EXPR_NAME &&
-				  !strcmp(s->assign.target.v[0]->name, key);
+			const char *line = setting_key(d->body.v[i]);
+			in_file = line && !strcmp(line, key);
 		}
 		if (in_file)
 			continue;
 		Datum *none = datum_new(e, DATUM_RECORD, (Loc){ 0 }), *v = overridden(e, key, none);
 		if (v != none || v->list.n)
 			read_setting(e, t, intern_z(e->names, key), v, (Loc){ 0 });
+	}
+}
+
+static bool any_setting(const Stmt *s)
+{
+	bool any = setting_key(s) != NULL;
+	for (u32 k = 0; s->kind == STMT_IF && k < s->branch.n; k++)
+		for (u32 i = 0; i < s->branch.v[k].body.n; i++)
+			any |= any_setting(s->branch.v[k].body.v[i]);
+	return any;
+}
+
+/* An `if` around settings is decided by the config and the settings before it. */
+static void read_setting_lines(Elaborator *e, Train *t, const Block *block)
+{
+	for (u32 i = 0; i < block->n; i++) {
+		const Stmt *s = block->v[i];
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF && any_setting(s) ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch)
+			read_setting_lines(e, t, branch);
+		if (s->kind != STMT_ASSIGN)
+			continue;
+		const char *key = setting_key(s);
+		if (s->assign.pattern.n && (!key || strcmp(key, "optimizer"))) {
+			const Expr *target = s->assign.target.v[0];
+			const char *name = target->kind == EXPR_NAME ? target->name : "";
+			const char *near = key ? NULL : nearest_name(name, train_keys, COUNT(train_keys));
+			fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", name, near && strcmp(near, name) ? did_you_mean(e, near) : "");
+		} else if (key && !strcmp(key, "optimizer")) {
+			read_optimizer(e, t, s);
+		} else if (key) {
+			read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->assign.value->loc);
+		}
 	}
 }
 
@@ -356,28 +403,7 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 		set_variable(e, intern_z(e->names, word[k]), datum_text(e, intern_z(e->names, word[k]), d->loc));
 	}
 	read_more_settings(e, t, d);
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
-		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME)
-			continue;
-		const char *key = s->assign.target.v[0]->name;
-		if (!is_key(key)) {
-			if (s->assign.pattern.n) {
-				const char *near = nearest_name(key, train_keys, COUNT(train_keys));
-				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", key,
-				     did_you_mean(e, near));
-			}
-			continue;
-		}
-		if (!strcmp(key, "optimizer")) {
-			read_optimizer(e, t, s);
-			continue;
-		}
-		if (s->assign.pattern.n)
-			fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'", key);
-		if (strcmp(key, "loss"))
-			read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->assign.value->loc);
-	}
+	read_setting_lines(e, t, &d->body);
 	const OptimizerRule *all = NULL;
 	for (u32 i = 0; i < t->rule.n; i++)
 		if (!t->rule.v[i].pattern && t->rule.v[i].with->kind == DATUM_CALLABLE)

@@ -41,6 +41,11 @@ def gemma3(layers, width, hidden, heads, groups):
     return llama(262144, layers, width, hidden, heads, groups, tied=True, head_dim=256, query_pre_attn_scalar=256)
 
 
+def deepseek(vocab, layers, width, inner, heads, experts, chosen, hidden, dense, **more):
+    return llama(vocab, layers, width, inner, heads, heads, n_routed_experts=experts, num_experts_per_tok=chosen,
+                 moe_intermediate_size=hidden, first_k_dense_replace=dense) | YARN | more
+
+
 def bert(layers, width, heads, **more):
     return {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width} | more
 
@@ -82,6 +87,8 @@ def untied(config):
 LLAMA31 = {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
                                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}
 QWEN3 = {"head_dim": 128}
+YARN = {"rope_scaling": {"type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 0.707, "mscale_all_dim": 0.707,
+                         "original_max_position_embeddings": 4096}}
 T = transformers
 # file and preset: the published implementation's class, and what its config.json says besides the class's own first values
 MODELS = {
@@ -121,6 +128,12 @@ MODELS = {
     ("moe", "qwen3_235b_a22b"): (T.Qwen3MoeForCausalLM, llama(151936, 94, 4096, 12288, 64, 4, head_dim=128, num_experts=128,
                                                               num_experts_per_tok=8, moe_intermediate_size=1536, norm_topk_prob=True)),
     ("moe", "olmoe_1b_7b"): (T.OlmoeForCausalLM, llama(50304, 16, 2048, 1024, 16, 16, num_experts=64, num_experts_per_tok=8)),
+    ("deepseek", "deepseek_v2_lite"): (T.DeepseekV2ForCausalLM, deepseek(
+        102400, 27, 2048, 10944, 16, 64, 6, 1408, 1, q_lora_rank=None, n_shared_experts=2, n_group=1, topk_group=1)),
+    ("deepseek", "deepseek_v2"): (T.DeepseekV2ForCausalLM, deepseek(
+        102400, 60, 5120, 12288, 128, 160, 6, 1536, 1, q_lora_rank=1536, n_shared_experts=2, n_group=8, topk_group=3,
+        topk_method="group_limited_greedy", routed_scaling_factor=16.0)),
+    ("deepseek", "deepseek_v3"): (T.DeepseekV3ForCausalLM, deepseek(129280, 61, 7168, 18432, 128, 256, 8, 2048, 3)),
     ("gemma", "gemma2_2b"): (T.Gemma2ForCausalLM, gemma2(26, 2304, 9216, 8, 4)),
     ("gemma", "gemma2_9b"): (T.Gemma2ForCausalLM, gemma2(42, 3584, 14336, 16, 8)),
     ("gemma", "gemma2_27b"): (T.Gemma2ForCausalLM, gemma2(46, 4608, 36864, 32, 16, head_dim=128, query_pre_attn_scalar=144)),
@@ -190,6 +203,7 @@ def main():
             file, preset = cells[:2]
             model, config = built(*MODELS[file, preset])
             published = sum(p.numel() for p in model.parameters())
+            published += sum(b.numel() for n, b in model.named_buffers() if n.endswith("correction_bias"))  # trained, without a gradient
             if f"{published:,}" != cells[3]:
                 wrong.append(f"{file} {preset}: the page has {cells[3]}")
                 cells[3] = f"{published:,}"

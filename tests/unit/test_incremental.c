@@ -188,6 +188,10 @@ static const char *const model[] = {
 	"use mixtral\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 3 }\n",
 	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, shared = 12 }\n",
 	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, family = \"olmoe\" }\n",
+	"use deepseek\npreset p { vocab = 11, layers = 2, width = 16, inner = 20, heads = 3, query_latent = 10, latent = 9, head = 4, turned = 6,\n"
+	" value = 5, family = \"deepseek_v3\", experts = 6, chosen = 3, hidden = 12, shared = 1, parts = 3, open = 2 }\n",
+	"use deepseek\npreset p { vocab = 11, layers = 2, width = 16, inner = 20, heads = 3, latent = 9, head = 4, turned = 6, value = 5,\n"
+	" experts = 5, chosen = 3, hidden = 12, shared = 2, scaling { kind = \"yarn\", factor = 4.0 } }\n",
 	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, score_cap = 1.5,\n"
 	" logit_cap = 3.0 }\n",
 	"use gemma\npreset p { vocab = 11, layers = 3, width = 16, hidden = 20, heads = 4, groups = 2, head = 6, window = 4, period = 3,\n"

@@ -416,6 +416,34 @@ static void settings_have_an_order(void **state)
 	unmake(&m);
 }
 
+/* Settings, optimizers of a group and rules of division in an `if`: those of the branch that the config chooses, and no others. */
+static void branches_choose_lines(void **state)
+{
+	(void)state;
+	static const char source[] = "config { wide = true }\n"
+				     "module M(x: [B, D]) -> [B, D] { dim F = 4\n param w: [D, F] = zeros\n return x @ w @ transpose(w) }\n"
+				     "model m(x: [B, 8]) -> [B, 8] { if wide { x = M(x) }\n param u: [8, 8] = zeros\n return x @ u }\n"
+				     "optimizer sgd(p, g, step; lr) { p <- p - lr * g }\n"
+				     "train {\n input x: f32[B, 8]\n loss = sum(m(x))\n batch = { B = 2 }\n optimizer = sgd(lr = 1.0)\n"
+				     " if wide {\n  optimizer for \"m.w\" = frozen\n  clip = 0.5\n } else { precision = bf16 }\n}\n"
+				     "shard { mesh = { data = 1, tensor = 1 }\n B -> data\n if wide { M.F -> tensor } }\n";
+	Made m;
+	make(&m, source);
+	assert_int_equal(m.model->shard.n, 2);
+	assert_string_equal(m.model->shard.v[1].axis, "M.F");
+	assert_true(model_setting(m.model, "train.clip")->number == 0.5);
+	assert_true(!m.model->precision || strcmp(m.model->precision, "bf16"));
+	assert_true(buffer_named(&m, "m.w")->frozen && !buffer_named(&m, "u")->frozen);
+	unmake(&m);
+	const char *const set[] = { "wide=false" };
+	make_with(&m, source, NULL, set, 1, NULL);
+	assert_non_null(m.model);
+	assert_int_equal(m.model->shard.n, 1);
+	assert_null(model_setting(m.model, "train.clip"));
+	assert_string_equal(m.model->precision, "bf16");
+	unmake(&m);
+}
+
 static bool has_entry(const Made *m, const char *name)
 {
 	return program_find_entry(m->model->program, str_of(name)) != NULL;
@@ -518,7 +546,7 @@ static void files_are_used(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(expressions_have_numpys_values), cmocka_unit_test(settings_have_an_order),
+		cmocka_unit_test(expressions_have_numpys_values), cmocka_unit_test(settings_have_an_order), cmocka_unit_test(branches_choose_lines),
 		cmocka_unit_test(blocks_become_entries),	  cmocka_unit_test(a_sampler_runs),
 		cmocka_unit_test(files_are_used),
 	};

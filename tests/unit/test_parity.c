@@ -49,6 +49,9 @@ static const Family families[] = {
 	{ "moe_tiny", .sizes = "B=2,T=12" },
 	{ "moe_qwen3", .source = "moe_tiny", .preset = "qwen3", .sizes = "B=2,T=12" },
 	{ "moe_olmoe", .source = "moe_tiny", .preset = "olmoe", .sizes = "B=2,T=12" },
+	{ "deepseek_tiny", .sizes = "B=2,T=12" },
+	{ "deepseek_v2", .source = "deepseek_tiny", .preset = "v2", .sizes = "B=2,T=12" },
+	{ "deepseek_lite", .source = "deepseek_tiny", .preset = "lite", .sizes = "B=2,T=12" },
 	{ "gemma_tiny", .sizes = "B=2,T=16" },
 	{ "gemma3_tiny", .source = "gemma_tiny", .preset = "gemma3", .sizes = "B=2,T=16" },
 	{ "lora_tiny", .sizes = "B=3,T=12" },
@@ -261,7 +264,7 @@ static void add_distance(Distance *d, f64 got, f64 want)
 
 static void near_output(const char *name, Distance d, f64 bound)
 {
-	print_message("  %s: %.1e of the largest\n", name, d.off / d.top);
+	print_message("  %s: %.1e of the largest\n", name, d.off / (d.top > 0 ? d.top : 1));
 	if (!(d.off <= bound * d.top))
 		fail_msg("%s is off by %g of %g", name, d.off, d.top);
 }

@@ -22,6 +22,7 @@ sizes=B=4 step vit vit "${small[@]}"
 sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
 sizes=B=4,T=8 step mixtral mixtral "${small[@]}" --set vocab=32 --set groups=2
 sizes=B=4,T=8 step moe moe "${small[@]}" --set vocab=32 --set groups=2 --set shared=20
+sizes=B=4,T=8 step deepseek deepseek --preset test --set width=16 --set inner=24 --set layers=2 --set vocab=32 --set experts=4 --set parts=2 --set open=1 --set chosen=2
 sizes=B=4,T=8 step gemma gemma "${small[@]}" --set vocab=32 --set groups=2 --set head=6 --set window=3 --set score_cap=1.5
 sizes=B=4,T=8 step lora lora "${small[@]}" --set vocab=32 --set groups=2
 sizes=B=4,N=4,T=8 step clip clip --preset test --set text.layers=1 --set text.width=16 --set text.hidden=24 --set text.vocab=32 \
@@ -47,16 +48,18 @@ divide mesh=pod:2,mesh=data:2,mesh=tensor:2,B=pod,B=data,$tensor,sequence=tensor
 divide mesh=data:3,mesh=tensor:2,B=data,$tensor,optimizer_state=data gpt3
 divide mesh=data:3,mesh=tensor:2,B=data,$tensor,sequence=tensor,parameters=data gpt3
 # the other families: data parallelism with each stage of ZeRO, and what their shard blocks divide
-for family in bert vit t5 mixtral moe gemma lora clip; do
+for family in bert vit t5 mixtral moe deepseek gemma lora clip; do
   for zero in "" ,optimizer_state=data ,gradients=data ,parameters=data; do divide mesh=data:2,B=data$zero $family; done
   divide mesh=data:2,mesh=tensor:2,B=data,$tensor $family
 done
+divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor,Shared.F=tensor moe
+divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor deepseek
 for family in roberta unet; do
   divide mesh=data:2,B=data,parameters=data $family
   divide mesh=tensor:2,SelfAttention.H=tensor,Layer.F=tensor,$tensor $family
 done
 # experts divided, with tokens divided over the same devices or others
-divide mesh=expert:2,Experts.E=expert mixtral moe
+divide mesh=expert:2,Experts.E=expert mixtral moe deepseek
 divide mesh=expert:4,B=expert,Experts.E=expert mixtral
 divide mesh=data:2,mesh=expert:2,B=data,B=expert,Experts.E=expert,parameters=data mixtral
 # with a capacity: rows go to their experts' devices and back
