@@ -22,8 +22,7 @@ static Status image_kind(CudaOutput *out)
 	return OK;
 }
 
-/* The newest architecture that the table has and the device runs: code for 9.0 with all its instructions is
- * "sm_90a". */
+/* That of the device, and its own sizes. */
 static Status own_arch(const DriverOptions *o, CudaArch *out)
 {
 	const Device *device;
@@ -31,13 +30,7 @@ static Status own_arch(const DriverOptions *o, CudaArch *out)
 	DeviceInfo info;
 	TRY(device_parse(o->device ? o->device : driver_default_device(), &device, &index));
 	TRY(device->info(index, &info));
-	char name[24];
-	snprintf(name, sizeof name, "sm_%u%ua", info.major, info.minor);
-	Status s = info.major >= 9 ? cuda_arch(name, out) : FAIL(STATUS_UNSUPPORTED, "no such architecture");
-	if (s) {
-		name[strlen(name) - 1] = 0;
-		TRY(cuda_arch(name, out));
-	}
+	TRY(cuda_arch_of(info.major, info.minor, out));
 	out->multiprocessors = info.multiprocessors;
 	out->shared_per_block = info.shared_per_block;
 	out->shared_per_multiprocessor = info.shared_per_multiprocessor;

@@ -131,9 +131,9 @@ static CacheKey key_of(const Work *w, const Unit *u)
 	piece[n++] = (Blob){ (const u8 *)head, sizeof head };
 	piece[n++] = (Blob){ (const u8 *)w->real, strlen(w->real) };
 	piece[n++] = (Blob){ (const u8 *)u->content, strlen(u->content) };
-	for (u32 i = 0; nvrtc_options[i]; i++) {
+	for (const char *const *o = w->nvrtc->option; *o; o++) {
 		assert(n < COUNT(piece));
-		piece[n++] = (Blob){ (const u8 *)nvrtc_options[i], strlen(nvrtc_options[i]) };
+		piece[n++] = (Blob){ (const u8 *)*o, strlen(*o) };
 	}
 	return cache_key(piece, n);
 }

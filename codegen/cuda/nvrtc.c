@@ -24,13 +24,26 @@ struct NvrtcFunctions {
 	int (*cubin)(Program *, char *);
 };
 
-/* The driver's own cache is not asked: without a driver that would fail, and ours knows better. */
-const char *const nvrtc_options[] = {
-	"--std=c++17", "-default-device", "--no-cache", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false",
-	"--diag-suppress=177", /* functions of the preamble that a program does not use */
-	"--ptxas-options=-v", "--ptxas-options=--warn-on-spills", NULL
+/* Options besides the architecture's, each with the version that first knows it (12080 is 12.8): an older one refuses it, and with it
+ * every program. */
+typedef struct Option {
+	int since;
+	const char *text;
+} Option;
+static const Option options[] = {
+	{ 12000, "--std=c++17" },
+	{ 12000, "-default-device" },
+	{ 12000, "--fmad=false" },
+	{ 12000, "--prec-div=true" },
+	{ 12000, "--prec-sqrt=true" },
+	{ 12000, "--ftz=false" },
+	{ 12000, "--diag-suppress=177" }, /* functions of the preamble that a program does not use */
+	{ 12000, "--ptxas-options=-v" },
+	{ 12000, "--ptxas-options=--warn-on-spills" },
+	/* the driver's own cache is not asked: without a driver that would fail, and ours knows better */
+	{ 12090, "--no-cache" },
 };
-enum { OPTIONS = COUNT(nvrtc_options) - 1 };
+static const char *known[COUNT(options) + 1];
 
 static const char *const names[] = { "libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13",
 				     "/usr/local/cuda/lib64/libnvrtc.so.12",
@@ -61,8 +74,12 @@ static Status load(void)
 		   library_find(&l, "nvrtcGetCUBINSize", &f->cubin_size) && library_find(&l, "nvrtcGetCUBIN", &f->cubin);
 	if (!all || f->version(&loaded.major, &loaded.minor) != SUCCESS)
 		return FAIL(STATUS_UNSUPPORTED, "%s is no NVRTC of CUDA 12 or later", l.path);
+	for (u32 i = 0, n = 0; i < COUNT(options); i++)
+		if (loaded.major * 1000 + loaded.minor * 10 >= options[i].since)
+			known[n++] = options[i].text;
 	loaded.path = l.path;
 	loaded.f = f;
+	loaded.option = known;
 	return OK;
 }
 
@@ -112,13 +129,17 @@ Status nvrtc_compile(const Nvrtc *nvrtc, const char *name, const char *text, con
 	char target[64];
 	snprintf(target, sizeof target, "--gpu-architecture=%s", arch);
 	bool ptx = str_starts(str_of(arch), STR("compute_"));
-	const char *option[OPTIONS + 1] = { target };
-	memcpy(option + 1, nvrtc_options, sizeof *option * OPTIONS);
+	const char *option[COUNT(options) + 1] = { target };
+	int noption = 1;
+	while (nvrtc->option[noption - 1]) {
+		option[noption] = nvrtc->option[noption - 1];
+		noption++;
+	}
 	Program *p;
 	int e = f->create(&p, text, name, 0, NULL, NULL);
 	if (e != SUCCESS)
 		return FAIL(STATUS_DEVICE, "NVRTC cannot begin a program: %s", f->error_string(e));
-	e = f->compile(p, OPTIONS + 1, option);
+	e = f->compile(p, noption, option);
 	size_t size = 0;
 	out->log = get(f->log_size, f->log, p, &size);
 	if (!out->log)

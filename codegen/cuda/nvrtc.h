@@ -7,6 +7,7 @@
 typedef struct Nvrtc {
 	int major, minor; /* version */
 	const char *path; /* where it was found */
+	const char *const *option; /* besides the architecture's, those that this version knows, ended by NULL: part of what a result depends on */
 	struct NvrtcFunctions *f;
 } Nvrtc;
 
@@ -24,8 +25,5 @@ typedef struct NvrtcResult {
  * holds the first errors of the log. Safe for several threads at once. */
 PL_MUST_USE Status nvrtc_compile(const Nvrtc *n, const char *name, const char *text, const char *arch,
 				 NvrtcResult *out);
-
-/* The options besides the architecture's, ended by NULL: part of what a result depends on. */
-extern const char *const nvrtc_options[];
 
 #endif

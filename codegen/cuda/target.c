@@ -32,19 +32,43 @@ static const CudaArch archs[] = {
 	{ "sm_120", 12, 0, false, 170, 99 * KiB, 100 * KiB, NULL, false },
 };
 
+static const char *known_names(Arena *a)
+{
+	Buf known = { .arena = a };
+	for (u32 i = 0; i < COUNT(archs); i++)
+		buf_printf(&known, "%s%s", i ? ", " : "", archs[i].name);
+	return known.text;
+}
+
 Status cuda_arch(const char *name, CudaArch *out)
 {
-	Arena tmp = ARENA("names");
-	Buf known = { .arena = &tmp };
-	for (u32 i = 0; i < COUNT(archs); i++) {
+	for (u32 i = 0; i < COUNT(archs); i++)
 		if (!strcmp(archs[i].name, name)) {
 			*out = archs[i];
-			arena_free(&tmp);
 			return OK;
 		}
-		buf_printf(&known, "%s%s", i ? ", " : "", archs[i].name);
+	Arena tmp = ARENA("names");
+	Status s = FAIL(STATUS_INPUT, "no GPU architecture is called '%s'; Plinth makes code for %s", name, known_names(&tmp));
+	arena_free(&tmp);
+	return s;
+}
+
+Status cuda_arch_of(u32 major, u32 minor, CudaArch *out)
+{
+	const CudaArch *best = NULL;
+	for (u32 i = 0; i < COUNT(archs); i++) {
+		const CudaArch *a = &archs[i];
+		bool runs = a->major == major && (a->specific ? a->minor == minor : a->minor <= minor);
+		if (runs && (!best || a->minor > best->minor || (a->minor == best->minor && a->specific)))
+			best = a;
 	}
-	Status s = FAIL(STATUS_INPUT, "no GPU architecture is called '%s'; Plinth makes code for %s", name, known.text);
+	if (best) {
+		*out = *best;
+		return OK;
+	}
+	Arena tmp = ARENA("names");
+	Status s = FAIL(STATUS_UNSUPPORTED, "Plinth has no code for GPUs of compute capability %u.%u; it makes code for %s", major, minor,
+			known_names(&tmp));
 	arena_free(&tmp);
 	return s;
 }

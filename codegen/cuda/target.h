@@ -10,6 +10,9 @@
 
 /* By name: "sm_80", "sm_90", "sm_90a", "sm_100", "sm_100a", ...: those of a table in target.c; STATUS_INPUT names them. */
 PL_MUST_USE Status cuda_arch(const char *name, CudaArch *out);
+/* The newest of them that a GPU of this compute capability runs: machine code runs on later minor versions too (10.0 on 10.3), but
+ * for that of names with an 'a', which is for one alone. STATUS_UNSUPPORTED: there is none. */
+PL_MUST_USE Status cuda_arch_of(u32 major, u32 minor, CudaArch *out);
 
 /* The table for this architecture, in `arena`; the arch is copied. */
 const TargetInfo *cuda_target(const CudaArch *arch, Arena *arena);

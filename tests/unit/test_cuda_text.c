@@ -153,6 +153,28 @@ static void test_code(void **state)
 	arena_free(&s.arena);
 }
 
+/* Which architecture a GPU's code is made for (CUDA C Programming Guide, Binary Compatibility). */
+static void test_arch_of(void **state)
+{
+	(void)state;
+	static const struct {
+		u32 major, minor;
+		const char *name;
+	} is[] = { { 8, 0, "sm_80" },  { 8, 6, "sm_86" },  { 8, 7, "sm_86" },	{ 8, 9, "sm_89" },  { 9, 0, "sm_90a" },
+		   { 10, 0, "sm_100a" }, { 10, 3, "sm_100" }, { 12, 0, "sm_120" }, { 12, 1, "sm_120" } };
+	CudaArch arch;
+	for (u32 i = 0; i < COUNT(is); i++) {
+		assert_null(cuda_arch_of(is[i].major, is[i].minor, &arch));
+		assert_string_equal(arch.name, is[i].name);
+	}
+	Status none[] = { cuda_arch_of(7, 5, &arch), cuda_arch_of(11, 0, &arch) };
+	for (u32 i = 0; i < COUNT(none); i++) {
+		assert_non_null(none[i]);
+		assert_int_equal(none[i]->code, STATUS_UNSUPPORTED);
+		assert_non_null(strstr(none[i]->text, "sm_90a"));
+	}
+}
+
 /* In a process of its own: a missing NVRTC is a status that says what to do. */
 static void test_missing_nvrtc(void **state)
 {
@@ -177,6 +199,7 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_missing_nvrtc), /* before it is loaded here */
+		cmocka_unit_test(test_arch_of),
 		cmocka_unit_test(test_code),
 		cmocka_unit_test(test_random_maps),
 		cmocka_unit_test(test_layouts),
