@@ -94,13 +94,22 @@ static RankTime part_of(const Walk *w, u32 rank)
 	return r;
 }
 
+/* Of a unit whose neighbours have the links for themselves: it waits for its own messages, and for none that neighbours in the walk have left. */
+static RankTime alone(RankTime r)
+{
+	f64 others = MAX(r.waiting - r.messages, 0);
+	r.seconds -= others;
+	r.waiting -= others;
+	return r;
+}
+
 /* Of a unit that a planned one stands for: as long as links are on the way for it, however the walk of few layers divides among these what they wait for. */
 static RankTime repeated(RankTime r)
 {
 	f64 more = MAX(r.messages - r.late - r.seconds, 0);
 	r.seconds += more;
 	r.waiting += more;
-	return r;
+	return alone(r);
 }
 
 /* Adds a unit's part of a walk to a stage, `times` times. */
@@ -161,6 +170,8 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 			RankTime r = part_of(b->micro[i], work_rank(w, unit, back));
 			if (at != unit && unit > 1 && unit < w->layers)
 				r = repeated(r);
+			else if (shape->pipe > 1)
+				r = alone(r);
 			f64 seconds = times[i] * r.seconds / n;
 			*(back ? &b->backward[virtual] : &b->forward[virtual]) += seconds;
 			*(back ? &s->backward : &s->forward) += seconds;
