@@ -2,7 +2,8 @@
  * once, at the speed of memory. Nothing of the matrix is packed: it is streamed as it lies, by whole rows.
  *
  * A task has some columns n of the result. It first evaluates the rows of x into scratch. Where the matrix is
- * contiguous along k, each column is a sum in lanes, which are added by a fixed tree; where it is contiguous along n,
+ * contiguous along k, each column is a sum in lanes, which are added by a fixed tree, and a factor that elements share is taken
+ * once for their sum; where it is contiguous along n,
  * some rows of the matrix at a time are added to the columns' sums, in order of k. The body
  * then sees the sums, as behind any product. Which task has a column does not change its sum.
  *
@@ -22,7 +23,7 @@ enum {
 };
 
 /* k as several dimensions, as weights have it that share factors in groups: a piece, for which there is a sum for each of its vectors,
- * is whole blocks of the innermost ones, whose places are numbers of the code, or divides the last one. */
+ * is whole blocks of the innermost ones, whose places are numbers of the code, or divides the last one (and is one block). */
 typedef struct Piece {
 	u32 first;   /* of the innermost dimensions; where one piece divides the last of them, that */
 	i64 block;   /* elements of these together, or of a piece that divides */
@@ -30,12 +31,21 @@ typedef struct Piece {
 	bool divides;
 } Piece;
 
+/* What elements of the matrix are where a block shares a factor: (element - offset) * factor. The products of a block are added first, and
+ * once multiplied by it; what the offset adds to them follows from x alone, for each block once a task. The sum so loses what is lost of
+ * sums of x by the offset, which is as large as what a block's largest element loses. */
+typedef struct Shared {
+	KVal element, factor; /* of none: 0 */
+	f64 offset;
+} Shared;
+
 typedef struct Thin {
 	Body *b;
 	Range batch, mr, nr, kr;
 	u32 rows;
 	bool along_k;
 	Piece piece;     /* where k is several dimensions */
+	Shared shared;
 	Tile t;          /* of a panel of results */
 	Count N, K, B;
 	Count padded;    /* K, to whole vectors */
@@ -44,7 +54,7 @@ typedef struct Thin {
 	bool *of_matrix;     /* [inst]: what its elements take */
 	const Access *read;  /* of the matrix, where it is a plain load, or NULL */
 	Product p;       /* for its results */
-	V x, sums;       /* in scratch */
+	V x, offsets, sums; /* in scratch: rows of x, what offsets add to each block of them (as far apart), sums */
 	V n0, n1;
 } Thin;
 
@@ -92,6 +102,35 @@ static bool piece_of(const Kernel *k, Range kr, u32 vectors, u32 lanes, Piece *o
 	return p.size % p.block == 0;
 }
 
+/* Are elements of the matrix a factor, which is the same for all of a block, times others? Not where they are rounded for products. */
+static bool factor_of(const Kernel *k, Range block, Shared *out)
+{
+	const KInst *in = &k->inst.v[k->operand[1].i];
+	if (k->compute != DT_f32 || in->op != K_scalar || in->scalar != S_mul || in->dtype != DT_f32)
+		return false;
+	bool second = !(k->inst.v[in->in[1].i].depends & range_mask(block));
+	if (!second && k->inst.v[in->in[0].i].depends & range_mask(block))
+		return false;
+	*out = (Shared){ .element = in->in[!second], .factor = in->in[second] };
+	const KInst *less = &k->inst.v[out->element.i];
+	if (less->op == K_scalar && less->scalar == S_sub && k->inst.v[less->in[1].i].op == K_const) {
+		out->offset = k->inst.v[less->in[1].i].imm;
+		out->element = less->in[0];
+	}
+	return true;
+}
+
+/* The same with what its blocks share, of which there may be more vectors: a block has one sum. */
+static bool piece_for(const CpuMachine *machine, const Kernel *k, Piece *p, Shared *shared)
+{
+	Range kr = range_of(k, DIM_K);
+	i64 rows = range_count(k, range_of(k, DIM_M));
+	*shared = (Shared){ 0 };
+	if (piece_of(k, kr, SUMS, machine->lanes, p) && factor_of(k, (Range){ p->first, kr.last }, shared))
+		return true;
+	return piece_of(k, kr, sums_of_row(rows), machine->lanes, p);
+}
+
 bool dot_is_thin(const CpuMachine *machine, const Kernel *k)
 {
 	Range m = range_of(k, DIM_M), n = range_of(k, DIM_N), kr = range_of(k, DIM_K);
@@ -99,7 +138,8 @@ bool dot_is_thin(const CpuMachine *machine, const Kernel *k)
 	if (rows < 1 || rows > THIN_ROWS || k->compute == DT_f64 || kr.first == kr.last || n.first >= n.last || sum > LONGEST)
 		return false;
 	Piece piece;
-	return kr.last - kr.first == 1 || (contiguous_along_k(k) && piece_of(k, kr, sums_of_row(rows), machine->lanes, &piece));
+	Shared shared;
+	return kr.last - kr.first == 1 || (contiguous_along_k(k) && piece_for(machine, k, &piece, &shared));
 }
 
 /* As many for each thread: of five tasks for two of them, one is waited for. */
@@ -129,7 +169,7 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.items = count_max(m, one, count_div_up(m, x.B, even_tasks(m, machine, count_div_up(m, x.B, items))));
 	x.blocks = count_div_up(m, x.B, x.items);
 	if (x.kr.last - x.kr.first > 1)
-		piece_of(k, x.kr, sums_of_row(x.rows), machine->lanes, &x.piece);
+		piece_for(machine, k, &x.piece, &x.shared);
 	if (b) {
 		x.of_matrix = NEWN(b->arena, bool, k->inst.n);
 		kernel_mark_needed(k, k->operand[1], x.of_matrix);
@@ -153,9 +193,10 @@ u64 thin_variant(const CpuMachine *machine, const Kernel *k)
 	u64 way = (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
 	Range kr = range_of(k, DIM_K);
 	Piece p = { 0 };
+	Shared shared;
 	if (kr.last - kr.first == 1)
 		return way;
-	piece_of(k, kr, sums_of_row(range_count(k, range_of(k, DIM_M))), machine->lanes, &p);
+	piece_for(machine, k, &p, &shared);
 	for (u32 d = p.first; !p.divides && d < kr.last; d++)
 		way = way * 1031 + (u64)k->dim[d].extent;
 	return way << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
@@ -168,7 +209,8 @@ CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
 	Count sums = count_of(m, tile_width(x.t)), rows = count_of(m, x.rows);
 	if (!x.along_k)
 		sums = count_add(m, x.chunk, sums);
-	Count elements = count_mul(m, rows, count_add(m, x.padded, sums));
+	Count of_x = x.shared.offset != 0 ? count_add(m, x.padded, x.padded) : x.padded;
+	Count elements = count_mul(m, rows, count_add(m, of_x, sums));
 	return (CountNeeds){ .phases = count_of(m, 1), .tasks = count_mul(m, x.blocks, x.chunks),
 			     .scratch = count_add(m, count_mul(m, elements, count_of(m, sizeof(f32))), count_of(m, 64)) };
 }
@@ -178,6 +220,13 @@ CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
 static V at(const Thin *x, V base, V index)
 {
 	return cpu_at(x->b->m, x->b->m->f32, base, index);
+}
+
+/* Where row r of x, or what offsets add to it, has element `index`. */
+static V in_row(const Thin *x, V rows, u32 r, V index)
+{
+	CpuModule *m = x->b->m;
+	return at(x, rows, cpu_add(m, cpu_mul(m, x->padded.v, cpu_i64(m, r)), index));
 }
 
 /* An operand at the current coordinates, in lanes along k or n, as products are taken of it. */
@@ -212,7 +261,36 @@ static void evaluate_rows(const Thin *x)
 	}
 }
 
+/* For each block of x: its vectors added up, times what elements of the matrix have too much. */
+static void evaluate_offsets(const Thin *x)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	u32 lanes = b->lanes.lanes;
+	V less = simd_f32(&b->lanes, (f32)-x->shared.offset);
+	for (u32 r = 0; r < x->rows; r++) {
+		CpuLoop block = { 0 };
+		cpu_loop_begin(m, &block, cpu_i64(m, 0), x->K.v, cpu_i64(m, x->piece.block), 0, NULL);
+		V sum = NULL;
+		for (i64 e = 0; e < x->piece.block; e += lanes) {
+			V v = simd_load(&b->lanes, DT_f32, in_row(x, x->x, r, cpu_add(m, block.index, cpu_i64(m, e))), 0);
+			sum = sum ? simd_add(&b->lanes, sum, v) : v;
+		}
+		V index = cpu_div(m, block.index, cpu_i64(m, x->piece.block / lanes));
+		simd_store(&b->lanes, DT_f32, simd_mul(&b->lanes, sum, less), in_row(x, x->offsets, r, index), 0);
+		block.unroll = 1;
+		cpu_loop_end(m, &block, NULL);
+	}
+}
+
 /* ---- the matrix contiguous along k ---- */
+
+/* Independent sums of a row. */
+static u32 sums_beside(const Thin *x)
+{
+	u32 n = sums_of_row(x->rows);
+	return x->shared.factor.i ? MIN(n, (u32)(x->piece.size / x->piece.block)) : n;
+}
 
 /* sum[r * stride] of row r takes the vector of the matrix at the current place, times that of the row at element `k`. ask: for what is read next. */
 static void add_vector(const Thin *x, V k, u32 stride, bool ask, V *sum)
@@ -227,7 +305,7 @@ static void add_vector(const Thin *x, V k, u32 stride, bool ask, V *sum)
 		w = simd_select(&b->lanes, b->mask, w, simd_f32(&b->lanes, 0));
 	body_release(b, mark);
 	for (u32 r = 0; r < x->rows; r++) {
-		V left = simd_load(&b->lanes, DT_f32, at(x, x->x, cpu_add(m, cpu_mul(m, x->padded.v, cpu_i64(m, r)), k)), 0);
+		V left = simd_load(&b->lanes, DT_f32, in_row(x, x->x, r, k), 0);
 		sum[r * stride] = simd_multiply_add(&b->lanes, left, w, sum[r * stride]);
 	}
 }
@@ -252,6 +330,49 @@ static void add_products(const Thin *x, V k, u32 n, u32 stride, V mask, V *sum)
 	}
 }
 
+/* Element e of a block that begins at the place `begin` of the last dimension, where a piece divides that. */
+static void place_in_block(const Thin *x, V begin, i64 e)
+{
+	Body *b = x->b;
+	const Piece *p = &x->piece;
+	i64 rest = e;
+	for (u32 d = x->kr.last; !p->divides && d-- > p->first;) {
+		b->coord[d] = cpu_i64(b->m, rest % b->k->dim[d].extent);
+		rest /= b->k->dim[d].extent;
+	}
+	if (p->divides)
+		b->coord[p->first] = cpu_add(b->m, begin, cpu_i64(b->m, e));
+}
+
+/* A block that shares a factor, to the first of each row's sums. What is read next is asked for before: what is loaded twice (both
+ * halves of bytes) is then one load. */
+static void add_shared(const Thin *x, V k, bool ask, u32 stride, V *sum)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	const Simd *s = &b->lanes;
+	V begin = b->coord[x->kr.last - 1], part[THIN_ROWS] = { 0 };
+	place_in_block(x, begin, 0);
+	if (ask && x->read)
+		simd_prefetch(s, cpu_at_byte(m, body_address(b, x->read), cpu_i64(m, AHEAD)), 1, false);
+	V block = cpu_div(m, k, cpu_i64(m, x->piece.block / s->lanes));
+	for (u32 r = 0; r < x->rows && x->shared.offset != 0; r++)
+		part[r] = simd_load(s, DT_f32, in_row(x, x->offsets, r, block), 0);
+	for (i64 e = 0; e < x->piece.block; e += s->lanes) {
+		place_in_block(x, begin, e);
+		u32 mark = body_mark(b);
+		V w = body_vector(b, x->shared.element);
+		body_release(b, mark);
+		for (u32 r = 0; r < x->rows; r++) {
+			V left = simd_load(s, DT_f32, in_row(x, x->x, r, cpu_add(m, k, cpu_i64(m, e))), 0);
+			part[r] = part[r] ? simd_multiply_add(s, left, w, part[r]) : simd_mul(s, left, w);
+		}
+	}
+	V factor = body_vector(b, x->shared.factor);
+	for (u32 r = 0; r < x->rows; r++)
+		sum[r * stride] = simd_multiply_add(s, part[r], factor, sum[r * stride]);
+}
+
 /* A block of which flattened element 0 is `k`, and the places of its outer dimensions are set: its vectors go to sums from `u` on, or
  * where `one` to the first. */
 static void add_block(const Thin *x, V k, u32 u, u32 stride, bool one, V *sum)
@@ -260,15 +381,14 @@ static void add_block(const Thin *x, V k, u32 u, u32 stride, bool one, V *sum)
 	CpuModule *m = b->m;
 	const Piece *p = &x->piece;
 	u32 lanes = b->lanes.lanes;
-	V begin = b->coord[x->kr.last - 1]; /* of a piece that divides the last dimension */
+	V begin = b->coord[x->kr.last - 1];
+	if (x->shared.factor.i) {
+		u32 block = (u32)(p->block / lanes);
+		add_shared(x, k, u % vectors_of_line(x) == 0, stride, sum + (one ? 0 : u / block % stride));
+		return;
+	}
 	for (i64 e = 0; e < p->block; e += lanes, u++) {
-		i64 rest = e;
-		for (u32 d = x->kr.last; !p->divides && d-- > p->first;) {
-			b->coord[d] = cpu_i64(m, rest % b->k->dim[d].extent);
-			rest /= b->k->dim[d].extent;
-		}
-		if (p->divides)
-			b->coord[p->first] = cpu_add(m, begin, cpu_i64(m, e));
+		place_in_block(x, begin, e);
 		bool ask = x->read && (e / lanes) % vectors_of_line(x) == 0;
 		add_vector(x, cpu_add(m, k, cpu_i64(m, e)), stride, ask, sum + (one ? 0 : u));
 	}
@@ -373,7 +493,7 @@ static void emit_column(const Thin *x, V to)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	u32 n = sums_of_row(x->rows), all = n * x->rows;
+	u32 n = sums_beside(x), all = n * x->rows;
 	V sum[SUMS];
 	for (u32 i = 0; i < all; i++)
 		sum[i] = simd_f32(&b->lanes, 0);
@@ -542,7 +662,8 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 			 .run = product_run(&b, x.nr) };
 	b.from_zero = x.kr.last - x.kr.first > 1 && counts_from_zero(k);
 	x.x = b.scratch;
-	x.sums = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
+	x.offsets = at(&x, b.scratch, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows)));
+	x.sums = x.shared.offset != 0 ? at(&x, x.offsets, cpu_mul(m, x.padded.v, cpu_i64(m, x.rows))) : x.offsets;
 	body_hoist(&b, 0, NULL);
 	CpuLoop task = { 0 }, item = { 0 };
 	cpu_loop_begin(m, &task, b.begin, b.end, cpu_i64(m, 1), 0, NULL);
@@ -554,6 +675,8 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 	body_unflatten(&b, x.batch.first, x.batch.last, item.index);
 	body_hoist(&b, range_mask(x.batch), NULL);
 	evaluate_rows(&x);
+	if (x.shared.offset != 0)
+		evaluate_offsets(&x);
 	if (x.along_k)
 		emit_along_k(&x);
 	else

@@ -1,4 +1,4 @@
-"""agree.py A B [MOST]: do two results of `plinth run --json` agree, to MOST (1e-5) of the largest number?"""
+"""agree.py A B [MOST]: do two results of `plinth run --json` agree, to MOST (1e-5) of the largest number? NAME.f32: as numbers' bytes."""
 
 import json
 import sys
@@ -14,7 +14,11 @@ def numbers(x):
     return [float(x)] if isinstance(x, (int, float)) else []
 
 
-a, b = (numpy.array(numbers(json.load(open(path)))) for path in sys.argv[1:3])
+def result(path):
+    return numpy.fromfile(path, numpy.float32) if path.endswith(".f32") else numpy.array(numbers(json.load(open(path))))
+
+
+a, b = map(result, sys.argv[1:3])
 most = float(sys.argv[3]) if len(sys.argv) > 3 else 1e-5
 if a.shape != b.shape or not a.size or not abs(a).max() > 0 or not abs(a - b).max() <= most * abs(a).max():
     sys.exit(f"{a.shape} and {b.shape} differ by {abs(a - b).max() if a.shape == b.shape else 'their shapes'}")
