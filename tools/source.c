@@ -72,7 +72,8 @@ static Status open_file(const char *path, const SourceOptions *options, SourceFi
 
 /* ---- published configs ---- */
 
-/* A value of JSON as the language writes it; NULL where it has no such value, or says null. */
+/* A value of JSON as the language writes it; NULL where it has no such value, or says null. An object is a value of
+ * nothing but of how many entries it has: "id2label", of classes. */
 static const char *as_written(Arena *a, const json_t *v)
 {
 	switch (json_typeof(v)) {
@@ -97,6 +98,7 @@ static const char *as_written(Arena *a, const json_t *v)
 		}
 		return b.n ? arena_printf(a, "%s]", b.text) : "[]";
 	}
+	case JSON_OBJECT: return arena_printf(a, "%zu", json_object_size(v));
 	default: return NULL;
 	}
 }

@@ -81,6 +81,8 @@ MODELS = {
     "gpt2_tiny": ("gpt2_tiny", "golden", CAUSAL, lambda: text(101), "logits"),
     "llama_tiny": ("llama_tiny", "golden", CAUSAL, lambda: text(101), "logits"),
     "llama3_tiny": ("llama_variants", "llama3", CAUSAL, text, "logits"),
+    "mistral_tiny": ("llama_variants", "mistral", CAUSAL, text, "logits"),
+    "llama_bias": ("llama_variants", "bias", CAUSAL, text, "logits"),
     "qwen2_tiny": ("llama_variants", "qwen2", CAUSAL, text, "logits"),
     "qwen3_tiny": ("llama_variants", "qwen3", CAUSAL, text, "logits"),
     "mixtral_tiny": ("mixtral_tiny", "golden", CAUSAL, text, "logits"),

@@ -1,7 +1,8 @@
 """What models of Llama's shape add to it, by Hugging Face's transformers: Llama 3.1's scaled rotary frequencies and a tied
-head; Qwen2's biases; Qwen3's normalized queries and keys, and heads that are not the width divided by their number.
+head; Qwen2's biases; Qwen3's normalized queries and keys, and heads that are not the width divided by their number; Mistral's
+layers that see a window; a Llama with biases, another function between its matrices and positions that count a part of one.
 
-Writes llama3_tiny, qwen2_tiny and qwen3_tiny.
+Writes llama3_tiny, qwen2_tiny, qwen3_tiny, mistral_tiny and llama_bias.
 """
 
 import torch
@@ -44,3 +45,8 @@ if __name__ == "__main__":
            plain | {"tie_word_embeddings": True}, 2)
     golden("qwen3_tiny", transformers.Qwen3Config, transformers.Qwen3ForCausalLM,
            plain | {"tie_word_embeddings": False, "head_dim": 10}, 3)
+    golden("mistral_tiny", transformers.MistralConfig, transformers.MistralForCausalLM,
+           plain | {"tie_word_embeddings": False, "sliding_window": 5}, 4)
+    golden("llama_bias", transformers.LlamaConfig, transformers.LlamaForCausalLM,
+           {"rms_norm_eps": 1e-6, "rope_parameters": {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0},
+            "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}, 5)

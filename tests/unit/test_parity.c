@@ -35,6 +35,8 @@ static const Family families[] = {
 	{ "llama3_tiny", .source = "llama_variants", .preset = "llama3", .sizes = "B=2,T=16" },
 	{ "qwen2_tiny", .source = "llama_variants", .preset = "qwen2", .sizes = "B=2,T=16" },
 	{ "qwen3_tiny", .source = "llama_variants", .preset = "qwen3", .sizes = "B=2,T=16" },
+	{ "mistral_tiny", .source = "llama_variants", .preset = "mistral", .sizes = "B=2,T=16" },
+	{ "llama_bias", .source = "llama_variants", .preset = "bias", .sizes = "B=2,T=16" },
 	{ "bert_tiny", .sizes = "B=3,T=12" },
 	{ "bert_classify", .source = "bert_tiny", .preset = "classify", .sizes = "B=3,T=12" },
 	{ "bert_embed", .source = "bert_tiny", .preset = "embed", .sizes = "B=3,T=12" },
