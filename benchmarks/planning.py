@@ -16,6 +16,8 @@ CASES = [
     ("llama", ["--preset", "smollm_135m", "--set", "layers=4"], ["B=1,T=64", "B=4,T=128"]),
     ("bible", [], ["B=4,T=128", "B=16,T=256"]),
     ("mixtral", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
+    ("gemma", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
+    ("moe", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
     ("lora", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
     ("bert", ["--preset", "test"], ["B=4,T=64", "B=16,T=64"]),
     ("roberta", ["--preset", "test", "--forward"], ["B=4,T=64", "B=16,T=64"]),
@@ -152,7 +154,9 @@ def main(only):
     keep = os.environ.get("KEEP")
     known = json.load(open(keep)) if keep and os.path.exists(keep) else {"rows": [], "machines": {}}
     rows = {(model, tuple(options), mesh, sizes): pairs for model, options, mesh, sizes, pairs in known["rows"]}
-    texts, missing = known["machines"], []
+    texts = known["machines"]
+    missing = ["* %s: no case of this script's names it" % model for model in sorted(os.path.splitext(f)[0] for f in os.listdir(os.path.join(ROOT, "models")))
+               if model not in (case[0] for case in CASES)]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(ROUNDS):
             machine = {}
