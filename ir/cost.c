@@ -64,3 +64,13 @@ NodeCost graph_cost(const Graph *g)
 	arena_free(&tmp);
 	return total;
 }
+
+f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys)
+{
+	if (!causal)
+		return (f64)queries * (f64)keys;
+	/* the last query sees all keys, each before it one less, if any; a window's worth at most */
+	i64 first = keys - queries + 1, most = window > 0 ? MIN(window, keys) : keys, least = MAX(first, 1);
+	f64 rising = most >= least ? ((f64)least + (f64)most) / 2 * (f64)(most - least + 1) : 0;
+	return rising + (f64)(keys - MAX(most, first - 1)) * (f64)most;
+}

@@ -21,4 +21,7 @@ NodeCost *node_costs(Arena *arena, const Graph *g);
 /* All that the graph's results need, each node once. */
 NodeCost graph_cost(const Graph *g);
 
+/* How many pairs (query, key) one head of attention computes: all, or those a causal (windowed) mask shows. */
+f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys);
+
 #endif

@@ -9,6 +9,7 @@
  * With a softcap c, t = tanh(scale q k^T / c) makes the scores c t + bias, and dQ and dK take dS * (1 - t^2).
  * Narrow operands: scores, softmax and sums are f32; P, dS and dout are rounded to the operands'
  * dtype before a product; all results are f32. */
+#include "ir/cost.h"
 #include "ir/ops/composite.h"
 #include "ir/sample.h"
 
@@ -333,16 +334,6 @@ static void attention_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 		din[i] = (Val){ g.i + i };
 	if (a->bias)
 		din[3 + a->mask] = (Val){ g.i + 3 };
-}
-
-f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys)
-{
-	if (!causal)
-		return (f64)queries * (f64)keys;
-	/* the last query sees all keys, each before it one less, if any; a window's worth at most */
-	i64 first = keys - queries + 1, most = window > 0 ? MIN(window, keys) : keys, least = MAX(first, 1);
-	f64 rising = most >= least ? ((f64)least + (f64)most) / 2 * (f64)(most - least + 1) : 0;
-	return rising + (f64)(keys - MAX(most, first - 1)) * (f64)most;
 }
 
 /* `kdots` products over the key width and `vdots` over the value width for every visible pair, and

@@ -74,8 +74,6 @@ Along along_but_last(const Graph *g, const Node *n, u32 in, u32 d);
 /* The factor on q k^T of attention and its gradient: the attribute, or 1 / sqrt(K) where it is 0.
  * Sizes bound. */
 f64 attention_scale(const Graph *g, const Node *n);
-/* How many pairs (query, key) one head computes: all, or those a causal (windowed) mask shows. */
-f64 attention_pairs(bool causal, i64 window, i64 queries, i64 keys);
 
 /* What `attention` means, as frameworks have it that know no kernel for it: the scores, scaled and masked, and their softmax
  * are values of the operands' type. Both results of `n`, from operands `in`. */

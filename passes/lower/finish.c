@@ -4,6 +4,7 @@
  * through as one become one, so that a chain over [B, T, D] is one loop and equal chains over other
  * shapes are the same code. */
 #include "passes/lower/lower.h"
+#include "ir/cost.h"
 
 #include <string.h>
 
@@ -304,6 +305,25 @@ static void find_aliases(Kernel *k, Arena *tmp)
 	}
 }
 
+/* An attention's scores that some query sees: of each head and text. */
+static f64 scores(const Kernel *k)
+{
+	f64 heads = 1;
+	i64 queries = 1, keys = 1;
+	for (u32 d = 0; d < k->ndim; d++) {
+		i64 n = k->dim[d].extent;
+		switch (k->dim[d].role) {
+		case DIM_BATCH:
+		case DIM_G:
+		case DIM_R: heads *= (f64)n; break;
+		case DIM_M: queries *= n; break;
+		case DIM_N: keys *= n; break;
+		default: break;
+		}
+	}
+	return heads * attention_pairs(k->causal, k->window, queries, keys);
+}
+
 static f64 points(const Kernel *k, u32 depends)
 {
 	f64 n = 1;
@@ -377,6 +397,11 @@ static void count(Kernel *k)
 	if (k->scatter) {
 		f64 all = (f64)k->slot.v[k->scatter->slot].elements;
 		touched[k->scatter->slot] = k->accumulate ? MIN(all, points(k, (1u << k->ndim) - 1)) : all;
+	}
+	if (k->softcap > 0) { /* what a skeleton does beside its products is in its own curve, but for this function */
+		f64 takes = kernel_scalar[S_tanh].effort * scores(k);
+		k->effort += takes;
+		k->costly += takes;
 	}
 	for (u32 s = 0; s < k->slot.n; s++) {
 		f64 bytes = touched[s] * dtype_info[k->slot.v[s].dtype].bytes;

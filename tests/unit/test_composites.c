@@ -2,6 +2,7 @@
  * but ignored targets, large logits) and their gradients, shapes with symbols, and what is said of
  * operands that do not fit. What holds of all ops is in test_ops.c and test_grad.c. */
 #include "bench.h"
+#include "ir/cost.h"
 #include "ir/expand.h"
 #include "ir/ops/composite.h"
 
