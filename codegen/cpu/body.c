@@ -185,6 +185,11 @@ static V linear(Body *b, const Access *a)
 	return linear_from(b, a, false);
 }
 
+LLVMValueRef body_stride(const Body *b, const Access *a, u32 d)
+{
+	return stride_value(b, a->stride[d], kernel_access_number(b->k, a) + 1 + d);
+}
+
 LLVMValueRef body_address(Body *b, const Access *a)
 {
 	LLVMTypeRef t = simd_memory_type(&b->one, b->k->slot.v[a->slot].dtype);

@@ -71,6 +71,8 @@ void body_hoist(Body *b, u32 dims, const bool *wanted);
 bool body_in_lanes(const Body *b, KVal v);
 /* Address of an access at the current coordinates (lane 0), without dynamic parts that are in lanes. */
 LLVMValueRef body_address(Body *b, const Access *a);
+/* Its stride along dimension d, in elements. */
+LLVMValueRef body_stride(const Body *b, const Access *a, u32 d);
 
 /* How far all that a value needs (or, without one, stores) goes on as along the last of dimensions [first, last) alone, beginning
  * where it is 0: its extent, times those of the dimensions before it that are stepped through as if they were one with it. */

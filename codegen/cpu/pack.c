@@ -289,12 +289,18 @@ static void put(Body *b, const Packing *p, V x, V at, V mask)
 
 /* ---- along the rows of the panel ---- */
 
-/* The operand's one load that matters: the first that moves with both x and k, and is plain. */
+static bool one_dim(Range r)
+{
+	return r.last - r.first == 1;
+}
+
+/* The operand's one load that matters: the first that moves with both x and k, and is plain. Of columns that are several dimensions,
+ * none is known. */
 static const Access *main_load(const Body *b, const Packing *p)
 {
 	const Kernel *k = b->k;
 	u32 xd = p->x.last - 1, kd = p->k.last - 1;
-	if (p->x.last - p->x.first > 1 || p->k.last - p->k.first > 1)
+	if (!one_dim(p->x))
 		return NULL;
 	const Access *found = NULL;
 	bool *seen = NEWN(b->arena, bool, k->inst.n);
@@ -318,7 +324,7 @@ static void ask_ahead(Body *b, const Packing *p, const Strip *s, V k, V base)
 {
 	CpuModule *m = b->m;
 	const Access *a = main_load(b, p);
-	if (!a)
+	if (!a || !one_dim(p->k))
 		return;
 	u32 bytes = p->width * dtype_info[b->k->slot.v[a->slot].dtype].bytes, line = (u32)m->machine->line;
 	b->coord[p->k.last - 1] = cpu_sub(m, cpu_add(m, k, cpu_i64(m, AHEAD)), base);
@@ -329,16 +335,82 @@ static void ask_ahead(Body *b, const Packing *p, const Strip *s, V k, V base)
 		}
 }
 
+/* The same where K is several dimensions, as in a convolution's gradient by its input: what a step of the first of them reads for the
+ * strip's columns lies together there (the taps of some filters), and what the next one reads is far away. Each run of a
+ * step asks for its part of what a step some rows on reads. */
+typedef struct Steps {
+	const Access *load; /* or NULL: nothing is asked for */
+	V dense;            /* i1: is a step's span little more than what is read of it? */
+	V ahead, low;       /* steps to the one that is asked for; elements from where all coordinates are 0 to the first of a span */
+	V span, part;       /* elements: of a step, of a run's part */
+} Steps;
+
+static Steps steps_ahead(Body *b, const Packing *p, const Strip *s)
+{
+	CpuModule *m = b->m;
+	Steps a = { .load = one_dim(p->k) ? NULL : main_load(b, p) };
+	if (!a.load)
+		return a;
+	u32 first = p->k.first, last = p->k.last - 1;
+	V zero = cpu_i64(m, 0), one = cpu_i64(m, 1), columns = cpu_i64(m, s->n * p->width);
+	V line = cpu_i64(m, m->machine->line / dtype_info[b->k->slot.v[a.load->slot].dtype].bytes);
+	V high = cpu_mul(m, cpu_sub(m, columns, one), body_stride(b, a.load, p->x.first));
+	a.low = cpu_min(m, high, zero);
+	high = cpu_max(m, high, zero);
+	for (u32 d = first + 1; d <= last; d++) {
+		V reach = cpu_mul(m, cpu_sub(m, b->extent[d], one), body_stride(b, a.load, d));
+		a.low = cpu_add(m, a.low, cpu_min(m, reach, zero));
+		high = cpu_add(m, high, cpu_max(m, reach, zero));
+	}
+	V rows = body_product(b, first + 1, last + 1), runs = body_product(b, first + 1, last);
+	a.span = cpu_add(m, cpu_sub(m, high, a.low), one);
+	a.dense = cpu_less(m, a.span, cpu_mul(m, cpu_mul(m, rows, columns), cpu_i64(m, 2)));
+	a.ahead = cpu_div_up(m, cpu_i64(m, AHEAD), cpu_max(m, rows, one));
+	a.part = cpu_mul(m, cpu_div_up(m, cpu_div_up(m, a.span, line), cpu_max(m, runs, one)), line);
+	return a;
+}
+
+/* In a run, whose coordinates but the last are set. */
+static void ask_step(Body *b, const Packing *p, const Strip *s, const Steps *a)
+{
+	CpuModule *m = b->m;
+	if (!a->load)
+		return;
+	u32 first = p->k.first, last = p->k.last - 1;
+	DType d = b->k->slot.v[a->load->slot].dtype;
+	V kept[KERNEL_DIMS], mine = cpu_i64(m, 0);
+	CpuIf dense = { 0 };
+	CpuLoop ask = { 0 };
+	cpu_if_begin(m, &dense, a->dense, 90);
+	memcpy(kept, b->coord, sizeof kept);
+	for (u32 i = first + 1; i < last; i++)
+		mine = cpu_add(m, cpu_mul(m, mine, b->extent[i]), b->coord[i]);
+	b->coord[first] = cpu_add(m, b->coord[first], a->ahead);
+	for (u32 i = first + 1; i <= last; i++)
+		b->coord[i] = cpu_i64(m, 0);
+	strip_set(b, s, p->x, 0);
+	V at = cpu_at(m, simd_memory_type(&b->one, d), body_address(b, a->load), a->low), from = cpu_mul(m, mine, a->part);
+	memcpy(b->coord, kept, sizeof kept);
+	cpu_loop_begin(m, &ask, from, cpu_min(m, a->span, cpu_add(m, from, a->part)), cpu_i64(m, m->machine->line / dtype_info[d].bytes), 0, NULL);
+	simd_prefetch(&b->one, cpu_at(m, simd_memory_type(&b->one, d), at, ask.index), 1, false);
+	ask.unroll = 1;
+	cpu_loop_end(m, &ask, NULL);
+	cpu_if_end(m, &dense, 0, NULL, NULL);
+}
+
 /* All rows at once, vectors without a run's end in them; of one panel, or of several that are `size` elements apart. */
 static void pack_strip(Body *b, const Packing *p, const Strip *s, V from, V to, V panel, V size)
 {
 	CpuModule *m = b->m;
 	u32 L = b->lanes.lanes, each = (p->width + L - 1) / L;
+	bool narrow = each == 1 && s->n > 1;
+	Steps steps = narrow ? steps_ahead(b, p, s) : (Steps){ 0 };
 	Run run = { 0 };
 	run_begin(b, &run, p->k, from, to, NULL);
+	ask_step(b, p, s, &steps);
 	CpuLoop k = { 0 };
 	cpu_loop_begin(m, &k, run.begin, run.end, cpu_i64(m, depth(p)), 0, NULL);
-	if (each == 1 && s->n > 1)
+	if (narrow)
 		ask_ahead(b, p, s, k.index, run.base);
 	for (u32 v = 0; v < s->n; v++) {
 		u32 mark = body_mark(b);
@@ -675,7 +747,7 @@ void pack_prefetch(Body *b, const Packing *p, V x0, V x_count, V from, V to, V c
 {
 	CpuModule *m = b->m;
 	const Access *a = main_load(b, p);
-	if (!a)
+	if (!a || !one_dim(p->k))
 		return;
 	u32 xd = p->x.last - 1, kd = p->k.last - 1;
 	u32 line = (u32)m->machine->line / dtype_info[b->k->slot.v[a->slot].dtype].bytes;

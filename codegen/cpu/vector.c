@@ -1,5 +1,5 @@
-/* codegen/cpu/vector.c: memory, arithmetic, comparison and conversion; see vector.h. What goes
- * across lanes is in vector_lanes.c, functions in vector_math.c, random numbers in vector_random.c.
+/* codegen/cpu/vector.c: arithmetic, comparison and conversion; see vector.h. Loads and stores are in vector_memory.c, what goes
+ * across lanes in vector_lanes.c, functions in vector_math.c, random numbers in vector_random.c.
  *
  * bf16 is rounded by integer arithmetic: the x86 instruction for it takes denormals as zeros, and
  * would make the result depend on the CPU. */
@@ -11,7 +11,7 @@
 
 /* ---- types and constants ---- */
 
-static LLVMTypeRef wide(const Simd *s, LLVMTypeRef scalar)
+LLVMTypeRef simd_wide(const Simd *s, LLVMTypeRef scalar)
 {
 	return s->lanes == 1 ? scalar : LLVMVectorType(scalar, s->lanes);
 }
@@ -44,7 +44,7 @@ LLVMTypeRef simd_scalar_type(const Simd *s, DType d)
 
 LLVMTypeRef simd_type(const Simd *s, DType d)
 {
-	return wide(s, simd_scalar_type(s, d));
+	return simd_wide(s, simd_scalar_type(s, d));
 }
 
 LLVMTypeRef simd_memory_type(const Simd *s, DType d)
@@ -112,7 +112,7 @@ LLVMValueRef simd_splat(const Simd *s, LLVMValueRef scalar)
 		return scalar;
 	if (LLVMIsConstant(scalar))
 		return repeat(s, scalar);
-	LLVMTypeRef type = wide(s, LLVMTypeOf(scalar));
+	LLVMTypeRef type = simd_wide(s, LLVMTypeOf(scalar));
 	LLVMValueRef one =
 		LLVMBuildInsertElement(B, LLVMGetPoison(type), scalar, cpu_i32(s->m, 0), "");
 	LLVMTypeRef mask = LLVMVectorType(s->m->i32, s->lanes);
@@ -141,210 +141,6 @@ static LLVMValueRef call(const Simd *s, const char *name, u32 n, LLVMValueRef *a
 {
 	LLVMTypeRef type = LLVMTypeOf(argument[0]);
 	return cpu_intrinsic(s->m, name, 1, &type, n, argument);
-}
-
-/* ---- memory ---- */
-
-/* Memory's form of a register and back. */
-static LLVMValueRef widen(const Simd *s, DType d, LLVMValueRef x)
-{
-	switch (d) {
-	case DT_b1:
-		return LLVMBuildICmp(B, LLVMIntNE, x, LLVMConstNull(LLVMTypeOf(x)), "");
-	case DT_bf16:
-		return simd_from_bf16(s, x);
-	case DT_f16:
-		return simd_from_f16(s, x);
-	case DT_f8e4m3:
-	case DT_f8e5m2:
-		return simd_from_f8(s, d, x);
-	default:
-		return x;
-	}
-}
-
-/* What goes to memory is one of the type's values already, which infinity is where memory had it: a cast saturates, a copy keeps it. */
-static LLVMValueRef f8_to_memory(const Simd *s, DType d, LLVMValueRef x)
-{
-	LLVMValueRef code = simd_to_f8(s, d, x), size = simd_and(s, simd_bits(s, DT_i32, x), simd_i32(s, 0x7fffffff));
-	if (d != DT_f8e5m2)
-		return code;
-	LLVMValueRef infinite = simd_eq(s, size, simd_i32(s, 0x7f800000));
-	return LLVMBuildAdd(B, code, LLVMBuildZExt(B, infinite, wide(s, s->m->i8), ""), "");
-}
-
-static LLVMValueRef narrow(const Simd *s, DType d, LLVMValueRef x)
-{
-	switch (d) {
-	case DT_b1:
-		return LLVMBuildZExt(B, x, wide(s, s->m->i8), "");
-	case DT_bf16:
-		return simd_to_bf16(s, x);
-	case DT_f16:
-		return simd_to_f16(s, x);
-	case DT_f8e4m3:
-	case DT_f8e5m2:
-		return f8_to_memory(s, d, x);
-	default:
-		return x;
-	}
-}
-
-static u32 alignment(DType d, u32 align)
-{
-	return align ? align : dtype_info[d].bytes;
-}
-
-static LLVMValueRef load(const Simd *s, DType d, LLVMTypeRef type, LLVMValueRef at, u32 align)
-{
-	LLVMValueRef x = LLVMBuildLoad2(B, type, at, "");
-	LLVMSetAlignment(x, alignment(d, align));
-	return x;
-}
-
-LLVMValueRef simd_load(const Simd *s, DType d, LLVMValueRef at, u32 align)
-{
-	return widen(s, d, load(s, d, wide(s, simd_memory_type(s, d)), at, align));
-}
-
-static LLVMValueRef store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
-{
-	LLVMValueRef i = LLVMBuildStore(B, narrow(s, d, x), at);
-	LLVMSetAlignment(i, alignment(d, align));
-	return i;
-}
-
-void simd_store(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
-{
-	store(s, d, x, at, align);
-}
-
-void simd_store_stream(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align)
-{
-	LLVMContextRef c = s->m->context;
-	LLVMMetadataRef one = LLVMValueAsMetadata(cpu_i32(s->m, 1));
-	LLVMSetMetadata(store(s, d, x, at, align), LLVMGetMDKindIDInContext(c, "nontemporal", 11),
-			LLVMMetadataAsValue(c, LLVMMDNodeInContext2(c, &one, 1)));
-}
-
-void simd_store_fence(const Simd *s)
-{
-	LLVMBuildFence(B, LLVMAtomicOrderingSequentiallyConsistent, false, "");
-}
-
-LLVMValueRef simd_mask(const Simd *s, LLVMValueRef count)
-{
-	CpuModule *m = s->m;
-	if (s->lanes == 1)
-		return cpu_less(m, cpu_i64(m, 0), count);
-	/* in i32, the width of what it will mask */
-	LLVMValueRef zero = cpu_i64(m, 0), n = cpu_min(m, count, cpu_i64(m, s->lanes));
-	n = LLVMBuildSelect(B, cpu_less(m, n, zero), zero, n, "");
-	n = simd_splat(s, LLVMBuildTrunc(B, n, m->i32, ""));
-	return LLVMBuildICmp(B, LLVMIntSLT, simd_iota(s, DT_i32), n, "");
-}
-
-LLVMValueRef simd_load_masked(const Simd *s, DType d, LLVMValueRef at, u32 align, LLVMValueRef mask)
-{
-	CpuModule *m = s->m;
-	LLVMTypeRef type = wide(s, simd_memory_type(s, d));
-	LLVMValueRef zero = LLVMConstNull(type);
-	if (s->lanes == 1) {
-		CpuIf on;
-		cpu_if_begin(m, &on, mask, 50);
-		LLVMValueRef x = load(s, d, type, at, align);
-		cpu_if_end(m, &on, 1, &x, &zero);
-		return widen(s, d, on.value[0]);
-	}
-	LLVMTypeRef overload[] = { type, m->pointer };
-	LLVMValueRef argument[] = { at, cpu_i32(m, alignment(d, align)), mask, zero };
-	return widen(s, d, cpu_intrinsic(m, "llvm.masked.load", 2, overload, 4, argument));
-}
-
-void simd_store_masked(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, u32 align,
-		       LLVMValueRef mask)
-{
-	CpuModule *m = s->m;
-	if (s->lanes == 1) {
-		CpuIf on;
-		cpu_if_begin(m, &on, mask, 50);
-		store(s, d, x, at, align);
-		cpu_if_end(m, &on, 0, NULL, NULL);
-		return;
-	}
-	x = narrow(s, d, x);
-	LLVMTypeRef overload[] = { LLVMTypeOf(x), m->pointer };
-	LLVMValueRef argument[] = { x, at, cpu_i32(m, alignment(d, align)), mask };
-	cpu_intrinsic(m, "llvm.masked.store", 2, overload, 4, argument);
-}
-
-static LLVMValueRef addresses(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef index)
-{
-	/* not "in bounds": a lane that is off may point anywhere */
-	return LLVMBuildGEP2(B, simd_memory_type(s, d), at, &index, 1, "");
-}
-
-LLVMValueRef simd_gather(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef index,
-			 LLVMValueRef mask)
-{
-	CpuModule *m = s->m;
-	LLVMTypeRef type = wide(s, simd_memory_type(s, d));
-	LLVMValueRef each = addresses(s, d, at, index);
-	if (s->lanes == 1)
-		return mask ? simd_load_masked(s, d, each, 0, mask) : simd_load(s, d, each, 0);
-	LLVMTypeRef overload[] = { type, LLVMTypeOf(each) };
-	LLVMValueRef argument[] = { each, cpu_i32(m, dtype_info[d].bytes),
-				    mask ? mask : repeat(s, cpu_i1(m, true)), LLVMConstNull(type) };
-	return widen(s, d, cpu_intrinsic(m, "llvm.masked.gather", 2, overload, 4, argument));
-}
-
-void simd_scatter(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at, LLVMValueRef index,
-		  LLVMValueRef mask)
-{
-	CpuModule *m = s->m;
-	LLVMValueRef each = addresses(s, d, at, index);
-	if (s->lanes == 1) {
-		if (mask)
-			simd_store_masked(s, d, x, each, 0, mask);
-		else
-			simd_store(s, d, x, each, 0);
-		return;
-	}
-	x = narrow(s, d, x);
-	LLVMTypeRef overload[] = { LLVMTypeOf(x), LLVMTypeOf(each) };
-	LLVMValueRef argument[] = { x, each, cpu_i32(m, dtype_info[d].bytes),
-				    mask ? mask : repeat(s, cpu_i1(m, true)) };
-	cpu_intrinsic(m, "llvm.masked.scatter", 2, overload, 4, argument);
-}
-
-static LLVMValueRef steps(const Simd *s, LLVMValueRef stride)
-{
-	return LLVMBuildMul(B, simd_iota(s, DT_i64), simd_splat(s, stride), "");
-}
-
-LLVMValueRef simd_load_strided(const Simd *s, DType d, LLVMValueRef at, LLVMValueRef stride,
-			       LLVMValueRef mask)
-{
-	return simd_gather(s, d, at, steps(s, stride), mask);
-}
-
-void simd_store_strided(const Simd *s, DType d, LLVMValueRef x, LLVMValueRef at,
-			LLVMValueRef stride, LLVMValueRef mask)
-{
-	simd_scatter(s, d, x, at, steps(s, stride), mask);
-}
-
-LLVMValueRef simd_load_splat(const Simd *s, DType d, LLVMValueRef at)
-{
-	Simd one = { s->m, 1 };
-	return simd_splat(s, simd_load(&one, d, at, 0));
-}
-
-void simd_prefetch(const Simd *s, LLVMValueRef at, u32 level, bool write)
-{
-	CpuModule *m = s->m;
-	LLVMValueRef argument[] = { at, cpu_i32(m, write), cpu_i32(m, 4 - level), cpu_i32(m, 1) };
-	cpu_intrinsic(m, "llvm.prefetch", 1, &m->pointer, 4, argument);
 }
 
 /* ---- arithmetic ---- */
@@ -596,7 +392,7 @@ static LLVMValueRef shift_right(const Simd *s, LLVMValueRef x, u32 by)
 
 LLVMValueRef simd_from_bf16(const Simd *s, LLVMValueRef bits)
 {
-	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	LLVMValueRef x = LLVMBuildZExt(B, bits, simd_wide(s, s->m->i32), "");
 	return simd_bits(s, DT_f32, shift_left(s, x, 16));
 }
 
@@ -610,19 +406,19 @@ LLVMValueRef simd_to_bf16(const Simd *s, LLVMValueRef x)
 	/* which would carry some NaNs into infinity */
 	LLVMValueRef quiet = simd_or(s, bits, simd_i32(s, 0x400000));
 	rounded = simd_select(s, simd_ne(s, x, x), quiet, rounded);
-	return LLVMBuildTrunc(B, shift_right(s, rounded, 16), wide(s, s->m->i16), "");
+	return LLVMBuildTrunc(B, shift_right(s, rounded, 16), simd_wide(s, s->m->i16), "");
 }
 
 LLVMValueRef simd_from_f16(const Simd *s, LLVMValueRef bits)
 {
-	LLVMTypeRef half = wide(s, s->m->f16), f32 = wide(s, s->m->f32);
+	LLVMTypeRef half = simd_wide(s, s->m->f16), f32 = simd_wide(s, s->m->f32);
 	if (s->m->machine->has_f16) {
 		LLVMValueRef x = LLVMBuildFPExt(B, LLVMBuildBitCast(B, bits, half, ""), f32, "");
 		/* else LLVM moves comparisons and rounding before the widening, and then does them lane by lane */
 		return call(s, "llvm.arithmetic.fence", 1, &x);
 	}
 	/* the exponent is moved into place and scaled by a product, which also takes denormals */
-	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	LLVMValueRef x = LLVMBuildZExt(B, bits, simd_wide(s, s->m->i32), "");
 	LLVMValueRef sign = shift_left(s, simd_and(s, x, simd_i32(s, 0x8000)), 16);
 	LLVMValueRef size = shift_left(s, simd_and(s, x, simd_i32(s, 0x7fff)), 13);
 	LLVMValueRef finite = simd_mul(s, simd_bits(s, DT_f32, size), simd_f32(s, 0x1p112f));
@@ -636,7 +432,7 @@ LLVMValueRef simd_from_f16(const Simd *s, LLVMValueRef bits)
 
 LLVMValueRef simd_to_f16(const Simd *s, LLVMValueRef x)
 {
-	LLVMTypeRef half = wide(s, s->m->f16), i16 = wide(s, s->m->i16);
+	LLVMTypeRef half = simd_wide(s, s->m->f16), i16 = simd_wide(s, s->m->i16);
 	if (s->m->machine->has_f16)
 		return LLVMBuildBitCast(B, LLVMBuildFPTrunc(B, x, half, ""), i16, "");
 	LLVMValueRef bits = simd_bits(s, DT_i32, x);
@@ -665,8 +461,8 @@ LLVMValueRef simd_to_f16(const Simd *s, LLVMValueRef x)
  * that is 8 too small. */
 LLVMValueRef simd_from_f8(const Simd *s, DType d, LLVMValueRef bits)
 {
-	LLVMTypeRef i16 = wide(s, s->m->i16);
-	LLVMValueRef x = LLVMBuildZExt(B, bits, wide(s, s->m->i32), "");
+	LLVMTypeRef i16 = simd_wide(s, s->m->i16);
+	LLVMValueRef x = LLVMBuildZExt(B, bits, simd_wide(s, s->m->i32), "");
 	if (d == DT_f8e5m2)
 		return simd_from_f16(s, LLVMBuildTrunc(B, shift_left(s, x, 8), i16, ""));
 	LLVMValueRef size = simd_and(s, x, simd_i32(s, 0x7f));
@@ -693,18 +489,18 @@ LLVMValueRef simd_to_f8(const Simd *s, DType d, LLVMValueRef x)
 	LLVMValueRef code = simd_select(s, simd_lt(s, DT_i32, size, simd_i32(s, (i64)normal << 23)), small, rounded);
 	code = simd_or(s, sign, simd_min(s, DT_i32, code, simd_i32(s, largest)));
 	code = simd_select(s, simd_lt(s, DT_i32, simd_i32(s, 0x7f800000), size), simd_i32(s, 0x7f), code);
-	return LLVMBuildTrunc(B, code, wide(s, s->m->i8), "");
+	return LLVMBuildTrunc(B, code, simd_wide(s, s->m->i8), "");
 }
 
 /* f64 to f32, rounded to odd: what is rounded again to a narrower type then comes out as if it had
  * been rounded once (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008). */
 static LLVMValueRef round_to_odd(const Simd *s, LLVMValueRef x)
 {
-	LLVMValueRef y = LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
+	LLVMValueRef y = LLVMBuildFPTrunc(B, x, simd_wide(s, s->m->f32), "");
 	LLVMValueRef back = LLVMBuildFPExt(B, y, LLVMTypeOf(x), "");
 	LLVMValueRef inexact = LLVMBuildFCmp(B, LLVMRealONE, back, x, "");
 	LLVMValueRef away = simd_lt(s, DT_f64, simd_abs(s, DT_f64, x), simd_abs(s, DT_f64, back));
-	LLVMTypeRef i32 = wide(s, s->m->i32);
+	LLVMTypeRef i32 = simd_wide(s, s->m->i32);
 	LLVMValueRef bits = simd_bits(s, DT_i32, y);
 	bits = simd_add(s, bits, LLVMBuildSExt(B, away, i32, ""));
 	bits = simd_or(s, bits, LLVMBuildZExt(B, inexact, i32, ""));
@@ -716,9 +512,9 @@ static LLVMValueRef round_to(const Simd *s, DType to, LLVMValueRef x)
 {
 	bool narrow = dtype_is_narrow_float(to), was_f64 = scalar_of(x) == s->m->f64;
 	if (to == DT_f64)
-		return was_f64 ? x : LLVMBuildFPExt(B, x, wide(s, s->m->f64), "");
+		return was_f64 ? x : LLVMBuildFPExt(B, x, simd_wide(s, s->m->f64), "");
 	if (was_f64)
-		x = narrow ? round_to_odd(s, x) : LLVMBuildFPTrunc(B, x, wide(s, s->m->f32), "");
+		x = narrow ? round_to_odd(s, x) : LLVMBuildFPTrunc(B, x, simd_wide(s, s->m->f32), "");
 	return to == DT_bf16	 ? simd_from_bf16(s, simd_to_bf16(s, x))
 	       : to == DT_f16	 ? simd_from_f16(s, simd_to_f16(s, x))
 	       : dtype_is_f8(to) ? simd_from_f8(s, to, simd_to_f8(s, to, x))
@@ -739,7 +535,7 @@ static LLVMValueRef wrap_32(const Simd *s, DType d, LLVMValueRef x)
 /* d is f32 or f64. */
 static LLVMValueRef float_to_integer(const Simd *s, DType d, DType to, LLVMValueRef x)
 {
-	LLVMTypeRef overload[] = { wide(s, to == DT_i64 ? s->m->i64 : s->m->i32), LLVMTypeOf(x) };
+	LLVMTypeRef overload[] = { simd_wide(s, to == DT_i64 ? s->m->i64 : s->m->i32), LLVMTypeOf(x) };
 	LLVMValueRef in_range = to == DT_i64 ? x : wrap_32(s, d, x);
 	LLVMValueRef y = cpu_intrinsic(s->m, "llvm.fptosi.sat", 2, overload, 1, &in_range);
 	if (to == DT_i64)
@@ -770,7 +566,7 @@ LLVMValueRef simd_convert(const Simd *s, DType from, DType to, LLVMValueRef x)
 		/* an integer of 32 bits is exact in f64, one of 8 also in f32 */
 		LLVMTypeRef via =
 			to == DT_f32 || dtype_info[from].bytes == 1 ? s->m->f32 : s->m->f64;
-		via = wide(s, via);
+		via = simd_wide(s, via);
 		x = is_signed ? LLVMBuildSIToFP(B, x, via, "") : LLVMBuildUIToFP(B, x, via, "");
 		return round_to(s, to, x);
 	}

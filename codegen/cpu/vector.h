@@ -21,6 +21,7 @@ typedef struct Simd {
 
 /* ---- types and constants ---- */
 
+LLVMTypeRef simd_wide(const Simd *s, LLVMTypeRef scalar); /* as many of it as there are lanes */
 LLVMTypeRef simd_type(const Simd *s, DType d);        /* of a register */
 LLVMTypeRef simd_scalar_type(const Simd *s, DType d); /* of one lane of it */
 LLVMTypeRef simd_memory_type(const Simd *s, DType d); /* of an element in memory: i8 for b1 and

@@ -383,6 +383,95 @@ static void test_windows(void **state)
 	suite_run(&s, 12);
 }
 
+/* ---- filters that are read turned ---- */
+
+enum { TAPS = 9, MAKERS = 21 };
+
+/* A product as a convolution's gradient by its input has it: filters [o, x, 3, 3] are an operand (right or, `left`, left) with columns x
+ * and the sum over o and the taps from the last to the first, `apart` elements behind each filter. */
+static Kernel *add_turned(Suite *s, i64 x, i64 others, i64 apart, bool left, DType from, DType compute)
+{
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "turned filters");
+	k->compute = compute;
+	kb_dim(k, DIM_M, left ? x : others);
+	kb_dim(k, DIM_N, left ? others : x);
+	kb_dim(k, DIM_K, MAKERS);
+	kb_dim(k, DIM_K, 3);
+	kb_dim(k, DIM_K, 3);
+	i64 each = TAPS + apart;
+	Access filter = { .slot = kb_slot(k, from, MAKERS * x * each), .offset = TAPS - 1, .stride = { [2] = x * each, -3, -1 } };
+	Access image = { .slot = kb_slot(k, from, MAKERS * TAPS * others), .stride = { [2] = TAPS * others, 3 * others, others } };
+	filter.stride[!left] = each;
+	image.stride[left] = 1;
+	k->operand[!left] = kb_load(k, filter, NO);
+	k->operand[left] = kb_load(k, image, NO);
+	k->noperand = 2;
+	DType acc = compute == DT_f64 ? DT_f64 : DT_f32;
+	kb_store(k, ACCESS(kb_slot(k, acc, x * others), 0, left ? others : x, 1), kb_acc(k, acc, 0), NO);
+	f64 root = sqrt((f64)MAKERS * TAPS);
+	suite_add(s, k, 2 + 2 * root, MAX(1, root / 4));
+	return k;
+}
+
+/* Few and many columns, for tiles of every number of rows, that are packed alone and several together. */
+static void test_turned(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	static const i64 x[] = { 1, 7, 40, 96, 131 }, others[] = { 5, 16, 17, 64 };
+	static const DType type[] = { DT_f32, DT_bf16, DT_f64, DT_f16 };
+	for (u32 i = 0; i < COUNT(x); i++)
+		for (u32 j = 0; j < COUNT(others); j++)
+			for (u32 left = 0; left < 2; left++) {
+				DType t = type[(i + j) % 5 ? 0 : 1 + (i + j) % 3];
+				add_turned(&s, x[i], others[j], (i + j + left) % 3 == 2 ? 40 : 0, left, t, t);
+			}
+	suite_run(&s, 14);
+}
+
+/* Each of their elements is a load with an address of its own, not one taken out of a vector of addresses, and filters further on
+ * are asked for: the code is read. */
+static void test_turned_code(void **state)
+{
+	(void)state;
+	for (u32 narrow = 0; narrow < 2; narrow++) { /* tiles of 4 rows, and of 6, whose vectors of 8 lanes have two that are off */
+		Suite s = { 0 };
+		Kernel *k = add_turned(&s, 384, narrow ? 16 : 64, 0, true, DT_f32, DT_f32);
+		CpuCompiler *c;
+		assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = "znver3" }, &c));
+		CpuCode code;
+		assert_null(cpu_code_units(c, (Kernel *[]){ k }, 1, &s.arena, &code));
+		char *text = NULL;
+		size_t n = 0;
+		FILE *to = open_memstream(&text, &n);
+		for (u32 i = 0; i < code.nunit; i++)
+			cpu_print(c, &code.unit[i], CPU_ASSEMBLY, to);
+		fclose(to);
+		/* the block of the loop over a run's taps has the most loads of one lane */
+		u32 most = 0;
+		for (char *at = text, *end; at && *at; at = end) {
+			end = strstr(at, "\n.L");
+			if (end)
+				*end++ = 0;
+			u32 loads = 0;
+			for (const char *p = at; (p = strstr(p, "vinsertps")); p++)
+				loads++;
+			if (loads > most) {
+				most = loads;
+				assert_null(strstr(at, "vpextrq"));
+				assert_null(strstr(at, "gather"));
+			}
+			if (end) /* the whole text is searched below */
+				end[-1] = '\n';
+		}
+		assert_true(most >= 3 * 4);
+		assert_non_null(strstr(text, "prefetcht0"));
+		free(text);
+		cpu_compiler_destroy(c);
+		arena_free(&s.arena);
+	}
+}
+
 /* Operands that are gathered, guarded, repeated, or do not depend on all they may. */
 static void test_operands(void **state)
 {
@@ -523,7 +612,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
 		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_groups), cmocka_unit_test(test_deep),
-		cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_windows), cmocka_unit_test(test_turned), cmocka_unit_test(test_turned_code),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
