@@ -2,6 +2,7 @@
  * put together for each machine. */
 #include "tools/plan_cluster.h"
 #include "ir/step.h"
+#include "support/map.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
 #include "tools/scaling_report.h"
@@ -18,6 +19,26 @@ static i64 layers_of(const Model *m)
 		if (!strcmp(m->config.v[i].path, "layers"))
 			return strtoll(m->config.v[i].text, NULL, 10);
 	return 0;
+}
+
+/* Parts of the program that are named with a number, each once. */
+static u32 numbered(const Program *p)
+{
+	Arena tmp = ARENA("numbered");
+	Map seen = { .arena = &tmp };
+	u32 n = 0;
+	for (u32 e = 0; e < p->entry.n; e++)
+		for (u32 i = 0; i < p->entry.v[e]->node.n; i++) {
+			const char *scope = p->entry.v[e]->node.v[i].scope;
+			size_t length = scope_layer(scope);
+			u64 key = length ? hash_bytes(HASH_SEED, scope, length) : 0;
+			if (!key || map_get(&seen, key))
+				continue;
+			map_put(&seen, key, 1);
+			n++;
+		}
+	arena_free(&tmp);
+	return n;
 }
 
 Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out)
@@ -37,6 +58,11 @@ Status cluster_open(const char *path, const SourceOptions *source, ClusterModel 
 	lm_close(&out->lm);
 	Status s = lm_open_source(path, &few, &out->lm);
 	out->layers = (u32)layers;
+	if (!s && numbered(out->lm.model->program) != CLUSTER_LAYERS) { /* not one row of them, as encoder and decoder are two */
+		lm_close(&out->lm);
+		out->layers = 0;
+		s = lm_open_source(path, source, &out->lm);
+	}
 	arena_free(&tmp);
 	return s;
 }

@@ -40,7 +40,8 @@ typedef struct ClusterModel {
 
 enum { CLUSTER_LAYERS = 3 }; /* a first one, a last one, and one that stands for those between */
 
-/* Opens the model with CLUSTER_LAYERS layers where its config has a number of `layers`, as in layers -> pipe; else as it is. */
+/* Opens the model with CLUSTER_LAYERS layers where its config has a number of `layers`, as in layers -> pipe, and that many are what it then has;
+ * else as it is, all of it. */
 PL_MUST_USE Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out);
 
 /* One division of a model: what the plan depends on. */

@@ -12,6 +12,8 @@ typedef struct Assign {
 	Arena *tmp;
 	Map layer;      /* interned prefix of a scope -> its place among the layers */
 	u32 nlayer;
+	const char *outer[2]; /* the first layer's prefix and the last one's */
+	Loc at;         /* of what the first does first; without layers, of what the program does */
 	u32 *stage_of;  /* [layer] */
 } Assign;
 
@@ -111,10 +113,19 @@ static void find_halves(Assign *a, EntryStages *e)
 static f64 *find_layers(Assign *a, const EntryStages *e)
 {
 	const Graph *g = e->g;
+	bool placed = false;
 	for (u32 i = 0; i < g->node.n; i++) {
-		const char *name = e->needed[i] && !e->backward[i] && !stage_cheap(&g->node.v[i]) ? layer_of(g->ir, g->node.v[i].scope) : NULL;
-		if (name && !map_get(&a->layer, MAP_KEY(name)))
-			map_put(&a->layer, MAP_KEY(name), a->nlayer++);
+		const Node *n = &g->node.v[i];
+		bool works = e->needed[i] && !e->backward[i] && !stage_cheap(n);
+		const char *name = works ? layer_of(g->ir, n->scope) : NULL;
+		if (works && n->nin && (!a->at.line || (name && !placed))) {
+			a->at = n->loc;
+			placed = name != NULL;
+		}
+		if (!name || map_get(&a->layer, MAP_KEY(name)))
+			continue;
+		a->outer[a->nlayer > 0] = name;
+		map_put(&a->layer, MAP_KEY(name), a->nlayer++);
 	}
 	f64 *work = NEWN(a->tmp, f64, a->nlayer + 1);
 	u32 *last = NEWN(a->tmp, u32, g->node.n + 1); /* layer + 1; 0: before all */
@@ -409,12 +420,19 @@ static bool find_stages(Assign *a)
 	if (!first)
 		return diag_error(x->cx->diag, E0727, (Loc){ 0 }, "the program has no entry that runs layers");
 	f64 *work = find_layers(a, first);
-	if (a->nlayer < x->nvirtual)
-		return diag_error(x->cx->diag, E0727, (Loc){ 0 }, "%s = %u%s need at least %u layers, and %s has %u", x->rules.over,
-				  x->rules.stages, x->rules.chunks > 1 ? arena_printf(a->tmp, " stages of %u chunks", x->rules.chunks) : " stages",
-				  x->nvirtual, x->p->name, a->nlayer);
-	cut_layers(a, work);
-	return true;
+	if (a->nlayer >= x->nvirtual) {
+		cut_layers(a, work);
+		return true;
+	}
+	diag_error(x->cx->diag, E0727, a->at, "%s = %u%s need at least %u layers, and %s has %u", x->rules.over, x->rules.stages,
+		   x->rules.chunks > 1 ? arena_printf(a->tmp, " stages of %u chunks", x->rules.chunks) : " stages", x->nvirtual, x->p->name, a->nlayer);
+	u32 most = a->nlayer / x->rules.chunks;
+	if (a->nlayer)
+		diag_note(x->cx->diag, (Loc){ 0 }, "a layer's path has a number: they are %s%s%s; %s = %u at most%s", a->outer[0], a->nlayer > 1 ? " to " : "",
+			  a->nlayer > 1 ? a->outer[1] : "", x->rules.over, MAX(most, 1), x->rules.chunks > 1 ? ", or fewer chunks" : "");
+	else
+		diag_note(x->cx->diag, (Loc){ 0 }, "a layer's path has a number, that of a loop: Block(x) as \"h.{i}\"; a mesh without %s divides other axes", x->rules.over);
+	return false;
 }
 
 bool stage_assign(PassCx *cx, const Program *p, const StageRules *rules, StagePlan *out)
