@@ -100,6 +100,7 @@ typedef struct Frame {
 	Map variable;           /* name -> Datum* */
 	Map declared;           /* name -> where, packed; of those that the source gives a place to */
 	Map seen;               /* names that were looked up */
+	Map late;               /* name -> the assignment that is run when it is first looked up */
 	Dim lead[MAX_RANK];     /* what `...` stands for */
 	Axis lead_axis[MAX_RANK];
 	u32 nlead;
@@ -146,7 +147,7 @@ typedef struct Elaborator {
 	VEC(Wrap) wrap;
 	VEC(Freeze) freeze;
 	Map param_graph;        /* buffer -> the Val that reads it, for the current graph, + 1 */
-	Map param_made;         /* path -> declared in this entry already: Loc packed */
+	Map param_made;         /* path -> the Frame in which it was declared in this entry */
 	Graph *g;               /* being built; NULL where tensors are not allowed */
 	Builder b;
 	Builder init;           /* of the entry init */
@@ -292,6 +293,7 @@ typedef struct Train {
 	Datum *loss;
 	f64 clip;
 	bool has_clip;
+	Map read;            /* settings that were */
 } Train;
 void recipe_train(Elaborator *e, const Decl *d);
 void recipe_eval(Elaborator *e, const Decl *d);

@@ -96,6 +96,13 @@ Datum *lookup(Elaborator *e, const char *name)
 		map_put(&e->frame->seen, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
 	}
+	const u64 *late = e->frame ? map_get(&e->frame->late, MAP_KEY(name)) : NULL;
+	if (late && *late) {
+		Block one = { .v = &(Stmt *){ (Stmt *)(uintptr_t)*late }, .n = 1 };
+		map_put(&e->frame->late, MAP_KEY(name), 0);
+		statements(e, &one);
+		return lookup(e, name);
+	}
 	Datum *carried = e->outside ? carried_value(e, name) : NULL;
 	if (carried)
 		return carried;
@@ -191,7 +198,7 @@ static Datum *unknown(Elaborator *e, const char *name, Loc loc)
 	Loc place = near ? place_of(e, near) : (Loc){ 0 };
 	if (place.line)
 		diag_note(e->diag, place, "'%s' is declared here", near);
-	u32 told = library || here ? 0 : unused_names(e, near);
+	u32 told = library || here || own ? 0 : unused_names(e, near);
 	if (!near && !told && !library && !here) /* nor anything else that is near: a module that nobody uses */
 		for (u32 i = 0; i < e->decl.n; i++) {
 			const Decl *decl = (const Decl *)(uintptr_t)e->decl.entry[i].value;

@@ -222,9 +222,12 @@ void recipe_machine(Elaborator *e, const Decl *d)
 		if (fields[k].at == offsetof(Machine, disturbed) && m->disturbed)
 			diag_warning(e->diag, W0007, s->loc, "others used the machine while it was measured, and this may be off: %s", m->disturbed);
 	}
+	Buf missing = { .arena = e->arena };
 	for (u32 i = 0; i < COUNT(fields); i++)
 		if (fields[i].needed && !given[i])
-			fail(e, E0513, d->loc, "the machine needs '%s'", fields[i].name);
+			buf_printf(&missing, "%s%s", missing.n ? ", " : "", fields[i].name);
+	if (missing.n)
+		fail(e, E0513, d->loc, "the machine needs %s: docs/planning.md says what these are", missing.text);
 	if (m->domain > 1 && given[0] && !(m->link.bandwidth > 0))
 		fail(e, E0513, d->loc, "%lld devices are joined by a link: link = { bandwidth = 450e9, latency = 2e-6 }", (long long)m->domain);
 	if (m->memory > 0 && m->reserved >= m->memory)

@@ -14,7 +14,7 @@ Frame *frame_push(Elaborator *e, const Decl *decl, const char *path, Loc loc)
 	f->outer = e->frame;
 	f->applied_at = loc;
 	f->path = path;
-	f->variable.arena = f->used_path.arena = f->declared.arena = f->seen.arena = e->arena;
+	f->variable.arena = f->used_path.arena = f->declared.arena = f->seen.arena = f->late.arena = e->arena;
 	e->frame = f;
 	e->b.scope = intern_z(&e->ir->names, path);
 	return f;

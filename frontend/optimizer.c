@@ -81,7 +81,8 @@ static Datum *at_step(Elaborator *e, Datum *d, Datum *step)
 }
 
 /* Applies `c` to one parameter; its results become results of the entry. */
-static void update_parameter(Elaborator *e, const Callable *c, u32 parameter, Val gradient, Datum *step, Map *schedule)
+static void update_parameter(Elaborator *e, const Callable *c, u32 parameter, Val gradient, Datum *step, Map *schedule,
+			     bool told)
 {
 	const Decl *d = c->decl;
 	const Buffer *p = &e->program->buffer.v[parameter];
@@ -117,7 +118,7 @@ static void update_parameter(Elaborator *e, const Callable *c, u32 parameter, Va
 			map_put(schedule, MAP_KEY(value), MAP_KEY(now));
 			value = now;
 		}
-		if (!e->has_lr && !strcmp(q->v[i].name.text, "lr") && value->kind != DATUM_ERROR) {
+		if ((!e->has_lr || told) && !strcmp(q->v[i].name.text, "lr") && value->kind != DATUM_ERROR) {
 			e->lr = as_tensor(e, value, d->loc, DT_f64);
 			e->has_lr = e->lr.i != 0;
 		}
@@ -166,15 +167,18 @@ void make_update(Elaborator *e, Train *t)
 	VEC(u32) parameter = { 0 };
 	VEC(Val) gradient = { 0 };
 	VEC(const Callable *) with = { 0 };
+	u32 general = NONE; /* the first parameter whose optimizer has no pattern: its learning rate is told */
 	u32 nbuffer = e->program->buffer.n;
 	for (u32 i = 0; i < nbuffer; i++) {
 		Buffer *p = &e->program->buffer.v[i];
 		if (p->kind != BUFFER_PARAMETER || p->frozen || !dtype_is_float(p->type->dtype))
 			continue;
 		Datum *rule = NULL;
+		bool pattern = false;
 		for (u32 k = 0; k < t->rule.n; k++)
 			if (!t->rule.v[k].pattern || path_match(str_of(t->rule.v[k].pattern), str_of(p->name))) {
 				rule = t->rule.v[k].with;
+				pattern = t->rule.v[k].pattern != NULL;
 				t->rule.v[k].used = true;
 			}
 		if (!rule || rule->kind == DATUM_TEXT) {
@@ -188,6 +192,8 @@ void make_update(Elaborator *e, Train *t)
 		VEC_PUSH(e->arena, &parameter, i);
 		VEC_PUSH(e->arena, &gradient, read_buffer(e, at));
 		VEC_PUSH(e->arena, &with, rule->callable);
+		if (!pattern && general == NONE)
+			general = with.n - 1;
 	}
 	/* sums of gradients over the count are the mean's gradient; a step without targets changes nothing */
 	Val one = make_full(b, 1, DT_f32, (dims){ 0 });
@@ -208,7 +214,7 @@ void make_update(Elaborator *e, Train *t)
 		Val g = gradient.v[i];
 		g = B(b, mul, g, make_broadcast(b, scale, dims_of_type(b, val_type(e->g, g))));
 		u32 errors = e->diag->nerror;
-		update_parameter(e, with.v[i], parameter.v[i], g, step, &schedule);
+		update_parameter(e, with.v[i], parameter.v[i], g, step, &schedule, i == general);
 		if (e->diag->nerror > errors)
 			break; /* the same for every parameter */
 	}

@@ -475,6 +475,25 @@ static bool frozen_by_rule(Elaborator *e, const char *path)
 	return frozen;
 }
 
+/* A parameter that was made in the frame `before` is made again. What has to be named otherwise is what was applied twice by
+ * whoever applied both, which may be far from the parameter. */
+static void twice(Elaborator *e, const char *path, const Frame *before, Loc loc)
+{
+	const Frame *now = NULL, *was = NULL, *common = e->frame;
+	for (; common && common != before; now = common, common = common->outer) {
+		for (was = before; was && was->outer != common;)
+			was = was->outer;
+		if (was)
+			break;
+	}
+	Loc place = now && now->applied_at.line ? now->applied_at : loc, made = was ? was->applied_at : (Loc){ 0 };
+	diag_error(e->diag, E0601, place, "there is a parameter '%s' already", path);
+	if (now && made.file == place.file && made.line == place.line && made.column == place.column)
+		diag_note(e->diag, (Loc){ 0 }, "in a loop, the name has the index in it: as \"%s.{i}\"", now->path);
+	else if (made.line)
+		diag_note(e->diag, made, "it was made here; give one of them another name with 'as'");
+}
+
 void declare_param(Elaborator *e, const Stmt *s)
 {
 	const Decl *d = e->frame->decl;
@@ -495,21 +514,13 @@ void declare_param(Elaborator *e, const Stmt *s)
 		return;
 	}
 	const char *path = join_path(e, e->frame->path, name);
-	u64 *before = map_get(&e->param_made, MAP_KEY(path));
-	/* of an instance, where it was applied */
-	Loc place = e->frame->applied_at.line ? e->frame->applied_at : s->loc;
+	const u64 *before = map_get(&e->param_made, MAP_KEY(path));
 	if (before) {
-		Loc made = unpack_loc(*before);
-		bool again = made.file == place.file && made.line == place.line && made.column == place.column;
-		diag_error(e->diag, E0601, place, "there is a parameter '%s' already", path);
-		if (again)
-			diag_note(e->diag, (Loc){ 0 }, "in a loop, the name has the index in it: as \"%s.{i}\"", e->frame->path);
-		else
-			diag_note(e->diag, made, "it was made here; give one of them another name with 'as'");
+		twice(e, path, (const Frame *)(uintptr_t)*before, s->loc);
 		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
-	map_put(&e->param_made, MAP_KEY(path), pack_loc(place));
+	map_put(&e->param_made, MAP_KEY(path), MAP_KEY(e->frame));
 	for (u32 d = 0; d < t->rank; d++) {
 		i64 n;
 		if (!dim_is_number(t->dim[d], &n)) {

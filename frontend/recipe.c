@@ -130,30 +130,68 @@ static void recipe_statement(Elaborator *e, const Stmt *const *s)
 	}
 }
 
+static void see(Map *seen, const Frame *f)
+{
+	for (u32 i = 0; i < f->seen.n; i++)
+		map_put(seen, f->seen.entry[i].key, 1);
+}
+
+/* What a recipe's statements left: the loss, the recipe's own names, and which names were used. */
+typedef struct Recipe {
+	const Stmt *loss;
+	VEC(const Stmt *) own; /* `x = ...` of a name that is no setting */
+	Map seen;
+} Recipe;
+
+/* All statements but settings, those of an `if`'s branch too. */
+static void recipe_statements(Elaborator *e, const Block *body, Recipe *r)
+{
+	for (u32 i = 0; i < body->n; i++) {
+		const Stmt *s = body->v[i];
+		const Expr *target = s->kind == STMT_ASSIGN ? s->assign.target.v[0] : NULL;
+		bool name = target && s->assign.target.n == 1 && target->kind == EXPR_NAME;
+		u32 unknown;
+		const Block *branch = s->kind == STMT_IF ? chosen_branch(e, s, &unknown) : NULL;
+		if (branch) {
+			recipe_statements(e, branch, r);
+		} else if (name && is_key(target->name)) {
+			if (!strcmp(target->name, "loss"))
+				r->loss = s;
+		} else if (!target || !s->assign.pattern.n) {
+			recipe_statement(e, (const Stmt *const *)&body->v[i]);
+			if (name)
+				VEC_PUSH(e->arena, &r->own, s);
+		}
+	}
+}
+
+/* A setting that is misspelt is a name of the recipe's own, which nothing uses. */
+static void unused_names_told(Elaborator *e, const Recipe *r)
+{
+	for (u32 i = 0; i < r->own.n; i++) {
+		const Expr *target = r->own.v[i]->assign.target.v[0];
+		const char *near = nearest_name(target->name, train_keys, COUNT(train_keys));
+		if (!map_get(&r->seen, MAP_KEY(target->name)))
+			diag_warning(e->diag, W0010, target->loc, "nothing uses '%s', and no setting is called so%s", target->name,
+				     did_you_mean(e, near));
+	}
+}
+
 /* Loss entries: inputs, the recipe's own names, then the loss. */
-static void make_loss(Elaborator *e, const Decl *d, const char *name, bool training)
+static void make_loss(Elaborator *e, const Decl *d, const char *name, bool training, Recipe *r)
 {
 	entry_begin(e, name);
 	e->training = training;
 	frame_push(e, d, "", (Loc){ 0 });
-	const Stmt *loss = NULL;
-	for (u32 i = 0; i < d->body.n; i++) {
-		const Stmt *s = d->body.v[i];
-		const Expr *target = s->kind == STMT_ASSIGN ? s->assign.target.v[0] : NULL;
-		if (target && s->assign.target.n == 1 && target->kind == EXPR_NAME && is_key(target->name)) {
-			if (!strcmp(target->name, "loss"))
-				loss = s;
-			continue;
-		}
-		if (!target || !s->assign.pattern.n)
-			recipe_statement(e, (const Stmt *const *)&d->body.v[i]);
-	}
-	if (!loss) {
+	r->loss = NULL;
+	r->own.n = 0;
+	recipe_statements(e, &d->body, r);
+	if (!r->loss) {
 		fail(e, E0503, d->loc, "a block '%s' says what the loss is: loss = cross_entropy(model(tokens), targets)", d->word.text);
 	} else {
-		Datum *value = expression(e, loss->assign.value);
+		Datum *value = expression(e, r->loss->assign.value);
 		Val sum, count;
-		if (loss_pair(e, value, loss->assign.value->loc, &sum, &count)) {
+		if (loss_pair(e, value, r->loss->assign.value->loc, &sum, &count)) {
 			graph_result(e->g, "loss_sum", NONE, sum);
 			graph_result(e->g, "loss_count", NONE, count);
 		}
@@ -166,6 +204,7 @@ static void make_loss(Elaborator *e, const Decl *d, const char *name, bool train
 		Val next = B(&e->b, add, read_buffer(e, micro), make_full(&e->b, 1, DT_i64, (dims){ 0 }));
 		graph_result(e->g, "micro", micro, next);
 	}
+	see(&r->seen, e->frame);
 	frame_pop(e);
 	e->training = false;
 	entry_end(e);
@@ -317,6 +356,7 @@ static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc
 	if (v->kind == DATUM_ERROR)
 		return;
 	declare_variable(e, (Name){ key, loc }, v); /* what follows may use it: cosine(total = steps) */
+	map_put(&e->frame->seen, MAP_KEY(key), 1);  /* and whoever runs the training does */
 	if (!strcmp(key, "batch")) {
 		read_batch(e, v, loc);
 	} else if (!strcmp(key, "clip")) {
@@ -341,21 +381,31 @@ static void read_setting(Elaborator *e, Train *t, const char *key, Datum *v, Loc
 	}
 }
 
-/* Settings of the command line that the file does not have. */
-static void read_more_settings(Elaborator *e, Train *t, const Decl *d)
+/* Settings of the command line that no line of the file gave: before others those that it nowhere has, which others may
+ * use; behind them those of a branch that is not taken. */
+static void read_more_settings(Elaborator *e, Train *t, const Map *in_file)
 {
 	for (u32 k = 0; k < COUNT(train_keys); k++) {
 		const char *key = train_keys[k];
-		bool in_file = !strcmp(key, "loss") || !strcmp(key, "optimizer");
-		for (u32 i = 0; i < d->body.n && !in_file; i++) {
-			const char *line = setting_key(d->body.v[i]);
-			in_file = line && !strcmp(line, key);
-		}
-		if (in_file)
+		const u64 name = MAP_KEY(intern_z(e->names, key));
+		if (!strcmp(key, "loss") || !strcmp(key, "optimizer") || map_get(&t->read, name) || map_get(in_file, name))
 			continue;
 		Datum *none = datum_new(e, DATUM_RECORD, (Loc){ 0 }), *v = overridden(e, key, none);
 		if (v != none || v->list.n)
 			read_setting(e, t, intern_z(e->names, key), v, (Loc){ 0 });
+		map_put(&t->read, name, 1);
+	}
+}
+
+/* Each setting that the file has, taken or not. */
+static void settings_of_file(const Block *body, Map *out)
+{
+	for (u32 i = 0; i < body->n; i++) {
+		const Stmt *s = body->v[i];
+		for (u32 k = 0; s->kind == STMT_IF && k < s->branch.n; k++)
+			settings_of_file(&s->branch.v[k].body, out);
+		if (setting_key(s))
+			map_put(out, MAP_KEY(setting_key(s)), 1);
 	}
 }
 
@@ -368,42 +418,51 @@ static bool any_setting(const Stmt *s)
 	return any;
 }
 
-/* An `if` around settings is decided by the config and the settings before it. */
-static void read_setting_lines(Elaborator *e, Train *t, const Block *block)
+/* An `if` around settings is decided by the config, the settings before it, and names that no input goes into. */
+static void settings_of_block(Elaborator *e, Train *t, const Block *body)
 {
-	for (u32 i = 0; i < block->n; i++) {
-		const Stmt *s = block->v[i];
+	for (u32 i = 0; i < body->n; i++) {
+		const Stmt *s = body->v[i];
 		u32 unknown;
 		const Block *branch = s->kind == STMT_IF && any_setting(s) ? chosen_branch(e, s, &unknown) : NULL;
 		if (branch)
-			read_setting_lines(e, t, branch);
-		if (s->kind != STMT_ASSIGN)
+			settings_of_block(e, t, branch);
+		if (s->kind != STMT_ASSIGN || s->assign.target.n != 1 || s->assign.target.v[0]->kind != EXPR_NAME)
 			continue;
-		const char *key = setting_key(s);
-		if (s->assign.pattern.n && (!key || strcmp(key, "optimizer"))) {
-			const Expr *target = s->assign.target.v[0];
-			const char *name = target->kind == EXPR_NAME ? target->name : "";
-			const char *near = key ? NULL : nearest_name(name, train_keys, COUNT(train_keys));
-			fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", name, near && strcmp(near, name) ? did_you_mean(e, near) : "");
-		} else if (key && !strcmp(key, "optimizer")) {
-			read_optimizer(e, t, s);
-		} else if (key) {
-			read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->assign.value->loc);
+		const char *key = s->assign.target.v[0]->name;
+		if (!is_key(key)) {
+			if (s->assign.pattern.n) {
+				const char *near = nearest_name(key, train_keys, COUNT(train_keys));
+				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", key,
+				     did_you_mean(e, near));
+			} else {
+				map_put(&e->frame->late, MAP_KEY(key), MAP_KEY(s));
+			}
+			continue;
 		}
+		map_put(&t->read, MAP_KEY(key), 1);
+		if (!strcmp(key, "optimizer")) {
+			read_optimizer(e, t, s);
+			continue;
+		}
+		if (s->assign.pattern.n)
+			fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'", key);
+		if (strcmp(key, "loss"))
+			read_setting(e, t, key, overridden(e, key, expression(e, s->assign.value)), s->assign.value->loc);
 	}
 }
 
-static void read_settings(Elaborator *e, const Decl *d, Train *t)
+static void read_settings(Elaborator *e, const Decl *d, Train *t, Map *seen)
 {
 	frame_push(e, d, "", (Loc){ 0 });
-	set_variable(e, intern_z(e->names, "same"), datum_text(e, intern_z(e->names, "same"), d->loc));
-	set_variable(e, intern_z(e->names, "frozen"), datum_text(e, intern_z(e->names, "frozen"), d->loc));
-	for (u32 k = 0; k < 2; k++) { /* precisions are written as words */
-		static const char *const word[] = { "mixed", "full" };
+	static const char *const word[] = { "same", "frozen", "mixed", "full" }; /* precisions are written as words */
+	for (u32 k = 0; k < COUNT(word); k++)
 		set_variable(e, intern_z(e->names, word[k]), datum_text(e, intern_z(e->names, word[k]), d->loc));
-	}
-	read_more_settings(e, t, d);
-	read_setting_lines(e, t, &d->body);
+	Map in_file = { .arena = e->arena }, none = { 0 };
+	settings_of_file(&d->body, &in_file);
+	read_more_settings(e, t, &in_file);
+	settings_of_block(e, t, &d->body);
+	read_more_settings(e, t, &none);
 	const OptimizerRule *all = NULL;
 	for (u32 i = 0; i < t->rule.n; i++)
 		if (!t->rule.v[i].pattern && t->rule.v[i].with->kind == DATUM_CALLABLE)
@@ -411,18 +470,21 @@ static void read_settings(Elaborator *e, const Decl *d, Train *t)
 	for (u32 i = 0; i < t->rule.n; i++)
 		if (t->rule.v[i].with->kind == DATUM_CALLABLE)
 			resolve_same(e, t->rule.v[i].with->callable, all);
+	see(seen, e->frame);
 	frame_pop(e);
 }
 
 void recipe_train(Elaborator *e, const Decl *d)
 {
-	Train t = { 0 };
+	Train t = { .read.arena = e->arena };
+	Recipe r = { .seen.arena = e->arena };
 	e->model->has_train = true;
-	read_settings(e, d, &t);
+	read_settings(e, d, &t, &r.seen);
 	if (!e->own_eval)
-		make_loss(e, d, "eval", false);
+		make_loss(e, d, "eval", false, &r);
 	u32 errors = e->diag->nerror;
-	make_loss(e, d, "micro", true);
+	make_loss(e, d, "micro", true, &r);
+	unused_names_told(e, &r);
 	if (e->diag->nerror > errors || e->diag->nerror) {
 		e->incomplete = true;
 		return;
@@ -448,7 +510,9 @@ void recipe_train(Elaborator *e, const Decl *d)
 void recipe_eval(Elaborator *e, const Decl *d)
 {
 	const char *name = d->label && d->label->kind == EXPR_NAME ? d->label->name : NULL;
-	make_loss(e, d, name ? arena_printf(e->arena, "eval.%s", name) : "eval", false);
+	Recipe r = { .seen.arena = e->arena };
+	make_loss(e, d, name ? arena_printf(e->arena, "eval.%s", name) : "eval", false, &r);
+	unused_names_told(e, &r);
 	frame_push(e, d, "", (Loc){ 0 });
 	for (u32 i = 0; i < d->body.n; i++) {
 		const Stmt *s = d->body.v[i];

@@ -171,9 +171,9 @@ static void statement(Elaborator *e, const Stmt *s)
 {
 	switch (s->kind) {
 	case STMT_ASSIGN:
-		if (recipe_has_setting(e, s)) /* in an `if` of the recipe: read with the others */
-			break;
-		if (s->assign.pattern.n || s->assign.clause.n)
+		if (recipe_has_setting(e, s))
+			fail(e, E0506, s->loc, "a setting stands in the block itself or in an `if`, not in a `for`");
+		else if (s->assign.pattern.n || s->assign.clause.n)
 			fail(e, E0208, s->loc, "'for' and 'from' after a key belong to recipes and configs, not here");
 		else
 			assign(e, s);

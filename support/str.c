@@ -220,13 +220,25 @@ u32 edit_distance(Str a, Str b)
 	return row[a.n % 3][b.n];
 }
 
+/* One is made of parts of the other between underscores: num_layers and layers. */
+static bool part_of(const char *whole, const char *part)
+{
+	size_t n = strlen(part);
+	for (const char *at = n >= 4 ? strstr(whole, part) : NULL; at; at = strstr(at + 1, part))
+		if ((at == whole || at[-1] == '_') && (!at[n] || at[n] == '_'))
+			return true;
+	return false;
+}
+
 const char *nearest_name(const char *name, const char *const *candidate, u32 n)
 {
 	const char *best = NULL;
-	/* of a name of one letter, every other is a neighbour: none is meant */
-	u32 length = (u32)strlen(name), least = length < 2 ? 1 : length <= 3 ? 2 : length / 3 + 2;
+	/* of a name of one letter, every other is a neighbour: none is meant; else every third letter may be another */
+	u32 length = (u32)strlen(name), least = length < 2 ? 1 : length <= 3 ? 2 : length / 3 + 1;
 	for (u32 i = 0; i < n; i++) {
 		u32 d = edit_distance(str_of(name), str_of(candidate[i]));
+		if (part_of(name, candidate[i]) || part_of(candidate[i], name))
+			d = MIN(d, 2);
 		if (d < least) {
 			least = d;
 			best = candidate[i];

@@ -53,7 +53,7 @@ Status machine_open(Arena *a, const char *name, MachineFile *out)
 	} else if (!strcmp(name, "host")) {
 		out->where = machine_host_path(a);
 		if (!io_exists(out->where))
-			return FAIL(STATUS_INPUT, "this machine has not been measured yet (no %s): run `plinth doctor --calibrate`", out->where);
+			return FAIL(STATUS_INPUT, "this machine has not been measured yet (no %s): run `plinth doctor --calibrate`, or name another one, such as --machine h100_sxm", out->where);
 		TRY(source_open(out->where, &none, &out->source));
 	} else if (strchr(name, '/') || strchr(name, '.')) {
 		TRY(source_open(name, &none, &out->source));

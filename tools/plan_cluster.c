@@ -310,8 +310,7 @@ static Status read_asked(const ClusterOptions *o, ClusterModel *m, Asked *out)
 	return OK;
 }
 
-/* What joins them is known. */
-static Status check_links(const Machine *m, i64 devices)
+Status cluster_links(const Machine *m, i64 devices)
 {
 	if (devices <= m->domain || m->network.bandwidth > 0)
 		return OK;
@@ -325,7 +324,7 @@ Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterR
 	TRY(cluster_open(o->path, o->source, &out->model));
 	Asked asked;
 	TRY(read_asked(o, &out->model, &asked));
-	TRY(check_links(machine, asked.devices));
+	TRY(cluster_links(machine, asked.devices));
 	out->shape = asked.shape;
 	out->batch = asked.batch;
 	out->micro = asked.plan.micro;

@@ -80,6 +80,8 @@ typedef struct ClusterRun {
 	const char *precision;
 	ClusterPlanned planned;
 } ClusterRun;
+/* What joins so many devices is known. */
+PL_MUST_USE Status cluster_links(const Machine *m, i64 devices);
 /* Also after a failure the caller closes out->model.lm, whose diagnostics may say why. */
 PL_MUST_USE Status cluster_prepare(const ClusterOptions *o, const Machine *machine, ClusterRun *out);
 

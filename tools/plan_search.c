@@ -583,6 +583,8 @@ int plan_search(const ClusterOptions *o, const Machine *machine, i64 devices, bo
 	Search s = { .begun = clock_seconds(), .arena = &a, .o = o, .machine = machine, .devices = devices, .batch = o->batch,
 		     .room = (u64)(machine->memory - machine->reserved), .smallest = UINT64_MAX };
 	Status status = cluster_open(o->path, o->source, &s.model);
+	if (!status)
+		status = cluster_links(machine, devices);
 	if (!status && !s.model.lm.model->has_train)
 		status = FAIL(STATUS_INPUT, "%s has no train block, which says what a step is", o->path);
 	if (!status)

@@ -353,7 +353,9 @@ static int read_devices(i64 *least, i64 *most)
 	if (range && (searched || trace || scaling))
 		return verb_misused("plan", "%s%s is of one division, whose axis data grows: not with --mesh auto, --trace, --scaling", name, text);
 	if (searched && (!machine_name || !*least || !batch || trace || scaling))
-		return verb_misused("plan", "--mesh auto chooses the rest: plinth plan MODEL --machine NAME --mesh auto --devices 1024 --batch 2048");
+		return verb_misused("plan", trace || scaling ? "--trace and --scaling are of one division: of the one that --mesh auto finds" :
+				    "--mesh auto chooses the rest, and has to be told %s%s%s: plinth plan MODEL --machine NAME --mesh auto "
+				    "--devices 1024 --batch 2048", machine_name ? "" : "--machine ", *least ? "" : "--devices ", batch ? "" : "--batch");
 	if (divided && !searched)
 		return verb_misused("plan", "--divided is of --mesh auto: --shard %s=data says what one division divides", divided);
 	if (*least && !range && !mesh)
