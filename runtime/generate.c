@@ -181,6 +181,14 @@ static bool write_piece(Writer *w, Str piece)
 	return first != SIZE_MAX;
 }
 
+static bool ends(const GenerateConfig *c, u32 id)
+{
+	for (u32 i = 0; i < c->nend; i++)
+		if (c->end[i] == id)
+			return true;
+	return !c->end && id == c->tokenizer->end;
+}
+
 /* The next token of a text that all its tokens have been seen of. */
 static Status write_token(Writer *w, const Model *m, Tokens *ids, u32 n, SamplingRoom *room)
 {
@@ -190,7 +198,7 @@ static Status write_token(Writer *w, const Model *m, Tokens *ids, u32 n, Samplin
 	u32 id = sampling_pick(&s, m->logits + (u64)w->index * m->vocabulary, n, w->out->tokens, room);
 	if (id == n)
 		return FAIL(STATUS_INPUT, "the model's logits are not numbers: its parameters are spoiled");
-	if (id == c->tokenizer->end) {
+	if (ends(c, id)) {
 		w->out->why = GENERATE_DOCUMENT;
 		w->done = true;
 		return OK;
@@ -222,6 +230,14 @@ Status generate_source(Tokenizer *t, Str prompt, Tokens *ids)
 	return ids->n ? OK : FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that ends a text");
 }
 
+Status generate_prompt(Tokenizer *t, Str prompt, bool front, Tokens *ids)
+{
+	TRY(tokenizer_prompt(t, prompt, front, ids));
+	if (!ids->n && t->end != TOKEN_NONE)
+		tokens_push(ids, t->end); /* as at a document's beginning */
+	return ids->n ? OK : FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
+}
+
 /* Row `row` of source and keep; `ids`: the text to be written. */
 static Status encode_source(const GenerateConfig *c, Model *m, u32 row, Str prompt, GeneratedText *text, Tokens *ids)
 {
@@ -243,11 +259,7 @@ static Status encode(const GenerateConfig *c, Model *m, u32 row, Str prompt, Gen
 {
 	if (m->room)
 		return encode_source(c, m, row, prompt, text, ids);
-	TRY(tokenizer_encode(c->tokenizer, prompt, ids));
-	if (!ids->n && c->tokenizer->end != TOKEN_NONE)
-		tokens_push(ids, c->tokenizer->end); /* as at a document's beginning */
-	if (!ids->n)
-		return FAIL(STATUS_INPUT, "the prompt is empty, and this tokenizer has no token that begins a text");
+	TRY(generate_prompt(c->tokenizer, prompt, c->front, ids));
 	text->prompt_tokens = ids->n;
 	return check_ids(m, ids);
 }

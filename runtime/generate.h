@@ -20,6 +20,9 @@ typedef struct GenerateConfig {
 	Executor *executor;   /* input i32[B, T], or source and keep [B, S] besides; first result f32[B, T, V] of `forward`, f32[B, 1, V] of the others */
 	u64 room;             /* positions that are kept: what `capacity` was bound to; without prefill and decode, 0 */
 	Tokenizer *tokenizer;
+	bool front;           /* prompts stand behind what the tokenizer puts before a text */
+	const u32 *end;       /* tokens that end a text; NULL: the tokenizer's */
+	u32 nend;
 	u32 begin;            /* for a model that takes `source`: the token that begins what is written */
 	Sampling sampling;    /* text number i draws with seed + i */
 	u64 tokens;           /* to write, at most, of each text */
@@ -45,6 +48,8 @@ typedef struct Generated {
 PL_MUST_USE Status generate_check(const Executor *x, u64 room);
 /* What a model that takes `source` reads of a prompt: its ids, and the one that ends a text. */
 PL_MUST_USE Status generate_source(Tokenizer *t, Str prompt, Tokens *ids);
+/* What other models begin with: the prompt's ids, of an empty one what stands between documents. */
+PL_MUST_USE Status generate_prompt(Tokenizer *t, Str prompt, bool front, Tokens *ids);
 /* As many prompts as the entries' batch has rows. text[nprompt] may be NULL. */
 PL_MUST_USE Status generate(const GenerateConfig *config, const Str *prompt, u32 nprompt, GeneratedText *text, Generated *out);
 

@@ -9,9 +9,11 @@
 #include "tools/sizes.h"
 #include "tools/verbs.h"
 
+#include <libgen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- source ---- */
 
@@ -267,6 +269,32 @@ Status lm_begin(const Lm *lm, const Tokenizer *t, u32 *out)
 		return OK;
 	return name ? FAIL(STATUS_INPUT, "the tokenizer has no special token '%s', which begins a text", name) :
 		      FAIL(STATUS_INPUT, "the tokenizer has no token that begins a text: pairs(..., begin = \"NAME\") in the data block");
+}
+
+const char *lm_beside(Lm *lm, const char *weights, const char *const *name, u32 n)
+{
+	const char *folder = lm->operand.run;
+	if (!folder && weights) {
+		struct stat st;
+		u32 paths;
+		weights = weights_paths(&lm->arena, weights, &paths)[0];
+		char *copy = (char *)(uintptr_t)arena_printf(&lm->arena, "%s", weights);
+		folder = stat(weights, &st) == 0 && S_ISDIR(st.st_mode) ? weights : dirname(copy);
+	}
+	for (u32 i = 0; folder && i < n; i++) {
+		const char *path = arena_printf(&lm->arena, "%s/%s", folder, name[i]);
+		if (io_exists(path))
+			return path;
+	}
+	return NULL;
+}
+
+Status lm_tokenizer(Lm *lm, const char *file, const char *weights, Tokenizer **out)
+{
+	static const char *const name[] = { RUN_TOKENIZER, "vocab.txt", "spiece.model", "tokenizer.model" };
+	file = file ? file : lm_beside(lm, weights, name, COUNT(name));
+	*out = NULL;
+	return file ? tokenizer_load(&lm->arena, file, out) : OK;
 }
 
 Status lm_check_vocabulary(const Lm *lm, u64 tokens, const char *whose)

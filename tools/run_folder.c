@@ -24,6 +24,10 @@ static const char *text_of(Arena *a, const json_t *root, const char *key)
 static Status read_settings(Arena *a, ModelOperand *out)
 {
 	const char *path = arena_printf(a, "%s/" RUN_SETTINGS, out->run);
+	bool published = io_exists(arena_printf(a, "%s/config.json", out->run));
+	if (!io_exists(path) && published)
+		return FAIL(STATUS_INPUT, "%s is a published model's folder: a source computes it, such as models/llama.plinth, with --hf-config %s --weights %s",
+			    out->run, out->run, out->run);
 	if (!io_exists(path))
 		return FAIL(STATUS_INPUT, "%s is a folder, but not that of a run: there is no " RUN_SETTINGS " in it", out->run);
 	Str text;

@@ -180,28 +180,7 @@ static Status add_text(RunInputs *r, Tokenizer *t, const EntryInput *in, Str tex
 	return OK;
 }
 
-/* ---- the tokenizer: named, of the run, or beside the weights ---- */
-
-static Status open_tokenizer(RunInputs *r, const char *file, const char *weights, Tokenizer **out)
-{
-	static const char *const beside[] = { "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model" };
-	if (file)
-		return tokenizer_load(r->arena, file, out);
-	const char *folder = r->lm->operand.run;
-	if (!folder && weights) {
-		struct stat st;
-		u32 n;
-		weights = weights_paths(r->arena, weights, &n)[0];
-		char *copy = (char *)(uintptr_t)arena_printf(r->arena, "%s", weights);
-		folder = stat(weights, &st) == 0 && S_ISDIR(st.st_mode) ? weights : dirname(copy);
-	}
-	for (u32 i = 0; folder && i < COUNT(beside); i++) {
-		const char *path = arena_printf(r->arena, "%s/%s", folder, beside[i]);
-		if (io_exists(path))
-			return tokenizer_load(r->arena, path, out);
-	}
-	return FAIL(STATUS_INPUT, "which tokenizer? --tokenizer FILE names one; there is none beside the weights");
-}
+/* ---- texts ---- */
 
 static u32 pad_of(const Tokenizer *t)
 {
@@ -330,7 +309,9 @@ Status run_inputs(Lm *lm, const char *entry, const TextList *inputs, const char 
 		if (!in)
 			return FAIL(STATUS_INPUT, "the entry '%s' takes no text; it takes %s: --input NAME=x.npy", entry, all_inputs(r));
 		if (!t)
-			TRY(open_tokenizer(r, tokenizer, weights, &t));
+			TRY(lm_tokenizer(lm, tokenizer, weights, &t));
+		if (!t)
+			return FAIL(STATUS_INPUT, "which tokenizer? --tokenizer FILE names one; there is none beside the weights");
 		r->pad = pad_of(t);
 		Status s = i < inputs->n ? add_text(r, t, in, value) : read_lines(r, t, lines);
 		if (s) {

@@ -122,6 +122,8 @@ static Status read_config(Arena *arena, const char *path, json_t **out)
 {
 	Str text;
 	json_error_t e;
+	const char *inside = arena_printf(arena, "%s/config.json", path); /* of a folder as published models are */
+	path = io_exists(inside) ? inside : path;
 	TRY(io_read(arena, path, &text));
 	*out = json_loadb(text.s, text.n, 0, &e);
 	if (*out && json_is_object(*out))

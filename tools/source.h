@@ -15,7 +15,7 @@ typedef struct SourceOptions {
 /* Rows for a verb's option table; `o` is a SourceOptions. */
 #define SOURCE_OPTIONS(o)                                                                              \
 	{ "preset", 'p', OPTION_TEXT, &(o).preset, "NAME", "values of this preset of the file" },      \
-	{ "hf-config", 0, OPTION_TEXT, &(o).config, "FILE", "a published config.json, for values such as width from \"n_embd\"" }, \
+	{ "hf-config", 0, OPTION_TEXT, &(o).config, "FILE", "a published config.json or its folder, for values such as width from \"n_embd\"" }, \
 	{ "set", 's', OPTION_LIST, &(o).set, "KEY=VALUE", "one value of the config or a recipe" }
 
 /* A file that the source uses, from beside it. */

@@ -19,7 +19,7 @@ static const char *weights, *tokenizer, *output;
 static const Option options[] = {
 	SOURCE_OPTIONS(source),
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
-	{ "tokenizer", 0, OPTION_TEXT, &tokenizer, "FILE", "tokenizer.json, *.model or vocab.txt; a run's own by default" },
+	{ "tokenizer", 0, OPTION_TEXT, &tokenizer, "FILE", "tokenizer.json, *.model or vocab.txt; a run's own, or that beside the weights, by default" },
 	{ "output", 'o', OPTION_FOLDER, &output, "FOLDER", "made if missing" },
 };
 
@@ -102,14 +102,6 @@ static Status write_config(Lm *lm)
 
 /* ---- the tokenizer ---- */
 
-/* The one that goes along, NULL where there is none. */
-static Status open_tokenizer(Lm *lm, Tokenizer **out)
-{
-	const char *own = lm->operand.run ? arena_printf(&lm->arena, "%s/" RUN_TOKENIZER, lm->operand.run) : NULL;
-	*out = NULL;
-	return tokenizer || (own && io_exists(own)) ? tokenizer_load(&lm->arena, tokenizer ? tokenizer : own, out) : OK;
-}
-
 static Status write_tokenizer(Arena *a, const Tokenizer *t)
 {
 	static const struct {
@@ -191,7 +183,7 @@ static Status run(Lm *lm)
 	for (u32 i = 0; i < p.n; i++)
 		p.v[i].name = weights_rename(&lm->arena, rule, m->published_name.n, p.v[i].name);
 	Tokenizer *t;
-	TRY(open_tokenizer(lm, &t)); /* before the first file is written */
+	TRY(lm_tokenizer(lm, tokenizer, weights, &t)); /* before the first file is written */
 	Status s = io_make_folder(output);
 	const char *file = m->published_file ? m->published_file : "model.safetensors";
 	if (!s)

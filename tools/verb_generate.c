@@ -6,6 +6,7 @@
 #include "tools/packaged.h"
 #include "tools/verbs.h"
 
+#include <jansson.h>
 #include <string.h>
 
 static SourceOptions source;
@@ -30,13 +31,13 @@ static const Option options[] = {
 	{ "top-p", 0, OPTION_REAL, &top_p, "P", "draw from the likeliest that make up this share only" },
 	{ "greedy", 0, OPTION_FLAG, &greedy, NULL, "always the likeliest token" },
 	{ "seed", 0, OPTION_INT, &seed, "N", "0 by default; the same seed writes the same text; text i of a batch has seed + i" },
-	{ "stop", 0, OPTION_LIST, &stop, "TEXT", "end before this text; may be given several times" },
+	{ "stop", 0, OPTION_LIST, &stop, "TEXT", "end before this text, or at the special token of this name; may be given several times" },
 	{ "window", 0, OPTION_SIZE, &window, "N", "positions that the model sees at once, at most: what it was trained with by default" },
 	{ "no-cache", 0, OPTION_FLAG, &whole, NULL, "run the whole window again for each token, and keep nothing" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "what matrix multiplies take: f32, bf16, autocast; else as the file says" },
 	{ "store", 0, OPTION_TEXT, &store, "TYPE", "how matrices are kept in memory: f32, bf16, f16, int8, int4; fewer bytes are read for each token" },
 	{ "group", 0, OPTION_COUNT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
-	{ "tokenizer", 0, OPTION_TEXT, &tokenizer_file, "FILE", "the tokenizer.json; a run's folder has its own" },
+	{ "tokenizer", 0, OPTION_TEXT, &tokenizer_file, "FILE", "tokenizer.json, *.model or vocab.txt; a run's own, or that beside the weights, by default" },
 	{ "data", 'd', OPTION_TEXT, &data, "PREFIX", "token shards, whose tokenizer is used" },
 	{ "no-prompt", 0, OPTION_FLAG, &quiet, NULL, "print what is written only, not what it begins with" },
 	{ "stats", 0, OPTION_FLAG, &stats, NULL, "tokens per second and milliseconds to the first token, on stderr" },
@@ -62,7 +63,9 @@ static const Command command = {
 		 "A model that takes `source` (T5) reads the prompt there, and writes what it becomes.\n"
 		 "Keys and values, or whatever else later positions need of earlier ones, are kept: how is\n"
 		 "derived from the model, which must be causal. Of several prompts, each text is printed\n"
-		 "when all are done, with a line of dashes between two.",
+		 "when all are done, with a line of dashes between two. Special tokens that a prompt names are\n"
+		 "read as such; with published weights it stands behind what the tokenizer puts before a text\n"
+		 "(<s>), and what ends one is as generation_config.json beside the weights says, if it is there.",
 	.example = "  plinth generate runs/bible --prompt \"In the beginning\"\n"
 		   "  plinth generate models/gpt2.plinth --weights gpt2.safetensors \\\n"
 		   "         --tokenizer gpt2.json --prompt \"Hello\" --top-k 50",
@@ -74,8 +77,6 @@ static const Command command = {
 
 static Status open_tokenizer(Lm *lm, Tokenizer **out)
 {
-	if (tokenizer_file)
-		return tokenizer_load(&lm->arena, tokenizer_file, out);
 	if (data) {
 		Dataset d;
 		TRY(lm_held_out(lm, data, &d));
@@ -83,9 +84,15 @@ static Status open_tokenizer(Lm *lm, Tokenizer **out)
 		dataset_close(&d);
 		return why;
 	}
-	if (lm->operand.run)
-		return tokenizer_load(&lm->arena, arena_printf(&lm->arena, "%s/" RUN_TOKENIZER, lm->operand.run), out);
-	return FAIL(STATUS_INPUT, "which tokenizer? --tokenizer FILE, --data PREFIX, or a run's folder in place of the source");
+	TRY(lm_tokenizer(lm, tokenizer_file, weights, out));
+	return *out ? OK : FAIL(STATUS_INPUT, "which tokenizer? --tokenizer FILE, or --data PREFIX; there is none beside the weights");
+}
+
+/* Are the parameters other than a run's, whose data had nothing put before a text? */
+static bool published(Lm *lm)
+{
+	static const char *const name[] = { RUN_SETTINGS };
+	return !lm->operand.run && !lm_beside(lm, weights, name, COUNT(name));
 }
 
 /* How long what is seen becomes, and the pieces in which prompts are taken. */
@@ -119,7 +126,7 @@ static Status sizes_for(Lm *lm, Tokenizer *t, Sizes *out)
 	i64 longest = 1, shortest = INT64_MAX, most = window ? window : lm_size(lm, "T"), piece = PIECE;
 	for (int i = 0; i < prompt.n; i++) {
 		Tokens ids = { .arena = &lm->arena };
-		TRY(tokenizer_encode(t, str_of(prompt.v[i]), &ids));
+		TRY(generate_prompt(t, str_of(prompt.v[i]), published(lm), &ids));
 		longest = MAX(longest, (i64)ids.n);
 		shortest = MIN(shortest, MAX((i64)ids.n, 1));
 	}
@@ -181,6 +188,31 @@ static Sampling sampling(void)
 	return (Sampling){ .temperature = greedy ? 0 : temperature, .top_k = (u32)top_k, .top_p = top_p, .seed = (u64)seed };
 }
 
+/* What ends a text: what the generation_config.json of published weights says, else the tokenizer's end of a document; and
+ * special tokens that --stop names. */
+static Status end_tokens(Lm *lm, const Tokenizer *t, Tokens *out)
+{
+	static const char *const name[] = { "generation_config.json" };
+	const char *path = lm_beside(lm, weights, name, COUNT(name));
+	json_error_t e;
+	json_t *root = path ? json_load_file(path, 0, &e) : NULL;
+	if (path && !root)
+		return FAIL(STATUS_INPUT, "%s: %s", path, e.text);
+	const json_t *end = json_object_get(root, "eos_token_id");
+	for (size_t i = 0; i < json_array_size(end); i++)
+		if (json_is_integer(json_array_get(end, i)))
+			tokens_push(out, (u32)json_integer_value(json_array_get(end, i)));
+	if (json_is_integer(end))
+		tokens_push(out, (u32)json_integer_value(end));
+	json_decref(root);
+	if (!out->n && t->end != TOKEN_NONE)
+		tokens_push(out, t->end);
+	for (int i = 0; i < stop.n; i++)
+		if (tokenizer_special(t, stop.v[i]) != TOKEN_NONE)
+			tokens_push(out, tokenizer_special(t, stop.v[i]));
+	return OK;
+}
+
 static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 {
 	bool later = prompt.n > 1;
@@ -191,8 +223,10 @@ static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 		if (later)
 			o.text[i].arena = &lm->arena;
 	}
+	Tokens end = { .arena = &lm->arena };
+	TRY(end_tokens(lm, t, &end));
 	GenerateConfig g = { .executor = r->executor, .room = (u64)room, .tokenizer = t, .tokens = (u64)tokens, .stop = stop.v,
-			     .nstop = (u32)stop.n, .emit = emit, .cx = &o,
+			     .nstop = (u32)stop.n, .front = published(lm), .end = end.v, .nend = (u32)end.n, .emit = emit, .cx = &o,
 			     .sampling = sampling() };
 	Generated done;
 	TRY(generate_check(r->executor, g.room));

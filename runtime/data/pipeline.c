@@ -158,16 +158,65 @@ static void push_typed(Tokens *ids, Tokens *types, u32 id, u32 type)
 		tokens_push(types, type);
 }
 
+/* The first place in `text` at which a special token is named, the longest of those that are there; text.n where none is. */
+static size_t named_at(const Tokenizer *t, Str text, u32 *id)
+{
+	for (size_t at = 0; at < text.n; at++) {
+		*id = TOKEN_NONE;
+		for (u32 k = 0; k < t->vocabulary; k++)
+			if (t->special[k] && t->piece[k].n && str_starts((Str){ text.s + at, text.n - at }, t->piece[k]) &&
+			    (*id == TOKEN_NONE || t->piece[k].n > t->piece[*id].n))
+				*id = k;
+		if (*id != TOKEN_NONE)
+			return at;
+	}
+	return text.n;
+}
+
+/* The ids of `text` with the special tokens that it names. */
+static Status encode_named(Tokenizer *t, Str text, Tokens *out)
+{
+	if (t->pipeline)
+		return pipeline_encode(t, text, true, out);
+	do {
+		u32 id = TOKEN_NONE;
+		size_t at = named_at(t, text, &id);
+		TRY(tokenizer_encode(t, (Str){ text.s, at }, out));
+		if (id == TOKEN_NONE)
+			break;
+		tokens_push(out, id);
+		at += t->piece[id].n;
+		text = (Str){ text.s + at, text.n - at };
+	} while (text.n);
+	return OK;
+}
+
+Status tokenizer_prompt(Tokenizer *t, Str text, bool front, Tokens *ids)
+{
+	Arena tmp = ARENA("prompt");
+	Tokens own = { .arena = &tmp };
+	Status s = encode_named(t, text, &own);
+	const Template *of = t->pipeline ? &t->pipeline->single : NULL;
+	u32 n = 0;
+	bool there = true; /* named by the text itself */
+	for (; !s && front && of && n < of->n && of->v[n].id != TOKEN_NONE; n++)
+		there &= n < own.n && own.v[n] == of->v[n].id;
+	for (u32 i = 0; i < n && !there; i++)
+		tokens_push(ids, of->v[i].id);
+	for (size_t i = 0; i < own.n && !s; i++)
+		tokens_push(ids, own.v[i]);
+	arena_free(&tmp);
+	return s;
+}
+
 Status tokenizer_input(Tokenizer *t, Str text, const Str *second, Tokens *ids, Tokens *types)
 {
 	Arena tmp = ARENA("input");
 	Tokens part[2] = { { .arena = &tmp }, { .arena = &tmp } };
 	const Pipeline *p = t->pipeline;
 	Status s = OK;
-	for (u32 i = 0; i < 1 + (second != NULL) && !s; i++) {
-		Str one = i ? *second : text;
-		s = p ? pipeline_encode(t, one, true, &part[i]) : tokenizer_encode(t, one, &part[i]);
-	}
+	for (u32 i = 0; i < 1 + (second != NULL) && !s; i++)
+		s = encode_named(t, i ? *second : text, &part[i]);
 	static TemplatePiece plain[] = { { TOKEN_NONE, 0, 0 }, { TOKEN_NONE, 1, 1 } };
 	Template of = { .v = plain, .n = 1 + (second != NULL) };
 	if (p && (second ? p->pair : p->single).n)

@@ -11,7 +11,7 @@
  * Decoding what was encoded by one of the first three gives the same bytes back, always; a published
  * one may have normalized the text. Text is only ever ordinary text: "<|endoftext|>" in it is
  * thirteen characters, not the end of a document; that id is put between documents by whoever has
- * documents (tokenizer_input is for those who mean special tokens). A tokenizer is saved as a Hugging
+ * documents (tokenizer_input and tokenizer_prompt are for those who mean special tokens). A tokenizer is saved as a Hugging
  * Face tokenizer.json, which their library reads and encodes alike. It lives in the arena it was made
  * in, and encoding fills caches, so that one is used by one thread at a time. */
 #ifndef PL_DATA_TOKENIZER_H
@@ -103,6 +103,9 @@ PL_MUST_USE Status tokenizer_encode(Tokenizer *t, Str text, Tokens *out);
  * puts around them, and with those that the text itself names, as Hugging Face's tokenizers do. `types` may be NULL:
  * which of the two each id is of, as the tokenizer says. */
 PL_MUST_USE Status tokenizer_input(Tokenizer *t, Str text, const Str *second, Tokens *ids, Tokens *types);
+/* What is to be gone on with: `text` with the special tokens that it names. `front`: behind those that the tokenizer puts
+ * before one, unless the text begins with them itself. */
+PL_MUST_USE Status tokenizer_prompt(Tokenizer *t, Str text, bool front, Tokens *ids);
 /* Where to end the first part of `text`: the largest good place at most at `most` bytes, or the
  * first after it, or the end. A good place is between a visible ASCII character and an ASCII
  * whitespace (a space, for a published tokenizer): what these join is never cut. A tokenizer that may
