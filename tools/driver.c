@@ -194,7 +194,7 @@ static const Program *derive_decoding(PassCx *cx, const Program *in, const Drive
 	const char *most = arena_printf(cx->tmp, "bind{%s=%lld}", o->decode_along, (long long)o->capacity);
 	if (o->capacity > 0 && !pipeline_run(str_of(most), cx, alone, status))
 		return NULL;
-	const char *text = arena_printf(cx->out, "simplify,incremental{axis=%s}", o->decode_along);
+	const char *text = arena_printf(cx->out, "simplify,absorb,simplify,incremental{axis=%s}", o->decode_along);
 	return pipeline_run(str_of(text), cx, alone, status);
 }
 

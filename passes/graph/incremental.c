@@ -67,6 +67,15 @@ static dims form_shape(Incremental *x, const Type *t, Form f)
 
 /* ---- backwards: who wants what ---- */
 
+/* NONE for each. */
+static u32 *no_values(Arena *tmp, u32 n)
+{
+	u32 *l = NEWN(tmp, u32, n + 1);
+	memset(l, 0xff, (n + 1) * sizeof *l);
+	return l;
+}
+
+
 static void want(Incremental *x, Forms *list, Form f)
 {
 	for (u32 i = 0; i < list->n; i++)
@@ -122,10 +131,28 @@ static bool want_forms(Incremental *x, u32 node)
 			return incremental_refuse(x, n, "it has more than %d operands", (int)COUNT(in));
 		if (!incremental_spread(x, n, f, in))
 			return false;
-		for (u32 k = 0; k < n->nin; k++)
+		for (u32 k = 0; k < n->nin; k++) {
 			want(x, &x->demand[n->in[k].i], in[k]);
+			if (in[k] == form_every(x, n->in[k], ALL))
+				x->first[n->in[k].i] = node;
+		}
 	}
 	return true;
+}
+
+/* What is kept as a piece of something else is not kept by itself. */
+static void find_pieces(Incremental *x)
+{
+	for (u32 i = 0; i < x->g->node.n; i++) {
+		const Node *n = &x->g->node.v[i];
+		if (n->op != OP_concat || !x->whole[n->out.i] || incremental_positions(x, n->out, (u32)ATTR(n, concat)->axis))
+			continue;
+		for (u32 k = 0; k < n->nin; k++) {
+			u32 v = n->in[k].i;
+			if (x->whole[v] && x->within[v] == NONE && x->first[v] > i)
+				x->within[v] = n->out.i;
+		}
+	}
 }
 
 /* ---- buffers ---- */
@@ -360,6 +387,27 @@ static void build_whole(Incremental *x, const Node *n, Val v)
 	set(x, v, all, whole);
 }
 
+/* Of a whole that is several values one after another, those that are wanted at ALL too. */
+static void build_pieces(Incremental *x, const Node *n)
+{
+	Val whole = get(x, n->out, form_every(x, n->out, ALL));
+	u32 axis = (u32)ATTR(n, concat)->axis;
+	const Type *t = val_type(x->b.g, whole);
+	Dim *start = NEWN(x->tmp, Dim, t->rank), *size = COPYN(x->tmp, Dim, t->dim, t->rank);
+	i64 *step = NEWN(x->tmp, i64, t->rank);
+	for (u32 d = 0; d < t->rank; d++) {
+		start[d] = dim_number(x->g->ir, 0);
+		step[d] = 1;
+	}
+	for (u32 k = 0; k < n->nin; k++) {
+		size[axis] = val_type(x->g, n->in[k])->dim[axis];
+		if (x->within[n->in[k].i] == n->out.i)
+			set(x, n->in[k], form_every(x, n->in[k], ALL),
+			    BA(&x->b, slice, (whole), .start = { t->rank, start }, .size = { t->rank, size }, .step = { t->rank, step }));
+		start[axis] = dim_add(x->g->ir, start[axis], size[axis]);
+	}
+}
+
 static void build_all(Incremental *x, u32 node)
 {
 	const Node *n = &x->g->node.v[node];
@@ -373,8 +421,10 @@ static void build_all(Incremental *x, u32 node)
 	for (u32 k = 0; k < n->nout; k++) {
 		Val v = { n->out.i + k };
 		u32 *fixed = &x->kept->fixed[v.i];
-		if (x->whole[v.i])
+		if (x->whole[v.i] && x->within[v.i] == NONE)
 			build_whole(x, n, v);
+		if (x->whole[v.i] && n->op == OP_concat)
+			build_pieces(x, n);
 		if (*fixed == NONE)
 			continue;
 		if (x->decode) {
@@ -398,6 +448,8 @@ static bool derive(Incremental *x, const char *name)
 	x->demand = NEWN(x->tmp, Forms, g->value.n + 1);
 	x->forms = NEWN(x->tmp, Forms, g->node.n + 1);
 	x->whole = NEWN(x->tmp, bool, g->value.n + 1);
+	x->first = no_values(x->tmp, g->value.n);
+	x->within = no_values(x->tmp, g->value.n);
 	x->built = (Map){ .arena = x->tmp };
 	for (u32 i = 0; i < g->result.n; i++) {
 		Val v = g->result.v[i].value;
@@ -413,6 +465,7 @@ static bool derive(Incremental *x, const char *name)
 	for (u32 i = g->node.n; i-- > 0;)
 		if (!want_forms(x, i))
 			return false;
+	find_pieces(x);
 	x->b = builder_new(program_entry(x->to, name));
 	x->b.scope = intern_z(&g->ir->names, "");
 	x->past = scalar_input(x, "past");
@@ -430,13 +483,6 @@ static bool derive(Incremental *x, const char *name)
 }
 
 /* ---- the pass ---- */
-
-static u32 *no_buffers(Arena *tmp, u32 n)
-{
-	u32 *l = NEWN(tmp, u32, n + 1);
-	memset(l, 0xff, (n + 1) * sizeof *l);
-	return l;
-}
 
 static bool check_forward(PassCx *cx, const Program *in, const Graph *g, Str axis)
 {
@@ -480,7 +526,7 @@ Program *pass_incremental(PassCx *cx, const Program *in)
 	Program *to = rewrite_shell(cx->out, in);
 	for (u32 i = 0; i < in->entry.n; i++)
 		VEC_PUSH(cx->out, &to->entry, rewrite_graph(cx->out, cx->tmp, in->entry.v[i], NULL, NULL, true));
-	Kept kept = { no_buffers(cx->tmp, g->value.n), no_buffers(cx->tmp, g->value.n), no_buffers(cx->tmp, g->value.n),
+	Kept kept = { no_values(cx->tmp, g->value.n), no_values(cx->tmp, g->value.n), no_values(cx->tmp, g->value.n),
 		      { .arena = cx->tmp } };
 	Incremental x = { .tmp = cx->tmp, .diag = cx->diag, .g = g, .to = to, .kept = &kept, .decode = true,
 			  .p = positions_find(cx->tmp, g, intern(&cx->ir->names, axis)),

@@ -31,6 +31,8 @@ typedef struct Incremental {
 	Forms *demand; /* [value] */
 	Forms *forms;  /* [node] as it is built */
 	bool *whole;   /* [value] wanted at ALL, from its buffer */
+	u32 *first;    /* [value] the first node that wants it at ALL */
+	u32 *within;   /* [value] the one wanted at ALL too that has it as a piece, or NONE */
 	Map built;     /* value and form -> value of b.g */
 	Val past, last;
 } Incremental;

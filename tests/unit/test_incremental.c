@@ -141,7 +141,7 @@ static void agrees(const char *text)
 	const char *sizes = strstr(text, "memory") || strstr(text, "use t5") ? ",S=3" : "";
 	State whole = begin(&r, pipeline(&r, arena_printf(&r.arena, "bind{B=%d,T=%d%s}", BATCH, POSITIONS, sizes)));
 	const char **symbol, *room = "";
-	r.now = pipeline(&r, "simplify,incremental{axis=T}");
+	r.now = pipeline(&r, "simplify,absorb,simplify,incremental{axis=T}");
 	for (u32 i = r.now ? program_symbols(&r.arena, r.now, &symbol) : 0; i > 0; i--)
 		if (!strcmp(symbol[i - 1], "capacity"))
 			room = ",capacity=16";
@@ -242,7 +242,7 @@ static void refuses(const char *text, const char *part)
 {
 	Run r;
 	open_run(&r, text);
-	assert_null(pipeline(&r, "simplify,incremental{axis=T}"));
+	assert_null(pipeline(&r, "simplify,absorb,simplify,incremental{axis=T}"));
 	assert_int_equal(r.diag.nerror, 1);
 	assert_int_equal(r.diag.first->code, E0720);
 	if (!strstr(r.diag.first->text, part) || !r.diag.first->loc.line)
