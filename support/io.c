@@ -111,32 +111,58 @@ const char *io_mapped_file(const void *address)
 	return NULL;
 }
 
+static Status map_file(int fd, const char *path, Mapping *out)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0 || S_ISDIR(st.st_mode)) {
+		if (S_ISDIR(st.st_mode))
+			errno = EISDIR;
+		return io_cannot("read", path);
+	}
+	if (st.st_size > 0) {
+		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (p == MAP_FAILED)
+			return io_cannot("map", path);
+		out->bytes = (Blob){ p, (size_t)st.st_size };
+		note_mapped(out->bytes, path);
+	}
+	return OK;
+}
+
+Status io_scratch(FILE **out)
+{
+	const char *folder = getenv("TMPDIR");
+	char path[4096];
+	if (snprintf(path, sizeof path, "%s/plinth.XXXXXX", folder && *folder ? folder : "/tmp") >= (int)sizeof path)
+		return FAIL(STATUS_IO, "TMPDIR is too long a path");
+	int fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return io_cannot("create a temporary file,", path);
+	unlink(path);
+	*out = fdopen(fd, "wb");
+	if (*out)
+		return OK;
+	close(fd);
+	return FAIL(STATUS_MEMORY, "no memory for a temporary file");
+}
+
+Status io_map_scratch(FILE *f, const char *path, Mapping *out)
+{
+	*out = (Mapping){ 0 };
+	Status s = fflush(f) ? io_cannot("unpack", path) : map_file(fileno(f), path, out);
+	fclose(f);
+	return s;
+}
+
 Status io_map(const char *path, Mapping *out)
 {
 	*out = (Mapping){ 0 };
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return io_cannot("open", path);
-	struct stat st;
-	if (fstat(fd, &st) != 0 || S_ISDIR(st.st_mode)) {
-		if (S_ISDIR(st.st_mode))
-			errno = EISDIR;
-		Status s = io_cannot("read", path);
-		close(fd);
-		return s;
-	}
-	if (st.st_size > 0) {
-		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (p == MAP_FAILED) {
-			Status s = io_cannot("map", path);
-			close(fd);
-			return s;
-		}
-		out->bytes = (Blob){ p, (size_t)st.st_size };
-		note_mapped(out->bytes, path);
-	}
+	Status s = map_file(fd, path, out);
 	close(fd);
-	return OK;
+	return s;
 }
 
 void io_unmap(Mapping *m)

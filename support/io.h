@@ -21,6 +21,11 @@ void io_unmap(Mapping *m);
  * off, or of a disk that failed, while it was mapped. */
 const char *io_mapped_file(const void *address);
 
+/* A file without a name in $TMPDIR, or /tmp, for what may be larger than memory; it goes when it is closed, or unmapped. */
+PL_MUST_USE Status io_scratch(FILE **out);
+/* What was written to it, mapped; it is closed, also after a failure. `path` is told where its bytes cannot be had. */
+PL_MUST_USE Status io_map_scratch(FILE *f, const char *path, Mapping *out);
+
 /* A file being written: to a temporary beside `path`, which io_commit syncs and renames onto it
  * (and then syncs the folder); io_abandon removes it, and so does the next io_create of that path where a
  * process was killed in between. Errors are sticky: a failed write makes the

@@ -48,7 +48,8 @@ static const Command tokenize_command = {
 	.most = -1,
 	.about = "Turns text into token shards for training. Inputs are text files, each one\n"
 		 "document; or JSON Lines (.jsonl, .ndjson, or any file with --field), where each\n"
-		 "record holds one in its field 'text'; or - for standard input.\n\n"
+		 "record holds one in its field 'text'; or - for standard input. What gzip compressed\n"
+		 "(.gz) is unpacked, in $TMPDIR.\n\n"
 		 "With several documents, each is followed by a token that ends it\n"
 		 "(--separator auto). `char` has the characters of all inputs; `bpe` is learnt\n"
 		 "from the training part. The tokenizer is saved as a Hugging Face tokenizer.json.",

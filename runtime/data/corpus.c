@@ -1,8 +1,25 @@
 /* runtime/data/corpus.c: see corpus.h. */
 #include "runtime/data/corpus.h"
+#include "runtime/data/unpack.h"
 
 #include <jansson.h>
 #include <string.h>
+
+static bool names_records(Str path)
+{
+	if (str_ends(path, STR(".gz")))
+		path.n -= 3;
+	return str_ends(path, STR(".jsonl")) || str_ends(path, STR(".ndjson"));
+}
+
+static Status read_standard(Arena *a, CorpusInput *in)
+{
+	Blob bytes;
+	TRY(io_read(a, "/dev/stdin", &in->text));
+	TRY(unpack_bytes(in->path, (Blob){ (const u8 *)in->text.s, in->text.n }, &in->map, &bytes));
+	in->text = (Str){ (const char *)bytes.p, bytes.n };
+	return OK;
+}
 
 Status corpus_open(Arena *a, const char *const *path, u32 n, const char *field, Corpus *out)
 {
@@ -11,11 +28,9 @@ Status corpus_open(Arena *a, const char *const *path, u32 n, const char *field, 
 		CorpusInput *in = &out->input[i];
 		bool standard = !strcmp(path[i], "-");
 		in->path = standard ? "standard input" : path[i];
-		in->records = field || str_ends(str_of(path[i]), STR(".jsonl")) ||
-			      str_ends(str_of(path[i]), STR(".ndjson"));
+		in->records = field || names_records(str_of(path[i]));
 		in->at = out->bytes;
-		Status s =
-			standard ? io_read(a, "/dev/stdin", &in->text) : io_map(path[i], &in->map);
+		Status s = standard ? read_standard(a, in) : unpack_map(path[i], &in->map);
 		if (s) {
 			corpus_close(out);
 			return s;

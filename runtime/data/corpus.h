@@ -1,7 +1,7 @@
 /* runtime/data/corpus.h: the documents in text files and JSON Lines. A text file is one document;
  * in JSON Lines (files named .jsonl or .ndjson, or any when a field is named) each line is an
  * object, and one field of it, a string, is a document. Files are mapped, "-" is read from standard
- * input. */
+ * input; what gzip compressed is unpacked (unpack.h). */
 #ifndef PL_DATA_CORPUS_H
 #define PL_DATA_CORPUS_H
 #include "support/io.h"

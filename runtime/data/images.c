@@ -6,19 +6,19 @@
  * Images are [count, height, width], of one channel, or [count, channels, height, width]. A model takes them as f32
  * from 0 to 1, or as u8 as they are. Every size is checked against the file's length before anything is read. */
 #include "runtime/data/dataset.h"
+#include "runtime/data/unpack.h"
 
 #include <string.h>
 #include <xxhash.h>
-#include <zlib.h>
 
-enum { IDX_BYTES = 8, IDX_RANK = 4, DEFLATE_MOST = 1032 /* bytes that one byte of deflate can stand for */ };
+enum { IDX_BYTES = 8, IDX_RANK = 4 };
 
 typedef struct Idx {
 	u32 rank;
 	u64 dim[IDX_RANK], size; /* size: elements, which are bytes */
 	const u8 *data;
-	Mapping map;             /* where it is not compressed */
-	u64 hash;                /* of the file */
+	Mapping map;
+	u64 hash;                /* of all its bytes, unpacked */
 } Idx;
 
 typedef struct Images {
@@ -38,8 +38,8 @@ static Status says(const char *path, const char *what)
 	return FAIL(STATUS_INPUT, "%s: %s", path, what);
 }
 
-/* The header of n bytes at p; *at is where the elements begin. `most` is how many there can be. */
-static Status header(const char *path, const u8 *p, size_t n, u64 most, Idx *out, size_t *at)
+/* The header of n bytes at p; *at is where the elements begin. */
+static Status header(const char *path, const u8 *p, size_t n, Idx *out, size_t *at)
 {
 	if (n < 4 || p[0] || p[1])
 		return says(path, "not an idx file: it does not begin with two zero bytes, a type and a rank");
@@ -57,7 +57,7 @@ static Status header(const char *path, const u8 *p, size_t n, u64 most, Idx *out
 		out->dim[i] = (u64)d[0] << 24 | (u64)d[1] << 16 | (u64)d[2] << 8 | d[3];
 		if (!out->dim[i])
 			return FAIL(STATUS_INPUT, "%s: dimension %u is 0", path, i);
-		if (out->size > most / out->dim[i])
+		if (out->size > n / out->dim[i])
 			return FAIL(STATUS_INPUT, "%s: dimension %u is %llu, which does not fit the file's length", path, i,
 				    (unsigned long long)out->dim[i]);
 		out->size *= out->dim[i];
@@ -65,77 +65,19 @@ static Status header(const char *path, const u8 *p, size_t n, u64 most, Idx *out
 	return OK;
 }
 
-/* `n` bytes out of a stream; *got is how many there were. */
-static Status inflated(const char *path, z_stream *z, u8 *to, size_t n, size_t *got)
-{
-	*got = 0;
-	while (*got < n) {
-		size_t piece = MIN(n - *got, (size_t)1 << 30);
-		z->next_out = to + *got;
-		z->avail_out = (uInt)piece;
-		int r = inflate(z, Z_NO_FLUSH);
-		*got += piece - z->avail_out;
-		if (r == Z_STREAM_END || (r == Z_BUF_ERROR && z->avail_in == 0))
-			return OK;
-		if (r != Z_OK)
-			return FAIL(STATUS_INPUT, "%s: its compressed data is damaged: %s", path, z->msg ? z->msg : "it does not go on");
-	}
-	return OK;
-}
-
-static Status inflate_idx(Arena *a, const char *path, Blob bytes, z_stream *z, Idx *out)
-{
-	u8 head[4 + 4 * IDX_RANK];
-	size_t got, at;
-	z->next_in = (u8 *)(uintptr_t)bytes.p;
-	z->avail_in = (uInt)bytes.n;
-	TRY(inflated(path, z, head, 4, &got));
-	if (got == 4 && head[3] && head[3] <= IDX_RANK) {
-		size_t more;
-		TRY(inflated(path, z, head + 4, 4 * (size_t)head[3], &more));
-		got += more;
-	}
-	TRY(header(path, head, got, (u64)bytes.n * DEFLATE_MOST, out, &at));
-	u8 *data = arena_push(a, 1, out->size, 16);
-	TRY(inflated(path, z, data, out->size, &got));
-	if (got < out->size)
-		return FAIL(STATUS_INPUT, "%s: it has %llu elements, and its header says %llu", path, (unsigned long long)got,
-			    (unsigned long long)out->size);
-	/* the checksum of all that stands behind it: zlib compares it when it comes to the stream's end */
-	u8 beyond;
-	TRY(inflated(path, z, &beyond, 1, &got));
-	if (got)
-		return FAIL(STATUS_INPUT, "%s: more elements follow than the %llu that its header says", path, (unsigned long long)out->size);
-	if (inflate(z, Z_NO_FLUSH) != Z_STREAM_END)
-		return says(path, "its compressed data is cut off: there is no checksum at its end");
-	out->data = data;
-	return OK;
-}
-
-static Status open_idx(Arena *a, const char *path, Idx *out)
+static Status open_idx(const char *path, Idx *out)
 {
 	*out = (Idx){ 0 };
-	TRY(io_map(path, &out->map));
+	TRY(unpack_map(path, &out->map));
 	Blob b = out->map.bytes;
+	size_t at = 0;
 	out->hash = XXH3_64bits(b.p, b.n);
-	if (b.n < 2 || b.p[0] != 0x1f || b.p[1] != 0x8b) {
-		size_t at;
-		TRY(header(path, b.p, b.n, b.n, out, &at));
-		if (b.n - at != out->size)
-			return FAIL(STATUS_INPUT, "%s: %llu bytes follow its header, which says %llu", path,
-				    (unsigned long long)(b.n - at), (unsigned long long)out->size);
-		out->data = b.p + at;
-		return OK;
-	}
-	z_stream z = { 0 };
-	if (b.n > UINT32_MAX)
-		return says(path, "a compressed file of 4 GiB or more: decompress it");
-	if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
-		return FAIL(STATUS_MEMORY, "%s: no memory to decompress it", path);
-	Status s = inflate_idx(a, path, b, &z, out);
-	inflateEnd(&z);
-	io_unmap(&out->map);
-	return s;
+	TRY(header(path, b.p, b.n, out, &at));
+	if (b.n - at != out->size)
+		return FAIL(STATUS_INPUT, "%s: %llu bytes follow its header, which says %llu", path, (unsigned long long)(b.n - at),
+			    (unsigned long long)out->size);
+	out->data = b.p + at;
+	return OK;
 }
 
 /* PREFIX-images-idx3-ubyte, or that with .gz; `rank` is the number in the name. NULL where there is none. */
@@ -169,9 +111,9 @@ static Status images_open(Arena *a, const DataOption *option, u32 n, Dataset *d)
 	const char *image = images_path(a, d->path), *label = idx_path(a, d->path, "labels", 1);
 	if (!image)
 		return lacks(d, "images-idx3");
-	TRY(open_idx(a, image, &x->image));
+	TRY(open_idx(image, &x->image));
 	if (label)
-		TRY(open_idx(a, label, &x->label));
+		TRY(open_idx(label, &x->label));
 	if (x->image.rank < 3)
 		return FAIL(STATUS_INPUT, "%s: %u dimensions, and images have 3 or 4", image, x->image.rank);
 	if (label && (x->label.rank != 1 || x->label.dim[0] != x->image.dim[0]))

@@ -1,5 +1,6 @@
 /* runtime/data/lines.c: see lines.h. */
 #include "runtime/data/lines.h"
+#include "runtime/data/unpack.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -35,7 +36,7 @@ Status lines_tokenizer(Arena *a, Dataset *d, const DataOption *option, u32 n, To
 Status lines_hash(const Dataset *d, u64 *out)
 {
 	Mapping map;
-	TRY(io_map(d->path, &map));
+	TRY(unpack_map(d->path, &map));
 	*out = XXH3_64bits(map.bytes.p, map.bytes.n);
 	io_unmap(&map);
 	return OK;
@@ -74,7 +75,7 @@ static Status each(const Dataset *d, Str text, u32 least, u32 most, const char *
 Status lines_each(const Dataset *d, u32 least, u32 most, const char *what, LineRow *row, void *cx)
 {
 	Mapping map;
-	TRY(io_map(d->path, &map));
+	TRY(unpack_map(d->path, &map));
 	Status s = each(d, (Str){ (const char *)map.bytes.p, map.bytes.n }, least, most, what, row, cx);
 	io_unmap(&map);
 	return s;
