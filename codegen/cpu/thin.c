@@ -18,7 +18,7 @@ typedef LLVMValueRef V;
 enum {
 	SUMS = 8,          /* vectors of sums at once; elements of x at once, where rows of the matrix are added */
 	LONGEST = 1 << 16, /* k: all of x must fit the scratch */
-	TASK = 1 << 16,    /* elements of the matrix that make a task: some 20 microseconds */
+	TASK = 1 << 16,    /* bytes of the matrix that make a task: some 5 microseconds or more, from memory */
 	AHEAD = 2048,      /* bytes from what is read to what is asked for, where rows are read one after the other */
 };
 
@@ -79,6 +79,23 @@ static const Access *read_along(const Kernel *k, const bool *needed, u32 dim)
 		found = in->access;
 	}
 	return found;
+}
+
+/* Elements of the matrix that make a task. */
+static i64 elements_of_task(const Kernel *k)
+{
+	Arena tmp = ARENA("thin");
+	bool *needed = NEWN(&tmp, bool, k->inst.n);
+	u32 bytes = 0;
+	kernel_mark_needed(k, k->operand[1], needed);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		const KInst *in = &k->inst.v[i];
+		/* what is as large as it, not what its rows or groups share */
+		if (needed[i] && in->op == K_load && in->depends == k->inst.v[k->operand[1].i].depends)
+			bytes += dtype_info[k->slot.v[in->access->slot].dtype].bytes;
+	}
+	arena_free(&tmp);
+	return TASK / MAX(bytes, 1);
 }
 
 static u32 sums_of_row(i64 rows)
@@ -160,12 +177,12 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.K = count_extent(b, k, x.kr.first, x.kr.last);
 	x.padded = count_round(m, x.K, 16);
 	Count pieces = count_of(m, (x.along_k ? 4 : 1) * (i64)machine->cores); /* long pieces of rows where several are read at once */
-	Count one = count_of(m, 1), K = count_max(m, x.K, one);
-	Count least = count_max(m, count_div_up(m, count_of(m, TASK), K), count_of(m, x.along_k ? 1 : 64));
+	Count one = count_of(m, 1), K = count_max(m, x.K, one), task = count_of(m, elements_of_task(k));
+	Count least = count_max(m, count_div_up(m, task, K), count_of(m, x.along_k ? 1 : 64));
 	Count tasks = even_tasks(m, machine, count_min(m, pieces, count_div_up(m, x.N, least)));
 	x.chunk = count_round(m, count_max(m, one, count_div_up(m, x.N, tasks)), tile_width(x.t));
 	x.chunks = count_div_up(m, x.N, x.chunk);
-	Count items = count_max(m, one, count_div(m, count_of(m, TASK), count_max(m, one, count_mul(m, x.N, K))));
+	Count items = count_max(m, one, count_div(m, task, count_max(m, one, count_mul(m, x.N, K))));
 	x.items = count_max(m, one, count_div_up(m, x.B, even_tasks(m, machine, count_div_up(m, x.B, items))));
 	x.blocks = count_div_up(m, x.B, x.items);
 	if (x.kr.last - x.kr.first > 1)
