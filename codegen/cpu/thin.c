@@ -54,6 +54,8 @@ typedef struct Thin {
 	bool *of_matrix;     /* [inst]: what its elements take */
 	const Access *read;  /* of the matrix, where it is a plain load, or NULL */
 	Product p;       /* for its results */
+	u32 columns;     /* that are gone through at once */
+	V column[SUMS][KERNEL_DIMS]; /* their coordinates */
 	V x, offsets, sums; /* in scratch: rows of x, what offsets add to each block of them (as far apart), sums */
 	V n0, n1;
 } Thin;
@@ -309,6 +311,12 @@ static u32 sums_beside(const Thin *x)
 	return x->shared.factor.i ? MIN(n, (u32)(x->piece.size / x->piece.block)) : n;
 }
 
+/* Columns that are gone through at once: half of the sums that there may be, the other registers are for what is unpacked. */
+static u32 columns_at_once(const Thin *x)
+{
+	return x->shared.factor.i ? MAX(1, SUMS / 2 / (x->rows * sums_beside(x))) : 1;
+}
+
 /* sum[r * stride] of row r takes the vector of the matrix at the current place, times that of the row at element `k`. ask: for what is read next. */
 static void add_vector(const Thin *x, V k, u32 stride, bool ask, V *sum)
 {
@@ -411,6 +419,22 @@ static void add_block(const Thin *x, V k, u32 u, u32 stride, bool one, V *sum)
 	}
 }
 
+/* The same block of each column, whose sums are one column's behind another's: what x has for it is loaded once for all. */
+static void add_columns(const Thin *x, V k, u32 u, u32 stride, bool one, V *sum)
+{
+	Body *b = x->b;
+	V begin = b->coord[x->kr.last - 1];
+	for (u32 c = 0; c < x->columns; c++) {
+		u32 mark = body_mark(b);
+		for (u32 d = x->nr.first; d < x->nr.last; d++)
+			b->coord[d] = x->column[c][d];
+		b->coord[x->kr.last - 1] = begin;
+		body_hoist(b, range_mask(x->batch) | range_mask(x->nr) | range_mask((Range){ x->kr.first, x->piece.first }), x->of_matrix);
+		add_block(x, k, u, stride, one, sum + c * x->rows * stride);
+		body_release(b, mark);
+	}
+}
+
 /* `blocks` blocks from that of index `at` on, whose outer dimensions' places are in `place`, which goes on to that behind them. */
 static void add_blocks(const Thin *x, V at, i64 blocks, u32 stride, bool one, V *place, V *sum)
 {
@@ -422,10 +446,7 @@ static void add_blocks(const Thin *x, V at, i64 blocks, u32 stride, bool one, V 
 	memcpy(b->coord + outer.first, place, (outer.last - outer.first) * sizeof *place);
 	for (i64 i = 0; i < blocks; i++) {
 		V k = cpu_mul(m, cpu_add(m, at, cpu_i64(m, i)), cpu_i64(m, x->piece.block));
-		u32 mark = body_mark(b);
-		body_hoist(b, range_mask(x->batch) | range_mask(x->nr) | range_mask(outer), x->of_matrix);
-		add_block(x, k, (u32)(i * x->piece.block / b->lanes.lanes), stride, one, sum);
-		body_release(b, mark);
+		add_columns(x, k, (u32)(i * x->piece.block / b->lanes.lanes), stride, one, sum);
 		body_advance(b, outer.first, outer.last, unit);
 	}
 	memcpy(place, b->coord + outer.first, (outer.last - outer.first) * sizeof *place);
@@ -459,10 +480,7 @@ static void add_pieces(const Thin *x, u32 all, u32 stride, V *sum)
 			cpu_loop_begin(m, &k, zero, last, cpu_i64(m, p->size), all, carried);
 			memcpy(carried, k.carried, all * sizeof *carried);
 			b->coord[p->first] = k.index;
-			u32 mark = body_mark(b);
-			body_hoist(b, range_mask(x->batch) | range_mask(x->nr) | range_mask((Range){ x->kr.first, p->first }), x->of_matrix);
-			add_block(x, cpu_add(m, cpu_mul(m, o.index, last), k.index), 0, stride, false, carried);
-			body_release(b, mark);
+			add_columns(x, cpu_add(m, cpu_mul(m, o.index, last), k.index), 0, stride, false, carried);
 			k.unroll = 1;
 			cpu_loop_end(m, &k, carried);
 			memcpy(carried, k.carried, all * sizeof *carried);
@@ -505,26 +523,46 @@ static void add_along(const Thin *x, u32 all, u32 n, V *sum)
 	b->vector_dim = NONE;
 }
 
-/* The sums of one column, to `to` and a panel's row further for each row of x. */
-static void emit_column(const Thin *x, V to)
+/* The sums of columns from `column` on, to `to` and a panel's row further for each row of x. */
+static void emit_columns(Thin *x, V column, u32 columns, V to)
 {
 	Body *b = x->b;
 	CpuModule *m = b->m;
-	u32 n = sums_beside(x), all = n * x->rows;
+	u32 n = sums_beside(x), of_column = n * x->rows, all = columns * of_column;
 	V sum[SUMS];
 	for (u32 i = 0; i < all; i++)
 		sum[i] = simd_f32(&b->lanes, 0);
+	x->columns = columns;
+	for (u32 c = 0; c < columns; c++) {
+		body_unflatten(b, x->nr.first, x->nr.last, cpu_add(m, column, cpu_i64(m, c)));
+		memcpy(x->column[c], b->coord, sizeof b->coord);
+	}
 	if (x->kr.last - x->kr.first > 1)
 		add_pieces(x, all, n, sum);
 	else
 		add_along(x, all, n, sum);
-	for (u32 r = 0; r < x->rows; r++) {
-		V *s = &sum[r * n];
+	for (u32 i = 0; i < columns * x->rows; i++) {
+		V *s = &sum[i * n];
 		for (u32 half = n / 2; half > 0; half /= 2)
-			for (u32 i = 0; i < half; i++)
-				s[i] = simd_add(&b->lanes, s[i], s[i + half]);
-		simd_store(&b->one, DT_f32, simd_reduce_add(&b->lanes, s[0]), at(x, to, cpu_i64(m, r * tile_width(x->t))), 0);
+			for (u32 j = 0; j < half; j++)
+				s[j] = simd_add(&b->lanes, s[j], s[j + half]);
+		u32 place = i % x->rows * tile_width(x->t) + i / x->rows;
+		simd_store(&b->one, DT_f32, simd_reduce_add(&b->lanes, s[0]), at(x, to, cpu_i64(m, place)), 0);
 	}
+}
+
+/* Columns from `from` to `end`, so many at once, of a panel that begins at n. */
+static void emit_columns_between(Thin *x, V from, V end, u32 columns, V n)
+{
+	Body *b = x->b;
+	CpuModule *m = b->m;
+	CpuLoop column = { 0 };
+	cpu_loop_begin(m, &column, from, end, cpu_i64(m, columns), 0, NULL);
+	u32 mark = body_mark(b);
+	emit_columns(x, column.index, columns, at(x, x->sums, cpu_sub(m, column.index, n)));
+	body_release(b, mark);
+	column.unroll = 1;
+	cpu_loop_end(m, &column, NULL);
 }
 
 /* The body on a panel of columns from n on, whose sums are at `sums`, and those of the next row `pitch` further. */
@@ -551,16 +589,18 @@ static void emit_along_k(Thin *x)
 	Body *b = x->b;
 	CpuModule *m = b->m;
 	V width = cpu_i64(m, tile_width(x->t));
-	CpuLoop panel = { 0 }, column = { 0 };
+	CpuLoop panel = { 0 };
 	cpu_loop_begin(m, &panel, x->n0, x->n1, width, 0, NULL);
 	u32 mark = body_mark(b);
-	cpu_loop_begin(m, &column, panel.index, cpu_min(m, x->n1, cpu_add(m, panel.index, width)), cpu_i64(m, 1), 0, NULL);
-	u32 inner = body_mark(b);
-	body_unflatten(b, x->nr.first, x->nr.last, column.index);
-	emit_column(x, at(x, x->sums, cpu_sub(m, column.index, panel.index)));
-	body_release(b, inner);
-	column.unroll = 1;
-	cpu_loop_end(m, &column, NULL);
+	V end = cpu_min(m, x->n1, cpu_add(m, panel.index, width)), whole = end;
+	u32 columns = columns_at_once(x);
+	if (columns > 1) {
+		V count = cpu_sub(m, end, panel.index), step = cpu_i64(m, columns);
+		whole = cpu_add(m, panel.index, cpu_mul(m, cpu_div(m, count, step), step));
+	}
+	emit_columns_between(x, panel.index, whole, columns, panel.index);
+	if (columns > 1)
+		emit_columns_between(x, whole, end, 1, panel.index);
 	emit_results(x, panel.index, x->sums, width);
 	body_release(b, mark);
 	panel.unroll = 1;
