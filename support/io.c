@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -174,8 +175,37 @@ void io_unmap(Mapping *m)
 	*m = (Mapping){ 0 };
 }
 
+/* Of what this process has open, the number that `path` names (/dev/stdout, /dev/fd/3), through links; -1: it is no such name. What a shell opened
+ * to be added to (`>> log`), or at some place, is written to there, and has perhaps no name of its own. */
+static int descriptor_of(const char *path)
+{
+	char at[4096], folder[4096], link[4096];
+	snprintf(at, sizeof at, "%s", path);
+	for (u32 links = 0; links < 40; links++) {
+		ssize_t n = readlink(at, link, sizeof link - 1);
+		if (n <= 0)
+			return -1;
+		link[n] = 0;
+		strcpy(folder, at);
+		char *real = realpath(dirname(folder), NULL), own[64];
+		snprintf(own, sizeof own, "/proc/%ld/fd", (long)getpid());
+		bool is_own = real && !strcmp(real, own);
+		free(real);
+		if (is_own)
+			return (int)strtol(strrchr(at, '/') + 1, NULL, 10);
+		strcpy(folder, at);
+		const char *in = *link == '/' ? "" : dirname(folder);
+		char next[sizeof folder + sizeof link];
+		snprintf(next, sizeof next, "%s%s%s", in, *in ? "/" : "", link);
+		if (strlen(next) >= sizeof at)
+			return -1;
+		strcpy(at, next);
+	}
+	return -1;
+}
+
 /* The file itself, where `path` is a link to one: the link stays. What it leads to and is no file has perhaps no name of
- * its own (a pipe, by /dev/stdout or `>(...)` of a shell). */
+ * its own (a pipe, by `>(...)` of a shell). */
 static Status follow(const char *path, char out[4096])
 {
 	struct stat st;
@@ -204,35 +234,118 @@ bool io_is_left(const char *name)
 	return writer > 0 && !*end && (writer == (long)getpid() || (kill((pid_t)writer, 0) != 0 && errno == ESRCH));
 }
 
-/* Removes temporaries of this very file that processes left which were killed. Where one may write but not list,
- * they stay. */
-static Status remove_left(const char *path)
+/* Folders in which nothing temporary lay when they were listed: whoever writes hundreds of files lists their folder once. */
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		dev_t dev;
+		ino_t ino;
+	} of[64];
+	u32 n;
+} tidy = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool is_tidy(const struct stat *folder)
 {
-	char copy[4096], other[4096];
+	bool found = false;
+	pthread_mutex_lock(&tidy.lock);
+	for (u32 i = 0; i < MIN(tidy.n, COUNT(tidy.of)) && !found; i++)
+		found = tidy.of[i].dev == folder->st_dev && tidy.of[i].ino == folder->st_ino;
+	pthread_mutex_unlock(&tidy.lock);
+	return found;
+}
+
+static void note_tidy(const struct stat *folder)
+{
+	pthread_mutex_lock(&tidy.lock);
+	u32 at = tidy.n++ % COUNT(tidy.of);
+	tidy.of[at].dev = folder->st_dev;
+	tidy.of[at].ino = folder->st_ino;
+	pthread_mutex_unlock(&tidy.lock);
+}
+
+/* Another folder may have its number once it is removed. */
+static void forget_tidy(const struct stat *folder)
+{
+	pthread_mutex_lock(&tidy.lock);
+	for (u32 i = 0; i < COUNT(tidy.of); i++)
+		if (tidy.of[i].dev == folder->st_dev && tidy.of[i].ino == folder->st_ino)
+			tidy.of[i].ino = 0;
+	pthread_mutex_unlock(&tidy.lock);
+}
+
+/* Removes temporaries of this very file that processes left which were killed: those that begin with `begin`. Where one may write but not list,
+ * they stay. */
+static Status remove_left(const char *path, const char *begin)
+{
+	char copy[4096];
+	size_t n = strlen(begin);
+	struct stat st;
 	strcpy(copy, path);
-	strcpy(other, path);
-	const char *name = basename(other);
-	size_t n = strlen(name);
-	DIR *d = opendir(dirname(copy));
+	const char *folder = dirname(copy);
+	bool tidied = false, seen = stat(folder, &st) == 0;
+	if (seen && is_tidy(&st))
+		return OK;
+	DIR *d = opendir(folder);
 	if (!d)
 		return errno == EACCES ? OK : io_cannot("create", path);
-	for (;;) {
+	for (tidied = seen;;) {
 		errno = 0;
 		const struct dirent *e = readdir(d);
 		if (!e)
 			break;
-		if (!strncmp(e->d_name, name, n) && !strncmp(e->d_name + n, IO_TEMPORARY, strlen(IO_TEMPORARY)) &&
-		    io_is_left(e->d_name + n))
+		tidied &= !strstr(e->d_name, IO_TEMPORARY);
+		if (!strncmp(e->d_name, begin, n) && io_is_left(e->d_name + n - strlen(IO_TEMPORARY)))
 			unlinkat(dirfd(d), e->d_name, 0);
 	}
 	Status s = errno ? io_cannot("create", path) : OK;
 	closedir(d);
+	if (!s && tidied)
+		note_tidy(&st);
+	return s;
+}
+
+/* Of what a path names the folder: "a/b/" of "a/b/c". */
+static size_t folder_length(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+/* "<name>.tmp.", before the number of a process. The file's name, as far as there is room for it: what is cut off is told from others by its hash. */
+static void temporary_name(const char *path, char out[NAME_MAX + 1])
+{
+	char hash[20] = "";
+	const char *name = path + folder_length(path);
+	size_t n = strlen(name), most = NAME_MAX - strlen(IO_TEMPORARY) - 20; /* digits of any process */
+	if (n > most) {
+		snprintf(hash, sizeof hash, "~%016llx", (unsigned long long)hash_bytes(HASH_SEED, name, n));
+		n = most - strlen(hash);
+	}
+	snprintf(out, NAME_MAX + 1, "%.*s%s" IO_TEMPORARY, (int)n, name, hash);
+}
+
+/* Writes to what is open already; what this process printed there comes first. */
+static Status write_to(int descriptor, const char *path, AtomicFile *out)
+{
+	fflush(stdout);
+	int own = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+	out->file = own < 0 ? NULL : fdopen(own, "wb");
+	if (out->file)
+		return OK;
+	Status s = io_cannot("write to", path);
+	if (own >= 0)
+		close(own);
 	return s;
 }
 
 Status io_create(const char *path, AtomicFile *out)
 {
 	*out = (AtomicFile){ 0 };
+	int open_already = strlen(path) < sizeof out->path ? descriptor_of(path) : -1;
+	if (open_already >= 0) {
+		strcpy(out->path, path);
+		return write_to(open_already, path, out);
+	}
 	TRY(follow(path, out->path));
 	/* a device or a pipe is written to; renaming a file onto /dev/null would be the end of it */
 	struct stat st;
@@ -246,8 +359,13 @@ Status io_create(const char *path, AtomicFile *out)
 			errno = EISDIR;
 		return io_cannot("write", path);
 	}
-	TRY(remove_left(out->path));
-	snprintf(out->temporary, sizeof out->temporary, "%s" IO_TEMPORARY "%ld", out->path, (long)getpid());
+	errno = ENAMETOOLONG;
+	if (strlen(out->path + folder_length(out->path)) > NAME_MAX)
+		return io_cannot("create", out->path);
+	char begin[NAME_MAX + 1];
+	temporary_name(out->path, begin);
+	TRY(remove_left(out->path, begin));
+	snprintf(out->temporary, sizeof out->temporary, "%.*s%s%ld", (int)folder_length(out->path), out->path, begin, (long)getpid());
 	out->file = fopen(out->temporary, "wbxe");
 	if (!out->file)
 		return io_cannot("create", out->path);
@@ -266,7 +384,8 @@ Status io_writable(const char *path)
 {
 	AtomicFile f;
 	struct stat st;
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+	bool open_already = strlen(path) < sizeof f.path && descriptor_of(path) >= 0;
+	if (!open_already && stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
 		return access(path, W_OK) != 0 ? io_cannot("write", path) : OK;
 	TRY(io_create(path, &f));
 	io_abandon(&f);
@@ -405,6 +524,9 @@ Status io_remove_folder(const char *path)
 		else if (unlink(inner) != 0)
 			s = io_cannot("remove", inner);
 	}
+	struct stat folder;
+	if (!s && fstat(dirfd(d), &folder) == 0)
+		forget_tidy(&folder);
 	closedir(d);
 	if (!s && rmdir(path) != 0)
 		s = io_cannot("remove", path);

@@ -30,8 +30,8 @@ PL_MUST_USE Status io_map_scratch(FILE *f, const char *path, Mapping *out);
  * (and then syncs the folder); io_abandon removes it, and so does the next io_create of that path where a
  * process was killed in between. Errors are sticky: a failed write makes the
  * commit fail, so only the commit needs looking at. A file that was there keeps its permissions, and links to it
- * stay; one that may not be written is left alone. What is there already and no file (/dev/null, a pipe) is
- * written to at once. */
+ * stay; one that may not be written is left alone. What is there already and no file (/dev/null, a pipe), or is open
+ * already (/dev/stdout, with `>> log` behind what is there), is written to at once. */
 #define IO_TEMPORARY ".tmp." /* behind a name, and before the number of the process that writes */
 typedef struct AtomicFile {
 	FILE *file; /* fwrite and fprintf go here; offset and size are its own */

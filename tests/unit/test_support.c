@@ -5,6 +5,7 @@
 #include "support/vec.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,9 +171,7 @@ static void writes_are_whole_or_absent(void **state)
 	assert_non_null(s);
 	assert_int_equal(status_exit(s), 2);
 	assert_non_null(io_read(&a, "/nonexistent/file", &text));
-	unlink(path);
-	rmdir(arena_printf(&a, "%s/x/y", folder));
-	rmdir(arena_printf(&a, "%s/x", folder));
+	assert_null(io_remove_folder(arena_printf(&a, "%s/x", folder)));
 	rmdir(folder);
 	arena_free(&a);
 }
@@ -272,6 +271,65 @@ static void what_is_left_is_removed(void **state)
 	arena_free(&a);
 }
 
+/* What is open already is written to where it stands, behind what others have added; the file that a shell opened stays that file. */
+static void what_is_open_is_written_to(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	const char *log = arena_printf(&a, "%s/log", folder), *link = arena_printf(&a, "%s/link", folder);
+	assert_null(io_write(log, (Blob){ (const u8 *)"first,", 6 }));
+	struct stat was, st;
+	assert_int_equal(stat(log, &was), 0);
+	int fd = open(log, O_WRONLY | O_APPEND);
+	assert_true(fd >= 0);
+	const char *name = arena_printf(&a, "/dev/fd/%d", fd);
+	assert_int_equal(symlink(name, link), 0);
+	assert_null(io_writable(name));
+	assert_null(io_write(name, (Blob){ (const u8 *)"second,", 7 }));
+	assert_null(io_write(link, (Blob){ (const u8 *)"third", 5 }));
+	close(fd);
+	assert_non_null(io_write(name, (Blob){ (const u8 *)"none", 4 }));
+	assert_int_equal(stat(log, &st), 0);
+	assert_int_equal(st.st_ino, was.st_ino);
+	Str text;
+	assert_null(io_read(&a, log, &text));
+	assert_true(str_equal(text, STR("first,second,third")));
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
+/* Names as long as a file system allows, told from one another by their last letter; a longer one is refused before there is anything to write. */
+static void names_are_as_long_as_may_be(void **state)
+{
+	(void)state;
+	Arena a = ARENA("test");
+	char folder[] = "/tmp/plinth_support_XXXXXX", name[NAME_MAX + 2];
+	assert_non_null(mkdtemp(folder));
+	for (u32 n = NAME_MAX - 40; n <= NAME_MAX; n++) {
+		memset(name, 'x', n);
+		name[n] = 0;
+		AtomicFile f[2];
+		for (u32 i = 0; i < 2; i++) {
+			name[n - 1] = (char)('a' + i);
+			assert_null(io_create(arena_printf(&a, "%s/%s", folder, name), &f[i]));
+			fputc(name[n - 1], f[i].file);
+		}
+		for (u32 i = 0; i < 2; i++) {
+			Str text;
+			assert_null(io_commit(&f[i]));
+			assert_null(io_read(&a, f[i].path, &text));
+			assert_true(text.n == 1 && *text.s == (char)('a' + i));
+		}
+	}
+	memset(name, 'x', NAME_MAX + 1);
+	name[NAME_MAX + 1] = 0;
+	assert_non_null(io_writable(arena_printf(&a, "%s/%s", folder, name)));
+	assert_null(io_remove_folder(folder));
+	arena_free(&a);
+}
+
 /* The file that an address lies in, for as long as it is mapped. */
 static void mapped_files_are_known(void **state)
 {
@@ -310,6 +368,8 @@ int main(void)
 		cmocka_unit_test(devices_are_written_to),
 		cmocka_unit_test(links_and_permissions_stay),
 		cmocka_unit_test(what_is_left_is_removed),
+		cmocka_unit_test(what_is_open_is_written_to),
+		cmocka_unit_test(names_are_as_long_as_may_be),
 		cmocka_unit_test(mapped_files_are_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
