@@ -100,8 +100,8 @@ void cuda_release(CudaBody *b, u32 mark);
 /* Writes every instruction that depends on dimensions in `dims` (bits) alone, needs no reduction or accumulator that is
  * not set, and is wanted ([inst]; NULL: all that some store needs). */
 void cuda_hoist(CudaBody *b, u32 dims, const bool *wanted);
-/* The same for what depends on no dimension. Costly values are computed by one thread of the block: to be called by all
- * threads, at the function's beginning. */
+/* The same for what depends on no dimension. Costly values are computed by one thread of the block, its first: to be called by all
+ * threads that have not returned (a barrier waits for those alone), at the function's beginning. */
 void cuda_hoist_uniform(CudaBody *b);
 /* More than a few machine instructions: transcendental functions, random draws, arithmetic of f64. */
 bool cuda_costly(const KInst *in);

@@ -8,6 +8,8 @@
  * written goes through tiles (transpose.c). */
 #include "codegen/cuda/loops.h"
 
+#include <string.h>
+
 enum { THREADS = 256, MOST_TURNS = 8, BLOCKS = 2048 };
 
 typedef struct Shape {
@@ -122,15 +124,32 @@ static CudaNeeds needs_map(const CudaArch *arch, const Kernel *k)
 	return n;
 }
 
+/* The condition, with b->guard, under which a point stores: what is the same for all points along a dimension is stored by the first. */
+static const char *stored_once(CudaBody *b, const KInst *store)
+{
+	Buf test = { .arena = b->t->arena };
+	for (u32 d = 0; d < b->k->ndim; d++)
+		if (b->k->dim[d].extent != 1 && !(store->depends >> d & 1) && strcmp(b->coord[d], "0") != 0)
+			buf_printf(&test, "%s%s == 0", test.n ? " && " : "", b->coord[d]);
+	if (!test.n)
+		return b->guard;
+	return b->guard ? arena_printf(b->t->arena, "(%s) && %s", b->guard, test.text) : test.text;
+}
+
 void cuda_emit_point(CudaBody *b)
 {
+	const char *guard = b->guard;
 	const Kernel *k = b->k;
 	for (u32 i = 1; i < k->inst.n; i++)
 		if (k->inst.v[i].op == K_load)
 			cuda_element(b, (KVal){ i }, 0);
-	for (u32 i = 1; i < k->inst.n; i++)
-		if (k->inst.v[i].op == K_store)
-			cuda_store(b, i);
+	for (u32 i = 1; i < k->inst.n; i++) {
+		if (k->inst.v[i].op != K_store)
+			continue;
+		b->guard = stored_once(b, &k->inst.v[i]);
+		cuda_store(b, i);
+		b->guard = guard;
+	}
 }
 
 /* A vector of the fast dimension at vector number `at`. */
@@ -202,10 +221,9 @@ static void emit_map(CudaText *t, const Kernel *k, const char *name)
 	Shape s = shape_of(k);
 	CudaBody body = cuda_body(t, k), *b = &body;
 	cuda_begin(b, name, 0, THREADS, 0, &needs);
-	if (s.elements > THREADS)
+	bool few = s.elements <= THREADS;
+	if (!few)
 		cuda_hoist_uniform(b);
-	else
-		cuda_hoist(b, 0, NULL);
 	bool wide = s.elements + THREADS * 64 >= 1ll << 31;
 	const char *type = wide ? "i64" : "int", *cast = wide ? "(i64)" : "(int)";
 	if (s.turns > 1) {
@@ -217,6 +235,8 @@ static void emit_map(CudaText *t, const Kernel *k, const char *name)
 	}
 	if (s.total % ((i64)THREADS * s.turns))
 		cuda_line(b, "if (at >= %lld) return;", (long long)s.total);
+	if (few) /* behind the return: where the result lies in an operand's place, another warp may have written there */
+		cuda_hoist(b, 0, NULL);
 	if (s.flat)
 		emit_flat(b, &s, type);
 	else

@@ -167,6 +167,12 @@ static u64 partial_offset(const Kernel *k, const Shape *s, u32 inst)
 	return at;
 }
 
+/* Blocks of a row in a phase of a split: after the last reduction one, where what is stored is the row's alone. */
+static u32 pieces_of(const Kernel *k, const Shape *s, u32 phase)
+{
+	return phase < s->sweeps || stores_along_row(k, phase) ? s->pieces : 1;
+}
+
 static CudaNeeds needs_row(const CudaArch *arch, const Kernel *k)
 {
 	(void)arch;
@@ -176,7 +182,7 @@ static CudaNeeds needs_row(const CudaArch *arch, const Kernel *k)
 		return n;
 	n.nphase = s.way == WAY_SPLIT ? s.sweeps + 1 : 1;
 	for (u32 p = 0; p < n.nphase; p++)
-		n.launch[p] = (CudaLaunch){ .grid = { (u32)((s.rows + s.teams - 1) / s.teams * s.pieces), 1, 1 },
+		n.launch[p] = (CudaLaunch){ .grid = { (u32)((s.rows + s.teams - 1) / s.teams * pieces_of(k, &s, p)), 1, 1 },
 					    .block = { s.threads * s.teams, 1, 1 } };
 	if (s.way == WAY_SPLIT)
 		n.workspace = partial_offset(k, &s, k->inst.n);
@@ -346,7 +352,6 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 	u32 threads = T * s->teams;
 	bool many = s->way == WAY_RESIDENT || s->held > MANY_REGISTERS;
 	cuda_begin(b, name, 0, threads, MAX(1, (many ? 512 : 1024) / threads), needs);
-	cuda_hoist_uniform(b);
 	const char *lane = "threadIdx.x", *active = NULL;
 	if (s->teams == 1) {
 		cuda_line(b, "const int row = blockIdx.x;");
@@ -356,7 +361,10 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 		cuda_line(b, "%sint row = (int)blockIdx.x * %u + (int)threadIdx.x / %u;", cut && T < 32 ? "" : "const ", s->teams,
 			  T);
 		lane = "lane";
+		/* warps without a row are done before anything is read: where the result lies in an operand's place, another warp may have
+		 * written there */
 		if (cut && T < 32) {
+			cuda_line(b, "if (row - (int)threadIdx.x %% 32 / %u >= %lld) return;", T, (long long)s->rows);
 			/* lanes of a warp stay together: those without a row do another's work and store nothing */
 			cuda_line(b, "const bool active = row < %lld;", (long long)s->rows);
 			cuda_line(b, "row = active ? row : %lld;", (long long)s->rows - 1);
@@ -365,6 +373,7 @@ static void emit_whole_rows(CudaBody *b, const Shape *s, const char *name, const
 			cuda_line(b, "if (row >= %lld) return;", (long long)s->rows);
 		}
 	}
+	cuda_hoist_uniform(b);
 	cuda_unflatten(b, 0, last_dim(k), "row");
 	bool held = s->way == WAY_RESIDENT;
 	if (held) {
@@ -419,7 +428,8 @@ static void emit_phase(CudaBody *b, const Shape *s, const char *name, u32 phase,
 	u32 *reduce = NEWN(b->t->arena, u32, k->inst.n + 1);
 	cuda_begin(b, name, phase, s->threads, 1024 / s->threads, needs);
 	cuda_hoist_uniform(b);
-	cuda_line(b, "const int row = blockIdx.x / %u, piece = blockIdx.x %% %u;", s->pieces, s->pieces);
+	u32 pieces = pieces_of(k, s, phase);
+	cuda_line(b, "const int row = blockIdx.x / %u, piece = blockIdx.x %% %u;", pieces, pieces);
 	cuda_line(b, "const int begin = piece * %lld, end = min(begin + %lld, %lld);", (long long)s->piece,
 		  (long long)s->piece, (long long)s->n);
 	cuda_unflatten(b, 0, last_dim(k), "row");

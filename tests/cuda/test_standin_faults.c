@@ -174,7 +174,55 @@ static const struct {
 	  "ld.param.u64 %d0, [p0]; mov.u32 %r0, s; mov.u32 %r2, %tid.x; setp.ne.u32 %p1, %r2, 0; @%p1 ret;"
 	  "cp.async.cg.shared.global [%r0], [%d0], 16; cp.async.commit_group; ld.shared.u32 %r1, [%r0];", "race=on", "under way",
 	  CUDA_ERROR_LAUNCH_FAILED },
+	/* device memory: each of two warps writes one place; reads what the other wrote; does so behind a barrier, which is right */
+	{ "", "ld.param.u64 %d0, [p0]; st.global.u32 [%d0], 1;", "race=on", "wrote in the same launch with no barrier", CUDA_ERROR_LAUNCH_FAILED },
+	{ "",
+	  "ld.param.u64 %d0, [p0]; mov.u32 %r0, %tid.x; shr.u32 %r1, %r0, 5; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %d0, %d1;"
+	  "ld.global.u32 %r2, [%d0]; st.global.u32 [%d1], %r0;", "race=on", "in the same launch with no barrier", CUDA_ERROR_LAUNCH_FAILED },
+	{ "",
+	  "ld.param.u64 %d0, [p0]; mov.u32 %r0, %tid.x; shr.u32 %r1, %r0, 5; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %d0, %d1;"
+	  "ld.global.u32 %r2, [%d0]; bar.sync 0; st.global.u32 [%d1], %r0;", "race=on", "", 0 },
+	{ "", "ld.param.u64 %d0, [p0]; red.global.add.u32 [%d0], 1;", "race=on", "", 0 },
 };
+
+/* Blocks, by schedules that do one after another: what one writes another may neither read nor write, in whatever order they came. */
+static void test_blocks(void **state)
+{
+	(void)state;
+	/* the block's own place and, OFFSET places on, another's: of two blocks */
+	static const char body[] = "ld.param.u64 %%d0, [p0]; mov.u32 %%r0, %%ctaid.x; mul.wide.u32 %%d1, %%r0, 4; add.u64 %%d1, %%d0, %%d1;"
+				   "mov.u32 %%r2, %%tid.x; setp.ne.u32 %%p1, %%r2, 0; @%%p1 ret; %s";
+	static const struct {
+		const char *does, *says;
+	} is[] = { { "ld.global.u32 %r1, [%d0]; st.global.u32 [%d1], %r0;", "race: it" },
+		   { "st.global.u32 [%d0], 1;", "wrote in the same launch" },
+		   { "ld.global.u32 %r1, [%d0+16]; st.global.u32 [%d1], %r0;", NULL },
+		   { "red.global.add.u32 [%d0], 1;", NULL },
+		   { "red.global.add.u32 [%d0], 1; ld.global.u32 %r1, [%d0];", "race: it" } };
+	static const char *const order[] = { "schedule=ascending", "schedule=descending", "schedule=random:5" };
+	CUdeviceptr d;
+	CU(cuMemAlloc_v2(&d, 64));
+	for (u32 i = 0; i < COUNT(is); i++)
+		for (u32 k = 0; k < COUNT(order); k++) {
+			char settings[100], text[600];
+			CUmodule m;
+			snprintf(settings, sizeof settings, "quiet=on, race=on, %s", order[k]);
+			snprintf(text, sizeof text, body, is[i].does);
+			standin_set(settings);
+			char *ptx = ptx_kernel("", text);
+			CUfunction f = load_function(ptx, "k", &m);
+			for (u32 again = 0; again < 2; again++) { /* a second launch begins anew */
+				int r = run_kernel(f, 2, 32, 0, (u64[]){ d, 0, 0 }, 3);
+				if ((r != 0) != (is[i].says != NULL) || (r && !strstr(standinLastReport(), is[i].says)))
+					fail_msg("%s, %s: error %d: %s", is[i].does, order[k], r, standinLastReport());
+				standinForget();
+			}
+			CU(cuModuleUnload(m));
+			free(ptx);
+		}
+	CU(cuMemFree_v2(d));
+	standin_set("");
+}
 
 static void test_reports(void **state)
 {
@@ -411,7 +459,7 @@ static void test_host_access(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_planted), cmocka_unit_test(test_races),  cmocka_unit_test(test_reports),
+		cmocka_unit_test(test_planted), cmocka_unit_test(test_races),  cmocka_unit_test(test_reports), cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_launch_limits), cmocka_unit_test(test_streams), cmocka_unit_test(test_graphs),
 		cmocka_unit_test(test_host_access),
 	};

@@ -203,6 +203,7 @@ struct Launch {
 	u32 nrange;
 	intptr_t to_host;     /* device address + to_host is where the stand-in can touch it */
 	u64 nblock;
+	u32 number;           /* of this launch, where races are looked for */
 	_Atomic u64 next;
 	_Atomic int failed;
 	int error;            /* a CUresult */

@@ -66,7 +66,8 @@ static Action cp_async(Warp *w, const Inst *in, u32 mask)
 		    !resolve(w, in, l, SPACE_GLOBAL, c.from + c.source_bytes - 1, 1, false))
 			return FAULT;
 		if (b->race) {
-			if (!race_access(w, in, l, (u32)c.to, c.bytes, ACCESS_ASYNC))
+			if (!race_access(w, in, l, (u32)c.to, c.bytes, ACCESS_ASYNC) ||
+			    (settings()->race && !race_global(w, in, l, c.from, c.source_bytes, ACCESS_READ)))
 				return FAULT;
 			race_pending(b, (u32)c.to, c.bytes, 1);
 		}

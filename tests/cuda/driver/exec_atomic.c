@@ -2,6 +2,7 @@
  * atomic operations on the word; lanes take turns in the order of the schedule. */
 #include "decode.h"
 #include "formats.h"
+#include "race.h"
 #include <math.h>
 
 enum { A_ADD, A_MIN, A_MAX, A_AND, A_OR, A_XOR, A_EXCH, A_CAS, A_INC, A_DEC, A_OPS };
@@ -98,6 +99,8 @@ static Action atom(Warp *w, const Inst *in, u32 mask)
 		if (space == SPACE_GENERIC)
 			space_of_address(address, &space, &address);
 		if (w->block->race && space == SPACE_SHARED && !race_access(w, in, l, (u32)address, bytes, ACCESS_ATOMIC))
+			return FAULT;
+		if (settings()->race && space == SPACE_GLOBAL && !race_global(w, in, l, address, bytes, ACCESS_ATOMIC))
 			return FAULT;
 		for (u32 i = 0; i < in->count; i++) {
 			u64 b = value(w, sources[i], in->size, l);

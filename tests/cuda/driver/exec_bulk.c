@@ -83,6 +83,9 @@ static Action issue(Warp *w, Bulk c)
 		if (b->race && !(c.to_shared ? race_access(w, c.in, c.lane, r->shared, r->bytes, ACCESS_ASYNC)
 					     : race_proxy_read(w, c.in, c.lane, r->shared, r->bytes)))
 			return FAULT;
+		if (settings()->race && r->global &&
+		    !race_global(w, c.in, c.lane, r->global, r->bytes, c.to_shared ? ACCESS_READ : ACCESS_WRITE))
+			return FAULT;
 	}
 	if (c.to_shared)
 		mark(b, &c, 1);

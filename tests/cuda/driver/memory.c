@@ -1,6 +1,7 @@
 /* memory.c: ld and st, and where an address leads. Every access is checked: in an allocation of the
  * device, in the block's shared memory, in the thread's frame, aligned to what it moves. */
 #include "decode.h"
+#include "race.h"
 
 bool space_of_address(u64 generic, Space *space, u64 *address)
 {
@@ -110,13 +111,17 @@ u8 *resolve_unaligned(Warp *w, const Inst *in, int lane, Space space, u64 addres
 	}
 }
 
-static bool checks_shared(const Block *b, Space space, u64 *address)
+/* False: a race, which is reported. */
+static bool check(Warp *w, const Inst *in, int lane, u64 address, u32 bytes, int kind)
 {
-	if (!b->race)
-		return false;
+	Space space = (Space)in->space;
+	if (!w->block->race)
+		return true;
 	if (space == SPACE_GENERIC)
-		space_of_address(*address, &space, address);
-	return space == SPACE_SHARED;
+		space_of_address(address, &space, &address);
+	if (space == SPACE_SHARED)
+		return race_access(w, in, lane, (u32)address, bytes, kind);
+	return space != SPACE_GLOBAL || !settings()->race || race_global(w, in, lane, address, bytes, kind);
 }
 
 /* One element of a register, `size` bytes from memory; sign as the type says. */
@@ -156,8 +161,7 @@ static Action load(Warp *w, const Inst *in, u32 mask)
 		const u8 *p = resolve(w, in, l, (Space)in->space, address, bytes, false);
 		if (!p)
 			return FAULT;
-		if (checks_shared(w->block, (Space)in->space, &address) &&
-		    !race_access(w, in, l, (u32)address, bytes, ACCESS_READ))
+		if (!check(w, in, l, address, bytes, ACCESS_READ))
 			return FAULT;
 		for (u32 i = 0; i < in->count; i++)
 			put(w, in->list[i], wide, in->type, l, p + i * in->size, in->size);
@@ -174,8 +178,7 @@ static Action load_32(Warp *w, const Inst *in, u32 mask)
 		const u8 *p = resolve(w, in, l, (Space)in->space, address, 4, false);
 		if (!p)
 			return FAULT;
-		if (checks_shared(w->block, (Space)in->space, &address) &&
-		    !race_access(w, in, l, (u32)address, 4, ACCESS_READ))
+		if (!check(w, in, l, address, 4, ACCESS_READ))
 			return FAULT;
 		memcpy(&d[l], p, 4);
 	}
@@ -192,8 +195,7 @@ static Action store(Warp *w, const Inst *in, u32 mask)
 		u8 *p = resolve(w, in, l, (Space)in->space, address, bytes, true);
 		if (!p)
 			return FAULT;
-		if (checks_shared(w->block, (Space)in->space, &address) &&
-		    !race_access(w, in, l, (u32)address, bytes, ACCESS_WRITE))
+		if (!check(w, in, l, address, bytes, ACCESS_WRITE))
 			return FAULT;
 		for (u32 i = 0; i < in->count; i++) {
 			u64 v = wide ? r64(w, in->list[i])[l] : r32(w, in->list[i])[l];

@@ -97,6 +97,21 @@ static bool unknown(const Race *r, const Warp *w, u32 epoch)
 	return WARP_OF(epoch) != w->index && CLOCK_OF(epoch) > r->clock[w->index][WARP_OF(epoch)];
 }
 
+u32 race_epoch(const Warp *w)
+{
+	return EPOCH(w->index, w->block->race->clock[w->index][w->index]);
+}
+
+u32 race_warp(u32 epoch)
+{
+	return WARP_OF(epoch);
+}
+
+bool race_unknown(const Warp *w, u32 epoch)
+{
+	return unknown(w->block->race, w, epoch);
+}
+
 static bool report(Warp *w, const Inst *in, int lane, u32 address, const char *mine, const char *theirs, u32 warp)
 {
 	fault(w, in, lane, ERROR_LAUNCH_FAILED,

@@ -1,4 +1,4 @@
-/* race.h: who may have touched what in shared memory (race.c). */
+/* race.h: who may have touched what in shared memory (race.c), and in that of the device (race_global.c). */
 #ifndef STANDIN_RACE_H
 #define STANDIN_RACE_H
 #include "exec.h"
@@ -16,6 +16,13 @@ void race_pending(Block *b, u32 address, u32 bytes, int change);
 void race_proxy_fence(Warp *w);
 /* A bulk copy or wgmma of `w` reads: what was written by ordinary stores must lie behind such a fence. */
 bool race_proxy_read(Warp *w, const Inst *in, int lane, u32 address, u32 bytes);
+/* Device memory, within a launch (race_global.c). */
+u32 race_launch_number(void);
+bool race_global(Warp *w, const Inst *in, int lane, u64 address, u32 bytes, int kind);
+/* Now, for a warp; the warp of an epoch; is what another warp of the block did then not known to `w`? */
+u32 race_epoch(const Warp *w);
+u32 race_warp(u32 epoch);
+bool race_unknown(const Warp *w, u32 epoch);
 /* A copy of `w` has been done: a write of it now. */
 void race_written(Warp *w, u32 address, u32 bytes);
 #endif

@@ -278,6 +278,7 @@ static void *work(void *argument)
 void launch_run(Launch *x)
 {
 	u64 *order = NULL;
+	x->number = settings()->race ? race_launch_number() : 0;
 	u32 n = (u32)MIN((u64)settings()->threads, x->nblock);
 	if (settings()->schedule == SCHEDULE_RANDOM) {
 		Block dice = { .random = settings()->seed };
