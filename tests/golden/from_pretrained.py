@@ -46,6 +46,11 @@ def pairs():
     return ({"source": ids(61, 2, 9), "keep": keep, "previous": ids(61, 2, 5)}, ["input_ids", "attention_mask", "decoder_input_ids"])
 
 
+def heard():
+    mel = DRAW.normal(size=[2, 6, 20]).astype(numpy.float32)
+    return {"mel": mel, "previous": ids(60, 2, 5)}, ["input_features", "decoder_input_ids"]
+
+
 def images(size, channels=3):
     return {"images": DRAW.normal(size=[2, channels, size, size]).astype(numpy.float32)}, ["pixel_values"]
 
@@ -100,6 +105,7 @@ MODELS = {
     "roberta_tiny": ("roberta_tiny", "golden", MASKED, lambda: text(masked=True), "logits"),
     "roberta_classify": ("roberta_tiny", "classify", LABELS, lambda: text(masked=True), "logits"),
     "vit_tiny": ("vit_tiny", "golden", transformers.AutoModelForImageClassification, lambda: images(16), "logits"),
+    "whisper_tiny": ("whisper_tiny", "golden", transformers.AutoModelForSpeechSeq2Seq, heard, "logits"),
     "clip_tiny": ("clip_tiny", "golden", transformers.AutoModel, captions, "logits_per_image"),
     "t5_tiny": ("t5_tiny", "golden", transformers.AutoModelForSeq2SeqLM, pairs, "logits"),
     "flan_tiny": ("t5_tiny", "flan", transformers.AutoModelForSeq2SeqLM, pairs, "logits"),

@@ -71,6 +71,11 @@ def flan(*sizes):
     return t5(*sizes, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 
 
+def whisper(layers, heads, width, **more):
+    return {"encoder_layers": layers, "decoder_layers": layers, "encoder_attention_heads": heads, "decoder_attention_heads": heads,
+            "d_model": width, "encoder_ffn_dim": 4 * width, "decoder_ffn_dim": 4 * width} | more
+
+
 def unet(**more):
     return {"sample_size": 64, "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "norm_num_groups": 32,
             "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
@@ -170,6 +175,14 @@ MODELS = {
     ("t5", "flan_large"): (untied, flan(24, 1024, 2816, 16)),
     ("t5", "flan_xl"): (untied, flan(24, 2048, 5120, 32)),
     ("t5", "flan_xxl"): (untied, flan(24, 4096, 10240, 64)),
+    ("whisper", "tiny"): (T.WhisperForConditionalGeneration, whisper(4, 6, 384)),
+    ("whisper", "base"): (T.WhisperForConditionalGeneration, whisper(6, 8, 512)),
+    ("whisper", "small"): (T.WhisperForConditionalGeneration, whisper(12, 12, 768)),
+    ("whisper", "medium"): (T.WhisperForConditionalGeneration, whisper(24, 16, 1024)),
+    ("whisper", "large_v2"): (T.WhisperForConditionalGeneration, whisper(32, 20, 1280)),
+    ("whisper", "large_v3"): (T.WhisperForConditionalGeneration, whisper(32, 20, 1280, vocab_size=51866, num_mel_bins=128)),
+    ("whisper", "large_v3_turbo"): (T.WhisperForConditionalGeneration, whisper(
+        32, 20, 1280, vocab_size=51866, num_mel_bins=128, decoder_layers=4)),
     ("unet", "sd_1_5"): (diffusers.UNet2DConditionModel, unet(cross_attention_dim=768, attention_head_dim=8)),
     ("unet", "sd_2_1"): (diffusers.UNet2DConditionModel, unet(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20],
                                                               use_linear_projection=True)),

@@ -102,7 +102,7 @@ static Tensor run(Run *r, State *s, const char *name, i64 past, i64 last)
 		*t = tensor_new(&r->arena, val_type(g, source[i]->out));
 		if (!strcmp(is, "past") || !strcmp(is, "last"))
 			t->data[0] = (f64)(*is == 'p' ? past : last);
-		else if (!strcmp(is, "memory"))
+		else if (!strcmp(is, "memory") || !strcmp(is, "mel"))
 			for (i64 k = 0; k < t->n; k++)
 				t->data[k] = cos((f64)k);
 		else if (!strcmp(is, "keep"))
@@ -185,6 +185,7 @@ static const char *const model[] = {
 	" scaling { factor = 8.0, context = 16 } }\n",
 	"use bible\npreset p { vocab = 11, layers = 2, heads = 2, width = 12 }\n",
 	"use t5\npreset p { vocab = 11, layers = 2, heads = 2, head = 4, width = 12, hidden = 20, buckets = 6, furthest = 8 }\n",
+	"use whisper\npreset p { vocab = 11, mels = 3, layers = 1, decoders = 2, heads = 2, width = 12, heard = 4, context = 16 }\n",
 	"use mixtral\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 3 }\n",
 	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, shared = 12 }\n",
 	"use moe\npreset p { vocab = 11, layers = 2, width = 16, hidden = 20, heads = 4, groups = 2, experts = 5, chosen = 3, family = \"olmoe\" }\n",

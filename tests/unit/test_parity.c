@@ -43,6 +43,7 @@ static const Family families[] = {
 	{ "clip_tiny", .sizes = "B=3,N=3,T=12" },
 	{ "t5_tiny", .sizes = "B=2,S=18,T=16" },
 	{ "flan_tiny", .source = "t5_tiny", .preset = "flan", .sizes = "B=2,S=18,T=16" },
+	{ "whisper_tiny", .sizes = "B=2,T=14" },
 	{ "vit_tiny", .sizes = "B=2" },
 	{ "vit_resized", .source = "vit_tiny", .preset = "resized", .sizes = "B=2" },
 	{ "roberta_tiny", .sizes = "B=3,T=12" },

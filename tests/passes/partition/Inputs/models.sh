@@ -20,6 +20,7 @@ sizes=B=4,T=8 step roberta roberta "${small[@]}" --set vocab=32 --set context=16
 sizes=B=2,h=4,w=4,S=3 step unet unet --preset test --set channels=[8,8] --set cross=8
 sizes=B=4 step vit vit "${small[@]}"
 sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
+sizes=B=4,T=8 step whisper whisper --preset test --set layers=1 --set width=16 --set heads=4 --set vocab=32 --set mels=3 --set heard=4
 sizes=B=4,T=8 step mixtral mixtral "${small[@]}" --set vocab=32 --set groups=2
 sizes=B=4,T=8 step moe moe "${small[@]}" --set vocab=32 --set groups=2 --set shared=20
 sizes=B=4,T=8 step deepseek deepseek --preset test --set width=16 --set inner=24 --set layers=2 --set vocab=32 --set experts=4 --set parts=2 --set open=1 --set chosen=2
@@ -54,6 +55,8 @@ for family in bert vit t5 mixtral moe deepseek gemma lora clip; do
 done
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor,Shared.F=tensor moe
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor deepseek
+divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Layer.F=tensor whisper
+divide mesh=data:2,B=data,parameters=data whisper
 for family in roberta unet; do
   divide mesh=data:2,B=data,parameters=data $family
   divide mesh=tensor:2,SelfAttention.H=tensor,Layer.F=tensor,$tensor $family
