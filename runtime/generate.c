@@ -13,7 +13,9 @@ typedef struct Part {
 	const PackageEntry *entry;
 	const PackageTensor *tokens, *past, *last, *logits;
 	const PackageTensor *source, *keep; /* or NULL */
-	u32 batch, window;
+	const PackageTensor *other[8]; /* what a file gives, */
+	const void *given[8];	       /* and its elements */
+	u32 nother, batch, window;
 } Part;
 
 typedef struct Model {
@@ -22,6 +24,7 @@ typedef struct Model {
 	u64 window;                  /* positions at once */
 	u64 kept;                    /* positions that the buffers hold, from 0 on */
 	u32 room;                    /* of `source`; 0: the model takes none */
+	bool reads;                  /* something besides the text, which prefill alone takes */
 	i32 *source;                 /* [B, S] */
 	u8 *keep;                    /* [B, S] */
 	i32 *tokens;                 /* [B, T] */
@@ -30,11 +33,11 @@ typedef struct Model {
 
 static Status no_input(const char *entry, const char *input)
 {
-	return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T], alone or with `source` and `keep`, and nothing gives it '%s'",
-		    entry, input);
+	return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T], alone or with `source` and `keep`, and nothing gives it '%s': "
+				  "--inputs FILE does, a safetensors file that has it", entry, input);
 }
 
-static Status find_part(const Executor *x, const char *name, bool incremental, Part *out)
+static Status find_part(const Executor *x, const char *name, bool incremental, const Safetensors *input, Part *out)
 {
 	const PackageEntry *e = package_entry(x->package, name);
 	if (!e)
@@ -52,9 +55,17 @@ static Status find_part(const Executor *x, const char *name, bool incremental, P
 			out->keep = t;
 		else if (!out->tokens && t->dtype == PACKAGE_I32 && t->rank == 2)
 			out->tokens = t;
+		else if (input && out->nother < COUNT(out->other))
+			out->other[out->nother++] = t;
 		else
 			return no_input(name, t->name);
 	}
+	Arena tmp = ARENA("inputs");
+	Status s = OK;
+	for (u32 i = 0; i < out->nother && !s; i++)
+		s = input_given(&tmp, input, out->other[i], "the model", &out->given[i]);
+	arena_free(&tmp);
+	TRY(s);
 	if (!out->tokens)
 		return FAIL(STATUS_INPUT, "the entry '%s' must take tokens, i32[B, T]", name);
 	out->batch = (u32)out->tokens->dim[0];
@@ -67,30 +78,31 @@ static Status find_part(const Executor *x, const char *name, bool incremental, P
 	return OK;
 }
 
-static Status find_model(const Executor *x, u64 room, Model *m)
+static Status find_model(const Executor *x, u64 room, const Safetensors *input, Model *m)
 {
 	*m = (Model){ .window = room };
 	const Part *first = room ? &m->prefill : &m->whole;
 	if (!room) {
-		TRY(find_part(x, "forward", false, &m->whole));
+		TRY(find_part(x, "forward", false, input, &m->whole));
 		m->window = m->whole.window;
 	} else {
-		TRY(find_part(x, "prefill", true, &m->prefill));
-		TRY(find_part(x, "decode", true, &m->decode));
+		TRY(find_part(x, "prefill", true, input, &m->prefill));
+		TRY(find_part(x, "decode", true, input, &m->decode));
 	}
 	const Part *p = room ? &m->decode : &m->whole;
 	if (!first->source && first->keep)
 		return no_input(first->entry->name, first->keep->name);
+	m->reads = first->source || first->nother;
 	m->room = first->source ? (u32)first->source->dim[1] : 0;
 	m->batch = p->batch;
 	m->vocabulary = (u32)p->logits->dim[2];
 	return OK;
 }
 
-Status generate_check(const Executor *x, u64 room)
+Status generate_check(const Executor *x, u64 room, const Safetensors *input)
 {
 	Model m;
-	return find_model(x, room, &m);
+	return find_model(x, room, input, &m);
 }
 
 /* ---- logits ---- */
@@ -108,6 +120,8 @@ static Status run_part(const GenerateConfig *c, Model *m, const Part *p, const T
 		TRY(executor_write(c->executor, p->source, m->source));
 	if (p->keep)
 		TRY(executor_write(c->executor, p->keep, m->keep));
+	for (u32 i = 0; i < p->nother; i++)
+		TRY(executor_write(c->executor, p->other[i], p->given[i]));
 	if (p->past)
 		TRY(executor_write(c->executor, p->past, &at));
 	if (p->last)
@@ -132,8 +146,8 @@ static Status logits_at(const GenerateConfig *c, Model *m, const Tokens *ids, u6
 	const Part *p = NULL;
 	while (from + m->kept < n) {
 		u64 left = n - from - m->kept;
-		/* what is kept of a source is made by prefill alone */
-		p = left == 1 && (m->kept || !m->room) ? &m->decode : &m->prefill;
+		/* what is kept of what is read is made by prefill alone */
+		p = left == 1 && (m->kept || !m->reads) ? &m->decode : &m->prefill;
 		u32 count = (u32)MIN(left, p->window);
 		TRY(run_part(c, m, p, ids, from + m->kept, count, m->kept));
 		m->kept += count;
@@ -267,7 +281,7 @@ static Status encode(const GenerateConfig *c, Model *m, u32 row, Str prompt, Gen
 static Status run(Arena *a, const GenerateConfig *c, const Str *prompt, u32 nprompt, GeneratedText *text, f64 begun, Generated *out)
 {
 	Model m;
-	TRY(find_model(c->executor, c->room, &m));
+	TRY(find_model(c->executor, c->room, c->input, &m));
 	TRY(sampling_check(&c->sampling));
 	if (nprompt != m.batch)
 		return FAIL(STATUS_INPUT, "the entries are for %u texts at once, not %u", m.batch, nprompt);

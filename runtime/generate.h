@@ -1,5 +1,7 @@
 /* runtime/generate.h: text out of causal language models, a token at a time, for several prompts at once.
  *
+ * What else a model takes, such as the spectrogram that it writes the words of, is given by name, and stays the same.
+ *
  * A model that takes `source` (and `keep`, where it is) besides, as `pairs` gives them (runtime/data/pairs.c), reads
  * the prompt there, once, and writes behind a token that begins the text.
  *
@@ -12,12 +14,14 @@
  * are what the model sees, from then on at the cost of the whole window for each token: positions move with it. */
 #ifndef PL_GENERATE_H
 #define PL_GENERATE_H
+#include "runtime/checkpoint/safetensors.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/executor.h"
 #include "runtime/sampling.h"
 
 typedef struct GenerateConfig {
 	Executor *executor;   /* input i32[B, T], or source and keep [B, S] besides; first result f32[B, T, V] of `forward`, f32[B, 1, V] of the others */
+	const Safetensors *input; /* what else the entries take, by name; may be NULL */
 	u64 room;             /* positions that are kept: what `capacity` was bound to; without prefill and decode, 0 */
 	Tokenizer *tokenizer;
 	bool front;           /* prompts stand behind what the tokenizer puts before a text */
@@ -45,7 +49,7 @@ typedef struct Generated {
 } Generated;
 
 /* Do the entries of the program do for this? Says why not. */
-PL_MUST_USE Status generate_check(const Executor *x, u64 room);
+PL_MUST_USE Status generate_check(const Executor *x, u64 room, const Safetensors *input);
 /* What a model that takes `source` reads of a prompt: its ids, and the one that ends a text. */
 PL_MUST_USE Status generate_source(Tokenizer *t, Str prompt, Tokens *ids);
 /* What other models begin with: the prompt's ids, of an empty one what stands between documents. */

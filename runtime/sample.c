@@ -20,20 +20,6 @@ static SampleValue *find(Sampler *s, const char *name)
 	return NULL;
 }
 
-static Status given(Sampler *s, const PackageTensor *t, const void **out)
-{
-	const SafeTensor *g = s->config->input ? safetensors_find(s->config->input, t->name) : NULL;
-	SafeDtype dtype = safe_dtype_of(t->dtype);
-	const char *want = safe_type_text(s->arena, dtype, t->rank, t->dim);
-	if (!g)
-		return FAIL(STATUS_INPUT, "the sampler needs %s, %s: --inputs FILE gives it, a safetensors file that has it", t->name, want);
-	if (g->dtype != dtype || g->rank != t->rank || memcmp(g->dim, t->dim, t->rank * sizeof *t->dim) != 0)
-		return FAIL(STATUS_INPUT, "the sampler needs %s, %s, and it is given as %s", t->name, want,
-			    safe_type_text(s->arena, g->dtype, g->rank, g->dim));
-	*out = g->data.p;
-	return OK;
-}
-
 /* Runs an entry, and keeps its results. The loop's variable, in a turn, is `element`. */
 static Status run_entry(Sampler *s, const PackageEntry *e, i64 turn, const char *variable, const void *element)
 {
@@ -50,7 +36,7 @@ static Status run_entry(Sampler *s, const PackageEntry *e, i64 turn, const char 
 		else if (variable && !strcmp(t->name, variable))
 			from = element;
 		if (!from)
-			TRY(given(s, t, &from));
+			TRY(input_given(s->arena, s->config->input, t, "the sampler", &from));
 		TRY(executor_write(x, t, from));
 	}
 	TRY(executor_run(x, e, NULL, NULL));
@@ -80,8 +66,9 @@ static Status loop_variable(Sampler *s, const PackageEntry *e, const PackageTens
 			open[element ? 0 : 1] = t, n++;
 	}
 	*out = n == 1 && open[0] ? open[0]->name : NULL;
+	const PackageTensor *missing = open[1] ? open[1] : n > 1 ? open[0] : NULL;
 	const void *none;
-	return open[1] ? given(s, open[1], &none) : n > 1 ? given(s, open[0], &none) : OK;
+	return missing ? input_given(s->arena, s->config->input, missing, "the sampler", &none) : OK;
 }
 
 Status sample_run(Arena *a, const SampleConfig *c, SampleValue **out, u32 *n)

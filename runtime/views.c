@@ -203,6 +203,20 @@ static const FarMemory *far_memory(Arena *a, Executor *x)
 	return far;
 }
 
+Status input_given(Arena *tmp, const Safetensors *file, const PackageTensor *t, const char *who, const void **out)
+{
+	const SafeTensor *g = file ? safetensors_find(file, t->name) : NULL;
+	SafeDtype dtype = safe_dtype_of(t->dtype);
+	const char *want = safe_type_text(tmp, dtype, t->rank, t->dim);
+	if (!g)
+		return FAIL(STATUS_INPUT, "%s needs %s, %s: --inputs FILE gives it, a safetensors file that has it", who, t->name, want);
+	if (g->dtype != dtype || g->rank != t->rank || memcmp(g->dim, t->dim, t->rank * sizeof *t->dim) != 0)
+		return FAIL(STATUS_INPUT, "%s needs %s, %s, and it is given as %s", who, t->name, want,
+			    safe_type_text(tmp, g->dtype, g->rank, g->dim));
+	*out = g->data.p;
+	return OK;
+}
+
 BufferViews buffer_views(Arena *a, Executor *x, u32 kinds)
 {
 	const Package *p = x->package;

@@ -9,6 +9,9 @@
 /* The element type of a safetensors file. */
 SafeDtype safe_dtype_of(PackageDtype dtype);
 
+/* What a file gives to an entry's input, by its name; the types must be equal. `who` needs it. */
+PL_MUST_USE Status input_given(Arena *tmp, const Safetensors *file, const PackageTensor *t, const char *who, const void **out);
+
 typedef struct BufferViews {
 	NamedBuffer *v; /* as files have them */
 	u32 n;

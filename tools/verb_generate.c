@@ -11,7 +11,7 @@
 
 static SourceOptions source;
 static RunOptions where;
-static const char *weights, *tokenizer_file, *data, *prompts_file, *store, *precision;
+static const char *weights, *tokenizer_file, *data, *prompts_file, *inputs, *store, *precision;
 static TextList prompt, stop;
 enum { NOT_GIVEN = -0x7fffffff - 1 }; /* then the source's generate block says, or the default holds */
 static i64 tokens = NOT_GIVEN, top_k = NOT_GIVEN, seed = NOT_GIVEN;
@@ -25,6 +25,7 @@ static const Option options[] = {
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "parameters: a checkpoint, a run's folder, safetensors; several, with commas" },
 	{ "prompt", 'P', OPTION_LIST, &prompt, "TEXT", "what the text begins with; a new line by default; several: a batch" },
 	{ "prompts", 0, OPTION_TEXT, &prompts_file, "FILE", "a prompt on each line" },
+	{ "inputs", 'i', OPTION_TEXT, &inputs, "FILE", "what the model takes besides the text, by its names, as safetensors" },
 	{ "tokens", 'n', OPTION_SIZE, &tokens, "N", "how many to write, at most: 200 by default" },
 	{ "temperature", 0, OPTION_REAL, &temperature, "X", "0.8 by default; below 1 the likely becomes likelier" },
 	{ "top-k", 0, OPTION_SIZE, &top_k, "K", "draw from the K likeliest tokens only" },
@@ -61,6 +62,7 @@ static const Command command = {
 		 "model, the prompt, --tokens and the seed, for any number of threads. What is not\n"
 		 "given here is taken from the source's block `generate { tokens = 100 }`, if it has one.\n"
 		 "A model that takes `source` (T5) reads the prompt there, and writes what it becomes.\n"
+		 "What else a model takes, such as Whisper's spectrogram, --inputs gives.\n"
 		 "Keys and values, or whatever else later positions need of earlier ones, are kept: how is\n"
 		 "derived from the model, which must be causal. Of several prompts, each text is printed\n"
 		 "when all are done, with a line of dashes between two. Special tokens that a prompt names are\n"
@@ -225,11 +227,14 @@ static Status write_text(Lm *lm, LmRun *r, Tokenizer *t, i64 room)
 	}
 	Tokens end = { .arena = &lm->arena };
 	TRY(end_tokens(lm, t, &end));
+	Safetensors given = { 0 };
+	if (inputs)
+		TRY(safetensors_open(&lm->arena, inputs, &given));
 	GenerateConfig g = { .executor = r->executor, .room = (u64)room, .tokenizer = t, .tokens = (u64)tokens, .stop = stop.v,
 			     .nstop = (u32)stop.n, .front = published(lm), .end = end.v, .nend = (u32)end.n, .emit = emit, .cx = &o,
-			     .sampling = sampling() };
+			     .sampling = sampling(), .input = inputs ? &given : NULL };
 	Generated done;
-	TRY(generate_check(r->executor, g.room));
+	TRY(generate_check(r->executor, g.room, g.input));
 	if (reads)
 		TRY(lm_begin(lm, t, &g.begin));
 	if (!quiet && !later)

@@ -407,7 +407,7 @@ static Status allocate(Job *j)
 	if (!j->samples)
 		return OK;
 	TRY(lm_executor(&j->writer, &where));
-	TRY(generate_check(j->writer.executor, 0));
+	TRY(generate_check(j->writer.executor, 0, NULL));
 	if (lm_source_size(&j->lm))
 		TRY(lm_begin(&j->lm, j->tokenizer, &j->sample.begin));
 	j->config.other_bytes = executor_bytes(j->writer.executor);
