@@ -389,23 +389,37 @@ static void group_norm_expand(Builder *b, const Node *n, Val *out)
 	out[0] = as(b, y, n->in[0]);
 }
 
+/* Both sums over a channel's places, of dy and of dy * xhat, serve twice: over the batch they are the gradients of bias and weight, and
+ * over a group's channels, times their weights, what is taken from dx. */
 static void group_norm_vjp(Builder *b, const Node *n, const Val *dout, Val *din)
 {
 	const group_norm_attr *a = ATTR(n, group_norm);
-	Val r, x = widened(b, n->in[0]), dy = as(b, dout[0], x);
+	Ir *ir = b->g->ir;
+	Val r, x = widened(b, n->in[0]), dy = as(b, dout[0], x), weight = as(b, n->in[1], x);
 	const Type *t = val_type(b->g, x);
-	ints axes;
-	Val xhat = normalized(b, grouped(b, x, a->groups, &axes), axes, a->eps, true, &r);
-	Val g = B(b, mul, dy, per_channel(b, as(b, n->in[1], x), x));
-	Val dx = normalized_grad(b, xhat, r, grouped(b, g, a->groups, &axes), axes, true);
-	din[0] = BA(b, reshape, (dx), .shape = { t->rank, t->dim });
-	xhat = BA(b, reshape, (xhat), .shape = { t->rank, t->dim });
-	i64 others[MAX_RANK] = { 0 };
+	ints axes, places, channels = INTS(b, 2);
+	i64 place[MAX_RANK];
+	Val grouped_x = grouped(b, x, a->groups, &axes), xhat = normalized(b, grouped_x, axes, a->eps, true, &r);
+	Val flat = BA(b, reshape, (xhat), .shape = { t->rank, t->dim });
 	for (u32 d = 2; d < t->rank; d++)
-		others[d - 1] = d;
-	ints all_but_channels = { t->rank - 1u, others };
-	din[1] = BA(b, sum, (B(b, mul, dy, xhat)), .axes = all_but_channels);
-	din[2] = BA(b, sum, (dy), .axes = all_but_channels);
+		place[d - 2] = d;
+	places = ints_of(b, place, t->rank - 2u);
+	Val along = BA(b, sum, (B(b, mul, dy, flat)), .axes = places), sum = BA(b, sum, (dy), .axes = places);
+	/* [B, groups, channels of each] */
+	Dim groups = dim_number(ir, a->groups), each = dim_div(ir, t->dim[1], groups);
+	dims of_group = { 3, (Dim[]){ t->dim[0], groups, each } };
+	along = BA(b, reshape, (along), .shape = of_group);
+	sum = BA(b, reshape, (sum), .shape = of_group);
+	Val w = BA(b, broadcast, (BA(b, reshape, (weight), .shape = { 2, (Dim[]){ groups, each } })), .shape = of_group, .dims = { 2, (i64[]){ 1, 2 } });
+	Val mean_along = BA(b, sum, (B(b, mul, along, w)), .axes = channels), mean = BA(b, sum, (B(b, mul, sum, w)), .axes = channels);
+	Val count = repeated(b, count_along(b, grouped_x, axes), mean);
+	mean_along = make_unreduce(b, B(b, div, mean_along, count), xhat, axes);
+	mean = make_unreduce(b, B(b, div, mean, count), xhat, axes);
+	Val g = B(b, mul, dy, per_channel(b, weight, x));
+	Val d = B(b, sub, B(b, sub, grouped(b, g, a->groups, &axes), B(b, mul, xhat, mean_along)), mean);
+	din[0] = BA(b, reshape, (B(b, mul, d, make_unreduce(b, r, xhat, axes))), .shape = { t->rank, t->dim });
+	for (u32 i = 0; i < 2; i++)
+		din[1 + i] = BA(b, reshape, (BA(b, sum, (i ? sum : along), .axes = INTS(b, 0))), .shape = { 1, t->dim + 1 });
 }
 
 static Along group_norm_along(const Graph *g, const Node *n, u32 in, u32 d)

@@ -99,7 +99,7 @@ static u32 effort(Op op)
 
 /* Recomputation is worth it up to this effort; a matrix multiply evaluates its operands while packing,
  * perhaps more than once: less is, but for operands that are many times what they are made of. */
-enum { CHEAP = 48, CHEAP_OPERAND = 4, SEARCH = 64 };
+enum { CHEAP = 48, CHEAP_OPERAND = 4, DEAR = 12 /* a function */, SEARCH = 64 };
 
 typedef struct Fuse {
 	Grouping *f;
@@ -169,6 +169,8 @@ typedef struct Search {
 	VEC(u32) seen;
 	u32 effort, limit;
 	u32 big, new_big;   /* big values to be read, and those among them that nobody stores yet */
+	f64 new_size;       /* bytes of the latter, of which there is one at most */
+	u32 new_uses;
 	bool shared;        /* the new one is used elsewhere too, and so may be stored anyhow */
 	Val wanted;         /* the value searched for */
 	f64 size;           /* its bytes */
@@ -227,7 +229,9 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		/* storing what a chain began with serves every later use of the chain */
 		VEC_PUSH(x->tmp, &s->leaf, v);
 		s->big++;
-		s->shared = x->uses[v.i] > 1;
+		s->new_size = bytes(x, v);
+		s->new_uses = x->uses[v.i];
+		s->shared = s->new_uses > 1;
 		return ++s->new_big == 1 && (s->shared || bytes(x, v) <= s->size);
 	}
 	bool narrowed = n->op == OP_cast && v.i != s->wanted.i && bytes(x, v) < bytes(x, n->in[0]);
@@ -236,15 +240,33 @@ static bool recompute(Fuse *x, Search *s, Val v)
 		 * and is what libraries give and take (GELU with auxiliary output, dGELU) */
 		VEC_PUSH(x->tmp, &s->leaf, v);
 		s->big++;
+		s->new_size = bytes(x, v);
+		s->new_uses = x->uses[v.i];
 		return ++s->new_big == 1;
 	}
 	/* data moved by index is read from memory: its operand must be there */
 	s->effort += class == NODE_FREE && n->op != OP_random ? 0 : effort((Op)n->op);
 	if (s->effort > s->limit)
 		return false;
+	Search before = *s;
 	for (u32 i = 0; i < n->nin; i++)
 		if (!recompute(x, s, n->in[i]))
 			return false;
+	/* where something must be stored for it that serves nothing else and is no smaller, what takes long and is wanted again is stored
+	 * itself: an activation's derivative behind a product would be worked out anew for each sum of it and for what goes on */
+	bool dear = s->effort - before.effort + effort((Op)n->op) >= DEAR && class == NODE_POINTWISE && x->uses[v.i] > 1;
+	if (dear && s->new_big > before.new_big && s->new_uses == 1 && bytes(x, v) <= s->new_size) {
+		s->leaf.n = before.leaf.n;
+		s->seen.n = before.seen.n;
+		s->effort = before.effort;
+		s->big = before.big + 1;
+		s->new_size = bytes(x, v);
+		s->new_uses = x->uses[v.i];
+		s->shared = true;
+		VEC_PUSH(x->tmp, &s->leaf, v);
+		s->new_big = before.new_big + 1;
+		return s->new_big == 1;
+	}
 	return true;
 }
 
@@ -507,6 +529,25 @@ static ints axes_of(const Node *n)
 	return ATTR(n, sum)->axes;
 }
 
+/* The open group of a reduction just before, over the same things: one pass for both, where none waits for the other. */
+static u32 reduction_before(Fuse *x, const Node *n, KernelClass class)
+{
+	const Type *t = val_type(x->g, n->in[0]);
+	ints axes = axes_of(n);
+	for (u32 k = x->f->group.n; k > 0 && k + 4 > x->f->group.n; k--) {
+		const Group *gr = &x->f->group.v[k - 1];
+		bool same = gr->class == class && gr->into == NONE && !gr->closed && same_shape(gr->shape, t) &&
+			    x->g->node.v[gr->member.v[0]].scope == n->scope && seen_in(x, n->in[0], t, k - 1) == SEEN_NOT;
+		if (same && class == KERNEL_COLUMN)
+			same = gr->axes.n == axes.n && memcmp(gr->axes.v, axes.v, axes.n * sizeof *axes.v) == 0;
+		else if (same)
+			same = reductions(x, gr) < KERNEL_ROW_REDUCTIONS;
+		if (same)
+			return k - 1;
+	}
+	return NONE;
+}
+
 static void place_reduction(Fuse *x, u32 node)
 {
 	const Node *n = &x->g->node.v[node];
@@ -530,20 +571,14 @@ static void place_reduction(Fuse *x, u32 node)
 			else
 				gr->class = was;
 		}
+		u32 before = reduction_before(x, n, KERNEL_ROW);
 		if (into == NONE)
-			into = new_group(x, KERNEL_ROW, t, node);
+			into = before != NONE ? before : new_group(x, KERNEL_ROW, t, node);
 		x->f->group.v[into].class = KERNEL_ROW;
+		if (before != NONE && before != into && may_merge(x, &x->f->group.v[before], &x->f->group.v[into]))
+			into = merge(x, before, into);
 	} else {
-		/* the column reduction just before, over the same things: one pass for both, where none waits for the other */
-		for (u32 k = x->f->group.n; k > 0 && into == NONE && k + 4 > x->f->group.n; k--) {
-			const Group *gr = &x->f->group.v[k - 1];
-			bool same = gr->class == KERNEL_COLUMN && gr->into == NONE && !gr->closed &&
-				    same_shape(gr->shape, t) && gr->axes.n == axes.n &&
-				    memcmp(gr->axes.v, axes.v, axes.n * sizeof *axes.v) == 0 &&
-				    x->g->node.v[gr->member.v[0]].scope == n->scope && seen_in(x, n->in[0], t, k - 1) == SEEN_NOT;
-			if (same)
-				into = k - 1;
-		}
+		into = reduction_before(x, n, KERNEL_COLUMN);
 		if (into == NONE) {
 			into = new_group(x, KERNEL_COLUMN, t, node);
 			x->f->group.v[into].axes = axes;
@@ -744,50 +779,4 @@ Grouping *fuse_graph(Arena *arena, Arena *tmp, const Graph *g, const TargetInfo 
 	keep_used(f, tmp);
 	arena_free(&scratch);
 	return f;
-}
-
-/* ---- for people ---- */
-
-static void print_traffic(const Grouping *f, u32 group, Arena *tmp, FILE *to)
-{
-	const Val *value;
-	const Kernel *k = lower_group(tmp, f, group, (Val){ 0 }, &value);
-	fputs("  reads", to);
-	for (u32 i = 0; i < k->slot.n; i++)
-		if (k->slot.v[i].read)
-			fprintf(to, " %s", k->slot.v[i].name);
-	fprintf(to, "\n  traffic %.0f bytes read, %.0f written; %.0f FLOP\n", k->bytes_read, k->bytes_written, k->flops);
-}
-
-void grouping_print(const Grouping *f, FILE *to)
-{
-	Arena tmp = ARENA("print");
-	for (u32 o = 0; o < f->norder; o++) {
-		const Group *gr = &f->group.v[f->order[o]];
-		const Node *root = &f->g->node.v[gr->root];
-		Buf b = { .arena = &tmp };
-		type_print(&b, gr->shape);
-		fprintf(to, "group %u: %s over %.*s  # %s%s", o, kernel_class_name[gr->class], STR_ARG(buf_str(&b)),
-			root->scope, *root->scope ? " " : "");
-		diag_print_place(f->g->ir->diag, root->loc, to);
-		fputs("\n  computes", to);
-		for (u32 i = 0; i < gr->member.n; i++) {
-			const Node *n = &f->g->node.v[gr->member.v[i]];
-			fprintf(to, " %%%u=%s", n->out.i, op_info[n->op].name);
-		}
-		fputs("\n  stores", to);
-		for (u32 i = 0; i < gr->stored.n; i++)
-			fprintf(to, " %%%u", gr->stored.v[i].i);
-		fputc('\n', to);
-		print_traffic(f, f->order[o], &tmp, to);
-		fprintf(to, "  ends because %s", gr->why ? gr->why : "nothing follows that could join it");
-		if (gr->why_node != NONE) {
-			const Node *by = &f->g->node.v[gr->why_node];
-			fprintf(to, " (%s%s%s ", op_info[by->op].name, *by->scope ? " in " : "", by->scope);
-			diag_print_place(f->g->ir->diag, by->loc, to);
-			fputc(')', to);
-		}
-		fputc('\n', to);
-	}
-	arena_free(&tmp);
 }

@@ -468,6 +468,56 @@ static void dear_functions_are_stored(void **state)
 	}
 }
 
+/* Two sums over the same rows, of which neither waits for the other, are one kernel, in one part of the model. */
+static void sums_side_by_side(void **state)
+{
+	(void)state;
+	for (u32 other = 0; other < 2; other++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena,
+						"program t\nentry e {\n  %%x = input x : f32[6, 100]\n  %%y = input y : f32[6, 100]\n"
+						"  %%1 = mul %%x, %%y : f32[6, 100]\n  %%2 = sum %%1 {axes = [1]} : f32[6]\n"
+						"  %%3 = sum %%y {axes = [1]} : f32[6]%s\n  %%4 = exp %%x : f32[6, 100]\n"
+						"  %%5 = sum %%4 {axes = [1]} : f32[6]\n"
+						"  result a = %%2\n  result b = %%3\n  result c = %%5\n}\n",
+						other ? " in h.1" : "");
+		check_text(text);
+		assert_int_equal(planned(&c, text, "", NULL)->kernel.n, other ? 2 : 1);
+		bench_close(&c);
+	}
+}
+
+/* A product times a function that takes long, wanted with another factor by a sum over other rows and by what goes on from there: it is
+ * stored in the product's place, once, and the function is worked out once. Where the product itself is wanted too, that is stored, and the
+ * function is worked out again. */
+static void dear_behind_a_product(void **state)
+{
+	(void)state;
+	for (u32 wanted = 0; wanted < 2; wanted++) {
+		Bench c;
+		bench_open(&c);
+		const char *text = arena_printf(&c.arena,
+						"program t\nentry e {\n  %%x = input x : f32[24, 16]\n  %%w = input w : f32[16, 10]\n"
+						"  %%z = input z : f32[24, 10]\n  %%1 = dot %%x, %%w {spec = \"ik,kj->ij\"} : f32[24, 10]\n"
+						"  %%2 = sigmoid %%z : f32[24, 10]\n  %%3 = mul %%1, %%2 : f32[24, 10]\n  %%4 = mul %%3, %%z : f32[24, 10]\n"
+						"  %%5 = reshape %%4 : f32[4, 60]\n  %%6 = sum %%5 {axes = [1]} : f32[4]\n"
+						"  %%7 = broadcast %%6 {dims = [0]} : f32[4, 60]\n  %%8 = reshape %%7 : f32[24, 10]\n"
+						"  %%9 = sub %%3, %%8 : f32[24, 10]\n  result a = %%9\n%s}\n",
+						wanted ? "  result b = %1\n" : "");
+		check_text(text);
+		const Plan *plan = planned(&c, text, "", NULL);
+		u32 costly = 0;
+		for (u32 i = 0; i < plan->kernel.n; i++) {
+			costly += plan->kernel.v[i]->costly > 0;
+			if (plan->kernel.v[i]->class == KERNEL_DOT)
+				assert_true(plan->kernel.v[i]->bytes_written == 24 * 10 * 4);
+		}
+		assert_int_equal(costly, wanted ? 2 : 1);
+		bench_close(&c);
+	}
+}
+
 /* What a vector unit does: a map that reads across takes 12 additions for each element that lies apart, beside one of its own; a product none,
  * whose skeleton brings operands into order. A result's addition is one. Of attention, 12 for each score that is capped and seen
  * (10 of 16 in each of six heads). */
@@ -568,6 +618,8 @@ int main(void)
 		cmocka_unit_test(merged_rows),
 		cmocka_unit_test(rows_side_by_side),
 		cmocka_unit_test(dear_functions_are_stored),
+		cmocka_unit_test(sums_side_by_side),
+		cmocka_unit_test(dear_behind_a_product),
 		cmocka_unit_test(effort_beside_skeletons),
 		cmocka_unit_test(every_op),
 		cmocka_unit_test(random_graphs),
