@@ -294,16 +294,19 @@ static Status resume_from(Training *t, const Checkpoint *c, Diag *d)
 	const char *now = fingerprint(t->arena, t->x->package);
 	/* tensors first: where they do not fit, what differs is told best so */
 	TRY(checkpoint_load(c, t->parameters.v, t->parameters.n, t->others.v, t->others.n, d));
-	if (strcmp(c->state.program, now))
+	bool other = strcmp(c->state.program, now) != 0;
+	if (other && !t->config.changed)
 		return FAIL(STATUS_INPUT,
 			    "%s was made by another program than this one (%s there, %s here): the source, a setting such as the "
 			    "learning rate, or the processor's kind differs, and going on would not give the same numbers. Give "
-			    "the settings that it was made with, or start a new run from its parameters with --weights",
+			    "the settings that it was made with; or say --changed beside --resume, which goes on from its parameters and "
+			    "optimizer states with what is there now; or start a new run from its parameters with --weights",
 			    c->path, c->state.program, now);
 	if (c->state.seed != t->config.seed)
 		return FAIL(STATUS_INPUT, "%s was made with the seed %llu, not %llu", c->path,
 			    (unsigned long long)c->state.seed, (unsigned long long)t->config.seed);
-	TRY(status_context(retune(t, &c->state), "resuming from %s", c->path));
+	if (!other) /* another program's choices are of other kernels */
+		TRY(status_context(retune(t, &c->state), "resuming from %s", c->path));
 	LoaderPosition at;
 	TRY(loader_position_read(c->state.loader, &at));
 	Status s = loader_seek(t->loader, at);

@@ -29,6 +29,7 @@ typedef struct TrainingConfig {
 	f64 peak;                         /* of the device, as measured, FLOPs per second; 0: unknown */
 	f64 datasheet;                    /* the same as its maker states it; 0: unknown */
 	u64 other_bytes;                  /* of memory, to be shown with the executor's own */
+	bool changed;                     /* a checkpoint of another program is gone on from, as far as its tensors fit */
 	bool save_trained;                /* checkpoints hold no frozen parameters: whoever resumes gives them */
 	bool check_numerics;              /* every step is checked for values that are not finite */
 	/* Each may be NULL. */
@@ -59,7 +60,7 @@ void training_close(Training *t);
  * first values from the seed; weights_load may follow; */
 PL_MUST_USE Status training_begin(Training *t);
 /* or what a checkpoint holds (`path` as checkpoint_open); where it has no frozen parameters, training_initialize and
- * weights_load came before, and these stay as they are. Fails when program, data, batch or seed are not those
+ * weights_load came before, and these stay as they are. Fails when program (unless it may be `changed`), data, batch or seed are not those
  * that it was made with; tensors that do not fit are told in `d`. */
 PL_MUST_USE Status training_resume(Training *t, const char *path, Diag *d);
 

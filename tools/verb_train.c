@@ -19,7 +19,7 @@ static const char *data, *out_folder, *weights, *precision, *memory;
 static i64 steps = -1, seed = -1, log_every = -1;
 static const char *mesh, *schedule;
 static TextList shard;
-static bool resume, check_numerics, timing, json;
+static bool resume, changed, check_numerics, timing, json;
 
 static const Option options[] = {
 	SOURCE_OPTIONS(given),
@@ -28,6 +28,7 @@ static const Option options[] = {
 	{ "seed", 0, OPTION_INT, &seed, "N", "of first values, data order and dropout; 0 by default" },
 	{ "out", 'o', OPTION_FOLDER, &out_folder, "FOLDER", "of the run; runs/MODEL by default" },
 	{ "resume", 'r', OPTION_FLAG, &resume, NULL, "go on from the run's latest checkpoint, as if never stopped" },
+	{ "changed", 0, OPTION_FLAG, &changed, NULL, "with --resume: other settings (more steps, another learning rate), source or processor than the checkpoint's" },
 	{ "weights", 'w', OPTION_TEXT, &weights, "FILE", "first values of the parameters: a checkpoint or published file; several, with commas" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; autocast: and give; fp8: 8 bits in linear layers" },
 	{ "memory", 0, OPTION_MEMORY, &memory, "8GiB", "what the step may take: values are computed again where it must" },
@@ -39,6 +40,10 @@ static const Option options[] = {
 	{ "log", 0, OPTION_COUNT, &log_every, "N", "without a terminal: a line each N steps, 10 by default" },
 	{ "time", 0, OPTION_FLAG, &timing, NULL, "print where the compiler's time went" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "each step as a JSON object on standard output" },
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "changed", "resume", NULL },
 };
 
 static const Command command = {
@@ -58,9 +63,12 @@ static const Command command = {
 		 "train.log.every (10).",
 	.example = "  plinth data tokenize book.txt --validation-last 0.1 -o book\n"
 		   "  plinth train models/gpt2.plinth --preset tiny --data book --set vocab=4096\n"
-		   "  plinth train runs/gpt2 --resume",
+		   "  plinth train runs/gpt2 --resume\n"
+		   "  plinth train runs/gpt2 --resume --changed --steps 2000 --set train.clip=0.5",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 typedef struct Job {
@@ -130,6 +138,7 @@ static Status read_settings(Job *j)
 	c->keep = (u32)MIN(keep, (u64)UINT32_MAX);
 	c->accumulate = (u32)j->lm.model->accumulate;
 	c->check_numerics = check_numerics;
+	c->changed = changed;
 	c->save_trained = lm_saves_trained(&j->lm);
 	if (c->save_trained && (weights || !resume)) /* recorded: checkpoints lack what comes from there */
 		j->lm.operand.weights = weights;
