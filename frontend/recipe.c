@@ -284,7 +284,7 @@ static void read_optimizer(Elaborator *e, Train *t, const Stmt *s)
 /* What whoever runs a training asks for, by name; the settings that are read here themselves aside. */
 static const char *const run_settings[] = {
 	"train.steps",        "train.seed",           "train.memory",        "train.evaluate.every",
-	"train.evaluate.batches", "train.checkpoint.every", "train.checkpoint.keep", "train.log.every",
+	"train.evaluate.batches", "train.checkpoint.every", "train.checkpoint.keep", "train.checkpoint.best", "train.log.every",
 	"train.sample.every", "train.sample.tokens",  "train.sample.prompt", "train.sample.temperature",
 	"train.sample.top_k", "train.sample.top_p",   "train.sample.seed"
 };

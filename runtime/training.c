@@ -55,6 +55,11 @@ struct Training {
 	u8 *counter_memory;      /* what the counters held before the step */
 	u64 saved;               /* the newest checkpoint's step */
 	bool has_saved;
+	u64 validated; /* the last step with a whole validation, where there is one, and what it gave */
+	bool has_validated;
+	f64 validation_loss;
+	u64 best_step; /* 0: none */
+	f64 best_loss;
 	f64 model_flops, model_flops_full; /* of a step */
 	u64 step_units;          /* of the data: tokens, images */
 };
@@ -264,7 +269,8 @@ static Status save(Training *t)
 	Arena tmp = ARENA("save");
 	CheckpointSave c = {
 		.run = t->config.run,
-		.state = { .step = t->step, .seed = t->config.seed, .metrics_bytes = t->owes ? t->metrics.last : t->metrics.bytes,
+		.state = { .step = t->step, .seed = t->config.seed, .validated = t->has_validated && t->validated == t->step,
+			   .validation_loss = t->validation_loss, .metrics_bytes = t->owes ? t->metrics.last : t->metrics.bytes,
 			   .program = fingerprint(&tmp, t->x->package),
 			   .loader = loader_position_text(&tmp, loader_position(t->loader)) },
 		.parameter = t->written[0].v, .nparameter = t->written[0].n,
@@ -322,6 +328,14 @@ Status training_resume(Training *t, const char *path, Diag *d)
 	u64 keep = c.state.metrics_bytes;
 	checkpoint_close(&c);
 	TRY(s);
+	CheckpointState best;
+	bool found = false;
+	if (t->config.best)
+		TRY(checkpoint_best(t->arena, t->config.run, &best, &found));
+	if (found && best.validated) {
+		t->best_step = best.step;
+		t->best_loss = best.validation_loss;
+	}
 	t->has_saved = t->started = true;
 	return open_metrics(t, keep);
 }
@@ -573,6 +587,23 @@ static Status settle(Training *t, Loop *l, u64 batches, Evaluation *e, TrainingE
 	return record(t, &m);
 }
 
+/* The checkpoint of the lowest validation loss is made at once: the step's parameters are there now. */
+static Status keep_best(Training *t, const StepMetrics *m)
+{
+	if (!t->config.best || t->owes || !isfinite(m->validation_loss))
+		return OK;
+	t->has_validated = true;
+	t->validated = t->step;
+	t->validation_loss = m->validation_loss;
+	if (t->best_step && m->validation_loss >= t->best_loss)
+		return OK;
+	t->best_step = t->step;
+	t->best_loss = m->validation_loss;
+	t->has_saved = false; /* one of this step may be there, which does not say the loss */
+	TRY(save(t));
+	return comm_together(t->x->comm, "marking the best checkpoint", writes(t) ? checkpoint_set_best(t->config.run, t->step) : OK);
+}
+
 /* After a step: what is due then. */
 static Status look(Training *t, Loop *l, TrainingEnd *end)
 {
@@ -586,6 +617,8 @@ static Status look(Training *t, Loop *l, TrainingEnd *end)
 		return OK;
 	Evaluation e = { 0 };
 	TRY(settle(t, l, last ? 0 : c->evaluate_batches, validation ? &e : NULL, end));
+	if (validation)
+		TRY(keep_best(t, &end->last));
 	if (sample)
 		TRY(c->on_sample(c->cx, t->step));
 	if (checkpoint)
@@ -615,6 +648,8 @@ static Status make_up(Training *t, TrainingEnd *end)
 		if (!s && c->on_step)
 			c->on_step(c->cx, &m);
 	}
+	if (!s)
+		s = keep_best(t, &m);
 	if (!s && last) {
 		end->validation = e;
 		end->has_validation = e.whole && !e.stopped;
@@ -653,6 +688,8 @@ Status training_run(Training *t, TrainingEnd *end)
 	*end = (TrainingEnd){ .step = t->step, .last = metrics_none() };
 	Status s = run(t, end);
 	end->step = t->step;
+	end->best_step = t->best_step;
+	end->best_loss = t->best_loss;
 	end->signal = t->step < t->config.steps || t->owes ? signals_requested() : 0;
 	end->resident_bytes = host_memory_peak();
 	return s;

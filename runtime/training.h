@@ -25,6 +25,7 @@ typedef struct TrainingConfig {
 	u64 evaluate_batches;             /* of a periodic validation; 0: the whole set. The last one is whole */
 	u64 checkpoint_every;             /* 0: at the end and when asked to stop only */
 	u32 keep;                         /* checkpoints; 0: all */
+	bool best;                        /* also that of the lowest validation loss, which is saved when it is known */
 	u64 sample_every;                 /* 0: never */
 	f64 peak;                         /* of the device, as measured, FLOPs per second; 0: unknown */
 	f64 datasheet;                    /* the same as its maker states it; 0: unknown */
@@ -49,6 +50,8 @@ typedef struct TrainingEnd {
 	Evaluation validation; /* the whole set, at the end; what eval.NAME said of it is in `last` */
 	f64 seconds;
 	f64 tflops;         /* per device, over all steps of this run */
+	u64 best_step;      /* 0: none is kept */
+	f64 best_loss;
 	u64 resident_bytes; /* the most memory this process has had */
 } TrainingEnd;
 

@@ -433,7 +433,7 @@ Status lm_weights_into(Lm *lm, BufferViews p, const char *path)
 Status lm_parameters_from(const Lm *lm, const char *given, const char **from)
 {
 	bool rest = lm->operand.run && lm_saves_trained(lm);
-	*from = given ? given : rest ? lm->operand.weights : lm->operand.run;
+	*from = given ? given : rest ? lm->operand.weights : lm->operand.checkpoint;
 	if (*from)
 		return OK;
 	if (rest)
@@ -448,7 +448,7 @@ Status lm_parameters(Lm *lm, const LmRun *run, const char *from)
 	if (!lm->operand.run || !lm_saves_trained(lm))
 		return OK;
 	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_TRAINED);
-	return weights_load(&lm->arena, lm->operand.run, NULL, 0, p.v, p.n, &lm->source.diag);
+	return weights_load(&lm->arena, lm->operand.checkpoint, NULL, 0, p.v, p.n, &lm->source.diag);
 }
 
 /* ---- text ---- */

@@ -1,5 +1,6 @@
 /* tools/run_folder.c: see run_folder.h. */
 #include "tools/run_folder.h"
+#include "runtime/checkpoint/state.h"
 #include "runtime/checkpoint/weights.h"
 #include "support/io.h"
 
@@ -60,7 +61,9 @@ Status model_operand(Arena *a, const char *operand, const SourceOptions *given, 
 		size_t n = strlen(operand);
 		while (n > 1 && operand[n - 1] == '/')
 			n--;
-		out->run = arena_strn(a, (Str){ operand, n });
+		out->checkpoint = out->run = arena_strn(a, (Str){ operand, n });
+		if (io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, out->run)))
+			out->run = dirname((char *)(uintptr_t)arena_printf(a, "%s", out->run));
 		TRY(read_settings(a, out));
 		out->source = arena_printf(a, "%s/" RUN_MODEL, out->run);
 	}

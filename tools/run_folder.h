@@ -5,7 +5,7 @@
  *     run.json         preset, settings, data, and where frozen parameters are that checkpoints lack
  *     tokenizer.json   of data that is text
  *
- * so that the folder stands for the model wherever a verb takes one. */
+ * so that the folder, or a checkpoint in it, stands for the model wherever a verb takes one. */
 #ifndef PL_RUN_FOLDER_H
 #define PL_RUN_FOLDER_H
 #include "tools/source.h"
@@ -14,10 +14,11 @@
 #define RUN_SETTINGS  "run.json"
 #define RUN_TOKENIZER "tokenizer.json"
 
-/* What the operand MODEL stands for: a source, or a run's folder. */
+/* What the operand MODEL stands for: a source, a run's folder, or a checkpoint in one (runs/x/best). */
 typedef struct ModelOperand {
 	const char *source;    /* the path of the .plinth file */
 	const char *run;       /* the folder, or NULL */
+	const char *checkpoint; /* of the run, where the operand is one of its checkpoints; else the run's folder: its latest */
 	const char *data;      /* prefix of the run's shards, or NULL */
 	const char *weights;   /* what the run's frozen parameters came from, where its checkpoints lack them; or NULL */
 	SourceOptions options; /* of the run, then those given now, which stand before them */

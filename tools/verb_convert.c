@@ -158,7 +158,7 @@ static BufferViews parameters(Lm *lm, u32 *trained)
 
 static Status run(Lm *lm)
 {
-	const char *from = weights ? weights : lm->operand.run;
+	const char *from = weights ? weights : lm->operand.checkpoint;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	if (lm->file)

@@ -142,7 +142,7 @@ static Status put_weights(Lm *lm, Export *x, const Program *shrunk)
 	}
 	if (!reads)
 		return OK;
-	const char *from = weights ? weights : lm->operand.run;
+	const char *from = weights ? weights : lm->operand.checkpoint;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	TRY(shrink_read(lm, from, &all, &nall));

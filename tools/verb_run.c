@@ -185,7 +185,7 @@ static Status run_compiled(Lm *lm, const RunInputs *in, LmRun *run, const char *
 
 static Status run(Lm *lm)
 {
-	const char *from = weights ? weights : lm->operand.run;
+	const char *from = weights ? weights : lm->operand.checkpoint;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
 	RunInputs in;

@@ -58,7 +58,8 @@ static const Command command = {
 		 "Settings of the train block, in the source or with --set: train.steps, train.seed,\n"
 		 "train.batch.B and so on, train.accumulate, train.clip, train.precision,\n"
 		 "train.memory (8 GiB: values are computed again where the step would take more);\n"
-		 "train.evaluate.every (250), .batches (50); train.checkpoint.every (500), .keep (2);\n"
+		 "train.evaluate.every (250), .batches (50); train.checkpoint.every (500), .keep (2),\n"
+		 ".best (false; true: that of the lowest validation loss too, runs/x/best);\n"
 		 "train.sample.every (0: never), .prompt, .tokens, .temperature, .top_k, .top_p;\n"
 		 "train.log.every (10).",
 	.example = "  plinth data tokenize book.txt --validation-last 0.1 -o book\n"
@@ -123,6 +124,10 @@ static Status read_settings(Job *j)
 	TRY(lm_count(&j->lm, "train.evaluate.batches", 0, 50, &c->evaluate_batches));
 	TRY(lm_count(&j->lm, "train.checkpoint.every", 0, 500, &c->checkpoint_every));
 	TRY(lm_count(&j->lm, "train.checkpoint.keep", 0, 2, &keep));
+	const char *best = lm_text(&j->lm, "train.checkpoint.best", "false");
+	c->best = !strcmp(best, "true");
+	if (!c->best && strcmp(best, "false"))
+		return FAIL(STATUS_INPUT, "train.checkpoint.best is true or false, not %s", best);
 	TRY(lm_count(&j->lm, "train.log.every", 1, 10, &j->log_every));
 	TRY(lm_count(&j->lm, "train.sample.every", 0, 0, &c->sample_every));
 	u64 k;
@@ -331,6 +336,8 @@ static void print_end(Job *j, const TrainingEnd *e)
 		fprintf(to, "all %llu steps are done already\n", (unsigned long long)e->step);
 	if (e->last.step)
 		print_rate(j, e);
+	if (e->best_step)
+		fprintf(to, "best      validation loss %.5f after step %llu: %s/best\n", e->best_loss, (unsigned long long)e->best_step, j->folder);
 	if (!e->has_validation)
 		return;
 	if (j->validation.kind == &dataset_tokens)
@@ -490,6 +497,8 @@ static Status open_data(Job *j)
 		TRY(dataset_tokenizer(&j->lm.arena, &j->train, &j->tokenizer));
 	j->config.train = &j->train;
 	j->config.validation = j->has_validation ? &j->validation : NULL;
+	if (j->config.best && !j->has_validation)
+		return FAIL(STATUS_INPUT, "train.checkpoint.best: the checkpoint of the lowest validation loss is kept, and there is no validation data");
 	return OK;
 }
 
@@ -501,6 +510,9 @@ static Status find_folder(Job *j)
 		TRY(io_folder_writable(j->folder));
 	}
 	j->config.run = j->folder;
+	if (j->lm.operand.run && strcmp(j->lm.operand.checkpoint, j->lm.operand.run))
+		return FAIL(STATUS_INPUT, "%s is a checkpoint: plinth train %s --resume goes on with the run from its latest one; --weights %s begins another",
+			    j->lm.operand.checkpoint, j->lm.operand.run, j->lm.operand.checkpoint);
 	if (!resume && checkpoint_is_run(j->folder))
 		return FAIL(STATUS_INPUT, "%s holds a run already: --resume goes on with it, --out FOLDER makes another", j->folder);
 	return OK;

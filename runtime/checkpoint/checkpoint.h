@@ -4,6 +4,7 @@
  *     run/step-000500/optimizer.safetensors   everything else that persists: "m/<path>", counters
  *     run/step-000500/state.json              step, seed, loader, program, tuning; hash of the above
  *     run/latest                              "step-000500": the one to resume from
+ *     run/best                                a link to the one of the lowest validation loss, where a run keeps it
  *
  * Of a run over several ranks each has files of its own, model-00001-of-00004.safetensors, ..., and an index is beside
  * them. A rank writes what it holds; what several hold, one of them. Tensors that are divided lie in parts (part.h), which
@@ -23,7 +24,7 @@ typedef struct CheckpointSave {
 	CheckpointState state;
 	const NamedBuffer *parameter, *other;
 	u32 nparameter, nother;
-	u32 keep; /* how many of the newest to keep, at least 1; 0 keeps all */
+	u32 keep; /* how many of the newest to keep, at least 1, and the best; 0 keeps all */
 } CheckpointSave;
 
 /* Saves state.step; a checkpoint of the same step is replaced in one exchange. When it fails, the
@@ -35,6 +36,11 @@ PL_MUST_USE Status checkpoint_save(const CheckpointSave *s);
  * written), and with the buffers that each is to write, as files have them. The folder must be one that all see. */
 struct Comm;
 PL_MUST_USE Status checkpoint_save_parts(const CheckpointSave *s, struct Comm *c);
+
+/* From here on the run's best checkpoint is that of `step`, which is there; the one that was is kept until the next save. */
+PL_MUST_USE Status checkpoint_set_best(const char *run, u64 step);
+/* The state of the best one; *found is false where none is marked, or it is gone. */
+PL_MUST_USE Status checkpoint_best(Arena *a, const char *run, CheckpointState *out, bool *found);
 
 /* One that is open: `state` and all files, their sizes and headers checked against state.json. */
 typedef struct Checkpoint {

@@ -42,7 +42,7 @@ static Status list(Arena *a, const char *folder, Names *out)
 /* Was `name` left by a save that was killed? */
 static bool is_stale(const char *name)
 {
-	bool ours = !strncmp(name, "step-", 5) || !strncmp(name, CHECKPOINT_LATEST, 6);
+	bool ours = !strncmp(name, "step-", 5) || !strncmp(name, CHECKPOINT_LATEST, 6) || !strncmp(name, CHECKPOINT_BEST, 4);
 	return ours && io_is_left(name);
 }
 
@@ -81,7 +81,44 @@ static int newest_first(const void *pa, const void *pb)
 	return a > b ? -1 : a < b;
 }
 
-/* Keeps the one just saved and the newest others, `keep` in all. Those of later steps, from before a
+/* What `best` links to; empty where it is not there. */
+static const char *best_name(Arena *a, const char *run)
+{
+	char name[256];
+	ssize_t n = readlink(arena_printf(a, "%s/" CHECKPOINT_BEST, run), name, sizeof name);
+	return arena_strn(a, (Str){ name, n > 0 ? (size_t)n : 0 });
+}
+
+Status checkpoint_set_best(const char *run, u64 step)
+{
+	Arena tmp = ARENA("best");
+	const char *name = arena_printf(&tmp, CHECKPOINT_FOLDER, (unsigned long long)step);
+	const char *link = arena_printf(&tmp, "%s/" CHECKPOINT_BEST, run);
+	const char *temporary = arena_printf(&tmp, "%s" IO_TEMPORARY "%ld", link, (long)getpid());
+	Status s = OK;
+	if ((unlink(temporary) != 0 && errno != ENOENT) || symlink(name, temporary) != 0)
+		s = io_cannot("create", temporary);
+	else if (rename(temporary, link) != 0)
+		s = io_cannot("replace", link);
+	if (!s)
+		s = io_sync_folder(run);
+	arena_free(&tmp);
+	return s;
+}
+
+Status checkpoint_best(Arena *a, const char *run, CheckpointState *out, bool *found)
+{
+	CheckpointRecord record;
+	const char *name = best_name(a, run), *path = arena_printf(a, "%s/%s", run, name);
+	*found = *name && io_exists(path);
+	if (!*found)
+		return OK;
+	TRY(state_read(a, path, &record));
+	*out = record.state;
+	return OK;
+}
+
+/* Keeps the one just saved and the newest others, `keep` in all, and the best. Those of later steps, from before a
  * resume at an earlier one, count as the newest: removing them is for the user to decide. */
 static Status prune(Arena *a, const CheckpointSave *save, const char *saved)
 {
@@ -89,8 +126,9 @@ static Status prune(Arena *a, const CheckpointSave *save, const char *saved)
 	TRY(list(a, save->run, &names));
 	u64 step;
 	u32 n = 0;
+	const char *best = best_name(a, save->run);
 	for (u32 i = 0; i < names.n; i++)
-		if (checkpoint_step_of(names.v[i], &step) && strcmp(names.v[i], saved) != 0)
+		if (checkpoint_step_of(names.v[i], &step) && strcmp(names.v[i], saved) != 0 && strcmp(names.v[i], best) != 0)
 			names.v[n++] = names.v[i];
 	if (n)
 		qsort(names.v, n, sizeof *names.v, newest_first);

@@ -5,6 +5,7 @@
 
 #define CHECKPOINT_FOLDER "step-%06llu"
 #define CHECKPOINT_LATEST "latest"
+#define CHECKPOINT_BEST "best"
 
 /* Is `name` that of a checkpoint's folder? */
 bool checkpoint_step_of(const char *name, u64 *step);

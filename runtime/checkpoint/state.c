@@ -80,6 +80,8 @@ Status state_write(const char *path, const CheckpointState *state, const Checkpo
 		arena_printf(&tmp, "%llu", (unsigned long long)state->seed), "program",
 		state->program ? state->program : "", "metrics_bytes",
 		(json_int_t)state->metrics_bytes, "loader", loader, "tuning", tuning, "files", files);
+	if (root && state->validated)
+		json_object_set_new(root, "validation_loss", json_real(state->validation_loss));
 	Status s = OK;
 	if (!root || json_object_size(tuning) != state->ntuning) {
 		s = FAIL(STATUS_INPUT, "cannot write %s: a text in it is not UTF-8, or there twice", path);
@@ -150,6 +152,9 @@ static Status read_root(Arena *a, const char *path, json_t *root, CheckpointReco
 	if (!whole)
 		return FAIL(STATUS_INPUT, "%s: lacks an entry that a checkpoint's state has", path);
 	st->seed = strtoull(seed, NULL, 10);
+	const json_t *loss = json_object_get(root, "validation_loss");
+	st->validated = json_is_number(loss);
+	st->validation_loss = json_number_value(loss);
 	if (!json_is_null(loader)) {
 		Buf b = { .arena = a };
 		json_dump_callback(loader, put_text, &b, JSON_COMPACT | JSON_ENCODE_ANY);

@@ -9,6 +9,8 @@
 typedef struct CheckpointState {
 	u64 step, seed;
 	u64 metrics_bytes;   /* length of the metrics file: where a resume goes on in it */
+	bool validated;
+	f64 validation_loss; /* after this step, where there was a validation */
 	const char *program; /* fingerprint of the compiled program */
 	const char *loader;  /* the data loader's position: any JSON text, opaque here */
 	const char *version; /* of the Plinth that wrote it; a save fills it in itself */
