@@ -76,6 +76,7 @@ static const struct {
 } sources[] = {
 	{ "tokens", { NULL } }, { "masked", { "rate" } }, { "images", { NULL } }, { "pairs", { "tokenizer", "begin" } },
 	{ "labelled", { "tokenizer" } }, { "related", { "tokenizer" } }, { "captions", { "tokenizer" } },
+	{ "tensors", { NULL } },
 };
 
 static bool source_takes(u32 kind, const char *setting)
@@ -146,7 +147,7 @@ static void data_lines(Elaborator *e, const Block *block)
 			read_source(e, s, x, kind);
 		else
 			fail(e, E0508, s->loc, "a data block names its sources: train, validation = tokens(\"book.train\", \"book.val\"); "
-					       "or masked, images, pairs, labelled, related, captions");
+					       "or masked, images, pairs, labelled, related, captions, tensors");
 	}
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const DatasetKind *const kinds[] = { &dataset_tokens, &dataset_masked, &dataset_images, &dataset_pairs,
-					   &dataset_labelled, &dataset_related, &dataset_captions };
+					   &dataset_labelled, &dataset_related, &dataset_captions, &dataset_tensors };
 
 const DatasetKind *dataset_kind(const char *name)
 {
@@ -19,7 +19,7 @@ Status dataset_open(Arena *a, const char *kind, const char *path, const DataOpti
 {
 	*out = (Dataset){ .kind = kind ? dataset_kind(kind) : &dataset_tokens, .path = arena_strn(a, str_of(path)) };
 	if (!out->kind)
-		return FAIL(STATUS_INPUT, "there is no kind of data '%s': tokens, masked, images, pairs, labelled, related, captions", kind);
+		return FAIL(STATUS_INPUT, "there is no kind of data '%s': tokens, masked, images, pairs, labelled, related, captions, tensors", kind);
 	Status s = out->kind->open(a, option, n, out);
 	if (s)
 		dataset_close(out);

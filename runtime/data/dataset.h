@@ -6,6 +6,7 @@
  *   images   idx files (LeCun's, which MNIST and Fashion-MNIST come in): images, labels
  *   pairs    lines of a text, a tab, and what it becomes: source, keep, previous, targets
  *   labelled, related, captions   texts with a label, another text, an image (texts.c)
+ *   tensors  tensors of a safetensors file, by the inputs' names (tensors.c)
  *
  * Which inputs an entry has decides what is read: `bind` checks them against what the kind gives. What a row holds
  * follows from the data, the row's number and its draws alone, so that a position in an epoch (loader.h) is all that
@@ -93,7 +94,8 @@ Dataset dataset_of_shards(const Shards *s);
 
 /* ---- for kinds ---- */
 
-extern const DatasetKind dataset_tokens, dataset_masked, dataset_images, dataset_pairs, dataset_labelled, dataset_related, dataset_captions;
+extern const DatasetKind dataset_tokens, dataset_masked, dataset_images, dataset_pairs, dataset_labelled, dataset_related, dataset_captions,
+	dataset_tensors;
 
 /* Which of the inputs is called `name`; `in.n` where none is. */
 u32 data_input(DataInputs in, const char *name);
