@@ -122,8 +122,9 @@ void cluster_print(const ClusterReport *r)
 	       s->shape.pipe > 1 ? arena_printf(a, ", %s%s", pipe_kind_name[s->shape.schedule],
 						 s->shape.chunks > 1 ? arena_printf(a, " (%u chunks)", s->shape.chunks) : "") : "",
 	       recompute_name[s->shape.recompute]);
-	printf("step      %s: %s tokens, %.4g TFLOP (%.4g with attention's full square)\n", duration(a, s->seconds), lm_scaled(a, n.tokens),
-	       n.flops / 1e12, n.flops_full / 1e12);
+	bool peta = n.flops >= 1e16;
+	printf("step      %s: %s tokens, %.4g %cFLOP (%.4g with attention's full square)\n", duration(a, s->seconds), lm_scaled(a, n.tokens),
+	       n.flops / (peta ? 1e15 : 1e12), peta ? 'P' : 'T', n.flops_full / (peta ? 1e15 : 1e12));
 	printf("          %s tokens/s, %.4g TFLOPS a device, MFU %.1f%% of %.4g TFLOPS (full square: %.1f%%)\n",
 	       lm_scaled(a, n.tokens / s->seconds), n.per_device / 1e12, 100 * n.mfu, n.peak / 1e12, 100 * n.mfu * n.flops_full / n.flops);
 	printf("          micro-batches %s, update %s; bubble %.1f%% of the micro-batches' time; messages %s hidden, %s exposed%s\n", duration(a, s->pipeline),

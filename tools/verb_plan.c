@@ -141,15 +141,19 @@ static const char *duration(Arena *a, f64 seconds)
 
 static void print_table(Arena *a, const Prediction *p)
 {
-	printf("\n%-28s %-10s %5s %9s %6s %10s %10s  %s\n", "kernel", "class", "calls", "time", "share", "FLOPs", "bytes", "limited by");
-	f64 told = 0;
-	for (u32 i = 0; i < p->ngroup && (all || told < 0.95 * p->seconds); i++) {
+	int name = 6, class = 5; /* as wide as what is told */
+	u32 n = 0;
+	for (f64 told = 0; n < p->ngroup && (all || told < 0.95 * p->seconds); told += p->group[n++].seconds) {
+		name = MAX(name, (int)(strlen(p->group[n].entry) + 1 + strlen(p->group[n].name)));
+		class = MAX(class, (int)strlen(p->group[n].class));
+	}
+	printf("\n%-*s %-*s %5s %9s %6s %10s %10s  %s\n", name, "kernel", class, "class", "calls", "time", "share", "FLOPs", "bytes", "limited by");
+	for (u32 i = 0; i < n; i++) {
 		const PredictedGroup *g = &p->group[i];
 		Limiter by = LIMIT_ARITHMETIC;
 		for (u32 k = 1; k < LIMITERS; k++)
 			by = g->by[k] > g->by[by] ? (Limiter)k : by;
-		told += g->seconds;
-		printf("%-28s %-10s %5u %9s %5.1f%% %10s %10s  %s\n", arena_printf(a, "%s %s", g->entry, g->name), g->class, g->calls,
+		printf("%-*s %-*s %5u %9s %5.1f%% %10s %10s  %s\n", name, arena_printf(a, "%s %s", g->entry, g->name), class, g->class, g->calls,
 		       duration(a, g->seconds), 100 * g->seconds / p->seconds, lm_scaled(a, g->flops), lm_bytes(a, (u64)g->bytes),
 		       limiter_name[by]);
 	}
