@@ -73,6 +73,9 @@ typedef struct Text {
 	_(AND, "and")       \
 	_(OR, "or")
 
+/* What is said where words follow `//`. */
+#define COMMENTS_BEGIN_OTHERWISE "a comment begins with `#`; `//` divides, and rounds down"
+
 typedef enum UnaryOp {
 #define UNARY(name, spelling) UNARY_##name,
 	UNARY_OPS(UNARY)

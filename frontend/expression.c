@@ -368,7 +368,10 @@ static Datum *binary(Elaborator *e, const Expr *x)
 	Datum *a = expression(e, x->binary.left);
 	if (op == BINARY_AND || op == BINARY_OR)
 		return logic(e, x, a);
+	u32 errors = e->diag->nerror;
 	Datum *b = expression(e, x->binary.right);
+	if (op == BINARY_FLOOR_DIV && x->binary.right->kind == EXPR_NAME && e->diag->nerror > errors)
+		diag_note(e->diag, loc, COMMENTS_BEGIN_OTHERWISE);
 	if (a->kind == DATUM_ERROR || b->kind == DATUM_ERROR)
 		return datum_error(e);
 	if ((op == BINARY_EQ || op == BINARY_NE) && (a->kind == DATUM_NONE || b->kind == DATUM_NONE))

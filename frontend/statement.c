@@ -167,6 +167,18 @@ static void run_if(Elaborator *e, const Stmt *s)
 			forget(e, &s->branch.v[k].body, NULL);
 }
 
+/* "x = a // two words" has a clause, too. */
+static void clause_misplaced(Elaborator *e, const Stmt *s)
+{
+	const Expr *x = s->assign.value;
+	fail(e, E0208, s->loc, "'for' and 'from' after a key belong to recipes and configs, not here");
+	if (x->kind == EXPR_BINARY && x->binary.op == BINARY_FLOOR_DIV)
+		diag_note(e->diag, x->binary.op_loc, COMMENTS_BEGIN_OTHERWISE);
+	for (u32 i = 0; i < s->assign.target.n; i++)
+		if (s->assign.target.v[i]->kind == EXPR_NAME)
+			declare_variable(e, NAME_OF(s->assign.target.v[i]), datum_error(e));
+}
+
 static void statement(Elaborator *e, const Stmt *s)
 {
 	switch (s->kind) {
@@ -174,7 +186,7 @@ static void statement(Elaborator *e, const Stmt *s)
 		if (recipe_has_setting(e, s))
 			fail(e, E0506, s->loc, "a setting stands in the block itself or in an `if`, not in a `for`");
 		else if (s->assign.pattern.n || s->assign.clause.n)
-			fail(e, E0208, s->loc, "'for' and 'from' after a key belong to recipes and configs, not here");
+			clause_misplaced(e, s);
 		else
 			assign(e, s);
 		break;

@@ -50,6 +50,7 @@ typedef struct Parser {
 	bool record;      /* lexemes go to ast->token */
 	Lexeme last;      /* what the parser was given last ... */
 	Lexeme before;    /* ... and before that */
+	u32 divided;      /* the line of the last `//`, with which comments begin in other languages */
 	Lexeme head;      /* the first lexeme of the statement being read */
 	Bracket bracket[MAX_BRACKETS];
 	u32 nbracket;

@@ -206,6 +206,8 @@ static bool is_comparison(int kind)
 static const char *hint(Parser *p, const int *expected, int n)
 {
 	Lexeme x = p->last, before = p->before;
+	if (p->divided && p->divided == x.loc.line)
+		return COMMENTS_BEGIN_OTHERWISE;
 	const char *instead = foreign_word(head_word(p));
 	if (instead)
 		return arena_printf(p->arena, "`%s` is of another language: %s", head_word(p),
@@ -301,6 +303,7 @@ void grammar_error(Parser *p, const int *expected, int n)
 		diag_error(p->diag, E0110, p->before.loc, "unexpected %s",
 			   found_words(p, p->before));
 		diag_note(p->diag, (Loc){ 0 },
+			  "%s", p->divided == p->before.loc.line ? COMMENTS_BEGIN_OTHERWISE :
 			  "after a value may stand an operator, or a clause such as `from \"key\"`; "
 			  "units are kB, MB, ... and KiB, MiB, ...");
 		token_recover(p);

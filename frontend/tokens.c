@@ -327,6 +327,8 @@ int source_lex(SOURCE_STYPE *value, SOURCE_LTYPE *loc, Parser *p)
 			p->head = x;
 		p->before = p->last;
 		p->last = x;
+		if (x.kind == T_FLOOR_DIV)
+			p->divided = x.loc.line;
 	}
 	*loc = x.loc;
 	if (x.kind == T_NAME)
