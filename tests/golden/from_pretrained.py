@@ -67,6 +67,11 @@ def noisy():
     return ({"x": pictures, "t": numpy.array([3, 801], numpy.int32), "context": context}, ["sample", "timestep", "encoder_hidden_states"])
 
 
+def classed():
+    pictures = DRAW.normal(size=[2, 3, 8, 8]).astype(numpy.float32)
+    return ({"x": pictures, "t": numpy.array([3, 801], numpy.int32), "labels": ids(7, 2)}, ["hidden_states", "timestep", "class_labels"])
+
+
 def latent():
     return ({"x": DRAW.normal(size=[2, 3, 6, 8]).astype(numpy.float32), "noise": DRAW.normal(size=[2, 2, 3, 4]).astype(numpy.float32)},
             ["x", "noise"])
@@ -111,6 +116,7 @@ MODELS = {
     "flan_tiny": ("t5_tiny", "flan", transformers.AutoModelForSeq2SeqLM, pairs, "logits"),
     "unet_tiny": ("unet_tiny", "golden", diffusers.UNet2DConditionModel, noisy, "sample"),
     "unet_linear": ("unet_tiny", "linear", diffusers.UNet2DConditionModel, noisy, "sample"),
+    "dit_tiny": ("dit_tiny", "golden", diffusers.DiTTransformer2DModel, classed, "sample"),
     "vae_tiny": ("vae_tiny", "golden", diffusers.AutoencoderKL, latent, "picture"),
     "lora_tiny": ("../../models/lora", None, Adapted, text, "logits"),
     "prompt_tiny": ("prompt_tiny", "golden", Adapted, text, "logits"),

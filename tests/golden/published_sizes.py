@@ -82,6 +82,11 @@ def unet(**more):
             "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3} | more
 
 
+def dit(size):
+    return {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8, "num_layers": 28,
+            "sample_size": size, "patch_size": 2, "num_embeds_ada_norm": 1000, "norm_elementwise_affine": False}
+
+
 def untied(config):
     """T5 with a head of its own: transformers 5 has it share the embedding until a file is read that has both."""
     model = transformers.T5ForConditionalGeneration(config)
@@ -186,6 +191,8 @@ MODELS = {
     ("unet", "sd_1_5"): (diffusers.UNet2DConditionModel, unet(cross_attention_dim=768, attention_head_dim=8)),
     ("unet", "sd_2_1"): (diffusers.UNet2DConditionModel, unet(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20],
                                                               use_linear_projection=True)),
+    ("dit", "dit_xl_2_256"): (diffusers.DiTTransformer2DModel, dit(32)),
+    ("dit", "dit_xl_2_512"): (diffusers.DiTTransformer2DModel, dit(64)),
     ("vae", "sd"): (diffusers.AutoencoderKL, {"in_channels": 3, "latent_channels": 4, "block_out_channels": [128, 256, 512, 512],
                                               "layers_per_block": 2, "norm_num_groups": 32,
                                               "down_block_types": ["DownEncoderBlock2D"] * 4,

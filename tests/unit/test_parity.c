@@ -62,6 +62,7 @@ static const Family families[] = {
 	{ "prompt_tiny", .sizes = "B=3,T=12" },
 	{ "unet_tiny", .sizes = "B=2,h=6,w=8,S=5" },
 	{ "unet_linear", .source = "unet_tiny", .preset = "linear", .sizes = "B=2,h=6,w=8,S=5" },
+	{ "dit_tiny", .sizes = "B=2" },
 	{ "vae_tiny", .sizes = "B=2,h=6,w=8" },
 };
 

@@ -18,6 +18,7 @@ small=(--preset test --set layers=1 --set width=16 --set hidden=24 --set heads=4
 sizes=B=4,T=8 step bert bert "${small[@]}" --set vocab=32 --set context=16
 sizes=B=4,T=8 step roberta roberta "${small[@]}" --set vocab=32 --set context=16
 sizes=B=2,h=4,w=4,S=3 step unet unet --preset test --set channels=[8,8] --set cross=8
+sizes=B=4 step dit dit --preset test --set layers=1 --set heads=2 --set head=8 --set side=4
 sizes=B=4 step vit vit "${small[@]}"
 sizes=B=4,S=8,T=8 step t5 t5 "${small[@]}" --set vocab=32 --set head=8
 sizes=B=4,T=8 step whisper whisper --preset test --set layers=1 --set width=16 --set heads=4 --set vocab=32 --set mels=3 --set heard=4
@@ -56,7 +57,7 @@ done
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor,Shared.F=tensor moe
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Experts.F=tensor deepseek
 divide mesh=data:2,mesh=tensor:2,B=data,$tensor,Layer.F=tensor whisper
-divide mesh=data:2,B=data,parameters=data whisper
+divide mesh=data:2,B=data,parameters=data whisper dit
 for family in roberta unet; do
   divide mesh=data:2,B=data,parameters=data $family
   divide mesh=tensor:2,SelfAttention.H=tensor,Layer.F=tensor,$tensor $family
