@@ -44,6 +44,9 @@ cases=(
 	"unet B=1 32x32 f32|models/unet.plinth --preset sd_1_5 --set channels=[96,192,384,384] --set heads=[2,2,2,2] --sizes B=1,h=32,w=32,S=77 --precision f32|unet|--preset small --batch 1 --size 32"
 	"vae sd B=1 64x64 f32|models/vae.plinth --preset sd --sizes B=1,h=64,w=64 --precision f32|vae|--preset sd --batch 1 --size 64"
 	"fashion B=32 14x14 f32|models/fashion.plinth --sizes B=32,h=14,w=14 --precision f32|unet|--preset fashion --batch 32 --size 14"
+	"bert small B=4 T=64 f32|models/bert.plinth --preset small --set drop=0 --sizes B=4,T=64 --precision f32|bert|--preset small --batch 4 --seq 64"
+	"t5 flan_small B=4 S=64 T=16 f32|models/t5.plinth --preset flan_small --set drop=0 --sizes B=4,S=64,T=16 --precision f32|t5|--preset flan_small --batch 4 --seq 64 --target 16"
+	"clip base_32 B=4 f32|models/clip.plinth --preset base_32 --sizes B=4,N=4,T=77 --precision f32|clip|--preset base_32 --batch 4"
 	"gpt2 medium B=1 T=64 f32|models/gpt2.plinth --preset medium --sizes B=1,T=64 --precision f32|gpt2|--preset medium --batch 1 --seq 64"
 )
 runs=3 limit=${LIMIT:-1200}

@@ -42,12 +42,31 @@ VAE = {  # as models/vae.plinth has them
     "sd": dict(channels=[128, 256, 512, 512], layers=2, groups=32, latents=4),
     "test": dict(channels=[16, 32], layers=2, groups=4, latents=2),
 }
+BERT = {  # as models/bert.plinth has them
+    "small": dict(layers=4, heads=8, width=512, hidden=2048, vocabulary=30522, context=512),
+    "base": dict(layers=12, heads=12, width=768, hidden=3072, vocabulary=30522, context=512),
+    "test": dict(layers=2, heads=2, width=128, hidden=256, vocabulary=257, context=64),
+}
+T5 = {  # as models/t5.plinth has them
+    "flan_small": dict(layers=8, heads=6, head=64, width=512, hidden=1024, vocabulary=32128),
+    "flan_base": dict(layers=12, heads=12, head=64, width=768, hidden=2048, vocabulary=32128),
+    "test": dict(layers=2, heads=2, head=64, width=128, hidden=256, vocabulary=257),
+}
+CLIP_MODEL = {  # as models/clip.plinth has them
+    "base_32": dict(space=512, end=49407,
+                    text=dict(vocabulary=49408, context=77, layers=12, heads=8, width=512, hidden=2048),
+                    vision=dict(image=224, patch=32, layers=12, heads=12, width=768, hidden=3072)),
+    "test": dict(space=64, end=256,
+                 text=dict(vocabulary=257, context=64, layers=2, heads=2, width=128, hidden=256),
+                 vision=dict(image=16, patch=4, layers=2, heads=2, width=128, hidden=256)),
+}
 # AdamW as nanoGPT has it: weight decay on matrices alone
 RATE, BETAS, EPSILON, DECAY, CLIP = 6e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
 
-def arguments(description, presets, compiles=True, pictures=False):
-    """compiles: is there a choice whether the step is compiled? pictures: what is computed of, in place of tokens."""
+def arguments(description, presets, compiles=True, pictures=False, target=False):
+    """compiles: is there a choice whether the step is compiled? pictures: what is computed of, in place of tokens. target: are there
+    two texts, one of which is made of the other?"""
     p = argparse.ArgumentParser(description=description)
     p.add_argument("--preset", default=next(iter(presets)), choices=list(presets))
     p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -57,6 +76,8 @@ def arguments(description, presets, compiles=True, pictures=False):
         p.add_argument("--channels-last", action="store_true", help="how pictures and convolutions' weights lie in memory")
     else:
         p.add_argument("--seq", type=int, default=64)
+    if target:
+        p.add_argument("--target", type=int, default=32, help="tokens of the text that is made")
     p.add_argument("--steps", type=int, default=0, help="of a run; 0: as many as take a second")
     p.add_argument("--runs", type=int, default=5, help="whose median counts")
     p.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="bf16: autocast, with parameters in f32")
@@ -71,14 +92,40 @@ def arguments(description, presets, compiles=True, pictures=False):
 
 def number(name, shape):
     """A parameter's for --check, by its name and its shape as PyTorch has it: those of a norm's gain are near 1."""
-    x = numpy.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=numpy.float32)
+    x = numpy.asarray(numpy.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=numpy.float32))
     gain = name.endswith("weight") and len(shape) == 1
-    return 1 + numpy.float32(0.1) * x if gain else numpy.float32(0.05) * x
+    return numpy.asarray(1 + numpy.float32(0.1) * x if gain else numpy.float32(0.05) * x)
 
 
 def tokens(vocabulary, a):
     """Four batches: inputs and targets."""
     return numpy.random.default_rng(0).integers(0, vocabulary, (4, 2, a.batch, a.seq), dtype=numpy.int64)
+
+
+def masked(a, vocabulary):
+    """Four batches: tokens, their kinds, which are there (about half, as `plinth bench` draws them), and targets everywhere."""
+    draw = numpy.random.default_rng(1)
+    for texts, targets in tokens(vocabulary, a):
+        yield texts, draw.integers(0, 2, texts.shape), draw.random(texts.shape) < 0.5, targets
+
+
+def pairs(a, vocabulary):
+    """Four batches: a text, which of its tokens are there (about half), what has been said of the other text, and what is to be."""
+    draw = numpy.random.default_rng(0)
+    for _ in range(4):
+        source = draw.integers(0, vocabulary, (a.batch, a.seq), dtype=numpy.int64)
+        previous, targets = draw.integers(0, vocabulary, (2, a.batch, a.target), dtype=numpy.int64)
+        yield source, draw.random(source.shape) < 0.5, previous, targets
+
+
+def captions(a, c):
+    """Four batches: texts, each ending at its last token, and pictures."""
+    draw = numpy.random.default_rng(0)
+    size = c["vision"]["image"]
+    for _ in range(4):
+        texts = draw.integers(0, c["end"], (a.batch, c["text"]["context"]), dtype=numpy.int64)
+        texts[:, -1] = c["end"]
+        yield texts, draw.random((a.batch, 3, size, size), dtype=numpy.float32)
 
 
 def noisy(a, colours, positions, cross):
