@@ -180,5 +180,7 @@ bool program_verify(const Program *p, Diag *d);
  * every run: may name cache entries. */
 u64 program_hash(const Program *p);
 u64 graph_hash(const Graph *g);
+/* What a node does, whatever its operands, and whatever its buffer or its draw is called: op, attributes, types. */
+u64 node_hash(const Graph *g, const Node *n);
 
 #endif

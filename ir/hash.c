@@ -52,7 +52,7 @@ static u64 mix_f64(u64 h, f64 x)
 	return mix(h, bits);
 }
 
-static u64 mix_attr(u64 h, const Node *n)
+static u64 mix_attr(u64 h, const Node *n, bool names)
 {
 	u32 count;
 	const AttrField *f = op_info[n->op].fields(&count);
@@ -72,7 +72,7 @@ static u64 mix_attr(u64 h, const Node *n)
 			h = mix_text(h, dtype_info[*(const DType *)at].name);
 			break;
 		case ATTR_str:
-			h = mix_text(h, *(const str *)at);
+			h = names ? mix_text(h, *(const str *)at) : h;
 			break;
 		case ATTR_ints: {
 			const ints *l = at;
@@ -93,6 +93,20 @@ static u64 mix_attr(u64 h, const Node *n)
 	return h;
 }
 
+static u64 mix_types(u64 h, const Graph *g, const Node *n)
+{
+	for (u32 k = 0; k < n->nout; k++)
+		h = mix_type(h, g->value.v[n->out.i + k].type);
+	return h;
+}
+
+u64 node_hash(const Graph *g, const Node *n)
+{
+	bool named = !n->nin || op_info[n->op].traits & T_RANDOM; /* its text is the name of a buffer or a draw */
+	u64 h = mix(mix(mix_text(HASH_SEED, op_info[n->op].name), n->nin), n->nout);
+	return mix_types(mix_attr(h, n, !named), g, n);
+}
+
 u64 graph_hash(const Graph *g)
 {
 	u64 h = mix(HASH_SEED, g->node.n);
@@ -101,9 +115,7 @@ u64 graph_hash(const Graph *g)
 		h = mix(mix(mix_text(h, op_info[n->op].name), n->nin), n->nout);
 		for (u32 k = 0; k < n->nin; k++)
 			h = mix(h, n->in[k].i);
-		h = mix_attr(h, n);
-		for (u32 k = 0; k < n->nout; k++)
-			h = mix_type(h, g->value.v[n->out.i + k].type);
+		h = mix_types(mix_attr(h, n, true), g, n);
 	}
 	h = mix(h, g->result.n);
 	for (u32 i = 0; i < g->result.n; i++) {

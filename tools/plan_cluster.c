@@ -2,7 +2,7 @@
  * put together for each machine. */
 #include "tools/plan_cluster.h"
 #include "ir/step.h"
-#include "support/map.h"
+#include "passes/plan/alike.h"
 #include "tools/cluster_report.h"
 #include "tools/mesh.h"
 #include "tools/scaling_report.h"
@@ -21,50 +21,58 @@ static i64 layers_of(const Model *m)
 	return 0;
 }
 
-/* Parts of the program that are named with a number, each once. */
-static u32 numbered(const Program *p)
+/* Opens it with `n` layers; OK and out->stand NULL where those do not tell all. */
+static Status open_few(const char *path, const SourceOptions *source, u32 n, const LayerKinds *all, ClusterModel *out)
 {
-	Arena tmp = ARENA("numbered");
-	Map seen = { .arena = &tmp };
-	u32 n = 0;
-	for (u32 e = 0; e < p->entry.n; e++)
-		for (u32 i = 0; i < p->entry.v[e]->node.n; i++) {
-			const char *scope = p->entry.v[e]->node.v[i].scope;
-			size_t length = scope_layer(scope);
-			u64 key = length ? hash_bytes(HASH_SEED, scope, length) : 0;
-			if (!key || map_get(&seen, key))
-				continue;
-			map_put(&seen, key, 1);
-			n++;
-		}
+	Arena tmp = ARENA("cluster");
+	SourceOptions few = *source;
+	const char **set = NEWN(&tmp, const char *, few.set.n + 1);
+	for (int i = 0; i < few.set.n; i++)
+		set[i] = few.set.v[i];
+	set[few.set.n] = arena_printf(&tmp, "layers=%u", n); /* the last one wins */
+	few.set = (TextList){ .v = set, .n = few.set.n + 1 };
+	Status s = lm_open_source(path, &few, &out->lm);
+	if (!s) {
+		LayerKinds kinds = layer_kinds(&tmp, out->lm.model->program);
+		out->stand = kinds.n == n ? layers_stand(&out->lm.arena, &kinds, all) : NULL;
+	}
+	out->layers = all->n;
+	out->planned = n;
 	arena_free(&tmp);
-	return n;
+	return s;
 }
 
 Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out)
 {
 	*out = (ClusterModel){ 0 };
 	TRY(lm_open_source(path, source, &out->lm));
-	i64 layers = layers_of(out->lm.model);
-	if (layers <= CLUSTER_LAYERS)
-		return OK;
 	Arena tmp = ARENA("cluster");
-	SourceOptions few = *source;
-	const char **set = NEWN(&tmp, const char *, few.set.n + 1);
-	for (int i = 0; i < few.set.n; i++)
-		set[i] = few.set.v[i];
-	set[few.set.n] = arena_printf(&tmp, "layers=%d", CLUSTER_LAYERS); /* the last one wins */
-	few.set = (TextList){ .v = set, .n = few.set.n + 1 };
-	lm_close(&out->lm);
-	Status s = lm_open_source(path, &few, &out->lm);
-	out->layers = (u32)layers;
-	if (!s && numbered(out->lm.model->program) != CLUSTER_LAYERS) { /* not one row of them, as encoder and decoder are two */
+	LayerKinds all = layer_kinds(&tmp, out->lm.model->program);
+	u32 n = layers_that_tell(&all);
+	Status s = OK;
+	if (n < all.n && layers_of(out->lm.model) == all.n) { /* else not one row of them, as encoder and decoder are two */
 		lm_close(&out->lm);
-		out->layers = 0;
-		s = lm_open_source(path, source, &out->lm);
+		s = open_few(path, source, n, &all, out);
+		if (s || !out->stand) {
+			lm_close(&out->lm);
+			*out = (ClusterModel){ 0 };
+			s = lm_open_source(path, source, &out->lm);
+		}
 	}
 	arena_free(&tmp);
 	return s;
+}
+
+/* "1+78+1": for how many layers of the model each planned one stands. */
+static const char *standing(Arena *a, const ClusterModel *m)
+{
+	u32 *times = NEWN(a, u32, m->planned + 1);
+	for (u32 i = 0; i < m->layers; i++)
+		times[m->stand[i]]++;
+	Buf text = { .arena = a };
+	for (u32 i = 1; i <= m->planned; i++)
+		buf_printf(&text, "%s%u", i > 1 ? "+" : "", times[i]);
+	return text.text;
 }
 
 /* ---- one division ---- */
@@ -120,7 +128,7 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 	const char *bound;
 	TRY(sizes_numbers(a, lm->model, given, &bound));
 	static const char *const step[] = { "micro", "update" };
-	const char *shard = run.rules && m->layers ? arena_printf(a, "%s,layers=%u", run.rules, m->layers) : run.rules;
+	const char *shard = run.rules && m->layers ? arena_printf(a, "%s,layers=%s", run.rules, standing(a, m)) : run.rules;
 	bool cpu = !strcmp(machine->device, "cpu");
 	DriverOptions o = { .entry = step, .nentry = COUNT(step), .sizes = bound, .precision = c->precision, .shard = shard, .bucket = 1 /* its timeline is of messages, each by itself */,
 			    .device = machine->device, .cpu = cpu ? machine->arch : NULL, .arch = cpu ? NULL : machine->arch,
@@ -143,9 +151,10 @@ Status cluster_plan(Arena *a, ClusterModel *m, const Machine *machine, const Clu
 		return FAIL(STATUS_INPUT, "--placeholders is their type: bf16, f16 or f32, not %s", c->habits.placeholders);
 	out->work->placeholder = c->habits.placeholders ? dtype_info[held].bytes : 0;
 	u32 planned = out->work->first->layers, layers = m->layers ? m->layers : planned;
-	if (m->layers && planned != CLUSTER_LAYERS)
-		return FAIL(STATUS_UNSUPPORTED, "%s with %d layers has %u that are named with a number, so that one does not tell the others",
-			    lm->operand.source, CLUSTER_LAYERS, planned);
+	if (m->layers && planned != m->planned)
+		return FAIL(STATUS_UNSUPPORTED, "%s with %u layers has %u that are named with a number, so that one does not tell the others",
+			    lm->operand.source, m->planned, planned);
+	out->work->stand = m->stand;
 	f64 more = cluster_flops(out->work, layers) / cluster_flops(out->work, planned);
 	for (u32 i = 0; i < plan->entry.n; i++) {
 		const EntryPlan *e = plan->entry.v[i];

@@ -31,17 +31,15 @@ typedef struct ClusterOptions {
 	f64 flops;               /* of --scaling, if not those of `tokens`; or 0 */
 } ClusterOptions;
 
-/* A model with as few layers as tell the rest of them, and how many it has. */
+/* A model with as few layers as tell the rest of them (passes/plan/alike.h), and how many it has; 0: it has those that are there. */
 typedef struct ClusterModel {
 	Lm lm;
-	u32 layers;
-	u32 planned;
+	u32 layers, planned;
+	u32 *stand; /* [layers]: the planned layer, counted from 1, that each is like; `lm` has it */
 } ClusterModel;
 
-enum { CLUSTER_LAYERS = 3 }; /* a first one, a last one, and one that stands for those between */
-
-/* Opens the model with CLUSTER_LAYERS layers where its config has a number of `layers`, as in layers -> pipe, and that many are what it then has;
- * else as it is, all of it. */
+/* Opens the model with so few layers where its config has a number of `layers`, as in layers -> pipe, that many are what it has, and few tell
+ * them; else as it is, all of it. */
 PL_MUST_USE Status cluster_open(const char *path, const SourceOptions *source, ClusterModel *out);
 
 /* One division of a model: what the plan depends on. */

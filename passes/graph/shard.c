@@ -58,15 +58,22 @@ static bool read_messages(PassCx *cx, ShardRules *r, const PassArg *a)
 	return diag_error(cx->diag, E0714, a->loc, "messages=bf16, f16 or f32, not %.*s", STR_ARG(a->value));
 }
 
-/* layers=80: of the model that the program has few layers of. */
+/* layers=1+78+1: of the whole model's layers, for how many each of the program's stands. */
 static bool read_layers(PassCx *cx, ShardRules *r, const PassArg *a)
 {
-	char digits[8] = "", *end = digits;
-	if (a->value.n && a->value.n < sizeof digits) {
-		memcpy(digits, a->value.s, a->value.n);
-		r->layers = (u32)strtoul(digits, &end, 10);
+	const char *text = arena_printf(cx->out, "%.*s", STR_ARG(a->value)), *at = text;
+	if (*at < '0' || *at > '9')
+		return read_rule(cx, r, a); /* an axis of that name */
+	for (bool more = true; more; at++) {
+		char *end;
+		unsigned long n = strtoul(at, &end, 10);
+		at = end;
+		VEC_PUSH(cx->out, &r->stands, (u32)n);
+		more = *at == '+' && at[1] >= '0' && at[1] <= '9';
+		if (!n || (*at && !more))
+			return diag_error(cx->diag, E0714, a->loc, "layers=1+78+1: for how many layers each stands, not %s", text);
 	}
-	return end > digits && !*end ? true : read_rule(cx, r, a);
+	return true;
 }
 
 bool shard_rules_read(PassCx *cx, ShardRules *out)
@@ -442,7 +449,7 @@ static u64 layer_of(const Search *s, const Node *n)
 	return length ? hash_bytes(HASH_SEED, scope, length) : 0;
 }
 
-/* Layers are numbered as the entry comes to them; those between the first and the last stand for as many as the whole model has between its own. */
+/* Layers are numbered as the entry comes to them. */
 static void find_stands(Search *s)
 {
 	u32 n = s->g->node.n;
@@ -454,11 +461,9 @@ static void find_stands(Search *s)
 		if (key[i] && !map_get(&number, key[i]))
 			map_put(&number, key[i], ++layers);
 	}
-	bool few = s->rules->layers > layers && layers > 2;
-	for (u32 i = 0; i < n; i++) {
-		u64 at = key[i] && few ? *map_get(&number, key[i]) : 0;
-		s->stands[i] = at > 1 && at < layers ? (f64)(s->rules->layers - 2) / (f64)(layers - 2) : 1;
-	}
+	bool few = s->rules->stands.n == layers;
+	for (u32 i = 0; i < n; i++)
+		s->stands[i] = key[i] && few ? s->rules->stands.v[*map_get(&number, key[i]) - 1] : 1;
 }
 
 static void place_entry(Search *s)

@@ -14,7 +14,7 @@
  * the cheaper of both counts. Where rules divide parameters beside names, it does so once more: then a product may be divided where its parameter
  * is, whatever names say of its rows, and what follows from it too, so that rows go to weights instead of weights to rows. That counts where messages of
  * parameters and gradients are too many to go beside the work, and are more than those of rows twice, which are waited for. What counts is the whole
- * model: where a program has few of its layers, as a plan of a cluster has, those between the first and the last stand for the others (`layers=80`), and it
+ * model: where a program has few of its layers, as a plan of a cluster has, each counts as many times as the model has layers like it (`layers=1+78+1`), and it
  * is divided as the whole is. (The per-axis labelling follows GSPMD, Xu et al. 2021, and Mesh-TensorFlow, Shazeer et al. 2018.) */
 #ifndef PL_PASSES_SHARD_H
 #define PL_PASSES_SHARD_H
@@ -34,7 +34,7 @@ typedef struct ShardRules {
 	u32 parameters, gradients, states; /* mesh axes (bits) over which these are divided too */
 	u32 heads;        /* mesh axes (bits) over which attention divides its heads, whatever divides its operands (Jacobs et al. 2023) */
 	u32 tokens;       /* mesh axes (bits) that divide B or T: over these, sums are of gradients */
-	u32 layers;       /* of the model that the program stands for; 0: it is the whole */
+	VEC(u32) stands;  /* by layer of the program, for how many of the whole model's it stands; none: it is the whole */
 	DType messages;   /* what parts of products' sums are rounded to on their way (autocast); f32: they are not */
 } ShardRules;
 
@@ -68,7 +68,7 @@ typedef struct Placement {
 } Placement;
 
 /* Reads the arguments of the passes `shard` and `partition`: mesh=data:4,mesh=tensor:2,B=data,F=tensor,
- * optimizer_state=data,sequence=tensor,attention_heads=context,layers=80,messages=bf16. False with messages. */
+ * optimizer_state=data,sequence=tensor,attention_heads=context,layers=1+78+1,messages=bf16. False with messages. */
 bool shard_rules_read(PassCx *cx, ShardRules *out);
 /* `in` bound and expanded. NULL with messages: an axis that does not divide. */
 Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules);

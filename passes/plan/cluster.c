@@ -39,6 +39,7 @@ ClusterWork *cluster_again(Arena *arena, const ClusterWork *w, Recompute how)
 {
 	ClusterWork *c = cluster_work(arena, w->first->plan, how, w->bucket);
 	c->in_place = w->in_place;
+	c->stand = w->stand;
 	c->placeholder = w->placeholder;
 	return c;
 }
@@ -53,7 +54,7 @@ ClusterWork *cluster_without_lasting(Arena *arena, const ClusterWork *w)
 	return c;
 }
 
-u32 cluster_unit(const Work *w, u32 layers, u32 at)
+u32 cluster_unit(const ClusterWork *c, const Work *w, u32 layers, u32 at)
 {
 	if (at == 0 || at > layers)
 		return at ? w->units - 1 : 0;
@@ -61,7 +62,7 @@ u32 cluster_unit(const Work *w, u32 layers, u32 at)
 		return at;
 	if (at == layers)
 		return w->layers;
-	return (w->layers + 1) / 2;
+	return c->stand ? c->stand[at - 1] : (w->layers + 1) / 2;
 }
 
 u32 cluster_layers(u32 layers, u32 stages, u32 stage)
@@ -144,7 +145,7 @@ static void add_update(Building *b, u32 stage, u32 at)
 {
 	StageStep *s = &b->out->stage[stage];
 	const Work *u = b->w->update;
-	u32 unit = cluster_unit(u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers);
+	u32 unit = cluster_unit(b->w, u, u->layers ? b->layers : 0, u->layers ? at : at > b->layers);
 	const RankTime *r = &b->update->rank[unit];
 	if (!u->layers && at > 0 && at <= b->layers)
 		return;
@@ -161,7 +162,7 @@ static void add_unit(Building *b, u32 virtual, u32 at)
 {
 	const ClusterShape *shape = b->shape;
 	const Work *w = b->w->first;
-	u32 unit = cluster_unit(w, b->layers, at), stage = virtual % shape->pipe, chunk = virtual / shape->pipe;
+	u32 unit = cluster_unit(b->w, w, b->layers, at), stage = virtual % shape->pipe, chunk = virtual / shape->pipe;
 	StageStep *s = &b->out->stage[stage];
 	f64 n = (f64)shape->micros;
 	const f64 times[MICROS] = { 1, shape->micros > 2 ? n - 2 : 0, shape->micros > 1 };
@@ -248,7 +249,7 @@ static void build_stages(Building *b)
 			s->bytes.optimizer -= b->w->tied.optimizer;
 			s->bytes.other -= b->w->tied.other;
 		}
-		u64 handed = b->w->first->handed[cluster_unit(b->w->first, b->layers, at - 1)];
+		u64 handed = b->w->first->handed[cluster_unit(b->w, b->w->first, b->layers, at - 1)];
 		b->handed = MAX(b->handed, handed);
 		b->send[v] = shape->pipe > 1 ? hand_on(b, (f64)handed) : 0;
 	}
@@ -287,7 +288,7 @@ f64 cluster_flops(const ClusterWork *c, u32 layers)
 			continue;
 		u32 unit = work_unit(w, p->rank), stands = 0; /* units of the model that this one stands for */
 		for (u32 at = 0; at <= layers + 1; at++)
-			stands += cluster_unit(w, layers, at) == unit;
+			stands += cluster_unit(c, w, layers, at) == unit;
 		flops += p->kernel->flops * stands;
 	}
 	return flops;

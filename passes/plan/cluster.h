@@ -3,7 +3,7 @@
  * along other axes than the pipeline do the same at the same time, so that prices are those of roles, not of devices.
  *
  * The plan may have fewer layers than the model: the first and the last layer are as planned, those between as the plan's
- * middle one. */
+ * middle one, or as those that they are like (alike.h). */
 #ifndef PL_PLAN_CLUSTER_H
 #define PL_PLAN_CLUSTER_H
 #include "passes/plan/schedule.h"
@@ -56,6 +56,7 @@ typedef struct ClusterWork {
 	u64 bucket;                        /* bytes of messages that go together (walk.h) */
 	bool in_place;                     /* the update's sums of gradients over devices lie where the gradients do */
 	u64 *weights;                      /* by unit, numbers in the weights that its products take */
+	const u32 *stand;                  /* [layers of the model]: the planned layer, counted from 1, that each is like; NULL: the middle one is what all between are */
 	u32 placeholder;                   /* bytes that stand for the gradient of each of them, of which layers have the same; 0: there are none */
 } ClusterWork;
 
@@ -78,8 +79,8 @@ ClusterStep cluster_shaped(Arena *arena, const Machine *m, const ClusterWork *w,
 ClusterStep cluster_step(Arena *arena, const Machine *m, const ClusterWork *w, const ClusterShape *shape);
 /* Kernels' FLOPs of a micro-batch on one device of each stage, for a model of so many layers; nothing that is computed again. */
 f64 cluster_flops(const ClusterWork *w, u32 layers);
-/* The planned unit that stands for unit `at` of a model of `layers`. */
-u32 cluster_unit(const Work *w, u32 layers, u32 at);
+/* The planned unit, of one of its works, that stands for unit `at` of a model of `layers`. */
+u32 cluster_unit(const ClusterWork *c, const Work *w, u32 layers, u32 at);
 /* How many layers each of `stages` virtual stages has: as even as can be, and where that leaves some with one more, the middle
  * ones, for the first and the last have embedding and head besides. */
 u32 cluster_layers(u32 layers, u32 stages, u32 stage);

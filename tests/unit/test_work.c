@@ -4,6 +4,7 @@
  * Two layers between an embedding and a loss. A kernel takes as many seconds as it touches bytes; x0, x1, x2 and their
  * derivatives are 100 bytes, weights rounded for products (c0, c1) 12. */
 #include "passes/graph/bucket.h"
+#include "passes/plan/alike.h"
 #include "passes/plan/cluster.h"
 #include "tools/fit_machine.h"
 #include "tools/plan_bounds.h"
@@ -14,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -483,6 +485,44 @@ static void sums_until_the_norm(void **state)
 	drop(m);
 }
 
+/* By letters: layers of a model, the first so many that tell them, and for each the planned one that it is like. */
+static void layers_tell_others(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *all;
+		u32 few;
+		u32 stand[12];
+	} of[] = {
+		{ "aaaaaaaa", 3, { 1, 2, 2, 2, 2, 2, 2, 3 } },
+		{ "fmmmmml", 3, { 1, 2, 2, 2, 2, 2, 3 } },                       /* the last one is so for being the last */
+		{ "dddeeeee", 5, { 1, 2, 3, 4, 4, 4, 4, 5 } },
+		{ "lglglglg", 4, { 1, 2, 3, 2, 3, 2, 3, 4 } },
+		{ "llgllgllgl", 4, { 1, 2, 3, 2, 2, 3, 2, 2, 3, 4 } },
+		{ "abcdef", 6, { 1, 2, 3, 4, 5, 6 } },
+		{ "aab", 3, { 1, 2, 3 } },
+	};
+	Arena a = ARENA("test");
+	for (u32 i = 0; i < COUNT(of); i++) {
+		LayerKinds all = { .n = (u32)strlen(of[i].all) }, few;
+		all.kind = NEWN(&a, u64, all.n);
+		for (u32 k = 0; k < all.n; k++)
+			all.kind[k] = (u64)of[i].all[k];
+		few = all;
+		few.n = layers_that_tell(&all);
+		assert_int_equal(few.n, of[i].few);
+		few.kind = COPYN(&a, u64, all.kind, few.n);
+		few.kind[few.n - 1] = all.kind[all.n - 1]; /* as a model of so few has it */
+		const u32 *stand = layers_stand(&a, &few, &all);
+		assert_non_null(stand);
+		for (u32 k = 0; k < all.n; k++)
+			assert_int_equal(stand[k], of[i].stand[k]);
+		few.kind[0] = 0;
+		assert_null(layers_stand(&a, &few, &all));
+	}
+	arena_free(&a);
+}
+
 /* Of a sequence, 1 second in each layer. Behind one way through the stages before it, each stage has all of its micro-batches' to do. */
 static void products_in_pipelines(void **state)
 {
@@ -627,6 +667,7 @@ int main(void)
 		cmocka_unit_test(a_step_of_stages),
 		cmocka_unit_test(what_stages_hand_on),
 		cmocka_unit_test(products_in_pipelines),
+		cmocka_unit_test(layers_tell_others),
 		cmocka_unit_test(sums_behind_many_layers),
 		cmocka_unit_test(a_machine_from_steps),
 	};
