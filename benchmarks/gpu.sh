@@ -175,6 +175,11 @@ part_sweep() {
 	grep -E ',step,|^sizes' "$out/0-gpt2 124M sweep-plinth.out" 2>/dev/null
 }
 
+slug=$(echo "$gpu" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
+collect() {
+	"$python" benchmarks/collect.py "$out" "$results/$slug-$(date +%F).json" --what "$(cat "$out/gpu.txt"); $("$plinth" --version); $(git describe --always --dirty 2>/dev/null)"
+}
+
 # Of the time that is there now each part has its share; it is done when the shares up to its own have passed.
 all=0 passed=0 from=$SECONDS
 for share in "${shares[@]}"; do
@@ -187,8 +192,8 @@ for share in "${shares[@]}"; do
 	part_end=$((from + (end - from) * passed / all))
 	echo "== $part, until $((part_end - begun)) s"
 	part_"$part"
+	collect >/dev/null 2>&1 # whoever stops this script, or takes its machine away, leaves what is done
 done
-slug=$(echo "$gpu" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
-"$python" benchmarks/collect.py "$out" "$results/$slug-$(date +%F).json" --what "$(cat "$out/gpu.txt"); $("$plinth" --version); $(git describe --always --dirty 2>/dev/null)"
+collect
 echo "$((SECONDS - begun)) s in all; logs in $out"
 exit $failed
