@@ -152,7 +152,8 @@ static Shape shape_of(const Kernel *k)
 	s.width = MAX(s.width, pitched);
 	while (s.width > 1 && s.held * s.width > 2 * MOST_REGISTERS_WIDE) /* many values put together of pieces */
 		s.width /= 2;
-	s.threads = s.n >= 16384 && s.held <= 3 ? 1024 : 512;
+	/* one of 1024 threads has a multiprocessor for itself, and its loads stop at every barrier: two of 512, where there are rows for them */
+	s.threads = s.n >= 16384 && s.held <= 3 && s.rows < 2 * FEW_ROWS ? 1024 : 512;
 	s.chunks = turn_chunks(&s);
 	return s;
 }
