@@ -1,7 +1,7 @@
 /* codegen/cpu/thin.c: DOT kernels with few rows, as decoding has them: one to four rows x times a matrix that is read
  * once, at the speed of memory. Nothing of the matrix is packed: it is streamed as it lies, by whole rows.
  *
- * A task has some columns n of the result. It first evaluates the rows of x into scratch. Where the matrix is
+ * A task has some columns n of the result; tasks that a thread has together first evaluate the rows of x into scratch. Where the matrix is
  * contiguous along k, each column is a sum in lanes, which are added by a fixed tree, and a factor that elements share is taken
  * once for their sum; where it is contiguous along n,
  * some rows of the matrix at a time are added to the columns' sums, in order of k. The body
@@ -18,7 +18,8 @@ typedef LLVMValueRef V;
 enum {
 	SUMS = 8,          /* vectors of sums at once; elements of x at once, where rows of the matrix are added */
 	LONGEST = 1 << 16, /* k: all of x must fit the scratch */
-	TASK = 1 << 16,    /* bytes of the matrix that make a task: some 5 microseconds or more, from memory */
+	TASK = 1 << 14,    /* bytes of the matrix that make a task: a microsecond or two */
+	TASKS = 16,        /* of a batch item for each thread, that one which is slower than others may be helped to the end */
 	AHEAD = 2048,      /* bytes from what is read to what is asked for, where rows are read one after the other */
 };
 
@@ -178,7 +179,7 @@ static Thin thin_make(Body *b, const CpuMachine *machine, const Kernel *k)
 	x.N = count_extent(b, k, x.nr.first, x.nr.last);
 	x.K = count_extent(b, k, x.kr.first, x.kr.last);
 	x.padded = count_round(m, x.K, 16);
-	Count pieces = count_of(m, (x.along_k ? 4 : 1) * (i64)machine->cores); /* long pieces of rows where several are read at once */
+	Count pieces = count_of(m, (x.along_k ? TASKS : 1) * (i64)machine->cores); /* long pieces of rows where several are read at once */
 	Count one = count_of(m, 1), K = count_max(m, x.K, one), task = count_of(m, elements_of_task(k));
 	Count least = count_max(m, count_div_up(m, task, K), count_of(m, x.along_k ? 1 : 64));
 	Count tasks = even_tasks(m, machine, count_min(m, pieces, count_div_up(m, x.N, least)));
@@ -731,9 +732,14 @@ void thin_emit(CpuModule *m, const Kernel *k, Arena *arena, const char *name)
 	u32 mark = body_mark(&b);
 	body_unflatten(&b, x.batch.first, x.batch.last, item.index);
 	body_hoist(&b, range_mask(x.batch), NULL);
+	/* of several items a task has all columns */
+	CpuIf fresh = { 0 };
+	V begins = LLVMBuildOr(m->builder, cpu_equal(m, task.index, b.begin), cpu_equal(m, x.n0, cpu_i64(m, 0)), "");
+	cpu_if_begin(m, &fresh, begins, 50);
 	evaluate_rows(&x);
 	if (x.shared.offset != 0)
 		evaluate_offsets(&x);
+	cpu_if_end(m, &fresh, 0, NULL, NULL);
 	if (x.along_k)
 		emit_along_k(&x);
 	else
