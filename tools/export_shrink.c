@@ -196,6 +196,20 @@ const Program *shrink_program(Arena *arena, const Program *in, const Shrink *how
 	return to;
 }
 
+Status shrink_for(Lm *lm, const char *store, i64 group, Shrink *out, LmCompile *how)
+{
+	TRY(shrink_parse(store ? store : "f32", group ? group : 32, out));
+	if (!out->kind)
+		return OK;
+	if (lm->file)
+		return FAIL(STATUS_INPUT, "%s is compiled: --store is for a source or a run", lm->operand.source);
+	if (lm->operand.run && lm_saves_trained(lm))
+		return FAIL(STATUS_INPUT, "--store is for files that have all parameters, and %s has what training changed alone", lm->operand.run);
+	how->store = arena_printf(&lm->arena, "%s %u", store, out->group);
+	how->program = shrink_program(&lm->source.arena, lm->model->program, out);
+	return OK;
+}
+
 /* ---- the values ---- */
 
 static void add_error(f64 error[2], f32 was, f32 is)

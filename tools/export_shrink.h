@@ -1,4 +1,4 @@
-/* tools/export_shrink.h: weights stored narrower than they were trained (`--store int4` of `plinth export` and `plinth generate`),
+/* tools/export_shrink.h: weights stored narrower than they were trained (`--store int4` of `plinth export`, `generate` and `run`),
  * and what that costs on real text. */
 #ifndef PL_EXPORT_SHRINK_H
 #define PL_EXPORT_SHRINK_H
@@ -16,6 +16,9 @@ PL_MUST_USE Status shrink_parse(const char *text, i64 group, Shrink *out);
 /* The program's entries `forward` and `eval` with its matrices stored so: buffers of their names, of another type, and for
  * whole numbers "NAME.factor" beside them. What computes is as it was, on the values that come back. */
 const Program *shrink_program(Arena *arena, const Program *in, const Shrink *how);
+
+/* What --store and --group (0: 32) ask of a source or a run that is compiled. `store`: NULL where it was not given. */
+PL_MUST_USE Status shrink_for(Lm *lm, const char *store, i64 group, Shrink *out, LmCompile *how);
 
 /* The values of `want`, a buffer of that program, from those of the parameter it stands for among `have`, in f32;
  * false: there is none. `error`: sums of squares of what is lost, and of the weights, are added to. */

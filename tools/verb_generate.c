@@ -312,22 +312,6 @@ static Status settings(Lm *lm)
 	return OK;
 }
 
-/* What --store and --precision ask of what is compiled. */
-static Status store_so(Lm *lm, Shrink *shrink, LmCompile *how)
-{
-	TRY(shrink_parse(store ? store : "f32", group ? group : 32, shrink));
-	if (lm->file && shrink->kind)
-		return FAIL(STATUS_INPUT, "%s is compiled: --store is for a source or a run", lm->operand.source);
-	how->precision = precision ? precision : how->precision;
-	if (!shrink->kind)
-		return OK;
-	if (lm->operand.run && lm_saves_trained(lm))
-		return FAIL(STATUS_INPUT, "--store is for files that have all parameters, and %s has what training changed alone", lm->operand.run);
-	how->store = arena_printf(&lm->arena, "%s %u", store, shrink->group);
-	how->program = shrink_program(&lm->source.arena, lm->model->program, shrink);
-	return OK;
-}
-
 static Status run(Lm *lm)
 {
 	TRY(settings(lm));
@@ -338,12 +322,12 @@ static Status run(Lm *lm)
 	Tokenizer *t;
 	TRY(open_tokenizer(lm, &t));
 	static const char *const forward[] = { "forward" }, *const parts[] = { "prefill", "decode" };
-	LmCompile how = { .entry = whole ? forward : parts, .nentry = whole ? 1 : 2, .precision = lm->model->precision,
+	LmCompile how = { .entry = whole ? forward : parts, .nentry = whole ? 1 : 2, .precision = precision ? precision : lm->model->precision,
 			  .run = &where, .decode_along = whole ? NULL : "T" };
 	LmRun r = { 0 };
 	Sizes sizes = { 0 };
 	Shrink shrink;
-	TRY(store_so(lm, &shrink, &how));
+	TRY(shrink_for(lm, store, group, &shrink, &how));
 	Status s = lm_check_vocabulary(lm, t->vocabulary, "the tokenizer");
 	if (!s)
 		s = sizes_for(lm, t, &sizes);

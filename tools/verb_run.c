@@ -1,6 +1,7 @@
 /* tools/verb_run.c: `plinth run MODEL --weights FILE --input ...`: a model's outputs for texts and tensors. */
 #include "runtime/views.h"
 #include "support/float8.h"
+#include "tools/export_shrink.h"
 #include "tools/run_inputs.h"
 #include "tools/verbs.h"
 
@@ -9,7 +10,8 @@
 static SourceOptions source;
 static RunOptions where;
 static TextList inputs;
-static const char *weights, *lines, *tokenizer, *output, *precision, *entry = "forward";
+static const char *weights, *lines, *tokenizer, *output, *precision, *store, *entry = "forward";
+static i64 group;
 static bool json;
 
 static const Option options[] = {
@@ -21,8 +23,14 @@ static const Option options[] = {
 	{ "entry", 0, OPTION_TEXT, &entry, "NAME", "what to run: forward, the model itself, by default" },
 	{ "output", 'o', OPTION_FILE, &output, "FILE", "write all results: *.safetensors, or *.json" },
 	{ "precision", 0, OPTION_TEXT, &precision, "TYPE", "f32, bf16: what matrix multiplies and attention take; f32 by default, of a package what that was compiled with" },
+	{ "store", 0, OPTION_TEXT, &store, "TYPE", "how matrices are kept in memory: f32, bf16, f16, int8, int4; of the entries forward and eval" },
+	{ "group", 0, OPTION_COUNT, &group, "N", "weights that share a factor, with int8 and int4: 32 by default" },
 	{ "json", 'j', OPTION_FLAG, &json, NULL, "print all results as JSON" },
 	RUN_OPTIONS(where),
+};
+
+static const OptionRule rules[] = {
+	{ RULE_NEEDS, "group", "store", "matrices are kept as they are without" },
 };
 
 static const Command command = {
@@ -40,6 +48,8 @@ static const Command command = {
 		   "  plinth run models/vit.plinth --weights runs/vit --input images=x.npy -o y.safetensors",
 	.option = options,
 	.noption = COUNT(options),
+	.rule = rules,
+	.nrule = COUNT(rules),
 };
 
 /* A result on the host. */
@@ -165,10 +175,10 @@ static Status read_results(Arena *a, const RunInputs *in, Executor *x, const Pac
 	return OK;
 }
 
-static Status run_compiled(Lm *lm, const RunInputs *in, LmRun *run, const char *from)
+static Status run_compiled(Lm *lm, const RunInputs *in, const Shrink *shrink, LmRun *run, const char *from)
 {
 	TRY(lm_executor(run, &where));
-	TRY(lm_weights(lm, run, from));
+	TRY(shrink->kind ? shrink_into(lm, shrink, from, run) : lm_weights(lm, run, from));
 	const PackageEntry *e = package_entry(run->package, entry);
 	RunResult *r;
 	TRY(run_inputs_write(in, run->executor, e));
@@ -188,13 +198,17 @@ static Status run(Lm *lm)
 	const char *from = weights ? weights : lm->operand.checkpoint;
 	if (!from)
 		return FAIL(STATUS_INPUT, "which parameters? --weights FILE, or a run's folder in place of the source");
+	if (store && strcmp(entry, "forward") && strcmp(entry, "eval"))
+		return FAIL(STATUS_INPUT, "--store is for the entries forward and eval, not %s", entry);
 	RunInputs in;
 	TRY(run_inputs(lm, entry, &inputs, lines, tokenizer, weights, &in));
 	LmCompile how = { .entry = &entry, .nentry = 1, .precision = precision || lm->file ? precision : "f32", .sizes = in.sizes, .run = &where };
 	LmRun r = { 0 };
+	Shrink shrink;
+	TRY(shrink_for(lm, store, group, &shrink, &how));
 	Status s = lm_compile(lm, &how, &r);
 	if (!s)
-		s = run_compiled(lm, &in, &r, from);
+		s = run_compiled(lm, &in, &shrink, &r, from);
 	lm_run_close(&r);
 	return s;
 }
