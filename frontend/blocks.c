@@ -50,9 +50,9 @@ static void weights_lines(Elaborator *e, const Block *block)
 		if (s->kind == STMT_IF)
 			continue;
 		const char *word = s->kind == STMT_DIRECTIVE ? s->directive.word.text : "";
-		bool ignore = !strcmp(word, "ignore"), rename = !strcmp(word, "rename");
-		if (!ignore && !rename) {
-			fail(e, E0507, s->loc, "a weights block has lines such as: ignore \"h.*.attn.bias\", rename \"a\" -> \"b\"");
+		bool ignore = !strcmp(word, "ignore"), rename = !strcmp(word, "rename"), begin = !strcmp(word, "begin");
+		if (!ignore && !rename && !begin) {
+			fail(e, E0507, s->loc, "a weights block has lines such as: ignore \"h.*.attn.bias\", rename \"a\" -> \"b\", begin \"head.**\"");
 			continue;
 		}
 		const char *to = rename && s->directive.arrow ? dotted(e, s->directive.arrow) : NULL;
@@ -60,7 +60,7 @@ static void weights_lines(Elaborator *e, const Block *block)
 			fail(e, E0507, s->loc, "rename says from what to what: rename \"old.**\" -> \"new.**\"");
 			continue;
 		}
-		pattern_lines(e, s, to, &e->model->weight);
+		pattern_lines(e, s, to, begin ? &e->model->begun : &e->model->weight);
 	}
 }
 

@@ -60,6 +60,7 @@ typedef struct Model {
 	WeightsLines published_name;                   /* from what the program calls a tensor */
 	const char *name;              /* of the model, "" if the file has none */
 	WeightsLines weight;
+	WeightsLines begun;            /* parameters that training begins anew where a file has none that fit */
 	VEC(const char *) added;       /* parameters that wrappers of an adapt block brought: files of the model lack them */
 	VEC(Setting) setting;
 	VEC(ShardLine) shard;

@@ -421,6 +421,27 @@ Status lm_weights(Lm *lm, const LmRun *run, const char *path)
 	return lm_weights_into(lm, p, path);
 }
 
+Status lm_first_weights(Lm *lm, const LmRun *run, const char *path)
+{
+	const WeightsLines *begun = &lm->model->begun;
+	BufferViews p = buffer_views(&lm->arena, run->executor, VIEW_PARAMETERS);
+	bool *kept = NEWN(&lm->arena, bool, p.n + 1);
+	for (u32 i = 0; i < p.n; i++) {
+		p.v[i].optional = is_added(lm->model, p.v[i].name);
+		for (u32 k = 0; k < begun->n; k++)
+			if (!weights_rename(&lm->arena, &(WeightRule){ begun->v[k].pattern, NULL }, 1, p.v[i].name))
+				p.v[i].kept = &kept[i];
+	}
+	TRY(lm_weights_into(lm, p, path));
+	Buf names = { .arena = &lm->arena };
+	for (u32 i = 0; i < p.n; i++)
+		if (kept[i])
+			buf_printf(&names, "%s%s", names.n ? ", " : "", p.v[i].name);
+	if (names.n)
+		fprintf(stderr, "%s has no such %s: training begins anew there, with first values\n", path, buf_str(&names).s);
+	return OK;
+}
+
 Status lm_weights_into(Lm *lm, BufferViews p, const char *path)
 {
 	u32 n = lm->model->weight.n;

@@ -126,6 +126,9 @@ bool lm_saves_trained(const Lm *lm);
 /* Parameters from a checkpoint or published file, by the source's weights block. What an adapt block adds keeps its first
  * values where the file has none of it. */
 PL_MUST_USE Status lm_weights(Lm *lm, const LmRun *run, const char *path);
+/* The same for training to begin with: parameters that the weights block begins anew keep their first values where the file
+ * has none of their shape, which is told. */
+PL_MUST_USE Status lm_first_weights(Lm *lm, const LmRun *run, const char *path);
 /* The same, into these. */
 PL_MUST_USE Status lm_weights_into(Lm *lm, BufferViews parameters, const char *path);
 /* Where lm_parameters begins: what --weights gave, or the run, or the file that the run's frozen parameters came from. */

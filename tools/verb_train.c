@@ -442,7 +442,7 @@ static Status start(Job *j, Training *t, u64 *from)
 		if (j->config.save_trained) {
 			TRY(training_initialize(t));
 			if (j->lm.operand.weights)
-				TRY(lm_weights(&j->lm, &j->run, j->lm.operand.weights));
+				TRY(lm_first_weights(&j->lm, &j->run, j->lm.operand.weights));
 		}
 		TRY(training_resume(t, j->folder, &j->lm.source.diag));
 		*from = training_step(t);
@@ -452,7 +452,7 @@ static Status start(Job *j, Training *t, u64 *from)
 		fprintf(stderr, "plinth train: %s has no checkpoint yet: the run starts from the beginning\n", j->folder);
 	TRY(training_begin(t));
 	if (weights)
-		return lm_weights(&j->lm, &j->run, weights);
+		return lm_first_weights(&j->lm, &j->run, weights);
 	if (j->config.save_trained)
 		fprintf(stderr, "plinth train: without --weights, frozen parameters keep the first values that the seed gives\n");
 	return OK;

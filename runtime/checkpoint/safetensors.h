@@ -62,6 +62,7 @@ typedef struct NamedBuffer {
 	const FarMemory *far; /* where `data` is NULL */
 	u64 at;
 	bool optional; /* files to load from may lack it: all that are so, or none */
+	bool *kept;    /* not NULL: they may lack it by itself, or have it in another shape. Then it keeps what it has, as this says */
 	const struct TensorPart *part; /* of a larger tensor, which `name` names (part.h); NULL: it is all of it */
 } NamedBuffer;
 

@@ -182,6 +182,13 @@ u32 weights_fit(Arena *a, const FitRequest *r, const SafeTensor **match, Buf *no
 		match[i] = found ? found->tensor : NULL;
 		if (!found && b->optional && !whole)
 			continue;
+		if (b->kept && (!found || !same_shape(found->tensor, b->rank, dim))) {
+			*b->kept = true;
+			match[i] = NULL;
+			if (found)
+				found->used = true;
+			continue;
+		}
 		if (!found) {
 			buf_printf(note, "missing: %s %s\n", b->name, wanted);
 			misfits++;

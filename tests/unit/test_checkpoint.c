@@ -35,11 +35,11 @@ static void program_init(Program *p, u64 step)
 		p->bias[i] = (f32)step / (f32)(i + 1);
 		p->v[i] = (u16)(step + i);
 	}
-	p->parameter[0] = (NamedBuffer){ "h.0.fc.weight", SAFE_F32, 2, d23, p->weight, NULL, 0, false, NULL };
-	p->parameter[1] = (NamedBuffer){ "h.0.fc.bias", SAFE_F32, 1, d3, p->bias, NULL, 0, false, NULL };
-	p->other[0] = (NamedBuffer){ "m/h.0.fc.weight", SAFE_F32, 2, d23, p->m, NULL, 0, false, NULL };
-	p->other[1] = (NamedBuffer){ "v/h.0.fc.bias", SAFE_BF16, 1, d3, p->v, NULL, 0, false, NULL };
-	p->other[2] = (NamedBuffer){ "step", SAFE_I64, 0, NULL, &p->count, NULL, 0, false, NULL };
+	p->parameter[0] = (NamedBuffer){ "h.0.fc.weight", SAFE_F32, 2, d23, p->weight, NULL, 0, false, NULL, NULL };
+	p->parameter[1] = (NamedBuffer){ "h.0.fc.bias", SAFE_F32, 1, d3, p->bias, NULL, 0, false, NULL, NULL };
+	p->other[0] = (NamedBuffer){ "m/h.0.fc.weight", SAFE_F32, 2, d23, p->m, NULL, 0, false, NULL, NULL };
+	p->other[1] = (NamedBuffer){ "v/h.0.fc.bias", SAFE_BF16, 1, d3, p->v, NULL, 0, false, NULL, NULL };
+	p->other[2] = (NamedBuffer){ "step", SAFE_I64, 0, NULL, &p->count, NULL, 0, false, NULL, NULL };
 }
 
 static void assert_same_values(const Program *x, const Program *y)
@@ -454,16 +454,16 @@ static void weights_widen_and_rename(void **state)
 		w[i] = bf16_from_f32((f32)i / 2);
 	for (u32 i = 0; i < 3; i++)
 		b[i] = f16_from_f32(-(f32)i);
-	NamedBuffer file[] = { { "transformer.fc.weight", SAFE_BF16, 2, d23, w, NULL, 0, false, NULL },
-			       { "transformer.fc.bias", SAFE_F16, 1, d3, b, NULL, 0, false, NULL },
-			       { "transformer.mask", SAFE_F32, 0, NULL, &mask, NULL, 0, false, NULL },
-			       { "scale", SAFE_F32, 0, NULL, &scale, NULL, 0, false, NULL } };
+	NamedBuffer file[] = { { "transformer.fc.weight", SAFE_BF16, 2, d23, w, NULL, 0, false, NULL, NULL },
+			       { "transformer.fc.bias", SAFE_F16, 1, d3, b, NULL, 0, false, NULL, NULL },
+			       { "transformer.mask", SAFE_F32, 0, NULL, &mask, NULL, 0, false, NULL, NULL },
+			       { "scale", SAFE_F32, 0, NULL, &scale, NULL, 0, false, NULL, NULL } };
 	assert_null(safetensors_write(path, file, 4, NULL, 0, NULL));
 	f32 weight[6] = { 0 }, bias[3] = { 0 };
 	f64 wide = 0;
-	NamedBuffer want[] = { { "fc.weight", SAFE_F32, 2, d23, weight, NULL, 0, false, NULL },
-			       { "fc.bias", SAFE_F32, 1, d3, bias, NULL, 0, false, NULL },
-			       { "scale", SAFE_F64, 0, NULL, &wide, NULL, 0, false, NULL } };
+	NamedBuffer want[] = { { "fc.weight", SAFE_F32, 2, d23, weight, NULL, 0, false, NULL, NULL },
+			       { "fc.bias", SAFE_F32, 1, d3, bias, NULL, 0, false, NULL, NULL },
+			       { "scale", SAFE_F64, 0, NULL, &wide, NULL, 0, false, NULL, NULL } };
 
 	Diag d = { .arena = &a }; /* without rules nothing fits, and the prefix is suggested */
 	assert_non_null(weights_load(&a, path, NULL, 0, want, 3, &d));
@@ -480,9 +480,25 @@ static void weights_widen_and_rename(void **state)
 		assert_true(bias[i] == -(f32)i);
 	assert_true(wide == (f64)0.1f);
 
+	/* what training begins anew keeps what it has where a file has another shape, or nothing; others do not */
+	bool kept[3] = { 0 };
+	f32 head[2] = { 7, 8 }, more = 9;
+	i64 d2[] = { 2 };
+	NamedBuffer anew[] = { { "fc.bias", SAFE_F32, 1, d2, head, NULL, 0, false, &kept[0], NULL },
+			       { "head", SAFE_F32, 0, NULL, &more, NULL, 0, false, &kept[1], NULL },
+			       { "scale", SAFE_F64, 0, NULL, &wide, NULL, 0, false, &kept[2], NULL } };
+	static const WeightRule rest[] = { { "transformer.fc.weight", NULL }, { "**.mask", NULL }, { "transformer.**", "**" } };
+	wide = 0;
+	assert_null(weights_load(&a, path, rest, 3, anew, 3, &d));
+	assert_true(kept[0] && kept[1] && !kept[2]);
+	assert_true(head[0] == 7 && head[1] == 8 && more == 9 && wide == scale);
+	anew[1].kept = NULL;
+	assert_non_null(weights_load(&a, path, rest, 3, anew, 3, &d));
+	d = (Diag){ .arena = &a };
+
 	/* narrowing loses bits, and two names for one are no rename */
 	u16 narrow;
-	want[2] = (NamedBuffer){ "scale", SAFE_BF16, 0, NULL, &narrow, NULL, 0, false, NULL };
+	want[2] = (NamedBuffer){ "scale", SAFE_BF16, 0, NULL, &narrow, NULL, 0, false, NULL, NULL };
 	static const WeightRule both[] = { { "**.mask", "scale" }, { "transformer.**", "**" } };
 	assert_non_null(weights_load(&a, path, both, 2, want, 3, &d));
 	const char *text = told(&a, &d);

@@ -46,13 +46,13 @@ static void reference(Arena *a, NamedBuffer out[REFERENCE])
 	*scalar = 2.5f;
 	*one = 1;
 	NamedBuffer b[REFERENCE] = {
-		{ "f64", SAFE_F64, 3, d234, x64, NULL, 0, false, NULL },    { "f32", SAFE_F32, 2, d46, x32, NULL, 0, false, NULL },
-		{ "f16", SAFE_F16, 1, n24, x16, NULL, 0, false, NULL },     { "bf16", SAFE_BF16, 2, d212, xb16, NULL, 0, false, NULL },
-		{ "i64", SAFE_I64, 1, n24, y64, NULL, 0, false, NULL },     { "i32", SAFE_I32, 2, d38, y32, NULL, 0, false, NULL },
-		{ "i16", SAFE_I16, 1, n24, y16, NULL, 0, false, NULL },     { "i8", SAFE_I8, 1, n24, y8, NULL, 0, false, NULL },
-		{ "u8", SAFE_U8, 1, n24, u, NULL, 0, false, NULL },	      { "bool", SAFE_BOOL, 1, n24, truth, NULL, 0, false, NULL },
-		{ "scalar", SAFE_F32, 0, NULL, scalar, NULL, 0, false, NULL }, { "empty", SAFE_F32, 2, d03, NULL, NULL, 0, false, NULL },
-		{ "na\xC3\xAFve \"name\"", SAFE_F32, 1, n1, one, NULL, 0, false, NULL },
+		{ "f64", SAFE_F64, 3, d234, x64, NULL, 0, false, NULL, NULL },    { "f32", SAFE_F32, 2, d46, x32, NULL, 0, false, NULL, NULL },
+		{ "f16", SAFE_F16, 1, n24, x16, NULL, 0, false, NULL, NULL },     { "bf16", SAFE_BF16, 2, d212, xb16, NULL, 0, false, NULL, NULL },
+		{ "i64", SAFE_I64, 1, n24, y64, NULL, 0, false, NULL, NULL },     { "i32", SAFE_I32, 2, d38, y32, NULL, 0, false, NULL, NULL },
+		{ "i16", SAFE_I16, 1, n24, y16, NULL, 0, false, NULL, NULL },     { "i8", SAFE_I8, 1, n24, y8, NULL, 0, false, NULL, NULL },
+		{ "u8", SAFE_U8, 1, n24, u, NULL, 0, false, NULL, NULL },	      { "bool", SAFE_BOOL, 1, n24, truth, NULL, 0, false, NULL, NULL },
+		{ "scalar", SAFE_F32, 0, NULL, scalar, NULL, 0, false, NULL, NULL }, { "empty", SAFE_F32, 2, d03, NULL, NULL, 0, false, NULL, NULL },
+		{ "na\xC3\xAFve \"name\"", SAFE_F32, 1, n1, one, NULL, 0, false, NULL, NULL },
 	};
 	memcpy(out, b, sizeof b);
 }
@@ -162,7 +162,7 @@ static void writer_refuses_bad_names(void **state)
 	const char *path = in_folder(&a, "refused");
 	for (u32 i = 0; i < COUNT(bad); i++) {
 		f32 v = 0;
-		NamedBuffer b[] = { { "x", SAFE_F32, 0, NULL, &v, NULL, 0, false, NULL }, { bad[i], SAFE_F32, 0, NULL, &v, NULL, 0, false, NULL } };
+		NamedBuffer b[] = { { "x", SAFE_F32, 0, NULL, &v, NULL, 0, false, NULL, NULL }, { bad[i], SAFE_F32, 0, NULL, &v, NULL, 0, false, NULL, NULL } };
 		Status s = safetensors_write(path, b, 2, NULL, 0, NULL);
 		assert_non_null(s);
 		assert_non_null(strstr(s->text, path));
@@ -333,7 +333,7 @@ static void index_reads_as_one(void **state)
 	(void)state;
 	Arena a = ARENA("test");
 	f32 x = 1, y = 2;
-	NamedBuffer b[] = { { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL }, { "y", SAFE_F32, 0, NULL, &y, NULL, 0, false, NULL } };
+	NamedBuffer b[] = { { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL, NULL }, { "y", SAFE_F32, 0, NULL, &y, NULL, 0, false, NULL, NULL } };
 	const char *first = in_folder(&a, "m-1.safetensors"), *second = in_folder(&a, "m-2.safetensors");
 	const char *index = in_folder(&a, INDEX);
 	assert_null(safetensors_write(first, &b[0], 1, NULL, 0, NULL));
@@ -368,7 +368,7 @@ static void index_reads_as_one(void **state)
 		if (!strstr(why->text, bad[i].expect))
 			fail_msg("%s: %s", bad[i].text, why->text);
 	}
-	NamedBuffer same = { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL };
+	NamedBuffer same = { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL, NULL };
 	assert_null(safetensors_write(second, &same, 1, NULL, 0, NULL));
 	write_text(index, "{\"weight_map\":{\"x\":\"m-1.safetensors\",\"y\":\"m-2.safetensors\"}}");
 	Status why = safetensors_open(&a, index, &s);
@@ -389,7 +389,7 @@ static void world_failures_name_the_file(void **state)
 	assert_int_equal(why->code, STATUS_INPUT);
 	assert_non_null(strstr(why->text, "/usr: has neither model.safetensors nor"));
 	f32 x = 0;
-	NamedBuffer b = { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL };
+	NamedBuffer b = { "x", SAFE_F32, 0, NULL, &x, NULL, 0, false, NULL, NULL };
 	why = safetensors_write(in_folder(&a, "no/such/folder"), &b, 1, NULL, 0, NULL);
 	assert_int_equal(why->code, STATUS_IO);
 	assert_non_null(strstr(why->text, "no/such/folder"));

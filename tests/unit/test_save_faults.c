@@ -31,7 +31,7 @@ static Status save(u64 step, u32 keep)
 		x[i] = (f32)(step * 100000 + i);
 		y[i] = -x[i];
 	}
-	NamedBuffer parameter = { "x", SAFE_F32, 1, dim, x, NULL, 0, false, NULL }, other = { "m/x", SAFE_F32, 1, dim, y, NULL, 0, false, NULL };
+	NamedBuffer parameter = { "x", SAFE_F32, 1, dim, x, NULL, 0, false, NULL, NULL }, other = { "m/x", SAFE_F32, 1, dim, y, NULL, 0, false, NULL, NULL };
 	CheckpointSave s = { .run = run, .state.step = step, .parameter = &parameter, .nparameter = 1,
 			     .other = &other, .nother = 1, .keep = keep };
 	return checkpoint_save(&s);
@@ -44,7 +44,7 @@ static u64 load(const char *path)
 	static const i64 dim[] = { ELEMENTS };
 	Arena a = ARENA("load");
 	Diag d = { .arena = &a };
-	NamedBuffer parameter = { "x", SAFE_F32, 1, dim, x, NULL, 0, false, NULL }, other = { "m/x", SAFE_F32, 1, dim, y, NULL, 0, false, NULL };
+	NamedBuffer parameter = { "x", SAFE_F32, 1, dim, x, NULL, 0, false, NULL, NULL }, other = { "m/x", SAFE_F32, 1, dim, y, NULL, 0, false, NULL, NULL };
 	Checkpoint c;
 	Status s = checkpoint_open(&a, path, &c);
 	if (!s)
