@@ -104,21 +104,21 @@ static const char *as_written(Arena *a, const json_t *v)
 }
 
 /* "rope_scaling.factor" is an entry of an object. */
-static const json_t *entry_of(Arena *a, const json_t *root, const char *key)
+const json_t *source_config_entry(Arena *a, const json_t *root, const char *key)
 {
 	const char *dot = strchr(key, '.');
 	if (!dot)
 		return json_object_get(root, key);
-	return entry_of(a, json_object_get(root, arena_printf(a, "%.*s", (int)(dot - key), key)), dot + 1);
+	return source_config_entry(a, json_object_get(root, arena_printf(a, "%.*s", (int)(dot - key), key)), dot + 1);
 }
 
 static const char *written_at(Arena *a, const json_t *root, const char *key)
 {
-	const json_t *given = entry_of(a, root, key);
+	const json_t *given = source_config_entry(a, root, key);
 	return given ? as_written(a, given) : NULL;
 }
 
-static Status read_config(Arena *arena, const char *path, json_t **out)
+Status source_read_config(Arena *arena, const char *path, json_t **out)
 {
 	Str text;
 	json_error_t e;
@@ -145,7 +145,7 @@ Status source_config(Arena *arena, const char *path, SourceOptions *options)
 	/* which keys there are does not depend on the values */
 	SourceOptions plain = { .preset = options->preset };
 	TRY(open_file(path, &plain, &f));
-	Status s = read_config(arena, config, &root);
+	Status s = source_read_config(arena, config, &root);
 	u32 most = f.model ? f.model->config.n : 0, n = 0;
 	const char **set = NEWN(arena, const char *, most + (u32)options->set.n + 1);
 	for (u32 i = 0; i < most && !s; i++) {

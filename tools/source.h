@@ -41,6 +41,11 @@ PL_MUST_USE Status source_open(const char *path, const SourceOptions *options, S
 PL_MUST_USE Status source_of_text(const char *path, Str text, const SourceOptions *options, SourceFile *out);
 /* The options and one setting more, before the others; `value` NULL: none. */
 SourceOptions source_with(Arena *arena, const SourceOptions *options, const char *key, const char *value);
+struct json_t;
+/* The object that a published config.json is, or that of its folder. */
+PL_MUST_USE Status source_read_config(Arena *arena, const char *path, struct json_t **out);
+/* Its entry of this key, in which a dot leads into an object; NULL where there is none. */
+const struct json_t *source_config_entry(Arena *a, const struct json_t *root, const char *key);
 /* Puts what the file `options->config` gives before the settings in `options->set`, and forgets the file. */
 PL_MUST_USE Status source_config(Arena *arena, const char *path, SourceOptions *options);
 void source_close(SourceFile *s);

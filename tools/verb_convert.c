@@ -32,7 +32,7 @@ static const Command command = {
 		 "and tokenizer.json, which `AutoModel.from_pretrained(FOLDER)` of Hugging Face's\n"
 		 "transformers opens. MODEL is a source, or the folder of a run. The values of its config\n"
 		 "that say `from \"key\"` are those of config.json; what it needs besides, such as\n"
-		 "model_type, the source says in a block `published { }`, and where diffusers or peft open\n"
+		 "model_type, the source says in a block `published { }`, or --hf-config, and where diffusers or peft open\n"
 		 "the folder what they call its files. Of an adapted model that saves what is trained\n"
 		 "alone, that alone is written.",
 	.example = "  plinth convert runs/gpt2 -o published/gpt2\n"
@@ -81,11 +81,49 @@ static Status write_json(Arena *a, const char *name, json_t *root)
 	return s;
 }
 
+/* Does a published config say what the program's value is? An object, which stands for how many entries it has, does if that is so. */
+static bool agrees(const json_t *given, const char *text)
+{
+	json_t *own = json_of(text);
+	bool same = own && (json_is_object(given) ? json_is_integer(own) && (json_int_t)json_object_size(given) == json_integer_value(own) :
+			    json_is_number(own)   ? json_is_number(given) && json_number_value(given) == json_number_value(own) :
+						    json_equal(own, given));
+	json_decref(own);
+	return same;
+}
+
+/* What --hf-config says and the source does not: ids of tokens, names of classes, how long texts may be. Of the values that the source
+ * has, those by the same and by other names stay where they are as they were. */
+static Status kept_config(Lm *lm, json_t **out)
+{
+	static const char *const renewed[] = { "dtype", "torch_dtype", "quantization_config", "transformers_version", "_name_or_path" };
+	const Model *m = lm->model;
+	if (!source.config || m->published_config || m->published_file) {
+		*out = json_object();
+		return OK;
+	}
+	TRY(source_read_config(&lm->arena, source.config, out));
+	for (u32 i = 0; i < COUNT(renewed); i++)
+		json_object_del(*out, renewed[i]);
+	for (u32 i = 0; i < m->config.n; i++) {
+		const ConfigValue *v = &m->config.v[i];
+		const char *key = v->key;
+		for (u32 k = 0; key; key = v->also ? v->also[k++] : NULL) {
+			const json_t *given = source_config_entry(&lm->arena, *out, key);
+			if (given && !json_is_null(given) && !agrees(given, v->text))
+				json_object_del(*out, arena_printf(&lm->arena, "%.*s", (int)strcspn(key, "."), key));
+		}
+	}
+	return OK;
+}
+
 static Status write_config(Lm *lm)
 {
 	const Model *m = lm->model;
-	json_t *root = json_object();
-	Status s = OK;
+	json_t *root;
+	Status s = kept_config(lm, &root);
+	if (s)
+		return s;
 	for (u32 i = 0; i < m->config.n && !s; i++)
 		if (m->config.v[i].key && !m->published_config)
 			s = set(&lm->arena, root, m->config.v[i].key, m->config.v[i].text);
