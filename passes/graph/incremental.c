@@ -75,7 +75,6 @@ static u32 *no_values(Arena *tmp, u32 n)
 	return l;
 }
 
-
 static void want(Incremental *x, Forms *list, Form f)
 {
 	for (u32 i = 0; i < list->n; i++)
@@ -140,17 +139,21 @@ static bool want_forms(Incremental *x, u32 node)
 	return true;
 }
 
-/* What is kept as a piece of something else is not kept by itself. */
+/* What is kept as a piece of something else is not kept by itself. From the last node on: what a piece is of may be a piece too, and is there with it. */
 static void find_pieces(Incremental *x)
 {
-	for (u32 i = 0; i < x->g->node.n; i++) {
+	u32 *there = no_values(x->tmp, x->g->value.n); /* the node that all of a piece is there with */
+	for (u32 i = x->g->node.n; i-- > 0;) {
 		const Node *n = &x->g->node.v[i];
 		if (n->op != OP_concat || !x->whole[n->out.i] || incremental_positions(x, n->out, (u32)ATTR(n, concat)->axis))
 			continue;
+		u32 from = x->within[n->out.i] == NONE ? i : there[n->out.i];
 		for (u32 k = 0; k < n->nin; k++) {
 			u32 v = n->in[k].i;
-			if (x->whole[v] && x->within[v] == NONE && x->first[v] > i)
+			if (x->whole[v] && x->within[v] == NONE && x->first[v] > from) {
 				x->within[v] = n->out.i;
+				there[v] = from;
+			}
 		}
 	}
 }
@@ -387,10 +390,13 @@ static void build_whole(Incremental *x, const Node *n, Val v)
 	set(x, v, all, whole);
 }
 
-/* Of a whole that is several values one after another, those that are wanted at ALL too. */
-static void build_pieces(Incremental *x, const Node *n)
+/* Of a whole that is several values one after another, those that are wanted at ALL too, and theirs. */
+static void build_pieces(Incremental *x, Val of)
 {
-	Val whole = get(x, n->out, form_every(x, n->out, ALL));
+	const Node *n = val_node(x->g, of);
+	if (n->op != OP_concat)
+		return;
+	Val whole = get(x, of, form_every(x, of, ALL));
 	u32 axis = (u32)ATTR(n, concat)->axis;
 	const Type *t = val_type(x->b.g, whole);
 	Dim *start = NEWN(x->tmp, Dim, t->rank), *size = COPYN(x->tmp, Dim, t->dim, t->rank);
@@ -400,10 +406,13 @@ static void build_pieces(Incremental *x, const Node *n)
 		step[d] = 1;
 	}
 	for (u32 k = 0; k < n->nin; k++) {
-		size[axis] = val_type(x->g, n->in[k])->dim[axis];
-		if (x->within[n->in[k].i] == n->out.i)
-			set(x, n->in[k], form_every(x, n->in[k], ALL),
+		Val piece = n->in[k];
+		size[axis] = val_type(x->g, piece)->dim[axis];
+		if (x->within[piece.i] == of.i) {
+			set(x, piece, form_every(x, piece, ALL),
 			    BA(&x->b, slice, (whole), .start = { t->rank, start }, .size = { t->rank, size }, .step = { t->rank, step }));
+			build_pieces(x, piece);
+		}
 		start[axis] = dim_add(x->g->ir, start[axis], size[axis]);
 	}
 }
@@ -421,10 +430,10 @@ static void build_all(Incremental *x, u32 node)
 	for (u32 k = 0; k < n->nout; k++) {
 		Val v = { n->out.i + k };
 		u32 *fixed = &x->kept->fixed[v.i];
-		if (x->whole[v.i] && x->within[v.i] == NONE)
+		if (x->whole[v.i] && x->within[v.i] == NONE) {
 			build_whole(x, n, v);
-		if (x->whole[v.i] && n->op == OP_concat)
-			build_pieces(x, n);
+			build_pieces(x, v);
+		}
 		if (*fixed == NONE)
 			continue;
 		if (x->decode) {

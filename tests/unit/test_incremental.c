@@ -226,6 +226,12 @@ static const char *const model[] = {
 	     " x = x + reshape(attention(x[:, none], m[:, none], tanh(m)[:, none]), [B, T, 12])\n"
 	     " x = x + reshape(attention(x[:, none], x[:, none], x[:, none], causal = true, mask = (tokens != 3)[:, none, none, :]), [B, T, 12])\n"
 	     " return x @ transpose(e)\n}\n",
+	/* keys and values that are pieces of others, and pieces of these */
+	HEAD "model m(tokens: i32[B, T]) -> [B, T, 11] {\n" EMBED
+	     " t = tanh(x)\n inner = concat(t, gelu(x), axis = 2)\n all = concat(inner, x / 2, axis = 2)\n"
+	     " y = attention(all[:, none], all[:, none], inner[:, none], causal = true)\n"
+	     " z = attention(inner[:, none], inner[:, none], t[:, none], causal = true)\n"
+	     " x = x + reshape(z, [B, T, 12]) + Linear(reshape(y, [B, T, 24]), out = 12)\n return x @ transpose(e)\n}\n",
 	/* tokens of all texts in one dimension */
 	HEAD "model m(tokens: i32[B, T]) -> [B, T, 11] {\n" EMBED
 	     " y = reshape(x, [B * T, 12])\n y = gelu(Linear(y, out = 12)) * rms_norm(y, ones([12]))\n"
