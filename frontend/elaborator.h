@@ -92,6 +92,14 @@ typedef struct Variable {
 	Datum *value;
 } Variable;
 
+/* An assignment `x = ...` that is worked out when x is first looked up. */
+typedef struct Late {
+	const Stmt *assign;
+	u32 at;              /* counted from 1, in the order of the source */
+	Datum *value;        /* NULL: not yet */
+	struct Late *before; /* the assignment of the same name before it, or NULL */
+} Late;
+
 /* One application of a module, function, ...: its names. */
 typedef struct Frame {
 	const Decl *decl;
@@ -100,7 +108,9 @@ typedef struct Frame {
 	Map variable;           /* name -> Datum* */
 	Map declared;           /* name -> where, packed; of those that the source gives a place to */
 	Map seen;               /* names that were looked up */
-	Map late;               /* name -> the assignment that is run when it is first looked up */
+	Map late;               /* name -> the last Late of it */
+	u32 nlate;
+	u32 late_at;            /* the place of the one that is being worked out, which sees those before it; 0: all are seen */
 	Dim lead[MAX_RANK];     /* what `...` stands for */
 	Axis lead_axis[MAX_RANK];
 	u32 nlead;

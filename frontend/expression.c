@@ -89,6 +89,26 @@ static Datum *callable(Elaborator *e, const Decl *d, const char *builtin, Loc lo
 	return x;
 }
 
+/* NULL where no assignment that stands before what is being worked out gives it. */
+static Datum *late_value(Elaborator *e, const char *name)
+{
+	Frame *f = e->frame;
+	const u64 *found = map_get(&f->late, MAP_KEY(name));
+	Late *last = found ? (Late *)(uintptr_t)*found : NULL;
+	while (last && f->late_at && last->at >= f->late_at)
+		last = last->before;
+	if (!last)
+		return NULL;
+	if (!last->value) {
+		u32 at = f->late_at;
+		f->late_at = last->at;
+		last->value = expression(e, last->assign->assign.value);
+		f->late_at = at;
+	}
+	map_put(&f->seen, MAP_KEY(name), 1);
+	return last->value;
+}
+
 Datum *lookup(Elaborator *e, const char *name)
 {
 	u64 *found = e->frame ? map_get(&e->frame->variable, MAP_KEY(name)) : NULL;
@@ -96,13 +116,9 @@ Datum *lookup(Elaborator *e, const char *name)
 		map_put(&e->frame->seen, MAP_KEY(name), 1);
 		return (Datum *)(uintptr_t)*found;
 	}
-	const u64 *late = e->frame ? map_get(&e->frame->late, MAP_KEY(name)) : NULL;
-	if (late && *late) {
-		Block one = { .v = &(Stmt *){ (Stmt *)(uintptr_t)*late }, .n = 1 };
-		map_put(&e->frame->late, MAP_KEY(name), 0);
-		statements(e, &one);
-		return lookup(e, name);
-	}
+	Datum *late = e->frame ? late_value(e, name) : NULL;
+	if (late)
+		return late;
 	Datum *carried = e->outside ? carried_value(e, name) : NULL;
 	if (carried)
 		return carried;

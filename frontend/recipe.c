@@ -168,7 +168,7 @@ static void recipe_statements(Elaborator *e, const Block *body, Recipe *r)
 /* A setting that is misspelt is a name of the recipe's own, which nothing uses. */
 static void unused_names_told(Elaborator *e, const Recipe *r)
 {
-	for (u32 i = 0; i < r->own.n; i++) {
+	for (u32 i = 0; i < r->own.n && !e->diag->nerror; i++) { /* what is wrong may be what would have used it */
 		const Expr *target = r->own.v[i]->assign.target.v[0];
 		const char *near = nearest_name(target->name, train_keys, COUNT(train_keys));
 		if (!map_get(&r->seen, MAP_KEY(target->name)))
@@ -418,6 +418,14 @@ static bool any_setting(const Stmt *s)
 	return any;
 }
 
+static void add_late(Elaborator *e, const char *name, const Stmt *s)
+{
+	const u64 *before = map_get(&e->frame->late, MAP_KEY(name));
+	Late *l = NEW(e->arena, Late);
+	*l = (Late){ .assign = s, .at = ++e->frame->nlate, .before = before ? (Late *)(uintptr_t)*before : NULL };
+	map_put(&e->frame->late, MAP_KEY(name), MAP_KEY(l));
+}
+
 /* An `if` around settings is decided by the config, the settings before it, and names that no input goes into. */
 static void settings_of_block(Elaborator *e, Train *t, const Block *body)
 {
@@ -436,7 +444,7 @@ static void settings_of_block(Elaborator *e, Train *t, const Block *body)
 				fail(e, E0506, s->loc, "only 'optimizer' can be for some parameters, not '%s'%s", key,
 				     did_you_mean(e, near));
 			} else {
-				map_put(&e->frame->late, MAP_KEY(key), MAP_KEY(s));
+				add_late(e, key, s);
 			}
 			continue;
 		}

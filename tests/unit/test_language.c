@@ -416,6 +416,21 @@ static void settings_have_an_order(void **state)
 	unmake(&m);
 }
 
+/* A setting sees the block's own names as they are where it stands, also those that are assigned again. */
+static void settings_see_names_in_order(void **state)
+{
+	(void)state;
+	Made m;
+	make(&m, "model m(x: [B, 8]) -> [B, 8] { param u: [8, 8] = zeros\n return x @ u }\n"
+		 "optimizer sgd(p, g, step; lr) { p <- p - lr * g }\n"
+		 "train {\n input x: f32[B, 8]\n loss = sum(m(x))\n batch = { B = 2 }\n optimizer = sgd(lr = 1.0)\n"
+		 " a = 2\n b = a\n a = a * 3\n clip = a\n a = a + 1\n steps = a\n evaluate = b\n}\n");
+	assert_true(model_setting(m.model, "train.clip")->number == 6);
+	assert_true(model_setting(m.model, "train.steps")->number == 7);
+	assert_true(model_setting(m.model, "train.evaluate.every")->number == 2);
+	unmake(&m);
+}
+
 /* Settings, optimizers of a group and rules of division in an `if`: those of the branch that the config chooses, and no others. */
 static void branches_choose_lines(void **state)
 {
@@ -546,7 +561,8 @@ static void files_are_used(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(expressions_have_numpys_values), cmocka_unit_test(settings_have_an_order), cmocka_unit_test(branches_choose_lines),
+		cmocka_unit_test(expressions_have_numpys_values), cmocka_unit_test(settings_have_an_order), cmocka_unit_test(settings_see_names_in_order),
+		cmocka_unit_test(branches_choose_lines),
 		cmocka_unit_test(blocks_become_entries),	  cmocka_unit_test(a_sampler_runs),
 		cmocka_unit_test(files_are_used),
 	};
