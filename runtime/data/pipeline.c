@@ -159,14 +159,15 @@ static void push_typed(Tokens *ids, Tokens *types, u32 id, u32 type)
 }
 
 /* The first place in `text` at which a special token is named, the longest of those that are there; text.n where none is. */
-static size_t named_at(const Tokenizer *t, Str text, u32 *id)
+static size_t named_at(const Tokenizer *t, const Tokens *special, Str text, u32 *id)
 {
 	for (size_t at = 0; at < text.n; at++) {
 		*id = TOKEN_NONE;
-		for (u32 k = 0; k < t->vocabulary; k++)
-			if (t->special[k] && t->piece[k].n && str_starts((Str){ text.s + at, text.n - at }, t->piece[k]) &&
-			    (*id == TOKEN_NONE || t->piece[k].n > t->piece[*id].n))
-				*id = k;
+		for (size_t k = 0; k < special->n; k++) {
+			u32 one = special->v[k];
+			if (str_starts((Str){ text.s + at, text.n - at }, t->piece[one]) && (*id == TOKEN_NONE || t->piece[one].n > t->piece[*id].n))
+				*id = one;
+		}
 		if (*id != TOKEN_NONE)
 			return at;
 	}
@@ -178,17 +179,24 @@ static Status encode_named(Tokenizer *t, Str text, Tokens *out)
 {
 	if (t->pipeline)
 		return pipeline_encode(t, text, true, out);
+	Arena tmp = ARENA("special");
+	Tokens special = { .arena = &tmp };
+	for (u32 k = 0; k < t->vocabulary; k++)
+		if (t->special[k] && t->piece[k].n)
+			tokens_push(&special, k);
+	Status s;
 	do {
 		u32 id = TOKEN_NONE;
-		size_t at = named_at(t, text, &id);
-		TRY(tokenizer_encode(t, (Str){ text.s, at }, out));
-		if (id == TOKEN_NONE)
+		size_t at = named_at(t, &special, text, &id);
+		s = tokenizer_encode(t, (Str){ text.s, at }, out);
+		if (s || id == TOKEN_NONE)
 			break;
 		tokens_push(out, id);
 		at += t->piece[id].n;
 		text = (Str){ text.s + at, text.n - at };
 	} while (text.n);
-	return OK;
+	arena_free(&tmp);
+	return s;
 }
 
 Status tokenizer_prompt(Tokenizer *t, Str text, bool front, Tokens *ids)

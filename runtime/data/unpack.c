@@ -3,7 +3,7 @@
 
 #include <zlib.h>
 
-enum { PIECE = 1 << 18 };
+enum { PIECE = 1 << 16 };
 
 static Status damaged(const char *path, const char *why)
 {
@@ -18,7 +18,7 @@ static bool is_gzip(Blob b)
 /* All members. What stands behind the last one must be zeros, which tapes and block devices add. */
 static Status inflate_all(const char *path, Blob bytes, z_stream *z, FILE *to)
 {
-	static _Thread_local u8 piece[PIECE];
+	u8 piece[PIECE];
 	size_t at = 0;
 	while (is_gzip((Blob){ bytes.p + at, bytes.n - at })) {
 		int r = inflateReset(z);
