@@ -183,8 +183,11 @@ static void rows_pad(const void *bound, u8 *const *to)
 		const RowInput *x = &b->input[i];
 		memset(to[i], 0, x->bytes);
 		i32 *whole = (i32 *)(void *)to[i];
+		i64 *wide = (i64 *)(void *)to[i];
 		for (u64 k = 0; x->dtype == PACKAGE_I32 && k < x->elements; k++)
 			whole[k] = DATA_IGNORE;
+		for (u64 k = 0; x->dtype == PACKAGE_I64 && k < x->elements; k++)
+			wide[k] = DATA_IGNORE;
 	}
 }
 

@@ -18,7 +18,7 @@ def write(path, tensors):
 def rows(n):
     x = [0.5 * (i * 7 % 5) - 1 for i in range(3 * n)]
     return {"x": ("F64", [n, 3], "d", x), "place": ("I64", [n, 2], "q", [i % 4 for i in range(2 * n)]),
-            "y": ("F32", [n], "f", [0.25 * i for i in range(n)])}
+            "y": ("F32", [n], "f", [0.25 * i for i in range(n)]), "label": ("I64", [n], "q", [1 + i % 2 for i in range(n)])}
 
 
 folder = sys.argv[1]
