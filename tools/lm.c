@@ -279,7 +279,7 @@ const char *lm_beside(Lm *lm, const char *weights, const char *const *name, u32 
 		u32 paths;
 		weights = weights_paths(&lm->arena, weights, &paths)[0];
 		char *copy = (char *)(uintptr_t)arena_printf(&lm->arena, "%s", weights);
-		folder = stat(weights, &st) == 0 && S_ISDIR(st.st_mode) ? weights : dirname(copy);
+		folder = run_folder_around(&lm->arena, stat(weights, &st) == 0 && S_ISDIR(st.st_mode) ? weights : dirname(copy));
 	}
 	for (u32 i = 0; folder && i < n; i++) {
 		const char *path = arena_printf(&lm->arena, "%s/%s", folder, name[i]);

@@ -64,7 +64,8 @@ bool lm_logits(const Lm *lm, i64 *out);
 const char *lm_source_size(Lm *lm);
 /* The token that begins what such a model writes: `begin` of the source's data block, or the usual one. */
 PL_MUST_USE Status lm_begin(const Lm *lm, const Tokenizer *t, u32 *out);
-/* The first of these files that is in the run's folder, or of a source beside the parameters; NULL where none is. */
+/* The first of these files that is in the run's folder, or of a source beside the parameters (of a run's checkpoint, in that run's folder); NULL
+ * where none is. */
 const char *lm_beside(Lm *lm, const char *weights, const char *const *name, u32 n);
 /* The tokenizer of this file, or that which is there; NULL where none is. */
 PL_MUST_USE Status lm_tokenizer(Lm *lm, const char *file, const char *weights, Tokenizer **out);

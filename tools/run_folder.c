@@ -16,6 +16,12 @@ static bool is_folder(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+const char *run_folder_around(Arena *a, const char *folder)
+{
+	bool checkpoint = io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, folder));
+	return checkpoint ? dirname((char *)(uintptr_t)arena_printf(a, "%s", folder)) : folder;
+}
+
 static const char *text_of(Arena *a, const json_t *root, const char *key)
 {
 	const char *s = json_string_value(json_object_get(root, key));
@@ -62,8 +68,7 @@ Status model_operand(Arena *a, const char *operand, const SourceOptions *given, 
 		while (n > 1 && operand[n - 1] == '/')
 			n--;
 		out->checkpoint = out->run = arena_strn(a, (Str){ operand, n });
-		if (io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, out->run)))
-			out->run = dirname((char *)(uintptr_t)arena_printf(a, "%s", out->run));
+		out->run = run_folder_around(a, out->run);
 		TRY(read_settings(a, out));
 		out->source = arena_printf(a, "%s/" RUN_MODEL, out->run);
 	}

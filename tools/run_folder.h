@@ -24,6 +24,8 @@ typedef struct ModelOperand {
 	SourceOptions options; /* of the run, then those given now, which stand before them */
 } ModelOperand;
 
+/* Of a checkpoint's folder the run's, which has what belongs to all of its checkpoints; else the folder itself. */
+const char *run_folder_around(Arena *a, const char *folder);
 PL_MUST_USE Status model_operand(Arena *a, const char *operand, const SourceOptions *given, ModelOperand *out);
 
 /* Writes the three; `tokenizer` is the path of the one to copy, NULL where the data has none. */
