@@ -18,26 +18,29 @@
 #include <math.h>
 #include <string.h>
 
-Status shrink_parse(const char *text, i64 group, Shrink *out)
+static bool whole(const Shrink *how)
+{
+	return how->kind == SHRINK_INT8 || how->kind == SHRINK_INT4;
+}
+
+Status shrink_parse(const char *text, i64 asked, i64 usual, Shrink *out)
 {
 	static const char *const name[] = { "f32", "bf16", "f16", "int8", "int4" };
+	i64 group = asked ? asked : usual;
 	*out = (Shrink){ SHRINK_NONE, (u32)group };
 	if (group < 2 || group > 1024 || group % 2)
 		return FAIL(STATUS_INPUT, "--group %lld: an even number from 2 to 1024", (long long)group);
 	for (u32 i = 0; i < COUNT(name); i++)
 		if (!strcmp(text, name[i])) {
 			out->kind = (ShrinkKind)i;
+			if (asked && !whole(out))
+				return FAIL(STATUS_INPUT, "--group is of weights that share a factor, --store int8 or int4: here they are stored as %s", text);
 			return OK;
 		}
 	return FAIL(STATUS_INPUT, "--store %s: f32, bf16, f16, int8 or int4", text);
 }
 
 /* ---- the program ---- */
-
-static bool whole(const Shrink *how)
-{
-	return how->kind == SHRINK_INT8 || how->kind == SHRINK_INT4;
-}
 
 /* The size of a group that divides the last axis: the one that was asked for, or halves of it; 0: none does. */
 static i64 group_of(const Shrink *how, i64 last)
@@ -198,7 +201,7 @@ const Program *shrink_program(Arena *arena, const Program *in, const Shrink *how
 
 Status shrink_for(Lm *lm, const char *store, i64 group, Shrink *out, LmCompile *how)
 {
-	TRY(shrink_parse(store ? store : "f32", group ? group : 32, out));
+	TRY(shrink_parse(store ? store : "f32", group, 32, out));
 	if (!out->kind)
 		return OK;
 	if (lm->file)

@@ -11,7 +11,8 @@ typedef struct Shrink {
 	u32 group; /* weights that share a factor, along the last axis */
 } Shrink;
 
-PL_MUST_USE Status shrink_parse(const char *text, i64 group, Shrink *out);
+/* --store and --group; `group` 0: `usual` of them share a factor. */
+PL_MUST_USE Status shrink_parse(const char *text, i64 group, i64 usual, Shrink *out);
 
 /* The program's entries `forward` and `eval` with its matrices stored so: buffers of their names, of another type, and for
  * whole numbers "NAME.factor" beside them. What computes is as it was, on the values that come back. */

@@ -60,6 +60,13 @@ static Status read_settings(Arena *a, ModelOperand *out)
 	return OK;
 }
 
+/* Do two settings, KEY=VALUE, give the same key a value? */
+static bool same_value(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=");
+	return n == strcspn(b, "=") && !strncmp(a, b, n);
+}
+
 Status model_operand(Arena *a, const char *operand, const SourceOptions *given, ModelOperand *out)
 {
 	*out = (ModelOperand){ .source = operand };
@@ -77,14 +84,18 @@ Status model_operand(Arena *a, const char *operand, const SourceOptions *given, 
 	SourceOptions more = { .preset = out->options.preset, .config = given->config, .set = given->set };
 	TRY(source_config(a, out->source, &more)); /* recorded as the settings that it comes to */
 	given = &more;
-	/* of two settings of one value, the later one holds */
-	const char **set = NEWN(a, const char *, out->options.set.n + given->set.n + 1);
-	for (int i = 0; i < out->options.set.n; i++)
-		set[i] = out->options.set.v[i];
-	for (int i = 0; i < given->set.n; i++)
-		set[out->options.set.n + i] = given->set.v[i];
-	out->options.set.v = set;
-	out->options.set.n += given->set.n;
+	/* of two settings of one value, the later one holds: the earlier one is not recorded again */
+	int recorded = out->options.set.n, n = 0;
+	const char **set = NEWN(a, const char *, recorded + given->set.n + 1);
+	for (int i = 0; i < recorded + given->set.n; i++) {
+		const char *one = i < recorded ? out->options.set.v[i] : given->set.v[i - recorded];
+		bool later = false;
+		for (int k = MAX(i + 1, recorded); k < recorded + given->set.n && !later; k++)
+			later = same_value(one, given->set.v[k - recorded]);
+		if (!later)
+			set[n++] = one;
+	}
+	out->options.set = (TextList){ .v = set, .n = n };
 	return OK;
 }
 

@@ -12,7 +12,7 @@
 
 static const char *kind = "bpe", *vocabulary_file, *merges_file, *field, *separator = "auto",
 		  *output;
-static i64 vocabulary = 4096, shard_tokens, from, count = 256;
+static i64 vocabulary, shard_tokens, from, count = 256;
 static f64 validation, validation_last;
 static bool json;
 
@@ -21,7 +21,7 @@ static const Option tokenize_option[] = {
 	  "write PREFIX.train.*.tok, PREFIX.val.*.tok, PREFIX.tokenizer.json" },
 	{ "tokenizer", 't', OPTION_TEXT, &kind, "KIND",
 	  "byte, char, bpe (the default), gpt2, or a published file: tokenizer.json, *.model, *.txt" },
-	{ "vocab", 0, OPTION_SIZE, &vocabulary, "N", "tokens that bpe learns, 4096 by default" },
+	{ "vocab", 0, OPTION_COUNT, &vocabulary, "N", "tokens that bpe learns, 4096 by default" },
 	{ "vocab-file", 0, OPTION_TEXT, &vocabulary_file, "FILE",
 	  "gpt2: encoder.json (or vocab.json)" },
 	{ "merges", 0, OPTION_TEXT, &merges_file, "FILE", "gpt2: vocab.bpe (or merges.txt)" },
@@ -141,6 +141,8 @@ static int do_tokenize(int argc, char **argv)
 	const char *name = tokenize_command.name;
 	if (!output)
 		return verb_misused(name, "where to? -o PREFIX is missing");
+	if (vocabulary && strcmp(kind, "bpe"))
+		return verb_misused(name, "--vocab is how many tokens --tokenizer bpe learns, not of %s", kind);
 	if (vocabulary > TOKENIZER_VOCAB_MAX)
 		return verb_misused(name, "--vocab is at most %d", TOKENIZER_VOCAB_MAX);
 	if ((vocabulary_file || merges_file) && strcmp(kind, "gpt2"))
@@ -160,7 +162,7 @@ static int do_tokenize(int argc, char **argv)
 				   .ninput = (u32)n,
 				   .field = field,
 				   .tokenizer = kind,
-				   .vocabulary = (u32)vocabulary,
+				   .vocabulary = vocabulary ? (u32)vocabulary : 4096,
 				   .vocabulary_file = vocabulary_file,
 				   .merges_file = merges_file,
 				   .split = validation != 0        ? VALIDATION_DOCUMENTS

@@ -15,7 +15,7 @@
 static SourceOptions source;
 static const char *weights, *output, *cpu, *sizes, *precision, *name, *target, *device, *arch, *store, *data;
 static TextList entry, kernel, module;
-static i64 threads, capacity, group, batches;
+static i64 threads, capacity, group, usual_group, batches;
 static Shrink shrink;
 static bool embed;
 
@@ -206,10 +206,8 @@ static Status settings(Lm *lm)
 		if (!*text[i].option)
 			*text[i].option = lm_text(lm, arena_printf(&lm->arena, "export.%s", text[i].key), text[i].otherwise);
 	u64 n;
-	if (!group) {
-		TRY(lm_count(lm, "export.group", 1, 32, &n));
-		group = (i64)n;
-	}
+	TRY(lm_count(lm, "export.group", 1, 32, &n));
+	usual_group = (i64)n;
 	/* functions of a language model, unless others are asked for */
 	if (!capacity && !entry.n && !module.n && !kernel.n) {
 		TRY(lm_count(lm, "export.capacity", 0, 0, &n));
@@ -236,7 +234,7 @@ static Status run(Lm *lm)
 			    .precision = x.precision, .device = device, .threads = (u32)threads };
 	TRY(sizes_check(x.arena, lm->model, "--sizes", sizes, true));
 	TRY(sizes_numbers(x.arena, lm->model, sizes_dynamic(x.arena, lm->model, sizes), &o.sizes));
-	TRY(shrink_parse(store, group, &shrink));
+	TRY(shrink_parse(store, group, usual_group, &shrink));
 	if (!shrink.kind && (data || batches))
 		return FAIL(STATUS_INPUT, "--%s is for measuring what --store costs, and matrices are stored as they are", data ? "data" : "batches");
 	const Program *shrunk = NULL;

@@ -185,6 +185,21 @@ static int show_model(SourceFile *f)
 	return 0;
 }
 
+/* What a stage has nothing of: the file as it is written, and its program before sizes and devices. NULL: all that is given. */
+static const char *of_later_stages(void)
+{
+	bool tree = !strcmp(stage, "ast"), early = tree || !strcmp(stage, "graph");
+	const struct {
+		bool given;
+		const char *name;
+	} of[] = { { tree && source.preset, "preset" }, { tree && source.config, "hf-config" }, { tree && source.set.n, "set" }, { early && sizes, "sizes" },
+		   { early && precision, "precision" }, { early && device, "device" }, { early && cpu, "cpu" }, { early && arch, "arch" } };
+	for (u32 i = 0; i < COUNT(of); i++)
+		if (of[i].given)
+			return of[i].name;
+	return NULL;
+}
+
 int verb_show(int argc, char **argv)
 {
 	char **file;
@@ -196,6 +211,10 @@ int verb_show(int argc, char **argv)
 		known |= stage && !strcmp(stages[i], stage);
 	if (!known)
 		return verb_misused("show", "there is no stage '%s': ast, graph, fused, kernels, plan", stage);
+	const char *later = stage ? of_later_stages() : NULL;
+	if (later)
+		return verb_misused("show", "--stage=%s is of %s, which --%s says nothing of", stage,
+				    strcmp(stage, "ast") ? "the program before its sizes are numbers" : "the file as it is written", later);
 	if (stage && !strcmp(stage, "ast"))
 		return show_ast(file[0]);
 	bool by_entry = stage && (!strcmp(stage, "fused") || !strcmp(stage, "kernels"));

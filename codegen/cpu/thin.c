@@ -210,16 +210,17 @@ static bool counts_from_zero(const Kernel *k)
 u64 thin_variant(const CpuMachine *machine, const Kernel *k)
 {
 	/* which way it is read cannot be told from the shape where an extent is 1 */
-	u64 way = (u64)1 << 63 | (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
+	static const u64 thin = (u64)1 << 63; /* of no other variant of products */
+	u64 way = (u64)contiguous_along_k(k) << 32 | (u64)range_count(k, range_of(k, DIM_M));
 	Range kr = range_of(k, DIM_K);
 	Piece p = { 0 };
 	Shared shared;
 	if (kr.last - kr.first == 1)
-		return way;
+		return thin | way;
 	piece_for(machine, k, &p, &shared);
 	for (u32 d = p.first; !p.divides && d < kr.last; d++)
 		way = way * 1031 + (u64)k->dim[d].extent;
-	return way << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
+	return thin | way << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
 }
 
 CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)
