@@ -4,6 +4,7 @@
  * given back wait for the next arena, up to POOLED bytes: passes take and drop the same memory over and over. Exported libraries,
  * which are unloaded, keep none (cmake/runtime.cmake). */
 #include "support/arena.h"
+#include "support/no_memory.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -50,11 +51,17 @@ void pl_never(const char *file, int line, const char *why)
 	abort();
 }
 
+void pl_out_of_memory(const char *what)
+{
+	fprintf(stderr, "plinth: out of memory: %s; free some, or raise the limit that holds for this process\n", what);
+	_exit(2);
+}
+
 static void out_of_memory(const Arena *a, size_t want)
 {
-	fprintf(stderr, "plinth: out of memory: the host has no %zu more bytes (arena '%s' holds %zu); free some, or raise the limit that "
-		"holds for this process\n", want, a->name ? a->name : "?", a->used);
-	_exit(2); /* as for any STATUS_MEMORY (status.h); nothing is wrong in Plinth */
+	char what[256];
+	snprintf(what, sizeof what, "the host has no %zu more bytes (arena '%s' holds %zu)", want, a->name ? a->name : "?", a->used);
+	pl_out_of_memory(what);
 }
 
 /* The class of chunks of exactly so many bytes, or CLASSES. */

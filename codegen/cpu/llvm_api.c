@@ -1,6 +1,7 @@
 /* codegen/cpu/llvm_api.c: see llvm_api.h. */
 #include "codegen/cpu/llvm_api.h"
 #include "support/library.h"
+#include "support/no_memory.h"
 #include "support/str.h"
 
 #include <llvm/Config/llvm-config.h>
@@ -9,6 +10,29 @@
 #include <sys/stat.h>
 
 LlvmApi llvm_api;
+
+static void no_memory(void)
+{
+	pl_out_of_memory("the host has no more for LLVM, which makes code");
+}
+
+static void no_memory_of_llvm(void *context, const char *why, bool dump)
+{
+	(void)context, (void)why, (void)dump;
+	no_memory();
+}
+
+/* What asks in vain for memory, in LLVM or in C++'s library beneath it, tells a handler before it ends the process. There is none in LLVM's C
+ * API: these are of C++, by the names that its compilers give them; without them the process aborts as before. */
+static void handle_no_memory(const Library *l)
+{
+	void (*(*of_cpp)(void (*)(void)))(void);
+	void (*of_llvm)(void (*)(void *, const char *, bool), void *);
+	if (library_find(l, "_ZSt15set_new_handlerPFvvE", &of_cpp))
+		of_cpp(no_memory);
+	if (library_find(l, "_ZN4llvm31install_bad_alloc_error_handlerEPFvPvPKcbES0_", &of_llvm))
+		of_llvm(no_memory_of_llvm, NULL);
+}
 
 static Status load(void)
 {
@@ -32,6 +56,7 @@ static Status load(void)
 	LLVMGetVersion(&major, &minor, &patch);
 	if (major != LLVM_VERSION_MAJOR)
 		return FAIL(STATUS_UNSUPPORTED, "%s is LLVM %u; this plinth was built for LLVM %d", l.path, major, LLVM_VERSION_MAJOR);
+	handle_no_memory(&l);
 	return OK;
 }
 
