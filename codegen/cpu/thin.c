@@ -220,7 +220,8 @@ u64 thin_variant(const CpuMachine *machine, const Kernel *k)
 	piece_for(machine, k, &p, &shared);
 	for (u32 d = p.first; !p.divides && d < kr.last; d++)
 		way = way * 1031 + (u64)k->dim[d].extent;
-	return thin | way << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
+	/* whether a factor is shared is known of whole blocks alone, which extents make */
+	return thin | way << 3 | (u64)(shared.factor.i > 0) << 2 | (u64)counts_from_zero(k) << 1 | p.divides;
 }
 
 CountNeeds thin_needs(Body *b, const CpuMachine *machine, const Kernel *k)

@@ -182,6 +182,11 @@ static const struct {
 	{ "",
 	  "ld.param.u64 %d0, [p0]; mov.u32 %r0, %tid.x; shr.u32 %r1, %r0, 5; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %d0, %d1;"
 	  "ld.global.u32 %r2, [%d0]; bar.sync 0; st.global.u32 [%d1], %r0;", "race=on", "", 0 },
+	/* the first warp reads what it then writes, behind the second one, which has read it too */
+	{ "",
+	  "ld.param.u64 %d0, [p0]; mov.u32 %r0, %tid.x; setp.gt.u32 %p1, %r0, 31; ld.global.u32 %r2, [%d0]; @%p1 ret;"
+	  "setp.ne.u32 %p1, %r0, 0; @%p1 ret; st.global.u32 [%d0], %r2;", "race=on, schedule=descending", "in the same launch with no barrier",
+	  CUDA_ERROR_LAUNCH_FAILED },
 	{ "", "ld.param.u64 %d0, [p0]; red.global.add.u32 [%d0], 1;", "race=on", "", 0 },
 };
 

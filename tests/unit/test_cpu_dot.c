@@ -293,6 +293,44 @@ static void test_groups(void **state)
 	suite_run(&s, 17);
 }
 
+/* Two rows times a matrix [.., 3, runs, 16] less 8, times a factor that each run of 16 has its own of. */
+static Kernel *add_runs(Suite *s, i64 runs)
+{
+	Kernel *k = suite_kernel(s, KERNEL_DOT, "runs");
+	i64 K = 3 * runs * 16, N = 21;
+	kb_dim(k, DIM_M, 2);
+	kb_dim(k, DIM_N, N);
+	kb_dim(k, DIM_K, 3);
+	kb_dim(k, DIM_K, runs);
+	kb_dim(k, DIM_K, 16);
+	Access x = { .slot = kb_slot(k, DT_f32, 2 * K), .stride = { K, 0, runs * 16, 16, 1 } };
+	Access w = { .slot = kb_slot(k, DT_f32, N * K), .stride = { 0, K, runs * 16, 16, 1 } };
+	Access f = { .slot = kb_slot(k, DT_f32, N * 3 * runs), .stride = { 0, 3 * runs, 1, 3, 0 } };
+	k->operand[0] = kb_load(k, x, NO);
+	k->operand[1] = kb_op(k, S_mul, kb_op(k, S_sub, kb_load(k, w, NO), kb_const(k, DT_f32, 8)), kb_load(k, f, NO));
+	k->noperand = 2;
+	kb_store(k, ACCESS(kb_slot(k, DT_f32, 2 * N), 0, N, 1), kb_acc(k, DT_f32, 0), NO);
+	suite_add(s, k, 2 + 2 * sqrt((f64)K), 9 * sqrt((f64)K) / 4);
+	return k;
+}
+
+/* A piece of four rows of 8 lanes is whole runs: of eight each run is a block with a factor of its own, of four there is none that a block has,
+ * as the code that goes by pieces of 64 would have it. Such code, and what scratch it needs, is not one for both. */
+static void test_runs(void **state)
+{
+	(void)state;
+	Suite s = { 0 };
+	Kernel *both[] = { add_runs(&s, 8), add_runs(&s, 4) };
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = "haswell" }, &c));
+	CpuCode one, two;
+	assert_null(cpu_code_units(c, both, 1, &s.arena, &one));
+	assert_null(cpu_code_units(c, both, 2, &s.arena, &two));
+	assert_int_equal(two.nunit, one.nunit + 1);
+	cpu_compiler_destroy(c);
+	suite_run(&s, 2);
+}
+
 /* Few results of long sums, which are cut into parts: lengths around those of parts and pieces, results that are no whole tiles,
  * batches, every precision, sums that are left to one part. */
 static void test_deep(void **state)
@@ -611,7 +649,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_edges),   cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_fused),   cmocka_unit_test(test_precisions), cmocka_unit_test(test_factored),
 		cmocka_unit_test(test_operands), cmocka_unit_test(test_pairs),      cmocka_unit_test(test_tiles),
-		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_groups), cmocka_unit_test(test_deep),
+		cmocka_unit_test(test_pairs_code), cmocka_unit_test(test_thin), cmocka_unit_test(test_groups), cmocka_unit_test(test_runs), cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_windows), cmocka_unit_test(test_turned), cmocka_unit_test(test_turned_code),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

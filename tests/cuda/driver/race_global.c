@@ -1,6 +1,7 @@
 /* race_global.c: races for device memory within one launch: blocks run at any time and in any order, so that what one writes no other may
  * touch (atomics may meet), and warps of a block may where a barrier lies between (race.c knows). Each byte remembers its last writer and two
- * readers of different blocks, which is all that a later write must be held against; a launch begins anew. */
+ * readers of which neither comes after the other, of different blocks if there are such: a later write must be held against these; a launch begins
+ * anew. */
 #include "race.h"
 #include <stdlib.h>
 
@@ -57,17 +58,22 @@ static bool meets(const Warp *w, const Who *other)
 	return other->block != w->block->linear + 1 || race_unknown(w, other->epoch);
 }
 
-static void remember(Byte *x, Who me, int kind)
+static void remember(const Warp *w, Byte *x, Who me, int kind)
 {
 	if (kind != ACCESS_READ) {
 		x->writer = me;
 		x->atomic = kind == ACCESS_ATOMIC;
 		x->reader[0] = x->reader[1] = (Who){ 0 };
-	} else if (!x->reader[0].block || x->reader[0].block == me.block) {
-		x->reader[0] = me;
-	} else {
-		x->reader[1] = me;
+		return;
 	}
+	/* in the place of one that it comes after, whom a later write then comes after too; or of a second one of a block */
+	for (u32 i = 0; i < 2; i++)
+		if (!meets(w, &x->reader[i])) {
+			x->reader[i] = me;
+			return;
+		}
+	if (x->reader[0].block == x->reader[1].block)
+		x->reader[1] = me;
 }
 
 bool race_global(Warp *w, const Inst *in, int lane, u64 address, u32 bytes, int kind)
@@ -93,7 +99,7 @@ bool race_global(Warp *w, const Inst *in, int lane, u64 address, u32 bytes, int 
 				other = x->reader[i];
 			}
 		if (!theirs)
-			remember(x, me, kind);
+			remember(w, x, me, kind);
 		atomic_flag_clear_explicit(&p->lock, memory_order_release);
 		if (!theirs)
 			continue;
