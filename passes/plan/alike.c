@@ -70,7 +70,7 @@ u32 layers_that_tell(const LayerKinds *all)
 
 u32 *layers_stand(Arena *arena, const LayerKinds *few, const LayerKinds *all)
 {
-	u32 *stand = NEWN(arena, u32, all->n + 1);
+	u32 *stand = NEWN(arena, u32, all->n + 1), *times = NEWN(arena, u32, few->n + 1);
 	for (u32 i = 0; i < all->n; i++) {
 		bool first = i == 0, last = i + 1 == all->n;
 		u32 from = first ? 0 : last ? few->n - 1 : 1, end = first ? 1 : last ? few->n : few->n - 1, best = 0;
@@ -83,6 +83,10 @@ u32 *layers_stand(Arena *arena, const LayerKinds *few, const LayerKinds *all)
 		}
 		if (!best)
 			return NULL;
+		times[stand[i]]++;
 	}
+	for (u32 r = 1; r <= few->n; r++)
+		if (!times[r])
+			return NULL;
 	return stand;
 }

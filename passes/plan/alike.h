@@ -17,7 +17,8 @@ LayerKinds layer_kinds(Arena *arena, const Program *p);
 u32 layers_that_tell(const LayerKinds *all);
 
 /* For each layer of the model the one of few planned ones, counted from 1, that it is like: the first is the first, the last the last, each between
- * is one between: itself, or else the one that is as far from both ends as can be. NULL: there is none for some layer. */
+ * is one between: itself, or else the one that is as far from both ends as can be. NULL: there is none for some layer, or a planned one stands for
+ * none, as where the middle one alone is of its kind. */
 u32 *layers_stand(Arena *arena, const LayerKinds *few, const LayerKinds *all);
 
 #endif

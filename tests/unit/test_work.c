@@ -520,6 +520,9 @@ static void layers_tell_others(void **state)
 		few.kind[0] = 0;
 		assert_null(layers_stand(&a, &few, &all));
 	}
+	/* the middle one alone is another: of six layers it is where the whole model has one of the rest, so that the fifth would stand for none */
+	u64 all[] = { 'a', 'a', 'a', 'a', 's', 'a', 'a', 'a', 'a' }, few[] = { 'a', 'a', 'a', 's', 'a', 'a' };
+	assert_null(layers_stand(&a, &(LayerKinds){ few, COUNT(few) }, &(LayerKinds){ all, COUNT(all) }));
 	arena_free(&a);
 }
 
