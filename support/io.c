@@ -175,6 +175,13 @@ void io_unmap(Mapping *m)
 	*m = (Mapping){ 0 };
 }
 
+/* Of what a path names the folder: "a/b/" of "a/b/c". */
+static size_t folder_length(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
 /* Of what this process has open, the number that `path` names (/dev/stdout, /dev/fd/3), through links; -1: it is no such name. What a shell opened
  * to be added to (`>> log`), or at some place, is written to there, and has perhaps no name of its own. */
 static int descriptor_of(const char *path)
@@ -192,7 +199,7 @@ static int descriptor_of(const char *path)
 		bool is_own = real && !strcmp(real, own);
 		free(real);
 		if (is_own)
-			return (int)strtol(strrchr(at, '/') + 1, NULL, 10);
+			return (int)strtol(at + folder_length(at), NULL, 10);
 		strcpy(folder, at);
 		const char *in = *link == '/' ? "" : dirname(folder);
 		char next[sizeof folder + sizeof link];
@@ -302,13 +309,6 @@ static Status remove_left(const char *path, const char *begin)
 	if (!s && tidied)
 		note_tidy(&st);
 	return s;
-}
-
-/* Of what a path names the folder: "a/b/" of "a/b/c". */
-static size_t folder_length(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
 /* "<name>.tmp.", before the number of a process. The file's name, as far as there is room for it: what is cut off is told from others by its hash. */
