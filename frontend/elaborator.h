@@ -157,7 +157,7 @@ typedef struct Elaborator {
 	VEC(Wrap) wrap;
 	VEC(Freeze) freeze;
 	Map param_graph;        /* buffer -> the Val that reads it, for the current graph, + 1 */
-	Map param_made;         /* path -> the Frame in which it was declared in this entry */
+	Map param_made;         /* path -> where it was declared in this entry (param.c) */
 	Graph *g;               /* being built; NULL where tensors are not allowed */
 	Builder b;
 	Builder init;           /* of the entry init */

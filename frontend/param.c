@@ -475,22 +475,28 @@ static bool frozen_by_rule(Elaborator *e, const char *path)
 	return frozen;
 }
 
-/* A parameter that was made in the frame `before` is made again. What has to be named otherwise is what was applied twice by
+/* Where a parameter was declared. */
+typedef struct Made {
+	const Frame *frame;
+	Loc loc;
+} Made;
+
+/* A parameter that was made before is made again. What has to be named otherwise is what was applied twice by
  * whoever applied both, which may be far from the parameter. */
-static void twice(Elaborator *e, const char *path, const Frame *before, Loc loc)
+static void twice(Elaborator *e, const char *path, const Made *first, Loc loc)
 {
-	const Frame *now = NULL, *was = NULL, *common = e->frame;
+	const Frame *before = first->frame, *now = NULL, *was = NULL, *common = e->frame;
 	for (; common && common != before; now = common, common = common->outer) {
 		for (was = before; was && was->outer != common;)
 			was = was->outer;
 		if (was)
 			break;
 	}
-	Loc place = now && now->applied_at.line ? now->applied_at : loc, made = was ? was->applied_at : (Loc){ 0 };
+	Loc place = now && now->applied_at.line ? now->applied_at : loc, made = was ? was->applied_at : first->loc;
 	diag_error(e->diag, E0601, place, "there is a parameter '%s' already", path);
-	if (now && made.file == place.file && made.line == place.line && made.column == place.column)
-		diag_note(e->diag, (Loc){ 0 }, "in a loop, the name has the index in it: as \"%s.{i}\"", now->path);
-	else if (made.line)
+	if (made.file == place.file && made.line == place.line && made.column == place.column)
+		diag_note(e->diag, (Loc){ 0 }, "in a loop, the name has the index in it: as \"%s.{i}\"", now ? now->path : path);
+	else
 		diag_note(e->diag, made, "it was made here; give one of them another name with 'as'");
 }
 
@@ -516,11 +522,13 @@ void declare_param(Elaborator *e, const Stmt *s)
 	const char *path = join_path(e, e->frame->path, name);
 	const u64 *before = map_get(&e->param_made, MAP_KEY(path));
 	if (before) {
-		twice(e, path, (const Frame *)(uintptr_t)*before, s->loc);
+		twice(e, path, (const Made *)(uintptr_t)*before, s->loc);
 		declare_variable(e, s->declare.name, datum_error(e));
 		return;
 	}
-	map_put(&e->param_made, MAP_KEY(path), MAP_KEY(e->frame));
+	Made *made = NEW(e->arena, Made);
+	*made = (Made){ e->frame, s->loc };
+	map_put(&e->param_made, MAP_KEY(path), MAP_KEY(made));
 	for (u32 d = 0; d < t->rank; d++) {
 		i64 n;
 		if (!dim_is_number(t->dim[d], &n)) {
