@@ -18,8 +18,12 @@ static bool is_folder(const char *path)
 
 const char *run_folder_around(Arena *a, const char *folder)
 {
-	bool checkpoint = io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, folder));
-	return checkpoint ? dirname((char *)(uintptr_t)arena_printf(a, "%s", folder)) : folder;
+	const char *slash = strrchr(folder, '/'), *name = slash ? slash + 1 : folder;
+	if (!io_exists(arena_printf(a, "%s/" CHECKPOINT_STATE, folder)))
+		return folder;
+	if (!strcmp(name, ".") || !strcmp(name, "..")) /* whose folder stands in no name */
+		return arena_printf(a, "%s/..", folder);
+	return dirname((char *)(uintptr_t)arena_printf(a, "%s", folder));
 }
 
 static const char *text_of(Arena *a, const json_t *root, const char *key)
