@@ -198,15 +198,22 @@ static Status end_tokens(Lm *lm, const Tokenizer *t, Tokens *out)
 	const char *path = lm_beside(lm, weights, name, COUNT(name));
 	json_error_t e;
 	json_t *root = path ? json_load_file(path, 0, &e) : NULL;
-	if (path && !root)
-		return FAIL(STATUS_INPUT, "%s: %s", path, e.text);
+	if (path && !json_is_object(root)) {
+		Status s = FAIL(STATUS_INPUT, "%s: %s", path, root ? "it is not an object" : e.text);
+		json_decref(root);
+		return s;
+	}
 	const json_t *end = json_object_get(root, "eos_token_id");
-	for (size_t i = 0; i < json_array_size(end); i++)
-		if (json_is_integer(json_array_get(end, i)))
-			tokens_push(out, (u32)json_integer_value(json_array_get(end, i)));
-	if (json_is_integer(end))
-		tokens_push(out, (u32)json_integer_value(end));
+	bool several = json_is_array(end), fits = true;
+	for (size_t i = 0; end && !json_is_null(end) && i < (several ? json_array_size(end) : 1); i++) {
+		const json_t *one = several ? json_array_get(end, i) : end;
+		json_int_t id = json_integer_value(one);
+		fits &= json_is_integer(one) && id >= 0 && id < TOKEN_NONE;
+		tokens_push(out, (u32)id);
+	}
 	json_decref(root);
+	if (!fits)
+		return FAIL(STATUS_INPUT, "%s: eos_token_id is neither a token's number nor a list of them", path);
 	if (!out->n && t->end != TOKEN_NONE)
 		tokens_push(out, t->end);
 	for (int i = 0; i < stop.n; i++)
