@@ -154,7 +154,7 @@ Datum *lookup(Elaborator *e, const char *name)
 static const char *suggest_own(Elaborator *e, const char *name)
 {
 	VEC(const char *) all = { 0 };
-	const Map *maps[] = { e->frame ? &e->frame->variable : &e->config, &e->config, &e->decl };
+	const Map *maps[] = { e->frame ? &e->frame->variable : &e->config, e->frame ? &e->frame->late : &e->config, &e->config, &e->decl };
 	for (u32 m = 0; m < COUNT(maps); m++)
 		for (u32 i = 0; i < maps[m]->n; i++)
 			VEC_PUSH(e->arena, &all, (const char *)(uintptr_t)maps[m]->entry[i].key);
@@ -211,6 +211,8 @@ static Datum *unknown(Elaborator *e, const char *name, Loc loc)
 			library ? arena_printf(e->arena, ": it is in the standard library: use std.%s", library) :
 			here    ? here :
 				  did_you_mean(e, near));
+	if (e->frame && e->frame->nlate && !near && !library && !here)
+		diag_note(e->diag, (Loc){ 0 }, "a setting sees the names that the block gives before it, outside of an `if` without settings; inputs are not there yet");
 	Loc place = near ? place_of(e, near) : (Loc){ 0 };
 	if (place.line)
 		diag_note(e->diag, place, "'%s' is declared here", near);

@@ -490,10 +490,9 @@ void recipe_train(Elaborator *e, const Decl *d)
 	read_settings(e, d, &t, &r.seen);
 	if (!e->own_eval)
 		make_loss(e, d, "eval", false, &r);
-	u32 errors = e->diag->nerror;
 	make_loss(e, d, "micro", true, &r);
 	unused_names_told(e, &r);
-	if (e->diag->nerror > errors || e->diag->nerror) {
+	if (e->diag->nerror) {
 		e->incomplete = true;
 		return;
 	}
