@@ -462,6 +462,7 @@ static void find_stands(Search *s)
 			map_put(&number, key[i], ++layers);
 	}
 	bool few = s->rules->stands.n == layers;
+	s->stood |= few;
 	for (u32 i = 0; i < n; i++)
 		s->stands[i] = key[i] && few ? s->rules->stands.v[*map_get(&number, key[i]) - 1] : 1;
 }
@@ -568,6 +569,8 @@ Placement *shard_program(PassCx *cx, const Program *in, const ShardRules *rules)
 		for (u32 i = 0; i < in->entry.n; i++)
 			if (step_is(in->entry.v[i]->name, STEP_FIRST) == first)
 				shard_entry(&s, i);
+	if (rules->stands.n && !s.stood)
+		diag_error(cx->diag, E0714, (Loc){ 0 }, "layers= is of %u layers, and no entry has so many", rules->stands.n);
 	return cx->diag->nerror == errors ? out : NULL;
 }
 

@@ -37,7 +37,8 @@ typedef struct Search {
 	const Graph *g;
 	VEC(User) *user;   /* [value] */
 	f64 *work;         /* [node] seconds of it whole */
-	f64 *stands;       /* [node] how many of the whole model it stands for (ShardRules.layers) */
+	f64 *stands;       /* [node] how many of the whole model it stands for (ShardRules.stands) */
+	bool stood;        /* has an entry as many layers as those are of? */
 	NamedDigits *named; /* [node * mesh axes] */
 	Axis (*class)[MAX_RANK]; /* [value] */
 	u8 *stale;         /* [node] mesh axes (bits) along which something has changed that its choice depends on */
