@@ -467,6 +467,23 @@ static void test_turned(void **state)
 	suite_run(&s, 14);
 }
 
+/* A kernel's code for a processor; the caller frees it. */
+static char *assembly(Suite *s, Kernel *k, const char *cpu)
+{
+	CpuCompiler *c;
+	assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = cpu }, &c));
+	CpuCode code;
+	assert_null(cpu_code_units(c, (Kernel *[]){ k }, 1, &s->arena, &code));
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+	for (u32 i = 0; i < code.nunit; i++)
+		cpu_print(c, &code.unit[i], CPU_ASSEMBLY, to);
+	fclose(to);
+	cpu_compiler_destroy(c);
+	return text;
+}
+
 /* Each of their elements is a load with an address of its own, not one taken out of a vector of addresses, and filters further on
  * are asked for: the code is read. */
 static void test_turned_code(void **state)
@@ -475,16 +492,7 @@ static void test_turned_code(void **state)
 	for (u32 narrow = 0; narrow < 2; narrow++) { /* tiles of 4 rows, and of 6, whose vectors of 8 lanes have two that are off */
 		Suite s = { 0 };
 		Kernel *k = add_turned(&s, 384, narrow ? 16 : 64, 0, true, DT_f32, DT_f32);
-		CpuCompiler *c;
-		assert_null(cpu_compiler_create(&(CpuOptions){ .cpu = "znver3" }, &c));
-		CpuCode code;
-		assert_null(cpu_code_units(c, (Kernel *[]){ k }, 1, &s.arena, &code));
-		char *text = NULL;
-		size_t n = 0;
-		FILE *to = open_memstream(&text, &n);
-		for (u32 i = 0; i < code.nunit; i++)
-			cpu_print(c, &code.unit[i], CPU_ASSEMBLY, to);
-		fclose(to);
+		char *text = assembly(&s, k, "znver3");
 		/* the block of the loop over a run's taps has the most loads of one lane */
 		u32 most = 0;
 		for (char *at = text, *end; at && *at; at = end) {
@@ -505,7 +513,6 @@ static void test_turned_code(void **state)
 		assert_true(most >= 3 * 4);
 		assert_non_null(strstr(text, "prefetcht0"));
 		free(text);
-		cpu_compiler_destroy(c);
 		arena_free(&s.arena);
 	}
 }
